@@ -1,0 +1,328 @@
+//! What a message carries: JSON text kept as it came, or bytes.
+//!
+//! JSON is validated once and never serialised again, so that numbers beyond 64 bits, key order and duplicate keys
+//! survive an echo. Which of the two a client can be sent, and in what form, is the business of the codecs.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::{DeserializeOwned, Error as _};
+use serde_json::value::RawValue;
+
+/// How many lists and objects a JSON text may hold inside one another.
+///
+/// A text at the limit is carried, but [`Json::to`] follows the recursion limit of serde_json, which is lower for
+/// types that nest.
+pub const NESTING_MAX: usize = 512;
+
+const EMPTY_OBJECT: Json = Json(Bytes::from_static(b"{}"));
+const NULL: Json = Json(Bytes::from_static(b"null"));
+
+/// One JSON text: valid UTF-8, valid JSON, no white space around it, at most [`NESTING_MAX`] deep, every surrogate
+/// escape paired. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Json(Bytes);
+
+impl Json {
+    /// Serialises a value.
+    ///
+    /// # Errors
+    /// What the value's `Serialize` reports, and nesting beyond [`NESTING_MAX`].
+    pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        let text = serde_json::to_vec(value)?;
+        match check_text(&text) {
+            Ok(()) => Ok(Self(text.into())),
+            Err(reason) => Err(serde_json::Error::custom(reason)),
+        }
+    }
+
+    /// Takes a JSON text from outside.
+    ///
+    /// # Errors
+    /// Anything but one JSON document with optional white space around it, an unpaired surrogate escape, and nesting
+    /// beyond [`NESTING_MAX`].
+    pub fn parse(text: impl Into<Bytes>) -> Result<Self, serde_json::Error> {
+        let bytes = text.into();
+        let raw: &RawValue = serde_json::from_slice(&bytes)?;
+        check_text(raw.get().as_bytes()).map_err(serde_json::Error::custom)?;
+        let trimmed = bytes.slice_ref(raw.get().as_bytes());
+        Ok(Self(trimmed))
+    }
+
+    /// Copies a text that serde_json has already validated.
+    pub(crate) fn of_raw(raw: &RawValue) -> Result<Self, &'static str> {
+        match raw.get() {
+            "{}" => Ok(EMPTY_OBJECT),
+            text => {
+                check_text(text.as_bytes())?;
+                Ok(Self::unchecked(Bytes::copy_from_slice(text.as_bytes())))
+            }
+        }
+    }
+
+    /// Wraps bytes which the caller knows to be what a `Json` promises to be.
+    pub(crate) fn unchecked(text: Bytes) -> Self {
+        debug_assert!(serde_json::from_slice::<&RawValue>(&text).is_ok_and(|raw| raw.get().len() == text.len()));
+        Self(text)
+    }
+
+    /// `{}`, without an allocation.
+    pub fn empty_object() -> Self {
+        EMPTY_OBJECT
+    }
+
+    /// `null`, without an allocation.
+    pub fn null() -> Self {
+        NULL
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        simdutf8::basic::from_utf8(&self.0).expect("a Json is UTF-8 from its construction on")
+    }
+
+    /// The bytes of the text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether the text is an object.
+    pub fn is_object(&self) -> bool {
+        self.0.first() == Some(&b'{')
+    }
+
+    /// Deserialises the text.
+    ///
+    /// # Errors
+    /// The text does not have the shape that `T` wants.
+    pub fn to<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.0)
+    }
+}
+
+impl From<serde_json::Value> for Json {
+    /// A `Value` nested deeper than [`NESTING_MAX`] can only be built by code, never by a client; it becomes `null`.
+    fn from(value: serde_json::Value) -> Self {
+        Self::of(&value).unwrap_or(NULL)
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Json({} bytes)", self.0.len())
+    }
+}
+
+/// The payload of a message. Its `Debug` form shows kind and length only, since payloads may hold secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// A JSON text.
+    Json(Json),
+    /// Bytes that mean something to the application only.
+    Binary(Bytes),
+}
+
+impl Payload {
+    /// Whether a channel may push or broadcast it: objects and binary, but not bare lists, strings, numbers or null.
+    pub fn is_pushable(&self) -> bool {
+        match self {
+            Self::Json(json) => json.is_object(),
+            Self::Binary(_) => true,
+        }
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Json(json) => json.0.len(),
+            Self::Binary(data) => data.len(),
+        }
+    }
+}
+
+impl Default for Payload {
+    /// `{}`, which is what a reply without a payload carries.
+    fn default() -> Self {
+        Self::Json(EMPTY_OBJECT)
+    }
+}
+
+impl From<Json> for Payload {
+    fn from(json: Json) -> Self {
+        Self::Json(json)
+    }
+}
+
+impl From<serde_json::Value> for Payload {
+    fn from(value: serde_json::Value) -> Self {
+        Self::Json(value.into())
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(json) => json.fmt(f),
+            Self::Binary(data) => write!(f, "Binary({} bytes)", data.len()),
+        }
+    }
+}
+
+/// What serde_json leaves unchecked in a text that it skips over: nesting, and whether surrogate escapes are paired.
+/// (A reader with a stricter parser than ours would fail on another client's unpaired one.)
+fn check_text(text: &[u8]) -> Result<(), &'static str> {
+    // A text this short cannot nest too deeply: each level takes an opening and a closing byte.
+    if text.len() > 2 * NESTING_MAX && nesting(text) > NESTING_MAX {
+        return Err("nested too deeply");
+    }
+    if text.contains(&b'\\') && has_unpaired_surrogate(text) {
+        return Err("unpaired surrogate escape");
+    }
+    Ok(())
+}
+
+/// The depth of a text that is known to be valid JSON.
+fn nesting(text: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0, 0);
+    let mut in_string = false;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' => _ = bytes.next(),
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Looks at the `\uXXXX` escapes of a text that is known to be valid JSON.
+fn has_unpaired_surrogate(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'\\') {
+        rest = &rest[at..];
+        match escaped_unit(rest) {
+            None => rest = &rest[2..],
+            Some(0xD800..=0xDBFF) => match escaped_unit(&rest[6..]) {
+                Some(0xDC00..=0xDFFF) => rest = &rest[12..],
+                _ => return true,
+            },
+            Some(0xDC00..=0xDFFF) => return true,
+            Some(_) => rest = &rest[6..],
+        }
+    }
+    false
+}
+
+/// The UTF-16 unit if the text begins with `\uXXXX`.
+fn escaped_unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.first_chunk::<4>()?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn parse_accepts_one_document_and_trims_it() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<&str>) {
+            let parsed = Json::parse(text.as_bytes().to_vec());
+            assert_eq!(parsed.as_ref().ok().map(Json::as_str), expected, "{text}");
+        }
+        check("{}", Some("{}"));
+        check(" \t\r\n[1, 2] ", Some("[1, 2]"));
+        check(
+            "123456789012345678901234567890.50",
+            Some("123456789012345678901234567890.50"),
+        );
+        check(r#"{"b":1,"a":2,"b":3}"#, Some(r#"{"b":1,"a":2,"b":3}"#));
+        check(r#""\ud83d\ude00 \\ud800 \"""#, Some(r#""\ud83d\ude00 \\ud800 \"""#));
+        check("", None);
+        check("{} {}", None);
+        check("\u{feff}{}", None);
+        check("{'a':1}", None);
+        check("01", None);
+        check("nul", None);
+        check("\"a\nb\"", None);
+        check(r#""\ud83d""#, None);
+        check(r#""\ud83dx""#, None);
+        check(r#""\ude00""#, None);
+        check(r#""\ud83d\ud83d\ude00""#, None);
+        check(r#"{"\uD800":1}"#, None);
+        check(r#""\ud83d\n""#, None);
+    }
+
+    #[test]
+    fn parse_refuses_what_is_not_utf8() {
+        assert!(Json::parse(&b"\"\xff\""[..]).is_err());
+        assert!(Json::parse(&b"\"\xed\xa0\x80\""[..]).is_err());
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        #[track_caller]
+        fn check(depth: usize, ok: bool) {
+            let lists = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(Json::parse(lists).is_ok(), ok, "{depth} lists");
+            let objects = format!("{}1{}", "{\"[[\":".repeat(depth), "}".repeat(depth));
+            assert_eq!(Json::parse(objects).is_ok(), ok, "{depth} objects");
+        }
+        check(1, true);
+        check(NESTING_MAX, true);
+        check(NESTING_MAX + 1, false);
+        check(2000, false);
+        let flat = format!("[{}[]]", "[],\"\\\"[\",".repeat(2000));
+        assert!(
+            Json::parse(flat).is_ok(),
+            "siblings and brackets in strings do not count"
+        );
+    }
+
+    #[test]
+    fn only_objects_and_binary_can_be_pushed() {
+        #[track_caller]
+        fn check(payload: impl Into<Payload>, pushable: bool) {
+            assert_eq!(payload.into().is_pushable(), pushable);
+        }
+        check(json!({}), true);
+        check(json!({"a": []}), true);
+        check(Payload::Binary(Bytes::new()), true);
+        check(json!([]), false);
+        check(json!(null), false);
+        check(json!("{}"), false);
+        check(json!(1), false);
+    }
+
+    #[test]
+    fn debug_shows_no_content() {
+        let shown = format!(
+            "{:?} {:?}",
+            Payload::from(json!({"pw": 1})),
+            Payload::Binary(Bytes::from_static(b"pw"))
+        );
+        assert_eq!(shown, "Json(8 bytes) Binary(2 bytes)");
+    }
+
+    #[test]
+    fn the_default_is_an_empty_object() {
+        assert_eq!(Payload::default(), Payload::from(json!({})));
+        assert_eq!(Json::null().to::<serde_json::Value>().unwrap(), json!(null));
+        assert_eq!(Payload::default().size(), 2);
+    }
+
+    #[test]
+    fn of_reports_what_cannot_be_serialised() {
+        assert_eq!(Json::of(&[1, 2]).unwrap().as_str(), "[1,2]");
+        assert!(Json::of(&std::collections::BTreeMap::from([((1, 2), 3)])).is_err());
+    }
+}

@@ -1,0 +1,243 @@
+//! Messages to frames and back, for both versions of the protocol.
+//!
+//! The codecs hold no state. Payloads pass as raw JSON and are never parsed here beyond finding their end. What a
+//! message means, and which ref goes where, is the session's business.
+
+mod binary;
+mod v1;
+mod v2;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::value::RawValue;
+
+use super::message::{Format, Incoming, Ref, Version};
+use crate::payload::Payload;
+
+/// Why a message from a client cannot be read. Its socket is to be closed with 1011, its long-poll session ended.
+///
+/// The reason names the rule and never quotes the message, so that it may be logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undecodable(pub &'static str);
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Undecodable {}
+
+/// The opcode that an encoded message travels under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A text frame, or a string in the answer to a poll.
+    Text,
+    /// A binary frame.
+    Binary,
+}
+
+/// A field that does not fit into a binary frame, whose lengths are one byte each. Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldTooLong {
+    /// Which field: `join_ref`, `ref`, `topic`, `event` or `status`.
+    pub field: &'static str,
+    /// Its length in bytes, more than 255.
+    pub size: usize,
+}
+
+impl fmt::Display for FieldTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, size } = self;
+        write!(
+            f,
+            "the {field} has {size} bytes, and a binary frame carries at most {}",
+            binary::FIELD_SIZE_MAX
+        )
+    }
+}
+
+impl std::error::Error for FieldTooLong {}
+
+/// Reads a text frame.
+///
+/// # Errors
+/// It is no JSON document of the version's form, a topic or event is not a string, a ref is neither null nor a string
+/// nor a number, or a limit of [`Json`](crate::payload::Json) or [`REF_SIZE_MAX`](super::message::REF_SIZE_MAX) is
+/// passed.
+pub fn decode_text(version: Version, text: &str) -> Result<Incoming<'_>, Undecodable> {
+    match version {
+        Version::V1 => v1::decode(text),
+        Version::V2 => v2::decode(text),
+    }
+}
+
+/// Reads a binary frame: the binary layout in version 2.0.0, JSON text as in a text frame in 1.0.0.
+///
+/// # Errors
+/// As for [`decode_text`]; in the binary layout also another kind than 0, lengths beyond the frame, and fields that
+/// are not UTF-8.
+pub fn decode_binary(version: Version, data: &[u8]) -> Result<Incoming<'_>, Undecodable> {
+    match version {
+        Version::V1 => v1::decode(utf8(data)?),
+        Version::V2 => binary::decode(data),
+    }
+}
+
+/// Appends a `phx_reply`.
+///
+/// # Errors
+/// The reply needs a binary frame, and a field does not fit.
+pub fn reply(
+    format: Format,
+    join_ref: &Ref,
+    msg_ref: &Ref,
+    topic: &str,
+    status: &str,
+    response: &Payload,
+    out: &mut Vec<u8>,
+) -> Result<Kind, FieldTooLong> {
+    match (format, response) {
+        (Format::V2, Payload::Binary(data)) => {
+            binary::reply(join_ref, msg_ref, topic, status, data, out)?;
+            return Ok(Kind::Binary);
+        }
+        (Format::V2 | Format::V2Text, _) => {
+            v2::head(join_ref, msg_ref, topic, "phx_reply", out);
+            reply_payload(status, response, out);
+            v2::tail(out);
+        }
+        (Format::V1, _) => {
+            v1::head(topic, "phx_reply", out);
+            reply_payload(status, response, out);
+            v1::tail(msg_ref, out);
+        }
+    }
+    Ok(Kind::Text)
+}
+
+/// Appends a message from one channel to its client.
+///
+/// # Errors
+/// The push needs a binary frame, and a field does not fit.
+pub fn push(
+    format: Format,
+    join_ref: &Ref,
+    topic: &str,
+    event: &str,
+    payload: &Payload,
+    out: &mut Vec<u8>,
+) -> Result<Kind, FieldTooLong> {
+    if let (Format::V2, Payload::Binary(data)) = (format, payload) {
+        binary::push(join_ref, topic, event, data, out)?;
+        return Ok(Kind::Binary);
+    }
+    text_message(format, join_ref, &Ref::NULL, topic, event, payload, out);
+    Ok(Kind::Text)
+}
+
+/// Appends a message to all channels of a topic.
+///
+/// # Errors
+/// The broadcast needs a binary frame, and a field does not fit.
+pub fn broadcast(
+    format: Format,
+    topic: &str,
+    event: &str,
+    payload: &Payload,
+    out: &mut Vec<u8>,
+) -> Result<Kind, FieldTooLong> {
+    if let (Format::V2, Payload::Binary(data)) = (format, payload) {
+        binary::broadcast(topic, event, data, out)?;
+        return Ok(Kind::Binary);
+    }
+    text_message(format, &Ref::NULL, &Ref::NULL, topic, event, payload, out);
+    Ok(Kind::Text)
+}
+
+/// Appends a `phx_close`, always text.
+pub fn close(format: Format, join_ref: &Ref, topic: &str, out: &mut Vec<u8>) {
+    text_message(format, join_ref, join_ref, topic, "phx_close", &Payload::default(), out);
+}
+
+/// Appends a `phx_error`, always text.
+pub fn error(format: Format, join_ref: &Ref, topic: &str, out: &mut Vec<u8>) {
+    let reason = crate::payload::Json::unchecked(bytes::Bytes::from_static(br#"{"reason":"channel_crash"}"#));
+    text_message(format, join_ref, join_ref, topic, "phx_error", &reason.into(), out);
+}
+
+fn text_message(
+    format: Format,
+    join_ref: &Ref,
+    msg_ref: &Ref,
+    topic: &str,
+    event: &str,
+    payload: &Payload,
+    out: &mut Vec<u8>,
+) {
+    match format {
+        Format::V2 | Format::V2Text => {
+            v2::head(join_ref, msg_ref, topic, event, out);
+            write_payload(payload, out);
+            v2::tail(out);
+        }
+        Format::V1 => {
+            v1::head(topic, event, out);
+            write_payload(payload, out);
+            v1::tail(msg_ref, out);
+        }
+    }
+}
+
+fn reply_payload(status: &str, response: &Payload, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"status\":");
+    write_string(status, out);
+    out.extend_from_slice(b",\"response\":");
+    write_payload(response, out);
+    out.push(b'}');
+}
+
+/// Writes a payload into a text message, binary as `{"binary": "<base64>"}`.
+fn write_payload(payload: &Payload, out: &mut Vec<u8>) {
+    match payload {
+        Payload::Json(json) => out.extend_from_slice(json.as_bytes()),
+        Payload::Binary(data) => {
+            out.extend_from_slice(b"{\"binary\":\"");
+            let start = out.len();
+            // Four characters for every three bytes begun.
+            out.resize(start + data.len().div_ceil(3) * 4, 0);
+            let size = STANDARD
+                .encode_slice(data, &mut out[start..])
+                .expect("the space is that of padded base64");
+            debug_assert_eq!(start + size, out.len());
+            out.extend_from_slice(b"\"}");
+        }
+    }
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("writing a string to memory does not fail");
+}
+
+/// A topic or an event: its JSON token must be a string; without escapes it is borrowed.
+fn string_field<'a>(raw: &'a RawValue, not_a_string: &'static str) -> Result<Cow<'a, str>, Undecodable> {
+    let token: &'a str = raw.get();
+    match token.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(content) if !content.contains('\\') => Ok(Cow::Borrowed(content)),
+        Some(_) => match serde_json::from_str::<String>(token) {
+            Ok(text) => Ok(Cow::Owned(text)),
+            Err(_) => Err(Undecodable("unpaired surrogate escape")),
+        },
+        None => Err(Undecodable(not_a_string)),
+    }
+}
+
+fn utf8(data: &[u8]) -> Result<&str, Undecodable> {
+    simdutf8::basic::from_utf8(data).map_err(|_| Undecodable("not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests;
