@@ -1,0 +1,194 @@
+//! The guides' commands and snippets, run as their readers would run them.
+//!
+//! A fenced block is treated by its language, and by the words behind it, which readers of the page don't see:
+//!
+//! | block | what happens |
+//! |---|---|
+//! | `sh` | run in a folder that the blocks of one page share, with a development server beside it |
+//! | `sh server` | a command that starts a server: it must say its address, and end well on SIGTERM |
+//! | `js` | run by node, with the `phoenix` client at hand |
+//! | `toml` | a configuration that `fanfare check` accepts; with a `file=NAME` it stays for the blocks behind it |
+//! | `json` | must be JSON |
+//! | `rust` | compiled and run as documentation test of the `fanfare` crate, not here |
+//! | `text output` | what the block before it prints: line by line in this order, `…` for anything |
+//! | `… skip=REASON` | not run |
+//!
+//! Addresses of the default ports are replaced by those of the server beside the test.
+
+mod blocks;
+mod program;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use blocks::Block;
+
+use crate::process::{self, Server};
+use crate::repository;
+
+/// Languages that are shown only: there is nothing to run them with here.
+const SHOWN: &[&str] = &["text", "html", "swift", "kotlin", "diff"];
+
+/// Which crate file takes the pages with Rust blocks in as documentation tests.
+const DOC_TESTS: &str = "crates/fanfare/src/docs_test.rs";
+
+/// Where a server listens unless told otherwise.
+const LISTEN: &str = "127.0.0.1:4000";
+const ADMIN_LISTEN: &str = "127.0.0.1:4001";
+
+/// Runs the blocks of the named pages, of all pages when none is named.
+pub(crate) fn run(pages: &[String]) -> Result<(), String> {
+    let all = repository::files()?;
+    let is_page = |file: &&String| *file == "README.md" || (file.starts_with("docs/") && file.ends_with(".md"));
+    let pages: Vec<&String> = if pages.is_empty() {
+        all.iter().filter(is_page).collect()
+    } else {
+        pages.iter().collect()
+    };
+    let mut count = 0;
+    let mut failures = Vec::new();
+    for page in pages {
+        let text = repository::text(page)?.ok_or_else(|| format!("{page} is not UTF-8"))?;
+        let blocks = blocks::parse(&text)?;
+        if blocks.iter().any(|block| block.language == "rust") && !is_doc_test(page)? {
+            failures.push(format!("{page}: has Rust blocks, but {DOC_TESTS} does not include it"));
+        }
+        let mut bench = Bench::new()?;
+        for (at, block) in blocks.iter().enumerate() {
+            let expected = blocks
+                .get(at + 1)
+                .filter(|next| next.is("text", "output"))
+                .map(|next| next.text.as_str());
+            if let Err(message) = bench.run(block, expected) {
+                println!("{page}:{}: FAILED\n{message}\n", block.line);
+                failures.push(format!("{page}:{}", block.line));
+            }
+            count += 1;
+        }
+    }
+    println!("{count} blocks, {} failed", failures.len());
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("these do not work as written:\n{}", failures.join("\n")))
+    }
+}
+
+fn is_doc_test(page: &str) -> Result<bool, String> {
+    Ok(repository::text(DOC_TESTS)?
+        .unwrap_or_default()
+        .contains(&format!("/{page}\"")))
+}
+
+/// The place where the blocks of one page run.
+struct Bench {
+    folder: PathBuf,
+    server: Option<Server>,
+    /// Default addresses and those that stand for them.
+    addresses: Vec<(&'static str, String)>,
+}
+
+impl Bench {
+    fn new() -> Result<Self, String> {
+        let folder = repository::scratch("docs")?;
+        let modules = repository::root().join("tests/e2e/node_modules");
+        std::os::unix::fs::symlink(modules, folder.join("node_modules")).map_err(|e| format!("cannot link: {e}"))?;
+        Ok(Self {
+            folder,
+            server: None,
+            addresses: Vec::new(),
+        })
+    }
+
+    fn run(&mut self, block: &Block, expected: Option<&str>) -> Result<(), String> {
+        if block.attribute("skip").is_some() {
+            return Ok(());
+        }
+        match block.language.as_str() {
+            "sh" if block.has("server") => self.run_server(block),
+            "sh" => {
+                let script = self.with_addresses(&block.text)?;
+                program::run(self.command("bash").args(["-euo", "pipefail", "-c", &script]), expected)
+            }
+            "js" => {
+                let script = self.with_addresses(&block.text)?;
+                let file = self.write("snippet.mjs", &(NODE_PRELUDE.to_owned() + &script))?;
+                program::run(self.command("node").arg(file), expected)
+            }
+            "toml" => {
+                let file = self.write(block.attribute("file").unwrap_or("snippet.toml"), &block.text)?;
+                program::run(self.command("fanfare").args(["check", "--config"]).arg(file), expected)
+            }
+            "json" => serde_json::from_str::<serde_json::Value>(&block.text)
+                .map(drop)
+                .map_err(|e| format!("not JSON: {e}")),
+            "rust" => Ok(()),
+            language if SHOWN.contains(&language) => Ok(()),
+            language => Err(format!(
+                "nothing is known about running `{language}`; see xtask/src/docs.rs"
+            )),
+        }
+    }
+
+    /// Runs a command that starts a server, on ports of its own.
+    fn run_server(&self, block: &Block) -> Result<(), String> {
+        let line = format!("exec {} --listen {}", block.text.trim(), loopback()?);
+        let mut command = self.command("bash");
+        if block.text.starts_with("cargo ") {
+            command.current_dir(repository::root());
+        }
+        Server::start(command.args(["-c", &line]))?.stop()
+    }
+
+    /// A command in the page's folder that finds `fanfare` on its path.
+    fn command(&self, program: &str) -> Command {
+        let ours = repository::target().join("release");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let program = if program == "fanfare" {
+            ours.join(program)
+        } else {
+            program.into()
+        };
+        let mut command = Command::new(program);
+        command
+            .current_dir(&self.folder)
+            .env("PATH", format!("{}:{path}", ours.display()));
+        command
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
+        let file = self.folder.join(Path::new(name).file_name().unwrap_or_default());
+        std::fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        Ok(file)
+    }
+
+    /// The text with the default addresses replaced by those of the page's server, which starts on first use.
+    fn with_addresses(&mut self, text: &str) -> Result<String, String> {
+        if !text.contains(LISTEN) && !text.contains(ADMIN_LISTEN) {
+            return Ok(text.to_owned());
+        }
+        if self.server.is_none() {
+            let (listen, admin) = (loopback()?, loopback()?);
+            let mut dev = self.command("fanfare");
+            self.server = Some(Server::start(dev.args([
+                "dev",
+                "--listen",
+                &listen,
+                "--admin-listen",
+                &admin,
+            ]))?);
+            self.addresses = [(LISTEN, listen), (ADMIN_LISTEN, admin)].into();
+        }
+        Ok(self
+            .addresses
+            .iter()
+            .fold(text.to_owned(), |text, (default, ours)| text.replace(default, ours)))
+    }
+}
+
+fn loopback() -> Result<String, String> {
+    Ok(format!("127.0.0.1:{}", process::free_port()?))
+}
+
+/// Node has a global `WebSocket` only from version 22 on; browsers always have it.
+const NODE_PRELUDE: &str = "import WebSocketOfNode from 'ws'; globalThis.WebSocket ??= WebSocketOfNode;\n";

@@ -1,0 +1,49 @@
+//! The repository's own rules, as checks: which module may use which, what the protocol crate must not know, and the
+//! size and shape of source files. The rules' data is in [`table`].
+
+mod imports;
+mod shape;
+mod table;
+
+use crate::{repository, source};
+
+/// A source file of one of the workspace's crates.
+struct SourceFile {
+    /// Relative to the repository's root.
+    file: String,
+    text: String,
+    /// The text without comments, literals and tests.
+    code: String,
+}
+
+/// Checks everything and prints what breaks a rule, one line each.
+pub(crate) fn check() -> Result<(), String> {
+    let files = repository::files()?;
+    let sources = sources(&files)?;
+    let mut broken = imports::check(&sources);
+    broken.extend(shape::check(&sources));
+    broken.extend(shape::check_paths_of_machines(&files)?);
+    for line in &broken {
+        println!("{line}");
+    }
+    if broken.is_empty() {
+        println!("{} source files keep the repository's rules", sources.len());
+        Ok(())
+    } else {
+        Err(format!("{} breaches of the repository's rules", broken.len()))
+    }
+}
+
+fn sources(files: &[String]) -> Result<Vec<SourceFile>, String> {
+    let mut sources = Vec::new();
+    for file in files.iter().filter(|f| f.ends_with(".rs")) {
+        if let Some(text) = repository::text(file)? {
+            sources.push(SourceFile {
+                file: file.clone(),
+                code: source::code(&text),
+                text,
+            });
+        }
+    }
+    Ok(sources)
+}

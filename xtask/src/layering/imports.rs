@@ -1,0 +1,137 @@
+//! Which module uses which: imports point down only.
+
+use super::SourceFile;
+use super::table::{ENGINE, ENGINE_SOURCES, IMPURE, PURE_SOURCES, STRANGERS};
+use crate::source;
+
+pub(super) fn check(sources: &[SourceFile]) -> Vec<String> {
+    let mut broken = Vec::new();
+    let root = sources.iter().find(|s| s.file == format!("{ENGINE_SOURCES}lib.rs"));
+    let exports = root.map(|root| source::reexports(&root.code)).unwrap_or_default();
+    for source in sources {
+        if let Some(file) = source.file.strip_prefix(ENGINE_SOURCES) {
+            broken.extend(check_engine(source, file, &exports));
+        } else if source.file.starts_with(PURE_SOURCES) {
+            broken.extend(check_pure(source));
+        }
+    }
+    broken
+}
+
+fn check_engine(source: &SourceFile, file: &str, exports: &[(String, String)]) -> Vec<String> {
+    let path = file.trim_end_matches(".rs");
+    let module: Vec<&str> = path.split('/').collect();
+    if matches!(path, "lib" | "docs_test") || module.last() == Some(&"tests") {
+        return Vec::new();
+    }
+    let Some(own) = layer(module[0]) else {
+        return vec![format!(
+            "{}: module `{}` is in no layer of xtask/src/layering/table.rs",
+            source.file, module[0]
+        )];
+    };
+    let mut broken = Vec::new();
+    for mention in source::crate_paths(&source.code, &module) {
+        let Some(first) = mention.path.first() else { continue };
+        let exported = exports.iter().find(|(name, _)| name == first).map(|(_, module)| module);
+        let used = if layer(first).is_some() {
+            first
+        } else {
+            exported.unwrap_or(first)
+        };
+        let why = match layer(used) {
+            Some(theirs) if theirs > own => "a higher layer",
+            Some(_) if STRANGERS.contains(&(module[0], used.as_str())) => "which it must not know",
+            _ => continue,
+        };
+        broken.push(format!(
+            "{}:{}: `{}` uses `{used}`, {why}",
+            source.file, mention.line, module[0]
+        ));
+    }
+    broken
+}
+
+fn check_pure(source: &SourceFile) -> Vec<String> {
+    let found = IMPURE
+        .iter()
+        .filter_map(|word| Some((word, source::first_mention(&source.code, word)?)));
+    found
+        .map(|(word, at)| {
+            let line = source::line_at(&source.code, at);
+            format!(
+                "{}:{line}: `{word}` in the protocol crate, which gets time and random bytes as arguments",
+                source.file
+            )
+        })
+        .collect()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    ENGINE.iter().position(|modules| modules.contains(&module))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_one(file: &str, text: &str) -> Vec<String> {
+        let root = "pub use endpoint::Endpoint;\npub use error::Error;";
+        let sources = [("crates/fanfare/src/lib.rs", root), (file, text)];
+        check(&sources.map(|(file, text)| SourceFile {
+            file: file.into(),
+            text: text.into(),
+            code: source::code(text),
+        }))
+    }
+
+    #[test]
+    fn imports_point_down_only() {
+        for (file, text, breaches) in [
+            ("crates/fanfare/src/endpoint.rs", "use crate::hub::Hub;", 0),
+            (
+                "crates/fanfare/src/hub.rs",
+                "use crate::outbox::Outbox; use crate::Error;",
+                0,
+            ),
+            ("crates/fanfare/src/hub.rs", "use crate::socket::Socket;", 1),
+            (
+                "crates/fanfare/src/hub.rs",
+                "use crate::{outbox, Endpoint, socket::Socket};",
+                2,
+            ),
+            (
+                "crates/fanfare/src/hub/members.rs",
+                "use super::super::endpoint::Endpoint; use super::Hub;",
+                1,
+            ),
+            (
+                "crates/fanfare/src/hub.rs",
+                "#[cfg(test)]\nmod tests { use crate::endpoint::Endpoint; }",
+                0,
+            ),
+            ("crates/fanfare/src/hub.rs", "//! See crate::endpoint::Endpoint", 0),
+            ("crates/fanfare/src/new_thing.rs", "", 1),
+        ] {
+            assert_eq!(check_one(file, text).len(), breaches, "{file}: {text}");
+        }
+    }
+
+    #[test]
+    fn protocol_crate_is_pure() {
+        for (text, breaches) in [
+            ("use std::time::Duration;", 0),
+            ("use std::time::Instant;", 1),
+            ("use tokio::time;", 1),
+            ("fn operand() { std::net::TcpStream::connect(\"\") }", 1),
+            ("// no tokio, no rand", 0),
+            ("#[cfg(test)]\nmod tests { use std::time::Instant; }", 0),
+        ] {
+            assert_eq!(
+                check_one("crates/fanfare-proto/src/topic.rs", text).len(),
+                breaches,
+                "{text}"
+            );
+        }
+    }
+}

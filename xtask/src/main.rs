@@ -1,0 +1,69 @@
+//! The repository's own commands, run as `cargo xtask <command>`.
+//!
+//! `test` is the one that matters: it runs everything that must hold before a change lands, the other commands are its
+//! parts. Nothing of Fanfare itself lives here, and nothing here is needed to build or use it.
+
+mod autobahn;
+mod dependencies;
+mod docs;
+mod layering;
+mod metadata;
+mod packages;
+mod process;
+mod python;
+mod repository;
+
+mod source;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  test [STEP...]      run all the tests, or only the named steps; installs missing Debian packages when run as root
+       --list           name the steps and stop
+       --fail-fast      stop at the first step that fails
+  layering            the repository's own rules: layers, purity of the protocol crate, size and shape of files
+  dependencies        licences, sources, banned and unused dependencies
+  autobahn [--full]   Autobahn's WebSocket cases against the echo example; --full takes minutes instead of seconds
+  docs [FILE...]      run the commands and snippets of README.md and docs/
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match args.split_first() {
+        Some((command, rest)) => run(command, rest),
+        None => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str, args: &[String]) -> Result<(), String> {
+    match command {
+        "test" => test::run(args),
+        "layering" => no_more(args).and_then(|()| layering::check()),
+        "dependencies" => no_more(args).and_then(|()| dependencies::check()),
+        "autobahn" if args == ["--full"] => autobahn::run(autobahn::Set::Full),
+        "autobahn" => no_more(args).and_then(|()| autobahn::run(autobahn::Set::Quick)),
+        "docs" => docs::run(args),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(format!("unknown command `{command}`\n\n{USAGE}")),
+    }
+}
+
+fn no_more(args: &[String]) -> Result<(), String> {
+    match args.first() {
+        Some(arg) => Err(format!("unexpected argument `{arg}`\n\n{USAGE}")),
+        None => Ok(()),
+    }
+}
