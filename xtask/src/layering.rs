@@ -1,6 +1,7 @@
-//! The repository's own rules, as checks: which module may use which, what the protocol crate must not know, and the
-//! size and shape of source files. The rules' data is in [`table`].
+//! The repository's own rules, as checks: which module may use which, what the protocol crate must not know, the
+//! size and shape of source files, and that what is promised is tested. The rules' data is in [`table`].
 
+mod behaviours;
 mod imports;
 mod shape;
 mod table;
@@ -23,6 +24,7 @@ pub(crate) fn check() -> Result<(), String> {
     let mut broken = imports::check(&sources);
     broken.extend(shape::check(&sources));
     broken.extend(shape::check_paths_of_machines(&files)?);
+    broken.extend(behaviours::check(&files)?);
     for line in &broken {
         println!("{line}");
     }
