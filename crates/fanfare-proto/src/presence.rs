@@ -1,0 +1,248 @@
+//! Who is present in one topic on one node, and the diffs that say how that changes.
+//!
+//! A channel tracks metadata under keys; several channels may share a key. Refs come from the caller, as does the
+//! time; sending, batching in time and the exchange between nodes are the engine's. The wire form is in
+//! [`Presences`] and [`Diff`].
+
+mod diff;
+mod meta;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+pub use self::diff::{Diff, Extras, Presences};
+pub use self::meta::Meta;
+
+/// The presences of one topic. `Id` names a channel; a copy of it is kept for each key that the channel tracks.
+///
+/// Track and untrack take O(log n) in the number of trackings, and so does all else per tracking that it touches.
+pub struct TopicPresence<Id> {
+    /// All trackings, those departing included. In front of those of another key come those of a smaller one; within
+    /// a key the order is that in which they were tracked, which an update does not change.
+    trackings: BTreeMap<Place, Meta>,
+    /// Where the trackings of the channels are, those departing excluded.
+    by_channel: BTreeMap<(Id, Arc<str>), u64>,
+    /// The trackings that await their end, by key and by time.
+    departing: BTreeMap<Place, u64>,
+    deadlines: BTreeSet<(u64, Place)>,
+    next_number: u64,
+}
+
+/// A key, and a number that tells its trackings apart.
+type Place = (Arc<str>, u64);
+
+impl<Id: Copy + Ord> TopicPresence<Id> {
+    /// A topic with nobody in it.
+    pub fn new() -> Self {
+        Self {
+            trackings: BTreeMap::new(),
+            by_channel: BTreeMap::new(),
+            departing: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            next_number: 0,
+        }
+    }
+
+    /// Tracks a key for a channel. `phx_ref` must be new in this topic.
+    ///
+    /// Departing metas of the key, whosever they were, leave in the same diff in which the new one joins, so that
+    /// clients do not see somebody go who came back in time.
+    ///
+    /// # Errors
+    /// The channel tracks the key already.
+    pub fn track(
+        &mut self,
+        id: Id,
+        key: &str,
+        meta: Map<String, Value>,
+        phx_ref: &str,
+    ) -> Result<Diff, AlreadyTracked> {
+        let key: Arc<str> = key.into();
+        if self.by_channel.contains_key(&(id, key.clone())) {
+            return Err(AlreadyTracked);
+        }
+        let mut diff = Diff::default();
+        let returned: Vec<Place> = self
+            .departing
+            .range(places_of(&key))
+            .map(|(place, _)| place.clone())
+            .collect();
+        for place in returned {
+            self.end_departing(&place, &mut diff);
+        }
+        let meta = Meta::new(meta, phx_ref, None);
+        diff.joins.push(&key, meta.clone());
+        let number = self.next_number;
+        self.next_number += 1;
+        self.by_channel.insert((id, key.clone()), number);
+        self.trackings.insert((key, number), meta);
+        Ok(diff)
+    }
+
+    /// Ends one tracking of a channel. `None` when there is no such.
+    pub fn untrack(&mut self, id: Id, key: &str) -> Option<Diff> {
+        let place = self.take(id, key.into())?;
+        let mut diff = Diff::default();
+        self.end(&place, &mut diff);
+        Some(diff)
+    }
+
+    /// Ends all trackings of a channel.
+    pub fn untrack_all(&mut self, id: Id) -> Diff {
+        let mut diff = Diff::default();
+        for key in self.keys_of(id) {
+            if let Some(place) = self.take(id, key) {
+                self.end(&place, &mut diff);
+            }
+        }
+        diff
+    }
+
+    /// Replaces the meta of a tracking entirely; the diff has the key in both parts, and the new meta names the old
+    /// one's ref as `phx_ref_prev`. `None` when the channel does not track the key.
+    pub fn update(&mut self, id: Id, key: &str, meta: Map<String, Value>, new_ref: &str) -> Option<Diff> {
+        let place = self.place(id, key)?;
+        let current = self.trackings.get_mut(&place)?;
+        let new = Meta::new(meta, new_ref, Some(current.phx_ref()));
+        let old = std::mem::replace(current, new.clone());
+        let mut diff = Diff::default();
+        diff.joins.push(&place.0, new);
+        diff.leaves.push(&place.0, old);
+        Some(diff)
+    }
+
+    /// The meta that a channel has under a key, for an update that depends on it.
+    pub fn tracked(&self, id: Id, key: &str) -> Option<&Meta> {
+        self.trackings.get(&self.place(id, key)?)
+    }
+
+    /// Lets all trackings of a channel that is gone leave at `until_ms`, unless somebody tracks their key before.
+    /// Until then they are present, but belong to no channel.
+    pub fn depart(&mut self, id: Id, until_ms: u64) {
+        for key in self.keys_of(id) {
+            if let Some(place) = self.take(id, key) {
+                self.deadlines.insert((until_ms, place.clone()));
+                self.departing.insert(place, until_ms);
+            }
+        }
+    }
+
+    /// Ends the departing trackings whose time has come.
+    pub fn expire(&mut self, now_ms: u64) -> Diff {
+        let mut diff = Diff::default();
+        while let Some((_, place)) = self
+            .deadlines
+            .first()
+            .filter(|(until_ms, _)| *until_ms <= now_ms)
+            .cloned()
+        {
+            self.end_departing(&place, &mut diff);
+        }
+        diff
+    }
+
+    /// When the next departing tracking ends, to call [`expire`](Self::expire) then.
+    pub fn next_expiry_ms(&self) -> Option<u64> {
+        self.deadlines.first().map(|(until_ms, _)| *until_ms)
+    }
+
+    /// All present. It shares the metas, but takes O(n).
+    pub fn list(&self) -> Presences {
+        let mut presences = Presences::default();
+        for ((key, _), meta) in &self.trackings {
+            presences.push(key, meta.clone());
+        }
+        presences
+    }
+
+    /// The metas of one key, in the order in which they were tracked; empty when nobody tracks it.
+    pub fn get(&self, key: &str) -> Vec<Meta> {
+        self.trackings
+            .range(places_of(&key.into()))
+            .map(|(_, meta)| meta.clone())
+            .collect()
+    }
+
+    /// How many trackings there are, over all keys.
+    pub fn len(&self) -> usize {
+        self.trackings.len()
+    }
+
+    /// Whether nobody is present.
+    pub fn is_empty(&self) -> bool {
+        self.trackings.is_empty()
+    }
+
+    fn place(&self, id: Id, key: &str) -> Option<Place> {
+        let channel_and_key = (id, Arc::from(key));
+        let number = *self.by_channel.get(&channel_and_key)?;
+        Some((channel_and_key.1, number))
+    }
+
+    fn keys_of(&self, id: Id) -> Vec<Arc<str>> {
+        let from_first = (id, Arc::from(""))..;
+        self.by_channel
+            .range(from_first)
+            .take_while(|((of, _), _)| *of == id)
+            .map(|((_, key), _)| key.clone())
+            .collect()
+    }
+
+    /// Takes a tracking from its channel.
+    fn take(&mut self, id: Id, key: Arc<str>) -> Option<Place> {
+        let ((_, key), number) = self.by_channel.remove_entry(&(id, key))?;
+        Some((key, number))
+    }
+
+    fn end(&mut self, place: &Place, diff: &mut Diff) {
+        if let Some(meta) = self.trackings.remove(place) {
+            diff.leaves.push(&place.0, meta);
+        }
+    }
+
+    fn end_departing(&mut self, place: &Place, diff: &mut Diff) {
+        if let Some(until_ms) = self.departing.remove(place) {
+            self.deadlines.remove(&(until_ms, place.clone()));
+        }
+        self.end(place, diff);
+    }
+}
+
+impl<Id: Copy + Ord> Default for TopicPresence<Id> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<Id> fmt::Debug for TopicPresence<Id> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "TopicPresence({} trackings, {} departing)",
+            self.trackings.len(),
+            self.departing.len()
+        )
+    }
+}
+
+fn places_of(key: &Arc<str>) -> std::ops::RangeInclusive<Place> {
+    (key.clone(), 0)..=(key.clone(), u64::MAX)
+}
+
+/// The channel tracks this key already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlreadyTracked;
+
+impl fmt::Display for AlreadyTracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the channel tracks this key already")
+    }
+}
+
+impl std::error::Error for AlreadyTracked {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Presences by key, changes of them, and the JSON of both.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::Meta;
+use crate::payload::Json;
+
+/// What an application's fetch hook adds beside `metas`, by key. Its own `metas` would be ignored.
+pub type Extras = BTreeMap<String, Map<String, Value>>;
+
+/// Metas by key, in the order of the keys. The payload of a `presence_state`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Presences(BTreeMap<Arc<str>, Vec<Meta>>);
+
+impl Presences {
+    /// The keys with their metas, of which each has at least one.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &[Meta])> {
+        self.0.iter().map(|(key, metas)| (&**key, metas.as_slice()))
+    }
+
+    /// The metas of one key.
+    pub fn get(&self, key: &str) -> &[Meta] {
+        self.0.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `{"<key>": {"metas": [...], ...extra}, ...}`
+    pub fn to_json(&self, extras: &Extras) -> Json {
+        let mut out = Vec::new();
+        self.write(extras, &mut out);
+        Json::unchecked(out.into())
+    }
+
+    pub(super) fn push(&mut self, key: &Arc<str>, meta: Meta) {
+        self.0.entry(key.clone()).or_default().push(meta);
+    }
+
+    fn append(&mut self, later: Self) {
+        for (key, metas) in later.0 {
+            self.0.entry(key).or_default().extend(metas);
+        }
+    }
+
+    fn write(&self, extras: &Extras, out: &mut Vec<u8>) {
+        out.push(b'{');
+        for (index, (key, metas)) in self.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_json(key, out);
+            out.extend_from_slice(b":{\"metas\":[");
+            for (index, meta) in metas.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(meta.as_json().as_bytes());
+            }
+            out.push(b']');
+            for (name, value) in extras
+                .get(key)
+                .into_iter()
+                .flatten()
+                .filter(|(name, _)| *name != "metas")
+            {
+                out.push(b',');
+                write_json(name, out);
+                out.push(b':');
+                write_json(value, out);
+            }
+            out.push(b'}');
+        }
+        out.push(b'}');
+    }
+}
+
+/// A change of presences. The payload of a `presence_diff`.
+///
+/// Clients apply the joins before the leaves and know a meta by its ref, which is never used again. So a diff may tell
+/// of a meta that joined and left, and what holds after all of it is what clients see.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Diff {
+    /// The metas that are new.
+    pub joins: Presences,
+    /// The metas that are gone, as they were.
+    pub leaves: Presences,
+}
+
+impl Diff {
+    /// Whether nothing changed, so that there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.joins.is_empty() && self.leaves.is_empty()
+    }
+
+    /// Appends a later change, to send both as one. Both parts of an update stay together, and a meta that joins here
+    /// and leaves later stays in both parts: a client that learned of it from a `presence_state` in between still
+    /// needs the leave.
+    pub fn merge(&mut self, later: Self) {
+        self.joins.append(later.joins);
+        self.leaves.append(later.leaves);
+    }
+
+    /// `{"joins": {...}, "leaves": {...}}`, both as in [`Presences::to_json`].
+    pub fn to_json(&self, extras: &Extras) -> Json {
+        let mut out = b"{\"joins\":".to_vec();
+        self.joins.write(extras, &mut out);
+        out.extend_from_slice(b",\"leaves\":");
+        self.leaves.write(extras, &mut out);
+        out.push(b'}');
+        Json::unchecked(out.into())
+    }
+}
+
+fn write_json<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("strings and JSON values have a JSON form");
+}

@@ -1,0 +1,348 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn meta(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        _ => panic!("metas are objects"),
+    }
+}
+
+fn wire(diff: &Diff) -> Value {
+    diff.to_json(&Extras::new()).to().unwrap()
+}
+
+fn state(topic: &TopicPresence<u32>) -> Value {
+    topic.list().to_json(&Extras::new()).to().unwrap()
+}
+
+/// A topic with one tracking for each `(id, key, ref)`, with empty metas.
+fn topic(trackings: &[(u32, &str, &str)]) -> TopicPresence<u32> {
+    let mut topic = TopicPresence::new();
+    for (id, key, phx_ref) in trackings {
+        topic.track(*id, key, Map::new(), phx_ref).unwrap();
+    }
+    topic
+}
+
+#[test]
+fn a_life_of_two_users() {
+    let mut topic = TopicPresence::new();
+    let diff = topic
+        .track(1, "alice", meta(json!({"online_at": "100"})), "R1")
+        .unwrap();
+    assert_eq!(
+        wire(&diff),
+        json!({"joins": {"alice": {"metas": [{"phx_ref": "R1", "online_at": "100"}]}}, "leaves": {}})
+    );
+    topic.track(2, "bob", meta(json!({"online_at": "200"})), "R2").unwrap();
+    topic
+        .track(3, "alice", meta(json!({"online_at": "300"})), "R3")
+        .unwrap();
+
+    let diff = topic.update(1, "alice", meta(json!({"status": "away"})), "R4").unwrap();
+    assert_eq!(
+        wire(&diff),
+        json!({
+            "joins": {"alice": {"metas": [{"phx_ref": "R4", "phx_ref_prev": "R1", "status": "away"}]}},
+            "leaves": {"alice": {"metas": [{"phx_ref": "R1", "online_at": "100"}]}},
+        })
+    );
+    let mut fields = topic.tracked(1, "alice").unwrap().fields();
+    assert_eq!(fields, meta(json!({"status": "away"})));
+    fields.insert("n".into(), json!(1));
+    let diff = topic.update(1, "alice", fields, "R5").unwrap();
+    assert_eq!(
+        wire(&diff),
+        json!({
+            "joins": {"alice": {"metas": [{"n": 1, "phx_ref": "R5", "phx_ref_prev": "R4", "status": "away"}]}},
+            "leaves": {"alice": {"metas": [{"phx_ref": "R4", "phx_ref_prev": "R1", "status": "away"}]}},
+        })
+    );
+    assert_eq!(
+        state(&topic),
+        json!({
+            "alice": {"metas": [
+                {"n": 1, "phx_ref": "R5", "phx_ref_prev": "R4", "status": "away"},
+                {"phx_ref": "R3", "online_at": "300"},
+            ]},
+            "bob": {"metas": [{"phx_ref": "R2", "online_at": "200"}]},
+        })
+    );
+    assert_eq!(
+        topic.get("alice").iter().map(Meta::phx_ref).collect::<Vec<_>>(),
+        ["R5", "R3"]
+    );
+    assert_eq!(topic.get("nobody"), []);
+
+    let diff = topic.untrack_all(3);
+    assert_eq!(
+        wire(&diff),
+        json!({"joins": {}, "leaves": {"alice": {"metas": [{"phx_ref": "R3", "online_at": "300"}]}}})
+    );
+    let diff = topic.untrack(1, "alice").unwrap();
+    assert_eq!(diff.leaves.get("alice")[0].phx_ref(), "R5");
+    assert_eq!(topic.list().iter().map(|(key, _)| key).collect::<Vec<_>>(), ["bob"]);
+}
+
+#[test]
+fn a_channel_tracks_a_key_once_and_keys_of_its_own() {
+    let mut topic = topic(&[(1, "a", "R1")]);
+    assert_eq!(topic.track(1, "a", Map::new(), "R2"), Err(AlreadyTracked));
+    assert_eq!(topic.get("a")[0].phx_ref(), "R1");
+    assert!(topic.track(1, "b", Map::new(), "R3").is_ok());
+    assert!(topic.track(2, "a", Map::new(), "R4").is_ok());
+    assert_eq!(topic.len(), 3);
+    assert_eq!(topic.untrack(2, "b"), None);
+    assert_eq!(topic.update(2, "b", Map::new(), "R5"), None);
+    assert!(topic.untrack_all(3).is_empty());
+    let diff = topic.untrack_all(1);
+    assert_eq!(diff.leaves.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(
+        topic.track(1, "a", Map::new(), "R6").is_ok(),
+        "after its end a key can be tracked again"
+    );
+    topic.untrack_all(2);
+    topic.untrack_all(1);
+    assert!(topic.is_empty());
+}
+
+#[test]
+fn the_refs_are_the_servers() {
+    let mut topic = TopicPresence::new();
+    let forged = || meta(json!({"phx_ref": "mine", "phx_ref_prev": "older", "k": 1}));
+    let diff = topic.track(1, "a", forged(), "R1").unwrap();
+    assert_eq!(diff.joins.get("a")[0].as_json().as_str(), r#"{"k":1,"phx_ref":"R1"}"#);
+    let diff = topic.update(1, "a", forged(), "R2").unwrap();
+    assert_eq!(
+        diff.joins.get("a")[0].as_json().as_str(),
+        r#"{"k":1,"phx_ref":"R2","phx_ref_prev":"R1"}"#
+    );
+}
+
+#[test]
+fn keys_pass_unharmed() {
+    #[track_caller]
+    fn check(key: &str) {
+        let mut topic = topic(&[(1, key, "R1")]);
+        assert_eq!(state(&topic)[key], json!({"metas": [{"phx_ref": "R1"}]}));
+        assert!(topic.untrack(1, key).is_some());
+    }
+    check("");
+    check("__proto__");
+    check("constructor");
+    check("metas");
+    check("a\"b\\c\n");
+    check("😀");
+}
+
+#[test]
+fn extras_stand_beside_the_metas() {
+    let mut topic = topic(&[(1, "7", "R1"), (2, "8", "R2")]);
+    let extras = Extras::from([
+        (
+            "7".to_owned(),
+            meta(json!({"user": {"name": "A"}, "metas": "never", "x": 1})),
+        ),
+        ("9".to_owned(), meta(json!({"user": {}}))),
+    ]);
+    assert_eq!(
+        topic.list().to_json(&extras).as_str(),
+        r#"{"7":{"metas":[{"phx_ref":"R1"}],"user":{"name":"A"},"x":1},"8":{"metas":[{"phx_ref":"R2"}]}}"#
+    );
+    let diff = topic.update(1, "7", Map::new(), "R3").unwrap();
+    let diff: Value = diff.to_json(&extras).to().unwrap();
+    assert_eq!(diff["joins"]["7"]["user"], json!({"name": "A"}));
+    assert_eq!(diff["leaves"]["7"]["user"], json!({"name": "A"}));
+}
+
+#[test]
+fn departing_metas_stay_until_their_time() {
+    let mut topic = topic(&[(1, "a", "R1"), (1, "b", "R2"), (2, "a", "R3")]);
+    assert_eq!(topic.next_expiry_ms(), None);
+    topic.depart(1, 500);
+    topic.depart(3, 100);
+    assert_eq!(topic.next_expiry_ms(), Some(500));
+    assert_eq!(topic.len(), 3, "still present");
+    assert_eq!(topic.tracked(1, "a"), None, "but no longer the channel's");
+    assert_eq!(topic.untrack(1, "a"), None);
+    assert!(topic.untrack_all(1).is_empty());
+    assert!(topic.expire(499).is_empty());
+    let diff = topic.expire(500);
+    let empty = json!({"metas": [{"phx_ref": "R1"}]});
+    assert_eq!(
+        wire(&diff),
+        json!({"joins": {}, "leaves": {"a": empty, "b": {"metas": [{"phx_ref": "R2"}]}}})
+    );
+    assert_eq!(topic.next_expiry_ms(), None);
+    assert!(topic.expire(u64::MAX).is_empty());
+    assert_eq!(state(&topic), json!({"a": {"metas": [{"phx_ref": "R3"}]}}));
+}
+
+#[test]
+fn who_comes_back_in_time_never_left() {
+    let mut topic = topic(&[(1, "a", "R1"), (2, "a", "R2"), (3, "a", "R3"), (1, "b", "R4")]);
+    topic.depart(1, 500);
+    topic.depart(2, 400);
+    let diff = topic.track(4, "a", Map::new(), "R5").unwrap();
+    assert_eq!(
+        wire(&diff),
+        json!({
+            "joins": {"a": {"metas": [{"phx_ref": "R5"}]}},
+            "leaves": {"a": {"metas": [{"phx_ref": "R1"}, {"phx_ref": "R2"}]}},
+        })
+    );
+    assert_eq!(
+        topic.get("a").iter().map(Meta::phx_ref).collect::<Vec<_>>(),
+        ["R3", "R5"]
+    );
+    assert_eq!(topic.next_expiry_ms(), Some(500), "the other key still departs");
+    let diff = topic.expire(1000);
+    assert_eq!(
+        wire(&diff),
+        json!({"joins": {}, "leaves": {"b": {"metas": [{"phx_ref": "R4"}]}}})
+    );
+}
+
+#[test]
+fn the_same_channel_may_come_back() {
+    let mut topic = topic(&[(1, "a", "R1")]);
+    topic.depart(1, 500);
+    let diff = topic.track(1, "a", Map::new(), "R2").unwrap();
+    assert_eq!(diff.leaves.get("a")[0].phx_ref(), "R1");
+    assert_eq!(diff.joins.get("a")[0].phx_ref(), "R2");
+    assert_eq!(topic.len(), 1);
+    assert_eq!(topic.next_expiry_ms(), None);
+}
+
+#[test]
+fn a_merged_diff_keeps_what_joined_and_left() {
+    let mut topic = TopicPresence::new();
+    let mut diff = topic.track(1, "a", Map::new(), "R1").unwrap();
+    diff.merge(topic.track(2, "b", Map::new(), "R2").unwrap());
+    diff.merge(topic.update(1, "a", Map::new(), "R3").unwrap());
+    diff.merge(topic.untrack_all(2));
+    assert_eq!(
+        wire(&diff),
+        json!({
+            "joins": {
+                "a": {"metas": [{"phx_ref": "R1"}, {"phx_ref": "R3", "phx_ref_prev": "R1"}]},
+                "b": {"metas": [{"phx_ref": "R2"}]},
+            },
+            "leaves": {"a": {"metas": [{"phx_ref": "R1"}]}, "b": {"metas": [{"phx_ref": "R2"}]}},
+        })
+    );
+}
+
+#[test]
+fn debug_shows_no_content() {
+    let mut topic = topic(&[(1, "a", "R1")]);
+    topic.track(2, "b", meta(json!({"pw": "secret"})), "R2").unwrap();
+    topic.depart(1, 5);
+    assert_eq!(format!("{topic:?}"), "TopicPresence(2 trackings, 1 departing)");
+    assert!(!format!("{:?}", topic.list()).contains("secret"));
+}
+
+/// What a client makes of states and diffs, as the stock client does: joins first, metas known by their refs.
+#[derive(Default, Debug, PartialEq)]
+struct Client(BTreeMap<String, BTreeSet<String>>);
+
+impl Client {
+    fn of(topic: &TopicPresence<u32>) -> Self {
+        let refs = |metas: &[Meta]| metas.iter().map(|meta| meta.phx_ref().to_owned()).collect();
+        Self(
+            topic
+                .list()
+                .iter()
+                .map(|(key, metas)| (key.to_owned(), refs(metas)))
+                .collect(),
+        )
+    }
+
+    fn apply(&mut self, diff: &Diff) {
+        for (key, metas) in diff.joins.iter() {
+            let present = self.0.entry(key.to_owned()).or_default();
+            present.extend(metas.iter().map(|meta| meta.phx_ref().to_owned()));
+        }
+        for (key, metas) in diff.leaves.iter() {
+            let Some(present) = self.0.get_mut(key) else { continue };
+            metas.iter().for_each(|meta| _ = present.remove(meta.phx_ref()));
+            if present.is_empty() {
+                self.0.remove(key);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Track(u32, &'static str),
+    Untrack(u32, &'static str),
+    Update(u32, &'static str),
+    Close(u32),
+    Depart(u32, u64),
+    Wait(u64),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let id = 0..4_u32;
+    let key = prop::sample::select(vec!["a", "b", "c"]);
+    prop_oneof![
+        4 => (id.clone(), key.clone()).prop_map(|(id, key)| Step::Track(id, key)),
+        1 => (id.clone(), key.clone()).prop_map(|(id, key)| Step::Untrack(id, key)),
+        2 => (id.clone(), key).prop_map(|(id, key)| Step::Update(id, key)),
+        1 => id.clone().prop_map(Step::Close),
+        2 => (id, 0..10_u64).prop_map(|(id, grace)| Step::Depart(id, grace)),
+        2 => (0..10_u64).prop_map(Step::Wait),
+    ]
+}
+
+proptest! {
+    /// One client follows every diff, one gets them merged by threes, and one comes late, with a state from the middle
+    /// of what is still to be merged: all see what is.
+    #[test]
+    fn clients_see_what_is(steps in prop::collection::vec(any_step(), 0..60)) {
+        let mut topic = TopicPresence::new();
+        let (mut follower, mut batched, mut late) = (Client::default(), Client::default(), Client::default());
+        let mut pending = Diff::default();
+        let mut now_ms = 0;
+        for (index, step) in steps.into_iter().enumerate() {
+            let phx_ref = format!("R{index}");
+            let diff = match step {
+                Step::Track(id, key) => topic.track(id, key, Map::new(), &phx_ref).unwrap_or_default(),
+                Step::Untrack(id, key) => topic.untrack(id, key).unwrap_or_default(),
+                Step::Update(id, key) => topic.update(id, key, Map::new(), &phx_ref).unwrap_or_default(),
+                Step::Close(id) => topic.untrack_all(id),
+                Step::Depart(id, grace) => {
+                    topic.depart(id, now_ms + grace);
+                    Diff::default()
+                }
+                Step::Wait(time) => {
+                    now_ms += time;
+                    topic.expire(now_ms)
+                }
+            };
+            follower.apply(&diff);
+            pending.merge(diff);
+            prop_assert_eq!(&follower, &Client::of(&topic));
+            if index % 3 == 0 {
+                late = Client::of(&topic);
+            }
+            if index % 3 == 2 {
+                let diff = std::mem::take(&mut pending);
+                batched.apply(&diff);
+                late.apply(&diff);
+                prop_assert_eq!(&batched, &Client::of(&topic));
+                prop_assert_eq!(&late, &Client::of(&topic));
+            }
+        }
+        for id in 0..4 {
+            topic.untrack_all(id);
+        }
+        topic.expire(u64::MAX);
+        prop_assert!(topic.is_empty());
+        prop_assert!(topic.by_channel.is_empty() && topic.departing.is_empty() && topic.deadlines.is_empty());
+    }
+}
