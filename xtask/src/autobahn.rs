@@ -44,7 +44,7 @@ pub(crate) fn run(set: Set) -> Result<(), String> {
         let report = repository::scratch("autobahn")?;
         let mut runner = Command::new(programs.join("kosoku"));
         runner
-            .args(*selection)
+            .args(selection.split_whitespace())
             .arg("--outdir")
             .arg(&report)
             .arg(&server.address);
