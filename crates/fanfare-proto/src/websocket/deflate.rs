@@ -1,0 +1,178 @@
+//! permessage-deflate (RFC 7692): what is agreed on, and the two halves that do the work.
+//!
+//! No connection keeps a compression context, in either direction: every message stands alone. A compressed message is
+//! therefore the same for everybody with the same window, and [`Inflater`] and [`Deflater`] belong to a thread, never to
+//! a connection.
+
+mod negotiation;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+pub use negotiation::{Agreement, WINDOW_BITS_MAX, WINDOW_BITS_MIN, negotiate};
+
+/// How every flushed deflate stream ends; it is left out on the wire (RFC 7692, section 7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// The ratio guard lets every message inflate to this size, in bytes: small ones may be as repetitive as they like.
+pub const INFLATED_FREE: usize = 64 * 1024;
+
+/// What an [`Inflater`] keeps of its buffer between messages, in bytes.
+const BUFFER_KEPT: usize = 64 * 1024;
+
+/// Deflate streams in one message. A sender may end a stream in the middle of a message, e.g. at each of its own
+/// flushes; starting the next one costs far more than the two bytes that ask for it, hence a bound.
+const STREAMS_MAX: u32 = 256;
+
+/// Why a message was not inflated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InflateError {
+    /// It is not a deflate stream.
+    Invalid,
+    /// It inflates beyond `inflated_size_max` bytes.
+    TooLarge,
+    /// It inflates to more than [`INFLATED_FREE`] bytes and more than `ratio_max` times its size.
+    RatioExceeded,
+}
+
+/// Inflates messages, one at a time. It holds about 50 KB, and up to 64 KiB of buffer between messages.
+pub struct Inflater {
+    stream: Decompress,
+    buffer: Vec<u8>,
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Inflater {
+            stream: Decompress::new(false),
+            buffer: Vec::new(),
+        }
+    }
+}
+
+impl Inflater {
+    /// Inflates the payload of a whole message. The result lives in the inflater's buffer, which never grows far beyond
+    /// the permitted size; call [`Inflater::shrink`] when done with it.
+    ///
+    /// # Errors
+    /// See [`InflateError`]; the inflater is as good as new afterwards.
+    pub fn inflate(&mut self, payload: &[u8], inflated_size_max: usize, ratio_max: u32) -> Result<&[u8], InflateError> {
+        self.stream.reset(false);
+        let ratio_allows = payload.len().saturating_mul(ratio_max as usize).max(INFLATED_FREE);
+        let size_max = inflated_size_max.min(ratio_allows);
+        let mut streams_left = STREAMS_MAX;
+        let mut written = 0;
+        for (mut rest, is_tail) in [(payload, false), (&TAIL[..], true)] {
+            loop {
+                // One byte beyond the limit tells "exactly the limit" from "more".
+                if written > size_max {
+                    let over_size = size_max == inflated_size_max;
+                    return Err(if over_size {
+                        InflateError::TooLarge
+                    } else {
+                        InflateError::RatioExceeded
+                    });
+                }
+                let len_max = size_max.saturating_add(1);
+                self.make_room(written, len_max);
+                let end = self.buffer.len().min(len_max);
+                let (in_before, out_before) = (self.stream.total_in(), self.stream.total_out());
+                let status = self
+                    .stream
+                    .decompress(rest, &mut self.buffer[written..end], FlushDecompress::None)
+                    .map_err(|_| InflateError::Invalid)?;
+                rest = &rest[(self.stream.total_in() - in_before) as usize..];
+                written += (self.stream.total_out() - out_before) as usize;
+                match status {
+                    Status::StreamEnd => {
+                        if is_tail {
+                            // Only what the payload left unfinished can have made a final block of the tail.
+                            return Err(InflateError::Invalid);
+                        }
+                        streams_left -= 1;
+                        if streams_left == 0 {
+                            return Err(InflateError::Invalid);
+                        }
+                        self.stream.reset(false);
+                        if rest.is_empty() {
+                            break;
+                        }
+                    }
+                    // All taken, and room left over: there is nothing more to come out.
+                    _ if rest.is_empty() && written < end => break,
+                    _ => {}
+                }
+            }
+        }
+        Ok(&self.buffer[..written])
+    }
+
+    /// Gives back what a large message took.
+    pub fn shrink(&mut self) {
+        if self.buffer.len() > BUFFER_KEPT {
+            self.buffer.truncate(BUFFER_KEPT);
+            self.buffer.shrink_to_fit();
+        }
+    }
+
+    /// Makes the buffer longer than `written`, doubling it up to `len_max`, which is more than `written`.
+    fn make_room(&mut self, written: usize, len_max: usize) {
+        if written == self.buffer.len() {
+            let len = (written * 2).max(BUFFER_KEPT).min(len_max.max(BUFFER_KEPT));
+            self.buffer.reserve_exact(len - written);
+            self.buffer.resize(len, 0);
+        }
+    }
+}
+
+/// The smallest window that the compressor knows by name. It serves for 8 bits too: the compressor never refers back
+/// further than the window less the 262 bytes it looks ahead, which are 250 bytes here and within the 256 of 8 bits.
+const STREAM_BITS_MIN: u8 = 9;
+
+/// Deflates messages, one at a time. It holds about 300 KB for a full window, made when first used, and less for each
+/// smaller window that a client has asked for.
+#[derive(Default)]
+pub struct Deflater {
+    /// By window size, from [`STREAM_BITS_MIN`] up.
+    streams: [Option<Compress>; (WINDOW_BITS_MAX - STREAM_BITS_MIN + 1) as usize],
+}
+
+impl Deflater {
+    /// Appends `data` as the payload of a compressed message to `out`, for peers with a full window: those whose
+    /// [`Agreement`] says [`WINDOW_BITS_MAX`].
+    pub fn compress(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        self.compress_within(WINDOW_BITS_MAX, data, out);
+    }
+
+    /// The same for a peer whose [`Agreement`] may say less; what is made for a small window suits every larger one.
+    ///
+    /// # Panics
+    /// If `window_bits` is not within [`WINDOW_BITS_MIN`] and [`WINDOW_BITS_MAX`].
+    pub fn compress_within(&mut self, window_bits: u8, data: &[u8], out: &mut Vec<u8>) {
+        assert!(
+            (WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits),
+            "no window of {window_bits} bits"
+        );
+        let stream_bits = window_bits.max(STREAM_BITS_MIN);
+        let stream = self.streams[usize::from(stream_bits - STREAM_BITS_MIN)]
+            .get_or_insert_with(|| Compress::new_with_window_bits(Compression::fast(), false, stream_bits));
+        stream.reset();
+        let mut rest = data;
+        loop {
+            // Room for more than a flush marker: with less zlib would write a second one.
+            out.reserve(rest.len() / 2 + 64);
+            let before = stream.total_in();
+            stream
+                .compress_vec(rest, out, FlushCompress::Sync)
+                .expect("the stream was reset and is never finished");
+            rest = &rest[(stream.total_in() - before) as usize..];
+            if rest.is_empty() && out.len() < out.capacity() {
+                break;
+            }
+        }
+        debug_assert!(out.ends_with(&TAIL));
+        out.truncate(out.len() - TAIL.len());
+    }
+}
+
+#[cfg(test)]
+mod tests;
