@@ -13,7 +13,7 @@ struct SourceFile {
     /// Relative to the repository's root.
     file: String,
     text: String,
-    /// The text without comments, literals and tests.
+    /// The text without comments, literals and tests; nothing of a file that is all tests.
     code: String,
 }
 
