@@ -1,0 +1,39 @@
+// Builds the pages into dist/, or into the folder given as the first argument.
+// Same sources and lock file, same bytes: nothing here depends on the time, the machine or the output folder.
+
+import {build} from "esbuild"
+import {copyFile, mkdir, readFile, rm} from "node:fs/promises"
+import {createRequire} from "node:module"
+import {dirname, join, resolve} from "node:path"
+import {fileURLToPath} from "node:url"
+
+const root = dirname(fileURLToPath(import.meta.url))
+const out = resolve(process.argv[2] ?? join(root, "dist"))
+
+await rm(out, {recursive: true, force: true})
+await mkdir(join(out, "demo"), {recursive: true})
+await mkdir(join(out, "console"), {recursive: true})
+
+await build({
+  absWorkingDir: root,
+  entryPoints: ["demo/app.js", "demo/app.css"],
+  outdir: join(out, "demo"),
+  bundle: true,
+  minify: true,
+  format: "iife",
+  target: ["es2020", "chrome90", "firefox90", "safari15"],
+  charset: "utf8",
+  banner: {js: await phoenixNotice()},
+  logLevel: "warning",
+})
+await copyFile(join(root, "demo/index.html"), join(out, "demo/index.html"))
+await copyFile(join(root, "console/index.html"), join(out, "console/index.html"))
+
+// The bundle holds a copy of the client, whose licence asks for its notice to go with every copy.
+async function phoenixNotice() {
+  const client = dirname(createRequire(import.meta.url).resolve("phoenix"))
+  const pkg = join(client, "../..")
+  const {version} = JSON.parse(await readFile(join(pkg, "package.json"), "utf8"))
+  const licence = await readFile(join(pkg, "LICENSE.md"), "utf8")
+  return `/*! Contains phoenix ${version} (npm).\n\n${licence.trim()}\n*/`
+}

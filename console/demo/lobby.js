@@ -1,0 +1,134 @@
+// The lobby as the stock client sees it: one socket, one channel, its presence. Knows nothing of the page.
+
+import {LongPoll, Presence, Socket} from "phoenix"
+
+const TOPIC = "room:lobby"
+const RECONNECT_AFTER_MS = [10, 50, 100, 150, 200, 250, 500, 1000, 2000]
+const RECONNECT_AFTER_MS_MAX = 5000
+const LEAVE_MS_MAX = 1000
+
+/**
+ * Tells its `listener` what happens:
+ * - `status({state, nextTryAt})`: state is `connecting`, `open`, `reconnecting` (then nextTryAt is the time of the next
+ *   attempt, in ms since the epoch) or `closed`, which only the visitor can cause;
+ * - `joined()`, after each successful join, and `trouble(sentence)`, when a join or a message failed;
+ * - `message({name, body})`, `people([{name, count}])`, `arrived(name)`, `departed(name)`.
+ */
+export class Lobby {
+  constructor(name, transport, listener) {
+    this.name = name
+    this.transport = transport
+    this.listener = listener
+    this.socket = null
+    this.channel = null
+  }
+
+  get joined() {
+    return this.channel?.state === "joined" && this.socket.isConnected()
+  }
+
+  connect() {
+    const socket = new Socket("/socket", {
+      transport: this.transport === "longpoll" ? LongPoll : window.WebSocket,
+      // The client's own schedule; given here because the client tells nobody when it will try next.
+      reconnectAfterMs: tries => {
+        const delay = RECONNECT_AFTER_MS[tries - 1] ?? RECONNECT_AFTER_MS_MAX
+        this.#status(socket, {state: "reconnecting", nextTryAt: Date.now() + delay})
+        return delay
+      },
+    })
+    socket.onOpen(() => this.#status(socket, {state: "open"}))
+    this.socket = socket
+    this.#status(socket, {state: "connecting"})
+    socket.connect()
+    this.#enter()
+  }
+
+  disconnect() {
+    const {socket, channel} = this
+    this.#status(socket, {state: "closed"})
+    this.socket = null
+    this.channel = null
+    leave(channel, () => socket.disconnect())
+  }
+
+  /** Skips what is left of the wait before the next attempt. */
+  retryNow() {
+    const {socket} = this
+    this.#status(socket, {state: "connecting"})
+    socket.disconnect(() => socket === this.socket && socket.connect())
+  }
+
+  /** Joins again under another name. */
+  rename(name) {
+    this.name = name
+    if (this.socket) this.#enter()
+  }
+
+  useTransport(transport) {
+    this.transport = transport
+    if (!this.socket) return
+    this.disconnect()
+    this.connect()
+  }
+
+  say(body) {
+    this.channel
+      .push("new_msg", {body, name: this.name})
+      .receive("error", response => this.listener.trouble(`Not sent: ${reasonOf(response)}.`))
+  }
+
+  #enter() {
+    this.channel?.leave()
+    const channel = this.socket.channel(TOPIC, {name: this.name})
+    this.channel = channel
+    const current = told => (...args) => channel === this.channel && told(...args)
+
+    channel.on("new_msg", current(message => this.listener.message(message)))
+    this.#watch(new Presence(channel), current)
+    channel.onError(current(() => {
+      if (this.socket.isConnected()) this.listener.trouble("The channel ended with an error. Joining again…")
+    }))
+    channel
+      .join()
+      .receive("ok", current(() => this.listener.joined()))
+      .receive("error", current(response => this.listener.trouble(`Could not join: ${reasonOf(response)}. Trying again…`)))
+      .receive("timeout", current(() => this.listener.trouble("The server did not answer. Trying again…")))
+  }
+
+  #watch(presence, current) {
+    // Those who are there already when we come did not just arrive.
+    let synced = false
+    presence.onJoin(current((name, known) => synced && !known && this.listener.arrived(name)))
+    presence.onLeave(current((name, left) => synced && left.metas.length === 0 && this.listener.departed(name)))
+    presence.onSync(current(() => {
+      synced = true
+      this.listener.people(presence.list((name, {metas}) => ({name, count: metas.length})))
+    }))
+  }
+
+  // A socket that was given up may still tell of its end.
+  #status(socket, status) {
+    if (socket === this.socket) this.listener.status(status)
+  }
+}
+
+// The client counts a leave as done when it is written. Over long-polling that would be too early to close: a session that
+// just stops polling looks present until the server gives it up. So this waits for the server's side of it.
+function leave(channel, done) {
+  const {socket} = channel
+  const joinRef = channel.joinRef()
+  const wasJoined = channel.state === "joined" && socket.isConnected()
+  channel.leave()
+  if (!wasJoined) return done()
+  const timer = setTimeout(done, LEAVE_MS_MAX)
+  socket.onMessage(({event, join_ref}) => {
+    if (event !== "phx_close" || join_ref !== joinRef) return
+    clearTimeout(timer)
+    done()
+  })
+}
+
+function reasonOf(response) {
+  return response?.reason ?? "no reason given"
+}

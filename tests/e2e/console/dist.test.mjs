@@ -1,0 +1,41 @@
+// The built pages in the repository are what their sources build, and they need nothing from elsewhere.
+
+import assert from "node:assert/strict"
+import {execFileSync} from "node:child_process"
+import {mkdtempSync, readFileSync, readdirSync, rmSync} from "node:fs"
+import {tmpdir} from "node:os"
+import {dirname, join} from "node:path"
+import {test} from "node:test"
+import {fileURLToPath} from "node:url"
+
+const CONSOLE = join(dirname(fileURLToPath(import.meta.url)), "../../../console")
+const DIST = join(CONSOLE, "dist")
+
+test("dist is what the sources build", () => {
+  const fresh = mkdtempSync(join(tmpdir(), "fanfare-console-"))
+  try {
+    execFileSync(process.execPath, [join(CONSOLE, "build.mjs"), fresh])
+    assert.deepEqual(filesIn(DIST), filesIn(fresh))
+    for (const file of filesIn(fresh)) {
+      const same = readFileSync(join(DIST, file)).equals(readFileSync(join(fresh, file)))
+      assert.ok(same, `console/dist/${file} is not what the sources build: run "npm run build" in console/ and commit it`)
+    }
+  } finally {
+    rmSync(fresh, {recursive: true})
+  }
+})
+
+test("the pages refer to no other host", () => {
+  for (const file of filesIn(DIST).filter(name => /\.(html|css)$/.test(name))) {
+    const references = readFileSync(join(DIST, file), "utf8").match(/(?:https?:)?\/\/[a-z0-9.-]+/gi) ?? []
+    // The name of the SVG vocabulary is an address that nobody asks.
+    assert.deepEqual(references.filter(reference => reference !== "http://www.w3.org"), [], file)
+  }
+})
+
+function filesIn(folder) {
+  return readdirSync(folder, {recursive: true, withFileTypes: true})
+    .filter(entry => entry.isFile())
+    .map(entry => join(entry.path, entry.name).slice(folder.length + 1))
+    .sort()
+}

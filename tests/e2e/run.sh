@@ -1,0 +1,40 @@
+#!/bin/sh
+# Runs the end-to-end suites: ./run.sh [test files]
+#
+# Needs Node 20, Python 3.9 with venv, and Chromium. What npm and pip install is pinned and kept in this folder.
+# FANFARE_ORACLE, FANFARE_BIN: binaries to test; what is not given is built in release mode.
+# CHROMIUM: the browser, /usr/bin/chromium by default.
+set -eu
+cd "$(dirname "$0")"
+root=$(cd ../.. && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+
+# Installs anew when the lock file is newer than what was installed from it.
+npm_install() {
+    if [ ! "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ]; then
+        npm ci --prefix "$1" --no-audit --no-fund
+        touch "$1/node_modules/.package-lock.json"
+    fi
+}
+npm_install .
+npm_install "$root/console"
+
+if [ ! python/.venv/installed -nt python/requirements.txt ]; then
+    python3 -m venv --clear python/.venv
+    python/.venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt
+    touch python/.venv/installed
+fi
+
+if [ -z "${FANFARE_ORACLE:-}" ]; then
+    cargo build --manifest-path "$root/Cargo.toml" --release -p fanfare --example oracle
+    FANFARE_ORACLE=$target/release/examples/oracle
+fi
+if [ -z "${FANFARE_BIN:-}" ]; then
+    cargo build --manifest-path "$root/Cargo.toml" --release -p fanfare-server
+    FANFARE_BIN=$target/release/fanfare
+fi
+export FANFARE_ORACLE FANFARE_BIN
+
+[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs python/*.test.mjs browser/*.test.mjs
+# Clients that were given up keep timers of ten seconds and more, which nobody need wait for.
+exec node --test --test-force-exit "$@"
