@@ -41,7 +41,7 @@ form.addEventListener("submit", event => {
   takeName()
   const body = bodyField.value.trim()
   if (body === "") return
-  if (!lobby.joined) return view.showNotice("Not connected. Your message stays here until you are back.")
+  if (!lobby.joined) return view.showNotice("You are not in the lobby right now. Your message stays here until you are back.")
   view.hideNotice()
   lobby.say(body)
   bodyField.value = ""

@@ -49,7 +49,8 @@ export class Lobby {
     this.#status(socket, {state: "closed"})
     this.socket = null
     this.channel = null
-    leave(channel, () => socket.disconnect())
+    if (channel) leave(channel, () => socket.disconnect())
+    else socket.disconnect()
   }
 
   /** Skips what is left of the wait before the next attempt. */
@@ -59,10 +60,16 @@ export class Lobby {
     socket.disconnect(() => socket === this.socket && socket.connect())
   }
 
-  /** Joins again under another name. */
+  /**
+   * Joins again under another name, once the old membership is over. With both at a time, the client's presence for the
+   * new channel would start with diffs that were meant for the old one.
+   */
   rename(name) {
     this.name = name
-    if (this.socket) this.#enter()
+    const {socket, channel} = this
+    if (!channel) return
+    this.channel = null
+    leave(channel, () => socket === this.socket && this.#enter())
   }
 
   useTransport(transport) {
@@ -79,7 +86,6 @@ export class Lobby {
   }
 
   #enter() {
-    this.channel?.leave()
     const channel = this.socket.channel(TOPIC, {name: this.name})
     this.channel = channel
     const current = told => (...args) => channel === this.channel && told(...args)
@@ -113,20 +119,21 @@ export class Lobby {
   }
 }
 
-// The client counts a leave as done when it is written. Over long-polling that would be too early to close: a session that
-// just stops polling looks present until the server gives it up. So this waits for the server's side of it.
+// The client counts a leave as done when it is written; this waits for the server's side of it. Closing before that would
+// leave a long-poll session behind, which looks present until the server gives it up.
 function leave(channel, done) {
   const {socket} = channel
   const joinRef = channel.joinRef()
-  const wasJoined = channel.state === "joined" && socket.isConnected()
+  const known = socket.isConnected() && ["joined", "joining"].includes(channel.state)
   channel.leave()
-  if (!wasJoined) return done()
-  const timer = setTimeout(done, LEAVE_MS_MAX)
-  socket.onMessage(({event, join_ref}) => {
-    if (event !== "phx_close" || join_ref !== joinRef) return
+  if (!known) return done()
+  const finish = () => {
     clearTimeout(timer)
+    socket.off([watch])
     done()
-  })
+  }
+  const timer = setTimeout(finish, LEAVE_MS_MAX)
+  const watch = socket.onMessage(({event, join_ref}) => event === "phx_close" && join_ref === joinRef && finish())
 }
 
 function reasonOf(response) {
