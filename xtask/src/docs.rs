@@ -36,6 +36,16 @@ const DOC_TESTS: &str = "crates/fanfare/src/docs_test.rs";
 const LISTEN: &str = "127.0.0.1:4000";
 const ADMIN_LISTEN: &str = "127.0.0.1:4001";
 
+/// The variables that the guides tell their readers to set.
+const ENVIRONMENT: [(&str, &str); 3] = [
+    ("FANFARE_ADMIN_TOKEN", "a token for the tests of the guides"),
+    ("FANFARE_API_TOKEN", "a token for the tests of the guides"),
+    (
+        "FANFARE_SECRET",
+        "a secret for the tests of the guides: it has to be long enough for HS512, sixty-four bytes.",
+    ),
+];
+
 /// Runs the blocks of the named pages, of all pages when none is named.
 pub(crate) fn run(pages: &[String]) -> Result<(), String> {
     let all = repository::files()?;
@@ -132,7 +142,11 @@ impl Bench {
 
     /// Runs a command that starts a server, on ports of its own.
     fn run_server(&self, block: &Block) -> Result<(), String> {
-        let line = format!("exec {} --listen {}", block.text.trim(), loopback()?);
+        let command = block.text.trim();
+        let line = match command.contains("--example ") {
+            true => format!("exec {command} --port {}", process::free_port()?),
+            false => format!("exec {command} --listen {} --admin {}", loopback()?, loopback()?),
+        };
         let mut command = self.command("bash");
         if block.text.starts_with("cargo ") {
             command.current_dir(repository::root());
@@ -152,6 +166,7 @@ impl Bench {
         let mut command = Command::new(program);
         command
             .current_dir(&self.folder)
+            .envs(ENVIRONMENT)
             .env("PATH", format!("{}:{path}", ours.display()));
         command
     }
