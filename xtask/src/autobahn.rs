@@ -43,11 +43,7 @@ pub(crate) fn run(set: Set) -> Result<(), String> {
     for selection in if set == Set::Quick { QUICK } else { FULL } {
         let report = repository::scratch("autobahn")?;
         let mut runner = Command::new(programs.join("kosoku"));
-        runner
-            .args(selection.split_whitespace())
-            .arg("--outdir")
-            .arg(&report)
-            .arg(&server.address);
+        runner.args(selection.split_whitespace()).arg("--outdir").arg(&report).arg(&server.address);
         // Its exit status says less than its report does.
         let ended = process::run(&mut runner);
         let index = report.join("index.json");
@@ -66,20 +62,14 @@ fn verdicts_in(index: &str) -> Result<BTreeMap<String, String>, String> {
     let index: Value = serde_json::from_str(index).map_err(|e| format!("cannot read the report: {e}"))?;
     let servers = index.as_object().into_iter().flat_map(|servers| servers.values());
     let cases = servers.filter_map(Value::as_object).flatten();
-    Ok(cases
-        .map(|(case, result)| (case.clone(), worse(&result["behavior"], &result["behaviorClose"])))
-        .collect())
+    Ok(cases.map(|(case, result)| (case.clone(), worse(&result["behavior"], &result["behaviorClose"]))).collect())
 }
 
 /// A case is judged by what was echoed and by how the connection was closed; the worse of both counts.
 fn worse(behavior: &Value, close: &Value) -> String {
     let verdict = |value: &Value| value.as_str().unwrap_or("FAILED").to_owned();
     let (behavior, close) = (verdict(behavior), verdict(close));
-    if matches!(behavior.as_str(), "OK" | "NON-STRICT") && !is_good(&close) {
-        close
-    } else {
-        behavior
-    }
+    if matches!(behavior.as_str(), "OK" | "NON-STRICT") && !is_good(&close) { close } else { behavior }
 }
 
 fn is_good(verdict: &str) -> bool {

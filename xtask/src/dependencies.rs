@@ -28,10 +28,7 @@ pub(crate) fn check() -> Result<(), String> {
     }
     advisories::check()?;
     if wrong.is_empty() {
-        println!(
-            "{} packages: licences, sources, bans and use are as they should be",
-            packages.len()
-        );
+        println!("{} packages: licences, sources, bans and use are as they should be", packages.len());
         Ok(())
     } else {
         Err(format!("{} things wrong with the dependencies", wrong.len()))
@@ -43,10 +40,7 @@ fn check_packages(packages: &[Package], allowed: &[String], banned: &[String]) -
     for package in packages {
         let shown = format!("{} {}", package.name, package.version);
         if !license::is_allowed(&package.license, allowed) {
-            wrong.push(format!(
-                "{shown}: licence `{}` is not allowed by deny.toml",
-                package.license
-            ));
+            wrong.push(format!("{shown}: licence `{}` is not allowed by deny.toml", package.license));
         }
         if banned.contains(&package.name) {
             wrong.push(format!("{shown}: banned by deny.toml"));
@@ -69,13 +63,10 @@ fn duplicates(packages: &[Package]) -> BTreeMap<&str, Vec<&str>> {
 
 /// The strings of `key = [ … ]` in a TOML text: the first such key, comments left out.
 fn array(toml: &str, key: &str) -> Result<Vec<String>, String> {
-    let without_comments: String = toml
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default().to_owned() + "\n")
-        .collect();
-    let (_, behind) = without_comments
-        .split_once(&format!("\n{key} = ["))
-        .ok_or(format!("deny.toml has no `{key}`"))?;
+    let without_comments: String =
+        toml.lines().map(|line| line.split('#').next().unwrap_or_default().to_owned() + "\n").collect();
+    let (_, behind) =
+        without_comments.split_once(&format!("\n{key} = [")).ok_or(format!("deny.toml has no `{key}`"))?;
     let body = behind.split(']').next().unwrap_or_default();
     Ok(body.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }

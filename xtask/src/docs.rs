@@ -40,21 +40,15 @@ const ADMIN_LISTEN: &str = "127.0.0.1:4001";
 const ENVIRONMENT: [(&str, &str); 3] = [
     ("FANFARE_ADMIN_TOKEN", "a token for the tests of the guides"),
     ("FANFARE_API_TOKEN", "a token for the tests of the guides"),
-    (
-        "FANFARE_SECRET",
-        "a secret for the tests of the guides: it has to be long enough for HS512, sixty-four bytes.",
-    ),
+    ("FANFARE_SECRET", "a secret for the tests of the guides: it has to be long enough for HS512, sixty-four bytes."),
 ];
 
 /// Runs the blocks of the named pages, of all pages when none is named.
 pub(crate) fn run(pages: &[String]) -> Result<(), String> {
     let all = repository::files()?;
     let is_page = |file: &&String| *file == "README.md" || (file.starts_with("docs/") && file.ends_with(".md"));
-    let pages: Vec<&String> = if pages.is_empty() {
-        all.iter().filter(is_page).collect()
-    } else {
-        pages.iter().collect()
-    };
+    let pages: Vec<&String> =
+        if pages.is_empty() { all.iter().filter(is_page).collect() } else { pages.iter().collect() };
     let mut count = 0;
     let mut failures = Vec::new();
     for page in pages {
@@ -65,10 +59,7 @@ pub(crate) fn run(pages: &[String]) -> Result<(), String> {
         }
         let mut bench = Bench::new()?;
         for (at, block) in blocks.iter().enumerate() {
-            let expected = blocks
-                .get(at + 1)
-                .filter(|next| next.is("text", "output"))
-                .map(|next| next.text.as_str());
+            let expected = blocks.get(at + 1).filter(|next| next.is("text", "output")).map(|next| next.text.as_str());
             if let Err(message) = bench.run(block, expected) {
                 println!("{page}:{}: FAILED\n{message}\n", block.line);
                 failures.push(format!("{page}:{}", block.line));
@@ -77,17 +68,11 @@ pub(crate) fn run(pages: &[String]) -> Result<(), String> {
         }
     }
     println!("{count} blocks, {} failed", failures.len());
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("these do not work as written:\n{}", failures.join("\n")))
-    }
+    if failures.is_empty() { Ok(()) } else { Err(format!("these do not work as written:\n{}", failures.join("\n"))) }
 }
 
 fn is_doc_test(page: &str) -> Result<bool, String> {
-    Ok(repository::text(DOC_TESTS)?
-        .unwrap_or_default()
-        .contains(&format!("/{page}\"")))
+    Ok(repository::text(DOC_TESTS)?.unwrap_or_default().contains(&format!("/{page}\"")))
 }
 
 /// The place where the blocks of one page run.
@@ -103,11 +88,7 @@ impl Bench {
         let folder = repository::scratch("docs")?;
         let modules = repository::root().join("tests/e2e/node_modules");
         std::os::unix::fs::symlink(modules, folder.join("node_modules")).map_err(|e| format!("cannot link: {e}"))?;
-        Ok(Self {
-            folder,
-            server: None,
-            addresses: Vec::new(),
-        })
+        Ok(Self { folder, server: None, addresses: Vec::new() })
     }
 
     fn run(&mut self, block: &Block, expected: Option<&str>) -> Result<(), String> {
@@ -129,14 +110,12 @@ impl Bench {
                 let file = self.write(block.attribute("file").unwrap_or("snippet.toml"), &block.text)?;
                 program::run(self.command("fanfare").args(["check", "--config"]).arg(file), expected)
             }
-            "json" => serde_json::from_str::<serde_json::Value>(&block.text)
-                .map(drop)
-                .map_err(|e| format!("not JSON: {e}")),
+            "json" => {
+                serde_json::from_str::<serde_json::Value>(&block.text).map(drop).map_err(|e| format!("not JSON: {e}"))
+            }
             "rust" => Ok(()),
             language if SHOWN.contains(&language) => Ok(()),
-            language => Err(format!(
-                "nothing is known about running `{language}`; see xtask/src/docs.rs"
-            )),
+            language => Err(format!("nothing is known about running `{language}`; see xtask/src/docs.rs")),
         }
     }
 
@@ -158,16 +137,9 @@ impl Bench {
     fn command(&self, program: &str) -> Command {
         let ours = repository::target().join("release");
         let path = std::env::var("PATH").unwrap_or_default();
-        let program = if program == "fanfare" {
-            ours.join(program)
-        } else {
-            program.into()
-        };
+        let program = if program == "fanfare" { ours.join(program) } else { program.into() };
         let mut command = Command::new(program);
-        command
-            .current_dir(&self.folder)
-            .envs(ENVIRONMENT)
-            .env("PATH", format!("{}:{path}", ours.display()));
+        command.current_dir(&self.folder).envs(ENVIRONMENT).env("PATH", format!("{}:{path}", ours.display()));
         command
     }
 
@@ -185,19 +157,10 @@ impl Bench {
         if self.server.is_none() {
             let (listen, admin) = (loopback()?, loopback()?);
             let mut dev = self.command("fanfare");
-            self.server = Some(Server::start(dev.args([
-                "dev",
-                "--listen",
-                &listen,
-                "--admin-listen",
-                &admin,
-            ]))?);
+            self.server = Some(Server::start(dev.args(["dev", "--listen", &listen, "--admin-listen", &admin]))?);
             self.addresses = [(LISTEN, listen), (ADMIN_LISTEN, admin)].into();
         }
-        Ok(self
-            .addresses
-            .iter()
-            .fold(text.to_owned(), |text, (default, ours)| text.replace(default, ours)))
+        Ok(self.addresses.iter().fold(text.to_owned(), |text, (default, ours)| text.replace(default, ours)))
     }
 }
 

@@ -40,11 +40,9 @@ fn sources(files: &[String]) -> Result<Vec<SourceFile>, String> {
     let mut sources = Vec::new();
     for file in files.iter().filter(|f| f.ends_with(".rs")) {
         if let Some(text) = repository::text(file)? {
-            sources.push(SourceFile {
-                file: file.clone(),
-                code: source::code(&text),
-                text,
-            });
+            let is_test = file.ends_with("/tests.rs") || file.contains("/tests/");
+            let code = if is_test { String::new() } else { source::code(&text) };
+            sources.push(SourceFile { file: file.clone(), text, code });
         }
     }
     Ok(sources)

@@ -32,9 +32,7 @@ pub(crate) struct Dependency {
 /// All packages, with all features, as `Cargo.lock` pins them.
 pub(crate) fn packages() -> Result<Vec<Package>, String> {
     let mut cargo = Command::new("cargo");
-    cargo
-        .current_dir(repository::root())
-        .args(["metadata", "--format-version=1", "--all-features", "--locked"]);
+    cargo.current_dir(repository::root()).args(["metadata", "--format-version=1", "--all-features", "--locked"]);
     let metadata: Value =
         serde_json::from_str(&process::output(&mut cargo)?).map_err(|e| format!("cannot read cargo metadata: {e}"))?;
     Ok(list(&metadata["packages"]).iter().map(package).collect())
@@ -46,10 +44,7 @@ fn package(value: &Value) -> Package {
         version: text(&value["version"]),
         license: text(&value["license"]),
         source: value["source"].as_str().map(str::to_owned),
-        folder: PathBuf::from(text(&value["manifest_path"]))
-            .parent()
-            .map(PathBuf::from)
-            .unwrap_or_default(),
+        folder: PathBuf::from(text(&value["manifest_path"])).parent().map(PathBuf::from).unwrap_or_default(),
         dependencies: list(&value["dependencies"]).iter().map(dependency).collect(),
     }
 }
@@ -57,11 +52,7 @@ fn package(value: &Value) -> Package {
 fn dependency(value: &Value) -> Dependency {
     let package = text(&value["name"]);
     let name = value["rename"].as_str().unwrap_or(&package).replace('-', "_");
-    Dependency {
-        name_in_code: name,
-        is_dev: value["kind"] == "dev",
-        package,
-    }
+    Dependency { name_in_code: name, is_dev: value["kind"] == "dev", package }
 }
 
 fn text(value: &Value) -> String {

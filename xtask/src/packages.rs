@@ -29,26 +29,14 @@ const NEEDS: &[Need] = &[
         used_for: "Autobahn, the recorded transcripts, the Python client",
         present: &[("python3", &["-c", "import venv, ensurepip"])],
     },
-    Need {
-        packages: &["curl"],
-        used_for: "the commands of the guides",
-        present: &[("curl", &["--version"])],
-    },
+    Need { packages: &["curl"], used_for: "the commands of the guides", present: &[("curl", &["--version"])] },
 ];
 
 /// Installs what is missing when it may (root, with apt-get), and otherwise says what to install.
 pub(crate) fn ensure() -> Result<(), String> {
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| !need.is_present()).collect();
     if missing.is_empty() {
-        println!(
-            "all there: {}",
-            NEEDS
-                .iter()
-                .flat_map(|n| n.packages)
-                .copied()
-                .collect::<Vec<_>>()
-                .join(" ")
-        );
+        println!("all there: {}", NEEDS.iter().flat_map(|n| n.packages).copied().collect::<Vec<_>>().join(" "));
         return Ok(());
     }
     for need in &missing {
@@ -57,14 +45,10 @@ pub(crate) fn ensure() -> Result<(), String> {
     let packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
     let install = format!("apt-get install --yes --no-install-recommends {}", packages.join(" "));
     if !is_root() || !process::succeeds("apt-get", &["--version"]) {
-        return Err(format!(
-            "install these first, on Debian as root: apt-get update && {install}"
-        ));
+        return Err(format!("install these first, on Debian as root: apt-get update && {install}"));
     }
     let mut apt_get = Command::new("sh");
-    apt_get
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .args(["-c", &format!("apt-get update && {install}")]);
+    apt_get.env("DEBIAN_FRONTEND", "noninteractive").args(["-c", &format!("apt-get update && {install}")]);
     process::run(&mut apt_get)?;
     match missing.iter().find(|need| !need.is_present()) {
         Some(need) => Err(format!("{} installed, but still not usable", need.packages.join(" "))),
@@ -74,9 +58,7 @@ pub(crate) fn ensure() -> Result<(), String> {
 
 impl Need {
     fn is_present(&self) -> bool {
-        self.present
-            .iter()
-            .any(|(program, args)| process::succeeds(program, args))
+        self.present.iter().any(|(program, args)| process::succeeds(program, args))
     }
 }
 

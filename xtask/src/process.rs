@@ -17,22 +17,15 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 
 /// Runs a program to its end and gives its standard output; standard error stays ours.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|e| cannot_start(command, &e))?;
+    let output = command.stderr(Stdio::inherit()).output().map_err(|e| cannot_start(command, &e))?;
     expect_success(command, output.status)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Whether a program runs and exits with 0, whatever it prints.
 pub(crate) fn succeeds(program: &str, args: &[&str]) -> bool {
-    let quiet = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let quiet =
+        Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     quiet.is_ok_and(|status| status.success())
 }
 
@@ -59,12 +52,7 @@ impl Server {
         let child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn();
         let mut child = child.map_err(|e| cannot_start(command, &e))?;
         let stdout = child.stdout.take().expect("stdout is piped");
-        let mut server = Self {
-            child,
-            name: shown(command),
-            greeting: String::new(),
-            address: String::new(),
-        };
+        let mut server = Self { child, name: shown(command), greeting: String::new(), address: String::new() };
 
         // The thread reads on after the greeting, so that a chatty server never blocks on a full pipe.
         let (lines, greeting) = mpsc::channel();
@@ -75,14 +63,9 @@ impl Server {
         });
         let deadline = Instant::now() + SERVER_PATIENCE;
         while server.address.is_empty() {
-            let line = greeting
-                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-                .map_err(|_| {
-                    format!(
-                        "`{}` said no address in {SERVER_PATIENCE:?}:\n{}",
-                        server.name, server.greeting
-                    )
-                })?;
+            let line = greeting.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|_| {
+                format!("`{}` said no address in {SERVER_PATIENCE:?}:\n{}", server.name, server.greeting)
+            })?;
             server.address = address_in(&line).unwrap_or_default().to_owned();
             server.greeting += &line;
             server.greeting.push('\n');
@@ -100,20 +83,13 @@ impl Server {
         self.terminate();
         let deadline = Instant::now() + SERVER_PATIENCE;
         while Instant::now() < deadline {
-            match self
-                .child
-                .try_wait()
-                .map_err(|e| format!("cannot wait for `{}`: {e}", self.name))?
-            {
+            match self.child.try_wait().map_err(|e| format!("cannot wait for `{}`: {e}", self.name))? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => return Err(format!("`{}` ended with {status} on SIGTERM", self.name)),
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         }
-        Err(format!(
-            "`{}` did not end within {SERVER_PATIENCE:?} of SIGTERM",
-            self.name
-        ))
+        Err(format!("`{}` did not end within {SERVER_PATIENCE:?} of SIGTERM", self.name))
     }
 
     fn terminate(&self) {
@@ -132,13 +108,11 @@ impl Drop for Server {
 
 /// The first `host:port` of the loopback interface in a line.
 fn address_in(line: &str) -> Option<&str> {
-    ["127.0.0.1:", "localhost:", "[::1]:", "0.0.0.0:"]
-        .iter()
-        .find_map(|host| {
-            let address = &line[line.find(host)?..];
-            let digits = address[host.len()..].bytes().take_while(u8::is_ascii_digit).count();
-            (digits > 0).then(|| &address[..host.len() + digits])
-        })
+    ["127.0.0.1:", "localhost:", "[::1]:", "0.0.0.0:"].iter().find_map(|host| {
+        let address = &line[line.find(host)?..];
+        let digits = address[host.len()..].bytes().take_while(u8::is_ascii_digit).count();
+        (digits > 0).then(|| &address[..host.len() + digits])
+    })
 }
 
 fn shown(command: &Command) -> String {
@@ -155,11 +129,7 @@ fn cannot_start(command: &Command, error: &std::io::Error) -> String {
 }
 
 fn expect_success(command: &Command, status: ExitStatus) -> Result<(), String> {
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{}` ended with {status}", shown(command)))
-    }
+    if status.success() { Ok(()) } else { Err(format!("`{}` ended with {status}", shown(command))) }
 }
 
 #[cfg(test)]
@@ -182,19 +152,8 @@ mod tests {
     #[test]
     fn server_that_ends_badly_is_an_error() {
         let start = |script: &str| Server::start(Command::new("sh").args(["-c", script]));
-        assert!(
-            start("echo at 127.0.0.1:1; exec sleep 60")
-                .unwrap()
-                .stop()
-                .unwrap_err()
-                .contains("SIGTERM")
-        );
-        assert!(
-            start("trap 'exit 0' TERM; echo at 127.0.0.1:1; while :; do sleep 0.05; done")
-                .unwrap()
-                .stop()
-                .is_ok()
-        );
+        assert!(start("echo at 127.0.0.1:1; exec sleep 60").unwrap().stop().unwrap_err().contains("SIGTERM"));
+        assert!(start("trap 'exit 0' TERM; echo at 127.0.0.1:1; while :; do sleep 0.05; done").unwrap().stop().is_ok());
         assert!(start("echo nothing to see").is_err());
     }
 }

@@ -15,10 +15,7 @@ pub(crate) fn environment(name: &str, packages: &[&str]) -> Result<PathBuf, Stri
     }
     process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
     let mut pip = Command::new(dir.join("bin/pip"));
-    process::run(
-        pip.args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(packages),
-    )?;
+    process::run(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(packages))?;
     std::fs::write(&stamp, wanted).map_err(|e| format!("cannot write {}: {e}", stamp.display()))?;
     Ok(dir.join("bin"))
 }

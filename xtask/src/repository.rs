@@ -8,9 +8,7 @@ use crate::process;
 
 /// The folder that holds the workspace's `Cargo.toml`.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies one folder below the root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies one folder below the root")
 }
 
 /// Cargo's target directory, `CARGO_TARGET_DIR` respected.
@@ -45,11 +43,7 @@ pub(crate) fn files() -> Result<Vec<String>, String> {
         "--others",
         "--exclude-standard",
     ]))?;
-    let mut files: Vec<String> = listing
-        .lines()
-        .filter(|f| root().join(f).is_file())
-        .map(str::to_owned)
-        .collect();
+    let mut files: Vec<String> = listing.lines().filter(|f| root().join(f).is_file()).map(str::to_owned).collect();
     files.sort();
     files.dedup();
     Ok(files)

@@ -41,10 +41,7 @@ pub(crate) fn crate_paths(code: &str, module: &[&str]) -> Vec<Mention> {
         let mut prefix: Vec<String> = match root {
             "crate" => Vec::new(),
             "self" => module.iter().map(|&m| m.to_owned()).collect(),
-            _ => module[..module.len().saturating_sub(1)]
-                .iter()
-                .map(|&m| m.to_owned())
-                .collect(),
+            _ => module[..module.len().saturating_sub(1)].iter().map(|&m| m.to_owned()).collect(),
         };
         let mut rest = &code[start + root.len()..];
         while let Some(further) = rest.strip_prefix("::super") {
@@ -183,10 +180,7 @@ fn raw_string(text: &str) -> Option<usize> {
     }
     let closing = format!("\"{}", "#".repeat(hashes));
     let body = &text[opening + 1..];
-    Some(
-        body.find(&closing)
-            .map_or(text.len(), |at| opening + 1 + at + closing.len()),
-    )
+    Some(body.find(&closing).map_or(text.len(), |at| opening + 1 + at + closing.len()))
 }
 
 fn quoted(text: &str, quote: char) -> usize {
@@ -273,22 +267,14 @@ mod tests {
     fn crate_paths_are_taken_apart() {
         for (code, expected) in [
             ("use crate::hub::Hub;", vec!["hub::Hub"]),
-            (
-                "use crate::{hub::{Hub, self}, outbox, Error as E};",
-                vec!["hub::Hub", "hub", "outbox", "Error"],
-            ),
+            ("use crate::{hub::{Hub, self}, outbox, Error as E};", vec!["hub::Hub", "hub", "outbox", "Error"]),
             ("use super::frame::*;", vec!["transport::frame"]),
             ("use super::super::join::Join;", vec!["join::Join"]),
-            (
-                "let x: crate::event::Event = self::y::z();",
-                vec!["event::Event", "transport::websocket::y::z"],
-            ),
+            ("let x: crate::event::Event = self::y::z();", vec!["event::Event", "transport::websocket::y::z"]),
             ("pub(crate) fn f(&self) { $crate::x(); othercrate::y() }", vec![]),
         ] {
-            let paths: Vec<String> = crate_paths(code, &["transport", "websocket"])
-                .iter()
-                .map(|m| m.path.join("::"))
-                .collect();
+            let paths: Vec<String> =
+                crate_paths(code, &["transport", "websocket"]).iter().map(|m| m.path.join("::")).collect();
             assert_eq!(paths, expected, "{code}");
         }
     }
@@ -296,10 +282,7 @@ mod tests {
     #[test]
     fn reexports_name_their_module() {
         let exports = reexports("pub use crate::error::Error;\npub use channel::{Channel, reply::Reply};\nuse x::Y;");
-        let exports: Vec<String> = exports
-            .iter()
-            .map(|(name, module)| format!("{module}/{name}"))
-            .collect();
+        let exports: Vec<String> = exports.iter().map(|(name, module)| format!("{module}/{name}")).collect();
         assert_eq!(exports, ["error/Error", "channel/Channel", "channel/Reply"]);
     }
 }

@@ -14,71 +14,23 @@ struct Step {
 
 /// In this order: what is quick to fail first, and what needs the release build after it.
 const STEPS: &[Step] = &[
-    Step {
-        name: "packages",
-        what: "Debian packages that the tests need",
-        run: packages::ensure,
-    },
-    Step {
-        name: "format",
-        what: "rustfmt",
-        run: || cargo(&["fmt", "--all", "--check"]),
-    },
-    Step {
-        name: "layering",
-        what: "the repository's own rules",
-        run: layering::check,
-    },
-    Step {
-        name: "dependencies",
-        what: "licences, sources, bans, unused, advisories",
-        run: dependencies::check,
-    },
-    Step {
-        name: "clippy",
-        what: "clippy on everything, warnings denied",
-        run: clippy,
-    },
-    Step {
-        name: "clippy-minimal",
-        what: "clippy on the crate without features",
-        run: clippy_minimal,
-    },
-    Step {
-        name: "rustdoc",
-        what: "documentation without warnings",
-        run: rustdoc,
-    },
-    Step {
-        name: "rust",
-        what: "the Rust tests",
-        run: rust,
-    },
-    Step {
-        name: "doc-tests",
-        what: "the examples in documentation and guides",
-        run: doc_tests,
-    },
-    Step {
-        name: "build",
-        what: "the release build that the next steps use",
-        run: build,
-    },
+    Step { name: "packages", what: "Debian packages that the tests need", run: packages::ensure },
+    Step { name: "format", what: "rustfmt", run: || cargo(&["fmt", "--all", "--check"]) },
+    Step { name: "layering", what: "the repository's own rules", run: layering::check },
+    Step { name: "dependencies", what: "licences, sources, bans, unused, advisories", run: dependencies::check },
+    Step { name: "clippy", what: "clippy on everything, warnings denied", run: clippy },
+    Step { name: "clippy-minimal", what: "clippy on the crate without features", run: clippy_minimal },
+    Step { name: "rustdoc", what: "documentation without warnings", run: rustdoc },
+    Step { name: "rust", what: "the Rust tests", run: rust },
+    Step { name: "doc-tests", what: "the examples in documentation and guides", run: doc_tests },
+    Step { name: "build", what: "the release build that the next steps use", run: build },
     Step {
         name: "autobahn",
         what: "Autobahn's WebSocket cases, the quick set",
         run: || autobahn::run(autobahn::Set::Quick),
     },
-    Step {
-        name: "docs",
-        what: "the commands and snippets of the guides",
-        run: || docs::run(&[]),
-    },
-    Step {
-        name: "e2e",
-        what: "the clients of other people, and two browser pages",
-        run: || npm("tests/e2e", "test"),
-    },
+    Step { name: "docs", what: "the commands and snippets of the guides", run: || docs::run(&[]) },
+    Step { name: "e2e", what: "the clients of other people, and two browser pages", run: e2e },
 ];
 
 /// Runs all the steps, or those that are named.
@@ -94,10 +46,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     if let Some(name) = names.iter().find(|name| !STEPS.iter().any(|step| step.name == **name)) {
         return Err(format!("no step `{name}`: `cargo xtask test --list` names them"));
     }
-    let chosen: Vec<&Step> = STEPS
-        .iter()
-        .filter(|step| names.is_empty() || names.iter().any(|name| *name == step.name))
-        .collect();
+    let chosen: Vec<&Step> =
+        STEPS.iter().filter(|step| names.is_empty() || names.iter().any(|name| *name == step.name)).collect();
     let results = run_steps(&chosen, !flags.is_empty());
     summarize(&chosen, &results)
 }
@@ -113,12 +63,7 @@ fn run_steps(steps: &[&Step], fail_fast: bool) -> Vec<(Result<(), String>, Durat
             println!("{message}");
         }
         let failed = outcome.is_err();
-        println!(
-            "=== {}: {}, {:.1} s",
-            step.name,
-            verdict(&outcome),
-            start.elapsed().as_secs_f64()
-        );
+        println!("=== {}: {}, {:.1} s", step.name, verdict(&outcome), start.elapsed().as_secs_f64());
         results.push((outcome, start.elapsed()));
         // Without its programs every later step would fail for a reason that is not its own.
         if failed && (fail_fast || step.name == "packages") {
@@ -134,19 +79,11 @@ fn summarize(steps: &[&Step], results: &[(Result<(), String>, Duration)]) -> Res
         println!("{:7} {:16} {:7.1} s", verdict(outcome), step.name, time.as_secs_f64());
     }
     let total: Duration = results.iter().map(|(_, time)| *time).sum();
-    println!(
-        "in {:.0} min {:.0} s",
-        (total.as_secs() / 60) as f64,
-        total.as_secs() % 60
-    );
+    println!("in {:.0} min {:.0} s", (total.as_secs() / 60) as f64, total.as_secs() % 60);
     let passed = results.iter().filter(|(outcome, _)| outcome.is_ok()).count();
     let skipped = steps.len() - results.len();
     println!("{passed} passed, {} failed, {skipped} skipped", results.len() - passed);
-    if passed == steps.len() {
-        Ok(())
-    } else {
-        Err("the tests did not pass".to_owned())
-    }
+    if passed == steps.len() { Ok(()) } else { Err("the tests did not pass".to_owned()) }
 }
 
 fn verdict(outcome: &Result<(), String>) -> &'static str {
@@ -158,46 +95,25 @@ fn cargo(args: &[&str]) -> Result<(), String> {
 }
 
 fn clippy() -> Result<(), String> {
-    cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-        "--",
-        "--deny=warnings",
-    ])
+    cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny=warnings"])
 }
 
 fn clippy_minimal() -> Result<(), String> {
-    cargo(&[
-        "clippy",
-        "--package=fanfare",
-        "--no-default-features",
-        "--",
-        "--deny=warnings",
-    ])
+    cargo(&["clippy", "--package=fanfare", "--no-default-features", "--", "--deny=warnings"])
 }
 
 fn rustdoc() -> Result<(), String> {
     let mut cargo = Command::new("cargo");
-    cargo
-        .env("RUSTDOCFLAGS", "--deny=warnings")
-        .current_dir(repository::root());
+    cargo.env("RUSTDOCFLAGS", "--deny=warnings").current_dir(repository::root());
     process::run(cargo.args(["doc", "--workspace", "--all-features", "--no-deps"]))
 }
 
 fn rust() -> Result<(), String> {
     // cargo-nextest runs the tests of all crates side by side; without it they are the same tests, one crate at a time.
-    let runner: &[&str] = if process::succeeds("cargo", &["nextest", "--version"]) {
-        &["nextest", "run"]
-    } else {
-        &["test"]
-    };
-    let scope: &[&str] = if runner.len() == 2 {
-        &["--no-fail-fast"]
-    } else {
-        &["--no-fail-fast", "--lib", "--bins", "--tests"]
-    };
+    let runner: &[&str] =
+        if process::succeeds("cargo", &["nextest", "--version"]) { &["nextest", "run"] } else { &["test"] };
+    let scope: &[&str] =
+        if runner.len() == 2 { &["--no-fail-fast"] } else { &["--no-fail-fast", "--lib", "--bins", "--tests"] };
     cargo(&[runner, &["--workspace", "--all-features"], scope].concat())
 }
 
@@ -206,24 +122,12 @@ fn doc_tests() -> Result<(), String> {
 }
 
 fn build() -> Result<(), String> {
-    cargo(&[
-        "build",
-        "--release",
-        "--workspace",
-        "--exclude=xtask",
-        "--bins",
-        "--examples",
-    ])
+    cargo(&["build", "--release", "--workspace", "--exclude=xtask", "--bins", "--examples"])
 }
 
-fn npm(folder: &str, script: &str) -> Result<(), String> {
-    let npm = |args: &[&str]| {
-        process::run(
-            Command::new("npm")
-                .current_dir(repository::root().join(folder))
-                .args(args),
-        )
-    };
-    npm(&["ci", "--no-audit", "--no-fund"])?;
-    npm(&["run", script])
+/// Its script installs the clients from npm and PyPI.
+fn e2e() -> Result<(), String> {
+    let mut script = Command::new(repository::root().join("tests/e2e/run.sh"));
+    script.env("FANFARE_BIN", repository::release_program("fanfare"));
+    process::run(script.env("FANFARE_ORACLE", repository::release_program("examples/oracle")))
 }

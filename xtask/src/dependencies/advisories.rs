@@ -20,10 +20,5 @@ pub(super) fn check() -> Result<(), String> {
 }
 
 fn deny(checks: &[&str]) -> Result<(), String> {
-    process::run(
-        Command::new("cargo")
-            .current_dir(repository::root())
-            .args(["deny", "check"])
-            .args(checks),
-    )
+    process::run(Command::new("cargo").current_dir(repository::root()).args(["deny", "check"]).args(checks))
 }

@@ -22,9 +22,7 @@ impl Block {
 
     /// The value of a word of the form `name=value`.
     pub(super) fn attribute(&self, name: &str) -> Option<&str> {
-        self.words
-            .iter()
-            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        self.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
@@ -41,19 +39,9 @@ pub(super) fn parse(page: &str) -> Result<Vec<Block>, String> {
             }
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (None, Some(info)) => {
-                let mut words = info
-                    .split([' ', ','])
-                    .map(str::to_owned)
-                    .filter(|word| !word.is_empty());
-                let language = words
-                    .next()
-                    .ok_or(format!("line {number}: a block without a language"))?;
-                open = Some(Block {
-                    line: number,
-                    language,
-                    words: words.collect(),
-                    text: String::new(),
-                });
+                let mut words = info.split([' ', ',']).map(str::to_owned).filter(|word| !word.is_empty());
+                let language = words.next().ok_or(format!("line {number}: a block without a language"))?;
+                open = Some(Block { line: number, language, words: words.collect(), text: String::new() });
             }
             (None, None) => {}
         }

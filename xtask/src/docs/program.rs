@@ -11,17 +11,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs a snippet. Without expected output it must end well; with it, it must print that, and is ended once it has:
 /// a client stays connected for ever.
 pub(super) fn run(command: &mut Command, expected: Option<&str>) -> Result<(), String> {
-    let command = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("cannot start: {e}"))?;
     let (sender, lines) = mpsc::channel();
     let stderr = sender.clone();
-    let (out, err) = (
-        child.stdout.take().expect("stdout is piped"),
-        child.stderr.take().expect("stderr is piped"),
-    );
+    let (out, err) = (child.stdout.take().expect("stdout is piped"), child.stderr.take().expect("stderr is piped"));
     std::thread::spawn(move || forward(out, &sender));
     std::thread::spawn(move || forward(err, &stderr));
 
@@ -59,10 +53,7 @@ fn forward(from: impl Read, to: &mpsc::Sender<String>) {
 /// anything within a line.
 fn shows(printed: &str, expected: &str) -> bool {
     let mut lines = printed.lines();
-    expected
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .all(|wanted| lines.any(|line| line_shows(line, wanted)))
+    expected.lines().filter(|line| !line.trim().is_empty()).all(|wanted| lines.any(|line| line_shows(line, wanted)))
 }
 
 fn line_shows(line: &str, wanted: &str) -> bool {

@@ -7,27 +7,17 @@ const PAGE: &str = "docs/conformance.md";
 
 pub(super) fn check(files: &[String]) -> Result<Vec<String>, String> {
     let page = repository::text(PAGE)?.ok_or_else(|| format!("{PAGE} is not UTF-8"))?;
-    let is_test = |file: &&String| {
-        [".rs", ".mjs", ".js", ".py"]
-            .iter()
-            .any(|ending| file.ends_with(ending))
-    };
+    let is_test = |file: &&String| [".rs", ".mjs", ".js", ".py"].iter().any(|ending| file.ends_with(ending));
     let mut texts = Vec::new();
     for file in files.iter().filter(is_test) {
         texts.extend(repository::text(file)?);
     }
-    let untested = promised(&page)
-        .into_iter()
-        .filter(|name| !texts.iter().any(|text| has_test(text, name)));
-    Ok(untested
-        .map(|name| format!("{PAGE}: `{name}` is promised, and no test is named for it"))
-        .collect())
+    let untested = promised(&page).into_iter().filter(|name| !texts.iter().any(|text| has_test(text, name)));
+    Ok(untested.map(|name| format!("{PAGE}: `{name}` is promised, and no test is named for it")).collect())
 }
 
 fn promised(page: &str) -> Vec<&str> {
-    let first_cells = page
-        .lines()
-        .filter_map(|line| Some(line.strip_prefix("| ")?.split(" |").next()?.trim()));
+    let first_cells = page.lines().filter_map(|line| Some(line.strip_prefix("| ")?.split(" |").next()?.trim()));
     let is_name = |cell: &&str| {
         cell.split_once('_').is_some_and(|(system, number)| {
             !number.is_empty()
@@ -42,8 +32,7 @@ fn promised(page: &str) -> Vec<&str> {
 fn has_test(text: &str, name: &str) -> bool {
     ["fn ", "\"", "'", "`", "def test_"].iter().any(|before| {
         let test = format!("{before}{name}");
-        text.match_indices(&test)
-            .any(|(at, _)| !text[at + test.len()..].starts_with(|c: char| c.is_ascii_digit()))
+        text.match_indices(&test).any(|(at, _)| !text[at + test.len()..].starts_with(|c: char| c.is_ascii_digit()))
     })
 }
 

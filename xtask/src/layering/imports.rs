@@ -7,9 +7,7 @@ use crate::source;
 pub(super) fn check(sources: &[SourceFile]) -> Vec<String> {
     let mut needed = Vec::new();
     let mut broken = check_sources(sources, &mut needed);
-    let stale = EXCEPTIONS
-        .iter()
-        .filter(|(user, used, _)| !needed.contains(&(user, used)));
+    let stale = EXCEPTIONS.iter().filter(|(user, used, _)| !needed.contains(&(user, used)));
     broken
         .extend(stale.map(|(user, used, _)| format!("xtask/src/layering/table.rs: `{user}` no longer uses `{used}`")));
     broken
@@ -42,23 +40,14 @@ fn check_engine(
         return Vec::new();
     }
     let Some(own) = layer(module[0]) else {
-        return vec![format!(
-            "{}: module `{}` is in no layer of xtask/src/layering/table.rs",
-            source.file, module[0]
-        )];
+        return vec![format!("{}: module `{}` is in no layer of xtask/src/layering/table.rs", source.file, module[0])];
     };
     let mut broken = Vec::new();
     for mention in source::crate_paths(&source.code, &module) {
         let Some(first) = mention.path.first() else { continue };
         let exported = exports.iter().find(|(name, _)| name == first).map(|(_, module)| module);
-        let used = if layer(first).is_some() {
-            first
-        } else {
-            exported.unwrap_or(first)
-        };
-        let exception = EXCEPTIONS
-            .iter()
-            .find(|(user, theirs, _)| *user == module[0] && *theirs == used.as_str());
+        let used = if layer(first).is_some() { first } else { exported.unwrap_or(first) };
+        let exception = EXCEPTIONS.iter().find(|(user, theirs, _)| *user == module[0] && *theirs == used.as_str());
         if let Some((user, theirs, _)) = exception {
             needed.push((user, theirs));
             continue;
@@ -68,18 +57,13 @@ fn check_engine(
             Some(_) if STRANGERS.contains(&(module[0], used.as_str())) => "which it must not know",
             _ => continue,
         };
-        broken.push(format!(
-            "{}:{}: `{}` uses `{used}`, {why}",
-            source.file, mention.line, module[0]
-        ));
+        broken.push(format!("{}:{}: `{}` uses `{used}`, {why}", source.file, mention.line, module[0]));
     }
     broken
 }
 
 fn check_pure(source: &SourceFile) -> Vec<String> {
-    let found = IMPURE
-        .iter()
-        .filter_map(|word| Some((word, source::first_mention(&source.code, word)?)));
+    let found = IMPURE.iter().filter_map(|word| Some((word, source::first_mention(&source.code, word)?)));
     found
         .map(|(word, at)| {
             let line = source::line_at(&source.code, at);
@@ -102,11 +86,8 @@ mod tests {
     fn check_one(file: &str, text: &str) -> Vec<String> {
         let root = "pub use endpoint::Endpoint;\npub use error::Error;";
         let sources = [("crates/fanfare/src/lib.rs", root), (file, text)];
-        let sources = sources.map(|(file, text)| SourceFile {
-            file: file.into(),
-            text: text.into(),
-            code: source::code(text),
-        });
+        let sources =
+            sources.map(|(file, text)| SourceFile { file: file.into(), text: text.into(), code: source::code(text) });
         check_sources(&sources, &mut Vec::new())
     }
 
@@ -114,27 +95,11 @@ mod tests {
     fn imports_point_down_only() {
         for (file, text, breaches) in [
             ("crates/fanfare/src/endpoint.rs", "use crate::hub::Hub;", 0),
-            (
-                "crates/fanfare/src/hub.rs",
-                "use crate::outbox::Outbox; use crate::Error;",
-                0,
-            ),
+            ("crates/fanfare/src/hub.rs", "use crate::outbox::Outbox; use crate::Error;", 0),
             ("crates/fanfare/src/hub.rs", "use crate::socket::Socket;", 1),
-            (
-                "crates/fanfare/src/hub.rs",
-                "use crate::{outbox, Endpoint, socket::Socket};",
-                2,
-            ),
-            (
-                "crates/fanfare/src/hub/members.rs",
-                "use super::super::endpoint::Endpoint; use super::Hub;",
-                1,
-            ),
-            (
-                "crates/fanfare/src/hub.rs",
-                "#[cfg(test)]\nmod tests { use crate::endpoint::Endpoint; }",
-                0,
-            ),
+            ("crates/fanfare/src/hub.rs", "use crate::{outbox, Endpoint, socket::Socket};", 2),
+            ("crates/fanfare/src/hub/members.rs", "use super::super::endpoint::Endpoint; use super::Hub;", 1),
+            ("crates/fanfare/src/hub.rs", "#[cfg(test)]\nmod tests { use crate::endpoint::Endpoint; }", 0),
             ("crates/fanfare/src/hub.rs", "//! See crate::endpoint::Endpoint", 0),
             ("crates/fanfare/src/new_thing.rs", "", 1),
         ] {
@@ -152,11 +117,7 @@ mod tests {
             ("// no tokio, no rand", 0),
             ("#[cfg(test)]\nmod tests { use std::time::Instant; }", 0),
         ] {
-            assert_eq!(
-                check_one("crates/fanfare-proto/src/topic.rs", text).len(),
-                breaches,
-                "{text}"
-            );
+            assert_eq!(check_one("crates/fanfare-proto/src/topic.rs", text).len(), breaches, "{text}");
         }
     }
 }

@@ -12,19 +12,13 @@ pub(super) fn check(sources: &[SourceFile]) -> Vec<String> {
         let file = &source.file;
         let lines = source.code.lines().filter(|line| !line.trim().is_empty()).count();
         if lines > CODE_LINES_MAX {
-            broken.push(format!(
-                "{file}: {lines} lines of code, of at most {CODE_LINES_MAX}: split it by concept"
-            ));
+            broken.push(format!("{file}: {lines} lines of code, of at most {CODE_LINES_MAX}: split it by concept"));
         }
-        if !source.text.starts_with("//!") {
-            broken.push(format!(
-                "{file}:1: no `//!` that says what lives here and what does not"
-            ));
+        if !["//!", "#![doc = include_str!("].iter().any(|docs| source.text.starts_with(docs)) {
+            broken.push(format!("{file}:1: no `//!` that says what lives here and what does not"));
         }
         if Path::new(file).file_name().is_some_and(|name| name == "mod.rs") {
-            broken.push(format!(
-                "{file}: a folder's module is `x.rs` beside `x/`, not `x/mod.rs`"
-            ));
+            broken.push(format!("{file}: a folder's module is `x.rs` beside `x/`, not `x/mod.rs`"));
         }
         if let Some(at) = source::first_mention(&source.code, "unsafe") {
             broken.push(format!("{file}:{}: `unsafe`", source::line_at(&source.code, at)));
@@ -45,14 +39,8 @@ pub(super) fn check_paths_of_machines(files: &[String]) -> Result<Vec<String>, S
     for file in files {
         let Some(text) = repository::text(file)? else { continue };
         for (number, line) in text.lines().enumerate() {
-            if let Some(place) = std::iter::once(&checkout)
-                .chain(&homes)
-                .find(|place| names_place(line, place))
-            {
-                broken.push(format!(
-                    "{file}:{}: a path of somebody's machine, below {place}",
-                    number + 1
-                ));
+            if let Some(place) = std::iter::once(&checkout).chain(&homes).find(|place| names_place(line, place)) {
+                broken.push(format!("{file}:{}: a path of somebody's machine, below {place}", number + 1));
             }
         }
     }
@@ -77,15 +65,10 @@ fn is_named(source: &SourceFile, sources: &[SourceFile]) -> bool {
     let path = path.trim_end_matches(".rs");
     let (parents, name) = match path.rsplit_once('/') {
         Some((parent, name)) => (vec![format!("{krate}/src/{parent}.rs")], name),
-        None => (
-            vec![format!("{krate}/src/lib.rs"), format!("{krate}/src/main.rs")],
-            path,
-        ),
+        None => (vec![format!("{krate}/src/lib.rs"), format!("{krate}/src/main.rs")], path),
     };
     let declaration = format!("mod {name};");
-    sources
-        .iter()
-        .any(|s| parents.contains(&s.file) && s.text.contains(&declaration))
+    sources.iter().any(|s| parents.contains(&s.file) && s.text.contains(&declaration))
 }
 
 #[cfg(test)]
@@ -99,21 +82,13 @@ mod tests {
             ("crates/a/src/lib.rs", "//! Fine.\nfn f() {}".to_owned(), 0),
             ("crates/a/src/lib.rs", "fn f() {}".to_owned(), 1),
             ("crates/a/src/lib.rs", "//! Bad.\nunsafe fn f() {}".to_owned(), 1),
-            (
-                "crates/a/src/lib.rs",
-                "//! Good.\n// unsafe\n#![forbid(unsafe_code)]".to_owned(),
-                0,
-            ),
+            ("crates/a/src/lib.rs", "//! Good.\n// unsafe\n#![forbid(unsafe_code)]".to_owned(), 0),
             ("crates/a/src/lib.rs", long(CODE_LINES_MAX), 0),
             ("crates/a/src/lib.rs", long(CODE_LINES_MAX + 1), 1),
             ("crates/a/src/lost.rs", "//! Nobody names me.".to_owned(), 1),
             ("crates/a/tests/mod.rs", "//! Old style.".to_owned(), 1),
         ] {
-            let source = SourceFile {
-                file: file.to_owned(),
-                code: source::code(&text),
-                text,
-            };
+            let source = SourceFile { file: file.to_owned(), code: source::code(&text), text };
             assert_eq!(check(&[source]).len(), breaches, "{file}");
         }
     }
