@@ -57,9 +57,9 @@ nameField.addEventListener("keydown", event => {
 
 toggle.addEventListener("click", () => {
   if (status.state === "closed") lobby.connect()
-  else if (status.state === "reconnecting") lobby.retryNow()
   else lobby.disconnect()
 })
+document.getElementById("retry").addEventListener("click", () => lobby.retryNow())
 
 for (const choice of document.getElementsByName("transport")) {
   choice.addEventListener("change", () => lobby.useTransport(chosenTransport()))

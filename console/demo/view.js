@@ -4,7 +4,6 @@ import {hueOf, initialsOf} from "./names.js"
 
 const LOG_ENTRIES_MAX = 500
 const TRANSPORT_NAMES = {websocket: "WebSocket", longpoll: "Long-poll"}
-const TOGGLE_LABELS = {connecting: "Disconnect", open: "Disconnect", reconnecting: "Try now", closed: "Connect"}
 
 const element = id => document.getElementById(id)
 const log = element("log")
@@ -12,10 +11,10 @@ const entries = element("entries")
 const newer = element("newer")
 
 export function showStatus({state, nextTryAt}, transport) {
-  const box = element("state")
-  box.dataset.state = state
-  setText(box.lastElementChild, statusText(state, nextTryAt, transport))
-  setText(element("toggle"), TOGGLE_LABELS[state])
+  element("state").dataset.state = state
+  element("retry").hidden = state !== "reconnecting"
+  setText(element("state-text"), statusText(state, nextTryAt, transport))
+  setText(element("toggle"), state === "closed" ? "Connect" : "Disconnect")
 }
 
 export function addMessage(name, body, own) {

@@ -14,15 +14,15 @@ describe("by hand", {concurrency: 8}, () => {
   })
   after(() => server.stop("SIGKILL"))
 
-  for (const path of ["/socket/websocket", "/socket"]) {
+  for (const [room, path] of [["room:hand", "/socket/websocket"], ["room:bare", "/socket"]]) {
     test(`phoenix_1, phoenix_2, phoenix_16: frames of version 1 are typed at ${path}`, () => typing(path, async ws => {
       assert.deepEqual(
-        await ws.ask('{"topic":"room:hand","event":"phx_join","payload":{},"ref":"1"}'),
-        {topic: "room:hand", event: "phx_reply", payload: {status: "ok", response: {topic: "room:hand", params: {}, user: "anon"}}, ref: "1"},
+        await ws.ask(`{"topic":"${room}","event":"phx_join","payload":{},"ref":"1"}`),
+        {topic: room, event: "phx_reply", payload: {status: "ok", response: {topic: room, params: {}, user: "anon"}}, ref: "1"},
       )
       assert.deepEqual(
-        await ws.ask('{"topic":"room:hand","event":"new_msg","payload":{"body":"hi"},"ref":"2"}'),
-        {topic: "room:hand", event: "new_msg", payload: {body: "hi"}, ref: null},
+        await ws.ask(`{"topic":"${room}","event":"new_msg","payload":{"body":"hi"},"ref":"2"}`),
+        {topic: room, event: "new_msg", payload: {body: "hi"}, ref: null},
       )
       assert.deepEqual(
         await ws.ask('{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"3"}'),
@@ -31,11 +31,12 @@ describe("by hand", {concurrency: 8}, () => {
     }))
 
     test(`phoenix_1, phoenix_2, phoenix_16: frames of version 2 are typed at ${path}`, () => typing(`${path}?vsn=2.0.0`, async ws => {
+      const topic = `${room}-2`
       assert.deepEqual(
-        await ws.ask('["1","1","room:hand-2","phx_join",{}]'),
-        ["1", "1", "room:hand-2", "phx_reply", {status: "ok", response: {topic: "room:hand-2", params: {}, user: "anon"}}],
+        await ws.ask(`["1","1","${topic}","phx_join",{}]`),
+        ["1", "1", topic, "phx_reply", {status: "ok", response: {topic, params: {}, user: "anon"}}],
       )
-      assert.deepEqual(await ws.ask('[null,2,"room:hand-2","echo",[3]]'), ["1", 2, "room:hand-2", "phx_reply", {status: "ok", response: [3]}])
+      assert.deepEqual(await ws.ask(`[null,2,"${topic}","echo",[3]]`), ["1", 2, topic, "phx_reply", {status: "ok", response: [3]}])
       assert.deepEqual(
         await ws.ask('[null,"3","room:other","echo",{}]'),
         [null, "3", "room:other", "phx_reply", {status: "error", response: {reason: "unmatched topic"}}],
