@@ -37,7 +37,8 @@ const LISTEN: &str = "127.0.0.1:4000";
 const ADMIN_LISTEN: &str = "127.0.0.1:4001";
 
 /// The variables that the guides tell their readers to set.
-const ENVIRONMENT: [(&str, &str); 3] = [
+const ENVIRONMENT: [(&str, &str); 4] = [
+    ("TOKEN", "a token for the tests of the guides"),
     ("FANFARE_ADMIN_TOKEN", "a token for the tests of the guides"),
     ("FANFARE_API_TOKEN", "a token for the tests of the guides"),
     ("FANFARE_SECRET", "a secret for the tests of the guides: it has to be long enough for HS512, sixty-four bytes."),

@@ -1,0 +1,7 @@
+//! The Rust blocks of the README and the guides, as documentation tests. Nothing of it is in the built crate.
+
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
+#[doc = include_str!("../../../docs/rust-api.md")]
+struct RustApi;
