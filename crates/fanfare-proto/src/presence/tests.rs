@@ -1,3 +1,5 @@
+//! The presence of a topic against a plain model of it.
+
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! The codecs against the wire description, and against each other.
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
