@@ -1,0 +1,67 @@
+//! The admin listener: the HTTP API for back offices, and the console.
+//!
+//! Every answer of the API is JSON, errors too: `{"error": {"code", "message"}}`, where the message names the value, the
+//! limit and what to do next.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use fanfare::Endpoint;
+
+use crate::config::secret::Secret;
+use crate::pages;
+
+mod answer;
+mod publish;
+mod query;
+mod token;
+
+use answer::{ApiError, Code};
+
+/// What there is, for those who guess.
+const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
+                      GET /api/counters and GET /api/health";
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+struct Api {
+    endpoint: Endpoint,
+    token: Option<Arc<Secret>>,
+}
+
+/// Everything on the admin listener. Without a token all of the API but the health report is refused.
+pub(crate) fn router(endpoint: Endpoint, token: Option<Secret>) -> Router {
+    let api = Api { endpoint, token: token.map(Arc::new) };
+    let guarded = Router::new()
+        .route("/api/publish", post(publish::publish))
+        .route("/api/disconnect", post(publish::disconnect))
+        .route("/api/topics", get(query::topics))
+        .route("/api/presence/{*topic}", get(query::presence))
+        .route("/api/counters", get(query::counters))
+        .route("/api/{*path}", axum::routing::any(unknown))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(api.clone(), guard));
+    let open = Router::new().route("/api/health", get(query::health)).method_not_allowed_fallback(wrong_method);
+    guarded.merge(open).merge(pages::console()).fallback(unknown).with_state(api)
+}
+
+async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match token::check(api.token.as_deref(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn unknown(request: Request) -> ApiError {
+    let path = request.uri().path();
+    ApiError::new(Code::NotFound, format!("there is no {path}; there is {ROUTES}"))
+}
+
+async fn wrong_method(request: Request) -> ApiError {
+    let (method, path) = (request.method(), request.uri().path());
+    ApiError::new(Code::MethodNotAllowed, format!("{path} does not take {method}; the header Allow says what it takes"))
+}

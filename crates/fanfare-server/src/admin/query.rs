@@ -1,0 +1,65 @@
+//! What the API tells: health, topics, presence, counters.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use fanfare::check_topic;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::answer::{Answer, ApiError};
+
+/// How many topics one answer may list.
+const TOPICS_MAX: usize = 1_000;
+
+const TOPICS_DEFAULT: usize = 100;
+
+/// Which part of the topics is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    limit: Option<usize>,
+    after: Option<String>,
+}
+
+/// That the server is up, for load balancers. Needs no token and tells nothing else.
+pub(super) async fn health() -> Answer<Value> {
+    Answer(json!({ "status": "ok" }))
+}
+
+/// The topics with somebody in them, by name; `next` is what to ask for as `after` to go on.
+pub(super) async fn topics(
+    State(api): State<Api>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Answer<Value>, ApiError> {
+    let Query(page) =
+        page.map_err(|error| ApiError::invalid(format!("{}; it takes limit and after", error.body_text())))?;
+    let limit = page.limit.unwrap_or(TOPICS_DEFAULT);
+    if !(1..=TOPICS_MAX).contains(&limit) {
+        return Err(ApiError::invalid(format!("limit: {limit} is not accepted: it takes 1 to {TOPICS_MAX}")));
+    }
+    let mut topics = api.endpoint.topics().await;
+    topics.sort_by(|a, b| a.topic.cmp(&b.topic));
+    let from = page.after.map_or(0, |after| topics.partition_point(|summary| summary.topic <= after));
+    let shown = &topics[from..topics.len().min(from + limit)];
+    let next = shown.last().filter(|_| from + shown.len() < topics.len()).map(|summary| &summary.topic);
+    let list: Vec<_> = shown.iter().map(|s| json!({ "topic": s.topic, "members": s.members })).collect();
+    Ok(Answer(json!({ "topics": list, "total": topics.len(), "next": next })))
+}
+
+/// Who is present in a topic, as its members see it.
+pub(super) async fn presence(State(api): State<Api>, Path(topic): Path<String>) -> Result<Answer<Value>, ApiError> {
+    check_topic(&topic).map_err(|error| ApiError::invalid(error.to_string()))?;
+    let presence: Value = api.endpoint.presences(&topic).await.to().unwrap_or_default();
+    Ok(Answer(json!({ "topic": topic, "presence": presence })))
+}
+
+/// What was counted since the start, by name and reason.
+pub(super) async fn counters(State(api): State<Api>) -> Answer<Value> {
+    let counters = api.endpoint.counters();
+    let list: Vec<_> = counters
+        .iter()
+        .map(|(name, reason, value)| json!({ "name": name, "reason": reason, "value": value }))
+        .collect();
+    Answer(json!({ "counters": list }))
+}

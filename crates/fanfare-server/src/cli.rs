@@ -1,0 +1,133 @@
+//! The command line: what can be typed. What it does is in `command.rs`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flag;
+
+/// Real-time channels: any Phoenix client connects, no code needed.
+#[derive(Debug, Parser)]
+#[command(name = "fanfare", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Starts a server to try things with: no file, an open lobby, a page to chat on
+    Dev {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Starts the server that a configuration file describes
+    Serve {
+        /// The configuration, a TOML file; `fanfare init` writes one
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Says what is wrong with a configuration file; silent, with exit status 0, if nothing is
+    Check {
+        /// The configuration, a TOML file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Writes a commented configuration file to start from
+    Init {
+        /// The file to write
+        #[arg(default_value = "fanfare.toml")]
+        file: PathBuf,
+        /// Overwrite the file if it exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Writes a piece of a Rust program that uses the crate `fanfare`
+    New {
+        #[command(subcommand)]
+        what: New,
+    },
+    /// Prints reference documentation
+    Docs {
+        #[command(subcommand)]
+        page: Docs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum New {
+    /// A channel with its test: DIR/NAME.rs
+    Channel {
+        /// The name of the channel: a word such as `room`, or several as in `support_desk`
+        name: String,
+        /// The folder to write it to
+        #[arg(long, value_name = "DIR", default_value = "src/channels")]
+        dir: PathBuf,
+        /// Overwrite the file if it exists
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Docs {
+    /// Every key of the configuration, as Markdown
+    Config,
+}
+
+/// Settings that win over the environment and the file.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// The address that clients connect to, such as 0.0.0.0:4000; port 0 is any free one
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// The address of the HTTP API and the console
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// Any other key of the configuration, such as `limits.joins_max=500`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    set: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// The settings as flags of the configuration.
+    pub(crate) fn into_flags(self) -> Vec<Flag> {
+        let flag = |name, path: &str, text| Flag { name, path: path.to_owned(), text };
+        let listen = self.listen.map(|text| flag("--listen", "listen", text));
+        let admin = self.admin.map(|text| flag("--admin", "admin.listen", text));
+        let set = self.set.into_iter().map(|(path, text)| flag("--set", &path, text));
+        set.chain(listen).chain(admin).collect()
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("it takes KEY=VALUE, such as limits.joins_max=500".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed_and_documented() {
+        let mut command = Cli::command();
+        command.build();
+        let mut stack = vec![command];
+        while let Some(command) = stack.pop() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {}", command.get_name(), arg.get_id());
+            }
+            stack.extend(command.get_subcommands().filter(|command| command.get_name() != "help").cloned());
+        }
+    }
+}

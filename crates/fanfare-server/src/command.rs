@@ -1,0 +1,69 @@
+//! What the commands do.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::cli::{Command, Docs, New, Settings};
+use crate::config::{Config, Overrides, reference, starter};
+use crate::{run, scaffold};
+
+const DEV: &str = include_str!("dev.toml");
+
+/// Does it.
+///
+/// # Errors
+/// What to tell the user.
+pub(crate) fn execute(command: Command) -> Result<(), String> {
+    match command {
+        Command::Dev { settings } => {
+            let config =
+                Config::parse("fanfare dev", DEV, &overrides(settings)).map_err(|report| report.to_string())?;
+            run::dev(config)
+        }
+        Command::Serve { config, settings } => run::serve(load(&config, settings)?),
+        Command::Check { config, settings } => load(&config, settings).map(drop),
+        Command::Init { file, force } => {
+            write_new(&file, &starter::text(), force)?;
+            eprintln!("wrote {}", file.display());
+            eprintln!("start it: fanfare serve --config {}", file.display());
+            Ok(())
+        }
+        Command::New { what: New::Channel { name, dir, force } } => {
+            let channel = scaffold::channel(&name)?;
+            let file = dir.join(format!("{}.rs", channel.module));
+            std::fs::create_dir_all(&dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
+            write_new(&file, &channel.source, force)?;
+            eprintln!("wrote {}\n\n{}", file.display(), channel.next_steps(&dir));
+            Ok(())
+        }
+        Command::Docs { page: Docs::Config } => {
+            let printed = std::io::stdout().lock().write_all(reference::markdown().as_bytes());
+            printed.map_err(|error| format!("cannot write to the standard output: {error}"))
+        }
+    }
+}
+
+fn load(file: &Path, settings: Settings) -> Result<Config, String> {
+    Config::load(file, &overrides(settings)).map_err(|report| report.to_string())
+}
+
+fn overrides(settings: Settings) -> Overrides {
+    // A variable that is not UTF-8 cannot be a setting; where a secret is looked for in one, it counts as not set.
+    let text = |text: std::ffi::OsString| text.into_string().ok();
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+    Overrides::new(settings.into_flags(), variables)
+}
+
+fn write_new(file: &Path, content: &str, overwrite: bool) -> Result<(), String> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true);
+    match overwrite {
+        true => options.create(true).truncate(true),
+        false => options.create_new(true),
+    };
+    let written = options.open(file).and_then(|mut file| file.write_all(content.as_bytes()));
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => format!("{} exists; --force overwrites it", file.display()),
+        _ => format!("cannot write {}: {error}", file.display()),
+    })
+}

@@ -1,0 +1,242 @@
+//! The configuration: read from a file, the environment and flags, checked as a whole, and described.
+//!
+//! Each key is declared once, in a `section!` of `config/`. What the sections mean to the engine is not known here.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+pub(crate) mod auth;
+pub(crate) mod channel;
+mod check;
+pub(crate) mod endpoint;
+mod problem;
+pub(crate) mod reference;
+pub(crate) mod secret;
+mod section;
+pub(crate) mod server;
+mod sources;
+pub(crate) mod starter;
+#[cfg(test)]
+mod tests;
+pub(crate) mod value;
+
+use auth::Auth;
+use channel::Channel;
+use endpoint::Endpoint;
+use problem::{Place, Problems};
+use section::{Form, Reader, Section, find};
+use server::{Admin, Drain, Limits, Log, Server, Tls};
+use value::Raw;
+
+pub(crate) use problem::Report;
+pub(crate) use sources::{Flag, Overrides};
+
+/// Every section, in the order of the documentation.
+const SECTIONS: [&Section; 9] = [
+    Server::SECTION,
+    Tls::SECTION,
+    Endpoint::SECTION,
+    Auth::SECTION,
+    Channel::SECTION,
+    Admin::SECTION,
+    Limits::SECTION,
+    Drain::SECTION,
+    Log::SECTION,
+];
+
+/// A configuration that was found to be right.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) server: Server,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) auths: BTreeMap<String, Auth>,
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) admin: Option<Admin>,
+    pub(crate) limits: Limits,
+    pub(crate) drain: Drain,
+    pub(crate) log: Log,
+    /// What looks wrong but may be meant.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or everything that is wrong with it and with the overrides.
+    pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Self, Report> {
+        let content = std::fs::read_to_string(path).map_err(|error| {
+            let next = match error.kind() {
+                std::io::ErrorKind::NotFound => "; `fanfare init` writes one to start from",
+                std::io::ErrorKind::InvalidData => "; a configuration is UTF-8 text",
+                _ => "",
+            };
+            Report::of(format!("cannot read {}: {error}{next}", path.display()))
+        })?;
+        Self::parse(&path.display().to_string(), &content, overrides)
+    }
+
+    /// Reads a text; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(crate) fn parse(name: &str, content: &str, overrides: &Overrides) -> Result<Self, Report> {
+        let mut problems = Problems::default();
+        let (table, syntax) = DeTable::parse_recoverable(content);
+        for error in &syntax {
+            problems.add_syntax(error.span(), error.message());
+        }
+        if !syntax.is_empty() {
+            // What the parser made of a broken file is a guess; complaints about it would mislead.
+            problems.into_result(name, content)?;
+        }
+        let mut problems = Problems::default();
+        let mut draft = Sections { table: table.get_ref(), overrides, problems: &mut problems }.read();
+        let warnings = draft.check(overrides, &mut problems);
+        overrides.check_flags(&SECTIONS, &mut problems);
+        problems.into_result(name, content)?;
+        Ok(draft.finish(warnings).expect("what was read without a problem is complete"))
+    }
+}
+
+/// As much of a configuration as could be read, for checks that concern several sections.
+struct Draft {
+    server: Option<Server>,
+    tls: Option<Tls>,
+    endpoints: Vec<Endpoint>,
+    auths: BTreeMap<String, Option<Auth>>,
+    channels: Vec<Channel>,
+    admin: Option<Admin>,
+    limits: Option<Limits>,
+    drain: Option<Drain>,
+    log: Option<Log>,
+}
+
+impl Draft {
+    fn finish(self, warnings: Vec<String>) -> Option<Config> {
+        Some(Config {
+            server: self.server?,
+            tls: self.tls,
+            endpoints: self.endpoints,
+            auths: self.auths.into_iter().map(|(name, auth)| Some((name, auth?))).collect::<Option<_>>()?,
+            channels: self.channels,
+            admin: self.admin,
+            limits: self.limits?,
+            drain: self.drain?,
+            log: self.log?,
+            warnings,
+        })
+    }
+}
+
+/// Reads the sections of a file one by one, so that a problem in one does not hide those in others.
+struct Sections<'r, 'i> {
+    table: &'r DeTable<'i>,
+    overrides: &'r Overrides,
+    problems: &'r mut Problems,
+}
+
+impl Sections<'_, '_> {
+    fn read(mut self) -> Draft {
+        let names: Vec<_> = SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty()).collect();
+        let table = Some(self.table);
+        let mut draft = Draft {
+            server: self.section(Server::SECTION, "", Place::Nowhere, table, |reader| Server::read(reader, &names)),
+            tls: self.optional(Tls::SECTION, |reader| Tls::read(reader, &[])),
+            endpoints: self.list(Endpoint::SECTION, |reader| Endpoint::read(reader, &[])),
+            auths: self.named(Auth::SECTION, |reader| Auth::read(reader, &[])),
+            channels: self.list(Channel::SECTION, |reader| Channel::read(reader, &[])),
+            admin: self.optional(Admin::SECTION, |reader| Admin::read(reader, &[])),
+            limits: self.single(Limits::SECTION, |reader| Limits::read(reader, &[])),
+            drain: self.single(Drain::SECTION, |reader| Drain::read(reader, &[])),
+            log: self.single(Log::SECTION, |reader| Log::read(reader, &[])),
+        };
+        if find(self.table, Endpoint::SECTION.name).is_none() {
+            let read = |reader: Reader<'_, '_>| Endpoint::read(reader, &[]);
+            draft.endpoints.extend(self.section(Endpoint::SECTION, Endpoint::SECTION.name, Place::Nowhere, None, read));
+        }
+        draft
+    }
+
+    /// A section that counts as empty when it is not there.
+    fn single<T>(&mut self, section: &'static Section, read: impl FnOnce(Reader<'_, '_>) -> Option<T>) -> Option<T> {
+        let Some((at, raw)) = find(self.table, section.name) else {
+            return self.section(section, section.name, Place::Nowhere, None, read);
+        };
+        let place = Place::File(at);
+        match (raw.get_ref(), section.form) {
+            (DeValue::Table(table), _) => self.section(section, section.name, place, Some(table), read),
+            (_, Form::Shorthand(key)) => {
+                let key = Spanned::new(at..at, key.into());
+                let table = DeTable::from_iter([(key, raw.clone())]);
+                self.section(section, section.name, place, Some(&table), read)
+            }
+            _ => self.wrong_form(section, at),
+        }
+    }
+
+    /// A section that means something by being there.
+    fn optional<T>(&mut self, section: &'static Section, read: impl FnOnce(Reader<'_, '_>) -> Option<T>) -> Option<T> {
+        let is_present = find(self.table, section.name).is_some() || self.overrides.mentions(section);
+        is_present.then(|| self.single(section, read)).flatten()
+    }
+
+    /// Those of the tables of `[[section]]` that can be read.
+    fn list<T>(&mut self, section: &'static Section, read: impl Fn(Reader<'_, '_>) -> Option<T>) -> Vec<T> {
+        let Some((at, raw)) = find(self.table, section.name) else { return Vec::new() };
+        let Some(items) = raw.get_ref().as_array() else {
+            return Vec::from_iter(self.wrong_form(section, at));
+        };
+        let one = |item: &Raw<'_>| match item.get_ref() {
+            DeValue::Table(table) => {
+                self.section(section, section.name, Place::File(item.span().start), Some(table), &read)
+            }
+            _ => self.wrong_form(section, item.span().start),
+        };
+        items.iter().filter_map(one).collect()
+    }
+
+    /// Each `[section.NAME]` by its name, `None` where it cannot be read.
+    fn named<T>(
+        &mut self,
+        section: &'static Section,
+        read: impl Fn(Reader<'_, '_>) -> Option<T>,
+    ) -> BTreeMap<String, Option<T>> {
+        let Some((at, raw)) = find(self.table, section.name) else { return BTreeMap::new() };
+        let Some(tables) = raw.get_ref().as_table() else {
+            self.wrong_form::<T>(section, at);
+            return BTreeMap::new();
+        };
+        let one = |(name, raw): (&Spanned<DeString<'_>>, &Raw<'_>)| {
+            let at = name.span().start;
+            let path = format!("{}.{}", section.name, name.get_ref());
+            let read = match raw.get_ref() {
+                DeValue::Table(table) => self.section(section, &path, Place::File(at), Some(table), &read),
+                _ => self.wrong_form(section, at),
+            };
+            (name.get_ref().to_string(), read)
+        };
+        tables.iter().map(one).collect()
+    }
+
+    fn section<T>(
+        &mut self,
+        section: &'static Section,
+        name: &str,
+        header: Place,
+        table: Option<&DeTable<'_>>,
+        read: impl FnOnce(Reader<'_, '_>) -> Option<T>,
+    ) -> Option<T> {
+        read(Reader::new(section, name.into(), header, table, self.overrides, self.problems))
+    }
+
+    fn wrong_form<T>(&mut self, section: &Section, at: usize) -> Option<T> {
+        let text = format!("is a section: write it as {}", section.header());
+        self.problems.add(Place::File(at), section.name, text);
+        None
+    }
+}

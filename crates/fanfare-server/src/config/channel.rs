@@ -1,0 +1,200 @@
+//! `[[channel]]`: what happens on the topics of a pattern, without any code.
+
+use std::str::FromStr;
+
+use fanfare::Pattern;
+
+use super::problem::Problems;
+use super::section::{Form, section};
+use super::value::{OneOrMore, Size, Text, choice};
+use crate::policy::Rule;
+
+section! {
+    /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other topic
+    /// is refused with `unmatched topic`. A message that a member may publish goes to the topic's members as it came.
+    struct Channel: "channel", Form::List;
+    keys {
+        /// Settings to start from, which the other keys change. `lobby`: everybody joins `room:lobby` and publishes `new_msg`
+        /// there, and all see who is present.
+        preset: Option<Preset> = "",
+        /// The topic, or a pattern that ends in `*`, or several of them. Must be given unless a preset does.
+        topic: Option<OneOrMore<TopicPattern>> = "",
+        /// Who may join. The default is `authenticated`, with the preset `lobby` it is `open`.
+        join: Option<OneOrMore<Rule>> = "",
+        /// What somebody who may not join is told as the reason.
+        refused: String = "\"unauthorized\"",
+        /// Who of the members may publish. The default is `nobody`: messages come by the HTTP API only. With the preset
+        /// `lobby` it is `open`.
+        publish: Option<OneOrMore<Rule>> = "",
+        /// The events that may be published; others are answered with an error. Left out: every event but the protocol's own.
+        events: Option<OneOrMore<EventName>> = "",
+        /// Who gets what a member publishes.
+        broadcast: Audience = "\"all\"",
+        /// Whether a publish is answered with `ok`. Refused ones are answered with an error always.
+        reply: bool = "true",
+        /// The longest payload that may be published. Left out: what fits into `limits.message_size_max`.
+        payload_size_max: Option<Size<2, 1_000_000_000>> = "",
+        /// Whether members are tracked: each gets `presence_state` after its join, and all get `presence_diff`. The default is
+        /// `false`, with the preset `lobby` it is `true`.
+        presence: Option<bool> = "",
+        /// What a member is called in the presence: a claim, else a string in the join's payload, else (`unique`) a name that is
+        /// made up. The first that exists counts; the last resort is always a name that is made up.
+        presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]",
+        /// What happens to a member that reads too slowly: `disconnect` closes its socket with 1013.
+        slow: Slow = "\"disconnect\"",
+    }
+    later ["history", "resume", "shards", "hook", "rate"]
+}
+
+choice! {
+    /// Settings to start from.
+    pub(crate) enum Preset {
+        /// The open lobby of the tutorials.
+        Lobby = "lobby",
+    } later []
+}
+
+choice! {
+    /// Who gets what a member publishes.
+    pub(crate) enum Audience {
+        /// Every member, the sender too.
+        All = "all",
+        /// Every member but the sender.
+        Others = "others",
+    } later []
+}
+
+choice! {
+    /// What happens to slow readers.
+    pub(crate) enum Slow {
+        /// Their socket is closed.
+        Disconnect = "disconnect",
+    } later ["drop_oldest", "latest", "resync"]
+}
+
+/// A topic or a pattern that ends in `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicPattern(pub(crate) Pattern);
+
+impl Text for TopicPattern {
+    fn accepts() -> String {
+        r#"a topic such as "lobby", or a pattern that ends in a star such as "room:*""#.into()
+    }
+}
+
+impl FromStr for TopicPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "phoenix" {
+            return Err("the protocol keeps this topic for its heartbeat".into());
+        }
+        Pattern::parse(text).map(Self).map_err(|error| error.to_string())
+    }
+}
+
+impl Text for Rule {
+    fn accepts() -> String {
+        r#""open", "authenticated", "nobody" or "claim:NAME=VALUE", where {suffix} in VALUE is what the star of the pattern matched"#
+            .into()
+    }
+}
+
+/// An event that may be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EventName(pub(crate) String);
+
+impl Text for EventName {
+    fn accepts() -> String {
+        r#"the name of an event such as "new_msg""#.into()
+    }
+}
+
+impl FromStr for EventName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.len() > 255 {
+            return Err("an event has 1 to 255 bytes".into());
+        }
+        if crate::reserved::is_reserved(text) {
+            return Err("the protocol keeps events that begin with phx_ or presence_ for itself".into());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// Where a member's name in the presence comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PresenceKey {
+    /// A claim of its token.
+    Claim(String),
+    /// A string in the payload of its join.
+    Param(String),
+    /// Made up.
+    Unique,
+}
+
+impl Text for PresenceKey {
+    fn accepts() -> String {
+        r#""claim:NAME", "param:NAME" or "unique""#.into()
+    }
+}
+
+impl FromStr for PresenceKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("claim", name)) if !name.is_empty() => Ok(Self::Claim(name.to_owned())),
+            Some(("param", name)) if !name.is_empty() => Ok(Self::Param(name.to_owned())),
+            None if text == "unique" => Ok(Self::Unique),
+            _ => Err(String::new()),
+        }
+    }
+}
+
+impl Channel {
+    /// Fills what the preset gives and what the defaults are, and checks what concerns more than one key.
+    pub(crate) fn complete(&mut self, problems: &mut Problems) {
+        let is_lobby = self.preset == Some(Preset::Lobby);
+        let one = |rule| OneOrMore(vec![rule]);
+        self.join.get_or_insert_with(|| one(if is_lobby { Rule::Open } else { Rule::Authenticated }));
+        self.publish.get_or_insert_with(|| one(if is_lobby { Rule::Open } else { Rule::Nobody }));
+        self.presence.get_or_insert(is_lobby);
+        if is_lobby {
+            let lobby = Pattern::parse("room:lobby").expect("the lobby's topic is one");
+            self.topic.get_or_insert_with(|| OneOrMore(vec![TopicPattern(lobby)]));
+            self.events.get_or_insert_with(|| OneOrMore(vec![EventName("new_msg".into())]));
+        }
+        if self.topic.is_none() {
+            self.places.problem(problems, "topic", format!("is missing: it takes {}", TopicPattern::accepts()));
+        }
+        self.check_suffixes(problems);
+    }
+
+    /// The patterns; a complete channel has at least one.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.topic.iter().flat_map(|OneOrMore(patterns)| patterns.iter().map(|TopicPattern(pattern)| pattern))
+    }
+
+    /// The rules of both policies, with the key that they stand in.
+    pub(crate) fn rules(&self) -> impl Iterator<Item = (&'static str, &Rule)> {
+        fn of<'r>(
+            key: &'static str,
+            rules: &'r Option<OneOrMore<Rule>>,
+        ) -> impl Iterator<Item = (&'static str, &'r Rule)> {
+            rules.iter().flat_map(|OneOrMore(rules)| rules).map(move |rule| (key, rule))
+        }
+        of("join", &self.join).chain(of("publish", &self.publish))
+    }
+
+    fn check_suffixes(&self, problems: &mut Problems) {
+        let exact: Vec<String> = self.patterns().map(Pattern::to_string).filter(|text| !text.ends_with('*')).collect();
+        let Some(topic) = exact.first() else { return };
+        for (key, _) in self.rules().filter(|(_, rule)| rule.uses_suffix()) {
+            let text = format!("{{suffix}} needs a pattern that ends in `*`, but the topic \"{topic}\" does not");
+            self.places.problem(problems, key, text);
+        }
+    }
+}

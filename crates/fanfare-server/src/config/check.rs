@@ -1,0 +1,159 @@
+//! What concerns more than one section: names that must exist, secrets that must be readable, things that exclude each
+//! other, and what looks wrong without being so.
+
+use super::auth::AuthKind;
+use super::problem::Problems;
+use super::secret::Given;
+use super::section::nearest;
+use super::{Draft, Overrides, SECTIONS};
+use crate::tls;
+
+/// Shorter shared secrets can be guessed by trying.
+const SECRET_BYTES_SAFE: usize = 32;
+
+/// Shorter API tokens are refused.
+const TOKEN_CHARS_MIN: usize = 16;
+
+impl Draft {
+    /// Reports what is wrong; returns what looks wrong but may be meant. Secrets are filled in from where they are kept.
+    pub(super) fn check(&mut self, overrides: &Overrides, problems: &mut Problems) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for channel in &mut self.channels {
+            channel.complete(problems);
+        }
+        self.check_auths(overrides, problems, &mut warnings);
+        self.check_endpoints(problems);
+        self.check_admin(overrides, problems);
+        self.check_tls(problems);
+        let named: Vec<&String> = self.named_variables().collect();
+        for (name, near) in overrides.suspects(&SECTIONS).iter().filter(|(name, _)| !named.contains(&name)) {
+            warnings.push(format!("the environment variable {name} is not a setting; did you mean {near}?"));
+        }
+        self.warn_of_unreachable(&mut warnings);
+        warnings
+    }
+
+    /// The variables that the configuration itself names.
+    fn named_variables(&self) -> impl Iterator<Item = &String> {
+        let secrets = self.auths.values().flatten().filter_map(|auth| auth.secret_env.as_ref());
+        secrets.chain(self.admin.iter().filter_map(|admin| admin.token_env.as_ref()))
+    }
+
+    fn check_auths(&mut self, overrides: &Overrides, problems: &mut Problems, warnings: &mut Vec<String>) {
+        for (name, auth) in &mut self.auths {
+            let Some(auth) = auth else { continue };
+            auth.check(problems);
+            let given = Given {
+                name: "secret",
+                plain: auth.secret.as_ref(),
+                env: auth.secret_env.as_ref(),
+                file: auth.secret_file.as_ref(),
+            };
+            auth.secret = given.resolve(overrides.variables(), &auth.places, problems);
+            if let Some(secret) = &auth.secret
+                && secret.expose().len() < SECRET_BYTES_SAFE
+            {
+                let size = secret.expose().len();
+                warnings.push(format!(
+                    "the secret of [auth.{name}] has {size} bytes; with less than {SECRET_BYTES_SAFE} it can be guessed"
+                ));
+            }
+        }
+    }
+
+    fn check_endpoints(&self, problems: &mut Problems) {
+        for (i, endpoint) in self.endpoints.iter().enumerate() {
+            let path = &endpoint.path.0;
+            if self.endpoints[..i].iter().any(|earlier| earlier.path.0 == *path) {
+                endpoint.places.problem(problems, "path", format!("\"{path}\" is the path of an earlier [[endpoint]]"));
+            }
+            let auth = self.auths.get(&endpoint.auth);
+            if auth.is_none() && endpoint.auth != "none" {
+                let text = self.unknown_auth(&endpoint.auth);
+                endpoint.places.problem(problems, "auth", text);
+                continue;
+            }
+            let has_claims = match auth {
+                Some(Some(auth)) => auth.kind != AuthKind::None,
+                // It could not be read, which was reported.
+                Some(None) => true,
+                None => false,
+            };
+            let name = endpoint.socket_id.as_ref().and_then(|template| template.names().next());
+            if let (Some(name), false) = (name, has_claims) {
+                let text = format!("{{{name}}} is a claim of a token, but this endpoint has no `auth` that checks one");
+                endpoint.places.problem(problems, "socket_id", text);
+            }
+        }
+    }
+
+    fn unknown_auth(&self, name: &str) -> String {
+        let known: Vec<_> = self.auths.keys().map(String::as_str).chain(["none"]).collect();
+        let next = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("there is {}; add [auth.{name}]", known.join(", ")),
+        };
+        format!("there is no [auth.{name}]; {next}")
+    }
+
+    fn check_admin(&mut self, overrides: &Overrides, problems: &mut Problems) {
+        let Some(admin) = &mut self.admin else { return };
+        let given = Given {
+            name: "token",
+            plain: admin.token.as_ref(),
+            env: admin.token_env.as_ref(),
+            file: admin.token_file.as_ref(),
+        };
+        let is_given = ["token", "token_env", "token_file"].iter().find(|key| admin.places.is_given(key));
+        admin.token = given.resolve(overrides.variables(), &admin.places, problems);
+        match (&admin.token, is_given) {
+            (Some(token), Some(key)) if token.expose().chars().count() < TOKEN_CHARS_MIN => {
+                let text =
+                    format!("the token is shorter than {TOKEN_CHARS_MIN} characters, so that it could be guessed");
+                admin.places.problem(problems, key, text);
+            }
+            (None, None) if !admin.listen.0.ip().is_loopback() => {
+                let text = format!(
+                    "{} can be reached from other machines, which needs a token: set token_env, token_file or token",
+                    admin.listen.0
+                );
+                admin.places.problem(problems, "listen", text);
+            }
+            _ => {}
+        }
+        if let Some(server) = &self.server
+            && server.listen == admin.listen
+            && admin.listen.0.port() != 0
+        {
+            admin.places.problem(problems, "listen", format!("{} is the address of `listen` too", admin.listen.0));
+        }
+    }
+
+    fn check_tls(&self, problems: &mut Problems) {
+        let Some(tls) = &self.tls else { return };
+        match tls::load(&tls.cert, &tls.key) {
+            Ok(_) => {}
+            Err(tls::Fault::Cert(text)) => tls.places.problem(problems, "cert", text),
+            Err(tls::Fault::Key(text)) => tls.places.problem(problems, "key", text),
+        }
+    }
+
+    fn warn_of_unreachable(&self, warnings: &mut Vec<String>) {
+        if self.channels.is_empty() {
+            warnings.push("there is no [[channel]], so that every join is refused".into());
+        }
+        let none = |auth: &str| !matches!(self.auths.get(auth), Some(Some(auth)) if auth.kind != AuthKind::None);
+        if !self.endpoints.iter().all(|endpoint| none(&endpoint.auth)) {
+            return;
+        }
+        for channel in &self.channels {
+            let rules: Vec<_> = channel.rules().filter(|(key, _)| *key == "join").collect();
+            if rules.iter().all(|(_, rule)| rule.needs_identity()) {
+                let topic = channel.patterns().next().map(ToString::to_string).unwrap_or_default();
+                warnings.push(format!(
+                    "nobody can join \"{topic}\": its `join` asks for a credential, but no endpoint has an `auth` that checks one"
+                ));
+            }
+        }
+    }
+}

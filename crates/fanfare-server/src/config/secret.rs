@@ -1,0 +1,100 @@
+//! Secrets: where they come from, and that they are never shown.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::problem::Problems;
+use super::section::Places;
+use super::value::{Fault, Raw, Setting};
+
+/// A key or token. Neither its `Debug` form nor an error about it shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself, for the one who checks it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Setting for Secret {
+    fn accepts() -> String {
+        "a string".into()
+    }
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {
+        match raw.get_ref().as_str() {
+            Some(text) if !text.is_empty() => Ok(Self(text.to_owned())),
+            _ => Err(vec![Fault { at: raw.span(), text: "it takes a string that is not empty".into() }]),
+        }
+    }
+}
+
+/// The three ways to give a secret.
+pub(crate) struct Given<'a> {
+    /// What the keys are called: `NAME`, `NAME_env`, `NAME_file`.
+    pub(crate) name: &'static str,
+    pub(crate) plain: Option<&'a Secret>,
+    pub(crate) env: Option<&'a String>,
+    pub(crate) file: Option<&'a PathBuf>,
+}
+
+impl Given<'_> {
+    /// The secret, from wherever it is; `None` if there is none, or after a problem.
+    pub(crate) fn resolve(
+        &self,
+        variables: &BTreeMap<String, String>,
+        places: &Places,
+        problems: &mut Problems,
+    ) -> Option<Secret> {
+        let (env_key, file_key) = (format!("{}_env", self.name), format!("{}_file", self.name));
+        let given = [self.plain.is_some(), self.env.is_some(), self.file.is_some()];
+        if given.iter().filter(|given| **given).count() > 1 {
+            let text = format!("only one of {}, {env_key} and {file_key} can be given", self.name);
+            places.problem(problems, if self.env.is_some() { &env_key } else { &file_key }, text);
+            return None;
+        }
+        let (key, read) = match (self.plain, self.env, self.file) {
+            (Some(secret), ..) => return Some(secret.clone()),
+            (_, Some(variable), _) => (env_key, from_variable(variable, variables)),
+            (.., Some(file)) => (file_key, from_file(file)),
+            _ => return None,
+        };
+        match read {
+            Ok(secret) => Some(Secret(secret)),
+            Err(text) => {
+                places.problem(problems, &key, text);
+                None
+            }
+        }
+    }
+}
+
+fn from_variable(name: &str, variables: &BTreeMap<String, String>) -> Result<String, String> {
+    match variables.get(name) {
+        Some(secret) if !secret.is_empty() => Ok(secret.clone()),
+        Some(_) => Err(format!("the environment variable {name} is empty; it takes the secret")),
+        None => Err(format!("the environment variable {name} is not set, or not UTF-8; set it to the secret")),
+    }
+}
+
+fn from_file(path: &PathBuf) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    // Editors and `echo` end a file with a newline that is not meant.
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(format!("{} is empty; it takes the secret", path.display())),
+        secret => Ok(secret.to_owned()),
+    }
+}

@@ -1,0 +1,315 @@
+//! A section of the configuration, declared once: [`section!`] makes of one declaration the struct, its defaults, what is
+//! accepted, and what the documentation and `fanfare init` say. There is no second list to keep in step.
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Place, Problems};
+use super::sources::Overrides;
+use super::value::{Fault, Raw, Setting};
+
+/// What is known of a key without a configuration at hand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    /// As the Rust field is called; [`Key::name`] is the key itself.
+    pub(crate) field: &'static str,
+    /// The lines of its documentation.
+    pub(crate) doc: &'static [&'static str],
+    /// What it takes.
+    pub(crate) accepts: fn() -> String,
+    /// Its default as TOML; empty if there is none.
+    pub(crate) default: &'static str,
+    /// Whether it must be given.
+    pub(crate) is_required: fn() -> bool,
+}
+
+impl Key {
+    /// The key as it is written in the file.
+    pub(crate) fn name(&self) -> &'static str {
+        self.field.trim_start_matches("r#")
+    }
+}
+
+/// How a section is written in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The keys before the first header.
+    Root,
+    /// `[name]`.
+    Table,
+    /// `[name]`, or `name = value` for this one key.
+    Shorthand(&'static str),
+    /// `[name.NAME]`, once for each name that the user gives.
+    Named,
+    /// `[[name]]`, any number of times.
+    List,
+}
+
+/// What is known of a section without a configuration at hand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Section {
+    pub(crate) name: &'static str,
+    pub(crate) form: Form,
+    pub(crate) doc: &'static [&'static str],
+    pub(crate) keys: &'static [Key],
+    /// Keys that a later version will have.
+    pub(crate) later: &'static [&'static str],
+}
+
+impl Section {
+    /// The header as it is written in the file; empty for the root.
+    pub(crate) fn header(&self) -> String {
+        match self.form {
+            Form::Root => String::new(),
+            Form::Table | Form::Shorthand(_) => format!("[{}]", self.name),
+            Form::Named => format!("[{}.NAME]", self.name),
+            Form::List => format!("[[{}]]", self.name),
+        }
+    }
+
+    /// A key with the name of its section.
+    pub(crate) fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    /// The environment variable that sets a key, where there is one of the kind.
+    pub(crate) fn variable(&self, key: &str) -> Option<String> {
+        let is_single = matches!(self.form, Form::Root | Form::Table | Form::Shorthand(_));
+        is_single.then(|| format!("FANFARE_{}", self.path(key).replace('.', "_").to_uppercase()))
+    }
+}
+
+/// Where the settings of one section were given, for problems that are found later.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    name: String,
+    header: Place,
+    keys: BTreeMap<&'static str, Place>,
+}
+
+impl Places {
+    /// Whether a key was given at all.
+    pub(crate) fn is_given(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// Adds a problem with a key, at its place or else at the section's.
+    pub(crate) fn problem(&self, problems: &mut Problems, key: &str, text: impl Into<String>) {
+        let place = self.keys.get(key).unwrap_or(&self.header).clone();
+        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        problems.add(place, name, text);
+    }
+}
+
+/// Reads the keys of one section.
+pub(crate) struct Reader<'r, 'i> {
+    section: &'static Section,
+    table: Option<&'r DeTable<'i>>,
+    overrides: &'r Overrides,
+    problems: &'r mut Problems,
+    places: Places,
+}
+
+impl<'r, 'i> Reader<'r, 'i> {
+    /// `name` is the section as messages call it; `overrides` count for sections that exist once only.
+    pub(crate) fn new(
+        section: &'static Section,
+        name: String,
+        header: Place,
+        table: Option<&'r DeTable<'i>>,
+        overrides: &'r Overrides,
+        problems: &'r mut Problems,
+    ) -> Self {
+        Self { section, table, overrides, problems, places: Places { name, header, keys: BTreeMap::new() } }
+    }
+
+    /// The value of a key: from a flag, else the environment, else the file, else the default. `None` after a problem.
+    pub(crate) fn take<T: Setting>(&mut self, key: &'static Key) -> Option<T> {
+        let mut value = None;
+        let raw = self.table.and_then(|table| find(table, key.name()));
+        if let Some((at, raw)) = raw {
+            value = Some(self.read(key, Place::File(at), |at| Place::File(at), T::read(raw)));
+        }
+        if let Some((place, text)) = self.overrides.get(self.section, key.name()) {
+            let read = from_text(text);
+            value = Some(self.read(key, place.clone(), |_| place.clone(), read));
+        }
+        match value {
+            Some(value) => value,
+            None if key.default.is_empty() => self.absent(key),
+            None => Some(default(key)),
+        }
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &'static Key,
+        place: Place,
+        at: impl Fn(usize) -> Place,
+        read: Result<T, Vec<Fault>>,
+    ) -> Option<T> {
+        self.places.keys.insert(key.name(), place);
+        let faults = match read {
+            Ok(value) => return Some(value),
+            Err(faults) => faults,
+        };
+        for fault in faults {
+            self.problems.add(at(fault.at.start), self.name_of(key.name()), fault.text);
+        }
+        None
+    }
+
+    fn absent<T: Setting>(&mut self, key: &'static Key) -> Option<T> {
+        let absent = T::absent();
+        if absent.is_none() {
+            let text = format!("is missing: it takes {}", T::accepts());
+            self.places.problem(self.problems, key.name(), text);
+        }
+        absent
+    }
+
+    /// Reports the keys of the table that the section does not have; `others` are those which somebody else reads.
+    pub(crate) fn finish(self, others: &[&str]) -> Places {
+        let section = self.section;
+        let mut known: Vec<&str> = section.keys.iter().map(Key::name).collect();
+        known.extend(others);
+        for (name, _) in self.table.into_iter().flat_map(|table| table.iter()) {
+            let (at, name) = (name.span().start, name.get_ref().as_ref());
+            if known.contains(&name) {
+                continue;
+            }
+            let text = if section.later.iter().any(|later| *later == name) {
+                "is not supported in this version; remove it".to_owned()
+            } else {
+                unknown(&section.header(), name, &known)
+            };
+            self.problems.add(Place::File(at), self.name_of(name), text);
+        }
+        self.places
+    }
+
+    fn name_of(&self, key: &str) -> String {
+        if self.places.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.places.name) }
+    }
+}
+
+/// What to say of a key that does not exist.
+fn unknown(header: &str, name: &str, known: &[&str]) -> String {
+    let guess = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => ";".into(),
+    };
+    let place = if header.is_empty() { "the top level" } else { header };
+    format!("unknown key{guess} {place} takes {}", known.join(", "))
+}
+
+/// The candidate that a mistyped name most likely meant.
+pub(crate) fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let distances = candidates.map(|candidate| (distance(name, candidate), candidate));
+    distances.filter(|(distance, near)| *distance <= (near.len() / 3).max(1)).min().map(|(_, near)| near)
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, cb) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The entry of a table, with the place of its value.
+pub(crate) fn find<'t, 'i>(table: &'t DeTable<'i>, name: &str) -> Option<(usize, &'t Raw<'i>)> {
+    table.iter().find(|(key, _)| key.get_ref() == name).map(|(_, value)| (value.span().start, value))
+}
+
+/// Environment and flags give text: a string without quotes, or else any TOML value.
+fn from_text<T: Setting>(text: &str) -> Result<T, Vec<Fault>> {
+    let string = Spanned::new(0..text.len(), DeValue::String(text.into()));
+    T::read(&string).or_else(|faults| match DeValue::parse(text) {
+        Ok(raw) => T::read(&raw),
+        Err(_) => Err(faults),
+    })
+}
+
+fn default<T: Setting>(key: &Key) -> T {
+    let raw = DeValue::parse(key.default).expect("a default is TOML");
+    T::read(&raw).unwrap_or_else(|faults| panic!("the default of {}: {}", key.name(), faults[0].text))
+}
+
+/// Declares a section. A key whose default is `""` has none: it must be given unless its type can be absent.
+macro_rules! section {
+    (
+        $(#[doc = $doc:literal])*
+        struct $name:ident: $path:literal, $form:expr;
+        keys { $($(#[doc = $key_doc:literal])* $key:ident: $ty:ty = $default:literal,)* }
+        later [$($later:literal),*]
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Debug)]
+        pub(crate) struct $name {
+            $($(#[doc = $key_doc])* pub(crate) $key: $ty,)*
+            /// Where each was given.
+            #[allow(dead_code, reason = "not every section has checks beyond those of its keys")]
+            pub(crate) places: $crate::config::section::Places,
+        }
+
+        impl $name {
+            pub(crate) const SECTION: &'static $crate::config::section::Section = &$crate::config::section::Section {
+                name: $path,
+                form: $form,
+                doc: &[$($doc),*],
+                keys: &[$($crate::config::section::Key {
+                    field: stringify!($key),
+                    doc: &[$($key_doc),*],
+                    accepts: <$ty as $crate::config::value::Setting>::accepts,
+                    default: $default,
+                    is_required: || {
+                        $default.is_empty() && <$ty as $crate::config::value::Setting>::absent().is_none()
+                    },
+                }),*],
+                later: &[$($later),*],
+            };
+
+            /// Reads every key, reporting what is wrong; `others` are keys of the table that somebody else reads.
+            pub(crate) fn read(
+                mut reader: $crate::config::section::Reader<'_, '_>,
+                others: &[&str],
+            ) -> Option<Self> {
+                let mut keys = Self::SECTION.keys.iter();
+                $(let $key = reader.take::<$ty>(keys.next()?);)*
+                let places = reader.finish(others);
+                Some(Self { $($key: $key?,)* places })
+            }
+        }
+    };
+}
+pub(crate) use section;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearest_names() {
+        #[track_caller]
+        fn check(name: &str, expected: Option<&str>) {
+            let known = ["listen", "limits", "joins_max", "path"];
+            assert_eq!(nearest(name, known.into_iter()), expected, "{name}");
+        }
+        check("lisen", Some("listen"));
+        check("lsiten", Some("listen"));
+        check("join_max", Some("joins_max"));
+        check("pth", Some("path"));
+        check("something", None);
+        check("", None);
+    }
+}

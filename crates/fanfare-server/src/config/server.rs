@@ -1,0 +1,164 @@
+//! The sections that exist once: the listener and its TLS, limits, drain, log, admin.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use tracing_subscriber::filter::Targets;
+
+use super::secret::Secret;
+use super::section::{Form, section};
+use super::value::{Address, Count, Size, Span, Text, choice};
+
+section! {
+    /// Keys at the top of the file, before any section.
+    struct Server: "", Form::Root;
+    keys {
+        /// The address that clients connect to. The default is reachable from this machine only.
+        listen: Address = "\"127.0.0.1:4000\"",
+        /// How many threads own sockets and write to them. Left out: one for each core.
+        shards: Option<Count<1, 1024>> = "",
+    }
+    later ["broker", "history", "hook", "source", "keys", "metrics", "name"]
+}
+
+section! {
+    /// Present: clients connect by `wss://` and `https://` only. Both files are PEM.
+    struct Tls: "tls", Form::Table;
+    keys {
+        /// The certificate, followed by the intermediate ones.
+        cert: PathBuf = "",
+        /// The private key: PKCS #8, PKCS #1 or SEC 1.
+        key: PathBuf = "",
+    }
+    later ["acme"]
+}
+
+section! {
+    /// What happens on SIGTERM and SIGINT: no new connections, then every socket is closed with 1012, in batches, so that
+    /// not all clients come back at once. `drain = "30s"` at the top is short for `limit`.
+    struct Drain: "drain", Form::Shorthand("limit");
+    keys {
+        /// The longest that it may take; what is open then is cut.
+        limit: Span<0, 3_600_000> = "\"30s\"",
+        /// How many sockets are closed at a time.
+        batch: Count<1, 10_000_000> = "10000",
+        /// How long to wait between two batches.
+        every: Span<0, 60_000> = "\"2s\"",
+    }
+    later ["jitter"]
+}
+
+section! {
+    /// Bounds on what clients can make the server hold.
+    struct Limits: "limits", Form::Table;
+    keys {
+        /// The longest message that a client may send, fragments added up. A longer one closes its socket with 1009.
+        message_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
+        /// The longest body of a long-poll request. A longer one is answered with HTTP 413.
+        longpoll_body_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
+        /// How many messages one long-poll request may carry. More are answered with HTTP 413.
+        longpoll_messages_max: Count<1, 1_000_000> = "1000",
+        /// How many topics one socket may have joined. The next join is refused with `too many channels joined`.
+        joins_max: Count<1, 1_000_000> = "100",
+        /// How many messages may wait behind a join that is not answered yet, or behind a busy topic.
+        waiting_frames_max: Count<1, 1_000_000> = "1024",
+        /// The same in bytes of payload, for all topics of a socket together.
+        waiting_bytes_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
+        /// How many bytes may wait for one slow reader. Beyond it the socket is closed with 1013.
+        outbox_bytes_max: Size<10_000, 1_000_000_000> = "\"8MB\"",
+        /// How many frames may wait for one slow reader. Beyond it the socket is closed with 1013.
+        outbox_frames_max: Count<10, 10_000_000> = "8192",
+        /// A client that takes nothing for so long, while something waits for it, is closed with 1013.
+        write_timeout: Span<100, 600_000> = "\"10s\"",
+        /// How many connections the server holds. The next one is closed at once.
+        connections_max: Count<1, 100_000_000> = "1000000",
+        /// How many connections one address may hold. The next one is closed at once. Behind a proxy all clients have its
+        /// address.
+        connections_per_address_max: Count<1, 100_000_000> = "100000",
+        /// How long a client may take for the head of a request, and so long again for a TLS handshake.
+        handshake_timeout: Span<100, 600_000> = "\"10s\"",
+    }
+    later ["messages_per_second_max", "joins_per_second_max"]
+}
+
+section! {
+    /// The log goes to the standard error. It holds no token, secret or payload at any level.
+    struct Log: "log", Form::Table;
+    keys {
+        /// How much is logged.
+        level: LogLevel = "\"info\"",
+        /// Lines for people, or one JSON object a line.
+        format: LogFormat = "\"text\"",
+    }
+    later ["file"]
+}
+
+section! {
+    /// Present: the HTTP API and the console, on an address of their own. Every request but `GET /api/health` carries
+    /// `Authorization: Bearer TOKEN`; with no token set, they are all refused. At most one of the three token keys is given.
+    struct Admin: "admin", Form::Table;
+    keys {
+        /// The address of the admin listener. It may be reachable from other machines only if a token is set.
+        listen: Address = "\"127.0.0.1:4001\"",
+        /// The environment variable that holds the token.
+        token_env: Option<String> = "",
+        /// The file that holds the token.
+        token_file: Option<PathBuf> = "",
+        /// The token itself, at least 16 characters. Better kept out of the file: see the two keys above.
+        token: Option<Secret> = "",
+    }
+    later ["metrics", "console", "tls"]
+}
+
+choice! {
+    /// The form of the log.
+    pub(crate) enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// For machines.
+        Json = "json",
+    } later []
+}
+
+/// What is logged: a level, and levels for single modules.
+#[derive(Debug, Clone)]
+pub(crate) struct LogLevel(pub(crate) Targets);
+
+impl Text for LogLevel {
+    fn accepts() -> String {
+        r#""off", "error", "warn", "info", "debug" or "trace"; for single modules as in "info,fanfare=debug""#.into()
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        // `Targets` takes any unknown word for the name of a module, so that "inof" would turn the log off.
+        let is_level = |level: &str| LEVELS.contains(&level);
+        let fits = text.split(',').all(|directive| match directive.split_once('=') {
+            Some((module, level)) => !module.is_empty() && is_level(level),
+            None => is_level(directive),
+        });
+        if !fits {
+            return Err(String::new());
+        }
+        text.parse().map(Self).map_err(|_| String::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_levels() {
+        for good in ["info", "off", "warn,fanfare=trace", "fanfare::hub=debug"] {
+            assert!(good.parse::<LogLevel>().is_ok(), "{good}");
+        }
+        for bad in ["", "inof", "INFO!", "info,", "fanfare", "fanfare=loud", "=info"] {
+            assert!(bad.parse::<LogLevel>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The commented file that `fanfare init` writes: it works as it is, and every key stands in it with its default.
+
+use super::SECTIONS;
+use super::section::{Form, Section};
+
+/// The keys that are set; all others are shown as comments.
+const SET: [(&str, &str, &str); 3] =
+    [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
+
+/// What to write for keys without a default.
+const EXAMPLES: [(&str, &str); 20] = [
+    ("shards", "4"),
+    ("tls.cert", "\"cert.pem\""),
+    ("tls.key", "\"key.pem\""),
+    ("endpoint.socket_id", "\"user_socket:{sub}\""),
+    ("auth.kind", "\"jwt\""),
+    ("auth.secret_env", "\"FANFARE_SECRET\""),
+    ("auth.secret_file", "\"secret.txt\""),
+    ("auth.secret", "\"at least 32 characters that nobody can guess\""),
+    ("auth.issuer", "\"https://example.com\""),
+    ("auth.audience", "\"fanfare\""),
+    ("auth.type", "\"access\""),
+    ("channel.topic", "\"room:*\""),
+    ("channel.join", "\"authenticated\""),
+    ("channel.publish", "\"claim:role=support\""),
+    ("channel.events", "[\"new_msg\"]"),
+    ("channel.payload_size_max", "\"64KB\""),
+    ("channel.presence", "true"),
+    ("admin.token_env", "\"FANFARE_API_TOKEN\""),
+    ("admin.token_file", "\"token.txt\""),
+    ("admin.token", "\"at least 16 characters\""),
+];
+
+const HEAD: &str = "\
+# A configuration of Fanfare: an open lobby at ws://127.0.0.1:4000/socket, to start from.
+# Remove a `#` before a key to change it; what it shows is the default, or an example where there is none.
+#
+#     fanfare check --config FILE      says what is wrong with it
+#     fanfare serve --config FILE      starts it
+";
+
+/// The text of the file.
+pub(crate) fn text() -> String {
+    let mut text = HEAD.to_owned();
+    for section in SECTIONS {
+        text.push('\n');
+        text.push_str(&describe(section));
+    }
+    text
+}
+
+fn describe(section: &Section) -> String {
+    let mut text = String::new();
+    let is_set = SET.iter().any(|(name, ..)| *name == section.name);
+    for line in section.doc {
+        text.push_str(&format!("# {}\n", line.trim()));
+    }
+    match section.form {
+        Form::Root => text.push('\n'),
+        Form::Named => text.push_str(&format!("# [{}.users]\n", section.name)),
+        _ if is_set => text.push_str(&format!("{}\n", section.header())),
+        _ => text.push_str(&format!("# {}\n", section.header())),
+    }
+    for key in section.keys {
+        for line in key.doc {
+            text.push_str(&format!("#   {}\n", line.trim()));
+        }
+        let (name, path) = (key.name(), section.path(key.name()));
+        let set = SET.iter().find(|(section_name, key, _)| *section_name == section.name && *key == name);
+        let example = || EXAMPLES.iter().find(|(example, _)| *example == path).map(|(_, value)| *value);
+        let line = match set {
+            Some((.., value)) => format!("{name} = {value}\n"),
+            None if key.default.is_empty() => format!("# {name} = {}\n", example().unwrap_or_default()),
+            None => format!("# {name} = {}\n", key.default),
+        };
+        text.push_str(&line);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Overrides};
+    use super::*;
+
+    #[test]
+    fn the_starter_is_right_as_it_is() {
+        let config = Config::parse("starter", &text(), &Overrides::default()).unwrap();
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        assert_eq!(config.channels[0].patterns().next().unwrap().to_string(), "room:lobby");
+        assert_eq!(config.endpoints[0].path.0, "/socket");
+    }
+
+    #[test]
+    fn every_commented_key_can_be_uncommented() {
+        for section in SECTIONS {
+            for key in section.keys {
+                let line = text()
+                    .lines()
+                    .filter(|line| line.starts_with("# ") && line.contains(" = "))
+                    .find_map(|line| line.strip_prefix(&format!("# {} = ", key.name())).map(str::to_owned));
+                let is_set = SET.iter().any(|(name, set, _)| *name == section.name && *set == key.name());
+                assert!(is_set || line.is_some_and(|value| !value.is_empty()), "{}", section.path(key.name()));
+            }
+        }
+        // These exclude others, or need something else beside them.
+        let dependent = ["secret_env", "secret_file", "token_env", "token_file", "cert", "key", "socket_id"];
+        let uncommented: String = text()
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting) if is_setting(setting) && !dependent.iter().any(|key| is_key(setting, key)) => setting,
+                Some(header) if header.starts_with('[') && header.ends_with(']') && header != "[tls]" => header,
+                _ => line,
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config = Config::parse("starter", &uncommented, &Overrides::default());
+        let report = config.map(|_| ()).map_err(|report| report.to_string());
+        assert_eq!(report, Ok(()), "{uncommented}");
+    }
+
+    fn is_setting(line: &str) -> bool {
+        line.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    }
+
+    fn is_key(line: &str, key: &str) -> bool {
+        line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = "))
+    }
+}

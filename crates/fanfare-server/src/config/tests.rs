@@ -1,0 +1,205 @@
+//! What a configuration is read as, and what is said of a bad one.
+
+use super::channel::Audience;
+use super::server::LogFormat;
+use super::*;
+
+fn overrides(flags: &[(&'static str, &str, &str)], variables: &[(&str, &str)]) -> Overrides {
+    let flags = flags.iter().map(|(name, path, text)| Flag { name, path: path.to_string(), text: text.to_string() });
+    Overrides::new(flags.collect(), variables.iter().map(|(name, text)| (name.to_string(), text.to_string())))
+}
+
+fn parse(content: &str) -> Result<Config, String> {
+    Config::parse("f.toml", content, &overrides(&[], &[("MY_SECRET", &"s".repeat(64)), ("EMPTY", "")]))
+        .map_err(|report| report.to_string())
+}
+
+#[test]
+fn an_empty_file_has_all_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.server.listen.0, "127.0.0.1:4000".parse().unwrap());
+    assert_eq!(config.limits.message_size_max.0, 8_000_000);
+    assert_eq!(config.limits.joins_max.0, 100);
+    assert_eq!(config.drain.limit.0.as_secs(), 30);
+    assert_eq!(config.log.format, LogFormat::Text);
+    assert!(config.admin.is_none() && config.tls.is_none());
+    assert_eq!(config.endpoints.iter().map(|endpoint| &endpoint.path.0[..]).collect::<Vec<_>>(), ["/socket"]);
+    assert!(config.warnings[0].contains("no [[channel]]"), "{:?}", config.warnings);
+}
+
+#[test]
+fn the_example_of_the_reference_is_right() {
+    let reference = reference::markdown();
+    let example = reference.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let secrets = [("FANFARE_SECRET", "s".repeat(64)), ("FANFARE_API_TOKEN", "t".repeat(32))];
+    let variables = secrets.each_ref().map(|(name, text)| (*name, text.as_str()));
+    let config = Config::parse("example", example, &overrides(&[], &variables)).unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    assert_eq!(config.auths["users"].secret.as_ref().unwrap().expose(), "s".repeat(64));
+    assert_eq!(config.admin.unwrap().token.unwrap().expose(), "t".repeat(32));
+    assert_eq!(config.channels.len(), 2);
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let content = "listen = '127.0.0.1:1'\ndrain = '1s'\nlimits.joins_max = 1\nlog.level = 'warn'";
+    let variables =
+        [("FANFARE_LISTEN", "127.0.0.1:2"), ("FANFARE_LIMITS_JOINS_MAX", "2"), ("FANFARE_ADMIN_LISTEN", "127.0.0.1:9")];
+    let flags = [("--listen", "listen", "127.0.0.1:3"), ("--set", "drain.batch", "7"), ("--set", "drain.batch", "8")];
+    let config = Config::parse("f.toml", content, &overrides(&flags, &variables)).unwrap();
+    assert_eq!(config.server.listen.0.port(), 3);
+    assert_eq!(config.limits.joins_max.0, 2);
+    assert_eq!(config.drain.batch.0, 8);
+    assert_eq!(config.drain.limit.0.as_secs(), 1);
+    assert_eq!(config.admin.unwrap().listen.0.port(), 9);
+}
+
+#[test]
+fn presets_give_what_is_not_given() {
+    let config =
+        parse("[[channel]]\npreset = 'lobby'\nbroadcast = 'others'\n[[channel]]\ntopic = ['a', 'b:*']").unwrap();
+    let [lobby, plain] = &config.channels[..] else { panic!("two channels") };
+    let rules = |channel: &Channel| format!("{:?}", channel.rules().collect::<Vec<_>>());
+    assert_eq!(lobby.patterns().map(ToString::to_string).collect::<Vec<_>>(), ["room:lobby"]);
+    assert_eq!(rules(lobby), r#"[("join", Open), ("publish", Open)]"#);
+    assert_eq!((lobby.presence, lobby.broadcast), (Some(true), Audience::Others));
+    assert_eq!(rules(plain), r#"[("join", Authenticated), ("publish", Nobody)]"#);
+    assert_eq!((plain.presence, plain.broadcast), (Some(false), Audience::All));
+    assert!(config.warnings[0].contains("nobody can join \"a\""), "{:?}", config.warnings);
+}
+
+#[test]
+fn bad_configurations_are_explained() {
+    /// Every part stands in the report.
+    #[track_caller]
+    fn check(content: &str, parts: &[&str]) {
+        let report = parse(content).map(|_| ()).unwrap_err();
+        for part in parts {
+            assert!(report.contains(part), "{content}\n--> {report}\nwithout {part}");
+        }
+    }
+    // A typo names the line, the column, the key and the keys that exist.
+    check("lisen = '127.0.0.1:1'", &["f.toml:1:1: lisen: unknown key; did you mean `listen`?", "shards", "endpoint"]);
+    check("\n[limits]\njoins = 5", &["f.toml:3:1: limits.joins: unknown key", "[limits] takes", "joins_max"]);
+    check("[limit]\njoins_max = 5", &["f.toml:1:2: limit: unknown key; did you mean `limits`?"]);
+    check("[[endpoint]]\npth = '/x'", &["f.toml:2:1: endpoint.pth", "did you mean `path`?"]);
+    check("[auth.users]\nkind = 'none'\nparm = 'x'", &["f.toml:3:1: auth.users.parm", "did you mean `param`?"]);
+    // A wrong type or value names the value and what is accepted.
+    check("listen = 4000", &["f.toml:1:10: listen: 4000 is not accepted", "127.0.0.1:4000"]);
+    check("drain = 30", &["f.toml:1:9: drain.limit: 30 is not accepted", "a string with a unit"]);
+    check("limits = 3", &["limits: is a section: write it as [limits]"]);
+    check("[endpoint]\npath = '/x'", &["endpoint: is a section: write it as [[endpoint]]"]);
+    check("[auth]\nkind = 'jwt'", &["auth: is a section: write it as [auth.NAME]"]);
+    check("[[channel]]\ntopic = 'a'\npresence = 'yes'", &["channel.presence: \"yes\"", "`true` or `false`"]);
+    check("[[channel]]\ntopic = 'a'\njoin = 'opne'", &["3:8: channel.join: \"opne\"", "\"authenticated\""]);
+    check("[[channel]]\ntopic = 'a'\nevents = ['x', 5]", &["3:16: channel.events: 5 is not accepted"]);
+    check("[[channel]]\ntopic = 'a'\nevents = ['phx_join']", &["the protocol keeps events"]);
+    check("[[channel]]", &["f.toml:1:1: channel.topic: is missing"]);
+    // Out of range.
+    check("limits.joins_max = 0", &["0 is not accepted: it takes a whole number from 1 to 1000000"]);
+    check("limits.message_size_max = '9GB'", &["\"9GB\"", "from 1KB to 1GB"]);
+    check("[[endpoint]]\nlongpoll_window = '60s'", &["endpoint.longpoll_window", "from 100ms to 19s"]);
+    // Files and secrets that cannot be read.
+    check("[tls]\ncert = 'no-such.pem'\nkey = 'no-such.key'", &["2:8: tls.cert: cannot read no-such.pem"]);
+    check("[auth.u]\nkind = 'jwt'", &["auth.u.secret_env: a secret is missing"]);
+    check("[auth.u]\nkind = 'jwt'\nsecret_env = 'NOT_SET'", &["3:14: auth.u.secret_env", "NOT_SET is not set"]);
+    check("[auth.u]\nkind = 'jwt'\nsecret_env = 'EMPTY'", &["EMPTY is empty"]);
+    check("[auth.u]\nkind = 'jwt'\nsecret_file = 'no-such'", &["auth.u.secret_file: cannot read no-such"]);
+    check("[auth.u]\nkind = 'jwt'\nsecret = 'x'\nsecret_env = 'MY_SECRET'", &["4:14", "only one of secret, "]);
+    check("admin.token = 'short'", &["admin.token: the token is shorter than 16"]);
+    check("admin.listen = '0.0.0.0:1'", &["admin.listen: 0.0.0.0:1 can be reached from other machines"]);
+    check("admin.listen = '127.0.0.1:4000'", &["is the address of `listen` too"]);
+    // Names and patterns.
+    check(
+        "[[endpoint]]\nauth = 'user'\n[auth.users]\nkind = 'none'",
+        &["2:8: endpoint.auth", "did you mean \"users\"?"],
+    );
+    check(
+        "[[endpoint]]\n[[endpoint]]\npath = '/socket'",
+        &["3:8: endpoint.path: \"/socket\" is the path of an earlier"],
+    );
+    check("[[endpoint]]\npath = 'socket'", &["a path begins with a slash"]);
+    check("[[endpoint]]\npath = '/a/'", &["leave out the slash"]);
+    check("[[endpoint]]\norigins = ['example.com']", &["2:12: endpoint.origins: \"example.com\" is not accepted"]);
+    check("[[endpoint]]\nsocket_id = 'u:{sub}'", &["endpoint.socket_id: {sub} is a claim"]);
+    check("[[endpoint]]\nsocket_id = 'u:{sub'", &["braces stand in pairs"]);
+    check("[[channel]]\ntopic = 'a*b'", &["2:9: channel.topic", "`*` as its last character only"]);
+    check("[[channel]]\ntopic = 'a'\njoin = 'claim:sub={suffix}'", &["channel.join: {suffix} needs a pattern"]);
+    // What later versions will have is neither taken nor ignored.
+    check("[broker]\nurl = 'redis://'", &["f.toml:1:2: broker: is not supported in this version"]);
+    check("[[channel]]\ntopic = 'a'\nhistory = { messages = 1 }", &["3:1: channel.history: is not supported"]);
+    check(
+        "[[channel]]\ntopic = 'a'\nslow = 'latest'",
+        &["\"latest\" is not accepted: it is not supported in this version"],
+    );
+    check("[[endpoint]]\nprotocol = 'hub'", &["\"hub\"", "not supported in this version, which takes \"phoenix\""]);
+    check("[auth.u]\nkind = 'mongo'", &["\"mongo\"", "not supported in this version"]);
+    check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["hooks are not supported in this version"]);
+    // Syntax errors show the line.
+    check("listen = '127.0.0.1:1'\nshards = = 2", &["f.toml:2:10: ", "\n  2 | shards = = 2"]);
+    check("shards = 1\nshards = 2", &["f.toml:2:1: ", "\n  2 | shards = 2"]);
+}
+
+#[test]
+fn all_problems_are_reported_together_and_in_order() {
+    let content =
+        "lisen = 1\n[[endpoint]]\npath = 'x'\nauth = 'u'\n[[endpoint]]\nauth = 'v'\n[[channel]]\njoin = 'x'\n";
+    let report = parse(content).map(|_| ()).unwrap_err();
+    let keys: Vec<_> = report.lines().map(|line| line.splitn(5, ':').nth(3).unwrap_or(line).trim()).collect();
+    assert_eq!(keys, ["lisen", "endpoint.path", "endpoint.auth", "channel.join"], "{report}");
+}
+
+#[test]
+fn problems_of_flags_and_variables_name_them() {
+    #[track_caller]
+    fn check(flags: &[(&'static str, &str, &str)], variables: &[(&str, &str)], expected: &str) {
+        let report = Config::parse("f.toml", "", &overrides(flags, variables)).map(|_| ()).unwrap_err().to_string();
+        assert!(report.contains(expected), "{report}");
+    }
+    check(&[("--listen", "listen", "x")], &[], "flag --listen: listen: \"x\" is not accepted");
+    check(
+        &[("--set", "limits.join_max", "5")],
+        &[],
+        "flag --set: limits.join_max: unknown key; did you mean `limits.joins_max`?",
+    );
+    check(&[("--set", "channel.topic", "a")], &[], "keys of lists and named tables can be set in the file only");
+    check(&[], &[("FANFARE_SHARDS", "none")], "environment variable FANFARE_SHARDS: shards: \"none\" is not accepted");
+}
+
+#[test]
+fn mistyped_variables_are_warned_of() {
+    let overrides = overrides(&[], &[("FANFARE_LISEN", "x"), ("FANFARE_PORT_4000_TCP", "x"), ("HOME", "x")]);
+    let config = Config::parse("f.toml", "[[channel]]\npreset = 'lobby'", &overrides).unwrap();
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(config.warnings[0].contains("FANFARE_LISEN is not a setting; did you mean FANFARE_LISTEN?"));
+}
+
+#[test]
+fn secrets_are_not_in_reports_or_debug_output() {
+    let marker = "m4rk3r-secret";
+    for content in [
+        format!("[auth.u]\nkind = 'jwt'\nsecret = ['{marker}']"),
+        format!("[auth.u]\nkind = 'jwt'\nsecret = '{marker}"),
+        format!("[auth.u]\nkind = 'jwt'\nsecret = '{marker}'\nsecret_env = 'MY_SECRET'"),
+        format!("[admin]\ntoken = '{marker}"),
+        format!("[admin]\ntoken = '{}'", &marker[..10]),
+    ] {
+        let report = parse(&content).map(|_| ()).unwrap_err();
+        assert!(!report.contains(&marker[..10]), "{report}");
+    }
+    let config =
+        parse(&format!("[auth.u]\nkind = 'jwt'\nsecret = '{marker}'\n[admin]\ntoken = '{marker}-and-more'")).unwrap();
+    assert!(!format!("{config:?}").contains(marker));
+}
+
+#[test]
+fn every_default_is_accepted_and_every_key_documented() {
+    for section in SECTIONS {
+        assert!(!section.doc.is_empty(), "{}", section.name);
+        for key in section.keys {
+            assert!(!key.doc.is_empty() && !(key.accepts)().is_empty(), "{}", section.path(key.name()));
+        }
+    }
+    // Reading each section with nothing in it takes every default.
+    parse("[auth.a]\nkind = 'none'\n[admin]\n[[endpoint]]\n[[channel]]\npreset = 'lobby'").unwrap();
+}

@@ -1,0 +1,173 @@
+//! Who is behind a socket: the claims of its token, and the texts that are made of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+/// What a credential said of its bearer. The `Debug` form shows the names of the claims only.
+pub(crate) struct Identity(Map<String, Value>);
+
+impl Identity {
+    pub(crate) fn new(claims: Map<String, Value>) -> Self {
+        Self(claims)
+    }
+
+    /// A claim by its name, or by a path of names with dots between them (`realm.role`) where no claim has that very name.
+    pub(crate) fn claim(&self, name: &str) -> Option<&Value> {
+        if let Some(value) = self.0.get(name) {
+            return Some(value);
+        }
+        let (first, rest) = name.split_once('.')?;
+        rest.split('.').try_fold(self.0.get(first)?, |value, name| value.get(name))
+    }
+
+    /// A claim that is one string, number or boolean, and not empty.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        scalar(self.claim(name)?).filter(|text| !text.is_empty())
+    }
+
+    /// Whether a claim is this text, or a list with it.
+    pub(crate) fn has(&self, name: &str, expected: &str) -> bool {
+        match self.claim(name) {
+            Some(Value::Array(list)) => list.iter().any(|value| scalar(value).as_deref() == Some(expected)),
+            Some(value) => scalar(value).as_deref() == Some(expected),
+            None => false,
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")?;
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(bool) => Some(bool.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// A text with names in braces: `user_socket:{sub}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template(Vec<Part>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Name(String),
+}
+
+impl Template {
+    /// The names that it uses.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Name(name) => Some(name.as_str()),
+            Part::Literal(_) => None,
+        })
+    }
+
+    /// Puts values in the place of the names.
+    ///
+    /// # Errors
+    /// The first name that has none.
+    pub(crate) fn fill(&self, value: impl Fn(&str) -> Option<String>) -> Result<String, &str> {
+        let mut text = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Name(name) => text.push_str(&value(name).ok_or(name.as_str())?),
+            }
+        }
+        Ok(text)
+    }
+}
+
+impl FromStr for Template {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(open) = rest.find(['{', '}']) {
+            let name = rest[open..].strip_prefix('{').and_then(|inner| inner.split_once('}'));
+            let Some((name, after)) = name.filter(|(name, _)| !name.is_empty() && !name.contains('{')) else {
+                return Err("braces stand in pairs around a name, as in {sub}".into());
+            };
+            if open > 0 {
+                parts.push(Part::Literal(rest[..open].to_owned()));
+            }
+            parts.push(Part::Name(name.to_owned()));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::Literal(rest.to_owned()));
+        }
+        if parts.is_empty() {
+            return Err("it is empty".into());
+        }
+        Ok(Self(parts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn identity(claims: Value) -> Identity {
+        let Value::Object(claims) = claims else { panic!("claims are an object") };
+        Identity::new(claims)
+    }
+
+    #[test]
+    fn claims_are_found_by_name_or_path() {
+        let identity = identity(json!({
+            "sub": "7", "n": 8, "yes": true, "empty": "", "none": null,
+            "realm": {"roles": ["a", 5]}, "a.b": "flat", "a": {"b": "deep"},
+        }));
+        #[track_caller]
+        fn check(identity: &Identity, name: &str, expected: &str, has: bool) {
+            assert_eq!(identity.has(name, expected), has, "{name}={expected}");
+        }
+        check(&identity, "sub", "7", true);
+        check(&identity, "sub", "8", false);
+        check(&identity, "n", "8", true);
+        check(&identity, "yes", "true", true);
+        check(&identity, "realm.roles", "a", true);
+        check(&identity, "realm.roles", "5", true);
+        check(&identity, "realm.roles", "b", false);
+        check(&identity, "realm", "a", false);
+        check(&identity, "a.b", "flat", true);
+        check(&identity, "none", "null", false);
+        check(&identity, "missing", "", false);
+        check(&identity, "realm.missing.deeper", "", false);
+        assert_eq!(identity.text("sub").as_deref(), Some("7"));
+        assert_eq!(identity.text("empty"), None);
+        assert_eq!(identity.text("realm.roles"), None);
+        assert!(!format!("{identity:?}").contains("flat"));
+    }
+
+    #[test]
+    fn templates() {
+        #[track_caller]
+        fn check(template: &str, filled: Result<&str, &str>) {
+            let template: Template = template.parse().unwrap();
+            let values = |name: &str| (name != "gone").then(|| format!("<{name}>"));
+            assert_eq!(template.fill(values), filled.map(str::to_owned));
+        }
+        check("user_socket:{sub}", Ok("user_socket:<sub>"));
+        check("{a}{b.c}:x", Ok("<a><b.c>:x"));
+        check("plain", Ok("plain"));
+        check("a{gone}{sub}", Err("gone"));
+        for bad in ["", "{", "}", "{}", "a{b", "a}b", "{a{b}}", "{a}}"] {
+            assert!(bad.parse::<Template>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The server `fanfare`: the engine of the crate `fanfare` with channels from a TOML file.
+//!
+//! `cli` says what can be typed, `command` does it. `config` knows every setting, `engine` turns them into mounts and
+//! channels, `run` starts and stops, `admin` is the HTTP API.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod admin;
+mod auth;
+mod channel;
+mod cli;
+mod command;
+mod config;
+mod engine;
+mod identity;
+mod log;
+mod pages;
+mod policy;
+mod reserved;
+mod run;
+mod scaffold;
+mod tls;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match command::execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

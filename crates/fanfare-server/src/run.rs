@@ -1,0 +1,168 @@
+//! A server from its start to its end: listeners, the line that says that they accept connections, signals, drain.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use fanfare::serve::{self, Closing, Server};
+use fanfare::{Drain, Endpoint};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::config::secret::Secret;
+use crate::config::server::{Limits, Tls};
+use crate::{admin, engine, log, tls};
+
+mod dev;
+
+pub(crate) use dev::dev;
+
+/// How long listeners may take to end after the drain.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+
+/// Runs `fanfare serve` until a signal.
+///
+/// # Errors
+/// Why it could not start.
+pub(crate) fn serve(config: Config) -> Result<(), String> {
+    let admin = config.admin.as_ref().map(|admin| (admin.listen.0, admin.token.clone()));
+    block_on(async {
+        let mut running = Running::new(config).await?;
+        let router = running.endpoint.routes();
+        let url = running.listen(router).await?;
+        if let Some((address, token)) = admin {
+            let address = running.listen_admin(address, token).await?;
+            tracing::info!("the HTTP API and the console listen on http://{address}");
+        }
+        announce("serve", &url);
+        running.until_stopped().await
+    })
+}
+
+/// A server with its listeners.
+struct Running {
+    config: Config,
+    endpoint: Endpoint,
+    stop: watch::Sender<bool>,
+    listeners: JoinSet<Closing>,
+}
+
+impl Running {
+    async fn new(mut config: Config) -> Result<Self, String> {
+        log::start(&config.log);
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let endpoint = engine::build(&mut config).await.map_err(|error| error.to_string())?;
+        Ok(Self { config, endpoint, stop: watch::Sender::new(false), listeners: JoinSet::new() })
+    }
+
+    /// Listens for clients: the URL that reaches it.
+    async fn listen(&mut self, router: Router) -> Result<String, String> {
+        let server = bind(self.config.server.listen.0, "listen").await?.limits(limits(&self.config.limits));
+        let address = address_of(&server)?;
+        let (server, url) = match &self.config.tls {
+            Some(tls) => (secure(server, tls)?, format!("https://{address}")),
+            None => (server, format!("http://{address}")),
+        };
+        self.spawn(server, router.fallback(async || StatusCode::NOT_FOUND));
+        Ok(url)
+    }
+
+    /// Listens for back offices: the address.
+    async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
+        let server = bind(address, "admin").await?;
+        let address = address_of(&server)?;
+        self.spawn(server, admin::router(self.endpoint.clone(), token));
+        Ok(address)
+    }
+
+    fn spawn(&mut self, server: Server, router: Router) {
+        let mut stop = self.stop.subscribe();
+        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+        let endpoint = self.endpoint.clone();
+        self.listeners.spawn(async move { server.serve_app(router, &endpoint, stopped).await });
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
+    async fn until_stopped(mut self) -> Result<(), String> {
+        let mut signals = Signals::new()?;
+        signals.next().await;
+        let drain = &self.config.drain;
+        tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
+        self.stop.send_replace(true);
+        let plan = Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 };
+        tokio::select! {
+            () = self.endpoint.drain(plan) => {}
+            () = signals.next() => tracing::warn!("stopped before the drain was through"),
+        }
+        while let Some(Ok(closing)) = self.listeners.join_next().await {
+            closing.finish(CLOSING_MAX).await;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let on = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
+        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn block_on(run: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start threads: {error}"))?;
+    let result = runtime.block_on(run);
+    // A task that blocks must not keep the process.
+    runtime.shutdown_timeout(CLOSING_MAX);
+    result
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<Server, String> {
+    let server = Server::bind(address).await;
+    server.map_err(|error| format!("{error}; stop what uses it, or take another address with --{flag}"))
+}
+
+fn address_of(server: &Server) -> Result<SocketAddr, String> {
+    server.local_addr().map_err(|error| error.to_string())
+}
+
+fn limits(limits: &Limits) -> serve::Limits {
+    serve::Limits {
+        connections_max: limits.connections_max.0 as usize,
+        connections_per_address_max: limits.connections_per_address_max.0 as usize,
+        handshake_timeout: limits.handshake_timeout.0,
+    }
+}
+
+fn secure(server: Server, tls: &Tls) -> Result<Server, String> {
+    match tls::load(&tls.cert, &tls.key) {
+        Ok(config) => Ok(server.tls(Arc::new(config))),
+        Err(tls::Fault::Cert(text) | tls::Fault::Key(text)) => Err(text),
+    }
+}
+
+/// The one line on the standard output. Whoever started the process may have closed it.
+fn announce(command: &str, url: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "fanfare {command}: listening on {url}").and_then(|()| stdout.flush());
+}

@@ -1,0 +1,67 @@
+//! `fanfare dev`: a server for trying things, which says what it does and where.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::{Running, announce, block_on};
+use crate::config::Config;
+use crate::config::secret::Secret;
+use crate::pages;
+
+/// Where the HTTP API listens unless told; on another port if this one is taken.
+const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4001);
+
+/// Runs `fanfare dev` until a signal.
+///
+/// # Errors
+/// Why it could not start.
+pub(crate) fn dev(config: Config) -> Result<(), String> {
+    let wanted = config.admin.as_ref().map(|admin| admin.listen.0);
+    let token = match config.admin.as_ref().and_then(|admin| admin.token.clone()) {
+        Some(token) => token,
+        None => random_token()?,
+    };
+    block_on(async {
+        let mut running = Running::new(config).await?;
+        let router = running.endpoint.routes().merge(pages::demo());
+        let url = running.listen(router).await?;
+        let admin = match wanted {
+            Some(address) => running.listen_admin(address, Some(token.clone())).await?,
+            None => match running.listen_admin(ADMIN, Some(token.clone())).await {
+                Ok(address) => address,
+                Err(_) => running.listen_admin(SocketAddr::new(ADMIN.ip(), 0), Some(token.clone())).await?,
+            },
+        };
+        announce("dev", &url);
+        eprintln!("{}", explain(&url, admin, &token));
+        running.until_stopped().await
+    })
+}
+
+/// 128 random bits, new at each start: there is no default token to forget.
+fn random_token() -> Result<Secret, String> {
+    let bits = getrandom::u64().and_then(|high| Ok((high, getrandom::u64()?)));
+    let (high, low) = bits.map_err(|error| format!("no random bytes for the API token: {error}"))?;
+    Ok(Secret::new(format!("{high:016x}{low:016x}")))
+}
+
+fn explain(url: &str, admin: SocketAddr, token: &Secret) -> String {
+    // Everywhere is no address to go to.
+    let url = url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:");
+    let socket = url.replacen("http", "ws", 1);
+    let token = token.expose();
+    format!(
+        "
+An open lobby to try things with: whoever reaches this address may join room:lobby and write there.
+
+  Page       {url}/    open it in two tabs and chat
+  Socket     {socket}/socket    for any Phoenix client: topic \"room:lobby\", event \"new_msg\"
+  HTTP API   http://{admin}    the console is there too
+
+  From a shell:
+    curl -H 'Authorization: Bearer {token}' http://{admin}/api/publish \\
+      -d '{{\"topic\": \"room:lobby\", \"event\": \"new_msg\", \"payload\": {{\"body\": \"hello\", \"name\": \"curl\"}}}}'
+
+  For a server of your own: `fanfare init`, then `fanfare serve --config fanfare.toml`. Stop with Ctrl-C.
+"
+    )
+}

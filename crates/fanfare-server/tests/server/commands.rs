@@ -1,0 +1,141 @@
+//! The commands: what they print where, and how they end.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{Folder, Server, fanfare, run};
+
+#[test]
+fn dev_and_serve_print_one_line_and_stop_on_sigterm() {
+    for (server, name) in [(Server::dev(), "dev"), (Server::serve("[[channel]]\npreset = 'lobby'\n"), "serve")] {
+        let expected = format!("fanfare {name}: listening on http://{}\n", server.address);
+        assert_eq!(server.line, expected);
+        let mut client = server.connect("");
+        client.join_ok("room:lobby");
+        let ended = std::thread::spawn(move || client.receive_close());
+        assert_eq!(server.terminate().code(), Some(0));
+        assert_eq!(ended.join().unwrap(), 1012);
+    }
+}
+
+#[test]
+fn a_drain_does_not_outlast_its_limit() {
+    let server = Server::serve("drain = '500ms'\n[[channel]]\npreset = 'lobby'\n");
+    // A client that never answers the close frame.
+    let _deaf = server.connect("");
+    let started = Instant::now();
+    assert_eq!(server.terminate().code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn dev_says_what_it_does_and_where() {
+    let server = Server::dev();
+    let admin = server.admin();
+    for part in [
+        format!("http://{}/", server.address),
+        format!("ws://{}/socket", server.address),
+        format!("http://{admin}"),
+        "curl".into(),
+        "room:lobby".into(),
+        "new_msg".into(),
+    ] {
+        let told = server.wait_for_stderr(|stderr| stderr.contains(&part).then_some(()));
+        assert!(told.is_some(), "{part} is not in\n{}", server.stderr());
+    }
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = Folder::new();
+    let file = folder.write("fanfare.toml", "[[channel]]\npreset = 'lobby'\n");
+    let file = file.to_str().unwrap();
+    for args in [
+        &["dev", "--listen", &address, "--admin", "127.0.0.1:0"][..],
+        &["dev", "--listen", "127.0.0.1:0", "--admin", &address],
+        &["serve", "--config", file, "--listen", &address],
+        &["serve", "--config", file, "--listen", "127.0.0.1:0", "--admin", &address],
+    ] {
+        let (ok, stdout, stderr) = run(args);
+        assert!(!ok && stdout.is_empty(), "{args:?} {stdout}");
+        assert!(stderr.contains(&address) && stderr.contains("another address"), "{args:?} {stderr}");
+    }
+}
+
+#[test]
+fn check_is_silent_or_says_what_is_wrong() {
+    let folder = Folder::new();
+    let good = folder.write("good.toml", "[[channel]]\npreset = 'lobby'\n");
+    assert_eq!(run(&["check", "--config", good.to_str().unwrap()]), (true, String::new(), String::new()));
+    let bad = folder.write("bad.toml", "lisen = 'x'\n[[channel]]\ntopic = 'a*b'\n");
+    let bad = bad.to_str().unwrap();
+    let (ok, stdout, stderr) = run(&["check", "--config", bad]);
+    let lines: Vec<_> = stderr.lines().collect();
+    assert!(!ok && stdout.is_empty() && lines.len() == 2, "{stderr}");
+    assert!(lines[0].starts_with(&format!("{bad}:1:1: lisen: unknown key; did you mean `listen`?")), "{stderr}");
+    assert!(lines[1].starts_with(&format!("{bad}:3:9: channel.topic: \"a*b\" is not accepted")), "{stderr}");
+    let (ok, _, served) = run(&["serve", "--config", bad]);
+    assert!(!ok && served == stderr, "{served}");
+    let (ok, _, stderr) = run(&["check", "--config", "no-such-file.toml"]);
+    assert!(!ok && stderr.contains("no-such-file.toml") && stderr.contains("fanfare init"), "{stderr}");
+}
+
+#[test]
+fn init_writes_a_file_that_works_and_overwrites_none() {
+    let folder = Folder::new();
+    let file = folder.path("new.toml");
+    let file = file.to_str().unwrap();
+    let (ok, _, stderr) = run(&["init", file]);
+    assert!(ok && stderr.contains(&format!("fanfare serve --config {file}")), "{stderr}");
+    assert_eq!(run(&["check", "--config", file]), (true, String::new(), String::new()));
+    let server = Server::serve(&std::fs::read_to_string(file).unwrap());
+    server.connect("").join_ok("room:lobby");
+    std::fs::write(file, "mine").unwrap();
+    let (ok, _, stderr) = run(&["init", file]);
+    assert!(!ok && stderr.contains("--force") && std::fs::read_to_string(file).unwrap() == "mine", "{stderr}");
+    assert!(run(&["init", file, "--force"]).0);
+    assert!(std::fs::read_to_string(file).unwrap().contains("preset = \"lobby\""));
+}
+
+#[test]
+fn the_reference_in_docs_is_what_the_binary_prints() {
+    let (ok, printed, _) = run(&["docs", "config"]);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    let written = std::fs::read_to_string(file).unwrap_or_default();
+    assert!(ok && printed == written, "renew it: cargo run -- docs config > docs/configuration.md");
+}
+
+#[test]
+fn flags_and_environment_reach_the_server() {
+    let server = Server::serve_with("limits.joins_max = 1\n[[channel]]\ntopic = '*'\njoin = 'open'\n", |command| {
+        command.env("FANFARE_LIMITS_JOINS_MAX", "2").args(["--set", "log.format=json"]);
+    });
+    let mut client = server.connect("");
+    client.join_ok("a");
+    client.join_ok("b");
+    assert_eq!(client.join("c", json!({}))["response"]["reason"], "too many channels joined");
+    let line = server.wait_for_stderr(|stderr| stderr.lines().next().map(str::to_owned)).unwrap();
+    assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_explained() {
+    #[track_caller]
+    fn check(args: &[&str], part: &str) {
+        let (ok, stdout, stderr) = run(args);
+        assert!(!ok && stdout.is_empty() && stderr.contains(part), "{args:?}: {stderr}");
+    }
+    check(&[], "Usage");
+    check(&["serv"], "serve");
+    check(&["serve"], "--config");
+    check(&["dev", "--listen", "4000"], "127.0.0.1:4000");
+    check(&["dev", "--set", "listen"], "KEY=VALUE");
+    check(&["dev", "--set", "limits.join_max=5"], "did you mean `limits.joins_max`?");
+    check(&["new", "channel", "9lives"], "9lives");
+    assert!(fanfare(&["--help"]).output().unwrap().status.success());
+}

@@ -1,0 +1,9 @@
+//! The binary over real sockets: a process is started, clients connect, frames are typed by hand.
+
+mod admin_api;
+mod commands;
+mod phoenix;
+mod scaffold;
+mod secrets;
+mod support;
+mod tls;

@@ -1,0 +1,45 @@
+//! Secrets appear in no log at any level.
+
+use base64::Engine;
+use serde_json::json;
+
+use crate::support::{Server, TOKEN, http};
+
+const MARKER: &str = "m4rk3r0secret0that0must0not0appear0anywhere0in0the0output0at0all";
+
+#[test]
+fn a_marker_is_in_no_line_at_trace_level() {
+    let config = "[log]\nlevel = 'trace'\n[auth.users]\nkind = 'jwt'\nsecret_env = 'MY_SECRET'\n\
+                  [[endpoint]]\nauth = 'users'\nsocket_id = 'u:{sub}'\n[[channel]]\ntopic = '*'\npublish = 'authenticated'\n";
+    let server = Server::serve_with(config, |command| {
+        command.env("MY_SECRET", MARKER);
+    });
+    // As a bad token, in every place where a credential may stand.
+    let bearer = base64::engine::general_purpose::STANDARD_NO_PAD.encode(MARKER);
+    let protocols = format!("phoenix, base64url.bearer.phx.{bearer}");
+    assert_eq!(server.try_connect(&format!("token={MARKER}")).err(), Some(403));
+    assert_eq!(
+        server.upgrade("/socket/websocket?vsn=2.0.0", &[("sec-websocket-protocol", &protocols)]).err(),
+        Some(403)
+    );
+    server.http("GET", &format!("/socket/longpoll?vsn=2.0.0&token={MARKER}"), &[("x-phoenix-authtoken", MARKER)], "");
+    server.http("GET", &format!("/missing?token={MARKER}"), &[("authorization", MARKER), ("cookie", MARKER)], "");
+    http(&server.admin(), "GET", "/api/topics", &[("authorization", &format!("Bearer {MARKER}"))], "");
+    // As a good token's signature and claims, and as what is sent.
+    let key = jsonwebtoken::EncodingKey::from_secret(MARKER.as_bytes());
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS512);
+    let token = jsonwebtoken::encode(&header, &json!({"sub": "7", "private": MARKER}), &key).unwrap();
+    let mut client = server.connect(&format!("token={token}"));
+    let join_ref = client.join_ok("room");
+    assert_eq!(client.push(&join_ref, "room", "new_msg", json!({"body": MARKER}))["status"], "ok");
+    client.send_text(&format!("{{{MARKER}"));
+    assert_eq!(client.receive_close(), 1011);
+    server.api("POST", "/api/publish", &json!({"topic": "room", "event": "new_msg", "payload": {"body": MARKER}}));
+    let refused = server.wait_for_stderr(|log| log.contains("connection refused").then_some(()));
+    let log = server.stderr();
+    assert!(refused.is_some() && log.contains("TRACE") || log.contains("DEBUG"), "nothing was logged:\n{log}");
+    let claims = token.split('.').nth(1).unwrap();
+    for secret in [MARKER, TOKEN, &bearer, &token, claims] {
+        assert!(!log.contains(secret), "{secret} is in\n{log}");
+    }
+}
