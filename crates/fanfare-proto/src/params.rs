@@ -55,6 +55,11 @@ impl Params {
         self.get(key)?.as_str()
     }
 
+    /// The top-level parameters.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// Sets a top-level key, for what comes from the path rather than the query.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         self.0.insert(key.into(), value.into());

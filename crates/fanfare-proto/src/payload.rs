@@ -170,6 +170,30 @@ impl fmt::Debug for Payload {
     }
 }
 
+/// What a payload can be read as: anything that serde deserializes, or the payload itself.
+pub trait FromPayload: Sized {
+    /// Reads the payload.
+    ///
+    /// # Errors
+    /// It does not fit; the text is fit for the client that sent it.
+    fn from_payload(payload: Payload) -> Result<Self, String>;
+}
+
+impl FromPayload for Payload {
+    fn from_payload(payload: Payload) -> Result<Self, String> {
+        Ok(payload)
+    }
+}
+
+impl<T: DeserializeOwned> FromPayload for T {
+    fn from_payload(payload: Payload) -> Result<Self, String> {
+        match payload {
+            Payload::Json(json) => json.to().map_err(|error| error.to_string()),
+            Payload::Binary(_) => Err("expected JSON, got binary".to_owned()),
+        }
+    }
+}
+
 /// What serde_json leaves unchecked in a text that it skips over: nesting, and whether surrogate escapes are paired.
 /// (A reader with a stricter parser than ours would fail on another client's unpaired one.)
 fn check_text(text: &[u8]) -> Result<(), &'static str> {

@@ -1,0 +1,11 @@
+//! The wire protocols of Fanfare as pure state machines: bytes and time go in, operations and bytes come out.
+//!
+//! No socket, clock, task or source of randomness lives here. The engine that drives these machines is the `fanfare` crate.
+
+pub mod origin;
+pub mod params;
+pub mod payload;
+pub mod phoenix;
+pub mod presence;
+pub mod topic;
+pub mod websocket;

@@ -1,0 +1,101 @@
+//! The application that the recorded transcripts of a real Phoenix were made with, written against Fanfare's API.
+//!
+//!     cargo run --release --example oracle -- --port 4000
+//!
+//! It has a channel for every rule of the protocol: replies of every kind, crashes, slow joins, presences.
+
+mod http;
+mod presence;
+mod room;
+mod sockets;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fanfare::serve::Server;
+use fanfare::{ConnectInfoFields, Drain, Endpoint, Error, Mount, OriginPattern, OriginPolicy, Presence, Route, Version};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::presence::{Names, PresenceRoom};
+use crate::room::{Bench, Room};
+use crate::sockets::{Auth, Info, Unassigned, User};
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    match run().await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("oracle: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Error> {
+    let mut args = std::env::args().skip(1);
+    let port = match (args.next().as_deref(), args.next().map(|port| port.parse::<u16>())) {
+        (Some("--port"), Some(Ok(port))) => port,
+        _ => return Err(Error::new("usage: oracle --port N")),
+    };
+    let endpoint = endpoint().await?;
+    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    println!("oracle: listening on http://{}", server.local_addr()?);
+    let app = axum::Router::new().merge(endpoint.routes()).merge(http::routes(endpoint.clone()));
+    let closing = server.serve_app(app, &endpoint, async { _ = terminate.recv().await }).await;
+    endpoint.drain(Drain::default()).await;
+    closing.finish(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+async fn endpoint() -> Result<Endpoint, Error> {
+    let names = Presence::new().hooks(Names);
+    let user = || {
+        Mount::new()
+            .connect(User)
+            .channel("room:*", Room::default())
+            .channel("bench:*", Bench)
+            .channel("presence:*", PresenceRoom { names: false })
+            .channel_with(Route::new("fpresence:*", PresenceRoom { names: true }).presence(names.clone()))
+            .channel("exact", Room { from_route: Some("yes") })
+    };
+    let all_info = ConnectInfoFields {
+        peer: true,
+        x_headers: true,
+        trace_headers: true,
+        uri: true,
+        user_agent: true,
+        sec_websocket_headers: true,
+    };
+    let origins = OriginPolicy::List(vec![OriginPattern::parse("//ok.example")?]);
+    let bench = Mount::new()
+        .connect(User)
+        .channel("room:*", Room::default())
+        .channel("bench:*", Bench)
+        .channel("presence:*", PresenceRoom { names: false })
+        .joins_max(usize::MAX);
+    let info = || Mount::new().connect(Info).channel("*", Room::default());
+    let short = user().idle_timeout(Duration::from_millis(1_500)).longpoll_window(Duration::from_secs(1));
+    Endpoint::builder()
+        .mount("/socket", user())
+        .mount("/bench", bench)
+        .mount("/short", short)
+        .mount("/origin", user().origin(origins))
+        .mount("/comp", user().compression(true).longpoll(false))
+        .mount("/maxframe", user().message_size_max(4096).longpoll(false))
+        .mount("/info", info().connect_info(all_info))
+        .mount("/err", user().longpoll(false).on_reject(sockets::on_reject))
+        .mount(
+            "/path/:tenant",
+            info()
+                .connect_info(ConnectInfoFields { uri: true, ..Default::default() })
+                .websocket_path("custom/:shard")
+                .longpoll(false),
+        )
+        .mount("/subp", user().subprotocols(["proto.a", "proto.b"]).longpoll(false))
+        .mount("/v2only", user().versions([Version::V2]).longpoll(false))
+        .mount("/auth", Mount::new().connect(Auth).auth_token(true).channel("room:*", Room::default()))
+        .mount("/maxch", Mount::new().connect(Unassigned).joins_max(3).longpoll(false).channel("room:*", Room::default()))
+        .build()
+        .await
+}

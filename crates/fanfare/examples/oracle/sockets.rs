@@ -1,0 +1,75 @@
+//! Who may connect to the oracle's mounts, and as whom.
+
+use fanfare::{Body, Connect, ConnectRequest, Connected, Params, Rejected};
+use serde_json::{Value, json};
+
+/// What connect assigned, by name.
+pub(crate) struct Assigns(pub Value);
+
+pub(crate) struct User;
+
+impl Connect for User {
+    async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
+        let token = request.params.str("token");
+        match token {
+            Some("bad") => return Err(Rejected::new()),
+            Some("badreason") => return Err(Rejected::reason("unauthorized")),
+            Some("rate") => return Err(Rejected::reason("rate 7")),
+            Some("crash") => panic!("connect crashed"),
+            _ => {}
+        }
+        let user = request.params.str("user").or(token).unwrap_or("anon");
+        let connected = Connected::new().assigns(Assigns(json!({ "user": user })));
+        Ok(if user == "anon" { connected } else { connected.id(format!("user_socket:{user}")) })
+    }
+}
+
+pub(crate) struct Info;
+
+impl Connect for Info {
+    async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
+        let info = &request.info;
+        let text = format!(
+            "peer: {:?}, x_headers: {:?}, trace: {:?}, uri: {:?}, user_agent: {:?}, sec_websocket: {:?}",
+            info.peer, info.x_headers, info.trace_headers, info.uri, info.user_agent, info.sec_websocket_headers,
+        );
+        let params = params(request.params);
+        Ok(Connected::new().assigns(Assigns(json!({ "info": text, "params": params, "user": "info" }))))
+    }
+}
+
+pub(crate) struct Auth;
+
+impl Connect for Auth {
+    async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
+        let token = request.info.auth_token.unwrap_or_default();
+        if token == "bad" {
+            return Err(Rejected::new());
+        }
+        let (info, params) = (format!("auth_token: {token}"), params(request.params));
+        Ok(Connected::new().assigns(Assigns(json!({ "info": info, "params": params, "user": token }))))
+    }
+}
+
+pub(crate) struct Unassigned;
+
+impl Connect for Unassigned {
+    async fn connect(&self, _request: ConnectRequest) -> Result<Connected, Rejected> {
+        Ok(Connected::new())
+    }
+}
+
+fn params(params: Params) -> Value {
+    params.into_json().to().unwrap_or_default()
+}
+
+pub(crate) fn on_reject(reason: &str) -> http::Response<Body> {
+    let mut response = http::Response::new(Body::from("custom"));
+    *response.status_mut() = http::StatusCode::FORBIDDEN;
+    if reason.starts_with("rate") {
+        *response.body_mut() = Body::from(reason.to_owned());
+        *response.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+        response.headers_mut().insert("x-reason", http::HeaderValue::from_static("rate"));
+    }
+    response
+}

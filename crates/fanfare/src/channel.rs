@@ -1,0 +1,301 @@
+//! The behaviour of a topic: what a user of the crate writes.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use fanfare_proto::payload::{FromPayload, Json, Payload};
+
+use crate::context::Context;
+use crate::error::Error;
+
+/// The behaviour of the topics that match a pattern.
+///
+/// One value serves all joins; what belongs to one join is its `State`. Within a join the callbacks run one at a time, in
+/// order of arrival; joins run beside each other. A callback runs on the thread of its shard until it first waits, so it
+/// must not block: use `spawn_blocking` for long computations. A panic or an `Err` ends this join with `phx_error` and
+/// touches nothing else.
+///
+/// ```
+/// use fanfare::{Channel, Context, Error, Joined, Payload, Refused, Reply};
+///
+/// struct Room;
+///
+/// impl Channel for Room {
+///     type State = ();
+///     type Params = Payload;
+///     type Info = ();
+///
+///     async fn join(&self, _cx: &mut Context, _params: Payload) -> Result<Joined<()>, Refused> {
+///         Ok(Joined::new(()))
+///     }
+///
+///     async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+///         match event {
+///             "new_msg" => {
+///                 cx.broadcast("new_msg", payload).await?;
+///                 Ok(Reply::empty())
+///             }
+///             _ => Err(Error::new(format!("unknown event {event:?}"))),
+///         }
+///     }
+/// }
+/// ```
+pub trait Channel: Send + Sync + 'static {
+    /// What one join keeps.
+    type State: Send + 'static;
+    /// The payload of `phx_join`: any type that serde can deserialize, or [`Payload`] to take it as it is. A payload that
+    /// does not fit is refused with a reason that says why.
+    type Params: FromPayload + Send;
+    /// What other code sends to a join, by [`JoinSender`](crate::JoinSender) or [`Context::send`].
+    type Info: Send + 'static;
+
+    /// The events that go through [`handle_out`](Channel::handle_out) before they reach the client.
+    const INTERCEPT: &'static [&'static str] = &[];
+
+    /// A client asks to join. The topic is `cx.topic()`.
+    fn join(
+        &self,
+        cx: &mut Context,
+        params: Self::Params,
+    ) -> impl Future<Output = Result<Joined<Self::State>, Refused>> + Send;
+
+    /// The client pushed an event.
+    fn handle_in(
+        &self,
+        state: &mut Self::State,
+        cx: &mut Context,
+        event: &str,
+        payload: Payload,
+    ) -> impl Future<Output = Result<Reply, Error>> + Send;
+
+    /// An event named in [`INTERCEPT`](Channel::INTERCEPT) is about to be sent. The default passes it on.
+    fn handle_out(
+        &self,
+        state: &mut Self::State,
+        cx: &mut Context,
+        event: &str,
+        payload: Payload,
+    ) -> impl Future<Output = Result<Flow, Error>> + Send {
+        let _ = state;
+        async move {
+            cx.push(event, payload)?;
+            Ok(Flow::Continue)
+        }
+    }
+
+    /// Other code sent something to this join. The default ignores it.
+    fn handle_info(
+        &self,
+        state: &mut Self::State,
+        cx: &mut Context,
+        info: Self::Info,
+    ) -> impl Future<Output = Result<Flow, Error>> + Send {
+        let _ = (state, cx, info);
+        async { Ok(Flow::Continue) }
+    }
+
+    /// Something was broadcast on a topic that this join subscribed to. The default ignores it.
+    fn handle_broadcast(
+        &self,
+        state: &mut Self::State,
+        cx: &mut Context,
+        broadcast: Broadcast,
+    ) -> impl Future<Output = Result<Flow, Error>> + Send {
+        let _ = (state, cx, broadcast);
+        async { Ok(Flow::Continue) }
+    }
+
+    /// The join has ended. The client may be gone: pushes go nowhere, broadcasts work.
+    fn terminate(
+        &self,
+        state: &mut Self::State,
+        cx: &mut Context,
+        reason: &Ended,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (state, cx, reason);
+        async {}
+    }
+}
+
+/// A join that succeeded.
+#[derive(Debug)]
+pub struct Joined<S> {
+    pub(crate) state: S,
+    pub(crate) reply: Payload,
+    pub(crate) meta: Option<Json>,
+}
+
+impl<S> Joined<S> {
+    /// Joined, with the empty object as the reply.
+    pub fn new(state: S) -> Self {
+        Joined { state, reply: Payload::default(), meta: None }
+    }
+
+    /// What the client gets as the response: any JSON, or binary.
+    pub fn reply(mut self, reply: impl Into<Payload>) -> Self {
+        self.reply = reply.into();
+        self
+    }
+
+    /// What [`Endpoint::members`](crate::Endpoint::members) tells about this member.
+    pub fn meta(mut self, meta: Json) -> Self {
+        self.meta = Some(meta);
+        self
+    }
+}
+
+/// A join that did not succeed.
+#[derive(Debug)]
+pub struct Refused(pub(crate) RefusedKind);
+
+#[derive(Debug)]
+pub(crate) enum RefusedKind {
+    Response(Payload),
+    Crashed(String),
+}
+
+impl Refused {
+    /// The client gets `{"reason": reason}`.
+    pub fn reason(reason: &str) -> Self {
+        Refused::with(serde_json::json!({ "reason": reason }))
+    }
+
+    /// The client gets this response.
+    pub fn with(response: impl Into<Payload>) -> Self {
+        Refused(RefusedKind::Response(response.into()))
+    }
+}
+
+/// An error in a join: the client is told "join crashed", the log why.
+impl<E: Into<Error>> From<E> for Refused {
+    fn from(cause: E) -> Self {
+        Refused(RefusedKind::Crashed(cause.into().to_string()))
+    }
+}
+
+/// What a channel answers to a push.
+#[derive(Debug)]
+pub struct Reply {
+    pub(crate) answer: Option<(Status, Payload)>,
+    pub(crate) stop: Option<Stop>,
+}
+
+/// The status of a reply.
+#[derive(Debug, Clone)]
+pub(crate) enum Status {
+    Ok,
+    Error,
+    Other(String),
+}
+
+impl Status {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Status::Ok => "ok",
+            Status::Error => "error",
+            Status::Other(status) => status,
+        }
+    }
+}
+
+impl Reply {
+    /// No reply now; perhaps later, by [`Context::reply_later`].
+    pub fn none() -> Self {
+        Reply { answer: None, stop: None }
+    }
+
+    /// `ok` with the empty object.
+    pub fn empty() -> Self {
+        Reply::ok(Payload::default())
+    }
+
+    /// `ok` with any JSON, or binary.
+    pub fn ok(response: impl Into<Payload>) -> Self {
+        Reply { answer: Some((Status::Ok, response.into())), stop: None }
+    }
+
+    /// `error` with any JSON, or binary.
+    pub fn error(response: impl Into<Payload>) -> Self {
+        Reply { answer: Some((Status::Error, response.into())), stop: None }
+    }
+
+    /// A status of your own. Clients' `receive` hooks match it by name.
+    pub fn status(status: impl Into<String>, response: impl Into<Payload>) -> Self {
+        Reply { answer: Some((Status::Other(status.into()), response.into())), stop: None }
+    }
+
+    /// Ends the join after the reply.
+    pub fn stop(mut self, stop: Stop) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+}
+
+/// Whether a join goes on after a callback that has nobody to reply to.
+#[derive(Debug)]
+pub enum Flow {
+    /// It goes on.
+    Continue,
+    /// It ends.
+    Stop(Stop),
+}
+
+/// Why a channel ends its own join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Done: the client gets `phx_close` and stays away.
+    Normal,
+    /// The same, as part of a shutdown.
+    Shutdown,
+    /// The same, with a detail for `terminate`.
+    ShutdownWith(String),
+    /// Something is wrong: the client gets `phx_error` and joins again.
+    Error(String),
+}
+
+/// Why a join has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The client left.
+    Left,
+    /// The client closed, or the connection was lost.
+    Closed,
+    /// The socket was disconnected from the server's side.
+    Disconnected,
+    /// The server, or the socket, is being drained.
+    Draining,
+    /// The client joined the topic again.
+    DuplicateJoin,
+    /// The channel ended it.
+    Stopped(Stop),
+    /// The channel panicked or returned an error; the text says which.
+    Crashed(String),
+}
+
+/// A message as it was broadcast.
+#[derive(Clone)]
+pub struct Broadcast(pub(crate) Arc<crate::message::Message>);
+
+impl Broadcast {
+    /// The topic it was broadcast on.
+    pub fn topic(&self) -> &str {
+        &self.0.topic
+    }
+
+    /// Its event.
+    pub fn event(&self) -> &str {
+        &self.0.event
+    }
+
+    /// Its payload.
+    pub fn payload(&self) -> &Payload {
+        &self.0.payload
+    }
+}
+
+impl fmt::Debug for Broadcast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broadcast").field("topic", &self.topic()).field("event", &self.event()).finish_non_exhaustive()
+    }
+}

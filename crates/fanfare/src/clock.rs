@@ -1,0 +1,30 @@
+//! The engine's time: coarse, monotonic, and in tests moved by hand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Milliseconds since the endpoint was built.
+#[derive(Debug, Clone)]
+pub(crate) enum Clock {
+    Real(Instant),
+    /// Stands still until the test kit moves it.
+    Virtual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    pub(crate) fn now_ms(&self) -> u64 {
+        match self {
+            Clock::Real(start) => start.elapsed().as_millis() as u64,
+            Clock::Virtual(now) => now.load(Ordering::Acquire),
+        }
+    }
+
+    pub(crate) fn after(&self, delay: Duration) -> u64 {
+        self.now_ms().saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn is_virtual(&self) -> bool {
+        matches!(self, Clock::Virtual(_))
+    }
+}

@@ -1,0 +1,198 @@
+//! What happens before a socket exists: the request to connect, and the application's answer.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fanfare_proto::params::Params;
+use fanfare_proto::phoenix::message::Version;
+use http::{HeaderMap, Uri};
+
+use crate::join::guarded;
+use crate::socket::Transport;
+
+/// Decides who may connect, and as whom.
+///
+/// A panic in it is answered with status 500. Without one, a mount lets everybody connect, without an id.
+pub trait Connect: Send + Sync + 'static {
+    /// Called once per WebSocket connection, and once per long-poll session.
+    fn connect(&self, request: ConnectRequest) -> impl Future<Output = Result<Connected, Rejected>> + Send;
+}
+
+/// What a client asks to connect with.
+pub struct ConnectRequest {
+    /// The query, decoded as form data, merged with the named segments of the path.
+    pub params: Params,
+    /// What the mount was told to give, see [`ConnectInfoFields`].
+    pub info: ConnectInfo,
+    /// The transport.
+    pub transport: Transport,
+    /// The protocol version.
+    pub version: Version,
+}
+
+impl fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Params and headers hold credentials.
+        f.debug_struct("ConnectRequest").field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
+/// Which parts of the request connect is given. None unless asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectInfoFields {
+    /// The client's address and port.
+    pub peer: bool,
+    /// The headers whose names begin with `x-`.
+    pub x_headers: bool,
+    /// `traceparent` and `tracestate`.
+    pub trace_headers: bool,
+    /// The URI of the request.
+    pub uri: bool,
+    /// The `user-agent` header.
+    pub user_agent: bool,
+    /// The headers whose names begin with `sec-websocket-`.
+    pub sec_websocket_headers: bool,
+}
+
+/// The parts of the request that the mount was told to give. Header names are in lower case, in the order of the request.
+#[derive(Clone, Default)]
+pub struct ConnectInfo {
+    /// The client's address and port.
+    pub peer: Option<SocketAddr>,
+    /// The headers whose names begin with `x-`.
+    pub x_headers: Vec<(String, String)>,
+    /// `traceparent` and `tracestate`.
+    pub trace_headers: Vec<(String, String)>,
+    /// The URI of the request.
+    pub uri: Option<Uri>,
+    /// The `user-agent` header.
+    pub user_agent: Option<String>,
+    /// The headers whose names begin with `sec-websocket-`.
+    pub sec_websocket_headers: Vec<(String, String)>,
+    /// The token of the auth-token subprotocol or of the header `x-phoenix-authtoken`, on mounts with auth tokens on.
+    pub auth_token: Option<String>,
+}
+
+impl fmt::Debug for ConnectInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers and the token hold credentials.
+        f.debug_struct("ConnectInfo").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl ConnectInfo {
+    pub(crate) fn collect(
+        fields: ConnectInfoFields,
+        peer: Option<SocketAddr>,
+        uri: &Uri,
+        headers: &HeaderMap,
+        auth_token: Option<String>,
+    ) -> Self {
+        let matching = |wanted: bool, matches: fn(&str) -> bool| {
+            let headers = headers.iter().filter(|(name, _)| wanted && matches(name.as_str()));
+            headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into())).collect()
+        };
+        let user_agent = matching(fields.user_agent, |name| name == "user-agent");
+        ConnectInfo {
+            peer: peer.filter(|_| fields.peer),
+            x_headers: matching(fields.x_headers, |name| name.starts_with("x-")),
+            trace_headers: matching(fields.trace_headers, |name| name == "traceparent" || name == "tracestate"),
+            uri: fields.uri.then(|| uri.clone()),
+            user_agent: user_agent.into_iter().next().map(|(_, value): (String, String)| value),
+            sec_websocket_headers: matching(fields.sec_websocket_headers, |name| name.starts_with("sec-websocket-")),
+            auth_token,
+        }
+    }
+}
+
+/// A connect that succeeded.
+#[derive(Default)]
+pub struct Connected {
+    pub(crate) id: Option<String>,
+    pub(crate) assigns: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) expires_at: Option<SystemTime>,
+}
+
+impl Connected {
+    /// Connected, without an id.
+    pub fn new() -> Self {
+        Connected::default()
+    }
+
+    /// The socket's id, by which [`Endpoint::disconnect`](crate::Endpoint::disconnect) reaches it, e.g. `user_socket:7`.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// What the socket's channels see by [`Context::assigns`](crate::Context::assigns): one value of a type of yours.
+    pub fn assigns<T: Any + Send + Sync>(mut self, assigns: T) -> Self {
+        self.assigns = Some(Arc::new(assigns));
+        self
+    }
+
+    /// When the credential expires: the socket is closed then with 1001, and the client comes back to be checked anew.
+    pub fn expires_at(mut self, at: SystemTime) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+}
+
+impl fmt::Debug for Connected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connected").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A connect that did not succeed: 403, or what the mount's `on_reject` makes of the reason.
+#[derive(Debug)]
+pub struct Rejected(pub(crate) Option<String>);
+
+impl Rejected {
+    /// Without a reason: always 403.
+    pub fn new() -> Self {
+        Rejected(None)
+    }
+
+    /// With a reason for the mount's `on_reject`.
+    pub fn reason(reason: impl Into<String>) -> Self {
+        Rejected(Some(reason.into()))
+    }
+}
+
+impl Default for Rejected {
+    fn default() -> Self {
+        Rejected::new()
+    }
+}
+
+/// A [`Connect`] behind a pointer. `Err` is a panic's message.
+pub(crate) trait AnyConnect: Send + Sync {
+    fn connect<'a>(
+        &'a self,
+        request: ConnectRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Result<Connected, Rejected>, String>> + Send + 'a>>;
+}
+
+impl<C: Connect> AnyConnect for C {
+    fn connect<'a>(
+        &'a self,
+        request: ConnectRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Result<Connected, Rejected>, String>> + Send + 'a>> {
+        Box::pin(guarded(Connect::connect(self, request)))
+    }
+}
+
+/// Lets everybody in.
+pub(crate) struct Open;
+
+impl Connect for Open {
+    async fn connect(&self, _request: ConnectRequest) -> Result<Connected, Rejected> {
+        Ok(Connected::new())
+    }
+}

@@ -1,0 +1,349 @@
+//! The handle of the running engine.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use fanfare_proto::payload::{Json, Payload};
+use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::topic::check_topic;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::address::AddressCounts;
+use crate::clock::Clock;
+use crate::command::{Command, JoinKey};
+use crate::error::Error;
+use crate::event::{self, Counters};
+use crate::mailbox::ShardHandle;
+use crate::message::Message;
+use crate::mount::Mount;
+use crate::path::MountPath;
+use crate::presence::Presence;
+use crate::registry::{LocalSocket, ask};
+use crate::shard::{Shard, Surroundings};
+use crate::socket::{Carrier, NewSocket, Protocol, SocketInfo, Transport};
+use crate::token::TokenKey;
+
+/// How many broadcasts may wait for a socket of this process.
+const LOCAL_QUEUE_MAX: usize = 4_096;
+
+/// How many topics a socket of this process may join.
+const LOCAL_JOINS_MAX: usize = 100_000;
+
+/// The running engine: mount it, broadcast from anywhere, drain it. Cheap to clone.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Engine>);
+
+struct Engine {
+    shards: Vec<ShardHandle>,
+    surroundings: Surroundings,
+    mounts: Vec<(MountPath, Arc<Mount>)>,
+    local_mount: Arc<Mount>,
+    presence: Presence,
+    /// What is counted outside of shards.
+    counters: Counters,
+    token_key: TokenKey,
+    session_counts: Arc<AddressCounts>,
+    next_shard: AtomicUsize,
+    draining: AtomicBool,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shards.iter().for_each(|shard| shard.send(Command::Stop));
+    }
+}
+
+/// What an [`Endpoint`] is built from.
+#[derive(Debug)]
+pub struct Builder {
+    mounts: Vec<(String, Mount)>,
+    shards: Option<usize>,
+    presence: Presence,
+    sessions_per_address_max: usize,
+    clock: Clock,
+}
+
+impl Builder {
+    /// Serves a mount below a path, e.g. `/socket`. The path may have named segments (`/path/:tenant`), which become
+    /// params.
+    pub fn mount(mut self, path: &str, mount: Mount) -> Self {
+        self.mounts.push((path.to_owned(), mount));
+        self
+    }
+
+    /// How many threads own sockets. Default: one per core.
+    pub fn shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// The presence of all routes that are given no other.
+    pub fn presence(mut self, presence: Presence) -> Self {
+        self.presence = presence;
+        self
+    }
+
+    /// How many long-poll sessions one client address may have; above it the answer is 429. Default 10,000, since many
+    /// clients may share an address.
+    pub fn sessions_per_address_max(mut self, sessions: usize) -> Self {
+        self.sessions_per_address_max = sessions;
+        self
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Starts the engine. Channels' code that has to wait runs on the current tokio runtime.
+    ///
+    /// # Errors
+    /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 1,024, or the
+    /// system gives no more threads.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn build(self) -> Result<Endpoint, Error> {
+        let count = self.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        if !(1..=1_024).contains(&count) {
+            return Err(Error::invalid(format!("{count} shards: use 1 to 1024, one per core is the default")));
+        }
+        let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
+        for (path, mount) in self.mounts {
+            if let Some(problem) = mount.problem() {
+                return Err(Error::invalid(format!("the mount at {path:?}: {problem}")));
+            }
+            let path = MountPath::parse(&path)?;
+            if mounts.iter().any(|(taken, _)| *taken == path) {
+                return Err(Error::invalid(format!("two mounts at {path}: give each a path of its own")));
+            }
+            mounts.push((path, Arc::new(mount)));
+        }
+        let surroundings = Surroundings { clock: self.clock, runtime: Handle::current(), running: Arc::default() };
+        let shards = (0..count)
+            .map(|number| Shard::start(number, surroundings.clone()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Error::io("a shard could not be started", error))?;
+        Ok(Endpoint(Arc::new(Engine {
+            shards,
+            surroundings,
+            mounts,
+            local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
+            presence: self.presence,
+            counters: Counters::default(),
+            token_key: TokenKey::generate()?,
+            session_counts: AddressCounts::new(self.sessions_per_address_max),
+            next_shard: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        })))
+    }
+}
+
+/// The pace of a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// So many sockets are closed at a time.
+    pub batch: usize,
+    /// A batch goes out so often.
+    pub every: Duration,
+    /// After so long, what is left is cut.
+    pub limit: Duration,
+}
+
+impl Default for Drain {
+    /// 10,000 sockets every 2 s, 30 s in all.
+    fn default() -> Self {
+        Drain { batch: 10_000, every: Duration::from_secs(2), limit: Duration::from_secs(30) }
+    }
+}
+
+impl Endpoint {
+    /// Begins an endpoint.
+    pub fn builder() -> Builder {
+        Builder {
+            mounts: Vec::new(),
+            shards: None,
+            presence: Presence::new(),
+            sessions_per_address_max: 10_000,
+            clock: Clock::Real(std::time::Instant::now()),
+        }
+    }
+
+    /// Sends an event to every join of a topic. Any event name passes, reserved ones included.
+    ///
+    /// # Errors
+    /// The topic is empty, over 255 bytes or has control characters, the payload is neither an object nor binary, or a
+    /// binary payload's event is over 255 bytes.
+    pub async fn broadcast(&self, topic: &str, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
+        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
+        self.publish(&Message::new(topic.into(), event, payload.into())?, None);
+        Ok(())
+    }
+
+    /// Closes every socket with this id, with 1001.
+    pub async fn disconnect(&self, socket_id: &str) {
+        let socket_id: Arc<str> = socket_id.into();
+        for shard in &self.0.shards {
+            shard.send(Command::Disconnect { socket_id: socket_id.clone() });
+        }
+    }
+
+    /// Who is present in a topic, in the endpoint's own presence, as `presence_state` tells it.
+    pub async fn presences(&self, topic: &str) -> Json {
+        self.0.presence.list(topic).await
+    }
+
+    /// A socket of this process, which can join topics beside the clients.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn socket(&self) -> Result<LocalSocket, Error> {
+        let (queue, broadcasts) = mpsc::channel(LOCAL_QUEUE_MAX);
+        let shard = self.next_shard().clone();
+        let info = SocketInfo {
+            id: None,
+            peer: None,
+            assigns: None,
+            version: Version::V2,
+            transport: Transport::Local,
+            mount: self.0.local_mount.clone(),
+            endpoint: self.clone(),
+            shard: shard.clone(),
+            _slot: None,
+        };
+        let key = self.attach(info, Protocol::Registry, Carrier::Broadcasts(queue), None).await?;
+        Ok(LocalSocket::new(shard, key, broadcasts))
+    }
+
+    /// The same, with one topic joined.
+    ///
+    /// # Errors
+    /// As [`socket`](Endpoint::socket) and [`LocalSocket::join`].
+    pub async fn subscribe(&self, topic: &str) -> Result<LocalSocket, Error> {
+        let socket = self.socket().await?;
+        socket.join(topic, None).await?;
+        Ok(socket)
+    }
+
+    /// All counters as (name, reason, value).
+    pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        event::sum(self.0.shards.iter().map(ShardHandle::counters).chain([&self.0.counters]))
+    }
+
+    /// Closes all sockets with 1012, in batches, and lets channels finish what they do. New connections are refused with
+    /// 503 from now on.
+    pub async fn drain(&self, pace: Drain) {
+        self.0.draining.store(true, Ordering::Release);
+        let started = tokio::time::Instant::now();
+        let share = pace.batch.div_ceil(self.0.shards.len()).max(1);
+        let mut next_batch = started;
+        loop {
+            let count = if tokio::time::Instant::now() >= next_batch { share } else { 0 };
+            if count > 0 {
+                next_batch = tokio::time::Instant::now() + pace.every;
+            }
+            let mut left = self.0.surroundings.running.load(Ordering::Acquire);
+            for shard in &self.0.shards {
+                left += ask(shard, move |shard| shard.drain(count)).await.unwrap_or_default();
+            }
+            if left == 0 || started.elapsed() >= pace.limit {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for shard in &self.0.shards {
+            // A shard that has ended has no connections.
+            let _ = ask(shard, Shard::cut_all).await;
+        }
+    }
+
+    /// Whether a drain has begun.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// Hands a message to every shard. `from` is the join that does not get it.
+    pub(crate) fn publish(&self, message: &Arc<Message>, from: Option<(&ShardHandle, JoinKey)>) {
+        for shard in &self.0.shards {
+            let except = from.filter(|(its_shard, _)| *its_shard == shard).map(|(_, join)| join);
+            shard.send(Command::Publish { message: message.clone(), except });
+        }
+    }
+
+    /// Gives a new socket to its shard, and says where it lives once the shard has it.
+    pub(crate) async fn attach(
+        &self,
+        info: SocketInfo,
+        protocol: Protocol,
+        carrier: Carrier,
+        expires_ms: Option<u64>,
+    ) -> Result<crate::command::SocketKey, Error> {
+        let (attached, key) = oneshot::channel();
+        let shard = info.shard.clone();
+        shard.send(Command::Attach(Box::new(NewSocket {
+            info: Arc::new(info),
+            protocol,
+            carrier,
+            expires_ms,
+            received: Vec::new(),
+            attached: Some(attached),
+        })));
+        key.await.map_err(|_| Error::new("the engine has ended"))
+    }
+
+    pub(crate) fn shards(&self) -> &[ShardHandle] {
+        &self.0.shards
+    }
+
+    pub(crate) fn mounts(&self) -> &[(MountPath, Arc<Mount>)] {
+        &self.0.mounts
+    }
+
+    /// The shard of the next connection: they take turns.
+    pub(crate) fn next_shard(&self) -> &ShardHandle {
+        let number = self.0.next_shard.fetch_add(1, Ordering::Relaxed);
+        &self.0.shards[number % self.0.shards.len()]
+    }
+
+    pub(crate) fn any_shard(&self) -> &ShardHandle {
+        &self.0.shards[0]
+    }
+
+    pub(crate) fn shard_index(&self, shard: &ShardHandle) -> u16 {
+        self.0.shards.iter().position(|other| other == shard).map_or(0, |index| index as u16)
+    }
+
+    pub(crate) fn presence_default(&self) -> &Presence {
+        &self.0.presence
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.surroundings.clock
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.0.surroundings.runtime
+    }
+
+    pub(crate) fn own_counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    pub(crate) fn session_counts(&self) -> &Arc<AddressCounts> {
+        &self.0.session_counts
+    }
+
+    pub(crate) fn token_key(&self) -> &TokenKey {
+        &self.0.token_key
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("shards", &self.0.shards.len()).finish_non_exhaustive()
+    }
+}

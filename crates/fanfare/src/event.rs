@@ -1,0 +1,152 @@
+//! What the engine counts and logs: one place where an event gets its counter and its log line together.
+//!
+//! Log lines carry peers, lengths and reasons, never credentials or contents.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $reason:literal;)*) => {
+        /// Something that is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub(crate) enum Event { $($(#[$doc])* $variant,)* }
+
+        impl Event {
+            const ALL: &'static [Event] = &[$(Event::$variant,)*];
+
+            /// The counter's name and the reason under it.
+            pub(crate) fn name(self) -> (&'static str, &'static str) {
+                match self { $(Event::$variant => ($name, $reason),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// A socket connected.
+    Connected = "connections", "accepted";
+    /// A connect was refused: origin.
+    RejectedOrigin = "connections", "refused_origin";
+    /// A connect was refused: vsn.
+    RejectedVersion = "connections", "refused_vsn";
+    /// A connect was refused: subprotocol.
+    RejectedSubprotocol = "connections", "refused_subprotocol";
+    /// A connect was refused: an auth token that cannot be decoded.
+    RejectedToken = "connections", "refused_token";
+    /// A connect was refused by the application.
+    RejectedConnect = "connections", "refused_connect";
+    /// A connect was refused: no valid upgrade request.
+    RejectedHandshake = "connections", "refused_handshake";
+    /// A connect was refused: too many connections, in total or from one address.
+    RejectedLimit = "connections", "refused_limit";
+    /// The connect callback panicked.
+    ConnectPanicked = "connections", "connect_panicked";
+    /// A request or its head did not come in time or was malformed.
+    RejectedRequest = "connections", "refused_request";
+    /// The client closed, or the connection was lost.
+    ClosedByClient = "closes", "client";
+    /// Closed 1001: disconnect broadcast.
+    ClosedDisconnect = "closes", "disconnect";
+    /// Closed 1001: the credential expired.
+    ClosedExpired = "closes", "expired";
+    /// Closed 1002: idle.
+    ClosedIdle = "closes", "idle";
+    /// Closed 1002 or 1007: WebSocket protocol error.
+    ClosedProtocol = "closes", "protocol_error";
+    /// Closed 1009: message too large.
+    ClosedTooLarge = "closes", "too_large";
+    /// Closed 1011: undecodable message.
+    ClosedUndecodable = "closes", "undecodable";
+    /// Closed 1012: drain.
+    ClosedDrain = "closes", "drain";
+    /// Closed 1013: slow consumer.
+    ClosedSlow = "closes", "slow_consumer";
+    /// A long-poll session that nobody polled.
+    ClosedUnpolled = "closes", "unpolled";
+    /// A join was answered `ok`.
+    Joined = "joins", "ok";
+    /// A join was refused by the channel.
+    JoinRefused = "joins", "refused";
+    /// A join panicked or failed.
+    JoinCrashed = "joins", "crashed";
+    /// A join or push on a topic that is not joined or has no channel.
+    Unmatched = "drops", "unmatched_topic";
+    /// A join beyond the socket's limit.
+    TooManyJoins = "joins", "too_many";
+    /// A join on a topic that is too long or has control characters.
+    BadTopic = "joins", "bad_topic";
+    /// A frame that carried an old join_ref.
+    Stale = "drops", "stale_join_ref";
+    /// A frame beyond those that may wait for a busy channel.
+    WaitingFull = "drops", "waiting_full";
+    /// A broadcast that a slow reader did not get any more.
+    SlowLost = "drops", "slow_consumer";
+    /// A message beyond an in-process socket's queue.
+    LocalLost = "drops", "local_queue_full";
+    /// A reply that could not be written in its form.
+    FieldTooLong = "drops", "field_too_long";
+    /// A channel that panicked or failed.
+    ChannelCrashed = "channels", "crashed";
+    /// A message was published.
+    Published = "messages", "published";
+    /// Frames received from clients.
+    Received = "messages", "received";
+    /// Frames queued for clients.
+    Delivered = "messages", "delivered";
+}
+
+/// A counter per [`Event`]. One set per shard, so that counting touches no other core's cache line.
+#[derive(Debug)]
+pub(crate) struct Counters([AtomicU64; Event::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Counters {
+    pub(crate) fn count(&self, event: Event) {
+        self.add(event, 1);
+    }
+
+    pub(crate) fn add(&self, event: Event, n: u64) {
+        self.0[event as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn get(&self, event: Event) -> u64 {
+        self.0[event as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// The sum of several sets of counters, as (name, reason, value).
+pub(crate) fn sum<'a>(sets: impl Iterator<Item = &'a Counters> + Clone) -> Vec<(&'static str, &'static str, u64)> {
+    let value = |event| sets.clone().map(|set| set.get(event)).sum();
+    Event::ALL.iter().map(|&event| (event.name().0, event.name().1, value(event))).collect()
+}
+
+/// An undecodable message: the peer and the length, never the content.
+pub(crate) fn undecodable(counters: &Counters, peer: Option<SocketAddr>, len: usize, reason: &'static str) {
+    counters.count(Event::ClosedUndecodable);
+    tracing::debug!(?peer, len, reason, "undecodable message, socket closed with 1011");
+}
+
+/// A channel that panicked or returned an error: its join ends with `phx_error`.
+pub(crate) fn channel_crashed(counters: &Counters, topic: &str, reason: &str) {
+    counters.count(Event::ChannelCrashed);
+    tracing::warn!(topic, reason, "channel crashed, its join ended with phx_error");
+}
+
+/// A join that panicked or returned an error.
+pub(crate) fn join_crashed(counters: &Counters, topic: &str, reason: &str) {
+    counters.count(Event::JoinCrashed);
+    tracing::warn!(topic, reason, "join crashed");
+}
+
+/// A slow reader is closed with 1013.
+pub(crate) fn slow_consumer(counters: &Counters, peer: Option<SocketAddr>, queued_bytes: usize, queued_frames: usize) {
+    counters.count(Event::ClosedSlow);
+    counters.add(Event::SlowLost, queued_frames as u64);
+    tracing::info!(?peer, queued_bytes, queued_frames, "slow consumer, socket closed with 1013");
+}

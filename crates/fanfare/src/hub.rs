@@ -1,0 +1,251 @@
+//! Topic → members, and the batches that fan out: one hub a shard.
+//!
+//! The hub knows members by number and frames as bytes, neither sockets nor channels. A publish costs the topic one push;
+//! what is published until the shard flushes is put together once per variant and leaves in one write per member. A member
+//! that needs something of its own in between (a reply, an exclusion) is *settled* first, so that its order holds.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use hashbrown::HashMap;
+use slab::Slab;
+
+use crate::message::{Carriage, Message, Variant};
+
+/// Where a member stands. Changes when another member leaves: [`Hub::leave`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) topic: u32,
+    pub(crate) position: u32,
+}
+
+/// Who a member is, in the shard's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemberId {
+    /// The socket's index in the shard.
+    pub(crate) socket: u32,
+    /// The join's serial in the socket.
+    pub(crate) serial: u32,
+}
+
+/// How messages reach a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// As bytes of this variant, in batches.
+    Wire(Variant),
+    /// As bytes, but its channel wants to see some events first.
+    Intercepted(Variant),
+    /// Each message by itself: a channel that subscribed, an in-process socket.
+    Each,
+}
+
+#[derive(Debug)]
+struct Member {
+    id: MemberId,
+    reach: Reach,
+    /// So many messages of the topic's batch are behind this member.
+    passed: u32,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Arc<str>,
+    members: Vec<Member>,
+    /// Published and not yet flushed.
+    batch: Vec<Arc<Message>>,
+    /// How many members are not plain `Wire`.
+    special: u32,
+}
+
+/// Some frames for one member.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    pub(crate) bytes: Bytes,
+    pub(crate) count: usize,
+}
+
+/// The topics of one shard. A topic exists while it has members.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    by_name: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
+    topics: Slab<Topic>,
+    /// The topics that have a batch.
+    dirty: Vec<u32>,
+}
+
+impl Hub {
+    /// The shared name of a topic, if it has members here.
+    pub(crate) fn interned(&self, topic: &str) -> Option<Arc<str>> {
+        Some(self.topics[self.topic(topic)? as usize].name.clone())
+    }
+
+    /// Adds a member. What was published before does not reach it.
+    pub(crate) fn join(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach) -> Place {
+        let index = match self.by_name.get(&**topic) {
+            Some(&index) => index,
+            None => {
+                let topic = topic.clone();
+                let empty = Topic { name: topic.clone(), members: Vec::new(), batch: Vec::new(), special: 0 };
+                let index = self.topics.insert(empty) as u32;
+                self.by_name.insert(topic, index);
+                index
+            }
+        };
+        let entry = &mut self.topics[index as usize];
+        entry.special += u32::from(!matches!(reach, Reach::Wire(_)));
+        if entry.members.capacity() == 0 {
+            // Many topics have one member; the default growth would reserve four.
+            entry.members.reserve_exact(1);
+        }
+        entry.members.push(Member { id, reach, passed: entry.batch.len() as u32 });
+        Place { topic: index, position: entry.members.len() as u32 - 1 }
+    }
+
+    /// Removes a member; settle it first if it shall have what was published. Returns the member that took its place,
+    /// and the position from which it came.
+    pub(crate) fn leave(&mut self, place: Place) -> Option<(MemberId, u32)> {
+        let topic = &mut self.topics[place.topic as usize];
+        let left = topic.members.swap_remove(place.position as usize);
+        topic.special -= u32::from(!matches!(left.reach, Reach::Wire(_)));
+        if topic.members.is_empty() {
+            let topic = self.topics.remove(place.topic as usize);
+            self.by_name.remove(&*topic.name);
+            if !topic.batch.is_empty() {
+                self.dirty.retain(|&dirty| dirty != place.topic);
+            }
+            return None;
+        }
+        if topic.members.len() * 4 < topic.members.capacity() {
+            topic.members.shrink_to(topic.members.len() * 2);
+        }
+        let from = topic.members.len() as u32;
+        topic.members.get(place.position as usize).map(|moved| (moved.id, from))
+    }
+
+    /// Whether a place is in this topic.
+    pub(crate) fn is_at(&self, place: Place, topic: &str) -> bool {
+        *self.topics[place.topic as usize].name == *topic
+    }
+
+    /// Adds a message to its topic's batch, and calls `each` for every member that wants the message by itself.
+    ///
+    /// `except` and the members for which `each` takes an intercepted message are passed over by the batch; what was
+    /// published before is handed out for them through `settled`, so that it stays ahead.
+    pub(crate) fn publish(
+        &mut self,
+        message: &Arc<Message>,
+        except: Option<Place>,
+        mut settled: impl FnMut(MemberId, Frames),
+        mut each: impl FnMut(MemberId, Reach) -> bool,
+    ) {
+        let Some(index) = self.topic(&message.topic) else { return };
+        let topic = &mut self.topics[index as usize];
+        let except = except.filter(|place| place.topic == index).map(|place| place.position as usize);
+        let behind = topic.batch.len() as u32 + 1;
+        let mut pass = |member: &mut Member, batch: &[Arc<Message>]| {
+            settle(member, batch, &mut settled);
+            member.passed = behind;
+        };
+        if let Some(position) = except {
+            pass(&mut topic.members[position], &topic.batch);
+        }
+        if topic.special > 0 {
+            for (position, member) in topic.members.iter_mut().enumerate() {
+                if Some(position) == except || matches!(member.reach, Reach::Wire(_)) {
+                    continue;
+                }
+                if each(member.id, member.reach) {
+                    pass(member, &topic.batch);
+                }
+            }
+        }
+        if topic.batch.is_empty() {
+            self.dirty.push(index);
+        }
+        topic.batch.push(message.clone());
+    }
+
+    /// Hands out what was published and has not reached this member yet.
+    pub(crate) fn settle(&mut self, place: Place, mut settled: impl FnMut(MemberId, Frames)) {
+        let topic = &mut self.topics[place.topic as usize];
+        if !topic.batch.is_empty() {
+            settle(&mut topic.members[place.position as usize], &topic.batch, &mut settled);
+        }
+    }
+
+    /// Whether more than one topic has a batch: then a socket may be served by several of them.
+    pub(crate) fn has_many_batches(&self) -> bool {
+        self.dirty.len() > 1
+    }
+
+    /// Hands out every batch: for each member, in the order in which they joined, its frames.
+    pub(crate) fn flush(&mut self, mut deliver: impl FnMut(MemberId, &Frames)) {
+        for index in self.dirty.drain(..) {
+            let topic = &mut self.topics[index as usize];
+            let mut whole: [Option<Frames>; Variant::COUNT] = Default::default();
+            for member in &mut topic.members {
+                let passed = std::mem::take(&mut member.passed) as usize;
+                let (Reach::Wire(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
+                if passed == 0 && variant.carriage != Carriage::Text {
+                    let frames = whole[variant.index()].get_or_insert_with(|| put_together(&topic.batch, variant));
+                    deliver(member.id, frames);
+                } else if passed < topic.batch.len() {
+                    hand_out(&topic.batch[passed..], variant, |frames| deliver(member.id, &frames));
+                }
+            }
+            topic.batch.clear();
+            if topic.batch.capacity() > 64 {
+                topic.batch = Vec::new();
+            }
+        }
+    }
+
+    /// All topics with the number of their members.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        self.topics.iter().map(|(_, topic)| (&topic.name, topic.members.len()))
+    }
+
+    /// The members of a topic.
+    pub(crate) fn members(&self, topic: &str) -> impl Iterator<Item = MemberId> {
+        let topic = self.topic(topic).map(|index| &self.topics[index as usize]);
+        topic.into_iter().flat_map(|topic| topic.members.iter().map(|member| member.id))
+    }
+
+    fn topic(&self, name: &str) -> Option<u32> {
+        self.by_name.get(name).copied()
+    }
+}
+
+fn settle(member: &mut Member, batch: &[Arc<Message>], settled: &mut impl FnMut(MemberId, Frames)) {
+    let rest = &batch[(member.passed as usize).min(batch.len())..];
+    member.passed = member.passed.max(batch.len() as u32);
+    match member.reach {
+        Reach::Wire(variant) | Reach::Intercepted(variant) if !rest.is_empty() => {
+            hand_out(rest, variant, |frames| settled(member.id, frames));
+        }
+        _ => {}
+    }
+}
+
+/// WebSocket frames leave together, texts one by one: nothing in a text says where it ends.
+fn hand_out(batch: &[Arc<Message>], variant: Variant, mut deliver: impl FnMut(Frames)) {
+    match variant.carriage {
+        Carriage::Text => {
+            batch.iter().for_each(|message| deliver(Frames { bytes: message.encoded(variant).clone(), count: 1 }));
+        }
+        Carriage::WebSocket | Carriage::Deflated => deliver(put_together(batch, variant)),
+    }
+}
+
+/// One message is shared as it is; several become one piece of memory, so that one plain `send` carries them.
+fn put_together(batch: &[Arc<Message>], variant: Variant) -> Frames {
+    let bytes = match batch {
+        [one] => one.encoded(variant).clone(),
+        many => {
+            let mut out = BytesMut::with_capacity(many.iter().map(|message| message.encoded(variant).len()).sum());
+            many.iter().for_each(|message| out.extend_from_slice(message.encoded(variant)));
+            out.freeze()
+        }
+    };
+    Frames { bytes, count: batch.len() }
+}

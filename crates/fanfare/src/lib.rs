@@ -1,0 +1,47 @@
+#![doc = include_str!("../README.md")]
+
+mod address;
+#[cfg(feature = "axum")]
+mod axum;
+mod channel;
+mod clock;
+mod command;
+mod connect;
+mod context;
+mod endpoint;
+mod error;
+mod event;
+mod hub;
+mod join;
+mod mailbox;
+mod message;
+mod mount;
+mod outbox;
+mod path;
+mod presence;
+mod registry;
+pub mod serve;
+mod service;
+mod shard;
+mod socket;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod token;
+mod transport;
+
+pub use fanfare_proto::origin::{OriginPattern, OriginPolicy};
+pub use fanfare_proto::params::Params;
+pub use fanfare_proto::payload::{FromPayload, Json, Payload};
+pub use fanfare_proto::phoenix::message::Version;
+pub use fanfare_proto::topic::{Pattern, TopicError, check_topic, is_reserved_event};
+
+pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
+pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};
+pub use context::{Context, JoinSender, ReplyHandle};
+pub use endpoint::{Builder, Drain, Endpoint};
+pub use error::Error;
+pub use mount::{Mount, Route};
+pub use presence::{Change, Extras, Meta, Presence, PresenceHooks, Presences};
+pub use registry::{LocalSocket, Member, TopicSummary};
+pub use service::{Body, Connection};
+pub use socket::{SocketInfo, Transport};

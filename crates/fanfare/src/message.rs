@@ -1,0 +1,142 @@
+//! A broadcast, encoded at most once per variant and shared by all its subscribers.
+
+use std::cell::RefCell;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use fanfare_proto::payload::Payload;
+use fanfare_proto::phoenix::codec::{self, Kind};
+use fanfare_proto::phoenix::message::Format;
+use fanfare_proto::websocket::deflate::Deflater;
+use fanfare_proto::websocket::frame::{self, Opcode};
+
+use crate::error::Error;
+
+/// Payloads below this many bytes go uncompressed: deflate would hardly make them smaller.
+const DEFLATE_SIZE_MIN: usize = 256;
+
+/// The longest field of a binary frame, in bytes.
+const BINARY_FIELD_SIZE_MAX: usize = 255;
+
+/// How a subscriber wants its frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) format: Format,
+    pub(crate) carriage: Carriage,
+}
+
+/// What carries a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carriage {
+    /// A WebSocket frame, header included.
+    WebSocket,
+    /// The same, compressed where that pays.
+    Deflated,
+    /// The bare text, for long-poll answers and the test kit.
+    Text,
+}
+
+impl Variant {
+    /// How many variants there are.
+    pub(crate) const COUNT: usize = 9;
+
+    /// A number below `COUNT`.
+    pub(crate) fn index(self) -> usize {
+        let format = match self.format {
+            Format::V1 => 0,
+            Format::V2 => 1,
+            Format::V2Text => 2,
+        };
+        format * 3 + self.carriage as usize
+    }
+}
+
+/// A message on its way to the subscribers of a topic.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) topic: Arc<str>,
+    pub(crate) event: Box<str>,
+    pub(crate) payload: Payload,
+    encoded: [OnceLock<Bytes>; Variant::COUNT],
+}
+
+impl Message {
+    /// Checks what every later step relies on.
+    ///
+    /// # Errors
+    /// When the payload is neither an object nor binary, or a binary payload's topic or event is over 255 bytes.
+    pub(crate) fn new(topic: Arc<str>, event: &str, payload: Payload) -> Result<Arc<Message>, Error> {
+        check_pushable(event, &payload)?;
+        if matches!(payload, Payload::Binary(_)) && topic.len() > BINARY_FIELD_SIZE_MAX {
+            return Err(too_long("topic", topic.len()));
+        }
+        Ok(Arc::new(Message { topic, event: event.into(), payload, encoded: Default::default() }))
+    }
+
+    /// The bytes for one variant, made on first use.
+    pub(crate) fn encoded(&self, variant: Variant) -> &Bytes {
+        self.encoded[variant.index()].get_or_init(|| {
+            with_buffer(|text| {
+                let kind = codec::broadcast(variant.format, &self.topic, &self.event, &self.payload, text)
+                    .expect("field lengths were checked when the message was made");
+                carry(variant.carriage, kind, text)
+            })
+        })
+    }
+}
+
+/// Refuses what cannot be pushed or broadcast.
+pub(crate) fn check_pushable(event: &str, payload: &Payload) -> Result<(), Error> {
+    if !payload.is_pushable() {
+        return Err(Error::invalid(format!(
+            "the payload of {event:?} is neither an object nor binary: wrap it in an object (a reply may be any JSON)"
+        )));
+    }
+    if matches!(payload, Payload::Binary(_)) && event.len() > BINARY_FIELD_SIZE_MAX {
+        return Err(too_long("event", event.len()));
+    }
+    Ok(())
+}
+
+fn too_long(field: &str, size: usize) -> Error {
+    Error::invalid(format!("the {field} has {size} bytes, a binary frame holds at most {BINARY_FIELD_SIZE_MAX}: shorten it"))
+}
+
+/// Wraps an encoded message for its carrier.
+pub(crate) fn carry(carriage: Carriage, kind: Kind, text: &[u8]) -> Bytes {
+    let opcode = match kind {
+        Kind::Text => Opcode::Text,
+        Kind::Binary => Opcode::Binary,
+    };
+    match carriage {
+        Carriage::Text => Bytes::copy_from_slice(text),
+        Carriage::Deflated if text.len() >= DEFLATE_SIZE_MIN => {
+            let mut deflated = Vec::with_capacity(text.len() / 2);
+            DEFLATER.with_borrow_mut(|deflater| deflater.compress(text, &mut deflated));
+            framed(opcode, &deflated, true)
+        }
+        Carriage::WebSocket | Carriage::Deflated => framed(opcode, text, false),
+    }
+}
+
+fn framed(opcode: Opcode, payload: &[u8], compressed: bool) -> Bytes {
+    let mut out = Vec::with_capacity(payload.len() + frame::HEADER_SIZE_MAX);
+    frame::encode(opcode, payload, compressed, &mut out);
+    Bytes::from(out)
+}
+
+/// Lends the thread's encoding buffer, empty.
+pub(crate) fn with_buffer<T>(f: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    /// A larger buffer is given back after use, so that one large message does not pin its memory.
+    const KEPT_MAX: usize = 64 * 1024;
+    thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    let result = f(&mut buffer);
+    if buffer.capacity() <= KEPT_MAX {
+        BUFFER.set(buffer);
+    }
+    result
+}
+
+thread_local!(static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::default()));

@@ -1,0 +1,307 @@
+//! A path prefix with what is served below it: transports, limits, and the channels of its sockets.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_proto::origin::OriginPolicy;
+use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::topic::{Pattern, TopicError};
+use fanfare_proto::websocket::decoder;
+use http::Response;
+
+use crate::channel::Channel;
+use crate::connect::{AnyConnect, Connect, ConnectInfoFields, Open};
+use crate::join::AnyChannel;
+use crate::outbox::Bounds;
+use crate::presence::Presence;
+use crate::service::Body;
+use crate::socket::Protocol;
+
+/// What a mount's refusals are answered with.
+type OnReject = dyn Fn(&str) -> Response<Body> + Send + Sync;
+
+/// A socket's path, transports, limits and channels.
+///
+/// ```
+/// # use fanfare::{Channel, Context, Error, Joined, Mount, Payload, Refused, Reply};
+/// # struct Room;
+/// # impl Channel for Room {
+/// #     type State = ();
+/// #     type Params = Payload;
+/// #     type Info = ();
+/// #     async fn join(&self, _: &mut Context, _: Payload) -> Result<Joined<()>, Refused> { Ok(Joined::new(())) }
+/// #     async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+/// #         Ok(Reply::none())
+/// #     }
+/// # }
+/// let mount = Mount::new().channel("room:*", Room).joins_max(20);
+/// ```
+pub struct Mount {
+    pub(crate) protocol: Protocol,
+    pub(crate) websocket_path: Option<String>,
+    pub(crate) longpoll: bool,
+    pub(crate) longpoll_window: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) origin: OriginPolicy,
+    pub(crate) compression: bool,
+    pub(crate) subprotocols: Vec<String>,
+    pub(crate) versions: Vec<Version>,
+    pub(crate) auth_token: bool,
+    pub(crate) connect_info: ConnectInfoFields,
+    pub(crate) connect: Box<dyn AnyConnect>,
+    pub(crate) on_reject: Option<Box<OnReject>>,
+    pub(crate) routes: Vec<Route>,
+    bad_pattern: Option<(String, TopicError)>,
+}
+
+/// What a client can make a mount hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) websocket: decoder::Limits,
+    pub(crate) joins_max: usize,
+    pub(crate) outbox: Bounds,
+    pub(crate) waiting_frames_max: usize,
+    pub(crate) waiting_bytes_max: usize,
+    pub(crate) body_size_max: usize,
+    pub(crate) body_lines_max: usize,
+}
+
+/// A topic pattern with its channel.
+pub struct Route {
+    pattern: Result<Pattern, (String, TopicError)>,
+    pub(crate) channel: Arc<dyn AnyChannel>,
+    pub(crate) presence: Option<Presence>,
+}
+
+impl Route {
+    /// The topics that match `pattern` (exact, or a prefix that ends in `*`) behave as `channel`.
+    pub fn new(pattern: &str, channel: impl Channel) -> Self {
+        let parsed = Pattern::parse(pattern).map_err(|error| (pattern.to_owned(), error));
+        Route { pattern: parsed, channel: Arc::new(channel), presence: None }
+    }
+
+    /// Uses this presence instead of the endpoint's own.
+    pub fn presence(mut self, presence: Presence) -> Self {
+        self.presence = Some(presence);
+        self
+    }
+}
+
+impl Default for Mount {
+    fn default() -> Self {
+        Mount::new()
+    }
+}
+
+impl Mount {
+    /// Phoenix Channels over WebSocket and long-poll, open to everybody, without a channel yet.
+    pub fn new() -> Self {
+        Mount {
+            protocol: Protocol::Phoenix,
+            websocket_path: Some("websocket".into()),
+            longpoll: true,
+            longpoll_window: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(10),
+            limits: Limits {
+                websocket: decoder::Limits::default(),
+                joins_max: 100,
+                outbox: Bounds { bytes_max: 8 * 1024 * 1024, frames_max: 8_192 },
+                waiting_frames_max: 1_024,
+                waiting_bytes_max: 8_000_000,
+                body_size_max: 8_000_000,
+                body_lines_max: 1_000,
+            },
+            origin: OriginPolicy::Any,
+            compression: false,
+            subprotocols: Vec::new(),
+            versions: vec![Version::V1, Version::V2],
+            auth_token: false,
+            connect_info: ConnectInfoFields::default(),
+            connect: Box::new(Open),
+            on_reject: None,
+            routes: Vec::new(),
+            bad_pattern: None,
+        }
+    }
+
+    /// Every WebSocket message comes back as it is, with compression on and limits wide enough for Autobahn's cases.
+    pub fn echo() -> Self {
+        let mut mount = Mount::new().longpoll(false).compression(true);
+        mount.protocol = Protocol::Echo;
+        mount.limits.websocket = decoder::Limits::conformance();
+        mount.limits.outbox.bytes_max = 64 * 1024 * 1024;
+        mount
+    }
+
+    /// The topics that match `pattern` behave as `channel`. The first match in the order of declaration wins.
+    pub fn channel(self, pattern: &str, channel: impl Channel) -> Self {
+        self.channel_with(Route::new(pattern, channel))
+    }
+
+    /// The same with a route's own options.
+    pub fn channel_with(mut self, route: Route) -> Self {
+        if let Err(problem) = &route.pattern {
+            self.bad_pattern.get_or_insert(problem.clone());
+        }
+        self.routes.push(route);
+        self
+    }
+
+    /// Who may connect. Default: everybody.
+    pub fn connect(mut self, connect: impl Connect) -> Self {
+        self.connect = Box::new(connect);
+        self
+    }
+
+    /// Whether WebSocket is served, at `<mount>/websocket` and at the mount itself. Default: yes.
+    pub fn websocket(mut self, on: bool) -> Self {
+        self.websocket_path = on.then(|| "websocket".into());
+        self
+    }
+
+    /// Serves WebSocket below another path; it may have named segments (`custom/:shard`), which become params.
+    pub fn websocket_path(mut self, path: &str) -> Self {
+        self.websocket_path = Some(path.trim_matches('/').to_owned());
+        self
+    }
+
+    /// Whether long-polling is served, at `<mount>/longpoll`. Default: yes.
+    pub fn longpoll(mut self, on: bool) -> Self {
+        self.longpoll = on;
+        self
+    }
+
+    /// How long a poll waits for a message. Default 10 s; stock clients give up after 20 s.
+    pub fn longpoll_window(mut self, window: Duration) -> Self {
+        self.longpoll_window = window;
+        self
+    }
+
+    /// A client that sends nothing for so long is closed with 1002. Default 60 s; stock clients send every 30 s.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// A client that takes nothing for so long while something waits for it is closed with 1013. Default 10 s.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// The largest message, all fragments added up and inflated; above it the socket is closed with 1009. Default
+    /// 8,000,000 bytes.
+    pub fn message_size_max(mut self, bytes: usize) -> Self {
+        self.limits.websocket.message_size_max = bytes;
+        self
+    }
+
+    /// How many channels a socket may have joined at a time. Default 100.
+    pub fn joins_max(mut self, joins: usize) -> Self {
+        self.limits.joins_max = joins;
+        self
+    }
+
+    /// What may wait for a slow reader before it is closed with 1013. Default 8 MiB.
+    pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
+        self.limits.outbox.bytes_max = bytes;
+        self
+    }
+
+    /// The same in frames. Default 8,192.
+    pub fn outbox_frames_max(mut self, frames: usize) -> Self {
+        self.limits.outbox.frames_max = frames;
+        self
+    }
+
+    /// How many messages may wait behind a join that is not answered, or a busy channel. Default 1,024.
+    pub fn waiting_frames_max(mut self, frames: usize) -> Self {
+        self.limits.waiting_frames_max = frames;
+        self
+    }
+
+    /// The same in bytes of payload, for all joins of a socket together. Default 8,000,000.
+    pub fn waiting_bytes_max(mut self, bytes: usize) -> Self {
+        self.limits.waiting_bytes_max = bytes;
+        self
+    }
+
+    /// The largest body of a long-poll POST; above it the answer is 413. Default 8,000,000 bytes.
+    pub fn body_size_max(mut self, bytes: usize) -> Self {
+        self.limits.body_size_max = bytes;
+        self
+    }
+
+    /// How many messages one long-poll POST may carry; above it the answer is 413. Default 1,000.
+    pub fn body_lines_max(mut self, lines: usize) -> Self {
+        self.limits.body_lines_max = lines;
+        self
+    }
+
+    /// Whose pages may connect. Default: everybody's.
+    pub fn origin(mut self, policy: OriginPolicy) -> Self {
+        self.origin = policy;
+        self
+    }
+
+    /// Whether permessage-deflate is negotiated. Default: no.
+    pub fn compression(mut self, on: bool) -> Self {
+        self.compression = on;
+        self
+    }
+
+    /// The WebSocket subprotocols, in order of preference. Default: none, and what clients offer is ignored.
+    pub fn subprotocols<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.subprotocols = names.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// The protocol versions that are served. Default: both.
+    pub fn versions(mut self, versions: impl IntoIterator<Item = Version>) -> Self {
+        self.versions = versions.into_iter().collect();
+        self
+    }
+
+    /// Whether auth tokens are taken from the subprotocol header, or on long-poll from `x-phoenix-authtoken`. Default: no.
+    pub fn auth_token(mut self, on: bool) -> Self {
+        self.auth_token = on;
+        self
+    }
+
+    /// Which parts of the request connect is given. Default: none.
+    pub fn connect_info(mut self, fields: ConnectInfoFields) -> Self {
+        self.connect_info = fields;
+        self
+    }
+
+    /// Answers a WebSocket connect that was refused with a reason. Default: 403 with an empty body.
+    pub fn on_reject(mut self, answer: impl Fn(&str) -> Response<Body> + Send + Sync + 'static) -> Self {
+        self.on_reject = Some(Box::new(answer));
+        self
+    }
+
+    /// The first route that matches a topic, with its number.
+    pub(crate) fn route_of(&self, topic: &str) -> Option<(u32, &Route)> {
+        let matches = |route: &Route| route.pattern.as_ref().is_ok_and(|pattern| pattern.matches(topic));
+        let index = self.routes.iter().position(matches)?;
+        Some((index as u32, &self.routes[index]))
+    }
+
+    /// What is wrong with the mount, if something is.
+    pub(crate) fn problem(&self) -> Option<String> {
+        if let Some((pattern, error)) = &self.bad_pattern {
+            return Some(format!("the topic pattern {pattern:?} cannot be used: {error}"));
+        }
+        (self.websocket_path.is_none() && !self.longpoll).then(|| "a mount needs at least one transport".to_owned())
+    }
+}
+
+impl fmt::Debug for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mount").field("protocol", &self.protocol).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,165 @@
+//! Sockets of this process: code that joins topics and receives what is broadcast there, beside the clients.
+
+use std::fmt;
+use std::sync::Arc;
+
+use fanfare_proto::payload::Json;
+use fanfare_proto::topic::check_topic;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::channel::Broadcast;
+use crate::command::{Command, SocketKey};
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::mailbox::ShardHandle;
+use crate::shard::Shard;
+use crate::socket::{CloseReason, Transport};
+
+/// A topic and how many have joined it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSummary {
+    /// The topic.
+    pub topic: String,
+    /// Its members on this node.
+    pub members: usize,
+}
+
+/// One membership of a topic.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The socket's id, if connect gave it one.
+    pub socket_id: Option<String>,
+    /// What carries the socket.
+    pub transport: Transport,
+    /// What was given when it joined.
+    pub meta: Option<Json>,
+}
+
+/// A socket of this process. It leaves everything when it is dropped.
+pub struct LocalSocket {
+    shard: ShardHandle,
+    key: SocketKey,
+    broadcasts: mpsc::Receiver<Broadcast>,
+}
+
+impl LocalSocket {
+    pub(crate) fn new(shard: ShardHandle, key: SocketKey, broadcasts: mpsc::Receiver<Broadcast>) -> Self {
+        LocalSocket { shard, key, broadcasts }
+    }
+
+    /// Joins a topic. Joining again changes nothing and keeps the first meta.
+    ///
+    /// # Errors
+    /// The topic is empty, over 255 bytes or has control characters, or the socket has joined 100,000 topics.
+    pub async fn join(&self, topic: &str, meta: Option<Json>) -> Result<(), Error> {
+        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
+        let (key, topic): (_, Arc<str>) = (self.key, topic.into());
+        let joined = ask(&self.shard, move |shard| shard.join_registry(key, &topic, meta)).await?;
+        joined.map_err(|max| Error::invalid(format!("the socket has joined {max} topics: leave one first")))
+    }
+
+    /// Leaves a topic; safe for one that is not joined.
+    pub async fn leave(&self, topic: &str) {
+        let (key, topic) = (self.key, topic.to_owned());
+        // The engine can be gone: then there is nothing to leave.
+        let _ = ask(&self.shard, move |shard| shard.leave_registry_topic(key, &topic)).await;
+    }
+
+    /// Leaves everything.
+    pub async fn leave_all(&self) {
+        for topic in self.topics().await {
+            self.leave(&topic).await;
+        }
+    }
+
+    /// The topics that it has joined, in order.
+    pub async fn topics(&self) -> Vec<Arc<str>> {
+        let key = self.key;
+        ask(&self.shard, move |shard| shard.topics_of(key)).await.unwrap_or_default()
+    }
+
+    /// Whether it has joined a topic.
+    pub async fn is_member(&self, topic: &str) -> bool {
+        self.topics().await.iter().any(|joined| **joined == *topic)
+    }
+
+    /// The next broadcast of its topics; `None` when the engine has ended. What does not fit its queue of 4,096 messages
+    /// is lost, and counted.
+    pub async fn recv(&mut self) -> Option<Broadcast> {
+        self.broadcasts.recv().await
+    }
+
+    /// The next broadcast if there is one already.
+    pub fn try_recv(&mut self) -> Option<Broadcast> {
+        self.broadcasts.try_recv().ok()
+    }
+}
+
+impl Drop for LocalSocket {
+    fn drop(&mut self) {
+        self.shard.send(Command::Close { socket: self.key, reason: CloseReason::Lost });
+    }
+}
+
+impl fmt::Debug for LocalSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalSocket")
+    }
+}
+
+impl Endpoint {
+    /// The members of a topic, folded into one value: nobody needs to hold a list of them.
+    pub async fn fold_members<T: Send>(&self, topic: &str, init: T, mut fold: impl FnMut(T, Member) -> T) -> T {
+        let mut value = init;
+        for shard in self.shards() {
+            let topic = topic.to_owned();
+            for member in ask(shard, move |shard| shard.members_of(&topic)).await.unwrap_or_default() {
+                value = fold(value, member);
+            }
+        }
+        value
+    }
+
+    /// The members of a topic.
+    pub async fn members(&self, topic: &str) -> Vec<Member> {
+        self.fold_members(topic, Vec::new(), |mut members, member| {
+            members.push(member);
+            members
+        })
+        .await
+    }
+
+    /// The topics that have members on this node, in order.
+    pub async fn topics(&self) -> Vec<TopicSummary> {
+        let mut topics = std::collections::BTreeMap::<String, usize>::new();
+        for shard in self.shards() {
+            for summary in ask(shard, |shard| shard.topic_summaries()).await.unwrap_or_default() {
+                *topics.entry(summary.topic).or_default() += summary.members;
+            }
+        }
+        topics.into_iter().map(|(topic, members)| TopicSummary { topic, members }).collect()
+    }
+
+    /// How many sockets this node has.
+    pub async fn socket_count(&self) -> usize {
+        let mut count = 0;
+        for shard in self.shards() {
+            count += ask(shard, |shard| shard.socket_count()).await.unwrap_or_default();
+        }
+        count
+    }
+}
+
+/// Runs something on a shard's thread and waits for what it gives.
+pub(crate) async fn ask<T: Send + 'static>(
+    shard: &ShardHandle,
+    question: impl FnOnce(&mut Shard) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (answer, answered) = oneshot::channel();
+    let run = move |shard: &mut Shard| {
+        // The one who asked may have gone.
+        let _ = answer.send(question(shard));
+    };
+    shard.send(Command::Run(Box::new(run)));
+    answered.await.map_err(|_| Error::new("the engine has ended"))
+}

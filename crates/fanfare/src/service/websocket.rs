@@ -1,0 +1,125 @@
+//! The WebSocket upgrade. The checks come in the order of Phoenix, so that a client sees the same refusals.
+
+use fanfare_proto::phoenix::auth_token::{self, AuthToken};
+use fanfare_proto::websocket::{deflate, handshake};
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+
+use super::admission::{self, Refusal};
+use super::{Body, Connection, Found, status, text, upgrade};
+use crate::endpoint::Endpoint;
+use crate::event::Event;
+use crate::mount::Mount;
+use crate::socket::Transport;
+
+/// The subprotocol that a client with an auth token asks for.
+const PHOENIX_SUBPROTOCOL: &str = "phoenix";
+
+impl Endpoint {
+    pub(super) async fn websocket<B>(&self, found: Found, mut request: Request<B>) -> Response<Body> {
+        if request.method() != Method::GET {
+            self.own_counters().count(Event::RejectedHandshake);
+            return status(StatusCode::BAD_REQUEST);
+        }
+        if self.is_draining() {
+            return status(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        let connection = Connection::of(&request);
+        let on_upgrade = hyper::upgrade::on(&mut request);
+        let (parts, _) = request.into_parts();
+        let mount = found.mount.clone();
+        let refused = |refusal: Refusal, protocol: Option<HeaderValue>| {
+            self.own_counters().count(refusal.event());
+            let mut response = refuse(&mount, refusal);
+            if let Some(protocol) = protocol {
+                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+            }
+            response
+        };
+        if let Err(refusal) = admission::check_origin(&mount, &parts, connection.as_ref()) {
+            return refused(refusal, None);
+        }
+        let (protocol, auth_token) = match subprotocol(&mount, &parts.headers) {
+            Ok(agreed) => agreed,
+            Err(event) => {
+                self.own_counters().count(event);
+                return status(StatusCode::FORBIDDEN);
+            }
+        };
+        let (params, version) = match admission::params(&found, &parts) {
+            Ok(asked) => asked,
+            Err(refusal) => return refused(refusal, protocol),
+        };
+        let (transport, connection) = (Transport::WebSocket, connection.as_ref());
+        let connected =
+            admission::connect(&mount, params, version, transport, &parts, connection, auth_token).await;
+        let connected = match connected {
+            Ok(connected) => connected,
+            Err(refusal) => return refused(refusal, protocol),
+        };
+        let upgrade = match handshake::check(&parts.method, parts.version, &parts.headers) {
+            Ok(upgrade) => upgrade,
+            Err(error) => {
+                self.own_counters().count(Event::RejectedHandshake);
+                let mut response = Response::new(Body::from(error.to_string()));
+                *response.status_mut() = error.status();
+                response.headers_mut().extend(error.header().map(|(name, value)| (Some(name), value)));
+                return response;
+            }
+        };
+        let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
+        let window_bits = agreement.as_ref().map(|agreement| agreement.window_bits);
+        let shard = self.next_shard().clone();
+        let protocol_kind = mount.protocol;
+        let (info, expires_ms) = self.new_socket(mount, shard, connected, version, transport, connection);
+        self.runtime().spawn(upgrade::take_over(on_upgrade, info, protocol_kind, window_bits, expires_ms));
+
+        let mut response = status(StatusCode::SWITCHING_PROTOCOLS);
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, upgrade.accept);
+        if let Some(protocol) = protocol {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        if let Some(agreement) = agreement {
+            headers.insert(SEC_WEBSOCKET_EXTENSIONS, agreement.response);
+        }
+        response
+    }
+}
+
+fn refuse(mount: &Mount, refusal: Refusal) -> Response<Body> {
+    match refusal {
+        Refusal::Origin | Refusal::Version => status(StatusCode::FORBIDDEN),
+        Refusal::Query => text(StatusCode::BAD_REQUEST, "the query is not UTF-8, or has too many parameters"),
+        Refusal::Panicked => status(StatusCode::INTERNAL_SERVER_ERROR),
+        Refusal::Rejected(rejected) => match (rejected.0, &mount.on_reject) {
+            (Some(reason), Some(on_reject)) => on_reject(&reason),
+            _ => status(StatusCode::FORBIDDEN),
+        },
+    }
+}
+
+/// The subprotocol to confirm, and the auth token; `Err` is what is counted when the client is refused.
+fn subprotocol(mount: &Mount, headers: &HeaderMap) -> Result<(Option<HeaderValue>, Option<String>), Event> {
+    let mut served: Vec<&str> = mount.subprotocols.iter().map(String::as_str).collect();
+    let (mut token, mut offered) = (None, handshake::subprotocols(headers).collect::<Vec<_>>());
+    let had_offers = !offered.is_empty();
+    if mount.auth_token {
+        served.insert(0, PHOENIX_SUBPROTOCOL);
+        let (auth_token, rest) = auth_token::extract(offered.into_iter());
+        token = match auth_token {
+            AuthToken::Absent => None,
+            AuthToken::Token(token) => Some(token),
+            AuthToken::Undecodable => return Err(Event::RejectedToken),
+        };
+        offered = rest;
+    }
+    // A lone auth token asks for no protocol.
+    if served.is_empty() || !had_offers || (token.is_some() && offered.is_empty()) {
+        return Ok((None, token));
+    }
+    let chosen = served.iter().find(|name| offered.contains(name)).ok_or(Event::RejectedSubprotocol)?;
+    Ok((HeaderValue::from_str(chosen).ok(), token))
+}

@@ -1,0 +1,314 @@
+//! A shard: one thread that owns sockets, their joins and its part of every topic.
+//!
+//! A turn: take what the kernel and other threads bring, carry it out, then write. Whatever was published within a turn
+//! leaves together; nothing waits for more. Sockets are never locked, because nobody else touches them. A channel's code
+//! begins on this thread and moves to the runtime only if it has to wait.
+//!
+//! `shard/` has the parts: `receive` (bytes in), `joins` (the life of a join), `deliver` (frames out), `poll` (long-poll
+//! sessions), `close` (the end of a socket).
+
+mod close;
+mod deliver;
+mod joins;
+mod poll;
+mod receive;
+mod registry;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::websocket::decoder::Scratch;
+use hashbrown::HashMap;
+use mio::{Events, Poll, Token, Waker};
+use slab::Slab;
+
+use crate::clock::Clock;
+use crate::command::{Command, JoinKey, SocketKey};
+use crate::event::Event;
+use crate::hub::Hub;
+use crate::join::Live;
+use crate::mailbox::{self, ShardHandle};
+use crate::socket::{Carrier, NewSocket, Socket};
+use crate::transport::websocket::Pool;
+
+const WAKER: Token = Token(usize::MAX);
+
+/// Events taken from the kernel in one turn.
+const EVENTS_PER_TURN_MAX: usize = 1024;
+
+/// One read of a socket takes at most this many bytes. The buffer belongs to the thread.
+const READ_BUFFER_SIZE: usize = 64 * 1024;
+
+/// Timers fire at multiples of this.
+const TIMER_GRAIN_MS: u64 = 10;
+
+/// What a shard shares with the rest of the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// Runs of channels' code that went on on the runtime and are not finished.
+    pub(crate) running: Arc<AtomicUsize>,
+}
+
+/// The thread's state.
+pub(crate) struct Shard {
+    handle: ShardHandle,
+    surroundings: Surroundings,
+    poll: Poll,
+    sockets: Slab<Box<Socket>>,
+    next_generation: u32,
+    hub: Hub,
+    by_id: HashMap<Arc<str>, Vec<u32>, foldhash::fast::RandomState>,
+    /// Joins that ended while their channel's code ran; it is told when it comes back.
+    orphans: HashMap<JoinKey, crate::channel::Ended, foldhash::fast::RandomState>,
+    timers: BTreeMap<u64, Vec<Timer>>,
+    /// Sockets with something queued in this turn.
+    dirty: Vec<u32>,
+    /// Sockets that had more to read than a turn takes.
+    unread: Vec<SocketKey>,
+    pool: Pool,
+    read_buffer: Box<[u8]>,
+    scratch: Scratch,
+    now_ms: u64,
+    stopping: bool,
+}
+
+/// Something to look at when its time has come. All are lazy: what was pushed back meanwhile is found then.
+enum Timer {
+    Idle(SocketKey),
+    Stalled(SocketKey),
+    Linger(SocketKey),
+    Expired(SocketKey),
+    PollWindow(SocketKey, u32),
+    Unpolled(SocketKey),
+    Run(Box<dyn FnOnce(&mut Shard) + Send>),
+}
+
+impl std::fmt::Debug for Timer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Timer")
+    }
+}
+
+impl Shard {
+    /// Starts a shard's thread and returns its address.
+    pub(crate) fn start(number: usize, surroundings: Surroundings) -> io::Result<ShardHandle> {
+        let poll = Poll::new()?;
+        let handle = ShardHandle::new(Waker::new(poll.registry(), WAKER)?);
+        let mut shard = Shard {
+            handle: handle.clone(),
+            surroundings,
+            poll,
+            sockets: Slab::new(),
+            next_generation: 0,
+            hub: Hub::default(),
+            by_id: HashMap::default(),
+            orphans: HashMap::default(),
+            timers: BTreeMap::new(),
+            dirty: Vec::new(),
+            unread: Vec::new(),
+            pool: Pool::default(),
+            read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
+            scratch: Scratch::default(),
+            now_ms: 0,
+            stopping: false,
+        };
+        std::thread::Builder::new().name(format!("fanfare-{number}")).spawn(move || {
+            shard.handle.own_thread();
+            // Channels' code may use the runtime's timers and sockets from this thread.
+            let runtime = shard.surroundings.runtime.clone();
+            let _entered = runtime.enter();
+            shard.run();
+        })?;
+        Ok(handle)
+    }
+
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
+        let mut mail = Vec::new();
+        while !self.stopping {
+            if let Err(error) = self.poll.poll(&mut events, self.patience())
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "a shard cannot wait for its sockets and stops");
+                return;
+            }
+            self.now_ms = self.surroundings.clock.now_ms();
+            for event in &events {
+                if event.token() != WAKER {
+                    self.ready(event.token().0, event.is_readable() || event.is_read_closed(), event.is_writable());
+                }
+            }
+            for key in std::mem::take(&mut self.unread) {
+                self.read(key);
+            }
+            self.handle.take_mailbox(&mut mail);
+            for command in mail.drain(..) {
+                self.execute(command);
+                self.settle();
+            }
+            self.expire_timers();
+            // Others first, so that they can work beside us.
+            mailbox::flush_outgoing();
+            self.flush();
+            // What writing brought about (sockets lost, their channels told) may have commands of its own.
+            self.settle();
+            mailbox::flush_outgoing();
+        }
+    }
+
+    /// Carries out what this shard sent to itself, until nothing is left.
+    fn settle(&mut self) {
+        while let Some(command) = mailbox::next_local() {
+            self.execute(command);
+        }
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Attach(new) => self.attach(*new),
+            Command::Publish { message, except } => self.publish(&message, except),
+            Command::Push { join, event, payload } => self.push(join, event, payload),
+            Command::Reply { join, msg_ref, reply } => self.reply_from(join, &msg_ref, reply),
+            Command::Finished(finished) => self.finished(*finished),
+            Command::Job { join, job } => self.give(join, job),
+            Command::Listen { join, topic, listen } => self.listen(join, &topic, listen),
+            Command::RunAt { due_ms, run } => self.at(due_ms, Timer::Run(run)),
+            Command::Disconnect { socket_id } => self.disconnect(&socket_id),
+            Command::Close { socket, reason } => self.close(socket, reason),
+            Command::Poll { socket, secret, answer } => self.poll_session(socket, secret, answer),
+            Command::Post { socket, secret, messages, answer } => self.post(socket, secret, messages, answer),
+            Command::Run(run) => run(self),
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn attach(&mut self, new: NewSocket) {
+        let NewSocket { info, protocol, mut carrier, expires_ms, mut received, attached } = new;
+        let entry = self.sockets.vacant_entry();
+        let key = SocketKey { index: entry.key() as u32, generation: self.next_generation };
+        if let Carrier::WebSocket(websocket) = &mut carrier
+            && let Err(error) = websocket.stream.register(self.poll.registry(), Token(entry.key()))
+        {
+            tracing::warn!(%error, "a connection could not be taken over");
+            return;
+        }
+        self.next_generation = self.next_generation.wrapping_add(1);
+        if let Some(id) = &info.id {
+            self.by_id.entry(id.clone()).or_default().push(key.index);
+        }
+        let session = Session::new(info.mount.limits.joins_max);
+        let idle_ms = info.mount.idle_timeout.as_millis() as u64;
+        let window = info.mount.longpoll_window;
+        let is_poll = matches!(carrier, Carrier::Poll(_));
+        let is_websocket = matches!(carrier, Carrier::WebSocket(_));
+        entry.insert(Box::new(Socket {
+            key,
+            info,
+            protocol,
+            carrier,
+            session,
+            heard_ms: self.now_ms,
+            waiting_bytes: 0,
+            is_dirty: false,
+            closing: false,
+        }));
+        self.handle.counters().count(Event::Connected);
+        if is_websocket {
+            self.at(self.now_ms + idle_ms, Timer::Idle(key));
+        }
+        if is_poll {
+            self.at(self.now_ms + unpolled_ms(window), Timer::Unpolled(key));
+        }
+        if let Some(expires_ms) = expires_ms {
+            self.at(expires_ms, Timer::Expired(key));
+        }
+        if let Some(attached) = attached {
+            // The one who asked may have gone; an unpolled session then ends by its timer.
+            let _ = attached.send(key);
+        }
+        if !received.is_empty() {
+            self.take_bytes(key, &mut received);
+        }
+        // The kernel's readiness may have been reported before we registered.
+        self.read(key);
+    }
+
+    /// The socket with this key, if it is still there.
+    fn socket(&mut self, key: SocketKey) -> Option<&mut Socket> {
+        self.sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
+    }
+
+    fn at(&mut self, due_ms: u64, timer: Timer) {
+        self.timers.entry(due_ms.next_multiple_of(TIMER_GRAIN_MS)).or_default().push(timer);
+    }
+
+    /// How long the kernel may let us sleep.
+    fn patience(&self) -> Option<Duration> {
+        if !self.unread.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if self.surroundings.clock.is_virtual() {
+            return None;
+        }
+        let (&due_ms, _) = self.timers.first_key_value()?;
+        Some(Duration::from_millis(due_ms.saturating_sub(self.surroundings.clock.now_ms())))
+    }
+
+    pub(crate) fn expire_timers(&mut self) {
+        self.now_ms = self.surroundings.clock.now_ms();
+        while let Some(entry) = self.timers.first_entry() {
+            if *entry.key() > self.now_ms {
+                return;
+            }
+            for timer in entry.remove() {
+                match timer {
+                    Timer::Idle(key) => self.check_idle(key),
+                    Timer::Stalled(key) => self.check_stalled(key),
+                    Timer::Linger(key) => self.remove(key),
+                    Timer::Expired(key) => self.close(key, crate::socket::CloseReason::Expired),
+                    Timer::PollWindow(key, serial) => self.end_poll_window(key, serial),
+                    Timer::Unpolled(key) => self.check_unpolled(key),
+                    Timer::Run(run) => run(self),
+                }
+                self.settle();
+            }
+        }
+    }
+
+    /// Lets a future of the user's run: here until it waits, then on the runtime.
+    fn run_user_code<T: Send + 'static>(
+        &mut self,
+        mut future: std::pin::Pin<Box<dyn Future<Output = T> + Send>>,
+        then: impl FnOnce(T) + Send + 'static,
+    ) {
+        // The runtime polls it again from the start, so that no wake-up of this first poll can be lost.
+        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut nobody) {
+            return then(value);
+        }
+        // What it has sent to other shards must stay ahead of what it will send from elsewhere.
+        mailbox::flush_outgoing();
+        let running = self.surroundings.running.clone();
+        running.fetch_add(1, Ordering::AcqRel);
+        self.surroundings.runtime.spawn(async move {
+            then(future.await);
+            running.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+
+    fn terminate(&mut self, channel: Arc<dyn crate::join::AnyChannel>, live: Live, ended: crate::channel::Ended) {
+        self.untrack(&live.cx, &ended);
+        self.run_user_code(channel.terminate(live, ended), |()| ());
+    }
+}
+
+/// A session that nobody polls for one and a half windows ends.
+fn unpolled_ms(window: Duration) -> u64 {
+    (window.as_millis() * 3 / 2) as u64
+}

@@ -1,0 +1,153 @@
+//! The end of a socket: its channels are told, then the client, then the connection goes.
+
+use super::{Shard, Timer};
+use crate::command::SocketKey;
+use crate::event::Event;
+use crate::socket::{Carrier, CloseReason, LocalFrame, Protocol};
+use fanfare_proto::websocket::frame;
+
+/// After our close frame the client has so long to close its side.
+const LINGER_MS: u64 = 2_000;
+
+impl Shard {
+    /// Closes a socket: ends its joins, says why, and lets the connection go once that was written.
+    pub(super) fn close(&mut self, key: SocketKey, reason: CloseReason) {
+        self.close_with(key, reason, reason.code());
+    }
+
+    pub(super) fn client_closed(&mut self, key: SocketKey, code: Option<u16>) {
+        self.close_with(key, CloseReason::Client, code.unwrap_or(1000));
+    }
+
+    fn close_with(&mut self, key: SocketKey, reason: CloseReason, code: u16) {
+        let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
+        if let (Carrier::WebSocket(websocket), CloseReason::Slow) = (&mut socket.carrier, reason) {
+            websocket.cut();
+        }
+        self.end_all_joins(key, reason);
+        let now_ms = self.now_ms;
+        let Some(socket) = self.socket(key) else { return };
+        let is_websocket = match &mut socket.carrier {
+            Carrier::WebSocket(_) => true,
+            Carrier::Poll(session) => {
+                session.close(now_ms);
+                false
+            }
+            Carrier::Frames(frames) => {
+                // Its other end may be what closed it.
+                let _ = frames.send(LocalFrame::Closed(code));
+                false
+            }
+            Carrier::Broadcasts(_) => false,
+        };
+        if is_websocket {
+            let mut close = Vec::with_capacity(4);
+            frame::encode_close(code, &mut close);
+            self.queue_close(key, close);
+        }
+        if let Some(event) = reason.event() {
+            self.handle.counters().count(event);
+        }
+        if !is_websocket {
+            self.remove(key);
+        }
+    }
+
+    /// The connection is gone: nobody can be told.
+    pub(super) fn lost(&mut self, key: SocketKey) {
+        let Some(socket) = self.socket(key) else { return };
+        if !socket.closing {
+            self.end_all_joins(key, CloseReason::Lost);
+            self.handle.counters().count(Event::ClosedByClient);
+        }
+        self.remove(key);
+    }
+
+    fn queue_close(&mut self, key: SocketKey, close: Vec<u8>) {
+        let now_ms = self.now_ms;
+        let unbounded = crate::outbox::Bounds { bytes_max: usize::MAX, frames_max: usize::MAX };
+        let Self { sockets, pool, .. } = self;
+        let Some(socket) = sockets.get_mut(key.index as usize) else { return };
+        socket.closing = true;
+        if let Carrier::WebSocket(websocket) = &mut socket.carrier {
+            websocket.queue(close.into(), 1, unbounded, pool);
+        }
+        self.mark_dirty(key.index as usize);
+        self.at(now_ms + LINGER_MS, Timer::Linger(key));
+    }
+
+    /// The close frame has left. Closing at once would reset the connection if the client has sent something that we have
+    /// not read, and the reset could overtake the close frame; so only our direction ends now.
+    pub(super) fn end_of_writing(&mut self, key: SocketKey) {
+        if let Some(socket) = self.socket(key)
+            && let Carrier::WebSocket(websocket) = &mut socket.carrier
+            && websocket.stream.shutdown_write().is_err()
+        {
+            self.remove(key);
+        }
+    }
+
+    fn end_all_joins(&mut self, key: SocketKey, reason: CloseReason) {
+        // Frames that its channels send from now on have nobody to go to.
+        if let Some(socket) = self.socket(key) {
+            socket.closing = true;
+        }
+        while let Some(slot) = self.socket(key).and_then(|socket| socket.session.entries().len().checked_sub(1)) {
+            let is_registry = self.socket(key).is_some_and(|socket| socket.protocol == Protocol::Registry);
+            if is_registry {
+                self.leave_registry(key, slot);
+            } else {
+                self.end_join(key, slot, reason.ended());
+            }
+        }
+    }
+
+    /// Forgets a socket whose joins have ended.
+    pub(super) fn remove(&mut self, key: SocketKey) {
+        if self.socket(key).is_none() {
+            return;
+        }
+        let mut socket = self.sockets.remove(key.index as usize);
+        if let Carrier::WebSocket(websocket) = &mut socket.carrier {
+            // Closing the descriptor would do the same; this keeps the order of events plain.
+            let _ = websocket.stream.deregister(self.poll.registry());
+        }
+        if let Some(id) = &socket.info.id
+            && let Some(sockets) = self.by_id.get_mut(id)
+        {
+            sockets.retain(|&index| index != key.index);
+            if sockets.is_empty() {
+                self.by_id.remove(id);
+            }
+        }
+    }
+
+    /// Closes every socket with this id.
+    pub(super) fn disconnect(&mut self, socket_id: &str) {
+        for index in self.by_id.get(socket_id).cloned().unwrap_or_default() {
+            if let Some(key) = self.sockets.get(index as usize).map(|socket| socket.key) {
+                self.close(key, CloseReason::Disconnect);
+            }
+        }
+    }
+
+    /// Closes up to `count` sockets for a drain, and returns how many are left.
+    pub(crate) fn drain(&mut self, count: usize) -> usize {
+        let is_open = |socket: &crate::socket::Socket| !socket.closing && socket.protocol != Protocol::Registry;
+        let open = self.sockets.iter().filter(|(_, socket)| is_open(socket));
+        let keys: Vec<SocketKey> = open.map(|(_, socket)| socket.key).take(count).collect();
+        for key in keys {
+            self.close(key, CloseReason::Drain);
+            self.settle();
+        }
+        self.sockets.iter().filter(|(_, socket)| socket.protocol != Protocol::Registry).count()
+    }
+
+    /// Lets all connections go, whatever was not written.
+    pub(crate) fn cut_all(&mut self) {
+        let keys: Vec<SocketKey> = self.sockets.iter().map(|(_, socket)| socket.key).collect();
+        for key in keys {
+            self.lost(key);
+        }
+    }
+}

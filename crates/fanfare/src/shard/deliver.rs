@@ -1,0 +1,255 @@
+//! Frames out: batches to the members of topics, and what sockets have queued.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fanfare_proto::phoenix::codec::Kind;
+use fanfare_proto::phoenix::message::Format;
+
+use super::{Shard, Timer};
+use crate::channel::Broadcast;
+use crate::command::{JoinKey, SocketKey};
+use crate::event::Event;
+use crate::hub::{MemberId, Reach};
+use crate::join::Job;
+use crate::message::{Message, carry, with_buffer};
+use crate::socket::{Carrier, CloseReason, LocalFrame, Socket};
+use crate::transport::websocket::{Pool, Written};
+
+impl Shard {
+    /// Adds a message to its topic's batch, or hands it to those who want it by itself.
+    pub(super) fn publish(&mut self, message: &Arc<Message>, except: Option<JoinKey>) {
+        self.handle.counters().count(Event::Published);
+        if &*message.event == "disconnect" {
+            self.disconnect(&message.topic);
+        }
+        let except = except.and_then(|join| self.place_of(join));
+        let mut settled = Vec::new();
+        let mut singles = Vec::new();
+        let sockets = &self.sockets;
+        self.hub.publish(
+            message,
+            except,
+            |member, frames| settled.push((member, frames)),
+            |member, reach| {
+                let wants = match reach {
+                    Reach::Each => true,
+                    Reach::Intercepted(_) => intercepts(&sockets[member.socket as usize], member.serial, &message.event),
+                    Reach::Wire(_) => false,
+                };
+                if wants {
+                    singles.push((member, reach));
+                }
+                wants
+            },
+        );
+        for (member, frames) in settled {
+            self.queue(member.socket as usize, frames.bytes, frames.count);
+        }
+        for (member, reach) in singles {
+            self.hand_over(member, reach, message);
+        }
+    }
+
+    fn hand_over(&mut self, member: MemberId, reach: Reach, message: &Arc<Message>) {
+        let socket = &self.sockets[member.socket as usize];
+        if let Carrier::Broadcasts(queue) = &socket.carrier {
+            if queue.try_send(Broadcast(message.clone())).is_err() {
+                self.handle.counters().count(Event::LocalLost);
+            }
+            return;
+        }
+        let join = JoinKey { socket: socket.key, serial: member.serial };
+        let job = match reach {
+            Reach::Each => Job::Broadcast(message.clone()),
+            Reach::Intercepted(_) | Reach::Wire(_) => Job::Out(message.clone()),
+        };
+        self.give(join, job);
+    }
+
+    /// Encodes a frame of the socket's own and queues it: it leaves at the end of the turn.
+    pub(super) fn send(&mut self, index: usize, encode: impl FnOnce(Format, &mut Vec<u8>) -> Kind) {
+        let variant = self.sockets[index].variant();
+        let bytes = with_buffer(|out| {
+            let kind = encode(variant.format, out);
+            carry(variant.carriage, kind, out)
+        });
+        self.queue(index, bytes, 1);
+    }
+
+    /// Queues whole frames for a socket.
+    pub(super) fn queue(&mut self, index: usize, bytes: Bytes, frames: usize) {
+        let socket = &mut *self.sockets[index];
+        if socket.closing {
+            return;
+        }
+        let bounds = socket.info.mount.limits.outbox;
+        let room = match &mut socket.carrier {
+            Carrier::WebSocket(websocket) => websocket.queue(bytes, frames, bounds, &mut self.pool) != Written::Full,
+            Carrier::Poll(session) => session.push(bytes, bounds),
+            Carrier::Frames(frames) => frames.send(LocalFrame::Text(bytes)).is_ok(),
+            Carrier::Broadcasts(_) => true,
+        };
+        let key = socket.key;
+        if room {
+            self.mark_dirty(index);
+            self.handle.counters().add(Event::Delivered, frames as u64);
+        } else {
+            self.too_slow(key);
+        }
+    }
+
+    /// Writes everything: batches first, then what single sockets have queued.
+    pub(super) fn flush(&mut self) {
+        let mut failed = Vec::new();
+        let (mut delivered, many) = (0, self.hub.has_many_batches());
+        let Shard { hub, sockets, pool, dirty, .. } = self;
+        hub.flush(|member, frames| {
+            let socket = &mut *sockets[member.socket as usize];
+            delivered += frames.count as u64;
+            match deliver(socket, &frames.bytes, frames.count, many, pool, dirty) {
+                Written::All => {}
+                trouble => failed.push((socket.key, trouble)),
+            }
+        });
+        self.handle.counters().add(Event::Delivered, delivered);
+        for (key, trouble) in failed {
+            self.trouble(key, trouble);
+        }
+        while let Some(index) = self.dirty.pop() {
+            self.write_out(index as usize);
+        }
+    }
+
+    /// The kernel takes bytes of this socket again.
+    pub(super) fn resume_writing(&mut self, key: SocketKey) {
+        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
+            websocket.stalled_since_ms = None;
+            self.write_out(key.index as usize);
+        }
+    }
+
+    fn write_out(&mut self, index: usize) {
+        let now_ms = self.now_ms;
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        socket.is_dirty = false;
+        let key = socket.key;
+        match &mut socket.carrier {
+            Carrier::WebSocket(websocket) => match websocket.flush(&mut self.pool) {
+                Written::All if socket.closing => self.end_of_writing(key),
+                Written::All => {}
+                trouble => self.trouble(key, trouble),
+            },
+            Carrier::Poll(session) => session.answer_waiting(now_ms),
+            Carrier::Frames(_) | Carrier::Broadcasts(_) => {}
+        }
+    }
+
+    /// Something other than "all has left" came of a write.
+    fn trouble(&mut self, key: SocketKey, trouble: Written) {
+        match trouble {
+            Written::All => {}
+            Written::Waiting => self.stalled(key),
+            Written::Full => self.too_slow(key),
+            Written::Lost => self.lost(key),
+        }
+    }
+
+    /// The kernel takes no more of this socket: wait for it, but not for ever.
+    fn stalled(&mut self, key: SocketKey) {
+        let now_ms = self.now_ms;
+        let Some(socket) = self.socket(key) else { return };
+        let timeout_ms = socket.info.mount.write_timeout.as_millis() as u64;
+        if let Carrier::WebSocket(websocket) = &mut socket.carrier
+            && websocket.stalled_since_ms.replace(now_ms).is_none()
+        {
+            self.at(now_ms + timeout_ms, Timer::Stalled(key));
+        }
+    }
+
+    pub(super) fn check_stalled(&mut self, key: SocketKey) {
+        let now_ms = self.now_ms;
+        let Some(socket) = self.socket(key) else { return };
+        let timeout_ms = socket.info.mount.write_timeout.as_millis() as u64;
+        let Carrier::WebSocket(websocket) = &socket.carrier else { return };
+        match websocket.stalled_since_ms {
+            None => {}
+            Some(since_ms) if since_ms + timeout_ms <= now_ms => self.too_slow(key),
+            Some(since_ms) => self.at(since_ms + timeout_ms, Timer::Stalled(key)),
+        }
+    }
+
+    fn too_slow(&mut self, key: SocketKey) {
+        let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
+        let peer = socket.info.peer;
+        let (bytes, frames) = match &socket.carrier {
+            Carrier::WebSocket(websocket) => websocket.waiting(),
+            Carrier::Poll(session) => session.waiting(),
+            _ => (0, 0),
+        };
+        crate::event::slow_consumer(self.handle.counters(), peer, bytes, frames);
+        self.close(key, CloseReason::Slow);
+    }
+
+    pub(super) fn mark_dirty(&mut self, index: usize) {
+        mark_dirty(&mut self.sockets[index], &mut self.dirty);
+    }
+}
+
+/// One member's share of a batch: written at once where nothing else is queued for the socket.
+fn deliver(
+    socket: &mut Socket,
+    bytes: &Bytes,
+    frames: usize,
+    many_batches: bool,
+    pool: &mut Pool,
+    dirty: &mut Vec<u32>,
+) -> Written {
+    if socket.closing {
+        return Written::All;
+    }
+    let bounds = socket.info.mount.limits.outbox;
+    match &mut socket.carrier {
+        Carrier::WebSocket(websocket) => {
+            // Other batches may have something for the same socket: then all leave in one write.
+            if websocket.has_waiting() || (many_batches && socket.session.entries().len() > 1) {
+                let stalled = websocket.stalled_since_ms.is_some();
+                return match websocket.queue(bytes.clone(), frames, bounds, pool) {
+                    Written::Waiting => {
+                        if !stalled {
+                            mark_dirty(socket, dirty);
+                        }
+                        Written::All
+                    }
+                    other => other,
+                };
+            }
+            websocket.send(bytes, frames, bounds, pool)
+        }
+        Carrier::Poll(session) => {
+            if !session.push(bytes.clone(), bounds) {
+                return Written::Full;
+            }
+            mark_dirty(socket, dirty);
+            Written::All
+        }
+        Carrier::Frames(frames) => {
+            // The test kit's end may be gone: then its socket is about to be closed.
+            let _ = frames.send(LocalFrame::Text(bytes.clone()));
+            Written::All
+        }
+        Carrier::Broadcasts(_) => Written::All,
+    }
+}
+
+fn mark_dirty(socket: &mut Socket, dirty: &mut Vec<u32>) {
+    if !std::mem::replace(&mut socket.is_dirty, true) {
+        dirty.push(socket.key.index);
+    }
+}
+
+fn intercepts(socket: &Socket, serial: u32, event: &str) -> bool {
+    let Some(index) = socket.session.position(serial) else { return false };
+    let route = socket.session.entry(index).data.route;
+    socket.info.mount.routes[route as usize].channel.intercepts().contains(&event)
+}

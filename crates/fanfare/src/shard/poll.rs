@@ -1,0 +1,75 @@
+//! Long-poll sessions: sockets whose frames wait until the client asks for them.
+
+use fanfare_proto::phoenix::message::Incoming;
+use tokio::sync::oneshot;
+
+use super::{Shard, Timer, unpolled_ms};
+use crate::command::{Polled, SocketKey};
+use crate::socket::{Carrier, CloseReason, Socket};
+
+impl Shard {
+    /// Answers with what waits, or waits for one message until the window ends.
+    pub(super) fn poll_session(&mut self, key: SocketKey, secret: u128, answer: oneshot::Sender<Polled>) {
+        let now_ms = self.now_ms;
+        let Some(socket) = self.session(key, secret) else {
+            // The one who asked may have gone; so it is with all answers below.
+            let _ = answer.send(Polled::Gone);
+            return;
+        };
+        let window_ms = socket.info.mount.longpoll_window.as_millis() as u64;
+        let Carrier::Poll(session) = &mut socket.carrier else { return };
+        let serial = session.wait(answer, now_ms);
+        if session.is_waiting(serial) {
+            self.at(now_ms + window_ms, Timer::PollWindow(key, serial));
+        }
+    }
+
+    pub(super) fn end_poll_window(&mut self, key: SocketKey, serial: u32) {
+        let now_ms = self.now_ms;
+        if let Some(Socket { carrier: Carrier::Poll(session), .. }) = self.socket(key) {
+            session.end_window(serial, now_ms);
+        }
+    }
+
+    /// Handles the client's messages in order; `Err` is the length of a body that cannot be decoded.
+    pub(super) fn post(
+        &mut self,
+        key: SocketKey,
+        secret: u128,
+        messages: Result<Vec<Incoming<'static>>, usize>,
+        answer: oneshot::Sender<bool>,
+    ) {
+        let exists = self.session(key, secret).is_some();
+        if exists {
+            match messages {
+                Err(len) => self.undecodable(key, len, "undecodable long-poll body"),
+                Ok(messages) => {
+                    for message in messages {
+                        self.handle.counters().count(crate::event::Event::Received);
+                        self.receive(key, message);
+                        self.settle();
+                    }
+                }
+            }
+        }
+        let _ = answer.send(exists);
+    }
+
+    /// The session ends when nobody has polled it for one and a half windows.
+    pub(super) fn check_unpolled(&mut self, key: SocketKey) {
+        let now_ms = self.now_ms;
+        let Some(socket) = self.socket(key) else { return };
+        let grace_ms = unpolled_ms(socket.info.mount.longpoll_window);
+        let Carrier::Poll(session) = &socket.carrier else { return };
+        let due_ms = session.last_polled_ms(now_ms) + grace_ms;
+        if due_ms <= now_ms {
+            self.close(key, CloseReason::Unpolled);
+        } else {
+            self.at(due_ms, Timer::Unpolled(key));
+        }
+    }
+
+    fn session(&mut self, key: SocketKey, secret: u128) -> Option<&mut Socket> {
+        self.socket(key).filter(|socket| matches!(&socket.carrier, Carrier::Poll(session) if session.admits(secret)))
+    }
+}

@@ -1,0 +1,154 @@
+//! Bytes in: from a socket through its decoder to the protocol.
+
+use std::io;
+use std::ops::ControlFlow;
+
+use fanfare_proto::phoenix::codec::{self, Kind, Undecodable};
+use fanfare_proto::phoenix::message::Incoming;
+use fanfare_proto::websocket::decoder::{Decoder, Item, Role, Violation};
+use fanfare_proto::websocket::frame::{self, Opcode};
+
+use super::{Shard, Timer};
+use crate::command::SocketKey;
+use crate::event::{self, Event};
+use crate::message::carry;
+use crate::socket::{Carrier, CloseReason, Protocol};
+
+/// A socket that sends more than this many buffers is read again in the next turn, after the others.
+const READS_PER_TURN_MAX: usize = 4;
+
+impl Shard {
+    /// The kernel says that something can be done with a socket.
+    pub(super) fn ready(&mut self, index: usize, readable: bool, writable: bool) {
+        let Some(socket) = self.sockets.get_mut(index) else { return };
+        let key = socket.key;
+        if writable && let Carrier::WebSocket(websocket) = &socket.carrier && websocket.stalled_since_ms.is_some() {
+            self.resume_writing(key);
+        }
+        if readable {
+            self.read(key);
+        }
+    }
+
+    pub(super) fn read(&mut self, key: SocketKey) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        self.read_with(key, &mut buffer);
+        self.read_buffer = buffer;
+    }
+
+    fn read_with(&mut self, key: SocketKey, buffer: &mut [u8]) {
+        for _ in 0..READS_PER_TURN_MAX {
+            let Some(socket) = self.socket(key) else { return };
+            let Carrier::WebSocket(websocket) = &mut socket.carrier else { return };
+            match websocket.stream.read(buffer) {
+                Ok(0) => return self.lost(key),
+                Ok(count) => {
+                    let is_last = count < buffer.len() && websocket.stream.short_read_is_last();
+                    self.take_bytes(key, &mut buffer[..count]);
+                    if is_last {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.lost(key),
+            }
+        }
+        self.unread.push(key);
+    }
+
+    /// Decodes what came and handles each message; while the socket is being closed, what comes is thrown away.
+    pub(super) fn take_bytes(&mut self, key: SocketKey, bytes: &mut [u8]) {
+        let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
+        let Carrier::WebSocket(websocket) = &mut socket.carrier else { return };
+        let mut decoder = std::mem::replace(&mut websocket.decoder, Decoder::new(Role::Server));
+        let (limits, inflates) = (socket.info.mount.limits.websocket, websocket.inflates);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let decoded = decoder.decode(bytes, &limits, inflates, &mut scratch, &mut |item| self.item(key, item));
+        self.scratch = scratch;
+        match decoded {
+            Ok(()) => {
+                if let Some(socket) = self.socket(key)
+                    && let Carrier::WebSocket(websocket) = &mut socket.carrier
+                {
+                    websocket.decoder = decoder;
+                }
+            }
+            Err(violation) => self.violated(key, violation),
+        }
+    }
+
+    fn item(&mut self, key: SocketKey, item: Item<'_>) -> ControlFlow<()> {
+        let now_ms = self.now_ms;
+        let Some(socket) = self.socket(key) else { return ControlFlow::Break(()) };
+        socket.heard_ms = now_ms;
+        match (socket.protocol, item) {
+            (_, Item::Close(code)) => self.client_closed(key, code),
+            (_, Item::Pong(_)) => {}
+            (_, Item::Ping(payload)) => {
+                let mut pong = Vec::with_capacity(payload.len() + 2);
+                frame::encode(Opcode::Pong, payload, false, &mut pong);
+                self.queue(key.index as usize, pong.into(), 1);
+            }
+            (Protocol::Phoenix, Item::Text(text)) => {
+                let version = socket.info.version;
+                self.decoded(key, text.len(), codec::decode_text(version, text));
+            }
+            (Protocol::Phoenix, Item::Binary(data)) => {
+                let version = socket.info.version;
+                self.decoded(key, data.len(), codec::decode_binary(version, data));
+            }
+            (Protocol::Echo, Item::Text(text)) => self.echo(key, Kind::Text, text.as_bytes()),
+            (Protocol::Echo, Item::Binary(data)) => self.echo(key, Kind::Binary, data),
+            (Protocol::Registry, _) => {}
+        }
+        self.settle();
+        match self.socket(key) {
+            Some(socket) if !socket.closing => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    }
+
+    fn decoded(&mut self, key: SocketKey, len: usize, message: Result<Incoming<'_>, Undecodable>) {
+        self.handle.counters().count(Event::Received);
+        match message {
+            Ok(message) => self.receive(key, message),
+            Err(Undecodable(reason)) => self.undecodable(key, len, reason),
+        }
+    }
+
+    /// A message that means nothing: the socket is closed, the reason logged without the content.
+    pub(super) fn undecodable(&mut self, key: SocketKey, len: usize, reason: &'static str) {
+        let peer = self.socket(key).and_then(|socket| socket.info.peer);
+        event::undecodable(self.handle.counters(), peer, len, reason);
+        self.close(key, CloseReason::Undecodable);
+    }
+
+    fn echo(&mut self, key: SocketKey, kind: Kind, data: &[u8]) {
+        if let Some(socket) = self.socket(key) {
+            let bytes = carry(socket.variant().carriage, kind, data);
+            self.queue(key.index as usize, bytes, 1);
+        }
+    }
+
+    fn violated(&mut self, key: SocketKey, violation: Violation) {
+        let peer = self.socket(key).and_then(|socket| socket.info.peer);
+        tracing::debug!(?peer, code = violation.code, reason = violation.reason, "WebSocket violation");
+        let reason = match violation.code {
+            1009 => CloseReason::TooLarge,
+            code => CloseReason::Protocol(code),
+        };
+        self.close(key, reason);
+    }
+
+    pub(super) fn check_idle(&mut self, key: SocketKey) {
+        let now_ms = self.now_ms;
+        let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
+        let due_ms = socket.heard_ms + socket.info.mount.idle_timeout.as_millis() as u64;
+        if due_ms <= now_ms {
+            self.close(key, CloseReason::Idle);
+        } else {
+            self.at(due_ms, Timer::Idle(key));
+        }
+    }
+}

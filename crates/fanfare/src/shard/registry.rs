@@ -1,0 +1,76 @@
+//! The registry: sockets of this process that join topics without a channel, and what can be asked about members.
+
+use std::sync::Arc;
+
+use fanfare_proto::payload::Json;
+use fanfare_proto::phoenix::message::Ref;
+
+use super::Shard;
+use crate::command::SocketKey;
+use crate::hub::{MemberId, Reach};
+use crate::join::Seat;
+use crate::registry::{Member, TopicSummary};
+
+impl Shard {
+    /// Joins a socket of this process to a topic. Joining again changes nothing and keeps the first meta.
+    pub(crate) fn join_registry(&mut self, key: SocketKey, topic: &Arc<str>, meta: Option<Json>) -> Result<(), usize> {
+        let Some(socket) = self.socket(key) else { return Ok(()) };
+        if socket.session.find(topic).is_some() {
+            return Ok(());
+        }
+        if socket.session.is_full() {
+            return Err(socket.session.joins_max());
+        }
+        let seat = Seat { meta, ..Seat::default() };
+        let serial = socket.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
+        let slot = socket.session.position(serial).expect("the join has just begun");
+        socket.session.go_live(slot);
+        let place = self.hub.join(topic, MemberId { socket: key.index, serial }, Reach::Each);
+        self.sockets[key.index as usize].session.entry_mut(slot).data.place = Some(place);
+        Ok(())
+    }
+
+    /// Leaves a topic; safe for one that is not joined.
+    pub(crate) fn leave_registry_topic(&mut self, key: SocketKey, topic: &str) {
+        if let Some(slot) = self.socket(key).and_then(|socket| socket.session.find(topic)) {
+            self.leave_registry(key, slot);
+        }
+    }
+
+    pub(super) fn leave_registry(&mut self, key: SocketKey, slot: usize) {
+        let entry = self.sockets[key.index as usize].session.end(slot);
+        if let Some(place) = entry.data.place {
+            self.leave_place(place, None);
+        }
+    }
+
+    /// The topics that a socket has joined, in order.
+    pub(crate) fn topics_of(&mut self, key: SocketKey) -> Vec<Arc<str>> {
+        let socket = self.socket(key);
+        socket.map_or(Vec::new(), |socket| socket.session.entries().iter().map(|entry| entry.topic().clone()).collect())
+    }
+
+    /// Every topic with members here.
+    pub(crate) fn topic_summaries(&self) -> Vec<TopicSummary> {
+        self.hub.topics().map(|(topic, members)| TopicSummary { topic: topic.to_string(), members }).collect()
+    }
+
+    /// The members of a topic here. Channels that merely subscribed are none.
+    pub(crate) fn members_of(&self, topic: &str) -> Vec<Member> {
+        let member = |id: MemberId| {
+            let socket = &self.sockets[id.socket as usize];
+            let entry = socket.session.entry(socket.session.position(id.serial)?);
+            (**entry.topic() == *topic).then(|| Member {
+                socket_id: socket.info.id().map(str::to_owned),
+                transport: socket.info.transport,
+                meta: entry.data.meta.clone(),
+            })
+        };
+        self.hub.members(topic).filter_map(member).collect()
+    }
+
+    /// How many sockets this shard has.
+    pub(crate) fn socket_count(&self) -> usize {
+        self.sockets.len()
+    }
+}

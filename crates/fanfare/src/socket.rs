@@ -1,0 +1,224 @@
+//! One client connection: who it is, what carries it, and its joins.
+
+use std::any::Any;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::phoenix::session::Session;
+use tokio::sync::mpsc;
+
+use crate::address::AddressSlot;
+use crate::channel::Broadcast;
+use crate::command::SocketKey;
+use crate::endpoint::Endpoint;
+use crate::event::Event;
+use crate::join::Seat;
+use crate::mailbox::ShardHandle;
+use crate::message::{Carriage, Variant};
+use crate::mount::Mount;
+use crate::transport::longpoll::PollSession;
+use crate::transport::websocket::WebSocket;
+
+/// What carries a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket connection.
+    WebSocket,
+    /// A long-poll session.
+    LongPoll,
+    /// This process: the test kit.
+    Local,
+}
+
+impl Transport {
+    /// The name that applications see: `websocket`, `longpoll` or `local`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::WebSocket => "websocket",
+            Transport::LongPoll => "longpoll",
+            Transport::Local => "local",
+        }
+    }
+}
+
+/// What is known about a socket since it connected.
+pub struct SocketInfo {
+    pub(crate) id: Option<Arc<str>>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) assigns: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) version: Version,
+    pub(crate) transport: Transport,
+    pub(crate) mount: Arc<Mount>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) shard: ShardHandle,
+    /// Counts against its address while it lives.
+    pub(crate) _slot: Option<Arc<AddressSlot>>,
+}
+
+impl SocketInfo {
+    /// The id that connect gave it.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The client's address, where the transport knows it.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// What connect assigned, if it is of this type.
+    pub fn assigns<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.assigns.as_ref()?.downcast_ref()
+    }
+
+    /// The protocol version that the client speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What carries the socket.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+}
+
+impl fmt::Debug for SocketInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Assigns may hold secrets.
+        f.debug_struct("SocketInfo").field("id", &self.id).field("transport", &self.transport).finish_non_exhaustive()
+    }
+}
+
+/// A connection on its way to its shard.
+#[derive(Debug)]
+pub(crate) struct NewSocket {
+    pub(crate) info: Arc<SocketInfo>,
+    pub(crate) protocol: Protocol,
+    pub(crate) carrier: Carrier,
+    /// When its credential expires, in milliseconds of the engine's clock.
+    pub(crate) expires_ms: Option<u64>,
+    /// What the client sent right behind its handshake.
+    pub(crate) received: Vec<u8>,
+    /// Told where the socket lives.
+    pub(crate) attached: Option<tokio::sync::oneshot::Sender<SocketKey>>,
+}
+
+/// What the frames of a connection mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Phoenix Channels.
+    Phoenix,
+    /// Every message comes back as it is: for conformance tests.
+    Echo,
+    /// No frames: the registry's sockets of this process.
+    Registry,
+}
+
+/// What carries the bytes, with what it needs.
+#[derive(Debug)]
+pub(crate) enum Carrier {
+    WebSocket(WebSocket),
+    Poll(Box<PollSession>),
+    /// Encoded frames for the test kit; `None` tells the close code.
+    Frames(mpsc::UnboundedSender<LocalFrame>),
+    /// Broadcasts for the registry's sockets, bounded.
+    Broadcasts(mpsc::Sender<Broadcast>),
+}
+
+/// What a socket of the test kit receives.
+#[derive(Debug)]
+pub(crate) enum LocalFrame {
+    Text(bytes::Bytes),
+    Closed(u16),
+}
+
+/// A socket in its shard.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) key: SocketKey,
+    pub(crate) info: Arc<SocketInfo>,
+    pub(crate) protocol: Protocol,
+    pub(crate) carrier: Carrier,
+    pub(crate) session: Session<Seat>,
+    /// When the client's last complete frame came.
+    pub(crate) heard_ms: u64,
+    /// The bytes of all frames that wait behind joins and busy channels.
+    pub(crate) waiting_bytes: usize,
+    /// Whether the socket is on the shard's list of those with something to write.
+    pub(crate) is_dirty: bool,
+    /// Set once the socket is being closed: nothing is read or queued any more.
+    pub(crate) closing: bool,
+}
+
+impl Socket {
+    /// The form in which this socket takes broadcasts, unless it takes them one by one.
+    pub(crate) fn variant(&self) -> Variant {
+        let version = self.info.version;
+        match &self.carrier {
+            Carrier::WebSocket(websocket) => {
+                Variant { format: version.websocket_format(), carriage: websocket.carriage() }
+            }
+            _ => Variant { format: version.longpoll_format(), carriage: Carriage::Text },
+        }
+    }
+}
+
+/// Why the server closes a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// The client sent a close frame.
+    Client,
+    /// The connection is gone: nobody can be told.
+    Lost,
+    Disconnect,
+    Expired,
+    Idle,
+    Protocol(u16),
+    TooLarge,
+    Undecodable,
+    Drain,
+    Slow,
+    Unpolled,
+}
+
+impl CloseReason {
+    /// The close code. Never 1000 on the server's own initiative: old clients would stay away.
+    pub(crate) fn code(self) -> u16 {
+        match self {
+            CloseReason::Client | CloseReason::Lost => 1000,
+            CloseReason::Disconnect | CloseReason::Expired | CloseReason::Unpolled => 1001,
+            CloseReason::Idle => 1002,
+            CloseReason::Protocol(code) => code,
+            CloseReason::TooLarge => 1009,
+            CloseReason::Undecodable => 1011,
+            CloseReason::Drain => 1012,
+            CloseReason::Slow => 1013,
+        }
+    }
+
+    /// What is counted. Undecodable messages and slow consumers are counted where they are logged.
+    pub(crate) fn event(self) -> Option<Event> {
+        match self {
+            CloseReason::Client | CloseReason::Lost => Some(Event::ClosedByClient),
+            CloseReason::Disconnect => Some(Event::ClosedDisconnect),
+            CloseReason::Expired => Some(Event::ClosedExpired),
+            CloseReason::Idle => Some(Event::ClosedIdle),
+            CloseReason::Protocol(_) => Some(Event::ClosedProtocol),
+            CloseReason::TooLarge => Some(Event::ClosedTooLarge),
+            CloseReason::Drain => Some(Event::ClosedDrain),
+            CloseReason::Unpolled => Some(Event::ClosedUnpolled),
+            CloseReason::Undecodable | CloseReason::Slow => None,
+        }
+    }
+
+    /// What the channels of the socket are told.
+    pub(crate) fn ended(self) -> crate::channel::Ended {
+        match self {
+            CloseReason::Disconnect | CloseReason::Expired => crate::channel::Ended::Disconnected,
+            CloseReason::Drain => crate::channel::Ended::Draining,
+            _ => crate::channel::Ended::Closed,
+        }
+    }
+}

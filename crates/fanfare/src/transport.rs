@@ -1,0 +1,5 @@
+//! What carries frames: WebSocket connections and long-poll sessions, and the HTTP requests that begin them.
+
+pub(crate) mod longpoll;
+pub(crate) mod stream;
+pub(crate) mod websocket;

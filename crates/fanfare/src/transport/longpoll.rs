@@ -1,0 +1,123 @@
+//! A long-poll session in its shard: the frames that wait for the client, and the polls that wait for frames.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::address::AddressSlot;
+use crate::command::Polled;
+use crate::outbox::Bounds;
+
+/// More polls than this at a time: the oldest is answered at once.
+const POLLS_MAX: usize = 4;
+
+#[derive(Debug)]
+pub(crate) struct PollSession {
+    /// Part of the session's token: nobody who cannot name it is answered.
+    secret: u128,
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+    polls: Vec<Waiting>,
+    next_serial: u32,
+    last_poll_ended_ms: u64,
+    /// Counts against its address while it lives.
+    _slot: Option<AddressSlot>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    serial: u32,
+    answer: oneshot::Sender<Polled>,
+}
+
+impl PollSession {
+    pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>) -> Self {
+        PollSession {
+            secret,
+            messages: VecDeque::new(),
+            bytes: 0,
+            polls: Vec::new(),
+            next_serial: 0,
+            last_poll_ended_ms: now_ms,
+            _slot: slot,
+        }
+    }
+
+    /// Compares in constant time.
+    pub(crate) fn admits(&self, secret: u128) -> bool {
+        let difference = self.secret ^ secret;
+        std::hint::black_box(difference) == 0
+    }
+
+    /// Queues a message; `false` when it does not fit.
+    pub(crate) fn push(&mut self, message: Bytes, bounds: Bounds) -> bool {
+        let fits = self.bytes + message.len() <= bounds.bytes_max && self.messages.len() < bounds.frames_max;
+        if !fits && !self.messages.is_empty() {
+            return false;
+        }
+        self.bytes += message.len();
+        self.messages.push_back(message);
+        true
+    }
+
+    /// The bytes and messages that wait.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.bytes, self.messages.len())
+    }
+
+    /// Adds a poll, and returns the number by which its window is known.
+    pub(crate) fn wait(&mut self, answer: oneshot::Sender<Polled>, now_ms: u64) -> u32 {
+        if self.polls.len() >= POLLS_MAX {
+            let oldest = self.polls.remove(0);
+            let _ = oldest.answer.send(Polled::Nothing);
+        }
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        self.polls.push(Waiting { serial, answer });
+        self.answer_waiting(now_ms);
+        serial
+    }
+
+    pub(crate) fn is_waiting(&self, serial: u32) -> bool {
+        self.polls.iter().any(|poll| poll.serial == serial)
+    }
+
+    /// Gives all messages to the newest poll that is still there. An older one runs to the end of its window: if it were
+    /// answered, two pollers would chase each other.
+    pub(crate) fn answer_waiting(&mut self, now_ms: u64) {
+        while !self.messages.is_empty() {
+            let Some(newest) = self.polls.pop() else { return };
+            let messages = std::mem::take(&mut self.messages).into();
+            match newest.answer.send(Polled::Messages(messages)) {
+                Ok(()) => {
+                    self.bytes = 0;
+                    self.last_poll_ended_ms = now_ms;
+                }
+                // The client has gone in the meantime: nothing is lost.
+                Err(Polled::Messages(messages)) => self.messages = messages.into(),
+                Err(_) => {}
+            }
+        }
+    }
+
+    pub(crate) fn end_window(&mut self, serial: u32, now_ms: u64) {
+        if let Some(index) = self.polls.iter().position(|poll| poll.serial == serial) {
+            let _ = self.polls.remove(index).answer.send(Polled::Nothing);
+            self.last_poll_ended_ms = now_ms;
+        }
+    }
+
+    /// When the session was last polled: now, while a poll waits whose client is there.
+    pub(crate) fn last_polled_ms(&self, now_ms: u64) -> u64 {
+        if self.polls.iter().any(|poll| !poll.answer.is_closed()) { now_ms } else { self.last_poll_ended_ms }
+    }
+
+    /// Answers every poll.
+    pub(crate) fn close(&mut self, now_ms: u64) {
+        self.answer_waiting(now_ms);
+        for poll in self.polls.drain(..) {
+            let _ = poll.answer.send(Polled::Nothing);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The byte stream below a WebSocket, read and written by its shard without waiting.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+
+/// A non-blocking stream that a shard owns.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    /// The shard's end of a pair; a task of the runtime copies between the other end and whatever the server runs on.
+    Bridged(UnixStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    /// Registers once for both directions: with edge-triggered events no later change is needed.
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Stream::Tcp(stream) => registry.register(stream, token, interest),
+            Stream::Bridged(stream) => registry.register(stream, token, interest),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => registry.register(&mut stream.tcp, token, interest),
+        }
+    }
+
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => registry.deregister(stream),
+            Stream::Bridged(stream) => registry.deregister(stream),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => registry.deregister(&mut stream.tcp),
+        }
+    }
+
+    /// Ends our direction after what was written; the other is read until the client ends it too.
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Bridged(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.shutdown_write(),
+        }
+    }
+
+    /// Whether a read that did not fill its buffer means that nothing is left to read for now.
+    pub(crate) fn short_read_is_last(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Bridged(_) => true,
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => false,
+        }
+    }
+
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Bridged(stream) => stream.read(buffer),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.read(buffer),
+        }
+    }
+
+    /// One plain `send`.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Bridged(stream) => stream.write(bytes),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, slices) {
+            (stream, [one]) => stream.write(one),
+            (Stream::Tcp(stream), many) => stream.write_vectored(many),
+            (Stream::Bridged(stream), many) => stream.write_vectored(many),
+            #[cfg(feature = "tls")]
+            (Stream::Tls(stream), many) => stream.write(many.first().map_or(&[], |slice| slice)),
+        }
+    }
+
+    /// Lets bytes leave that the stream itself holds back. `Ok(false)` when some are left.
+    pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        match self {
+            Stream::Tcp(_) | Stream::Bridged(_) => Ok(true),
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+pub(crate) use tls::TlsStream;
+
+#[cfg(feature = "tls")]
+mod tls {
+    use super::{Read, Shutdown, TcpStream, Write, io};
+    use rustls::ServerConnection;
+
+    /// An established TLS connection, driven by its shard like a plain one.
+    #[derive(Debug)]
+    pub(crate) struct TlsStream {
+        pub(super) tcp: TcpStream,
+        tls: ServerConnection,
+    }
+
+    impl TlsStream {
+        pub(crate) fn new(tcp: TcpStream, tls: ServerConnection) -> Self {
+            TlsStream { tcp, tls }
+        }
+
+        pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            loop {
+                match self.tls.reader().read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    done => return done,
+                }
+                if self.tls.read_tls(&mut self.tcp)? == 0 {
+                    return Ok(0);
+                }
+                let processed = self.tls.process_new_packets();
+                // Alerts and key updates leave even when the read failed.
+                self.flush()?;
+                processed.map_err(io::Error::other)?;
+            }
+        }
+
+        pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.flush()? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let taken = self.tls.writer().write(bytes)?;
+            self.flush()?;
+            Ok(taken)
+        }
+
+        pub(super) fn flush(&mut self) -> io::Result<bool> {
+            while self.tls.wants_write() {
+                match self.tls.write_tls(&mut self.tcp) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(true)
+        }
+
+        pub(super) fn shutdown_write(&mut self) -> io::Result<()> {
+            self.tls.send_close_notify();
+            self.flush()?;
+            self.tcp.shutdown(Shutdown::Write)
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The WebSocket side of a socket in its shard: its stream, its decoder, and what waits to be written.
+
+use std::io;
+
+use bytes::Bytes;
+use fanfare_proto::websocket::decoder::{Decoder, Role};
+
+use super::stream::Stream;
+use crate::message::Carriage;
+use crate::outbox::{Bounds, Outbox};
+
+/// Of an idle connection this is all: no buffer is held.
+#[derive(Debug)]
+pub(crate) struct WebSocket {
+    pub(crate) stream: Stream,
+    pub(crate) decoder: Decoder,
+    /// Whether the client's messages may be compressed.
+    pub(crate) inflates: bool,
+    carriage: Carriage,
+    /// Lent while something waits.
+    outbox: Option<Box<Outbox>>,
+    /// Set while the kernel takes no more: when it last took something, in milliseconds.
+    pub(crate) stalled_since_ms: Option<u64>,
+}
+
+/// What became of bytes that were to be written.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// All have left.
+    All,
+    /// Some wait in the outbox for the kernel.
+    Waiting,
+    /// The outbox is full.
+    Full,
+    /// The connection is lost.
+    Lost,
+}
+
+impl WebSocket {
+    /// `deflate_window_bits`: what permessage-deflate was negotiated with, if it was.
+    pub(crate) fn new(stream: Stream, deflate_window_bits: Option<u8>) -> Self {
+        /// Shared frames are compressed with the full window; a client with a smaller one gets them uncompressed.
+        const SHARED_WINDOW_BITS: u8 = 15;
+        let carriage = match deflate_window_bits {
+            Some(SHARED_WINDOW_BITS) => Carriage::Deflated,
+            _ => Carriage::WebSocket,
+        };
+        WebSocket {
+            stream,
+            decoder: Decoder::new(Role::Server),
+            inflates: deflate_window_bits.is_some(),
+            carriage,
+            outbox: None,
+            stalled_since_ms: None,
+        }
+    }
+
+    pub(crate) fn carriage(&self) -> Carriage {
+        self.carriage
+    }
+
+    /// Whether something waits to be written.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.outbox.is_some()
+    }
+
+    /// The bytes and frames that wait.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        self.outbox.as_ref().map_or((0, 0), |outbox| (outbox.bytes(), outbox.frames()))
+    }
+
+    /// Writes whole frames at once if nothing waits; what the kernel does not take waits in an outbox from the pool.
+    pub(crate) fn send(&mut self, bytes: &Bytes, frames: usize, bounds: Bounds, pool: &mut Pool) -> Written {
+        if self.outbox.is_some() {
+            return self.queue(bytes.clone(), frames, bounds, pool);
+        }
+        let written = loop {
+            match self.stream.write(bytes) {
+                Ok(written) if written == bytes.len() => return Written::All,
+                Ok(written) => break written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Written::Lost,
+            }
+        };
+        let outbox = self.outbox.insert(pool.take());
+        outbox.push_rest(bytes.clone(), frames, written);
+        Written::Waiting
+    }
+
+    /// Queues whole frames behind what waits, to be written by [`flush`](WebSocket::flush).
+    pub(crate) fn queue(&mut self, bytes: Bytes, frames: usize, bounds: Bounds, pool: &mut Pool) -> Written {
+        let outbox = self.outbox.get_or_insert_with(|| pool.take());
+        if !outbox.has_room(bytes.len(), frames, bounds) {
+            return Written::Full;
+        }
+        outbox.push(bytes, frames);
+        Written::Waiting
+    }
+
+    /// Writes what waits.
+    pub(crate) fn flush(&mut self, pool: &mut Pool) -> Written {
+        if let Some(outbox) = &mut self.outbox {
+            match outbox.write_to(&mut |slices| self.stream.write_vectored(slices)) {
+                Ok(true) => pool.put(self.outbox.take()),
+                Ok(false) => return Written::Waiting,
+                Err(_) => return Written::Lost,
+            }
+        }
+        match self.stream.flush() {
+            Ok(true) => Written::All,
+            Ok(false) => Written::Waiting,
+            Err(_) => Written::Lost,
+        }
+    }
+
+    /// Drops what waits, but for the rest of a frame that was begun, and returns how many frames those were.
+    pub(crate) fn cut(&mut self) -> usize {
+        self.outbox.as_mut().map_or(0, |outbox| outbox.cut())
+    }
+}
+
+/// Empty outboxes to lend, a few of them: idle sockets own none, busy ones need no allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Pool(Vec<Box<Outbox>>);
+
+impl Pool {
+    const KEPT_MAX: usize = 256;
+
+    fn take(&mut self) -> Box<Outbox> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn put(&mut self, outbox: Option<Box<Outbox>>) {
+        if let Some(outbox) = outbox
+            && self.0.len() < Pool::KEPT_MAX
+        {
+            self.0.push(outbox);
+        }
+    }
+}
