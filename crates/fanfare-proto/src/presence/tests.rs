@@ -1,4 +1,4 @@
-//! The presence of a topic against a plain model of it.
+//! The presence of one topic: diffs and states by example and by property.
 
 use proptest::prelude::*;
 use serde_json::json;
