@@ -1,7 +1,7 @@
 //! The admin listener: the HTTP API for back offices, and the console.
 //!
-//! Every answer of the API is JSON, errors too: `{"error": {"code", "message"}}`, where the message names the value, the
-//! limit and what to do next.
+//! Every answer of the API is JSON, errors too: `{"error": {"code", "message"}}`, where the message names the value,
+//! the limit and what to do next.
 
 use std::sync::Arc;
 

@@ -13,7 +13,8 @@ impl Identity {
         Self(claims)
     }
 
-    /// A claim by its name, or by a path of names with dots between them (`realm.role`) where no claim has that very name.
+    /// A claim by its name, or by a path of names with dots between them (`realm.role`) where no claim has that very
+    /// name.
     pub(crate) fn claim(&self, name: &str) -> Option<&Value> {
         if let Some(value) = self.0.get(name) {
             return Some(value);

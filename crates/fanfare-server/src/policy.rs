@@ -1,7 +1,7 @@
 //! Who may join or publish: the small language of `join` and `publish` in a `[[channel]]`.
 //!
-//! `open`, `authenticated`, `nobody`, `claim:NAME=VALUE`, where `{suffix}` in VALUE stands for the part of the topic that
-//! the `*` of its pattern matched. A list means any of them.
+//! `open`, `authenticated`, `nobody`, `claim:NAME=VALUE`, where `{suffix}` in VALUE stands for the part of the topic
+//! that the `*` of its pattern matched. A list means any of them.
 
 use std::str::FromStr;
 

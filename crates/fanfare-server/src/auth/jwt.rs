@@ -1,5 +1,5 @@
-//! JSON Web Tokens with a shared secret: the signature by `jsonwebtoken`, the claims by rules of our own, which are stricter
-//! about types and say what is wrong.
+//! JSON Web Tokens with a shared secret: the signature by `jsonwebtoken`, the claims by rules of our own, which are
+//! stricter about types and say what is wrong.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,11 +41,13 @@ impl Jwt {
             Algorithm::Hs384 => jsonwebtoken::Algorithm::HS384,
             Algorithm::Hs512 => jsonwebtoken::Algorithm::HS512,
         });
-        let mut signature = Validation::default();
-        signature.algorithms = algorithms.collect();
-        signature.required_spec_claims.clear();
-        signature.validate_exp = false;
-        signature.validate_aud = false;
+        let signature = Validation {
+            algorithms: algorithms.collect(),
+            required_spec_claims: Default::default(),
+            validate_exp: false,
+            validate_aud: false,
+            ..Validation::default()
+        };
         Self {
             key: DecodingKey::from_secret(secret.expose().as_bytes()),
             signature,
@@ -123,7 +125,8 @@ fn is_for(claims: &Map<String, Value>, audience: &str) -> bool {
     }
 }
 
-/// A claim in seconds since the epoch. What lies before the epoch counts as the epoch, what lies beyond all clocks as never.
+/// A claim in seconds since the epoch. What lies before the epoch counts as the epoch, what lies beyond all clocks as
+/// never.
 fn time(claims: &Map<String, Value>, name: &str) -> Option<SystemTime> {
     let seconds = claims.get(name)?.as_f64()?;
     UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds.max(0.0)).ok()?)

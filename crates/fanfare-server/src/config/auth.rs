@@ -8,10 +8,10 @@ use super::section::{Form, section};
 use super::value::{OneOrMore, Span, choice};
 
 section! {
-    /// A way to check who connects; endpoints name it in `auth`. The credential is the connect parameter `param`, or the
-    /// auth token of newer clients (WebSocket: the subprotocol `base64url.bearer.phx.…`; long-poll: the header
-    /// `X-Phoenix-AuthToken`), which wins. Without a valid one the connection is refused with 403, and the log says why. A
-    /// connection is closed when its token expires.
+    /// A way to check who connects; endpoints name it in `auth`. The credential is the connect parameter `param`, or
+    /// the auth token of newer clients (WebSocket: the subprotocol `base64url.bearer.phx.…`; long-poll: the header
+    /// `X-Phoenix-AuthToken`), which wins. Without a valid one the connection is refused with 403, and the log says
+    /// why. A connection is closed when its token expires.
     struct Auth: "auth", Form::Named;
     keys {
         /// `jwt` checks a signed JSON Web Token; `none` lets everybody in, without an identity.
@@ -28,7 +28,8 @@ section! {
         issuer: Option<OneOrMore<String>> = "",
         /// The audience: the claim `aud` must have one of these. Left out: not checked.
         audience: Option<OneOrMore<String>> = "",
-        /// The type: the claim `typ`, or the header `typ` of a token without that claim, must be this. Left out: not checked.
+        /// The type: the claim `typ`, or the header `typ` of a token without that claim, must be this. Left out: not
+        /// checked.
         r#type: Option<String> = "",
         /// By how much clocks may differ when `exp` and `nbf` are checked.
         leeway: Span<0, 3_600_000> = "\"0s\"",

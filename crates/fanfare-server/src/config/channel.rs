@@ -10,12 +10,13 @@ use super::value::{OneOrMore, Size, Text, choice};
 use crate::policy::Rule;
 
 section! {
-    /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other topic
-    /// is refused with `unmatched topic`. A message that a member may publish goes to the topic's members as it came.
+    /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
+    /// topic is refused with `unmatched topic`. A message that a member may publish goes to the topic's members as it
+    /// came.
     struct Channel: "channel", Form::List;
     keys {
-        /// Settings to start from, which the other keys change. `lobby`: everybody joins `room:lobby` and publishes `new_msg`
-        /// there, and all see who is present.
+        /// Settings to start from, which the other keys change. `lobby`: everybody joins `room:lobby` and publishes
+        /// `new_msg` there, and all see who is present.
         preset: Option<Preset> = "",
         /// The topic, or a pattern that ends in `*`, or several of them. Must be given unless a preset does.
         topic: Option<OneOrMore<TopicPattern>> = "",
@@ -26,7 +27,8 @@ section! {
         /// Who of the members may publish. The default is `nobody`: messages come by the HTTP API only. With the preset
         /// `lobby` it is `open`.
         publish: Option<OneOrMore<Rule>> = "",
-        /// The events that may be published; others are answered with an error. Left out: every event but the protocol's own.
+        /// The events that may be published; others are answered with an error. Left out: every event but the
+        /// protocol's own.
         events: Option<OneOrMore<EventName>> = "",
         /// Who gets what a member publishes.
         broadcast: Audience = "\"all\"",
@@ -34,11 +36,11 @@ section! {
         reply: bool = "true",
         /// The longest payload that may be published. Left out: what fits into `limits.message_size_max`.
         payload_size_max: Option<Size<2, 1_000_000_000>> = "",
-        /// Whether members are tracked: each gets `presence_state` after its join, and all get `presence_diff`. The default is
-        /// `false`, with the preset `lobby` it is `true`.
+        /// Whether members are tracked: each gets `presence_state` after its join, and all get `presence_diff`. The
+        /// default is `false`, with the preset `lobby` it is `true`.
         presence: Option<bool> = "",
-        /// What a member is called in the presence: a claim, else a string in the join's payload, else (`unique`) a name that is
-        /// made up. The first that exists counts; the last resort is always a name that is made up.
+        /// What a member is called in the presence: a claim, else a string in the join's payload, else (`unique`) a
+        /// name that is made up. The first that exists counts; the last resort is always a name that is made up.
         presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]",
         /// What happens to a member that reads too slowly: `disconnect` closes its socket with 1013.
         slow: Slow = "\"disconnect\"",
@@ -95,8 +97,8 @@ impl FromStr for TopicPattern {
 
 impl Text for Rule {
     fn accepts() -> String {
-        r#""open", "authenticated", "nobody" or "claim:NAME=VALUE", where {suffix} in VALUE is what the star of the pattern matched"#
-            .into()
+        let forms = r#""open", "authenticated", "nobody" or "claim:NAME=VALUE""#;
+        format!("{forms}, where {{suffix}} in VALUE is what the star of the pattern matched")
     }
 }
 

@@ -15,7 +15,8 @@ const SECRET_BYTES_SAFE: usize = 32;
 const TOKEN_CHARS_MIN: usize = 16;
 
 impl Draft {
-    /// Reports what is wrong; returns what looks wrong but may be meant. Secrets are filled in from where they are kept.
+    /// Reports what is wrong; returns what looks wrong but may be meant. Secrets are filled in from where they are
+    /// kept.
     pub(super) fn check(&mut self, overrides: &Overrides, problems: &mut Problems) -> Vec<String> {
         let mut warnings = Vec::new();
         for channel in &mut self.channels {
@@ -150,9 +151,8 @@ impl Draft {
             let rules: Vec<_> = channel.rules().filter(|(key, _)| *key == "join").collect();
             if rules.iter().all(|(_, rule)| rule.needs_identity()) {
                 let topic = channel.patterns().next().map(ToString::to_string).unwrap_or_default();
-                warnings.push(format!(
-                    "nobody can join \"{topic}\": its `join` asks for a credential, but no endpoint has an `auth` that checks one"
-                ));
+                let why = "its `join` asks for a credential, but no endpoint has an `auth` that checks one";
+                warnings.push(format!("nobody can join \"{topic}\": {why}"));
             }
         }
     }

@@ -13,7 +13,8 @@ section! {
     /// A path that clients connect to. Without any, there is one at `/socket` that lets everybody in.
     struct Endpoint: "endpoint", Form::List;
     keys {
-        /// The path; clients add `/websocket` or `/longpoll` to it themselves. A segment may be a name (`/socket/:tenant`).
+        /// The path; clients add `/websocket` or `/longpoll` to it themselves. A segment may be a name
+        /// (`/socket/:tenant`).
         path: MountPath = "\"/socket\"",
         /// What the frames mean.
         protocol: Protocol = "\"phoenix\"",
@@ -23,9 +24,9 @@ section! {
         auth: String = "\"none\"",
         /// Names the sockets of a user, from claims in braces, so that `POST /api/disconnect` can close them all.
         socket_id: Option<Template> = "",
-        /// The pages that may connect, by their origin: `//example.com` for any scheme and port, `https://*.example.com`,
-        /// `http://localhost:3000`. `same`: those that this server is the origin of. `any`: all. Programs that are no browser
-        /// send no origin and pass. Behind a proxy that ends TLS, list the origins.
+        /// The pages that may connect, by their origin: `//example.com` for any scheme and port,
+        /// `https://*.example.com`, `http://localhost:3000`. `same`: those that this server is the origin of. `any`:
+        /// all. Programs that are no browser send no origin and pass. Behind a proxy that ends TLS, list the origins.
         origins: Origins = "\"same\"",
         /// A socket from which nothing came for so long is closed. Clients send a heartbeat every 30 s.
         idle_timeout: Span<1_000, 86_400_000> = "\"60s\"",

@@ -1,5 +1,5 @@
-//! A section of the configuration, declared once: [`section!`] makes of one declaration the struct, its defaults, what is
-//! accepted, and what the documentation and `fanfare init` say. There is no second list to keep in step.
+//! A section of the configuration, declared once: [`section!`] makes of one declaration the struct, its defaults, what
+//! is accepted, and what the documentation and `fanfare init` say. There is no second list to keep in step.
 
 use std::collections::BTreeMap;
 
@@ -130,7 +130,7 @@ impl<'r, 'i> Reader<'r, 'i> {
         let mut value = None;
         let raw = self.table.and_then(|table| find(table, key.name()));
         if let Some((at, raw)) = raw {
-            value = Some(self.read(key, Place::File(at), |at| Place::File(at), T::read(raw)));
+            value = Some(self.read(key, Place::File(at), Place::File, T::read(raw)));
         }
         if let Some((place, text)) = self.overrides.get(self.section, key.name()) {
             let read = from_text(text);
@@ -180,7 +180,7 @@ impl<'r, 'i> Reader<'r, 'i> {
             if known.contains(&name) {
                 continue;
             }
-            let text = if section.later.iter().any(|later| *later == name) {
+            let text = if section.later.contains(&name) {
                 "is not supported in this version; remove it".to_owned()
             } else {
                 unknown(&section.header(), name, &known)

@@ -34,8 +34,8 @@ section! {
 }
 
 section! {
-    /// What happens on SIGTERM and SIGINT: no new connections, then every socket is closed with 1012, in batches, so that
-    /// not all clients come back at once. `drain = "30s"` at the top is short for `limit`.
+    /// What happens on SIGTERM and SIGINT: no new connections, then every socket is closed with 1012, in batches, so
+    /// that not all clients come back at once. `drain = "30s"` at the top is short for `limit`.
     struct Drain: "drain", Form::Shorthand("limit");
     keys {
         /// The longest that it may take; what is open then is cut.
@@ -72,8 +72,8 @@ section! {
         write_timeout: Span<100, 600_000> = "\"10s\"",
         /// How many connections the server holds. The next one is closed at once.
         connections_max: Count<1, 100_000_000> = "1000000",
-        /// How many connections one address may hold. The next one is closed at once. Behind a proxy all clients have its
-        /// address.
+        /// How many connections one address may hold. The next one is closed at once. Behind a proxy all clients have
+        /// its address.
         connections_per_address_max: Count<1, 100_000_000> = "100000",
         /// How long a client may take for the head of a request, and so long again for a TLS handshake.
         handshake_timeout: Span<100, 600_000> = "\"10s\"",
@@ -95,7 +95,8 @@ section! {
 
 section! {
     /// Present: the HTTP API and the console, on an address of their own. Every request but `GET /api/health` carries
-    /// `Authorization: Bearer TOKEN`; with no token set, they are all refused. At most one of the three token keys is given.
+    /// `Authorization: Bearer TOKEN`; with no token set, they are all refused. At most one of the three token keys is
+    /// given.
     struct Admin: "admin", Form::Table;
     keys {
         /// The address of the admin listener. It may be reachable from other machines only if a token is set.

@@ -1,4 +1,5 @@
-//! Settings from outside the file: `--set key=value` and the like before the environment, the environment before the file.
+//! Settings from outside the file: `--set key=value` and the like before the environment, the environment before the
+//! file.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -222,7 +222,8 @@ pub(crate) struct Address(pub(crate) SocketAddr);
 
 impl Text for Address {
     fn accepts() -> String {
-        r#"an IP address and a port such as "127.0.0.1:4000", "0.0.0.0:4000" for every interface, or "[::1]:4000"; port 0 is any free one"#.into()
+        let examples = r#""127.0.0.1:4000", "0.0.0.0:4000" for every interface, or "[::1]:4000""#;
+        format!("an IP address and a port such as {examples}; port 0 is any free one")
     }
 }
 
@@ -244,7 +245,10 @@ impl FromStr for Address {
 
 /// Declares an enum of the words that a setting takes, and of those that later versions will take.
 macro_rules! choice {
-    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ } later [$($later:literal),*]) => {
+    (
+        $(#[$meta:meta])*
+        $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ } later [$($later:literal),*]
+    ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         $vis enum $name { $($(#[$doc])* $variant,)+ }

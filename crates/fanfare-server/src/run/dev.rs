@@ -1,5 +1,6 @@
 //! `fanfare dev`: a server for trying things, which says what it does and where.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Running, announce, block_on};
@@ -32,7 +33,8 @@ pub(crate) fn dev(config: Config) -> Result<(), String> {
             },
         };
         announce("dev", &url);
-        eprintln!("{}", explain(&url, admin, &token));
+        // As with the line on the standard output: nobody may be there to read it.
+        let _ = writeln!(std::io::stderr(), "{}", explain(&url, admin, &token));
         running.until_stopped().await
     })
 }
@@ -49,6 +51,7 @@ fn explain(url: &str, admin: SocketAddr, token: &Secret) -> String {
     let url = url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:");
     let socket = url.replacen("http", "ws", 1);
     let token = token.expose();
+    let message = r#"{"topic": "room:lobby", "event": "new_msg", "payload": {"body": "hello", "name": "curl"}}"#;
     format!(
         "
 An open lobby to try things with: whoever reaches this address may join room:lobby and write there.
@@ -59,7 +62,7 @@ An open lobby to try things with: whoever reaches this address may join room:lob
 
   From a shell:
     curl -H 'Authorization: Bearer {token}' http://{admin}/api/publish \\
-      -d '{{\"topic\": \"room:lobby\", \"event\": \"new_msg\", \"payload\": {{\"body\": \"hello\", \"name\": \"curl\"}}}}'
+      -d '{message}'
 
   For a server of your own: `fanfare init`, then `fanfare serve --config fanfare.toml`. Stop with Ctrl-C.
 "
