@@ -8,6 +8,8 @@ mod clock;
 mod command;
 mod connect;
 mod context;
+#[cfg(doctest)]
+mod docs_test;
 mod endpoint;
 mod error;
 mod event;
