@@ -129,19 +129,46 @@ pub(crate) fn sum<'a>(sets: impl Iterator<Item = &'a Counters> + Clone) -> Vec<(
 /// An undecodable message: the peer and the length, never the content.
 pub(crate) fn undecodable(counters: &Counters, peer: Option<SocketAddr>, len: usize, reason: &'static str) {
     counters.count(Event::ClosedUndecodable);
-    tracing::debug!(?peer, len, reason, "undecodable message, socket closed with 1011");
+    if LINES_BY_CLIENTS.admits() {
+        tracing::warn!(?peer, len, reason, "undecodable message, socket closed with 1011");
+    }
+}
+
+/// Clients can cause lines at will; so many a second are written.
+static LINES_BY_CLIENTS: Rate = Rate { second: AtomicU64::new(0), count: AtomicU64::new(0), max: 10 };
+
+/// At most `max` in each second of the wall clock.
+struct Rate {
+    second: AtomicU64,
+    count: AtomicU64,
+    max: u64,
+}
+
+impl Rate {
+    fn admits(&self) -> bool {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if self.second.swap(now, Ordering::Relaxed) != now {
+            self.count.store(0, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed) < self.max
+    }
 }
 
 /// A channel that panicked or returned an error: its join ends with `phx_error`.
 pub(crate) fn channel_crashed(counters: &Counters, topic: &str, reason: &str) {
     counters.count(Event::ChannelCrashed);
+    if !LINES_BY_CLIENTS.admits() {
+        return;
+    }
     tracing::warn!(topic, reason, "channel crashed, its join ended with phx_error");
 }
 
 /// A join that panicked or returned an error.
 pub(crate) fn join_crashed(counters: &Counters, topic: &str, reason: &str) {
     counters.count(Event::JoinCrashed);
-    tracing::warn!(topic, reason, "join crashed");
+    if LINES_BY_CLIENTS.admits() {
+        tracing::warn!(topic, reason, "join crashed");
+    }
 }
 
 /// A slow reader is closed with 1013.

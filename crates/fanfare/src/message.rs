@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::codec::{self, Kind};
 use fanfare_proto::phoenix::message::Format;
-use fanfare_proto::websocket::deflate::Deflater;
+use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanfare_proto::websocket::frame::{self, Opcode};
 
 use crate::error::Error;
@@ -104,18 +104,24 @@ fn too_long(field: &str, size: usize) -> Error {
 
 /// Wraps an encoded message for its carrier.
 pub(crate) fn carry(carriage: Carriage, kind: Kind, text: &[u8]) -> Bytes {
-    let opcode = match kind {
-        Kind::Text => Opcode::Text,
-        Kind::Binary => Opcode::Binary,
-    };
     match carriage {
         Carriage::Text => Bytes::copy_from_slice(text),
-        Carriage::Deflated if text.len() >= DEFLATE_SIZE_MIN => {
-            let mut deflated = Vec::with_capacity(text.len() / 2);
-            DEFLATER.with_borrow_mut(|deflater| deflater.compress(text, &mut deflated));
-            framed(opcode, &deflated, true)
-        }
-        Carriage::WebSocket | Carriage::Deflated => framed(opcode, text, false),
+        Carriage::Deflated if text.len() >= DEFLATE_SIZE_MIN => deflated(kind, text, WINDOW_BITS_MAX),
+        Carriage::WebSocket | Carriage::Deflated => framed(opcode(kind), text, false),
+    }
+}
+
+/// A compressed WebSocket frame for a client that asked for this window.
+pub(crate) fn deflated(kind: Kind, payload: &[u8], window_bits: u8) -> Bytes {
+    let mut deflated = Vec::with_capacity(payload.len() / 2);
+    DEFLATER.with_borrow_mut(|deflater| deflater.compress_within(window_bits, payload, &mut deflated));
+    framed(opcode(kind), &deflated, true)
+}
+
+fn opcode(kind: Kind) -> Opcode {
+    match kind {
+        Kind::Text => Opcode::Text,
+        Kind::Binary => Opcode::Binary,
     }
 }
 

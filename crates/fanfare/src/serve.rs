@@ -34,9 +34,9 @@ const HEADERS_MAX: usize = 100;
 /// What a server admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; above it new ones are closed at once. Default 1,000,000.
+    /// Connections at a time; above it new ones are answered 503. Default 1,000,000.
     pub connections_max: usize,
-    /// The same per client address. Default 100,000, since many clients may share one.
+    /// The same per client address, answered 429. Default 100,000, since many clients may share one.
     pub connections_per_address_max: usize,
     /// A client has so long for a request's whole head, and so long again for a TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
@@ -156,8 +156,11 @@ impl Server {
                     continue;
                 }
             };
-            let (Ok(place), Some(slot)) = (places.clone().try_acquire_owned(), addresses.take(peer.ip())) else {
+            let (place, slot) = (places.clone().try_acquire_owned().ok(), addresses.take(peer.ip()));
+            let from_address_full = slot.is_none();
+            let (Some(place), Some(slot)) = (place, slot) else {
                 endpoint.own_counters().count(Event::RejectedLimit);
+                turn_away(&tcp, if from_address_full { TOO_MANY_FROM_ADDRESS } else { TOO_MANY });
                 continue;
             };
             let connection = Connection { peer, is_secure: self.is_secure(), slot: Some(Arc::new(slot)) };
@@ -190,6 +193,16 @@ impl Server {
         #[cfg(not(feature = "tls"))]
         return false;
     }
+}
+
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const TOO_MANY_FROM_ADDRESS: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Answers without reading the request, so that a refusal costs next to nothing. A client that speaks TLS sees an error.
+fn turn_away(tcp: &TcpStream, answer: &[u8]) {
+    // The buffer of a new connection has room; if not, closing it says enough.
+    let _ = tcp.try_write(answer);
 }
 
 impl std::fmt::Debug for Server {

@@ -1,8 +1,11 @@
 //! HTTP requests to the endpoint's mounts, whatever server they came through.
 //!
-//! `service/websocket.rs` has the upgrade, `service/longpoll.rs` the polls and posts.
+//! `service/websocket.rs` has the upgrade, `service/longpoll.rs` the polls and posts, `service/local.rs` what the test kit
+//! needs.
 
 mod admission;
+#[cfg(feature = "testing")]
+mod local;
 mod longpoll;
 mod upgrade;
 mod websocket;
@@ -75,23 +78,26 @@ impl Endpoint {
         B::Data: Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let mut found = None;
-        for (number, (path, mount)) in self.mounts().iter().enumerate() {
-            let Some((rest, mut params)) = path.matches(request.uri().path()) else { continue };
+        match self.find(request.uri().path()) {
+            None => text(StatusCode::NOT_FOUND, "not found"),
+            Some((found, true)) => self.longpoll(found, request).await,
+            Some((found, false)) => self.websocket(found, request).await,
+        }
+    }
+
+    /// The mount that serves a path, and whether it does so by long-polling.
+    fn find(&self, path: &str) -> Option<(Found, bool)> {
+        for (number, (mount_path, mount)) in self.mounts().iter().enumerate() {
+            let Some((rest, mut params)) = mount_path.matches(path) else { continue };
             let websocket = mount.websocket_path.as_ref();
             let is_websocket =
                 websocket.is_some_and(|below| rest.is_empty() || rest_matches(below, &rest, &mut params));
             let is_longpoll = mount.longpoll && rest == ["longpoll"];
             if is_websocket || is_longpoll {
-                found = Some((Found { number: number as u16, mount: mount.clone(), params }, is_longpoll));
-                break;
+                return Some((Found { number: number as u16, mount: mount.clone(), params }, is_longpoll));
             }
         }
-        match found {
-            None => text(StatusCode::NOT_FOUND, "not found"),
-            Some((found, true)) => self.longpoll(found, request).await,
-            Some((found, false)) => self.websocket(found, request).await,
-        }
+        None
     }
 }
 

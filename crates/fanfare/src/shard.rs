@@ -69,6 +69,9 @@ pub(crate) struct Shard {
     timers: BTreeMap<u64, Vec<Timer>>,
     /// Sockets with something queued in this turn.
     dirty: Vec<u32>,
+    /// Sockets whose outbox is full; closed when the turn's writing is done, so that nothing ends under the feet of the
+    /// code that wanted to send.
+    slow: Vec<SocketKey>,
     /// Sockets that had more to read than a turn takes.
     unread: Vec<SocketKey>,
     pool: Pool,
@@ -111,6 +114,7 @@ impl Shard {
             orphans: HashMap::default(),
             timers: BTreeMap::new(),
             dirty: Vec::new(),
+            slow: Vec::new(),
             unread: Vec::new(),
             pool: Pool::default(),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
@@ -258,6 +262,12 @@ impl Shard {
         }
         let (&due_ms, _) = self.timers.first_key_value()?;
         Some(Duration::from_millis(due_ms.saturating_sub(self.surroundings.clock.now_ms())))
+    }
+
+    /// When the next timer is due.
+    #[cfg(feature = "testing")]
+    pub(crate) fn next_timer_ms(&self) -> Option<u64> {
+        self.timers.first_key_value().map(|(&due_ms, _)| due_ms)
     }
 
     pub(crate) fn expire_timers(&mut self) {

@@ -1,12 +1,15 @@
 //! The WebSocket upgrade. The checks come in the order of Phoenix, so that a client sees the same refusals.
 
 use fanfare_proto::phoenix::auth_token::{self, AuthToken};
+use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::websocket::{deflate, handshake};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use super::admission::{self, Refusal};
 use super::{Body, Connection, Found, status, text, upgrade};
+use crate::connect::Connected;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::mount::Mount;
@@ -27,35 +30,10 @@ impl Endpoint {
         let connection = Connection::of(&request);
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
-        let mount = found.mount.clone();
-        let refused = |refusal: Refusal, protocol: Option<HeaderValue>| {
-            self.own_counters().count(refusal.event());
-            let mut response = refuse(&mount, refusal);
-            if let Some(protocol) = protocol {
-                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-            }
-            response
-        };
-        if let Err(refusal) = admission::check_origin(&mount, &parts, connection.as_ref()) {
-            return refused(refusal, None);
-        }
-        let (protocol, auth_token) = match subprotocol(&mount, &parts.headers) {
-            Ok(agreed) => agreed,
-            Err(event) => {
-                self.own_counters().count(event);
-                return status(StatusCode::FORBIDDEN);
-            }
-        };
-        let (params, version) = match admission::params(&found, &parts) {
-            Ok(asked) => asked,
-            Err(refusal) => return refused(refusal, protocol),
-        };
-        let (transport, connection) = (Transport::WebSocket, connection.as_ref());
-        let connected =
-            admission::connect(&mount, params, version, transport, &parts, connection, auth_token).await;
-        let connected = match connected {
-            Ok(connected) => connected,
-            Err(refusal) => return refused(refusal, protocol),
+        let (mount, transport, connection) = (found.mount.clone(), Transport::WebSocket, connection.as_ref());
+        let Admitted { connected, version, protocol } = match self.admit(&found, &parts, transport, connection).await {
+            Ok(admitted) => admitted,
+            Err(response) => return *response,
         };
         let upgrade = match handshake::check(&parts.method, parts.version, &parts.headers) {
             Ok(upgrade) => upgrade,
@@ -87,6 +65,44 @@ impl Endpoint {
         }
         response
     }
+
+    /// All that is checked before the upgrade itself; `Err` is the refusal.
+    pub(super) async fn admit(
+        &self,
+        found: &Found,
+        parts: &Parts,
+        transport: Transport,
+        connection: Option<&Connection>,
+    ) -> Result<Admitted, Box<Response<Body>>> {
+        let mount = &found.mount;
+        let refused = |refusal: Refusal, protocol: Option<HeaderValue>| {
+            self.own_counters().count(refusal.event());
+            let mut response = refuse(mount, refusal);
+            if let Some(protocol) = protocol {
+                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+            }
+            Box::new(response)
+        };
+        admission::check_origin(mount, parts, connection).map_err(|refusal| refused(refusal, None))?;
+        let (protocol, auth_token) = subprotocol(mount, &parts.headers).map_err(|event| {
+            self.own_counters().count(event);
+            Box::new(status(StatusCode::FORBIDDEN))
+        })?;
+        let (params, version) =
+            admission::params(found, parts).map_err(|refusal| refused(refusal, protocol.clone()))?;
+        match admission::connect(mount, params, version, transport, parts, connection, auth_token).await {
+            Ok(connected) => Ok(Admitted { connected, version, protocol }),
+            Err(refusal) => Err(refused(refusal, protocol)),
+        }
+    }
+}
+
+/// A client that may have a socket.
+pub(super) struct Admitted {
+    pub(super) connected: Connected,
+    pub(super) version: Version,
+    /// The subprotocol to confirm.
+    protocol: Option<HeaderValue>,
 }
 
 fn refuse(mount: &Mount, refusal: Refusal) -> Response<Body> {

@@ -95,7 +95,7 @@ impl Shard {
             self.mark_dirty(index);
             self.handle.counters().add(Event::Delivered, frames as u64);
         } else {
-            self.too_slow(key);
+            self.slow.push(key);
         }
     }
 
@@ -116,8 +116,14 @@ impl Shard {
         for (key, trouble) in failed {
             self.trouble(key, trouble);
         }
-        while let Some(index) = self.dirty.pop() {
-            self.write_out(index as usize);
+        // Closing a slow socket queues its close frame.
+        while !self.slow.is_empty() || !self.dirty.is_empty() {
+            while let Some(index) = self.dirty.pop() {
+                self.write_out(index as usize);
+            }
+            for key in std::mem::take(&mut self.slow) {
+                self.too_slow(key);
+            }
         }
     }
 
@@ -161,9 +167,12 @@ impl Shard {
         let Some(socket) = self.socket(key) else { return };
         let timeout_ms = socket.info.mount.write_timeout.as_millis() as u64;
         if let Carrier::WebSocket(websocket) = &mut socket.carrier
-            && websocket.stalled_since_ms.replace(now_ms).is_none()
+            && websocket.stalled_since_ms.is_none()
         {
-            self.at(now_ms + timeout_ms, Timer::Stalled(key));
+            websocket.stalled_since_ms = Some(now_ms);
+            if !std::mem::replace(&mut websocket.is_watched, true) {
+                self.at(now_ms + timeout_ms, Timer::Stalled(key));
+            }
         }
     }
 
@@ -171,9 +180,9 @@ impl Shard {
         let now_ms = self.now_ms;
         let Some(socket) = self.socket(key) else { return };
         let timeout_ms = socket.info.mount.write_timeout.as_millis() as u64;
-        let Carrier::WebSocket(websocket) = &socket.carrier else { return };
+        let Carrier::WebSocket(websocket) = &mut socket.carrier else { return };
         match websocket.stalled_since_ms {
-            None => {}
+            None => websocket.is_watched = false,
             Some(since_ms) if since_ms + timeout_ms <= now_ms => self.too_slow(key),
             Some(since_ms) => self.at(since_ms + timeout_ms, Timer::Stalled(key)),
         }

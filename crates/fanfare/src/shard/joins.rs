@@ -18,7 +18,7 @@ use crate::join::{AnyChannel, Finished, Job, Live, Outcome, Run, Seat};
 
 impl Shard {
     /// A client's message, decoded.
-    pub(super) fn receive(&mut self, key: SocketKey, message: Incoming<'_>) {
+    pub(crate) fn receive(&mut self, key: SocketKey, message: Incoming<'_>) {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
         let Incoming { join_ref, msg_ref, topic, event, payload } = message;
         match socket.session.admit(&join_ref, &topic, &event) {
@@ -365,10 +365,16 @@ impl Shard {
             Kind::Text
         });
         let channel = self.channel_of(key, &entry);
+        let left = ended == Ended::Left;
         if let Some(live) = live {
             self.terminate(channel, live, ended);
         }
-        self.receive_waiting(key, entry);
+        if left {
+            // What the client sent to the join after it had left means nothing, and is not answered.
+            self.forget_waiting(key, entry);
+        } else {
+            self.receive_waiting(key, entry);
+        }
     }
 
     /// Ends a join without a frame. What waited behind it is answered "unmatched topic".
@@ -380,9 +386,15 @@ impl Shard {
             self.terminate(channel, live, ended);
         }
         for job in std::mem::take(&mut entry.data.jobs) {
-            if let Job::Frame { msg_ref, payload, .. } = job {
-                self.waited(key, &payload);
-                self.unmatched(key, &msg_ref, entry.topic());
+            match job {
+                Job::Frame { msg_ref, payload, .. } => {
+                    self.waited(key, &payload);
+                    self.unmatched(key, &msg_ref, entry.topic());
+                }
+                Job::Leave { msg_ref } => {
+                    self.answer(key, entry.join_ref(), &msg_ref, entry.topic(), Status::Ok, Payload::default());
+                }
+                _ => {}
             }
         }
     }
@@ -439,6 +451,15 @@ impl Shard {
                     self.receive_again(key, entry.topic(), join_ref, msg_ref, "phx_leave".into(), Payload::default());
                 }
                 _ => {}
+            }
+        }
+    }
+
+    fn forget_waiting(&mut self, key: SocketKey, entry: Entry<Seat>) {
+        for job in entry.data.jobs {
+            if let Job::Frame { payload, .. } = job {
+                self.waited(key, &payload);
+                self.handle.counters().count(Event::Stale);
             }
         }
     }

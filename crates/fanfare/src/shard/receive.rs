@@ -11,8 +11,8 @@ use fanfare_proto::websocket::frame::{self, Opcode};
 use super::{Shard, Timer};
 use crate::command::SocketKey;
 use crate::event::{self, Event};
-use crate::message::carry;
-use crate::socket::{Carrier, CloseReason, Protocol};
+use crate::message::{Carriage, carry, deflated};
+use crate::socket::{Carrier, CloseReason, Protocol, Socket};
 
 /// A socket that sends more than this many buffers is read again in the next turn, after the others.
 const READS_PER_TURN_MAX: usize = 4;
@@ -62,7 +62,7 @@ impl Shard {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
         let Carrier::WebSocket(websocket) = &mut socket.carrier else { return };
         let mut decoder = std::mem::replace(&mut websocket.decoder, Decoder::new(Role::Server));
-        let (limits, inflates) = (socket.info.mount.limits.websocket, websocket.inflates);
+        let (limits, inflates) = (socket.info.mount.limits.websocket, websocket.deflate_window_bits.is_some());
         let mut scratch = std::mem::take(&mut self.scratch);
         let decoded = decoder.decode(bytes, &limits, inflates, &mut scratch, &mut |item| self.item(key, item));
         self.scratch = scratch;
@@ -124,11 +124,14 @@ impl Shard {
         self.close(key, CloseReason::Undecodable);
     }
 
+    /// Compresses whatever its size, since conformance cases want to see it.
     fn echo(&mut self, key: SocketKey, kind: Kind, data: &[u8]) {
-        if let Some(socket) = self.socket(key) {
-            let bytes = carry(socket.variant().carriage, kind, data);
-            self.queue(key.index as usize, bytes, 1);
-        }
+        let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) else { return };
+        let bytes = match websocket.deflate_window_bits {
+            Some(window_bits) => deflated(kind, data, window_bits),
+            None => carry(Carriage::WebSocket, kind, data),
+        };
+        self.queue(key.index as usize, bytes, 1);
     }
 
     fn violated(&mut self, key: SocketKey, violation: Violation) {

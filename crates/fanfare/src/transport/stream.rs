@@ -85,6 +85,15 @@ impl Stream {
         }
     }
 
+    /// Whether bytes that were taken have not reached the kernel.
+    pub(crate) fn holds_back(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Bridged(_) => false,
+            #[cfg(feature = "tls")]
+            Stream::Tls(stream) => stream.holds_back(),
+        }
+    }
+
     /// Lets bytes leave that the stream itself holds back. `Ok(false)` when some are left.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
@@ -138,6 +147,10 @@ mod tls {
             let taken = self.tls.writer().write(bytes)?;
             self.flush()?;
             Ok(taken)
+        }
+
+        pub(super) fn holds_back(&self) -> bool {
+            self.tls.wants_write()
         }
 
         pub(super) fn flush(&mut self) -> io::Result<bool> {

@@ -4,6 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use fanfare_proto::websocket::decoder::{Decoder, Role};
+use fanfare_proto::websocket::deflate::WINDOW_BITS_MAX;
 
 use super::stream::Stream;
 use crate::message::Carriage;
@@ -14,13 +15,15 @@ use crate::outbox::{Bounds, Outbox};
 pub(crate) struct WebSocket {
     pub(crate) stream: Stream,
     pub(crate) decoder: Decoder,
-    /// Whether the client's messages may be compressed.
-    pub(crate) inflates: bool,
+    /// What permessage-deflate was negotiated with, if it was.
+    pub(crate) deflate_window_bits: Option<u8>,
     carriage: Carriage,
     /// Lent while something waits.
     outbox: Option<Box<Outbox>>,
     /// Set while the kernel takes no more: when it last took something, in milliseconds.
     pub(crate) stalled_since_ms: Option<u64>,
+    /// Whether a timer looks after the stall.
+    pub(crate) is_watched: bool,
 }
 
 /// What became of bytes that were to be written.
@@ -37,21 +40,20 @@ pub(crate) enum Written {
 }
 
 impl WebSocket {
-    /// `deflate_window_bits`: what permessage-deflate was negotiated with, if it was.
     pub(crate) fn new(stream: Stream, deflate_window_bits: Option<u8>) -> Self {
-        /// Shared frames are compressed with the full window; a client with a smaller one gets them uncompressed.
-        const SHARED_WINDOW_BITS: u8 = 15;
+        // Shared frames are compressed with the full window; a client with a smaller one gets them uncompressed.
         let carriage = match deflate_window_bits {
-            Some(SHARED_WINDOW_BITS) => Carriage::Deflated,
+            Some(WINDOW_BITS_MAX) => Carriage::Deflated,
             _ => Carriage::WebSocket,
         };
         WebSocket {
             stream,
             decoder: Decoder::new(Role::Server),
-            inflates: deflate_window_bits.is_some(),
+            deflate_window_bits,
             carriage,
             outbox: None,
             stalled_since_ms: None,
+            is_watched: false,
         }
     }
 
@@ -76,6 +78,7 @@ impl WebSocket {
         }
         let written = loop {
             match self.stream.write(bytes) {
+                Ok(written) if written == bytes.len() && self.stream.holds_back() => return Written::Waiting,
                 Ok(written) if written == bytes.len() => return Written::All,
                 Ok(written) => break written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break 0,
