@@ -7,11 +7,11 @@
 //! | `sh` | run in a folder that the blocks of one page share, with a development server beside it |
 //! | `sh server` | a command that starts a server: it must say its address, and end well on SIGTERM |
 //! | `js` | run by node, with the `phoenix` client at hand |
-//! | `toml` | a configuration that `fanfare check` accepts; with a `file=NAME` it stays for the blocks behind it |
+//! | `toml` | a configuration that `fanfare check` accepts; with a `file:NAME` it stays for the blocks behind it |
 //! | `json` | must be JSON |
 //! | `rust` | compiled and run as documentation test of the `fanfare` crate, not here |
 //! | `text output` | what the block before it prints: line by line in this order, `…` for anything |
-//! | `… skip=REASON` | not run |
+//! | `… skip:REASON` | not run |
 //!
 //! Addresses of the default ports are replaced by those of the server beside the test.
 
@@ -109,7 +109,9 @@ impl Bench {
             }
             "toml" => {
                 let file = self.write(block.attribute("file").unwrap_or("snippet.toml"), &block.text)?;
-                program::run(self.command("fanfare").args(["check", "--config"]).arg(file), expected)
+                // The token of the running server would stand beside the one that the snippet has.
+                let mut check = self.command("fanfare");
+                program::run(check.env_remove("FANFARE_ADMIN_TOKEN").args(["check", "--config"]).arg(file), expected)
             }
             "json" => {
                 serde_json::from_str::<serde_json::Value>(&block.text).map(drop).map_err(|e| format!("not JSON: {e}"))
@@ -158,7 +160,7 @@ impl Bench {
         if self.server.is_none() {
             let (listen, admin) = (loopback()?, loopback()?);
             let mut dev = self.command("fanfare");
-            self.server = Some(Server::start(dev.args(["dev", "--listen", &listen, "--admin-listen", &admin]))?);
+            self.server = Some(Server::start(dev.args(["dev", "--listen", &listen, "--admin", &admin]))?);
             self.addresses = [(LISTEN, listen), (ADMIN_LISTEN, admin)].into();
         }
         Ok(self.addresses.iter().fold(text.to_owned(), |text, (default, ours)| text.replace(default, ours)))

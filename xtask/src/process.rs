@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How long a server may take until it prints its address, and how long to end after SIGTERM.
@@ -63,8 +63,12 @@ impl Server {
         });
         let deadline = Instant::now() + SERVER_PATIENCE;
         while server.address.is_empty() {
-            let line = greeting.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|_| {
-                format!("`{}` said no address in {SERVER_PATIENCE:?}:\n{}", server.name, server.greeting)
+            let line = greeting.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|e| {
+                let what = match e {
+                    RecvTimeoutError::Timeout => format!("said no address in {SERVER_PATIENCE:?}"),
+                    RecvTimeoutError::Disconnected => "ended without saying an address".to_owned(),
+                };
+                format!("`{}` {what}:\n{}", server.name, server.greeting)
             })?;
             server.address = address_in(&line).unwrap_or_default().to_owned();
             server.greeting += &line;

@@ -20,9 +20,9 @@ impl Block {
         self.language == language && self.has(word)
     }
 
-    /// The value of a word of the form `name=value`.
+    /// The value of a word of the form `name:value`.
     pub(super) fn attribute(&self, name: &str) -> Option<&str> {
-        self.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        self.words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix(':'))
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn blocks_of_a_page() {
-        let page = "# Title\n```sh server\na\n  b\n```\ntext\n```toml file=x.toml\n```\n";
+        let page = "# Title\n```sh server\na\n  b\n```\ntext\n```toml file:x.toml\n```\n";
         let blocks = parse(page).unwrap();
         assert_eq!(blocks.len(), 2);
         assert_eq!((blocks[0].line, blocks[0].text.as_str()), (2, "a\n  b\n"));
