@@ -71,9 +71,9 @@ pub(super) fn as_value(payload: &Payload) -> Value {
 
 fn includes(actual: &Value, expected: &Value) -> bool {
     match (actual, expected) {
-        (Value::Object(actual), Value::Object(expected)) => expected
-            .iter()
-            .all(|(key, expected)| actual.get(key).is_some_and(|actual| includes(actual, expected))),
+        (Value::Object(actual), Value::Object(expected)) => {
+            expected.iter().all(|(key, expected)| actual.get(key).is_some_and(|actual| includes(actual, expected)))
+        }
         (Value::Array(actual), Value::Array(expected)) => {
             actual.len() == expected.len()
                 && actual.iter().zip(expected).all(|(actual, expected)| includes(actual, expected))

@@ -61,9 +61,7 @@ impl TestJoin {
         async move {
             let what = format!("the reply {status:?} with {response} to ref {:?} on {:?}", to.0, self.topic);
             let fits = |frame: &Frame| {
-                is_reply(frame, to)
-                    && frame.payload["status"] == status
-                    && response.matches(&frame.payload["response"])
+                is_reply(frame, to) && frame.payload["status"] == status && response.matches(&frame.payload["response"])
             };
             self.line.expect(at, &what, fits).await.payload["response"].take()
         }

@@ -20,7 +20,9 @@ pub(super) fn of(params: &Value) -> String {
 
 fn add(pairs: &mut Vec<String>, name: String, value: &Value) {
     match value {
-        Value::Object(fields) => fields.iter().for_each(|(key, value)| add(pairs, format!("{name}[{}]", encode(key)), value)),
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| add(pairs, format!("{name}[{}]", encode(key)), value))
+        }
         Value::Array(values) => values.iter().for_each(|value| add(pairs, format!("{name}[]"), value)),
         Value::String(text) => pairs.push(format!("{name}={}", encode(text))),
         other => pairs.push(format!("{name}={other}")),

@@ -77,9 +77,7 @@ impl TestSocket {
         let (at, payload) = (Location::caller(), payload.into());
         async move {
             let what = format!("{event:?} on {topic:?} with {payload}");
-            let fits = |frame: &Frame| {
-                frame.topic == topic && frame.event == event && payload.matches(&frame.payload)
-            };
+            let fits = |frame: &Frame| frame.topic == topic && frame.event == event && payload.matches(&frame.payload);
             self.0.expect(at, &what, fits).await.payload
         }
     }
@@ -146,12 +144,7 @@ impl Line {
         let _ = ask(&self.shard, move |shard| shard.receive(key, message)).await;
     }
 
-    pub(super) async fn expect(
-        &self,
-        at: &Location<'_>,
-        what: &str,
-        fits: impl Fn(&Frame) -> bool,
-    ) -> Frame {
+    pub(super) async fn expect(&self, at: &Location<'_>, what: &str, fits: impl Fn(&Frame) -> bool) -> Frame {
         let mut inbox = self.inbox.lock().await;
         match inbox.take(fits).await {
             Some(frame) => frame,
