@@ -227,7 +227,7 @@ impl Channel for Room {
 
 impl Room {
     fn describe(&self, seat: &Seat, cx: &Context) -> Value {
-        let mut assigns = cx.assigns::<Assigns>().map_or(json!({}), |assigns| assigns.0.clone());
+        let mut assigns = cx.assigns::<Assigns>().map_or(json!({}), Assigns::to_json);
         if let Some(params) = &seat.join_params {
             assigns["join_params"] = params.clone();
         }
@@ -278,7 +278,7 @@ impl Channel for Bench {
 }
 
 pub(crate) fn user(cx: &Context) -> Value {
-    cx.assigns::<Assigns>().map_or(Value::Null, |assigns| assigns.0["user"].clone())
+    cx.assigns::<Assigns>().and_then(|assigns| assigns.user.as_deref()).into()
 }
 
 /// The payload as JSON; binary becomes a list of its bytes.

@@ -3,8 +3,27 @@
 use fanfare::{Body, Connect, ConnectRequest, Connected, Params, Rejected};
 use serde_json::{Value, json};
 
-/// What connect assigned, by name.
-pub(crate) struct Assigns(pub Value);
+/// What connect assigned. Plain fields: an idle socket of a load test should own little.
+#[derive(Default)]
+pub(crate) struct Assigns {
+    pub(crate) user: Option<Box<str>>,
+    /// What connect was told, and with which params.
+    pub(crate) told: Option<Box<(String, Value)>>,
+}
+
+impl Assigns {
+    pub(crate) fn to_json(&self) -> Value {
+        let mut assigns = json!({});
+        if let Some(user) = &self.user {
+            assigns["user"] = (**user).into();
+        }
+        if let Some((info, params)) = self.told.as_deref() {
+            assigns["info"] = info.as_str().into();
+            assigns["params"] = params.clone();
+        }
+        assigns
+    }
+}
 
 pub(crate) struct User;
 
@@ -19,7 +38,7 @@ impl Connect for User {
             _ => {}
         }
         let user = request.params.str("user").or(token).unwrap_or("anon");
-        let connected = Connected::new().assigns(Assigns(json!({ "user": user })));
+        let connected = Connected::new().assigns(Assigns { user: Some(user.into()), told: None });
         Ok(if user == "anon" { connected } else { connected.id(format!("user_socket:{user}")) })
     }
 }
@@ -34,7 +53,7 @@ impl Connect for Info {
             info.peer, info.x_headers, info.trace_headers, info.uri, info.user_agent, info.sec_websocket_headers,
         );
         let params = params(request.params);
-        Ok(Connected::new().assigns(Assigns(json!({ "info": text, "params": params, "user": "info" }))))
+        Ok(Connected::new().assigns(Assigns { user: Some("info".into()), told: Some(Box::new((text, params))) }))
     }
 }
 
@@ -47,7 +66,7 @@ impl Connect for Auth {
             return Err(Rejected::new());
         }
         let (info, params) = (format!("auth_token: {token}"), params(request.params));
-        Ok(Connected::new().assigns(Assigns(json!({ "info": info, "params": params, "user": token }))))
+        Ok(Connected::new().assigns(Assigns { user: Some(token.into()), told: Some(Box::new((info, params))) }))
     }
 }
 
