@@ -1,0 +1,206 @@
+//! Invariant 4: everything that grows has a bound with a name, a default, and a test that reaches it.
+//!
+//! Outboxes are in `slow_reader_is_closed_1013_and_delays_nobody`, sizes of messages and bodies in `bad_input`.
+
+use std::time::Duration;
+
+use fanfare::serve::{Limits, Server};
+use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Reply};
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::http::request;
+use crate::support::{counter, serve, serve_mount, stage};
+
+#[tokio::test]
+async fn joins_max() {
+    for (mount, max) in [(stage(), 100), (stage().joins_max(3), 3)] {
+        let served = serve_mount(mount).await;
+        let mut client = served.client().await;
+        for n in 0..max {
+            client.join(&format!("room:{n}")).await;
+        }
+        let reply = client.try_join("room:one more", json!({})).await;
+        assert_eq!(reply, json!({"status": "error", "response": {"reason": "too many channels joined"}}));
+        assert_eq!(served.counter("joins", "too_many"), 1);
+        // Joining again does not count, and leaving makes room.
+        client.send_json(&json!(["again", "again", "room:0", "phx_join", {}])).await;
+        let mut frames = [client.frame().await, client.frame().await];
+        frames.sort_by_key(|frame| frame[3].to_string());
+        assert_eq!(frames[1][4]["status"], "ok");
+        client.send_json(&json!(["again", "x", "room:0", "phx_leave", {}])).await;
+        client.frame().await;
+        client.frame().await;
+        client.join("room:one more").await;
+    }
+}
+
+#[tokio::test]
+async fn waiting_frames_max() {
+    let served = serve_mount(stage().waiting_frames_max(5)).await;
+    let mut other = served.client().await;
+    other.join("room:1").await;
+    // Behind a join that is not answered, and behind a channel that is busy.
+    for (topic, busy) in [("room:joining", "phx_join"), ("room:1", "wait_ms")] {
+        let mut client = served.client().await;
+        if busy == "wait_ms" {
+            client.join(topic).await;
+        }
+        client.send_json(&json!([topic, "busy", topic, busy, {"wait_ms": 600, "ms": 600}])).await;
+        for n in 0..8 {
+            client.send_json(&json!([topic, n, topic, "echo", {}])).await;
+        }
+        for n in 5..8 {
+            let frame = client.frame().await;
+            assert_eq!((&frame[1], &frame[4]["status"]), (&json!(n), &json!("error")), "{frame}");
+            assert!(frame[4]["response"]["reason"].as_str().unwrap().contains("at most 5"), "{frame}");
+        }
+        other.assert_untouched().await;
+        assert_eq!(client.frame().await[1], "busy");
+        for n in 0..5 {
+            let frame = client.frame().await;
+            assert_eq!((&frame[1], &frame[4]["status"]), (&json!(n), &json!("ok")), "{frame}");
+        }
+    }
+    assert_eq!(served.counter("drops", "waiting_full"), 6);
+}
+
+#[tokio::test]
+async fn waiting_bytes_max() {
+    let served = serve_mount(stage().waiting_bytes_max(1_000)).await;
+    let mut client = served.client().await;
+    client.send_json(&json!(["1", "join", "room:1", "phx_join", {"wait_ms": 400}])).await;
+    for n in 0..4 {
+        client.send_json(&json!(["1", n, "room:1", "echo", {"x": "x".repeat(400)}])).await;
+    }
+    for n in 2..4 {
+        let frame = client.frame().await;
+        assert_eq!((&frame[1], &frame[4]["status"]), (&json!(n), &json!("error")));
+    }
+    for answered in [json!("join"), json!(0), json!(1)] {
+        assert_eq!(client.frame().await[1], answered);
+    }
+    // What has been handled makes room.
+    client.call_ok_as("1", "room:1", json!({"x": "x".repeat(900)})).await;
+}
+
+impl Client {
+    async fn call_ok_as(&mut self, join_ref: &str, topic: &str, payload: Value) {
+        self.push(join_ref, topic, "echo", payload).await;
+        assert_eq!(self.frame().await[4]["status"], "ok");
+    }
+}
+
+/// Listens to another topic, and is slow about it.
+struct Listener;
+
+impl Channel for Listener {
+    type State = ();
+    type Params = Payload;
+    type Info = ();
+
+    async fn join(&self, cx: &mut Context, _: Payload) -> Result<Joined<()>, Refused> {
+        cx.subscribe("source")?;
+        Ok(Joined::new(()))
+    }
+
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+        Ok(Reply::none())
+    }
+
+    async fn handle_broadcast(&self, _: &mut (), _: &mut Context, _: fanfare::Broadcast) -> Result<Flow, Error> {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        Ok(Flow::Continue)
+    }
+}
+
+/// Invariant 6: what was lost is said. Nobody can be told to publish later, so the join is told that it has a gap.
+#[tokio::test]
+async fn a_channel_that_falls_behind_its_subscription_is_ended() {
+    let served = serve_mount(Mount::new().channel("room:*", Listener).waiting_frames_max(10)).await;
+    let mut client = served.client().await;
+    client.join("room:1").await;
+    for n in 0..20 {
+        served.endpoint.broadcast("source", "tick", json!({ "n": n })).await.unwrap();
+    }
+    assert_eq!(client.frame().await[3], "phx_error");
+    client.assert_untouched().await;
+    assert_eq!(served.counter("drops", "waiting_full"), 1);
+}
+
+/// Invariant 6, again: a socket of this process that does not read loses messages, and they are counted.
+#[tokio::test]
+async fn a_local_sockets_queue_is_bounded_and_what_it_loses_is_counted() {
+    let endpoint = Endpoint::builder().shards(1).build().await.unwrap();
+    let mut socket = endpoint.subscribe("room").await.unwrap();
+    for n in 0..5_000 {
+        endpoint.broadcast("room", "tick", json!({ "n": n })).await.unwrap();
+    }
+    crate::support::eventually("the rest is counted", async || {
+        counter(&endpoint, "drops", "local_queue_full") == 5_000 - 4_096
+    })
+    .await;
+    for n in 0..4_096 {
+        let heard: Value = match socket.recv().await.unwrap().payload() {
+            Payload::Json(json) => json.to().unwrap(),
+            Payload::Binary(_) => panic!("JSON was sent"),
+        };
+        assert_eq!(heard["n"], n);
+    }
+    assert!(socket.try_recv().is_none());
+}
+
+#[tokio::test]
+async fn long_poll_sessions_per_address_are_bounded() {
+    let served = serve(Endpoint::builder().sessions_per_address_max(2).mount("/socket", stage())).await;
+    for status in [200, 200, 429, 429] {
+        assert_eq!(request(served.address, "GET", "/socket/longpoll", &[], b"").await.status, status);
+    }
+    assert_eq!(served.counter("connections", "refused_limit"), 2);
+    // WebSockets are another matter.
+    served.client().await.assert_untouched().await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded_in_total_and_per_address() {
+    let total = Limits { connections_max: 2, ..Limits::default() };
+    let per_address = Limits { connections_per_address_max: 2, ..Limits::default() };
+    for limits in [total, per_address] {
+        let endpoint = Endpoint::builder().mount("/socket", stage()).build().await.unwrap();
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
+        let address = server.local_addr().unwrap();
+        let served = endpoint.clone();
+        tokio::spawn(async move { server.serve(served.clone(), &served, std::future::pending()).await });
+        let mut first = Client::connect(address, "/socket?vsn=2.0.0", &[]).await.unwrap();
+        first.join("room:1").await;
+        if limits == per_address {
+            // An upgraded connection counts until it ends.
+            let _second = Client::connect(address, "/socket?vsn=2.0.0", &[]).await.unwrap();
+            let mut third = tokio::net::TcpStream::connect(address).await.unwrap();
+            let mut answer = Vec::new();
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut third, &mut answer).await;
+            assert!(!answer.starts_with(b"HTTP/1.1 101"), "turned away");
+            assert_eq!(counter(&endpoint, "connections", "refused_limit"), 1);
+        }
+        first.assert_untouched().await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_request_is_let_go() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let endpoint = Endpoint::builder().mount("/socket", stage()).build().await.unwrap();
+    let limits = Limits { handshake_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
+    let address = server.local_addr().unwrap();
+    let served = endpoint.clone();
+    tokio::spawn(async move { server.serve(served.clone(), &served, std::future::pending()).await });
+    for begun in [&b""[..], b"GET /socket HTTP/1.1\r\nhost: x\r\n", &[b'x'; 64 * 1024]] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let _ = stream.write_all(begun).await;
+        let mut rest = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
+        assert!(ended.is_ok(), "still open behind {} bytes", begun.len());
+    }
+    assert!(counter(&endpoint, "connections", "refused_request") >= 2);
+}

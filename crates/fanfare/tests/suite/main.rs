@@ -1,0 +1,16 @@
+//! The engine through its public face: what it promises, and what nothing may shake.
+
+mod support;
+
+mod everything_that_grows_has_a_bound;
+mod no_broadcast_before_join_reply;
+mod order_per_topic_and_publisher;
+mod panic_ends_one_join;
+mod phoenix_14;
+mod phoenix_connecting;
+mod phoenix_joining;
+mod phoenix_messages;
+mod rooms_2;
+mod secrets_are_not_shown;
+mod slow_join_blocks_its_topic_only;
+mod slow_reader_is_closed_1013_and_delays_nobody;
