@@ -30,12 +30,8 @@ const FULL: &[&str] = &[""];
 /// Runs the cases and prints the figures. A failed case is an error, and so is one that the server left unimplemented.
 pub(crate) fn run(set: Set) -> Result<(), String> {
     let programs = python::environment("autobahn", &[RUNNER])?;
-    process::run(Command::new("cargo").current_dir(repository::root()).args([
-        "build",
-        "--release",
-        "--package=fanfare",
-        "--example=echo",
-    ]))?;
+    let mut cargo = Command::new("cargo");
+    process::run(cargo.current_dir(repository::root()).args(["build", "--release", "--example=echo"]))?;
     let port = process::free_port()?.to_string();
     let server = Server::start(Command::new(repository::release_program("examples/echo")).args(["--port", &port]))?;
 
