@@ -48,6 +48,7 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
 struct Running {
     config: Config,
     endpoint: Endpoint,
+    signals: Signals,
     stop: watch::Sender<bool>,
     listeners: JoinSet<Closing>,
 }
@@ -58,8 +59,10 @@ impl Running {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
+        // Whoever reads that the server listens may stop it in the next moment.
+        let signals = Signals::new()?;
         let endpoint = engine::build(&mut config).await.map_err(|error| error.to_string())?;
-        Ok(Self { config, endpoint, stop: watch::Sender::new(false), listeners: JoinSet::new() })
+        Ok(Self { config, endpoint, signals, stop: watch::Sender::new(false), listeners: JoinSet::new() })
     }
 
     /// Listens for clients: the URL that reaches it.
@@ -91,15 +94,14 @@ impl Running {
 
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
     async fn until_stopped(mut self) -> Result<(), String> {
-        let mut signals = Signals::new()?;
-        signals.next().await;
+        self.signals.next().await;
         let drain = &self.config.drain;
         tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
         self.stop.send_replace(true);
         let plan = Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 };
         tokio::select! {
             () = self.endpoint.drain(plan) => {}
-            () = signals.next() => tracing::warn!("stopped before the drain was through"),
+            () = self.signals.next() => tracing::warn!("stopped before the drain was through"),
         }
         while let Some(Ok(closing)) = self.listeners.join_next().await {
             closing.finish(CLOSING_MAX).await;

@@ -2,6 +2,7 @@
 
 use crate::support::{Folder, run};
 
+#[allow(unreachable_pub, reason = "in its own program it is public")]
 #[path = "../../templates/greeting.rs"]
 mod greeting;
 

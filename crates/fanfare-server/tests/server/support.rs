@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -210,10 +210,20 @@ impl Client {
         self.socket.send(Message::text(text)).unwrap();
     }
 
+    /// The next message. A signal to the process, such as that of a stopped debugger, is no end of the connection.
+    fn read(&mut self) -> tungstenite::Result<Message> {
+        loop {
+            match self.socket.read() {
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
     /// The next frame.
     pub(crate) fn receive(&mut self) -> Value {
         loop {
-            match self.socket.read().expect("a frame") {
+            match self.read().expect("a frame") {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),
                 Message::Close(close) => panic!("closed: {close:?}"),
                 _ => {}
@@ -240,7 +250,7 @@ impl Client {
     /// Reads up to the frame with this event, and returns its text.
     pub(crate) fn receive_text_with(&mut self, event: &str) -> String {
         loop {
-            match self.socket.read().expect("a frame") {
+            match self.read().expect("a frame") {
                 Message::Text(text) if text.contains(event) => return text.to_string(),
                 Message::Close(close) => panic!("closed: {close:?}"),
                 _ => {}
@@ -259,7 +269,7 @@ impl Client {
     pub(crate) fn expect_silence_but(&mut self, event: &str) {
         self.socket.get_ref().set_read_timeout(Some(SILENCE)).unwrap();
         loop {
-            match self.socket.read() {
+            match self.read() {
                 Err(tungstenite::Error::Io(_)) => break,
                 Ok(Message::Text(text)) if !event.is_empty() && text.contains(event) => {}
                 other => panic!("{other:?}"),
@@ -271,7 +281,7 @@ impl Client {
     /// Reads up to the end: the close code.
     pub(crate) fn receive_close(&mut self) -> u16 {
         loop {
-            match self.socket.read() {
+            match self.read() {
                 Ok(Message::Close(close)) => return close.map_or(1005, |close| close.code.into()),
                 Ok(_) => {}
                 Err(error) => panic!("no close frame: {error}"),
