@@ -107,12 +107,7 @@ pub trait Channel: Send + Sync + 'static {
     }
 
     /// The join has ended. The client may be gone: pushes go nowhere, broadcasts work.
-    fn terminate(
-        &self,
-        state: &mut Self::State,
-        cx: &mut Context,
-        reason: &Ended,
-    ) -> impl Future<Output = ()> + Send {
+    fn terminate(&self, state: &mut Self::State, cx: &mut Context, reason: &Ended) -> impl Future<Output = ()> + Send {
         let _ = (state, cx, reason);
         async {}
     }

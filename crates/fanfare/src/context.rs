@@ -46,6 +46,11 @@ impl Context {
         &self.topic
     }
 
+    /// Names this join to [`Endpoint::broadcast_from`].
+    pub fn id(&self) -> JoinId {
+        JoinId { shard: self.socket.shard.clone(), join: self.join }
+    }
+
     /// The client's join_ref, as the JSON text that it sent; `None` when it sent none.
     pub fn join_ref(&self) -> Option<&str> {
         (!self.join_ref.is_null()).then(|| self.join_ref.as_json())
@@ -211,6 +216,13 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context").field("topic", &self.topic).finish_non_exhaustive()
     }
+}
+
+/// The name of a join.
+#[derive(Debug, Clone)]
+pub struct JoinId {
+    pub(crate) shard: ShardHandle,
+    pub(crate) join: JoinKey,
 }
 
 /// Replies to one message, now or later. After the join has ended its replies go nowhere.

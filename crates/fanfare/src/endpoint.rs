@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::address::AddressCounts;
 use crate::clock::Clock;
 use crate::command::{Command, JoinKey};
+use crate::context::JoinId;
 use crate::error::Error;
 use crate::event::{self, Counters};
 use crate::mailbox::ShardHandle;
@@ -181,6 +182,22 @@ impl Endpoint {
     pub async fn broadcast(&self, topic: &str, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         self.publish(&Message::new(topic.into(), event, payload.into())?, None);
+        Ok(())
+    }
+
+    /// Sends an event to every join of a topic but one, see [`Context::id`](crate::Context::id).
+    ///
+    /// # Errors
+    /// As [`broadcast`](Endpoint::broadcast).
+    pub async fn broadcast_from(
+        &self,
+        from: &JoinId,
+        topic: &str,
+        event: &str,
+        payload: impl Into<Payload>,
+    ) -> Result<(), Error> {
+        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
+        self.publish(&Message::new(topic.into(), event, payload.into())?, Some((&from.shard, from.join)));
         Ok(())
     }
 

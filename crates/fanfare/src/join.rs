@@ -104,11 +104,13 @@ impl fmt::Debug for dyn AnyChannel {
 impl<C: Channel> AnyChannel for C {
     fn join(self: Arc<Self>, mut cx: Context, params: Payload) -> Run {
         Box::pin(async move {
-            let joined = match C::Params::from_payload(params) {
-                Ok(params) => guarded(Channel::join(&*self, &mut cx, params)).await,
-                Err(error) => Ok(Err(Refused::reason(&format!("invalid params: {error}")))),
-            };
-            match joined {
+            let joined = guarded(async {
+                match C::Params::from_payload(params) {
+                    Ok(params) => Channel::join(&*self, &mut cx, params).await,
+                    Err(error) => Err(Refused::reason(&format!("invalid params: {error}"))),
+                }
+            });
+            match joined.await {
                 Ok(Ok(Joined { state, reply, meta })) => {
                     Outcome::Joined { live: Live { state: Box::new(state), cx }, reply, meta }
                 }

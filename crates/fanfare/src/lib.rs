@@ -39,7 +39,7 @@ pub use fanfare_proto::topic::{Pattern, TopicError, check_topic, is_reserved_eve
 
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};
-pub use context::{Context, JoinSender, ReplyHandle};
+pub use context::{Context, JoinId, JoinSender, ReplyHandle};
 pub use endpoint::{Builder, Drain, Endpoint};
 pub use error::Error;
 pub use mount::{Mount, Route};

@@ -99,7 +99,9 @@ pub(crate) fn check_pushable(event: &str, payload: &Payload) -> Result<(), Error
 }
 
 fn too_long(field: &str, size: usize) -> Error {
-    Error::invalid(format!("the {field} has {size} bytes, a binary frame holds at most {BINARY_FIELD_SIZE_MAX}: shorten it"))
+    Error::invalid(format!(
+        "the {field} has {size} bytes, a binary frame holds at most {BINARY_FIELD_SIZE_MAX}: shorten it"
+    ))
 }
 
 /// Wraps an encoded message for its carrier.

@@ -87,8 +87,7 @@ impl Server {
             socket.listen(16_384)?;
             TcpListener::from_std(socket.into())
         });
-        let listener =
-            bound.map_err(|error| Error::invalid(format!("cannot listen on {address}: {error}")))?;
+        let listener = bound.map_err(|error| Error::invalid(format!("cannot listen on {address}: {error}")))?;
         Ok(Server {
             listener,
             limits: Limits::default(),
@@ -173,7 +172,9 @@ impl Server {
                 #[cfg(feature = "tls")]
                 if let Some(tls) = tls {
                     match tokio::time::timeout(timeout, tls.accept(tcp)).await {
-                        Ok(Ok(stream)) => serve_connection(stream, service, endpoint, connection, timeout, stopped).await,
+                        Ok(Ok(stream)) => {
+                            serve_connection(stream, service, endpoint, connection, timeout, stopped).await
+                        }
                         _ => endpoint.own_counters().count(Event::RejectedRequest),
                     }
                     return;

@@ -16,13 +16,14 @@ mod registry;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare_proto::phoenix::session::Session;
 use fanfare_proto::websocket::decoder::Scratch;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
@@ -63,7 +64,7 @@ pub(crate) struct Shard {
     sockets: Slab<Box<Socket>>,
     next_generation: u32,
     hub: Hub,
-    by_id: HashMap<Arc<str>, Vec<u32>, foldhash::fast::RandomState>,
+    by_id: HashMap<Arc<str>, HashSet<u32, foldhash::fast::RandomState>, foldhash::fast::RandomState>,
     /// Joins that ended while their channel's code ran; it is told when it comes back.
     orphans: HashMap<JoinKey, crate::channel::Ended, foldhash::fast::RandomState>,
     timers: BTreeMap<u64, Vec<Timer>>,
@@ -127,7 +128,11 @@ impl Shard {
             // Channels' code may use the runtime's timers and sockets from this thread.
             let runtime = shard.surroundings.runtime.clone();
             let _entered = runtime.enter();
-            shard.run();
+            if catch_unwind(AssertUnwindSafe(|| shard.run())).is_err() {
+                // Its sockets would hang for ever, unheard; their clients reconnect when the process has gone.
+                tracing::error!("a shard has panicked, which is a bug in fanfare: the process ends");
+                std::process::abort();
+            }
         })?;
         Ok(handle)
     }
@@ -204,7 +209,7 @@ impl Shard {
         }
         self.next_generation = self.next_generation.wrapping_add(1);
         if let Some(id) = &info.id {
-            self.by_id.entry(id.clone()).or_default().push(key.index);
+            self.by_id.entry(id.clone()).or_default().insert(key.index);
         }
         let session = Session::new(info.mount.limits.joins_max);
         let idle_ms = info.mount.idle_timeout.as_millis() as u64;
@@ -299,8 +304,14 @@ impl Shard {
     ) {
         // The runtime polls it again from the start, so that no wake-up of this first poll can be lost.
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
-        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut nobody) {
-            return then(value);
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut nobody))) {
+            Ok(std::task::Poll::Ready(value)) => return then(value),
+            Ok(std::task::Poll::Pending) => {}
+            // Callbacks are guarded one by one; what is left is a state whose `drop` panics.
+            Err(panic) => {
+                let panic = crate::join::panic_message(&*panic);
+                return tracing::error!(panic, "a channel's state panicked when it was dropped");
+            }
         }
         // What it has sent to other shards must stay ahead of what it will send from elsewhere.
         mailbox::flush_outgoing();

@@ -13,7 +13,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fanfare::serve::Server;
-use fanfare::{ConnectInfoFields, Drain, Endpoint, Error, Mount, OriginPattern, OriginPolicy, Presence, Route, Version};
+use fanfare::{
+    ConnectInfoFields, Drain, Endpoint, Error, Mount, OriginPattern, OriginPolicy, Presence, Route, Version,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::presence::{Names, PresenceRoom};
@@ -32,12 +34,19 @@ async fn main() -> std::process::ExitCode {
 }
 
 async fn run() -> Result<(), Error> {
+    let usage = || Error::new("usage: oracle --port N [--shards N]");
+    let (mut port, mut shards) = (None, None);
     let mut args = std::env::args().skip(1);
-    let port = match (args.next().as_deref(), args.next().map(|port| port.parse::<u16>())) {
-        (Some("--port"), Some(Ok(port))) => port,
-        _ => return Err(Error::new("usage: oracle --port N")),
-    };
-    let endpoint = endpoint().await?;
+    while let (Some(flag), value) = (args.next(), args.next()) {
+        let number = value.and_then(|value| value.parse::<u16>().ok());
+        match flag.as_str() {
+            "--port" => port = number,
+            "--shards" => shards = number,
+            _ => return Err(usage()),
+        }
+    }
+    let port = port.ok_or_else(usage)?;
+    let endpoint = endpoint(shards).await?;
     let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     println!("oracle: listening on http://{}", server.local_addr()?);
@@ -48,7 +57,7 @@ async fn run() -> Result<(), Error> {
     Ok(())
 }
 
-async fn endpoint() -> Result<Endpoint, Error> {
+async fn endpoint(shards: Option<u16>) -> Result<Endpoint, Error> {
     let names = Presence::new().hooks(Names);
     let user = || {
         Mount::new()
@@ -76,7 +85,11 @@ async fn endpoint() -> Result<Endpoint, Error> {
         .joins_max(usize::MAX);
     let info = || Mount::new().connect(Info).channel("*", Room::default());
     let short = user().idle_timeout(Duration::from_millis(1_500)).longpoll_window(Duration::from_secs(1));
-    Endpoint::builder()
+    let builder = match shards {
+        Some(shards) => Endpoint::builder().shards(shards.into()),
+        None => Endpoint::builder(),
+    };
+    builder
         .mount("/socket", user())
         .mount("/bench", bench)
         .mount("/short", short)
@@ -95,7 +108,10 @@ async fn endpoint() -> Result<Endpoint, Error> {
         .mount("/subp", user().subprotocols(["proto.a", "proto.b"]).longpoll(false))
         .mount("/v2only", user().versions([Version::V2]).longpoll(false))
         .mount("/auth", Mount::new().connect(Auth).auth_token(true).channel("room:*", Room::default()))
-        .mount("/maxch", Mount::new().connect(Unassigned).joins_max(3).longpoll(false).channel("room:*", Room::default()))
+        .mount(
+            "/maxch",
+            Mount::new().connect(Unassigned).joins_max(3).longpoll(false).channel("room:*", Room::default()),
+        )
         .build()
         .await
 }

@@ -1,8 +1,8 @@
 //! The channels that show presence: plain, and with a fetch hook.
 
 use fanfare::{
-    Broadcast, Change, Channel, Context, Endpoint, Error, Extras, Flow, Joined, Payload, PresenceHooks, Presences, Refused,
-    Reply,
+    Broadcast, Change, Channel, Context, Endpoint, Error, Extras, Flow, Joined, Payload, PresenceHooks, Presences,
+    Refused, Reply,
 };
 use serde_json::{Value, json};
 
@@ -27,7 +27,8 @@ impl Channel for PresenceRoom {
 
     async fn join(&self, cx: &mut Context, params: Payload) -> Result<Joined<Seat>, Refused> {
         let params = value(&params)?;
-        let key = params["key"].as_str().map_or_else(|| user(cx).as_str().unwrap_or_default().to_owned(), str::to_owned);
+        let key =
+            params["key"].as_str().map_or_else(|| user(cx).as_str().unwrap_or_default().to_owned(), str::to_owned);
         let meta = params.get("meta").cloned().unwrap_or(json!({}));
         if self.names {
             let changes = changes_topic(cx.topic());

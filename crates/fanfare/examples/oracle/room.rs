@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use fanfare::{
-    Broadcast, Channel, Context, Ended, Error, Flow, Joined, Payload, Refused, Reply, ReplyHandle, Stop, Transport, Version,
+    Broadcast, Channel, Context, Ended, Error, Flow, Joined, Payload, Refused, Reply, ReplyHandle, Stop, Transport,
+    Version,
 };
 use serde_json::{Value, json};
 

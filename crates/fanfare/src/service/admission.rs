@@ -11,7 +11,7 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::{Connection, Found};
-use crate::connect::{Connected, ConnectInfo, ConnectRequest, Rejected};
+use crate::connect::{ConnectInfo, ConnectRequest, Connected, Rejected};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::mailbox::ShardHandle;
@@ -105,9 +105,8 @@ impl Endpoint {
         transport: Transport,
         connection: Option<&Connection>,
     ) -> (SocketInfo, Option<u64>) {
-        let expires_ms = connected.expires_at.map(|at| {
-            self.clock().after(at.duration_since(SystemTime::now()).unwrap_or_default())
-        });
+        let expires_ms =
+            connected.expires_at.map(|at| self.clock().after(at.duration_since(SystemTime::now()).unwrap_or_default()));
         let info = SocketInfo {
             id: connected.id.map(Arc::from),
             peer: connection.map(|connection| connection.peer),

@@ -105,17 +105,11 @@ impl Endpoint {
         let Ok(socket) = self.attach(info, Protocol::Phoenix, carrier, expires_ms).await else {
             return status(StatusCode::SERVICE_UNAVAILABLE);
         };
-        let claims = SessionClaims { mount: found.number, shard: number, socket, secret, issued_ms };
+        let claims = SessionClaims { mount: found.number, shard: number, socket, secret, issued_ms, version };
         logical(410, Some(&self.token_key().sign(&claims)), &[])
     }
 
-    async fn post<B>(
-        &self,
-        found: &Found,
-        parts: &Parts,
-        body: B,
-        connection: Option<&Connection>,
-    ) -> Response<Body>
+    async fn post<B>(&self, found: &Found, parts: &Parts, body: B, connection: Option<&Connection>) -> Response<Body>
     where
         B: http_body::Body + Send + 'static,
         B::Data: Send,
@@ -128,21 +122,18 @@ impl Endpoint {
         let body = match Limited::new(body, limits.body_size_max).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                self.own_counters().count(Event::ClosedTooLarge);
+                self.own_counters().count(Event::RejectedRequest);
                 return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
             }
             Err(_) => return status(StatusCode::BAD_REQUEST),
         };
         let (_, Some(claims)) = self.session_token(found, parts) else { return logical(410, None, &[]) };
-        let version = match admission::params(found, parts) {
-            Ok((_, version)) => version,
-            Err(refusal) => return self.refused(refusal),
-        };
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let (messages, is_decodable) = match decode(version, content_type, &body, limits.body_lines_max) {
+        let (messages, is_decodable) = match decode(claims.version, content_type, &body, limits.body_lines_max) {
             Ok(messages) => (Ok(messages), true),
             Err(BodyError::Undecodable(_)) => (Err(body.len()), false),
             Err(error @ BodyError::TooManyLines { .. }) => {
+                self.own_counters().count(Event::RejectedRequest);
                 let mut response = Response::new(Body::from(error.to_string()));
                 *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
                 return response;
@@ -194,8 +185,7 @@ fn decode(
 
 /// An answer whose status is in its body.
 fn logical(code: u16, token: Option<&str>, messages: &[Bytes]) -> Response<Body> {
-    let messages: Vec<&str> =
-        messages.iter().map(|message| std::str::from_utf8(message).unwrap_or_default()).collect();
+    let messages: Vec<&str> = messages.iter().map(|message| std::str::from_utf8(message).unwrap_or_default()).collect();
     let mut out = Vec::new();
     response(code, token, &messages, &mut out);
     let mut answer = Response::new(Body::from(out));

@@ -115,7 +115,7 @@ impl Shard {
         if let Some(id) = &socket.info.id
             && let Some(sockets) = self.by_id.get_mut(id)
         {
-            sockets.retain(|&index| index != key.index);
+            sockets.remove(&key.index);
             if sockets.is_empty() {
                 self.by_id.remove(id);
             }

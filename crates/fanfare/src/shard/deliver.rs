@@ -23,7 +23,7 @@ impl Shard {
         if &*message.event == "disconnect" {
             self.disconnect(&message.topic);
         }
-        let except = except.and_then(|join| self.place_of(join));
+        let except = except.and_then(|join| self.place_of(join, &message.topic));
         let mut settled = Vec::new();
         let mut singles = Vec::new();
         let sockets = &self.sockets;
@@ -34,7 +34,9 @@ impl Shard {
             |member, reach| {
                 let wants = match reach {
                     Reach::Each => true,
-                    Reach::Intercepted(_) => intercepts(&sockets[member.socket as usize], member.serial, &message.event),
+                    Reach::Intercepted(_) => {
+                        intercepts(&sockets[member.socket as usize], member.serial, &message.event)
+                    }
                     Reach::Wire(_) => false,
                 };
                 if wants {

@@ -317,7 +317,15 @@ impl Shard {
     }
 
     /// Sends a reply. A field that does not fit a binary frame makes it an error reply that says so.
-    fn answer(&mut self, key: SocketKey, join_ref: &Ref, msg_ref: &Ref, topic: &str, status: Status, response: Payload) {
+    fn answer(
+        &mut self,
+        key: SocketKey,
+        join_ref: &Ref,
+        msg_ref: &Ref,
+        topic: &str,
+        status: Status,
+        response: Payload,
+    ) {
         if self.socket(key).is_none() {
             return;
         }
@@ -517,9 +525,11 @@ impl Shard {
         }
     }
 
-    pub(super) fn place_of(&mut self, join: JoinKey) -> Option<Place> {
+    /// Where a join stands in a topic: its own, or one that it subscribed to.
+    pub(super) fn place_of(&mut self, join: JoinKey, topic: &str) -> Option<Place> {
         let slot = self.slot(join)?;
-        self.entry(join.socket, slot).data.place
+        let seat = &self.sockets[join.socket.index as usize].session.entry(slot).data;
+        seat.place.into_iter().chain(seat.listens.iter().copied()).find(|&place| self.hub.is_at(place, topic))
     }
 
     fn channel_of(&self, key: SocketKey, entry: &Entry<Seat>) -> Arc<dyn AnyChannel> {

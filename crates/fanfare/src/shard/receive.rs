@@ -22,7 +22,10 @@ impl Shard {
     pub(super) fn ready(&mut self, index: usize, readable: bool, writable: bool) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         let key = socket.key;
-        if writable && let Carrier::WebSocket(websocket) = &socket.carrier && websocket.stalled_since_ms.is_some() {
+        if writable
+            && let Carrier::WebSocket(websocket) = &socket.carrier
+            && websocket.stalled_since_ms.is_some()
+        {
             self.resume_writing(key);
         }
         if readable {
