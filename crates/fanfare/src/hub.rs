@@ -249,3 +249,6 @@ fn put_together(batch: &[Arc<Message>], variant: Variant) -> Frames {
     };
     Frames { bytes, count: batch.len() }
 }
+
+#[cfg(test)]
+mod tests;

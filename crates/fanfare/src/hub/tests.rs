@@ -1,0 +1,150 @@
+//! The hub against a model: whatever the interleaving of joins, leaves, publishes, exclusions, settlings and flushes, each
+//! member receives exactly what was published while it was a member, in order.
+
+use std::collections::BTreeMap;
+
+use fanfare_proto::payload::Payload;
+use fanfare_proto::phoenix::message::Format;
+
+use super::*;
+
+const TEXT: Variant = Variant { format: Format::V2, carriage: Carriage::Text };
+const FRAMES: Variant = Variant { format: Format::V2, carriage: Carriage::WebSocket };
+
+/// A generator that a seed makes repeatable.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+struct Player {
+    place: Place,
+    reach: Reach,
+    expected: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Game {
+    hub: Hub,
+    players: BTreeMap<u32, Player>,
+    received: BTreeMap<u32, Vec<u8>>,
+    singly: BTreeMap<u32, Vec<usize>>,
+    published: Vec<Arc<Message>>,
+    gone: Vec<(u32, Player)>,
+}
+
+impl Game {
+    fn join(&mut self, socket: u32, reach: Reach) {
+        let place = self.hub.join(&"topic".into(), MemberId { socket, serial: 0 }, reach);
+        self.players.insert(socket, Player { place, reach, expected: Vec::new() });
+    }
+
+    fn leave(&mut self, socket: u32) {
+        self.settle(socket);
+        let player = self.players.remove(&socket).unwrap();
+        if let Some((moved, from)) = self.hub.leave(player.place) {
+            let other = self.players.get_mut(&moved.socket).unwrap();
+            assert_eq!(other.place.position, from);
+            other.place = player.place;
+        }
+        self.gone.push((socket, player));
+    }
+
+    fn settle(&mut self, socket: u32) {
+        let received = self.received.entry(socket).or_default();
+        self.hub.settle(self.players[&socket].place, |member, frames| {
+            assert_eq!(member.socket, socket);
+            received.extend_from_slice(&frames.bytes);
+        });
+    }
+
+    fn publish(&mut self, except: Option<u32>) {
+        let number = self.published.len();
+        let payload = Payload::from(serde_json::json!({ "n": number }));
+        let message = Message::new("topic".into(), "event", payload).unwrap();
+        let except_place = except.map(|socket| self.players[&socket].place);
+        let (received, singly) = (&mut self.received, &mut self.singly);
+        self.hub.publish(
+            &message,
+            except_place,
+            |member, frames| received.entry(member.socket).or_default().extend_from_slice(&frames.bytes),
+            |member, reach| {
+                // Intercepting channels take every third message themselves.
+                let takes = reach == Reach::Each || number.is_multiple_of(3);
+                if takes {
+                    singly.entry(member.socket).or_default().push(number);
+                }
+                takes
+            },
+        );
+        for (&socket, player) in &mut self.players {
+            if Some(socket) != except {
+                player.expected.push(number);
+            }
+        }
+        self.published.push(message);
+    }
+
+    fn flush(&mut self) {
+        let received = &mut self.received;
+        self.hub.flush(|member, frames| received.entry(member.socket).or_default().extend_from_slice(&frames.bytes));
+    }
+
+    fn check(mut self, seed: u64) {
+        let players = std::mem::take(&mut self.players);
+        for (socket, player) in players.into_iter().chain(self.gone) {
+            let by_itself = |n: &usize| match player.reach {
+                Reach::Wire(_) => false,
+                Reach::Intercepted(_) => n.is_multiple_of(3),
+                Reach::Each => true,
+            };
+            let (single, batched): (Vec<usize>, Vec<usize>) = player.expected.into_iter().partition(by_itself);
+            let variant =
+                if let Reach::Wire(variant) | Reach::Intercepted(variant) = player.reach { variant } else { TEXT };
+            let bytes: Vec<u8> = batched.iter().flat_map(|&n| self.published[n].encoded(variant).to_vec()).collect();
+            assert_eq!(self.received.remove(&socket).unwrap_or_default(), bytes, "socket {socket}, seed {seed}");
+            assert_eq!(self.singly.remove(&socket).unwrap_or_default(), single, "socket {socket}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn members_receive_what_was_published_while_they_were_members() {
+    let reaches =
+        [Reach::Wire(FRAMES), Reach::Wire(TEXT), Reach::Intercepted(FRAMES), Reach::Intercepted(TEXT), Reach::Each];
+    for seed in 0..500 {
+        let (mut dice, mut game) = (Dice(seed), Game::default());
+        for socket in 0..200 {
+            let anybody = |dice: &mut Dice, game: &Game| {
+                let sockets: Vec<u32> = game.players.keys().copied().collect();
+                (!sockets.is_empty()).then(|| sockets[dice.below(sockets.len())])
+            };
+            match dice.below(8) {
+                0 | 1 => game.join(socket, reaches[dice.below(reaches.len())]),
+                2 => anybody(&mut dice, &game).into_iter().for_each(|socket| game.leave(socket)),
+                3 => anybody(&mut dice, &game).into_iter().for_each(|socket| game.settle(socket)),
+                4 => game.publish(anybody(&mut dice, &game)),
+                5 => game.flush(),
+                _ => game.publish(None),
+            }
+        }
+        game.flush();
+        game.check(seed);
+    }
+}
+
+#[test]
+fn a_topic_exists_while_it_has_members() {
+    let mut hub = Hub::default();
+    let topic: Arc<str> = "topic".into();
+    let first = hub.join(&topic, MemberId { socket: 1, serial: 0 }, Reach::Wire(FRAMES));
+    let second = hub.join(&topic, MemberId { socket: 2, serial: 0 }, Reach::Wire(FRAMES));
+    assert_eq!(hub.topics().map(|(name, members)| (&**name, members)).collect::<Vec<_>>(), [("topic", 2)]);
+    assert_eq!(hub.leave(first), Some((MemberId { socket: 2, serial: 0 }, second.position)));
+    assert_eq!(hub.leave(first), None);
+    assert_eq!((hub.topics().count(), hub.interned("topic")), (0, None));
+}
