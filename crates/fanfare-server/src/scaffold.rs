@@ -55,8 +55,8 @@ impl Scaffold {
             "Next steps:\n\
              1. In {dir}.rs, or wherever the module {parent} begins:   pub mod {module};\n\
              2. In Cargo.toml:\n\
-             \x20      [dependencies]      fanfare, serde (with `derive`), serde_json\n\
-             \x20      [dev-dependencies]  fanfare with the feature `testing`, tokio (with `macros`, `rt`)\n\
+             \x20      [dependencies]      fanfare, serde (with `derive`)\n\
+             \x20      [dev-dependencies]  fanfare (with `testing`), serde_json, tokio (with `macros`, `rt`)\n\
              3. Where the endpoint is built:\n\
              \x20      Mount::new().channel(\"{module}:*\", {parent}::{module}::{type_name})\n\
              4. cargo test {module}",

@@ -1,7 +1,9 @@
 //! The binary over real sockets: a process is started, clients connect, frames are typed by hand.
 
 mod admin_api;
+mod channels;
 mod commands;
+mod limits;
 mod phoenix;
 mod scaffold;
 mod secrets;

@@ -1,0 +1,110 @@
+//! The bounds of the configuration hold.
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{PATIENCE, Server, http};
+
+fn lobby(settings: &str) -> Server {
+    Server::serve(&format!("{settings}\n[[channel]]\npreset = 'lobby'\npresence = false\n"))
+}
+
+#[test]
+fn a_message_that_is_too_long_closes_its_socket_only() {
+    let server = lobby("limits.message_size_max = '2KB'");
+    let (mut ann, mut bob) = (server.connect(""), server.connect(""));
+    ann.join_ok("room:lobby");
+    bob.join_ok("room:lobby");
+    ann.send_text(&" ".repeat(2_000));
+    assert_eq!(ann.receive_close(), 1011);
+    let mut ann = server.connect("");
+    ann.send_text(&" ".repeat(2_001));
+    assert_eq!(ann.receive_close(), 1009);
+    bob.heartbeat();
+}
+
+#[test]
+fn long_poll_requests_have_limits() {
+    let server = lobby("limits.longpoll_body_size_max = '2KB'\nlimits.longpoll_messages_max = 2");
+    let path = "/socket/longpoll?vsn=2.0.0";
+    let token = http(&server.address, "GET", path, &[], "").json()["token"].as_str().unwrap().to_owned();
+    let headers = [("x-phoenix-longpoll-token", &token[..]), ("content-type", "application/x-ndjson")];
+    let post = |body: &str| http(&server.address, "POST", path, &headers, body);
+    let line = r#"[null,"1","phoenix","heartbeat",{}]"#;
+    assert_eq!(post(&format!("{line}\n{line}")).json(), json!({"status": 200}));
+    assert_eq!(post(&format!("{line}\n{line}\n{line}")).status, 413);
+    assert_eq!(post(&"x".repeat(2_001)).status, 413);
+    // The session has lost nothing by it.
+    assert_eq!(post(line).json(), json!({"status": 200}));
+}
+
+#[test]
+fn connections_are_counted() {
+    for limit in ["limits.connections_max = 1", "limits.connections_per_address_max = 1"] {
+        let server = lobby(limit);
+        let mut first = server.connect("");
+        first.heartbeat();
+        let mut second = TcpStream::connect(&server.address).unwrap();
+        second.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        let _ = second.read_to_string(&mut answer);
+        assert!(!answer.contains("101"), "{answer}");
+        first.heartbeat();
+        drop(first);
+        // The place is free again.
+        let deadline = Instant::now() + PATIENCE;
+        while !is_served(&server) {
+            assert!(Instant::now() < deadline, "{limit}: the place is still taken");
+        }
+    }
+}
+
+fn is_served(server: &Server) -> bool {
+    use std::io::Write;
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer.starts_with("HTTP/1.1 404")
+}
+
+#[test]
+fn silence_ends_a_connection() {
+    let server = lobby("limits.handshake_timeout = '300ms'\n[[endpoint]]\nidle_timeout = '1s'\n");
+    let started = Instant::now();
+    assert_eq!(server.connect("").receive_close(), 1002);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    let mut silent = TcpStream::connect(&server.address).unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let started = Instant::now();
+    let _ = silent.read_to_end(&mut Vec::new());
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[test]
+fn only_listed_pages_may_connect() {
+    #[track_caller]
+    fn check(server: &Server, origin: &str, status: Option<u16>) {
+        let result = server.upgrade("/socket/websocket?vsn=2.0.0", &[("origin", origin)]);
+        assert_eq!(result.err(), status, "{origin}");
+    }
+    let server = lobby("[[endpoint]]\norigins = ['//example.com', 'https://*.example.org']\n");
+    check(&server, "http://example.com", None);
+    check(&server, "https://a.example.org", None);
+    check(&server, "http://a.example.org", Some(403));
+    check(&server, "http://evil-example.com", Some(403));
+    check(&server, "null", Some(403));
+    assert!(server.upgrade("/socket/websocket?vsn=2.0.0", &[]).is_ok());
+    // The default: pages of this server's own.
+    let server = lobby("");
+    check(&server, &format!("http://{}", server.address), None);
+    check(&server, "http://example.com", Some(403));
+    let poll = http(&server.address, "GET", "/socket/longpoll?vsn=2.0.0", &[("origin", "http://example.com")], "");
+    assert_eq!(poll.json(), json!({"status": 403}));
+    // `dev` is for trying: pages of a development server elsewhere connect too.
+    check(&Server::dev(), "http://localhost:3000", None);
+}
