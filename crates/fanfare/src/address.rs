@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Counts per address, up to a bound. An address is forgotten when it has none.
 #[derive(Debug)]
@@ -18,6 +19,19 @@ pub(crate) struct AddressCounts {
 pub(crate) struct AddressSlot {
     counts: Arc<AddressCounts>,
     address: IpAddr,
+}
+
+/// A connection's place among its server's, in total and of its address. A WebSocket keeps it for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct ConnectionSlot {
+    _in_total: OwnedSemaphorePermit,
+    _of_address: AddressSlot,
+}
+
+impl ConnectionSlot {
+    pub(crate) fn new(in_total: OwnedSemaphorePermit, of_address: AddressSlot) -> Self {
+        ConnectionSlot { _in_total: in_total, _of_address: of_address }
+    }
 }
 
 impl AddressCounts {

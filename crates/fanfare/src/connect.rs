@@ -171,19 +171,16 @@ impl Default for Rejected {
     }
 }
 
-/// A [`Connect`] behind a pointer. `Err` is a panic's message.
+/// The application's answer on its way. `Err` is a panic's message.
+type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Result<Connected, Rejected>, String>> + Send + 'a>>;
+
+/// A [`Connect`] behind a pointer.
 pub(crate) trait AnyConnect: Send + Sync {
-    fn connect<'a>(
-        &'a self,
-        request: ConnectRequest,
-    ) -> Pin<Box<dyn Future<Output = Result<Result<Connected, Rejected>, String>> + Send + 'a>>;
+    fn connect<'a>(&'a self, request: ConnectRequest) -> Connecting<'a>;
 }
 
 impl<C: Connect> AnyConnect for C {
-    fn connect<'a>(
-        &'a self,
-        request: ConnectRequest,
-    ) -> Pin<Box<dyn Future<Output = Result<Result<Connected, Rejected>, String>> + Send + 'a>> {
+    fn connect<'a>(&'a self, request: ConnectRequest) -> Connecting<'a> {
         Box::pin(guarded(Connect::connect(self, request)))
     }
 }

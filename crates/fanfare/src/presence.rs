@@ -129,7 +129,7 @@ impl Presence {
     ) -> Result<String, Error> {
         let phx_ref = self.new_ref();
         let mut topics = self.0.topics.lock();
-        let present = topics.by_name.entry_ref(&**topic).or_insert_with(TopicPresence::new);
+        let present = topics.by_name.entry_ref(&**topic).or_default();
         let diff = present
             .track(id, key, meta, &phx_ref)
             .map_err(|_| Error::invalid(format!("{key:?} is already_tracked by this join: use update to change it")))?;

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::address::AddressCounts;
+use crate::address::{AddressCounts, ConnectionSlot};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::Event;
@@ -162,13 +162,13 @@ impl Server {
                 turn_away(&tcp, if from_address_full { TOO_MANY_FROM_ADDRESS } else { TOO_MANY });
                 continue;
             };
-            let connection = Connection { peer, is_secure: self.is_secure(), slot: Some(Arc::new(slot)) };
+            let slot = Arc::new(ConnectionSlot::new(place, slot));
+            let connection = Connection { peer, is_secure: self.is_secure(), slot: Some(slot) };
             let (service, endpoint, stopped) = (service.clone(), endpoint.clone(), stopped.clone());
             #[cfg(feature = "tls")]
             let tls = self.tls.clone();
             let timeout = self.limits.handshake_timeout;
             tokio::spawn(async move {
-                let _place = place;
                 #[cfg(feature = "tls")]
                 if let Some(tls) = tls {
                     match tokio::time::timeout(timeout, tls.accept(tcp)).await {

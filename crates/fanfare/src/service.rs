@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 
-use crate::address::AddressSlot;
+use crate::address::ConnectionSlot;
 use crate::endpoint::Endpoint;
 use crate::mount::Mount;
 use crate::path::rest_matches;
@@ -40,7 +40,7 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Whether the request came by TLS.
     pub is_secure: bool,
-    pub(crate) slot: Option<Arc<AddressSlot>>,
+    pub(crate) slot: Option<Arc<ConnectionSlot>>,
 }
 
 impl Connection {

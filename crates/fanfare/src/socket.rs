@@ -9,7 +9,7 @@ use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::phoenix::session::Session;
 use tokio::sync::mpsc;
 
-use crate::address::AddressSlot;
+use crate::address::ConnectionSlot;
 use crate::channel::Broadcast;
 use crate::command::SocketKey;
 use crate::endpoint::Endpoint;
@@ -53,8 +53,8 @@ pub struct SocketInfo {
     pub(crate) mount: Arc<Mount>,
     pub(crate) endpoint: Endpoint,
     pub(crate) shard: ShardHandle,
-    /// Counts against its address while it lives.
-    pub(crate) _slot: Option<Arc<AddressSlot>>,
+    /// Counts among its server's connections while it lives.
+    pub(crate) _slot: Option<Arc<ConnectionSlot>>,
 }
 
 impl SocketInfo {

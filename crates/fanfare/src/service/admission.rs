@@ -116,7 +116,10 @@ impl Endpoint {
             mount,
             endpoint: self.clone(),
             shard,
-            _slot: connection.and_then(|connection| connection.slot.clone()),
+            // A long-poll session outlives the connection that it was created by, and has a bound of its own.
+            _slot: connection
+                .filter(|_| transport == Transport::WebSocket)
+                .and_then(|connection| connection.slot.clone()),
         };
         (info, expires_ms)
     }

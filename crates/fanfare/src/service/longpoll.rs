@@ -132,7 +132,7 @@ impl Endpoint {
         let (messages, is_decodable) = match decode(claims.version, content_type, &body, limits.body_lines_max) {
             Ok(messages) => (Ok(messages), true),
             Err(BodyError::Undecodable(_)) => (Err(body.len()), false),
-            Err(error @ BodyError::TooManyLines { .. }) => {
+            Err(error @ BodyError::TooManyLines) => {
                 self.own_counters().count(Event::RejectedRequest);
                 let mut response = Response::new(Body::from(error.to_string()));
                 *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;

@@ -174,7 +174,7 @@ impl Shard {
             match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => {
                     self.waited(key, &payload);
-                    self.receive_again(key, &topic, join_ref, msg_ref, event, payload);
+                    self.receive_again(key, &topic, join_ref, msg_ref, &event, payload);
                 }
                 job => self.give(join, job),
             }
@@ -452,11 +452,11 @@ impl Shard {
             match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => {
                     self.waited(key, &payload);
-                    self.receive_again(key, entry.topic(), join_ref, msg_ref, event, payload);
+                    self.receive_again(key, entry.topic(), join_ref, msg_ref, &event, payload);
                 }
                 Job::Leave { msg_ref } => {
                     let join_ref = entry.join_ref().clone();
-                    self.receive_again(key, entry.topic(), join_ref, msg_ref, "phx_leave".into(), Payload::default());
+                    self.receive_again(key, entry.topic(), join_ref, msg_ref, "phx_leave", Payload::default());
                 }
                 _ => {}
             }
@@ -478,10 +478,10 @@ impl Shard {
         topic: &Arc<str>,
         join_ref: Ref,
         msg_ref: Ref,
-        event: Box<str>,
+        event: &str,
         payload: Payload,
     ) {
-        self.receive(key, Incoming { join_ref, msg_ref, topic: (&**topic).into(), event: (&*event).into(), payload });
+        self.receive(key, Incoming { join_ref, msg_ref, topic: (&**topic).into(), event: event.into(), payload });
     }
 
     fn waited(&mut self, key: SocketKey, payload: &Payload) {
