@@ -15,7 +15,7 @@ struct Step {
 /// In this order: what is quick to fail first, and what needs the release build after it.
 const STEPS: &[Step] = &[
     Step { name: "packages", what: "Debian packages that the tests need", run: packages::ensure },
-    Step { name: "format", what: "rustfmt", run: || cargo(&["fmt", "--all", "--check"]) },
+    Step { name: "format", what: "rustfmt", run: || cargo(&["fmt", "--all", "--check", "--", "--files-with-diff"]) },
     Step { name: "layering", what: "the repository's own rules", run: layering::check },
     Step { name: "dependencies", what: "licences, sources, bans, unused, advisories", run: dependencies::check },
     Step { name: "clippy", what: "clippy on everything, warnings denied", run: clippy },
