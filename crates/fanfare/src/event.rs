@@ -84,6 +84,8 @@ counters! {
     SlowLost = "drops", "slow_consumer";
     /// A message beyond an in-process socket's queue.
     LocalLost = "drops", "local_queue_full";
+    /// A long-poll POST whose token names no session.
+    NoSession = "drops", "no_session";
     /// A reply that could not be written in its form.
     FieldTooLong = "drops", "field_too_long";
     /// A channel that panicked or failed.

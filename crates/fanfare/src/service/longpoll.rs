@@ -127,7 +127,7 @@ impl Endpoint {
             }
             Err(_) => return status(StatusCode::BAD_REQUEST),
         };
-        let (_, Some(claims)) = self.session_token(found, parts) else { return logical(410, None, &[]) };
+        let (_, Some(claims)) = self.session_token(found, parts) else { return self.no_session() };
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let (messages, is_decodable) = match decode(claims.version, content_type, &body, limits.body_lines_max) {
             Ok(messages) => (Ok(messages), true),
@@ -147,8 +147,14 @@ impl Endpoint {
         match answered.await {
             Ok(true) if is_decodable => logical(200, None, &[]),
             Ok(true) => logical(400, None, &[]),
-            Ok(false) | Err(_) => logical(410, None, &[]),
+            Ok(false) | Err(_) => self.no_session(),
         }
+    }
+
+    /// To a POST; a GET would be given a new session.
+    fn no_session(&self) -> Response<Body> {
+        self.own_counters().count(Event::NoSession);
+        logical(410, None, &[])
     }
 
     /// The token that the client sent, and what it names if it is one of this mount's.

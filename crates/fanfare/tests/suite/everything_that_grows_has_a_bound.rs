@@ -165,25 +165,28 @@ async fn long_poll_sessions_per_address_are_bounded() {
 async fn connections_are_bounded_in_total_and_per_address() {
     let total = Limits { connections_max: 2, ..Limits::default() };
     let per_address = Limits { connections_per_address_max: 2, ..Limits::default() };
-    for limits in [total, per_address] {
+    for (limits, status) in [(total, 503), (per_address, 429)] {
         let endpoint = Endpoint::builder().mount("/socket", stage()).build().await.unwrap();
-        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
-        let address = server.local_addr().unwrap();
-        let served = endpoint.clone();
-        tokio::spawn(async move { server.serve(served.clone(), &served, std::future::pending()).await });
-        let mut first = Client::connect(address, "/socket?vsn=2.0.0", &[]).await.unwrap();
-        first.join("room:1").await;
-        if limits == per_address {
-            // An upgraded connection counts until it ends.
-            let _second = Client::connect(address, "/socket?vsn=2.0.0", &[]).await.unwrap();
-            let mut third = tokio::net::TcpStream::connect(address).await.unwrap();
-            let mut answer = Vec::new();
-            let _ = tokio::io::AsyncReadExt::read_to_end(&mut third, &mut answer).await;
-            assert!(!answer.starts_with(b"HTTP/1.1 101"), "turned away");
-            assert_eq!(counter(&endpoint, "connections", "refused_limit"), 1);
+        let address = serve_within(limits, &endpoint).await;
+        let connect = || Client::connect(address, "/socket?vsn=2.0.0", &[]);
+        let (mut first, second) = (connect().await.unwrap(), connect().await.unwrap());
+        for _ in 0..2 {
+            let refused = connect().await.err().expect("an upgraded connection counts until it ends");
+            assert_eq!(refused.status, status);
         }
+        assert_eq!(counter(&endpoint, "connections", "refused_limit"), 2);
         first.assert_untouched().await;
+        drop(second);
+        crate::support::eventually("there is room again", async || connect().await.is_ok()).await;
     }
+}
+
+async fn serve_within(limits: Limits, endpoint: &Endpoint) -> std::net::SocketAddr {
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
+    let address = server.local_addr().unwrap();
+    let served = endpoint.clone();
+    tokio::spawn(async move { server.serve(served.clone(), &served, std::future::pending()).await });
+    address
 }
 
 #[tokio::test]
@@ -191,10 +194,7 @@ async fn a_client_that_never_finishes_its_request_is_let_go() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let endpoint = Endpoint::builder().mount("/socket", stage()).build().await.unwrap();
     let limits = Limits { handshake_timeout: Duration::from_millis(200), ..Limits::default() };
-    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
-    let address = server.local_addr().unwrap();
-    let served = endpoint.clone();
-    tokio::spawn(async move { server.serve(served.clone(), &served, std::future::pending()).await });
+    let address = serve_within(limits, &endpoint).await;
     for begun in [&b""[..], b"GET /socket HTTP/1.1\r\nhost: x\r\n", &[b'x'; 64 * 1024]] {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let _ = stream.write_all(begun).await;

@@ -2,6 +2,9 @@
 
 mod support;
 
+mod a_server_on_any_stream;
+mod bad_input;
+mod closing;
 mod everything_that_grows_has_a_bound;
 mod no_broadcast_before_join_reply;
 mod order_per_topic_and_publisher;
@@ -10,7 +13,10 @@ mod phoenix_14;
 mod phoenix_connecting;
 mod phoenix_joining;
 mod phoenix_messages;
+mod presence;
 mod rooms_2;
 mod secrets_are_not_shown;
 mod slow_join_blocks_its_topic_only;
 mod slow_reader_is_closed_1013_and_delays_nobody;
+mod test_kit;
+mod tls;

@@ -24,7 +24,7 @@ impl Stage {
 impl Channel for Stage {
     type State = ();
     type Params = Value;
-    type Info = &'static str;
+    type Info = (String, Value);
 
     async fn join(&self, cx: &mut Context, params: Value) -> Result<Joined<()>, Refused> {
         if let Some(wait_ms) = params["wait_ms"].as_u64() {
@@ -40,8 +40,8 @@ impl Channel for Stage {
             return Err(Error::new("told to fail in join").into());
         }
         if let Some(key) = params["track"].as_str() {
-            cx.track(key, json!({ "at": params["at"] })).await?;
-            cx.send("state");
+            // Its own diff would be missed inside of join.
+            cx.send((key.to_owned(), params["at"].clone()));
         }
         let mut joined = Joined::new(());
         if let Some(reply) = params.get("reply") {
@@ -86,7 +86,8 @@ impl Channel for Stage {
         Ok(Reply::none())
     }
 
-    async fn handle_info(&self, _: &mut (), cx: &mut Context, _: &'static str) -> Result<Flow, Error> {
+    async fn handle_info(&self, _: &mut (), cx: &mut Context, (key, at): (String, Value)) -> Result<Flow, Error> {
+        cx.track(&key, json!({ "at": at })).await?;
         cx.push_presence_state().await?;
         Ok(Flow::Continue)
     }
