@@ -1,6 +1,8 @@
 //! The engine's time: coarse, monotonic, and in tests moved by hand.
 
+#[cfg(feature = "testing")]
 use std::sync::Arc;
+#[cfg(feature = "testing")]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 pub(crate) enum Clock {
     Real(Instant),
     /// Stands still until the test kit moves it.
+    #[cfg(feature = "testing")]
     Virtual(Arc<AtomicU64>),
 }
 
@@ -16,6 +19,7 @@ impl Clock {
     pub(crate) fn now_ms(&self) -> u64 {
         match self {
             Clock::Real(start) => start.elapsed().as_millis() as u64,
+            #[cfg(feature = "testing")]
             Clock::Virtual(now) => now.load(Ordering::Acquire),
         }
     }
@@ -25,6 +29,6 @@ impl Clock {
     }
 
     pub(crate) fn is_virtual(&self) -> bool {
-        matches!(self, Clock::Virtual(_))
+        !matches!(self, Clock::Real(_))
     }
 }

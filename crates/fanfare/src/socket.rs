@@ -122,12 +122,14 @@ pub(crate) enum Carrier {
     WebSocket(WebSocket),
     Poll(Box<PollSession>),
     /// Encoded frames for the test kit; `None` tells the close code.
+    #[cfg(feature = "testing")]
     Frames(mpsc::UnboundedSender<LocalFrame>),
     /// Broadcasts for the registry's sockets, bounded.
     Broadcasts(mpsc::Sender<Broadcast>),
 }
 
 /// What a socket of the test kit receives.
+#[cfg(feature = "testing")]
 #[derive(Debug)]
 pub(crate) enum LocalFrame {
     Text(bytes::Bytes),

@@ -3,7 +3,7 @@
 use super::{Shard, Timer};
 use crate::command::SocketKey;
 use crate::event::Event;
-use crate::socket::{Carrier, CloseReason, LocalFrame, Protocol};
+use crate::socket::{Carrier, CloseReason, Protocol};
 use fanfare_proto::websocket::frame;
 
 /// After our close frame the client has so long to close its side.
@@ -33,9 +33,10 @@ impl Shard {
                 session.close(now_ms);
                 false
             }
+            #[cfg(feature = "testing")]
             Carrier::Frames(frames) => {
                 // Its other end may be what closed it.
-                let _ = frames.send(LocalFrame::Closed(code));
+                let _ = frames.send(crate::socket::LocalFrame::Closed(code));
                 false
             }
             Carrier::Broadcasts(_) => false,

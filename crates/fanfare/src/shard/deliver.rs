@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::hub::{MemberId, Reach};
 use crate::join::Job;
 use crate::message::{Message, carry, with_buffer};
-use crate::socket::{Carrier, CloseReason, LocalFrame, Socket};
+use crate::socket::{Carrier, CloseReason, Socket};
 use crate::transport::websocket::{Pool, Written};
 
 impl Shard {
@@ -89,7 +89,8 @@ impl Shard {
         let room = match &mut socket.carrier {
             Carrier::WebSocket(websocket) => websocket.queue(bytes, frames, bounds, &mut self.pool) != Written::Full,
             Carrier::Poll(session) => session.push(bytes, bounds),
-            Carrier::Frames(frames) => frames.send(LocalFrame::Text(bytes)).is_ok(),
+            #[cfg(feature = "testing")]
+            Carrier::Frames(frames) => frames.send(crate::socket::LocalFrame::Text(bytes)).is_ok(),
             Carrier::Broadcasts(_) => true,
         };
         let key = socket.key;
@@ -149,7 +150,9 @@ impl Shard {
                 trouble => self.trouble(key, trouble),
             },
             Carrier::Poll(session) => session.answer_waiting(now_ms),
-            Carrier::Frames(_) | Carrier::Broadcasts(_) => {}
+            #[cfg(feature = "testing")]
+            Carrier::Frames(_) => {}
+            Carrier::Broadcasts(_) => {}
         }
     }
 
@@ -244,9 +247,10 @@ fn deliver(
             mark_dirty(socket, dirty);
             Written::All
         }
+        #[cfg(feature = "testing")]
         Carrier::Frames(frames) => {
             // The test kit's end may be gone: then its socket is about to be closed.
-            let _ = frames.send(LocalFrame::Text(bytes.clone()));
+            let _ = frames.send(crate::socket::LocalFrame::Text(bytes.clone()));
             Written::All
         }
         Carrier::Broadcasts(_) => Written::All,

@@ -140,13 +140,16 @@ mod tls {
             }
         }
 
+        /// Takes less than all only when the kernel takes no more: otherwise nobody would say when to go on.
         pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if !self.flush()? {
-                return Err(io::ErrorKind::WouldBlock.into());
+            let mut taken = 0;
+            while self.flush()? {
+                if taken == bytes.len() {
+                    return Ok(taken);
+                }
+                taken += self.tls.writer().write(&bytes[taken..])?;
             }
-            let taken = self.tls.writer().write(bytes)?;
-            self.flush()?;
-            Ok(taken)
+            if taken == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(taken) }
         }
 
         pub(super) fn holds_back(&self) -> bool {
