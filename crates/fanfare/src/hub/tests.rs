@@ -148,3 +148,25 @@ fn a_topic_exists_while_it_has_members() {
     assert_eq!(hub.leave(first), None);
     assert_eq!((hub.topics().count(), hub.interned("topic")), (0, None));
 }
+
+/// A message is encoded once per variant, not once per subscriber; subscribers share the bytes.
+#[test]
+fn subscribers_of_a_variant_share_the_bytes() {
+    let mut hub = Hub::default();
+    let topic: Arc<str> = "topic".into();
+    let members = [FRAMES, FRAMES, FRAMES, TEXT, TEXT];
+    for (socket, variant) in members.into_iter().enumerate() {
+        hub.join(&topic, MemberId { socket: socket as u32, serial: 0 }, Reach::Wire(variant));
+    }
+    for batch in [1, 3] {
+        for n in 0..batch {
+            let message = Message::new(topic.clone(), "event", serde_json::json!({ "n": n }).into()).unwrap();
+            hub.publish(&message, None, |_, _| panic!("nobody is settled"), |_, _| false);
+        }
+        let mut addresses = vec![Vec::new(); members.len()];
+        hub.flush(|member, frames| addresses[member.socket as usize].push(frames.bytes.as_ptr() as usize));
+        assert_eq!((addresses[0].len(), addresses[3].len()), (1, batch), "frames leave together, texts one by one");
+        assert!(addresses[..3].iter().all(|of| *of == addresses[0]), "a batch of {batch}");
+        assert!(addresses[3..].iter().all(|of| *of == addresses[3]), "a batch of {batch}");
+    }
+}
