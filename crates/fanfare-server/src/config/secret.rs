@@ -59,23 +59,27 @@ impl Given<'_> {
         places: &Places,
         problems: &mut Problems,
     ) -> Option<Secret> {
-        let (env_key, file_key) = (format!("{}_env", self.name), format!("{}_file", self.name));
+        let keys = [self.name.to_owned(), format!("{}_env", self.name), format!("{}_file", self.name)];
         let given = [self.plain.is_some(), self.env.is_some(), self.file.is_some()];
-        if given.iter().filter(|given| **given).count() > 1 {
-            let text = format!("only one of {}, {env_key} and {file_key} can be given", self.name);
-            places.problem(problems, if self.env.is_some() { &env_key } else { &file_key }, text);
+        // The three are one setting: what the environment gives in one form wins over the file in another.
+        let rank = |index: usize| if given[index] { places.rank(&keys[index]) } else { 0 };
+        let best = (0..3).map(rank).max().filter(|best| *best > 0)?;
+        let mut best = (0..3).filter(|index| rank(*index) == best);
+        let (index, others) = (best.next()?, best.next());
+        if let Some(other) = others {
+            let text = format!("only one of {}, {} and {} can be given", keys[0], keys[1], keys[2]);
+            places.problem(problems, &keys[other], text);
             return None;
         }
-        let (key, read) = match (self.plain, self.env, self.file) {
-            (Some(secret), ..) => return Some(secret.clone()),
-            (_, Some(variable), _) => (env_key, from_variable(variable, variables)),
-            (.., Some(file)) => (file_key, from_file(file)),
-            _ => return None,
+        let read = match (index, self.env, self.file) {
+            (1, Some(variable), _) => from_variable(variable, variables),
+            (2, _, Some(file)) => from_file(file),
+            _ => return self.plain.cloned(),
         };
         match read {
             Ok(secret) => Some(Secret(secret)),
             Err(text) => {
-                places.problem(problems, &key, text);
+                places.problem(problems, &keys[index], text);
                 None
             }
         }

@@ -95,6 +95,16 @@ impl Places {
         self.keys.contains_key(key)
     }
 
+    /// How strong the place is where a key was given: flags, then the environment, then the file; 0 if it was not given.
+    pub(crate) fn rank(&self, key: &str) -> u8 {
+        match self.keys.get(key) {
+            Some(Place::Flag(_)) => 3,
+            Some(Place::Environment(_)) => 2,
+            Some(Place::File(_)) => 1,
+            Some(Place::Nowhere) | None => 0,
+        }
+    }
+
     /// Adds a problem with a key, at its place or else at the section's.
     pub(crate) fn problem(&self, problems: &mut Problems, key: &str, text: impl Into<String>) {
         let place = self.keys.get(key).unwrap_or(&self.header).clone();

@@ -70,10 +70,10 @@ section! {
         outbox_frames_max: Count<10, 10_000_000> = "8192",
         /// A client that takes nothing for so long, while something waits for it, is closed with 1013.
         write_timeout: Span<100, 600_000> = "\"10s\"",
-        /// How many connections the server holds. The next one is closed at once.
+        /// How many connections the server holds. The next one is answered 503 and closed.
         connections_max: Count<1, 100_000_000> = "1000000",
-        /// How many connections one address may hold. The next one is closed at once. Behind a proxy all clients have
-        /// its address.
+        /// How many connections one address may hold. The next one is answered 429 and closed. Behind a proxy all clients
+        /// have its address.
         connections_per_address_max: Count<1, 100_000_000> = "100000",
         /// How long a client may take for the head of a request, and so long again for a TLS handshake.
         handshake_timeout: Span<100, 600_000> = "\"10s\"",

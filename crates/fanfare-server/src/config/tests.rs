@@ -55,6 +55,23 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn the_environments_token_wins_over_the_files_in_any_form() {
+    let [ours, theirs] = ["t", "f"].map(|c| c.repeat(32));
+    let token = |content: &str, variables: &[(&str, &str)]| {
+        let config = Config::parse("f.toml", content, &overrides(&[], variables));
+        let config = config.map_err(|report| report.to_string())?;
+        Ok::<_, String>(config.admin.unwrap().token.unwrap().expose().to_owned())
+    };
+    let variables = [("FANFARE_ADMIN_TOKEN", &ours[..]), ("MY_TOKEN", &theirs[..])];
+    assert_eq!(token("admin.token_env = 'MY_TOKEN'", &variables).as_ref(), Ok(&ours));
+    assert_eq!(token("admin.token_file = 'no-such-file'", &variables).as_ref(), Ok(&ours));
+    assert_eq!(token("admin.token_env = 'MY_TOKEN'", &variables[1..]).as_ref(), Ok(&theirs));
+    let both = [variables[0], variables[1], ("FANFARE_ADMIN_TOKEN_ENV", "MY_TOKEN")];
+    let error = token("", &both).unwrap_err();
+    assert!(error.contains("FANFARE_ADMIN_TOKEN_ENV: admin.token_env: only one of"), "{error}");
+}
+
+#[test]
 fn presets_give_what_is_not_given() {
     let config =
         parse("[[channel]]\npreset = 'lobby'\nbroadcast = 'others'\n[[channel]]\ntopic = ['a', 'b:*']").unwrap();

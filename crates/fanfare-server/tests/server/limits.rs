@@ -43,7 +43,8 @@ fn long_poll_requests_have_limits() {
 
 #[test]
 fn connections_are_counted() {
-    for limit in ["limits.connections_max = 1", "limits.connections_per_address_max = 1"] {
+    let cases = [("limits.connections_max = 1", "503"), ("limits.connections_per_address_max = 1", "429")];
+    for (limit, status) in cases {
         let server = lobby(limit);
         let mut first = server.connect("");
         first.heartbeat();
@@ -51,7 +52,7 @@ fn connections_are_counted() {
         second.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut answer = String::new();
         let _ = second.read_to_string(&mut answer);
-        assert!(!answer.contains("101"), "{answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         first.heartbeat();
         drop(first);
         // The place is free again.
