@@ -24,7 +24,10 @@
 //!     }
 //!
 //!     async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
-//!         cx.broadcast(event, payload).await?;
+//!         match event {
+//!             "shout" => cx.broadcast("shout", payload).await?,
+//!             _ => return Err(Error::new(format!("unknown event {event:?}"))),
+//!         }
 //!         Ok(Reply::ok(json!({ "heard": event })))
 //!     }
 //!

@@ -303,6 +303,8 @@ async fn deep_nesting_closes_1011() {
     assert_eq!(client.frame().await[4]["status"], "ok");
 }
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 #[tokio::test]
 async fn long_poll_bodies_and_tokens() {
     let served = serve_mount(stage().body_size_max(10_000).body_lines_max(5)).await;
@@ -316,7 +318,7 @@ async fn long_poll_bodies_and_tokens() {
         format!("{base}&token={}", begun["token"].as_str().unwrap())
     };
     let many = vec![line.clone(); 6].join("\n");
-    let cases: [(&str, &[(&str, &str)], Vec<u8>, u16, Value); 9] = [
+    let cases: [(&str, Headers<'_>, Vec<u8>, u16, Value); 9] = [
         ("no JSON", &[], b"hello".to_vec(), 200, json!(400)),
         ("nothing", &[], Vec::new(), 200, json!(400)),
         ("not UTF-8", &[], b"[\"\xff\"]".to_vec(), 200, json!(400)),
