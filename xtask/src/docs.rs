@@ -1,4 +1,4 @@
-//! The guides' commands and snippets, run as their readers would run them.
+//! The guides' commands and snippets, run as their readers would run them, and their links.
 //!
 //! A fenced block is treated by its language, and by the words behind it, which readers of the page don't see:
 //!
@@ -16,6 +16,7 @@
 //! Addresses of the default ports are replaced by those of the server beside the test.
 
 mod blocks;
+mod links;
 mod program;
 
 use std::path::{Path, PathBuf};
@@ -47,13 +48,14 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 /// Runs the blocks of the named pages, of all pages when none is named.
 pub(crate) fn run(pages: &[String]) -> Result<(), String> {
     let all = repository::files()?;
-    let is_page = |file: &&String| *file == "README.md" || (file.starts_with("docs/") && file.ends_with(".md"));
+    let is_page = |file: &&String| file.ends_with(".md") && (!file.contains('/') || file.starts_with("docs/"));
     let pages: Vec<&String> =
         if pages.is_empty() { all.iter().filter(is_page).collect() } else { pages.iter().collect() };
     let mut count = 0;
     let mut failures = Vec::new();
     for page in pages {
         let text = repository::text(page)?.ok_or_else(|| format!("{page} is not UTF-8"))?;
+        failures.extend(links::check(page, &text, read));
         let blocks = blocks::parse(&text)?;
         if blocks.iter().any(|block| block.language == "rust") && !is_doc_test(page)? {
             failures.push(format!("{page}: has Rust blocks, but {DOC_TESTS} does not include it"));
@@ -70,6 +72,14 @@ pub(crate) fn run(pages: &[String]) -> Result<(), String> {
     }
     println!("{count} blocks, {} failed", failures.len());
     if failures.is_empty() { Ok(()) } else { Err(format!("these do not work as written:\n{}", failures.join("\n"))) }
+}
+
+/// A file of the repository, or for a folder nothing but that it is there.
+fn read(file: &str) -> Option<String> {
+    match repository::root().join(file) {
+        path if path.is_dir() => Some(String::new()),
+        _ => repository::text(file).ok()?,
+    }
 }
 
 fn is_doc_test(page: &str) -> Result<bool, String> {
