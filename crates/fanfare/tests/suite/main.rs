@@ -5,6 +5,7 @@ mod support;
 mod a_server_on_any_stream;
 mod bad_input;
 mod closing;
+mod contexts;
 mod everything_that_grows_has_a_bound;
 mod no_broadcast_before_join_reply;
 mod order_per_topic_and_publisher;

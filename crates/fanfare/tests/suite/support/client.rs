@@ -19,6 +19,8 @@ pub(crate) struct Client<S = TcpStream> {
     decoder: Decoder,
     received: VecDeque<Received>,
     next_ref: u64,
+    /// Whether permessage-deflate was agreed on.
+    inflates: bool,
 }
 
 /// Something from the server.
@@ -58,7 +60,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             return Err(answer);
         }
         assert_eq!(answer.headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        Ok(Client { stream, decoder: Decoder::new(Role::Client), received: VecDeque::new(), next_ref: 0 })
+        let inflates = answer.headers.contains_key("sec-websocket-extensions");
+        Ok(Client { stream, decoder: Decoder::new(Role::Client), received: VecDeque::new(), next_ref: 0, inflates })
     }
 
     /// Sends one frame.
@@ -180,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             ControlFlow::Continue(())
         };
         let mut scratch = Scratch::default();
-        let decoded = self.decoder.decode(bytes, &Limits::default(), false, &mut scratch, &mut sink);
+        let decoded = self.decoder.decode(bytes, &Limits::default(), self.inflates, &mut scratch, &mut sink);
         decoded.unwrap_or_else(|violation| panic!("the server broke the rules: {violation:?}"));
     }
 }
