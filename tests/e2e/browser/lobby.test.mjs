@@ -6,7 +6,7 @@ import {tmpdir} from "node:os"
 import {join} from "node:path"
 import {after, afterEach, before, beforeEach, describe, test} from "node:test"
 import {chromium} from "playwright-core"
-import {eventually} from "../support/deadline.mjs"
+import {DEADLINE_MS, eventually} from "../support/deadline.mjs"
 import {startDev} from "../support/process.mjs"
 import {startProxy} from "../support/proxy.mjs"
 
@@ -179,7 +179,7 @@ describe("lobby", () => {
   async function visit(name, {transport = "websocket", address = server.http, viewport = DESKTOP, colorScheme = "light"} = {}) {
     const context = await browser.newContext({viewport, colorScheme, locale: "en-GB"})
     const page = await context.newPage()
-    page.setDefaultTimeout(15_000)
+    page.setDefaultTimeout(DEADLINE_MS)
     const troubles = []
     page.on("pageerror", error => troubles.push(String(error)))
     page.on("request", request => {

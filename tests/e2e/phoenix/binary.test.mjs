@@ -6,10 +6,16 @@ import {checks} from "../support/check.mjs"
 
 const ALL_BYTES = Uint8Array.from({length: 256}, (_, n) => n)
 const BOTH = {networks: ["good", "sliced"]}
+const SIZES = [
+  ["no bytes", new Uint8Array(), ["good", "sliced"]],
+  ["every byte", ALL_BYTES, ["good", "sliced"]],
+  ["8 KiB", new Uint8Array(8_192).fill(7), ["sliced"]],
+  ["1 MiB", new Uint8Array(1_048_576).fill(7), ["good"]],
+]
 
 checks("binary", check => {
-  for (const [what, bytes] of [["no bytes", new Uint8Array()], ["every byte", ALL_BYTES], ["64 KiB", new Uint8Array(65_536).fill(7)]]) {
-    check(`${what}: echoed`, BOTH, async visit => {
+  for (const [what, bytes, networks] of SIZES) {
+    check(`${what}: echoed`, {networks}, async visit => {
       const channel = await visit.join(visit.topic())
       const {status, response} = await answer(channel.push("echo", bytes.slice().buffer))
       assert.equal(status, "ok")

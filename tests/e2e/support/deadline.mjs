@@ -1,6 +1,7 @@
 // Waiting for things that should happen, with a limit and a sentence for when they do not.
 
-export const DEADLINE_MS = 15_000
+// Generous: other builds and tests may be using the same cores.
+export const DEADLINE_MS = 30_000
 
 /** Settles as `promise` does, or fails saying `what` was waited for. */
 export async function within(promise, what, ms = DEADLINE_MS) {
