@@ -10,6 +10,7 @@ use fanfare::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::support::client::{Client, Received};
 use crate::support::{serve_mount, stage};
 
 /// Keeps what outlives its callbacks where the test can reach it.
@@ -51,6 +52,11 @@ impl Channel for Desk {
             "subscribe" => cx.subscribe(told["topic"].as_str().unwrap_or_default())?,
             "unsubscribe" => cx.unsubscribe(told["topic"].as_str().unwrap_or_default()),
             "say" => cx.broadcast("say", told).await?,
+            "binary" => {
+                let pushed = cx.push("data", Payload::Binary(vec![1].into()));
+                let data = if pushed.is_ok() { vec![1] } else { vec![0] };
+                return Ok(Reply::ok(Payload::Binary(data.into())));
+            }
             "push anything" => {
                 let refused = cx.push("any", told).is_err_and(|error| error.is_invalid());
                 return Ok(Reply::ok(json!({ "refused": refused })));
@@ -202,27 +208,25 @@ async fn only_objects_and_binary_can_be_pushed() {
     kit.join.refute_push("any").await;
 }
 
-/// What a binary frame cannot carry is said in a text reply, and the join lives.
+/// What a binary frame cannot carry is said in a text reply, to the caller of a push, and the join lives.
 #[tokio::test]
-async fn a_reply_that_does_not_fit_a_binary_frame_says_which_field() {
+async fn what_does_not_fit_a_binary_frame_is_said() {
     let served = serve_mount(Mount::new().channel("*", Desk::default())).await;
     let mut client = served.client().await;
     let long = "7".repeat(300);
     client.send_json(&json!([long, "1", "desk:1", "phx_join", {}])).await;
     assert_eq!(client.frame().await[4]["status"], "ok");
-    client.send_json(&json!([long, "2", "desk:1", "status", {"still": "text"}])).await;
-    assert_eq!(client.frame().await[4]["status"], "partial");
-    let mut binary = vec![0, 0, 1, 6, 1];
-    binary.extend_from_slice(b"3desk:1edata");
-    // An empty join_ref is the string "", which is not this join's: such a push is stale.
-    client.send(fanfare_proto::websocket::frame::Opcode::Binary, &binary, true).await;
-    client.assert_untouched().await;
-    assert_eq!(served.counter("drops", "stale_join_ref"), 1);
-
-    client.send_json(&json!([null, "4", "desk:2", "phx_join", {}])).await;
-    client.frame().await;
-    client.send_json(&json!([null, "r".repeat(300), "desk:2", "infos", {}])).await;
-    assert_eq!(client.frame().await[1], "r".repeat(300), "a text reply has no such bound");
+    client.send_json(&json!([long, "2", "desk:1", "binary", {}])).await;
+    let frame = client.frame().await;
+    assert_eq!(json!([frame[0], frame[1], frame[3], frame[4]["status"]]), json!([long, "2", "phx_reply", "error"]));
+    assert!(frame[4]["response"]["reason"].as_str().unwrap().contains("join_ref has 300 bytes"), "{frame}");
+    assert_eq!(served.counter("drops", "field_too_long"), 1);
+    client.send_json(&json!([long, "r".repeat(300), "desk:1", "status", {"still": "text"}])).await;
+    assert_eq!(client.frame().await[4]["status"], "partial", "which has no such bound");
+    client.join("desk:2").await;
+    client.push("desk:2", "desk:2", "binary", json!({})).await;
+    assert_eq!(client.receive().await, Received::Binary(b"\x00\x06\x06\x04desk:2desk:2data\x01".to_vec()));
+    assert_eq!(client.receive().await, Received::Binary(b"\x01\x06\x02\x06\x02desk:2m1desk:2ok\x01".to_vec()));
 }
 
 /// Sockets of every version and form share a room; each is sent its own encoding of one message.
@@ -236,7 +240,7 @@ async fn everybody_gets_a_broadcast_in_the_form_that_they_speak() {
     old.frame().await;
     let deflate = [("sec-websocket-extensions", "permessage-deflate")];
     let target = "/socket?vsn=2.0.0";
-    let mut small = crate::support::client::Client::connect(served.address, target, &deflate).await.unwrap();
+    let mut small = Client::connect(served.address, target, &deflate).await.unwrap();
     small.join("room:1").await;
     for size in [1, 255, 256, 1_000_000] {
         let body: String = (0..size).map(|n| char::from(b'a' + (n % 7 * n % 23) as u8)).collect();
