@@ -124,7 +124,12 @@ impl Hub {
 
     /// Whether a place is in this topic.
     pub(crate) fn is_at(&self, place: Place, topic: &str) -> bool {
-        *self.topics[place.topic as usize].name == *topic
+        self.name(place) == topic
+    }
+
+    /// The topic that a place is in.
+    pub(crate) fn name(&self, place: Place) -> &str {
+        &self.topics[place.topic as usize].name
     }
 
     /// Adds a message to its topic's batch, and calls `each` for every member that wants the message by itself.

@@ -80,7 +80,8 @@ impl LocalSocket {
 
     /// Whether it has joined a topic.
     pub async fn is_member(&self, topic: &str) -> bool {
-        self.topics().await.iter().any(|joined| **joined == *topic)
+        let (key, topic) = (self.key, topic.to_owned());
+        ask(&self.shard, move |shard| shard.is_member(key, &topic)).await.unwrap_or_default()
     }
 
     /// The next broadcast of its topics; `None` when the engine has ended. What does not fit its queue of 4,096 messages

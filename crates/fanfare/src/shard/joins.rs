@@ -441,7 +441,9 @@ impl Shard {
             return moved_place(&mut entry.data, old, place);
         }
         let session = &mut self.sockets[moved.socket as usize].session;
-        if let Some(slot) = session.position(moved.serial) {
+        // Nearly always the join of that very topic; a channel that merely subscribed is looked for among all.
+        let own = session.find(self.hub.name(place)).filter(|&slot| session.entry(slot).serial() == moved.serial);
+        if let Some(slot) = own.or_else(|| session.position(moved.serial)) {
             moved_place(&mut session.entry_mut(slot).data, old, place);
         }
     }

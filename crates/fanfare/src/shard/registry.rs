@@ -44,6 +44,11 @@ impl Shard {
         }
     }
 
+    /// Whether a socket has joined a topic.
+    pub(crate) fn is_member(&mut self, key: SocketKey, topic: &str) -> bool {
+        self.socket(key).is_some_and(|socket| socket.session.find(topic).is_some())
+    }
+
     /// The topics that a socket has joined, in order.
     pub(crate) fn topics_of(&mut self, key: SocketKey) -> Vec<Arc<str>> {
         let socket = self.socket(key);
