@@ -97,7 +97,11 @@ struct Bench {
 impl Bench {
     fn new() -> Result<Self, String> {
         let folder = repository::scratch("docs")?;
-        let modules = repository::root().join("tests/e2e/node_modules");
+        let clients = repository::root().join("tests/e2e");
+        let modules = clients.join("node_modules");
+        if !modules.exists() {
+            process::run(Command::new("npm").current_dir(clients).args(["ci", "--no-audit", "--no-fund"]))?;
+        }
         std::os::unix::fs::symlink(modules, folder.join("node_modules")).map_err(|e| format!("cannot link: {e}"))?;
         Ok(Self { folder, server: None, addresses: Vec::new() })
     }
