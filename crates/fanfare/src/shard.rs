@@ -4,15 +4,18 @@
 //! leaves together; nothing waits for more. Sockets are never locked, because nobody else touches them. A channel's code
 //! begins on this thread and moves to the runtime only if it has to wait.
 //!
-//! `shard/` has the parts: `receive` (bytes in), `joins` (the life of a join), `deliver` (frames out), `poll` (long-poll
-//! sessions), `close` (the end of a socket).
+//! `shard/` has the parts: `receive` (bytes in), `joins`, `jobs` and `leaves` (the life of a join), `replies` (what the
+//! protocol itself answers), `deliver` (frames out), `poll` (long-poll sessions), `close` (the end of a socket), `registry`.
 
 mod close;
 mod deliver;
+mod jobs;
 mod joins;
+mod leaves;
 mod poll;
 mod receive;
 mod registry;
+mod replies;
 
 use std::collections::BTreeMap;
 use std::io;

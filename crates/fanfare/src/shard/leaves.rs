@@ -1,0 +1,167 @@
+//! The end of a join: it leaves its topics, its channel is told, and what waited behind it is answered.
+
+use std::sync::Arc;
+
+use fanfare_proto::payload::Payload;
+use fanfare_proto::phoenix::codec::Kind;
+use fanfare_proto::phoenix::message::{Incoming, Ref};
+use fanfare_proto::phoenix::session::Entry;
+
+use super::Shard;
+use crate::channel::{Ended, Status};
+use crate::command::{JoinKey, SocketKey};
+use crate::event::Event;
+use crate::hub::Place;
+use crate::join::{Job, Live, Seat};
+
+impl Shard {
+    /// Ends a join, tells the client, and handles what waited behind it.
+    pub(super) fn end_with_frames(
+        &mut self,
+        key: SocketKey,
+        slot: usize,
+        ended: Ended,
+        encode: fn(fanfare_proto::phoenix::message::Format, &Ref, &str, &mut Vec<u8>),
+    ) {
+        self.settle_batches(key, slot);
+        let (entry, live) = self.leave_topics(key, slot, &ended);
+        self.send(key.index as usize, |format, out| {
+            encode(format, entry.join_ref(), entry.topic(), out);
+            Kind::Text
+        });
+        let channel = self.channel_of(key, &entry);
+        let left = ended == Ended::Left;
+        if let Some(live) = live {
+            self.terminate(channel, live, ended);
+        }
+        if left {
+            // What the client sent to the join after it had left means nothing, and is not answered.
+            self.forget_waiting(key, entry);
+        } else {
+            self.receive_waiting(key, entry);
+        }
+    }
+
+    /// Ends a join without a frame. What waited behind it is answered "unmatched topic".
+    pub(super) fn end_join(&mut self, key: SocketKey, slot: usize, ended: Ended) {
+        self.settle_batches(key, slot);
+        let (mut entry, live) = self.leave_topics(key, slot, &ended);
+        let channel = self.channel_of(key, &entry);
+        if let Some(live) = live {
+            self.terminate(channel, live, ended);
+        }
+        for job in std::mem::take(&mut entry.data.jobs) {
+            match job {
+                Job::Frame { msg_ref, payload, .. } => {
+                    self.waited(key, &payload);
+                    self.unmatched(key, &msg_ref, entry.topic());
+                }
+                Job::Leave { msg_ref } => {
+                    self.answer(key, entry.join_ref(), &msg_ref, entry.topic(), Status::Ok, Payload::default());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a join off its socket and out of its topics. Without state its channel's code is running: it is an orphan.
+    pub(super) fn leave_topics(&mut self, key: SocketKey, slot: usize, ended: &Ended) -> (Entry<Seat>, Option<Live>) {
+        let mut entry = self.take_entry(key, slot);
+        let live = entry.data.live.take();
+        if live.is_none() {
+            self.orphans.insert(JoinKey { socket: key, serial: entry.serial() }, ended.clone());
+        }
+        (entry, live)
+    }
+
+    pub(super) fn take_entry(&mut self, key: SocketKey, slot: usize) -> Entry<Seat> {
+        let mut entry = self.sockets[key.index as usize].session.end(slot);
+        if let Some(place) = entry.data.place.take() {
+            self.leave_place(place, Some((key, &mut entry)));
+        }
+        // A channel may have subscribed to its own topic: then one of its places can move as the other is left.
+        while let Some(place) = entry.data.listens.pop() {
+            self.leave_place(place, Some((key, &mut entry)));
+        }
+        entry
+    }
+
+    /// Removes a member from the hub, and tells the one that took its place where it stands now.
+    /// `ended` is an entry that its socket has no more.
+    pub(super) fn leave_place(&mut self, place: Place, ended: Option<(SocketKey, &mut Entry<Seat>)>) {
+        let Some((moved, from)) = self.hub.leave(place) else { return };
+        let old = Place { position: from, ..place };
+        if let Some((key, entry)) = ended
+            && moved.socket == key.index
+            && moved.serial == entry.serial()
+        {
+            return moved_place(&mut entry.data, old, place);
+        }
+        let session = &mut self.sockets[moved.socket as usize].session;
+        // Nearly always the join of that very topic; a channel that merely subscribed is looked for among all.
+        let own = session.find(self.hub.name(place)).filter(|&slot| session.entry(slot).serial() == moved.serial);
+        if let Some(slot) = own.or_else(|| session.position(moved.serial)) {
+            moved_place(&mut session.entry_mut(slot).data, old, place);
+        }
+    }
+
+    /// Messages that waited behind a join that is over mean what they would mean if they came now.
+    pub(super) fn receive_waiting(&mut self, key: SocketKey, mut entry: Entry<Seat>) {
+        for job in std::mem::take(&mut entry.data.jobs) {
+            match job {
+                Job::Frame { join_ref, msg_ref, event, payload } => {
+                    self.waited(key, &payload);
+                    self.receive_again(key, entry.topic(), join_ref, msg_ref, &event, payload);
+                }
+                Job::Leave { msg_ref } => {
+                    let join_ref = entry.join_ref().clone();
+                    self.receive_again(key, entry.topic(), join_ref, msg_ref, "phx_leave", Payload::default());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn forget_waiting(&mut self, key: SocketKey, entry: Entry<Seat>) {
+        for job in entry.data.jobs {
+            if let Job::Frame { payload, .. } = job {
+                self.waited(key, &payload);
+                self.handle.counters().count(Event::Stale);
+            }
+        }
+    }
+
+    pub(super) fn receive_again(
+        &mut self,
+        key: SocketKey,
+        topic: &Arc<str>,
+        join_ref: Ref,
+        msg_ref: Ref,
+        event: &str,
+        payload: Payload,
+    ) {
+        self.receive(key, Incoming { join_ref, msg_ref, topic: (&**topic).into(), event: event.into(), payload });
+    }
+
+    pub(super) fn waited(&mut self, key: SocketKey, payload: &Payload) {
+        if let Some(socket) = self.socket(key) {
+            socket.waiting_bytes -= payload.size();
+        }
+    }
+
+    /// Lets what was published so far leave ahead of a frame of the join's own.
+    pub(super) fn settle_batches(&mut self, key: SocketKey, slot: usize) {
+        let Some(place) = self.entry(key, slot).data.place else { return };
+        let mut settled = Vec::new();
+        self.hub.settle(place, |_, frames| settled.push(frames));
+        for frames in settled {
+            self.queue(key.index as usize, frames.bytes, frames.count);
+        }
+    }
+}
+
+fn moved_place(seat: &mut Seat, old: Place, new: Place) {
+    if let Some(place) = seat.place.iter_mut().chain(&mut seat.listens).find(|place| **place == old) {
+        *place = new;
+    }
+}
