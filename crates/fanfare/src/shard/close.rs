@@ -3,10 +3,10 @@
 use super::{Shard, Timer};
 use crate::command::SocketKey;
 use crate::event::Event;
-use crate::socket::{Carrier, CloseReason, Protocol};
+use crate::socket::{Carrier, CloseReason, Protocol, Socket};
 use fanfare_proto::websocket::frame;
 
-/// After our close frame the client has so long to close its side.
+/// After our close frame has left, the client has so long to close its side.
 const LINGER_MS: u64 = 2_000;
 
 impl Shard {
@@ -70,22 +70,24 @@ impl Shard {
         let Self { sockets, pool, .. } = self;
         let Some(socket) = sockets.get_mut(key.index as usize) else { return };
         socket.closing = true;
+        // A reader that takes nothing has the write timeout in all, before and after it was given up.
+        let mut until_ms = now_ms + socket.info.mount.write_timeout.as_millis() as u64;
         if let Carrier::WebSocket(websocket) = &mut socket.carrier {
+            until_ms -= websocket.stalled_since_ms.map_or(0, |since_ms| (now_ms - since_ms).min(until_ms - now_ms));
             websocket.queue(close.into(), 1, unbounded, pool);
         }
         self.mark_dirty(key.index as usize);
-        self.at(now_ms + LINGER_MS, Timer::Linger(key));
+        self.at(until_ms.max(now_ms + LINGER_MS), Timer::Linger(key));
     }
 
     /// The close frame has left. Closing at once would reset the connection if the client has sent something that we have
     /// not read, and the reset could overtake the close frame; so only our direction ends now.
     pub(super) fn end_of_writing(&mut self, key: SocketKey) {
-        if let Some(socket) = self.socket(key)
-            && let Carrier::WebSocket(websocket) = &mut socket.carrier
-            && websocket.stream.shutdown_write().is_err()
-        {
-            self.remove(key);
+        let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) else { return };
+        if websocket.stream.shutdown_write().is_err() {
+            return self.remove(key);
         }
+        self.at(self.now_ms + LINGER_MS, Timer::Linger(key));
     }
 
     fn end_all_joins(&mut self, key: SocketKey, reason: CloseReason) {
