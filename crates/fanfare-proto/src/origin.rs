@@ -71,9 +71,7 @@ impl OriginPattern {
     /// # Errors
     /// It is not `[scheme:]//[*.]host[:port]`.
     pub fn parse(pattern: &str) -> Result<Self, OriginPatternError> {
-        Self::read(pattern).ok_or_else(|| OriginPatternError {
-            pattern: pattern.to_owned(),
-        })
+        Self::read(pattern).ok_or_else(|| OriginPatternError { pattern: pattern.to_owned() })
     }
 
     fn read(pattern: &str) -> Option<Self> {
@@ -92,18 +90,11 @@ impl OriginPattern {
         if !scheme.is_none_or(is_scheme) || (any_subdomain && host.starts_with('[')) {
             return None;
         }
-        Some(Self {
-            scheme: scheme.map(str::to_ascii_lowercase),
-            host: host.to_ascii_lowercase(),
-            any_subdomain,
-            port,
-        })
+        Some(Self { scheme: scheme.map(str::to_ascii_lowercase), host: host.to_ascii_lowercase(), any_subdomain, port })
     }
 
     fn matches(&self, origin: &Origin<'_>) -> bool {
-        self.scheme
-            .as_ref()
-            .is_none_or(|scheme| origin.scheme.eq_ignore_ascii_case(scheme))
+        self.scheme.as_ref().is_none_or(|scheme| origin.scheme.eq_ignore_ascii_case(scheme))
             && self.port.is_none_or(|port| origin.port == Some(port))
             && self.matches_host(origin.host)
     }
@@ -134,11 +125,7 @@ pub struct OriginPatternError {
 
 impl fmt::Display for OriginPatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is no origin; write `//host`, `https://host`, `//*.host` or `//host:port`",
-            self.pattern
-        )
+        write!(f, "{:?} is no origin; write `//host`, `https://host`, `//*.host` or `//host:port`", self.pattern)
     }
 }
 
@@ -156,11 +143,7 @@ impl<'a> Origin<'a> {
     fn parse(origin: &'a str) -> Option<Self> {
         let (scheme, rest) = origin.split_once("://")?;
         let (host, port) = split_port(rest)?;
-        is_scheme(scheme).then_some(Self {
-            scheme,
-            host,
-            port: port.or(default_port(scheme)),
-        })
+        is_scheme(scheme).then_some(Self { scheme, host, port: port.or(default_port(scheme)) })
     }
 }
 
@@ -173,12 +156,7 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, rest) = authority.split_at(host_size);
     let is_host = match host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
-        }
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
     };
     let port = match rest.strip_prefix(':') {
         Some(digits) if digits.bytes().all(|digit| digit.is_ascii_digit()) => Some(digits.parse().ok()?),
@@ -190,9 +168,7 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
 }
 
 fn default_port(scheme: &str) -> Option<u16> {
@@ -209,10 +185,7 @@ mod tests {
 
     use super::*;
 
-    const REQUEST: RequestOrigin<'_> = RequestOrigin {
-        scheme: "https",
-        host_and_port: "App.example:8443",
-    };
+    const REQUEST: RequestOrigin<'_> = RequestOrigin { scheme: "https", host_and_port: "App.example:8443" };
 
     #[test]
     fn patterns() {
@@ -299,10 +272,7 @@ mod tests {
         check("ht tp://ok.example");
         check("1http://ok.example");
         let message = OriginPattern::parse("ok.example").unwrap_err().to_string();
-        assert!(
-            message.contains("\"ok.example\"") && message.contains("//host"),
-            "{message}"
-        );
+        assert!(message.contains("\"ok.example\"") && message.contains("//host"), "{message}");
     }
 
     #[test]
@@ -338,11 +308,7 @@ mod tests {
         #[track_caller]
         fn check(scheme: &str, host_and_port: &str, origin: &str, allowed: bool) {
             let request = RequestOrigin { scheme, host_and_port };
-            assert_eq!(
-                OriginPolicy::SameAsRequest.allows(Some(origin), request),
-                allowed,
-                "{request:?} on {origin}"
-            );
+            assert_eq!(OriginPolicy::SameAsRequest.allows(Some(origin), request), allowed, "{request:?} on {origin}");
         }
         check("http", "a.example", "http://a.example", true);
         check("http", "a.example:80", "http://a.example", true);

@@ -148,15 +148,11 @@ fn percent_decode(mut bytes: Vec<u8>) -> Result<Cow<'static, str>, ParamsError> 
         (from, to) = (from + size, to + 1);
     }
     bytes.truncate(to);
-    String::from_utf8(bytes)
-        .map(Cow::Owned)
-        .map_err(|_| ParamsError::InvalidUtf8)
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| ParamsError::InvalidUtf8)
 }
 
 fn hex_digit(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// `a[b][]` is the root `a` and the brackets `b` and the empty one. Whatever does not end in `]` after a root and a
@@ -263,11 +259,7 @@ mod tests {
     fn path_segments_keep_their_plus() {
         #[track_caller]
         fn check(segment: &str, expected: Result<&str, ParamsError>) {
-            assert_eq!(
-                decode_path_segment(segment).as_deref(),
-                expected.as_ref().copied(),
-                "{segment}"
-            );
+            assert_eq!(decode_path_segment(segment).as_deref(), expected.as_ref().copied(), "{segment}");
         }
         check("t1", Ok("t1"));
         check("a+b", Ok("a+b"));

@@ -266,10 +266,7 @@ mod tests {
         }
         check("{}", Some("{}"));
         check(" \t\r\n[1, 2] ", Some("[1, 2]"));
-        check(
-            "123456789012345678901234567890.50",
-            Some("123456789012345678901234567890.50"),
-        );
+        check("123456789012345678901234567890.50", Some("123456789012345678901234567890.50"));
         check(r#"{"b":1,"a":2,"b":3}"#, Some(r#"{"b":1,"a":2,"b":3}"#));
         check(r#""\ud83d\ude00 \\ud800 \"""#, Some(r#""\ud83d\ude00 \\ud800 \"""#));
         check("", None);
@@ -307,10 +304,7 @@ mod tests {
         check(NESTING_MAX + 1, false);
         check(2000, false);
         let flat = format!("[{}[]]", "[],\"\\\"[\",".repeat(2000));
-        assert!(
-            Json::parse(flat).is_ok(),
-            "siblings and brackets in strings do not count"
-        );
+        assert!(Json::parse(flat).is_ok(), "siblings and brackets in strings do not count");
     }
 
     #[test]
@@ -330,11 +324,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_content() {
-        let shown = format!(
-            "{:?} {:?}",
-            Payload::from(json!({"pw": 1})),
-            Payload::Binary(Bytes::from_static(b"pw"))
-        );
+        let shown = format!("{:?} {:?}", Payload::from(json!({"pw": 1})), Payload::Binary(Bytes::from_static(b"pw")));
         assert_eq!(shown, "Json(8 bytes) Binary(2 bytes)");
     }
 

@@ -65,11 +65,7 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
             return Err(AlreadyTracked);
         }
         let mut diff = Diff::default();
-        let returned: Vec<Place> = self
-            .departing
-            .range(places_of(&key))
-            .map(|(place, _)| place.clone())
-            .collect();
+        let returned: Vec<Place> = self.departing.range(places_of(&key)).map(|(place, _)| place.clone()).collect();
         for place in returned {
             self.end_departing(&place, &mut diff);
         }
@@ -133,12 +129,7 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
     /// Ends the departing trackings whose time has come.
     pub fn expire(&mut self, now_ms: u64) -> Diff {
         let mut diff = Diff::default();
-        while let Some((_, place)) = self
-            .deadlines
-            .first()
-            .filter(|(until_ms, _)| *until_ms <= now_ms)
-            .cloned()
-        {
+        while let Some((_, place)) = self.deadlines.first().filter(|(until_ms, _)| *until_ms <= now_ms).cloned() {
             self.end_departing(&place, &mut diff);
         }
         diff
@@ -160,10 +151,7 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
 
     /// The metas of one key, in the order in which they were tracked; empty when nobody tracks it.
     pub fn get(&self, key: &str) -> Vec<Meta> {
-        self.trackings
-            .range(places_of(&key.into()))
-            .map(|(_, meta)| meta.clone())
-            .collect()
+        self.trackings.range(places_of(&key.into())).map(|(_, meta)| meta.clone()).collect()
     }
 
     /// How many trackings there are, over all keys.
@@ -219,12 +207,7 @@ impl<Id: Copy + Ord> Default for TopicPresence<Id> {
 
 impl<Id> fmt::Debug for TopicPresence<Id> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "TopicPresence({} trackings, {} departing)",
-            self.trackings.len(),
-            self.departing.len()
-        )
+        write!(f, "TopicPresence({} trackings, {} departing)", self.trackings.len(), self.departing.len())
     }
 }
 

@@ -86,10 +86,7 @@ impl Pattern {
         if text.contains('*') {
             return Err(TopicError::InnerStar);
         }
-        Ok(Self {
-            text: text.into(),
-            is_prefix,
-        })
+        Ok(Self { text: text.into(), is_prefix })
     }
 
     /// Whether the pattern serves this topic.

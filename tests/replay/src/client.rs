@@ -41,17 +41,9 @@ impl Connection {
         headers: &[(String, Option<String>)],
     ) -> io::Result<(Connection, Response)> {
         let headers = upgrade_headers(headers);
-        let key = headers
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"))
-            .cloned();
+        let key = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).cloned();
         let stream = http::connect(port)?;
-        let request = Request {
-            method: "GET".into(),
-            path: path.into(),
-            headers,
-            body: None,
-        };
+        let request = Request { method: "GET".into(), path: path.into(), headers, body: None };
         (&stream).write_all(&http::encode(port, &request))?;
         let mut reader = BufReader::new(stream.try_clone()?);
         let response = http::read_response(&mut reader, false)?;
@@ -63,12 +55,7 @@ impl Connection {
             stream.set_read_timeout(None)?;
             if let Some(fault) = handshake_fault(&response, key.as_ref().map_or("", |(_, key)| key)) {
                 let incoming = Incoming::Violation(fault);
-                sender
-                    .send(Arrival {
-                        incoming,
-                        at: Instant::now(),
-                    })
-                    .ok();
+                sender.send(Arrival { incoming, at: Instant::now() }).ok();
             }
             let extensions = response.header("sec-websocket-extensions").unwrap_or_default();
             let reader = websocket::Reader::new(reader, &extensions);
@@ -76,17 +63,7 @@ impl Connection {
             std::thread::spawn(move || read(reader, &writer, &sender));
         }
         let last_sent = Instant::now();
-        Ok((
-            Connection {
-                stream,
-                writer,
-                arrivals,
-                returned: None,
-                last_sent,
-                over: !upgraded,
-            },
-            response,
-        ))
+        Ok((Connection { stream, writer, arrivals, returned: None, last_sent, over: !upgraded }, response))
     }
 
     /// Sends a frame. If the server has closed already, what it sent before tells; so there is no error.
@@ -97,9 +74,7 @@ impl Connection {
 
     /// The next arrival, if there is one within `patience`.
     pub(crate) fn receive(&mut self, patience: Duration) -> Option<Arrival> {
-        self.returned
-            .take()
-            .or_else(|| self.arrivals.recv_timeout(patience).ok())
+        self.returned.take().or_else(|| self.arrivals.recv_timeout(patience).ok())
     }
 
     /// Puts back what was not for the one who received it.
@@ -142,15 +117,10 @@ fn handshake_fault(response: &Response, key: &str) -> Option<String> {
     let accept = STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));
     let header = |name| response.header(name).unwrap_or_default();
     if header("sec-websocket-accept") != accept {
-        return Some(format!(
-            "Sec-WebSocket-Accept {:?} instead of {accept:?}",
-            header("sec-websocket-accept")
-        ));
+        return Some(format!("Sec-WebSocket-Accept {:?} instead of {accept:?}", header("sec-websocket-accept")));
     }
     let upgrades = header("upgrade").eq_ignore_ascii_case("websocket")
-        && header("connection")
-            .split(',')
-            .any(|word| word.trim().eq_ignore_ascii_case("upgrade"));
+        && header("connection").split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade"));
     (!upgrades).then(|| "101 without the headers Upgrade and Connection".to_owned())
 }
 
@@ -158,30 +128,14 @@ fn read(mut reader: websocket::Reader<BufReader<TcpStream>>, writer: &Mutex<TcpS
     loop {
         let incoming = match reader.next() {
             Ok(Received::Ping(payload)) => {
-                write(
-                    writer,
-                    &SentFrame {
-                        opcode: 10,
-                        payload,
-                        fin: true,
-                        rsv: 0,
-                        masked: true,
-                    },
-                );
+                write(writer, &SentFrame { opcode: 10, payload, fin: true, rsv: 0, masked: true });
                 continue;
             }
             Ok(Received::Incoming(incoming)) => incoming,
             Err(_) => Incoming::End,
         };
         let last = matches!(incoming, Incoming::End | Incoming::Violation(_));
-        if arrivals
-            .send(Arrival {
-                incoming,
-                at: Instant::now(),
-            })
-            .is_err()
-            || last
-        {
+        if arrivals.send(Arrival { incoming, at: Instant::now() }).is_err() || last {
             return;
         }
     }
@@ -189,9 +143,5 @@ fn read(mut reader: websocket::Reader<BufReader<TcpStream>>, writer: &Mutex<TcpS
 
 fn write(writer: &Mutex<TcpStream>, frame: &SentFrame) {
     // A connection that the server closed is noticed by the reader.
-    writer
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .write_all(&websocket::encode(frame))
-        .ok();
+    writer.lock().unwrap_or_else(PoisonError::into_inner).write_all(&websocket::encode(frame)).ok();
 }

@@ -17,11 +17,9 @@ impl Envelope {
     /// Of a text message: an array of five (2.0.0) or an object (1.0.0).
     pub(crate) fn of_json(message: &Value) -> Option<Envelope> {
         match message {
-            Value::Array(parts) if parts.len() == 5 => Some(Envelope {
-                topic: parts[2].clone(),
-                event: parts[3].clone(),
-                reference: parts[1].clone(),
-            }),
+            Value::Array(parts) if parts.len() == 5 => {
+                Some(Envelope { topic: parts[2].clone(), event: parts[3].clone(), reference: parts[1].clone() })
+            }
             Value::Object(fields) => Some(Envelope {
                 topic: fields.get("topic")?.clone(),
                 event: fields.get("event").cloned().unwrap_or_default(),
@@ -35,21 +33,9 @@ impl Envelope {
     pub(crate) fn of_server_binary(message: &[u8]) -> Option<Envelope> {
         let (kind, rest) = message.split_first()?;
         match kind {
-            0 => fields(rest).map(|[_, topic, event]| Envelope {
-                topic,
-                event,
-                reference: Value::Null,
-            }),
-            1 => fields(rest).map(|[_, reference, topic, _]| Envelope {
-                topic,
-                event: "phx_reply".into(),
-                reference,
-            }),
-            2 => fields(rest).map(|[topic, event]| Envelope {
-                topic,
-                event,
-                reference: Value::Null,
-            }),
+            0 => fields(rest).map(|[_, topic, event]| Envelope { topic, event, reference: Value::Null }),
+            1 => fields(rest).map(|[_, reference, topic, _]| Envelope { topic, event: "phx_reply".into(), reference }),
+            2 => fields(rest).map(|[topic, event]| Envelope { topic, event, reference: Value::Null }),
             _ => None,
         }
     }
@@ -57,11 +43,7 @@ impl Envelope {
     /// Of a binary message from the client, which is always a push.
     pub(crate) fn of_client_binary(message: &[u8]) -> Option<Envelope> {
         let (0, rest) = message.split_first()? else { return None };
-        fields(rest).map(|[_, reference, topic, event]| Envelope {
-            topic,
-            event,
-            reference,
-        })
+        fields(rest).map(|[_, reference, topic, event]| Envelope { topic, event, reference })
     }
 }
 
@@ -85,26 +67,18 @@ impl Joins {
     /// Notes a message that the client sends, if it is a join.
     pub(crate) fn sent(&mut self, message: Option<Envelope>) {
         if let Some(message) = message.filter(|message| message.event == "phx_join") {
-            self.0
-                .insert((message.topic.to_string(), message.reference.to_string()));
+            self.0.insert((message.topic.to_string(), message.reference.to_string()));
         }
     }
 
     /// Notes a text frame, or each line of a long-poll body.
     pub(crate) fn sent_text(&mut self, text: &[u8]) {
-        self.sent(
-            serde_json::from_slice(text)
-                .ok()
-                .and_then(|message| Envelope::of_json(&message)),
-        );
+        self.sent(serde_json::from_slice(text).ok().and_then(|message| Envelope::of_json(&message)));
     }
 
     /// Whether a message of the server answers a join.
     pub(crate) fn answered_by(&self, message: &Envelope) -> bool {
-        message.event == "phx_reply"
-            && self
-                .0
-                .contains(&(message.topic.to_string(), message.reference.to_string()))
+        message.event == "phx_reply" && self.0.contains(&(message.topic.to_string(), message.reference.to_string()))
     }
 }
 
@@ -115,38 +89,18 @@ mod tests {
 
     #[test]
     fn envelopes_of_all_forms() {
-        let expected = |topic: Value, event: &str, reference: Value| {
-            Some(Envelope {
-                topic,
-                event: event.into(),
-                reference,
-            })
-        };
+        let expected =
+            |topic: Value, event: &str, reference: Value| Some(Envelope { topic, event: event.into(), reference });
         let json = Envelope::of_json;
-        assert_eq!(
-            json(&json!(["1", "2", "t", "e", {}])),
-            expected(json!("t"), "e", json!("2"))
-        );
-        assert_eq!(
-            json(&json!([null, null, 5, "e", {}])),
-            expected(json!(5), "e", Value::Null)
-        );
-        assert_eq!(
-            json(&json!({"topic": "t", "event": "e", "ref": "2"})),
-            expected(json!("t"), "e", json!("2"))
-        );
+        assert_eq!(json(&json!(["1", "2", "t", "e", {}])), expected(json!("t"), "e", json!("2")));
+        assert_eq!(json(&json!([null, null, 5, "e", {}])), expected(json!(5), "e", Value::Null));
+        assert_eq!(json(&json!({"topic": "t", "event": "e", "ref": "2"})), expected(json!("t"), "e", json!("2")));
         assert_eq!(json(&json!([1, 2, 3])), None);
         assert_eq!(json(&json!({"event": "e"})), None);
 
         let server = Envelope::of_server_binary;
-        assert_eq!(
-            server(b"\x00\x01\x01\x01jterest"),
-            expected(json!("t"), "e", Value::Null)
-        );
-        assert_eq!(
-            server(b"\x01\x01\x01\x01\x02jrtokrest"),
-            expected(json!("t"), "phx_reply", json!("r"))
-        );
+        assert_eq!(server(b"\x00\x01\x01\x01jterest"), expected(json!("t"), "e", Value::Null));
+        assert_eq!(server(b"\x01\x01\x01\x01\x02jrtokrest"), expected(json!("t"), "phx_reply", json!("r")));
         assert_eq!(server(b"\x02\x01\x01terest"), expected(json!("t"), "e", Value::Null));
         assert_eq!(server(b"\x00\x01\x01\x09jt"), None, "too short");
         assert_eq!(server(b"\x02\x01\x01\xffe"), None, "no UTF-8");
@@ -154,10 +108,7 @@ mod tests {
         assert_eq!(server(b""), None);
 
         let client = Envelope::of_client_binary;
-        assert_eq!(
-            client(b"\x00\x01\x01\x01\x01jrte"),
-            expected(json!("t"), "e", json!("r"))
-        );
+        assert_eq!(client(b"\x00\x01\x01\x01\x01jrte"), expected(json!("t"), "e", json!("r")));
         assert_eq!(client(b"\x01\x01\x01\x01\x01jrte"), None);
     }
 
@@ -175,11 +126,7 @@ mod tests {
             (json!(["1", "1", "c", "phx_reply", {}]), false),
             (json!(["1", "1", "a", "phx_close", {}]), false),
         ] {
-            assert_eq!(
-                joins.answered_by(&Envelope::of_json(&message).unwrap()),
-                answers,
-                "{message}"
-            );
+            assert_eq!(joins.answered_by(&Envelope::of_json(&message).unwrap()), answers, "{message}");
         }
     }
 }

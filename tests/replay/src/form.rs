@@ -37,11 +37,7 @@ impl<T> Choice<T> {
             };
             forms.iter().map(|form| parse(&Fields::of(form)?)).collect()
         };
-        Ok(Choice {
-            recorded: parse(step)?,
-            or: others("or")?,
-            better: others("better")?,
-        })
+        Ok(Choice { recorded: parse(step)?, or: others("or")?, better: others("better")? })
     }
 
     /// The forms that count, at least one.
@@ -64,19 +60,13 @@ pub(crate) struct Timing {
 
 impl Timing {
     fn parse(form: &Fields) -> Result<Timing, String> {
-        let mut timing = Timing {
-            earliest: None,
-            latest: form.millis("within_ms")?,
-        };
+        let mut timing = Timing { earliest: None, latest: form.millis("within_ms")? };
         if let Some(range) = form.get("after_ms") {
             let bound = |i| range.get(i).and_then(Value::as_u64).map(Duration::from_millis);
             let (Some(earliest), Some(latest)) = (bound(0), bound(1)) else {
                 return Err(format!("after_ms must be [lo, hi], not {range}"));
             };
-            timing = Timing {
-                earliest: Some(earliest),
-                latest: Some(timing.latest.unwrap_or(latest).min(latest)),
-            };
+            timing = Timing { earliest: Some(earliest), latest: Some(timing.latest.unwrap_or(latest).min(latest)) };
         }
         Ok(timing)
     }
@@ -105,10 +95,7 @@ pub(crate) struct Json {
 
 impl Json {
     pub(crate) fn parse(source: &Value) -> Result<Json, String> {
-        Ok(Json {
-            pattern: Pattern::parse(source)?,
-            source: source.clone(),
-        })
+        Ok(Json { pattern: Pattern::parse(source)?, source: source.clone() })
     }
 }
 
@@ -148,11 +135,7 @@ impl FrameForm {
         } else if form.get("op").is_none() && own.str("dir")? == "closed" {
             Shape::End
         } else {
-            let op = if form.get("op").is_some() {
-                form.str("op")?
-            } else {
-                own.str("op")?
-            };
+            let op = if form.get("op").is_some() { form.str("op")? } else { own.str("op")? };
             match op {
                 "text" => Shape::Text(form.bytes()?),
                 "binary" => Shape::Binary(form.bytes()?),
@@ -161,20 +144,12 @@ impl FrameForm {
                 other => return Err(format!("a server cannot be expected to send {other:?}")),
             }
         };
-        Ok(FrameForm {
-            shape,
-            timing: Timing::parse(form)?,
-            ends: form.flag("ends")?.unwrap_or(false),
-        })
+        Ok(FrameForm { shape, timing: Timing::parse(form)?, ends: form.flag("ends")?.unwrap_or(false) })
     }
 
     /// A text frame with this JSON, at any time.
     pub(crate) fn of_json(json: &Value) -> Result<FrameForm, String> {
-        Ok(FrameForm {
-            shape: Shape::Json(Json::parse(json)?),
-            timing: Timing::default(),
-            ends: false,
-        })
+        Ok(FrameForm { shape: Shape::Json(Json::parse(json)?), timing: Timing::default(), ends: false })
     }
 }
 
@@ -238,20 +213,13 @@ impl ResponseForm {
 
 impl ExpectedBody {
     fn parse(json: &Value) -> Result<ExpectedBody, String> {
-        if let Some(messages) = json
-            .get("messages")
-            .and_then(Value::as_array)
-            .filter(|list| !list.is_empty())
-        {
+        if let Some(messages) = json.get("messages").and_then(Value::as_array).filter(|list| !list.is_empty()) {
             for message in messages {
                 Pattern::parse(message)?;
             }
             let mut rest = json.clone();
             rest["messages"] = "$any".into();
-            return Ok(ExpectedBody::Poll {
-                rest: Json::parse(&rest)?,
-                messages: messages.clone(),
-            });
+            return Ok(ExpectedBody::Poll { rest: Json::parse(&rest)?, messages: messages.clone() });
         }
         Ok(ExpectedBody::Json(Json::parse(json)?))
     }
@@ -305,11 +273,7 @@ mod tests {
             (json!({"after_ms": [100, 200], "within_ms": 150}), 151, false),
         ] {
             let timing = Timing::parse(&Fields::of(&form).unwrap()).unwrap();
-            assert_eq!(
-                timing.allows(Duration::from_millis(elapsed_ms)),
-                allowed,
-                "{form} at {elapsed_ms}"
-            );
+            assert_eq!(timing.allows(Duration::from_millis(elapsed_ms)), allowed, "{form} at {elapsed_ms}");
         }
         assert!(Timing::parse(&Fields::of(&json!({"after_ms": [5]})).unwrap()).is_err());
     }
@@ -326,10 +290,7 @@ mod tests {
             (json!({"none": true}), "(nothing)"),
             (json!({"op": "pong", "hex": "00ff"}), "pong 00ff"),
         ] {
-            assert_eq!(
-                FrameForm::parse(&Fields::of(&form).unwrap(), &own).unwrap().to_string(),
-                shown
-            );
+            assert_eq!(FrameForm::parse(&Fields::of(&form).unwrap(), &own).unwrap().to_string(), shown);
         }
         assert!(FrameForm::parse(&Fields::of(&json!({"op": "ping"})).unwrap(), &own).is_err());
     }

@@ -89,16 +89,11 @@ pub(crate) fn read_response(reader: &mut impl BufRead, head_only: bool) -> io::R
     if head_only || matches!(response.status, 101 | 204 | 304) {
         return Ok(response);
     }
-    let chunked = response
-        .header("transfer-encoding")
-        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    let chunked = response.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
     if chunked {
         response.body = read_chunks(reader)?;
     } else if let Some(length) = response.header("content-length") {
-        let length = length
-            .trim()
-            .parse()
-            .map_err(|_| malformed(&format!("content-length {length:?}")))?;
+        let length = length.trim().parse().map_err(|_| malformed(&format!("content-length {length:?}")))?;
         response.body = read_exactly(reader, length)?;
     } else {
         reader.take(BODY_BYTES_MAX).read_to_end(&mut response.body)?;
@@ -117,15 +112,9 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<Response> {
     loop {
         let line = read_line(reader)?;
         if line.is_empty() {
-            return Ok(Response {
-                status,
-                headers,
-                body: Vec::new(),
-            });
+            return Ok(Response { status, headers, body: Vec::new() });
         }
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| malformed(&format!("header {line:?}")))?;
+        let (name, value) = line.split_once(':').ok_or_else(|| malformed(&format!("header {line:?}")))?;
         headers.push((name.to_owned(), value.trim().to_owned()));
     }
 }
@@ -161,11 +150,7 @@ fn read_chunks(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
 fn read_exactly(reader: &mut impl BufRead, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(length.min(BODY_BYTES_MAX)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == length {
-        Ok(bytes)
-    } else {
-        Err(malformed("body shorter than it said"))
-    }
+    if bytes.len() as u64 == length { Ok(bytes) } else { Err(malformed("body shorter than it said")) }
 }
 
 fn malformed(what: &str) -> Error {
@@ -192,10 +177,7 @@ mod tests {
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\na;x=1\r\n0123456789\r\n0\r\n\r\n",
                 body(200, "ab0123456789"),
             ),
-            (
-                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
-                body(204, ""),
-            ),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", body(204, "")),
             ("HTTP/1.1 101 Switching Protocols\r\n\r\nframes", body(101, "")),
             ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nok", None),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", None),
@@ -221,25 +203,10 @@ mod tests {
         let request = |method: &str, headers: &[(&str, &str)], body: Option<&str>| {
             let headers = headers.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
             let body = body.map(|body| body.as_bytes().to_vec());
-            String::from_utf8(encode(
-                7,
-                &Request {
-                    method: method.into(),
-                    path: "/p".into(),
-                    headers,
-                    body,
-                },
-            ))
-            .unwrap()
+            String::from_utf8(encode(7, &Request { method: method.into(), path: "/p".into(), headers, body })).unwrap()
         };
-        assert_eq!(
-            request("GET", &[], None),
-            "GET /p HTTP/1.1\r\nhost: 127.0.0.1:7\r\n\r\n"
-        );
-        assert_eq!(
-            request("POST", &[("Host", "h")], None),
-            "POST /p HTTP/1.1\r\nHost: h\r\ncontent-length: 0\r\n\r\n"
-        );
+        assert_eq!(request("GET", &[], None), "GET /p HTTP/1.1\r\nhost: 127.0.0.1:7\r\n\r\n");
+        assert_eq!(request("POST", &[("Host", "h")], None), "POST /p HTTP/1.1\r\nHost: h\r\ncontent-length: 0\r\n\r\n");
         assert!(request("POST", &[], Some("xyz")).ends_with("content-length: 3\r\n\r\nxyz"));
     }
 }

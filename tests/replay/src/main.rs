@@ -44,30 +44,17 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
-    let mut parsed = Arguments {
-        servers: Vec::new(),
-        options: Options::default(),
-        slow_too: true,
-        only: None,
-        paths: Vec::new(),
-    };
+    let mut parsed =
+        Arguments { servers: Vec::new(), options: Options::default(), slow_too: true, only: None, paths: Vec::new() };
     let mut pid = None;
     while let Some(argument) = arguments.next() {
         let (flag, mut value) = match argument.split_once('=') {
             Some((flag, value)) if flag.starts_with("--") => (flag.to_owned(), Some(value.to_owned())),
             _ => (argument, None),
         };
-        let mut value = || {
-            value
-                .take()
-                .or_else(|| arguments.next())
-                .ok_or_else(|| format!("{flag} needs a value"))
-        };
+        let mut value = || value.take().or_else(|| arguments.next()).ok_or_else(|| format!("{flag} needs a value"));
         match flag.as_str() {
-            "--port" => parsed.servers.push(Server {
-                port: number(&flag, &value()?)?,
-                pid: None,
-            }),
+            "--port" => parsed.servers.push(Server { port: number(&flag, &value()?)?, pid: None }),
             "--pid" => pid = Some(number(&flag, &value()?)?),
             "--pace" => parsed.options.pace = number(&flag, &value()?)?,
             "--better" => {
@@ -98,9 +85,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Strin
 }
 
 fn number<N: std::str::FromStr>(flag: &str, value: &str) -> Result<N, String> {
-    value
-        .parse()
-        .map_err(|_| format!("{flag} must be a number, not {value:?}"))
+    value.parse().map_err(|_| format!("{flag} must be a number, not {value:?}"))
 }
 
 fn select(arguments: &Arguments) -> Result<Vec<Transcript>, String> {
@@ -108,35 +93,20 @@ fn select(arguments: &Arguments) -> Result<Vec<Transcript>, String> {
     for path in &arguments.paths {
         transcripts.extend(load(path).map_err(|e| e.to_string())?);
     }
-    transcripts.retain(|transcript| {
-        arguments
-            .only
-            .as_ref()
-            .is_none_or(|only| only.is_match(&transcript.name))
-    });
+    transcripts.retain(|transcript| arguments.only.as_ref().is_none_or(|only| only.is_match(&transcript.name)));
     transcripts.retain(|transcript| {
         let slow = transcript.slow.filter(|_| !arguments.slow_too);
-        slow.inspect(|slow| println!("SKIP {}: takes {} s", transcript.name, slow.as_secs()))
-            .is_none()
+        slow.inspect(|slow| println!("SKIP {}: takes {} s", transcript.name, slow.as_secs())).is_none()
     });
     Ok(transcripts)
 }
 
 fn play(transcripts: &[Transcript], arguments: &Arguments) -> ExitCode {
-    let summary = suite::run(
-        transcripts,
-        &arguments.servers,
-        arguments.options,
-        |transcript, outcome| match outcome {
-            Outcome::Passed(took) => println!("PASS {} ({:.1} s)", transcript.name, took.as_secs_f64()),
-            Outcome::Failed(mismatch) => println!("FAIL {}: {mismatch}", transcript.name),
-            Outcome::Skipped(why) => println!("SKIP {}: {why}", transcript.name),
-        },
-    );
+    let summary = suite::run(transcripts, &arguments.servers, arguments.options, |transcript, outcome| match outcome {
+        Outcome::Passed(took) => println!("PASS {} ({:.1} s)", transcript.name, took.as_secs_f64()),
+        Outcome::Failed(mismatch) => println!("FAIL {}: {mismatch}", transcript.name),
+        Outcome::Skipped(why) => println!("SKIP {}: {why}", transcript.name),
+    });
     println!("{} passed, {} failed", summary.passed, summary.failed);
-    if summary.is_success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -41,9 +41,7 @@ impl Bindings {
         // The longest name first, or `$T1` would eat the beginning of `$T12`.
         let mut names: Vec<_> = self.tokens.iter().collect();
         names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-        names.iter().fold(text.to_owned(), |text, (name, token)| {
-            text.replace(name.as_str(), token)
-        })
+        names.iter().fold(text.to_owned(), |text, (name, token)| text.replace(name.as_str(), token))
     }
 
     fn bind_ref(&mut self, name: &str, actual: &str) -> bool {
@@ -85,8 +83,7 @@ impl Pattern {
 
     fn placeholder(text: &str) -> Result<Pattern, String> {
         let numbered = |prefix: &str| {
-            text.strip_prefix(prefix)
-                .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            text.strip_prefix(prefix).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
         };
         if text == "$any" {
             Ok(Pattern::Any)
@@ -128,9 +125,7 @@ impl Pattern {
             }
             (Pattern::Object(patterns), Value::Object(fields)) => {
                 patterns.len() == fields.len()
-                    && patterns
-                        .iter()
-                        .all(|(key, p)| fields.get(key).is_some_and(|value| p.matches(value, bindings)))
+                    && patterns.iter().all(|(key, p)| fields.get(key).is_some_and(|value| p.matches(value, bindings)))
             }
             (Pattern::Exact(Value::Number(a)), Value::Number(b)) => numbers_equal(a, b),
             (Pattern::Exact(expected), actual) => expected == actual,
@@ -255,18 +250,10 @@ mod tests {
     fn tokens_are_filled_in() {
         let mut bindings = Bindings::default();
         for (name, token) in [("$T1", "one"), ("$T12", "twelve"), ("$T1", "renewed")] {
-            assert!(
-                Pattern::parse(&json!(name))
-                    .unwrap()
-                    .matches(&json!(token), &mut bindings)
-            );
+            assert!(Pattern::parse(&json!(name)).unwrap().matches(&json!(token), &mut bindings));
         }
         assert_eq!(bindings.fill("a=$T12&b=$T1&c=$T3"), "a=twelve&b=renewed&c=$T3");
-        assert!(
-            !Pattern::parse(&json!("$T1"))
-                .unwrap()
-                .matches(&json!(""), &mut bindings)
-        );
+        assert!(!Pattern::parse(&json!("$T1")).unwrap().matches(&json!(""), &mut bindings));
     }
 
     #[test]

@@ -48,11 +48,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            better: Better::default(),
-            pace: 1.0,
-            verbose: false,
-        }
+        Options { better: Better::default(), pace: 1.0, verbose: false }
     }
 }
 
@@ -84,12 +80,7 @@ pub fn play(transcript: &Transcript, server: Server, options: Options) -> Result
     let mut player = Player::new(server, options, pace);
     for step in &transcript.steps {
         if options.verbose {
-            println!(
-                "   {} [{}] {}",
-                step.label,
-                step.connection,
-                shortened(&format!("{:?}", step.action))
-            );
+            println!("   {} [{}] {}", step.label, step.connection, shortened(&format!("{:?}", step.action)));
         }
         player.play(step).map_err(|Difference { label, what }| Mismatch {
             step: label.unwrap_or_else(|| step.label.clone()),
@@ -160,30 +151,13 @@ impl Player {
         std::thread::sleep(step.wait.mul_f64(self.pace));
         match &step.action {
             Action::Upgrade { path, headers } => self.upgrade(name, path, headers),
-            Action::Request {
-                method,
-                path,
-                headers,
-                body,
-            } => {
-                let headers = self
-                    .fill(headers)
-                    .into_iter()
-                    .filter_map(|(name, value)| Some((name, value?)))
-                    .collect();
+            Action::Request { method, path, headers, body } => {
+                let headers = self.fill(headers).into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
                 body.iter()
                     .flat_map(|body| body.split(|byte| *byte == b'\n'))
                     .for_each(|line| self.joins.sent_text(line));
                 let path = self.bindings.fill(path);
-                self.start(
-                    name,
-                    Request {
-                        method: method.clone(),
-                        path,
-                        headers,
-                        body: body.clone(),
-                    },
-                );
+                self.start(name, Request { method: method.clone(), path, headers, body: body.clone() });
                 Ok(())
             }
             Action::Response { forms, took } => self.response(name, forms, *took),
@@ -208,10 +182,7 @@ impl Player {
 
     fn fill(&self, headers: &[(String, Option<String>)]) -> Vec<(String, Option<String>)> {
         let fill = |value: &Option<String>| value.as_ref().map(|value| self.bindings.fill(value));
-        headers
-            .iter()
-            .map(|(name, value)| (name.clone(), fill(value)))
-            .collect()
+        headers.iter().map(|(name, value)| (name.clone(), fill(value))).collect()
     }
 
     fn upgrade(&mut self, name: &str, path: &str, headers: &[(String, Option<String>)]) -> Result<(), Difference> {
@@ -219,23 +190,14 @@ impl Player {
         let (path, headers) = (self.bindings.fill(path), self.fill(headers));
         let (connection, response) = Connection::open(self.server.port, &path, &headers)
             .map_err(|e| format!("cannot connect to port {}: {e}", self.server.port))?;
-        self.earlier
-            .extend(self.connections.insert(name.to_owned(), connection));
-        self.exchanges.insert(
-            name.to_owned(),
-            Exchange::Upgrade {
-                response,
-                took: started.elapsed(),
-            },
-        );
+        self.earlier.extend(self.connections.insert(name.to_owned(), connection));
+        self.exchanges.insert(name.to_owned(), Exchange::Upgrade { response, took: started.elapsed() });
         Ok(())
     }
 
     fn start(&mut self, name: &str, request: Request) {
-        self.exchanges.insert(
-            name.to_owned(),
-            Exchange::Running(Running::start(self.server.port, request, Instant::now())),
-        );
+        self.exchanges
+            .insert(name.to_owned(), Exchange::Running(Running::start(self.server.port, request, Instant::now())));
     }
 
     fn send(&mut self, name: &str, frame: &SentFrame) {
@@ -256,13 +218,9 @@ impl Player {
         let mut run = Run::new(frames, self.options.better, &self.joins);
         while !run.is_complete() {
             let latest = run.latest().map_or(Duration::ZERO, |latest| latest + LATE);
-            let patience = latest
-                .saturating_sub(connection.last_sent.elapsed())
-                .max(FRAME_PATIENCE);
+            let patience = latest.saturating_sub(connection.last_sent.elapsed()).max(FRAME_PATIENCE);
             let arrival = connection.receive(patience);
-            let elapsed = arrival
-                .as_ref()
-                .map(|arrival| arrival.at.saturating_duration_since(connection.last_sent));
+            let elapsed = arrival.as_ref().map(|arrival| arrival.at.saturating_duration_since(connection.last_sent));
             let got = match (&arrival, elapsed) {
                 (Some(arrival), Some(elapsed)) => match run.offer(&arrival.incoming, elapsed, &mut self.bindings) {
                     Offer::Taken => continue,
@@ -271,28 +229,18 @@ impl Player {
                         return Ok(());
                     }
                     Offer::Unexpected => {
-                        format!(
-                            "got {} {} ms after the last frame sent",
-                            arrival.incoming,
-                            elapsed.as_millis()
-                        )
+                        format!("got {} {} ms after the last frame sent", arrival.incoming, elapsed.as_millis())
                     }
                 },
                 _ => "nothing came".to_owned(),
             };
             let (label, form) = run.next().unwrap_or_default();
-            return Err(Difference {
-                label: Some(label),
-                what: format!("expected {form}; {got}"),
-            });
+            return Err(Difference { label: Some(label), what: format!("expected {form}; {got}") });
         }
         match silence {
-            Some(silence) => listen(
-                connection,
-                &mut run,
-                silence.mul_f64(self.pace).max(SILENCE_MIN),
-                &mut self.bindings,
-            ),
+            Some(silence) => {
+                listen(connection, &mut run, silence.mul_f64(self.pace).max(SILENCE_MIN), &mut self.bindings)
+            }
             None => {
                 linger(connection, &mut run, &mut self.bindings);
                 Ok(())
@@ -310,11 +258,7 @@ impl Player {
                 (response, took, Some(running))
             }
         };
-        let mut answer = response::Answer {
-            response,
-            took,
-            earlier: Vec::new(),
-        };
+        let mut answer = response::Answer { response, took, earlier: Vec::new() };
         loop {
             let mut differences = Vec::new();
             for form in &forms {
@@ -328,10 +272,7 @@ impl Player {
                 }
             }
             let more = differences.iter().any(|difference| difference.more_may_come);
-            let what = differences
-                .into_iter()
-                .next()
-                .map_or(String::new(), |difference| difference.what);
+            let what = differences.into_iter().next().map_or(String::new(), |difference| difference.what);
             let Some(running) = request.as_ref().filter(|_| more) else {
                 return Err(what.into());
             };
@@ -342,10 +283,7 @@ impl Player {
     }
 
     fn signal(&self, signal: &str) -> Result<(), Difference> {
-        let pid = self
-            .server
-            .pid
-            .ok_or_else(|| "the server's process is not known".to_owned())?;
+        let pid = self.server.pid.ok_or_else(|| "the server's process is not known".to_owned())?;
         let sent = Command::new("kill").args(["-s", signal, &pid.to_string()]).status();
         match sent {
             Ok(status) if status.success() => Ok(()),

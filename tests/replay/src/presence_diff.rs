@@ -25,21 +25,12 @@ pub(crate) fn entries(message: &Value) -> Option<Vec<Entry>> {
     let fields = payload.as_object().filter(|fields| fields.len() == 2)?;
     let (joins, leaves) = (fields.get("joins")?.as_object()?, fields.get("leaves")?.as_object()?);
     let only_left = leaves.keys().filter(|key| !joins.contains_key(*key));
-    Some(
-        joins
-            .keys()
-            .chain(only_left)
-            .map(|key| entry(&rest, key, joins, leaves))
-            .collect(),
-    )
+    Some(joins.keys().chain(only_left).map(|key| entry(&rest, key, joins, leaves)).collect())
 }
 
 fn entry(rest: &Value, key: &str, joins: &Map<String, Value>, leaves: &Map<String, Value>) -> Entry {
     let value = json!({"message": rest, "key": key, "joins": joins.get(key), "leaves": leaves.get(key)});
-    Entry {
-        key: key.to_owned(),
-        value,
-    }
+    Entry { key: key.to_owned(), value }
 }
 
 #[cfg(test)]
@@ -53,10 +44,7 @@ mod tests {
             json!({"topic": "t", "event": "presence_diff", "ref": null, "payload": {"joins": {"a": 1}, "leaves": {}}});
         let seen = |message: &Value| -> Vec<(String, Value, Value)> {
             let entries = entries(message).unwrap();
-            entries
-                .into_iter()
-                .map(|e| (e.key, e.value["joins"].clone(), e.value["leaves"].clone()))
-                .collect()
+            entries.into_iter().map(|e| (e.key, e.value["joins"].clone(), e.value["leaves"].clone())).collect()
         };
         assert_eq!(
             seen(&v2),

@@ -36,14 +36,8 @@ impl fmt::Display for Incoming {
             Incoming::Text(text) => write!(f, "text {}", shortened(&String::from_utf8_lossy(text))),
             Incoming::Binary(bytes) => write!(f, "binary {}", shortened(&hex(bytes))),
             Incoming::Pong(bytes) => write!(f, "pong {}", shortened(&hex(bytes))),
-            Incoming::Close {
-                code: Some(code),
-                reason,
-            } if reason.is_empty() => write!(f, "close {code}"),
-            Incoming::Close {
-                code: Some(code),
-                reason,
-            } => write!(f, "close {code} {reason:?}"),
+            Incoming::Close { code: Some(code), reason } if reason.is_empty() => write!(f, "close {code}"),
+            Incoming::Close { code: Some(code), reason } => write!(f, "close {code} {reason:?}"),
             Incoming::Close { code: None, .. } => f.write_str("close without a code"),
             Incoming::End => f.write_str("end of connection"),
             Incoming::Violation(what) => f.write_str(what),
@@ -106,9 +100,7 @@ impl Run {
             let forms = frame.forms.accepted(better).into_iter().cloned().collect();
             expectations(&frame.label, forms, frame.lane.as_deref(), joins)
         });
-        Run {
-            expected: expected.collect(),
-        }
+        Run { expected: expected.collect() }
     }
 
     /// The messages of long-poll answers: each is expected as a text frame of its own.
@@ -195,33 +187,24 @@ impl Run {
     fn finish(&mut self, i: usize) {
         let (before, rest) = self.expected.split_at_mut(i);
         rest[0].done = true;
-        for earlier in before
-            .iter_mut()
-            .filter(|earlier| earlier.may_stay_away() && earlier.precedes(&rest[0]))
-        {
+        for earlier in before.iter_mut().filter(|earlier| earlier.may_stay_away() && earlier.precedes(&rest[0])) {
             earlier.done = true;
         }
     }
 
     /// Whether all that must come has come.
     pub(crate) fn is_complete(&self) -> bool {
-        self.expected
-            .iter()
-            .all(|expected| expected.done || expected.may_stay_away())
+        self.expected.iter().all(|expected| expected.done || expected.may_stay_away())
     }
 
     /// Whether something more may come.
     pub(crate) fn may_go_on(&self) -> bool {
-        self.expected
-            .iter()
-            .any(|expected| !expected.done && expected.may_come())
+        self.expected.iter().any(|expected| !expected.done && expected.may_come())
     }
 
     /// Whether the closing of the connection was expected and came.
     pub(crate) fn has_closed(&self) -> bool {
-        self.expected
-            .iter()
-            .any(|expected| expected.done && expected.lane == Lane::Last)
+        self.expected.iter().any(|expected| expected.done && expected.lane == Lane::Last)
     }
 
     /// The label and the forms of what is due next, for a report; what must come goes before what may.
@@ -230,21 +213,15 @@ impl Run {
             let fits = |i: &usize| self.is_due(*i) && self.expected[*i].may_stay_away() == optional;
             (0..self.expected.len()).find(fits).map(|i| &self.expected[i])
         };
-        due(false)
-            .or_else(|| due(true))
-            .map(|expected| (expected.label.clone(), expected.what.to_string()))
+        due(false).or_else(|| due(true)).map(|expected| (expected.label.clone(), expected.what.to_string()))
     }
 
     /// The latest moment after the client's last frame at which something may still come in time, if that is limited.
     pub(crate) fn latest(&self) -> Option<Duration> {
-        let forms = self
-            .expected
-            .iter()
-            .filter(|expected| !expected.done)
-            .flat_map(|expected| match &expected.what {
-                What::Frame(forms) => forms.as_slice(),
-                What::DiffEntry { .. } => &[],
-            });
+        let forms = self.expected.iter().filter(|expected| !expected.done).flat_map(|expected| match &expected.what {
+            What::Frame(forms) => forms.as_slice(),
+            What::DiffEntry { .. } => &[],
+        });
         forms.filter_map(|form| form.timing.latest).max()
     }
 }
@@ -259,10 +236,7 @@ fn expectations(label: &str, forms: Vec<FrameForm>, lane: Option<&str>, joins: &
         done: false,
     };
     // The order follows the first form that is a frame.
-    let shape = forms
-        .iter()
-        .map(|form| &form.shape)
-        .find(|shape| !matches!(shape, Shape::Nothing));
+    let shape = forms.iter().map(|form| &form.shape).find(|shape| !matches!(shape, Shape::Nothing));
     let envelope = match shape {
         Some(Shape::Json(json)) => Envelope::of_json(&json.source),
         Some(Shape::Binary(bytes)) => Envelope::of_server_binary(bytes),
@@ -289,12 +263,9 @@ fn expectations(label: &str, forms: Vec<FrameForm>, lane: Option<&str>, joins: &
     let what = What::Frame(forms);
     vec![match (lane, envelope) {
         (Some(lane), _) => expected(what, Lane::Named(lane.to_owned()), None, false),
-        (None, Some(envelope)) => expected(
-            what,
-            Lane::Topic(envelope.topic.clone()),
-            Some(envelope.topic),
-            answers_join,
-        ),
+        (None, Some(envelope)) => {
+            expected(what, Lane::Topic(envelope.topic.clone()), Some(envelope.topic), answers_join)
+        }
         (None, None) if closes => expected(what, Lane::Last, None, false),
         (None, None) => expected(what, Lane::Other, None, false),
     }]

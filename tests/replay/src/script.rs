@@ -24,31 +24,17 @@ pub(crate) struct Step {
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
     /// Opens a WebSocket connection. A header without a value takes a default one away.
-    Upgrade {
-        path: String,
-        headers: Vec<(String, Option<String>)>,
-    },
+    Upgrade { path: String, headers: Vec<(String, Option<String>)> },
     /// Starts a request.
-    Request {
-        method: String,
-        path: String,
-        headers: Vec<(String, Option<String>)>,
-        body: Option<Vec<u8>>,
-    },
+    Request { method: String, path: String, headers: Vec<(String, Option<String>)>, body: Option<Vec<u8>> },
     /// Waits for the response, for which the recording had to wait `took`.
-    Response {
-        forms: Choice<ResponseForm>,
-        took: Duration,
-    },
+    Response { forms: Choice<ResponseForm>, took: Duration },
     /// Sends a frame.
     Send(SentFrame),
     /// Drops the connection.
     Abort,
     /// All these frames must come, and then nothing for as long as `silence`.
-    Expect {
-        frames: Vec<ExpectedFrame>,
-        silence: Option<Duration>,
-    },
+    Expect { frames: Vec<ExpectedFrame>, silence: Option<Duration> },
     /// A new connection must be refused.
     Refused { path: String },
     /// The server's process gets this signal (`TERM`).
@@ -97,25 +83,13 @@ fn unroll(steps: &[Value], prefix: &str, suffix: &str, into: &mut Vec<(String, V
         let fields = Fields::of(step)?;
         let parts = || {
             fields.only(&["dir", "var", "from", "to", "steps"])?;
-            Ok((
-                fields.str("var")?,
-                fields.number::<u64>("from")?,
-                fields.number::<u64>("to")?,
-                fields.list("steps")?,
-            ))
+            Ok((fields.str("var")?, fields.number::<u64>("from")?, fields.number::<u64>("to")?, fields.list("steps")?))
         };
         let (var, from, to, inner) = parts().map_err(|e: String| format!("step {label}: {e}"))?;
         for round in from..=to {
             let mut inner = inner.to_vec();
-            inner
-                .iter_mut()
-                .for_each(|step| substitute(step, &format!("{{{var}}}"), &round.to_string()));
-            unroll(
-                &inner,
-                &format!("{prefix}{}.", i + 1),
-                &format!(" ({var}={round}){suffix}"),
-                into,
-            )?;
+            inner.iter_mut().for_each(|step| substitute(step, &format!("{{{var}}}"), &round.to_string()));
+            unroll(&inner, &format!("{prefix}{}.", i + 1), &format!(" ({var}={round}){suffix}"), into)?;
         }
     }
     Ok(())
@@ -139,45 +113,22 @@ fn parse_step(label: &str, step: &Value) -> Result<Step, String> {
             const FORM: [&str; 6] = ["status", "headers", "json", "body", "after_ms", "within_ms"];
             const STEP: [&str; 5] = ["dir", "conn", "or", "better", "took_ms"];
             let took = step.millis("took_ms")?.unwrap_or_default();
-            Action::Response {
-                forms: choice(&step, &FORM, &STEP, ResponseForm::parse)?,
-                took,
-            }
+            Action::Response { forms: choice(&step, &FORM, &STEP, ResponseForm::parse)?, took }
         }
         "send" => Action::Send(SentFrame::parse(&step)?),
         "recv" | "closed" => {
-            const FORM: [&str; 10] = [
-                "op",
-                "json",
-                "hex",
-                "data",
-                "parts",
-                "code",
-                "none",
-                "ends",
-                "after_ms",
-                "within_ms",
-            ];
+            const FORM: [&str; 10] =
+                ["op", "json", "hex", "data", "parts", "code", "none", "ends", "after_ms", "within_ms"];
             // `deflated` is information: whether a small frame is worth compressing is the server's choice.
             const STEP: [&str; 7] = ["dir", "conn", "or", "better", "lane", "note", "deflated"];
             let forms = choice(&step, &FORM, &STEP, |form| FrameForm::parse(form, &step))?;
             let lane = step.opt_str("lane")?.map(str::to_owned);
-            let frame = ExpectedFrame {
-                label: label.to_owned(),
-                forms,
-                lane,
-            };
-            Action::Expect {
-                frames: vec![frame],
-                silence: None,
-            }
+            let frame = ExpectedFrame { label: label.to_owned(), forms, lane };
+            Action::Expect { frames: vec![frame], silence: None }
         }
         "silence" => {
             step.only(&["dir", "conn", "ms", "note"])?;
-            Action::Expect {
-                frames: Vec::new(),
-                silence: Some(Duration::from_millis(step.number("ms")?)),
-            }
+            Action::Expect { frames: Vec::new(), silence: Some(Duration::from_millis(step.number("ms")?)) }
         }
         "abort" => {
             step.only(&["dir", "conn", "wait_ms", "note"])?;
@@ -185,9 +136,7 @@ fn parse_step(label: &str, step: &Value) -> Result<Step, String> {
         }
         "refused" => {
             step.only(&["dir", "conn", "path", "wait_ms", "note"])?;
-            Action::Refused {
-                path: step.str("path")?.to_owned(),
-            }
+            Action::Refused { path: step.str("path")?.to_owned() }
         }
         "signal" => {
             step.only(&["dir", "sig", "wait_ms", "note"])?;
@@ -218,18 +167,7 @@ fn choice<T>(
 }
 
 fn parse_request(step: &Fields) -> Result<Action, String> {
-    step.only(&[
-        "dir",
-        "conn",
-        "method",
-        "path",
-        "headers",
-        "body",
-        "body_parts",
-        "ws",
-        "wait_ms",
-        "note",
-    ])?;
+    step.only(&["dir", "conn", "method", "path", "headers", "body", "body_parts", "ws", "wait_ms", "note"])?;
     let (path, headers) = (step.str("path")?.to_owned(), step.headers()?);
     if step.flag("ws")?.unwrap_or(false) {
         return match step.str("method")? {
@@ -241,12 +179,7 @@ fn parse_request(step: &Fields) -> Result<Action, String> {
         Some(_) => Some(assemble(step.list("body_parts")?, false)?),
         None => step.opt_str("body")?.map(|body| body.as_bytes().to_vec()),
     };
-    Ok(Action::Request {
-        method: step.str("method")?.to_owned(),
-        path,
-        headers,
-        body,
-    })
+    Ok(Action::Request { method: step.str("method")?.to_owned(), path, headers, body })
 }
 
 impl SentFrame {
@@ -269,11 +202,7 @@ impl SentFrame {
         };
         let payload = if step.get("code").is_some() {
             let code: u16 = step.number("code")?;
-            [
-                &code.to_be_bytes(),
-                step.opt_str("reason")?.unwrap_or_default().as_bytes(),
-            ]
-            .concat()
+            [&code.to_be_bytes(), step.opt_str("reason")?.unwrap_or_default().as_bytes()].concat()
         } else {
             step.bytes()?
         };
@@ -299,17 +228,10 @@ fn group(steps: Vec<Step>) -> Vec<Step> {
             grouped.push(step);
             continue;
         };
-        let group = open
-            .iter()
-            .find(|i| grouped[**i].connection == step.connection)
-            .copied();
+        let group = open.iter().find(|i| grouped[**i].connection == step.connection).copied();
         match group {
             Some(i) => {
-                if let Action::Expect {
-                    frames: earlier,
-                    silence: quiet,
-                } = &mut grouped[i].action
-                {
+                if let Action::Expect { frames: earlier, silence: quiet } = &mut grouped[i].action {
                     earlier.extend(frames.iter().cloned());
                     *quiet = *silence;
                 }
@@ -355,22 +277,10 @@ mod tests {
         let silence = |conn: &str| json!({"dir": "silence", "conn": conn, "ms": 7});
         let closed = json!({"dir": "closed", "conn": "A"});
         for (steps, expected) in [
-            (
-                json!([recv("A"), recv("A"), closed, send]),
-                vec!["A gets 1,2,3", "A acts at 4"],
-            ),
-            (
-                json!([recv("A"), send, recv("A")]),
-                vec!["A gets 1", "A acts at 2", "A gets 3"],
-            ),
-            (
-                json!([recv("A"), recv("B"), recv("A"), silence("A")]),
-                vec!["A gets 1,3 then 7 ms", "B gets 2"],
-            ),
-            (
-                json!([recv("A"), silence("B"), recv("A")]),
-                vec!["A gets 1", "B gets  then 7 ms", "A gets 3"],
-            ),
+            (json!([recv("A"), recv("A"), closed, send]), vec!["A gets 1,2,3", "A acts at 4"]),
+            (json!([recv("A"), send, recv("A")]), vec!["A gets 1", "A acts at 2", "A gets 3"]),
+            (json!([recv("A"), recv("B"), recv("A"), silence("A")]), vec!["A gets 1,3 then 7 ms", "B gets 2"]),
+            (json!([recv("A"), silence("B"), recv("A")]), vec!["A gets 1", "B gets  then 7 ms", "A gets 3"]),
             (json!([silence("A"), recv("A")]), vec!["A gets  then 7 ms", "A gets 2"]),
         ] {
             assert_eq!(outline(steps.clone()), expected, "{steps}");
@@ -383,12 +293,7 @@ mod tests {
             {"dir": "send", "conn": "c{i}", "op": "text", "data": "{i}"},
             {"dir": "recv", "conn": "A", "op": "text", "json": ["{i}"]}
         ]}]);
-        let expected = [
-            "c2 acts at 1.1 (i=2)",
-            "A gets 1.2 (i=2)",
-            "c3 acts at 1.1 (i=3)",
-            "A gets 1.2 (i=3)",
-        ];
+        let expected = ["c2 acts at 1.1 (i=2)", "A gets 1.2 (i=2)", "c3 acts at 1.1 (i=3)", "A gets 1.2 (i=3)"];
         assert_eq!(outline(steps.clone()), expected);
         let parsed = parse(steps.as_array().unwrap()).unwrap();
         assert!(matches!(&parsed[2].action, Action::Send(frame) if frame.payload == b"3"));
@@ -397,27 +302,16 @@ mod tests {
     #[test]
     fn frames_may_be_odd() {
         let frame = |step: Value| {
-            let SentFrame {
-                opcode,
-                payload,
-                fin,
-                rsv,
-                masked,
-            } = SentFrame::parse(&Fields::of(&step).unwrap()).unwrap();
+            let SentFrame { opcode, payload, fin, rsv, masked } =
+                SentFrame::parse(&Fields::of(&step).unwrap()).unwrap();
             (opcode, payload, fin, rsv, masked)
         };
-        assert_eq!(
-            frame(json!({"op": "text", "data": "x"})),
-            (1, b"x".to_vec(), true, 0, true)
-        );
+        assert_eq!(frame(json!({"op": "text", "data": "x"})), (1, b"x".to_vec(), true, 0, true));
         assert_eq!(
             frame(json!({"op": 11, "hex": "", "fin": false, "rsv": 4, "masked": false})),
             (11, vec![], false, 4, false)
         );
-        assert_eq!(
-            frame(json!({"op": "close", "code": 1000, "reason": "bye"})).1,
-            b"\x03\xe8bye"
-        );
+        assert_eq!(frame(json!({"op": "close", "code": 1000, "reason": "bye"})).1, b"\x03\xe8bye");
         assert_eq!(frame(json!({"op": "close", "hex": "03"})).1, b"\x03");
     }
 }

@@ -78,10 +78,7 @@ pub fn run<'a>(
         let workers: Vec<_> = servers.iter().map(|server| scope.spawn(|| worker(*server))).collect();
         workers.into_iter().fold(Summary::default(), |sum, worker| {
             let part = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            Summary {
-                passed: sum.passed + part.passed,
-                failed: sum.failed + part.failed,
-            }
+            Summary { passed: sum.passed + part.passed, failed: sum.failed + part.failed }
         })
     })
 }
@@ -105,11 +102,7 @@ mod tests {
     #[test]
     fn every_transcript_is_played_once_and_in_order() {
         // Where nobody listens, a connection is refused; that is all these transcripts want.
-        let closed = TcpListener::bind(("127.0.0.1", 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let closed = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let transcript = |name: &str, more: &str, step: &str| {
             Transcript::parse(&format!(r#"{{"name":"{name}"{more},"steps":[{step}]}}"#)).unwrap()
         };
@@ -123,36 +116,18 @@ mod tests {
         let server = |port| Server { port, pid: None };
         for (servers, order) in [
             (vec![server(closed)], vec!["passes", "fails", "slow", "ends"]),
-            (
-                vec![Server {
-                    port: closed,
-                    pid: Some(0),
-                }],
-                vec!["passes", "fails", "slow", "ends"],
-            ),
-            (
-                vec![server(closed), server(closed)],
-                vec!["slow", "passes", "fails", "ends"],
-            ),
+            (vec![Server { port: closed, pid: Some(0) }], vec!["passes", "fails", "slow", "ends"]),
+            (vec![server(closed), server(closed)], vec!["slow", "passes", "fails", "ends"]),
         ] {
             let with_pid = servers[0].pid.is_some();
             let seen = Mutex::new(Vec::new());
             let summary = run(&transcripts, &servers, Options::default(), |transcript, outcome| {
                 let failed = matches!(outcome, Outcome::Failed(_));
                 assert_eq!(failed, transcript.name == "fails");
-                assert_eq!(
-                    matches!(outcome, Outcome::Skipped(_)),
-                    transcript.name == "ends" && !with_pid
-                );
+                assert_eq!(matches!(outcome, Outcome::Skipped(_)), transcript.name == "ends" && !with_pid);
                 seen.lock().unwrap().push(transcript.name.clone());
             });
-            assert_eq!(
-                summary,
-                Summary {
-                    passed: if with_pid { 3 } else { 2 },
-                    failed: 1
-                }
-            );
+            assert_eq!(summary, Summary { passed: if with_pid { 3 } else { 2 }, failed: 1 });
             assert!(!summary.is_success());
             let mut seen = seen.into_inner().unwrap();
             let mut order = order;

@@ -32,17 +32,7 @@ impl Transcript {
     fn from_json(json: &str) -> Result<Transcript, String> {
         let value: Value = serde_json::from_str(json).map_err(|e| e.to_string())?;
         let fields = Fields::of(&value)?;
-        fields.only(&[
-            "name",
-            "vsn",
-            "transport",
-            "recorded",
-            "notes",
-            "slow",
-            "needs",
-            "fixed",
-            "steps",
-        ])?;
+        fields.only(&["name", "vsn", "transport", "recorded", "notes", "slow", "needs", "fixed", "steps"])?;
         let needs_pid = match fields.get("needs") {
             None => false,
             Some(needs) if needs == "pid" => true,
@@ -97,10 +87,7 @@ pub(crate) struct Fields<'a>(&'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
     pub(crate) fn of(value: &'a Value) -> Result<Self, String> {
-        value
-            .as_object()
-            .map(Fields)
-            .ok_or_else(|| format!("an object was expected, not {value}"))
+        value.as_object().map(Fields).ok_or_else(|| format!("an object was expected, not {value}"))
     }
 
     /// An error if there is any other field than these.
@@ -116,8 +103,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn str(&self, key: &str) -> Result<&'a str, String> {
-        self.typed(key, "a string", Value::as_str)?
-            .ok_or_else(|| format!("{key} is missing"))
+        self.typed(key, "a string", Value::as_str)?.ok_or_else(|| format!("{key} is missing"))
     }
 
     pub(crate) fn opt_str(&self, key: &str) -> Result<Option<&'a str>, String> {
@@ -138,9 +124,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn opt_number<N: TryFrom<u64>>(&self, key: &str) -> Result<Option<N>, String> {
-        self.typed(key, "a number in range", |value| {
-            value.as_u64().and_then(|n| N::try_from(n).ok())
-        })
+        self.typed(key, "a number in range", |value| value.as_u64().and_then(|n| N::try_from(n).ok()))
     }
 
     pub(crate) fn millis(&self, key: &str) -> Result<Option<Duration>, String> {
@@ -183,9 +167,7 @@ impl<'a> Fields<'a> {
 
     fn typed<T>(&self, key: &str, wanted: &str, read: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>, String> {
         let Some(value) = self.get(key) else { return Ok(None) };
-        read(value)
-            .map(Some)
-            .ok_or_else(|| format!("{key} must be {wanted}, not {value}"))
+        read(value).map(Some).ok_or_else(|| format!("{key} must be {wanted}, not {value}"))
     }
 }
 
@@ -216,10 +198,7 @@ fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
         return None;
     };
-    pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?))
-        .collect()
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
 #[cfg(test)]
@@ -258,10 +237,7 @@ mod tests {
             ("", r#"{"dir":"silence","conn":"A"}"#),
             ("", r#"{"dir":"dance","conn":"A"}"#),
             ("", r#"{"dir":"recv","conn":"A","op":"text","json":["$typo"]}"#),
-            (
-                "",
-                r#"{"dir":"recv","conn":"A","op":"text","json":[],"or":[{"jsn":[]}]}"#,
-            ),
+            ("", r#"{"dir":"recv","conn":"A","op":"text","json":[],"or":[{"jsn":[]}]}"#),
             ("", r#"{"dir":"send","conn":"A","op":"txt","data":""}"#),
         ] {
             assert!(with(fields, step).is_err(), "{fields} {step}");

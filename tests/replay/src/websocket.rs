@@ -29,13 +29,7 @@ pub(crate) fn encode(frame: &SentFrame) -> Vec<u8> {
     }
     if frame.masked {
         bytes.extend(MASK);
-        bytes.extend(
-            frame
-                .payload
-                .iter()
-                .zip(MASK.iter().cycle())
-                .map(|(byte, mask)| byte ^ mask),
-        );
+        bytes.extend(frame.payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     } else {
         bytes.extend(&frame.payload);
     }
@@ -71,11 +65,7 @@ impl<R: Read> Reader<R> {
             state: Decompress::new(false),
             keeps_context: !extensions.contains("server_no_context_takeover"),
         });
-        Reader {
-            stream,
-            deflate,
-            message: None,
-        }
+        Reader { stream, deflate, message: None }
     }
 
     /// The next message or control frame; an error is the end of the connection. After a violation there is nothing
@@ -108,16 +98,9 @@ impl<R: Read> Reader<R> {
             self.stream.read_exact(&mut payload)?;
             match (opcode, self.message.is_some()) {
                 (1 | 2, false) => {
-                    self.message = Some(Message {
-                        text: opcode == 1,
-                        compressed: rsv == 4,
-                        bytes: payload,
-                    });
+                    self.message = Some(Message { text: opcode == 1, compressed: rsv == 4, bytes: payload });
                 }
-                (0, true) => self
-                    .message
-                    .iter_mut()
-                    .for_each(|message| message.bytes.append(&mut payload)),
+                (0, true) => self.message.iter_mut().for_each(|message| message.bytes.append(&mut payload)),
                 (8, _) => return Ok(Received::Incoming(close(&payload))),
                 (9, _) => return Ok(Received::Ping(payload)),
                 (10, _) => return Ok(Received::Incoming(Incoming::Pong(payload))),
@@ -153,10 +136,7 @@ impl<R: Read> Reader<R> {
 
 fn close(payload: &[u8]) -> Incoming {
     match payload {
-        [] => Incoming::Close {
-            code: None,
-            reason: String::new(),
-        },
+        [] => Incoming::Close { code: None, reason: String::new() },
         [_] => Incoming::Violation("close frame of one byte".to_owned()),
         [high, low, reason @ ..] => Incoming::Close {
             code: Some(u16::from_be_bytes([*high, *low])),
@@ -179,10 +159,7 @@ impl Inflater {
         loop {
             bytes.reserve(rest.len().max(1 << 10) * 4);
             let (consumed, produced) = (self.state.total_in(), bytes.len());
-            let status = self
-                .state
-                .decompress_vec(rest, &mut bytes, FlushDecompress::Sync)
-                .ok()?;
+            let status = self.state.decompress_vec(rest, &mut bytes, FlushDecompress::Sync).ok()?;
             rest = &rest[usize::try_from(self.state.total_in() - consumed).ok()?..];
             let full = bytes.len() == bytes.capacity();
             if bytes.len() > MESSAGE_BYTES_MAX {
@@ -213,13 +190,7 @@ mod tests {
     }
 
     fn frame(opcode: u8, payload: &[u8], fin: bool, rsv: u8) -> Vec<u8> {
-        encode(&SentFrame {
-            opcode,
-            payload: payload.to_vec(),
-            fin,
-            rsv,
-            masked: false,
-        })
+        encode(&SentFrame { opcode, payload: payload.to_vec(), fin, rsv, masked: false })
     }
 
     fn text(text: &str) -> Received {
@@ -229,13 +200,7 @@ mod tests {
     #[test]
     fn frames_of_all_lengths_and_bits() {
         let head = |length: usize, fin, rsv, masked| {
-            let bytes = encode(&SentFrame {
-                opcode: 1,
-                payload: vec![0; length],
-                fin,
-                rsv,
-                masked,
-            });
+            let bytes = encode(&SentFrame { opcode: 1, payload: vec![0; length], fin, rsv, masked });
             let header = bytes.len() - length;
             bytes[..header].to_vec()
         };
@@ -245,18 +210,8 @@ mod tests {
         assert_eq!(head(65535, true, 0, false), [0x81, 126, 255, 255]);
         assert_eq!(head(65536, true, 0, false), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         assert_eq!(head(1, true, 0, true)[..2], [0x81, 0x81]);
-        let masked = encode(&SentFrame {
-            opcode: 1,
-            payload: b"abcde".to_vec(),
-            fin: true,
-            rsv: 0,
-            masked: true,
-        });
-        let unmasked: Vec<u8> = masked[6..]
-            .iter()
-            .zip(masked[2..6].iter().cycle())
-            .map(|(a, b)| a ^ b)
-            .collect();
+        let masked = encode(&SentFrame { opcode: 1, payload: b"abcde".to_vec(), fin: true, rsv: 0, masked: true });
+        let unmasked: Vec<u8> = masked[6..].iter().zip(masked[2..6].iter().cycle()).map(|(a, b)| a ^ b).collect();
         assert_eq!(unmasked, b"abcde");
     }
 
@@ -280,27 +235,15 @@ mod tests {
             text(&long),
             Received::Incoming(Incoming::Binary(vec![255])),
             Received::Incoming(Incoming::Pong(b"p".to_vec())),
-            Received::Incoming(Incoming::Close {
-                code: Some(1000),
-                reason: "bye".into(),
-            }),
-            Received::Incoming(Incoming::Close {
-                code: None,
-                reason: String::new(),
-            }),
+            Received::Incoming(Incoming::Close { code: Some(1000), reason: "bye".into() }),
+            Received::Incoming(Incoming::Close { code: None, reason: String::new() }),
         ];
         assert_eq!(read_all(&bytes, ""), expected);
     }
 
     #[test]
     fn violations_are_seen() {
-        let masked = encode(&SentFrame {
-            opcode: 1,
-            payload: b"x".to_vec(),
-            fin: true,
-            rsv: 0,
-            masked: true,
-        });
+        let masked = encode(&SentFrame { opcode: 1, payload: b"x".to_vec(), fin: true, rsv: 0, masked: true });
         let deflate = "permessage-deflate";
         for (bytes, extensions) in [
             (masked, ""),
@@ -318,28 +261,19 @@ mod tests {
             (vec![0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255], ""),
         ] {
             let first = Reader::new(bytes.as_slice(), extensions).next();
-            assert!(
-                matches!(first, Ok(Received::Incoming(Incoming::Violation(_)))),
-                "{bytes:?} gave {first:?}"
-            );
+            assert!(matches!(first, Ok(Received::Incoming(Incoming::Violation(_)))), "{bytes:?} gave {first:?}");
         }
     }
 
     #[test]
     fn compressed_messages_with_and_without_context() {
-        let messages = [
-            "hello hello hello".to_owned(),
-            "hello hello hello".to_owned(),
-            "z".repeat(300_000),
-        ];
+        let messages = ["hello hello hello".to_owned(), "hello hello hello".to_owned(), "z".repeat(300_000)];
         for keeps_context in [true, false] {
             let mut deflater = Compress::new(Compression::fast(), false);
             let mut bytes = Vec::new();
             for message in &messages {
                 let mut compressed = Vec::with_capacity(1 << 20);
-                deflater
-                    .compress_vec(message.as_bytes(), &mut compressed, FlushCompress::Sync)
-                    .unwrap();
+                deflater.compress_vec(message.as_bytes(), &mut compressed, FlushCompress::Sync).unwrap();
                 compressed.truncate(compressed.len() - 4);
                 let (start, end) = compressed.split_at(compressed.len() / 2);
                 bytes.extend([frame(1, start, false, 4), frame(0, end, true, 0)].concat());
@@ -353,15 +287,7 @@ mod tests {
                 false => "permessage-deflate; server_no_context_takeover",
             };
             let received = read_all(&bytes, extensions);
-            assert_eq!(
-                received,
-                [
-                    text(&messages[0]),
-                    text(&messages[1]),
-                    text(&messages[2]),
-                    text("plain")
-                ]
-            );
+            assert_eq!(received, [text(&messages[0]), text(&messages[1]), text(&messages[2]), text("plain")]);
         }
     }
 }

@@ -29,26 +29,15 @@ fn check(better: Better) {
     let oracles: Vec<Oracle> = (0..SERVERS).map(|_| Oracle::start()).collect();
     let servers: Vec<Server> = oracles.iter().map(|oracle| oracle.server).collect();
     let failures = Mutex::new(Vec::new());
-    let options = Options {
-        better,
-        ..Options::default()
-    };
+    let options = Options { better, ..Options::default() };
     // None ends its server, so that all can be played.
     let summary = suite::run(&transcripts, &servers, options, |transcript, outcome| {
         if let Outcome::Failed(mismatch) = outcome {
-            failures
-                .lock()
-                .unwrap()
-                .push(format!("{}: {mismatch}", transcript.name));
+            failures.lock().unwrap().push(format!("{}: {mismatch}", transcript.name));
         }
     });
     let failures = failures.into_inner().unwrap();
-    assert!(
-        failures.is_empty(),
-        "{better:?}, {} failed:\n{}",
-        summary.failed,
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{better:?}, {} failed:\n{}", summary.failed, failures.join("\n"));
     assert_eq!(summary.passed, transcripts.len(), "{better:?}: some were not played");
 }
 
@@ -71,15 +60,9 @@ impl Oracle {
         stdout.read_line(&mut line).expect("the oracle's stdout cannot be read");
         // Whatever it prints later is read as well, or it would block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        let digits_from = line
-            .trim_end()
-            .rfind(|c: char| !c.is_ascii_digit())
-            .map_or(0, |i| i + 1);
+        let digits_from = line.trim_end().rfind(|c: char| !c.is_ascii_digit()).map_or(0, |i| i + 1);
         let port = line.trim_end()[digits_from..].parse();
-        let mut oracle = Oracle {
-            process,
-            server: Server { port: 0, pid: None },
-        };
+        let mut oracle = Oracle { process, server: Server { port: 0, pid: None } };
         oracle.server.port = port.unwrap_or_else(|_| panic!("the oracle's first line is no address: {line:?}"));
         oracle.server.pid = Some(oracle.process.id());
         oracle
@@ -100,23 +83,11 @@ fn program() -> &'static Path {
 
 fn build() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args([
-        "build",
-        "--package",
-        "fanfare",
-        "--example",
-        "oracle",
-        "--message-format",
-        "json",
-    ]);
+    cargo.args(["build", "--package", "fanfare", "--example", "oracle", "--message-format", "json"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let output = cargo
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("cargo runs");
+    let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(output.status.success(), "the oracle cannot be built");
     let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
     let executable = messages.lines().find_map(|line| {

@@ -37,10 +37,8 @@ impl fmt::Debug for AuthToken {
 /// When two tokens are offered, both stay among the others, where no server's list names them.
 pub fn extract<'a>(protocols: impl Iterator<Item = &'a str>) -> (AuthToken, Vec<&'a str>) {
     let mut protocols: Vec<&str> = protocols.collect();
-    let mut bearers = protocols
-        .iter()
-        .enumerate()
-        .filter_map(|(at, protocol)| Some((at, protocol.strip_prefix(PREFIX)?)));
+    let mut bearers =
+        protocols.iter().enumerate().filter_map(|(at, protocol)| Some((at, protocol.strip_prefix(PREFIX)?)));
     match (bearers.next(), bearers.next()) {
         (Some((at, encoded)), None) => {
             protocols.remove(at);
@@ -52,18 +50,12 @@ pub fn extract<'a>(protocols: impl Iterator<Item = &'a str>) -> (AuthToken, Vec<
 
 fn decode(encoded: &str) -> AuthToken {
     // Despite the name of the prefix the stock client writes the standard alphabet.
-    let alphabet = if encoded.contains(['-', '_']) {
-        &alphabet::URL_SAFE
-    } else {
-        &alphabet::STANDARD
-    };
+    let alphabet = if encoded.contains(['-', '_']) { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
     let config = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true);
-    let text = GeneralPurpose::new(alphabet, config)
-        .decode(encoded)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let text =
+        GeneralPurpose::new(alphabet, config).decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.map_or(AuthToken::Undecodable, AuthToken::Token)
 }
 
@@ -84,16 +76,8 @@ mod tests {
         let token = |text: &str| AuthToken::Token(text.into());
         check("", AuthToken::Absent, &[]);
         check("phoenix", AuthToken::Absent, &["phoenix"]);
-        check(
-            "phoenix, base64url.bearer.phx.c2VjcmV0LXRva2Vu",
-            token("secret-token"),
-            &["phoenix"],
-        );
-        check(
-            "base64url.bearer.phx.c2VjcmV0LXRva2Vu, phoenix",
-            token("secret-token"),
-            &["phoenix"],
-        );
+        check("phoenix, base64url.bearer.phx.c2VjcmV0LXRva2Vu", token("secret-token"), &["phoenix"]);
+        check("base64url.bearer.phx.c2VjcmV0LXRva2Vu, phoenix", token("secret-token"), &["phoenix"]);
         check("base64url.bearer.phx.c2VjcmV0LXRva2Vu", token("secret-token"), &[]);
         check("a, base64url.bearer.phx.YmFk, b", token("bad"), &["a", "b"]);
         check("base64url.bearer.phx.Pz8+Pn5+", token("??>>~~"), &[]);
@@ -104,11 +88,7 @@ mod tests {
         check("base64url.bearer.phx.YQ==", token("a"), &[]);
         check("base64url.bearer.phx.YQ", token("a"), &[]);
         check("base64url.bearer.phx.", token(""), &[]);
-        check(
-            "phoenix, base64url.bearer.phx.!!!!",
-            AuthToken::Undecodable,
-            &["phoenix"],
-        );
+        check("phoenix, base64url.bearer.phx.!!!!", AuthToken::Undecodable, &["phoenix"]);
         check("base64url.bearer.phx.Pz8-Pn5+", AuthToken::Undecodable, &[]);
         check("base64url.bearer.phx.//4", AuthToken::Undecodable, &[]);
         check(
@@ -117,11 +97,7 @@ mod tests {
             &["phoenix", "base64url.bearer.phx.YQ", "base64url.bearer.phx.Yg"],
         );
         check("base64url.bearer.phxYQ", AuthToken::Absent, &["base64url.bearer.phxYQ"]);
-        check(
-            "Base64url.bearer.phx.YQ",
-            AuthToken::Absent,
-            &["Base64url.bearer.phx.YQ"],
-        );
+        check("Base64url.bearer.phx.YQ", AuthToken::Absent, &["Base64url.bearer.phx.YQ"]);
     }
 
     #[test]

@@ -52,11 +52,7 @@ pub struct FieldTooLong {
 impl fmt::Display for FieldTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { field, size } = self;
-        write!(
-            f,
-            "the {field} has {size} bytes, and a binary frame carries at most {}",
-            binary::FIELD_SIZE_MAX
-        )
+        write!(f, "the {field} has {size} bytes, and a binary frame carries at most {}", binary::FIELD_SIZE_MAX)
     }
 }
 
@@ -209,9 +205,7 @@ fn write_payload(payload: &Payload, out: &mut Vec<u8>) {
             let start = out.len();
             // Four characters for every three bytes begun.
             out.resize(start + data.len().div_ceil(3) * 4, 0);
-            let size = STANDARD
-                .encode_slice(data, &mut out[start..])
-                .expect("the space is that of padded base64");
+            let size = STANDARD.encode_slice(data, &mut out[start..]).expect("the space is that of padded base64");
             debug_assert_eq!(start + size, out.len());
             out.extend_from_slice(b"\"}");
         }

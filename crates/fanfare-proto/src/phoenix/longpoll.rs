@@ -56,11 +56,7 @@ pub fn decode_body<'a>(
     if !content_type.is_some_and(is_ndjson) {
         return Ok(vec![codec::decode_text(version, body)?]);
     }
-    let lines = || {
-        body.split('\n')
-            .map(|line| line.strip_suffix('\r').unwrap_or(line))
-            .filter(|line| !line.is_empty())
-    };
+    let lines = || body.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).filter(|line| !line.is_empty());
     let count = lines().take(lines_max.saturating_add(1)).count();
     if count > lines_max {
         return Err(BodyError::TooManyLines);
@@ -79,9 +75,7 @@ fn decode_line(version: Version, line: &str) -> Result<Incoming<'_>, Undecodable
     if line.starts_with('[') {
         return codec::decode_text(version, line);
     }
-    let frame = STANDARD
-        .decode(line)
-        .map_err(|_| Undecodable("a line that is neither a JSON list nor base64"))?;
+    let frame = STANDARD.decode(line).map_err(|_| Undecodable("a line that is neither a JSON list nor base64"))?;
     codec::decode_binary(version, &frame).map(Incoming::into_owned)
 }
 
@@ -93,10 +87,7 @@ fn is_ndjson(content_type: &str) -> bool {
 /// Appends the body of an answer. With a token it is the answer to a poll and lists the messages, each a string that
 /// holds one text frame; without one it tells the status only.
 pub fn response(status: u16, token: Option<&str>, messages: &[impl AsRef<str>], out: &mut Vec<u8>) {
-    debug_assert!(
-        token.is_some() || messages.is_empty(),
-        "messages travel in answers to polls, which carry the token"
-    );
+    debug_assert!(token.is_some() || messages.is_empty(), "messages travel in answers to polls, which carry the token");
     out.extend_from_slice(b"{\"status\":");
     out.extend_from_slice(status.to_string().as_bytes());
     if let Some(token) = token {
@@ -130,11 +121,7 @@ mod tests {
     /// The events of the messages, or which error.
     fn outcome(version: Version, content_type: Option<&str>, body: &[u8], lines_max: usize) -> String {
         match decode_body(version, content_type, body, lines_max) {
-            Ok(messages) => messages
-                .iter()
-                .map(|message| &*message.event)
-                .collect::<Vec<_>>()
-                .join(" "),
+            Ok(messages) => messages.iter().map(|message| &*message.event).collect::<Vec<_>>().join(" "),
             Err(BodyError::Undecodable(_)) => "undecodable".into(),
             Err(BodyError::TooManyLines) => "too many".into(),
         }
@@ -171,11 +158,7 @@ mod tests {
     fn single_messages() {
         #[track_caller]
         fn check(version: Version, content_type: Option<&str>, body: &str, expected: &str) {
-            assert_eq!(
-                outcome(version, content_type, body.as_bytes(), 100),
-                expected,
-                "{content_type:?} {body}"
-            );
+            assert_eq!(outcome(version, content_type, body.as_bytes(), 100), expected, "{content_type:?} {body}");
         }
         let object = r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"1"}"#;
         check(Version::V2, None, ONE, "phx_join");
@@ -184,21 +167,11 @@ mod tests {
         check(Version::V1, Some("application/json"), object, "heartbeat");
         check(Version::V1, NDJSON, object, "undecodable");
         check(Version::V2, Some("application/json"), object, "undecodable");
-        check(
-            Version::V2,
-            Some("application/json"),
-            &format!("{ONE}\n{TWO}"),
-            "undecodable",
-        );
+        check(Version::V2, Some("application/json"), &format!("{ONE}\n{TWO}"), "undecodable");
         check(Version::V2, None, BINARY, "undecodable");
         check(Version::V2, None, "", "undecodable");
         check(Version::V2, None, "hello", "undecodable");
-        check(
-            Version::V2,
-            Some("Application/X-NDJSON; charset=utf-8"),
-            &format!("{ONE}\n{TWO}"),
-            "phx_join heartbeat",
-        );
+        check(Version::V2, Some("Application/X-NDJSON; charset=utf-8"), &format!("{ONE}\n{TWO}"), "phx_join heartbeat");
     }
 
     #[test]

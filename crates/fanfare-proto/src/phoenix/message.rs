@@ -23,9 +23,7 @@ pub struct Ref {
 
 impl Ref {
     /// The absent ref.
-    pub const NULL: Self = Self {
-        token: CompactString::const_new("null"),
-    };
+    pub const NULL: Self = Self { token: CompactString::const_new("null") };
 
     /// A string ref.
     pub fn string(text: &str) -> Self {
@@ -97,20 +95,8 @@ pub struct Incoming<'a> {
 impl Incoming<'_> {
     /// The message with a topic and an event of its own, to outlive the frame.
     pub fn into_owned(self) -> Incoming<'static> {
-        let Self {
-            join_ref,
-            msg_ref,
-            topic,
-            event,
-            payload,
-        } = self;
-        Incoming {
-            join_ref,
-            msg_ref,
-            topic: topic.into_owned().into(),
-            event: event.into_owned().into(),
-            payload,
-        }
+        let Self { join_ref, msg_ref, topic, event, payload } = self;
+        Incoming { join_ref, msg_ref, topic: topic.into_owned().into(), event: event.into_owned().into(), payload }
     }
 }
 
@@ -171,11 +157,7 @@ mod tests {
         check("null", "null", "");
         check("3", "3", "3");
         check("-1.5e3", "-1.5e3", "-1.5e3");
-        check(
-            "123456789012345678901234567890",
-            "123456789012345678901234567890",
-            "123456789012345678901234567890",
-        );
+        check("123456789012345678901234567890", "123456789012345678901234567890", "123456789012345678901234567890");
         check(r#""3""#, r#""3""#, "3");
         check(r#""""#, r#""""#, "");
         check(r#""null""#, r#""null""#, "null");

@@ -68,12 +68,7 @@ impl Presences {
                 out.extend_from_slice(meta.as_json().as_bytes());
             }
             out.push(b']');
-            for (name, value) in extras
-                .get(key)
-                .into_iter()
-                .flatten()
-                .filter(|(name, _)| *name != "metas")
-            {
+            for (name, value) in extras.get(key).into_iter().flatten().filter(|(name, _)| *name != "metas") {
                 out.push(b',');
                 write_json(name, out);
                 out.push(b':');

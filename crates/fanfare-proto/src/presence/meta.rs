@@ -27,10 +27,7 @@ impl Meta {
             Some(previous_ref) => fields.insert(PREVIOUS_REF.into(), previous_ref.into()),
             None => fields.remove(PREVIOUS_REF),
         };
-        Self {
-            phx_ref: phx_ref.into(),
-            json: Value::Object(fields).into(),
-        }
+        Self { phx_ref: phx_ref.into(), json: Value::Object(fields).into() }
     }
 
     /// The ref of this tracking since its last update.

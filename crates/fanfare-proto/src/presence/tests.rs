@@ -32,17 +32,13 @@ fn topic(trackings: &[(u32, &str, &str)]) -> TopicPresence<u32> {
 #[test]
 fn a_life_of_two_users() {
     let mut topic = TopicPresence::new();
-    let diff = topic
-        .track(1, "alice", meta(json!({"online_at": "100"})), "R1")
-        .unwrap();
+    let diff = topic.track(1, "alice", meta(json!({"online_at": "100"})), "R1").unwrap();
     assert_eq!(
         wire(&diff),
         json!({"joins": {"alice": {"metas": [{"phx_ref": "R1", "online_at": "100"}]}}, "leaves": {}})
     );
     topic.track(2, "bob", meta(json!({"online_at": "200"})), "R2").unwrap();
-    topic
-        .track(3, "alice", meta(json!({"online_at": "300"})), "R3")
-        .unwrap();
+    topic.track(3, "alice", meta(json!({"online_at": "300"})), "R3").unwrap();
 
     let diff = topic.update(1, "alice", meta(json!({"status": "away"})), "R4").unwrap();
     assert_eq!(
@@ -73,10 +69,7 @@ fn a_life_of_two_users() {
             "bob": {"metas": [{"phx_ref": "R2", "online_at": "200"}]},
         })
     );
-    assert_eq!(
-        topic.get("alice").iter().map(Meta::phx_ref).collect::<Vec<_>>(),
-        ["R5", "R3"]
-    );
+    assert_eq!(topic.get("alice").iter().map(Meta::phx_ref).collect::<Vec<_>>(), ["R5", "R3"]);
     assert_eq!(topic.get("nobody"), []);
 
     let diff = topic.untrack_all(3);
@@ -102,10 +95,7 @@ fn a_channel_tracks_a_key_once_and_keys_of_its_own() {
     assert!(topic.untrack_all(3).is_empty());
     let diff = topic.untrack_all(1);
     assert_eq!(diff.leaves.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
-    assert!(
-        topic.track(1, "a", Map::new(), "R6").is_ok(),
-        "after its end a key can be tracked again"
-    );
+    assert!(topic.track(1, "a", Map::new(), "R6").is_ok(), "after its end a key can be tracked again");
     topic.untrack_all(2);
     topic.untrack_all(1);
     assert!(topic.is_empty());
@@ -118,10 +108,7 @@ fn the_refs_are_the_servers() {
     let diff = topic.track(1, "a", forged(), "R1").unwrap();
     assert_eq!(diff.joins.get("a")[0].as_json().as_str(), r#"{"k":1,"phx_ref":"R1"}"#);
     let diff = topic.update(1, "a", forged(), "R2").unwrap();
-    assert_eq!(
-        diff.joins.get("a")[0].as_json().as_str(),
-        r#"{"k":1,"phx_ref":"R2","phx_ref_prev":"R1"}"#
-    );
+    assert_eq!(diff.joins.get("a")[0].as_json().as_str(), r#"{"k":1,"phx_ref":"R2","phx_ref_prev":"R1"}"#);
 }
 
 #[test]
@@ -144,10 +131,7 @@ fn keys_pass_unharmed() {
 fn extras_stand_beside_the_metas() {
     let mut topic = topic(&[(1, "7", "R1"), (2, "8", "R2")]);
     let extras = Extras::from([
-        (
-            "7".to_owned(),
-            meta(json!({"user": {"name": "A"}, "metas": "never", "x": 1})),
-        ),
+        ("7".to_owned(), meta(json!({"user": {"name": "A"}, "metas": "never", "x": 1}))),
         ("9".to_owned(), meta(json!({"user": {}}))),
     ]);
     assert_eq!(
@@ -174,10 +158,7 @@ fn departing_metas_stay_until_their_time() {
     assert!(topic.expire(499).is_empty());
     let diff = topic.expire(500);
     let empty = json!({"metas": [{"phx_ref": "R1"}]});
-    assert_eq!(
-        wire(&diff),
-        json!({"joins": {}, "leaves": {"a": empty, "b": {"metas": [{"phx_ref": "R2"}]}}})
-    );
+    assert_eq!(wire(&diff), json!({"joins": {}, "leaves": {"a": empty, "b": {"metas": [{"phx_ref": "R2"}]}}}));
     assert_eq!(topic.next_expiry_ms(), None);
     assert!(topic.expire(u64::MAX).is_empty());
     assert_eq!(state(&topic), json!({"a": {"metas": [{"phx_ref": "R3"}]}}));
@@ -196,16 +177,10 @@ fn who_comes_back_in_time_never_left() {
             "leaves": {"a": {"metas": [{"phx_ref": "R1"}, {"phx_ref": "R2"}]}},
         })
     );
-    assert_eq!(
-        topic.get("a").iter().map(Meta::phx_ref).collect::<Vec<_>>(),
-        ["R3", "R5"]
-    );
+    assert_eq!(topic.get("a").iter().map(Meta::phx_ref).collect::<Vec<_>>(), ["R3", "R5"]);
     assert_eq!(topic.next_expiry_ms(), Some(500), "the other key still departs");
     let diff = topic.expire(1000);
-    assert_eq!(
-        wire(&diff),
-        json!({"joins": {}, "leaves": {"b": {"metas": [{"phx_ref": "R4"}]}}})
-    );
+    assert_eq!(wire(&diff), json!({"joins": {}, "leaves": {"b": {"metas": [{"phx_ref": "R4"}]}}}));
 }
 
 #[test]
@@ -254,13 +229,7 @@ struct Client(BTreeMap<String, BTreeSet<String>>);
 impl Client {
     fn of(topic: &TopicPresence<u32>) -> Self {
         let refs = |metas: &[Meta]| metas.iter().map(|meta| meta.phx_ref().to_owned()).collect();
-        Self(
-            topic
-                .list()
-                .iter()
-                .map(|(key, metas)| (key.to_owned(), refs(metas)))
-                .collect(),
-        )
+        Self(topic.list().iter().map(|(key, metas)| (key.to_owned(), refs(metas))).collect())
     }
 
     fn apply(&mut self, diff: &Diff) {

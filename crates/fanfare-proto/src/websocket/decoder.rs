@@ -29,11 +29,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 8,000,000 bytes, 8,192 fragments, and inflating a hundredfold.
     fn default() -> Self {
-        Limits {
-            message_size_max: 8_000_000,
-            fragments_max: 8_192,
-            inflate_ratio_max: 100,
-        }
+        Limits { message_size_max: 8_000_000, fragments_max: 8_192, inflate_ratio_max: 100 }
     }
 }
 
@@ -41,11 +37,7 @@ impl Limits {
     /// What the Autobahn test suite needs in full: messages of 16 MiB (9.1.6, 9.2.6), and 4 MiB in fragments of 64 bytes
     /// (9.3.1, 9.4.1). Not meant for a server that faces strangers.
     pub fn conformance() -> Self {
-        Limits {
-            message_size_max: 64 * 1024 * 1024,
-            fragments_max: 1 << 20,
-            inflate_ratio_max: 1_100,
-        }
+        Limits { message_size_max: 64 * 1024 * 1024, fragments_max: 1 << 20, inflate_ratio_max: 1_100 }
     }
 }
 
@@ -127,11 +119,7 @@ impl From<Violation> for Stop {
 impl Decoder {
     /// A decoder for a connection that has just been opened.
     pub fn new(role: Role) -> Self {
-        Decoder {
-            partial: None,
-            role,
-            finished: false,
-        }
+        Decoder { partial: None, role, finished: false }
     }
 
     /// Decodes the next bytes of the connection, however they are cut, and hands each item to `sink` in order. Payloads are
@@ -153,12 +141,7 @@ impl Decoder {
         if self.finished {
             return Ok(());
         }
-        let mut run = Run {
-            limits,
-            deflate,
-            scratch,
-            sink,
-        };
+        let mut run = Run { limits, deflate, scratch, sink };
         match run.decode(self.role, &mut self.partial, input) {
             Ok(()) => Ok(()),
             Err(stop) => {
@@ -300,11 +283,7 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
 /// The code of a close frame's payload (RFC 6455, sections 5.5.1 and 7.4, and the codes registered since).
 fn close_code(payload: &[u8]) -> Result<Option<u16>, Violation> {
     let Some((code, reason)) = payload.split_first_chunk::<2>() else {
-        return if payload.is_empty() {
-            Ok(None)
-        } else {
-            Err(Violation::protocol("a close frame with half a code"))
-        };
+        return if payload.is_empty() { Ok(None) } else { Err(Violation::protocol("a close frame with half a code")) };
     };
     let code = u16::from_be_bytes(*code);
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {

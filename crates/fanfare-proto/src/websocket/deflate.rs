@@ -42,10 +42,7 @@ pub struct Inflater {
 
 impl Default for Inflater {
     fn default() -> Self {
-        Inflater {
-            stream: Decompress::new(false),
-            buffer: Vec::new(),
-        }
+        Inflater { stream: Decompress::new(false), buffer: Vec::new() }
     }
 }
 
@@ -66,11 +63,7 @@ impl Inflater {
                 // One byte beyond the limit tells "exactly the limit" from "more".
                 if written > size_max {
                     let over_size = size_max == inflated_size_max;
-                    return Err(if over_size {
-                        InflateError::TooLarge
-                    } else {
-                        InflateError::RatioExceeded
-                    });
+                    return Err(if over_size { InflateError::TooLarge } else { InflateError::RatioExceeded });
                 }
                 let len_max = size_max.saturating_add(1);
                 self.make_room(written, len_max);
@@ -148,10 +141,7 @@ impl Deflater {
     /// # Panics
     /// If `window_bits` is not within [`WINDOW_BITS_MIN`] and [`WINDOW_BITS_MAX`].
     pub fn compress_within(&mut self, window_bits: u8, data: &[u8], out: &mut Vec<u8>) {
-        assert!(
-            (WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits),
-            "no window of {window_bits} bits"
-        );
+        assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits), "no window of {window_bits} bits");
         let stream_bits = window_bits.max(STREAM_BITS_MIN);
         let stream = self.streams[usize::from(stream_bits - STREAM_BITS_MIN)]
             .get_or_insert_with(|| Compress::new_with_window_bits(Compression::fast(), false, stream_bits));
@@ -161,9 +151,7 @@ impl Deflater {
             // Room for more than a flush marker: with less zlib would write a second one.
             out.reserve(rest.len() / 2 + 64);
             let before = stream.total_in();
-            stream
-                .compress_vec(rest, out, FlushCompress::Sync)
-                .expect("the stream was reset and is never finished");
+            stream.compress_vec(rest, out, FlushCompress::Sync).expect("the stream was reset and is never finished");
             rest = &rest[(stream.total_in() - before) as usize..];
             if rest.is_empty() && out.len() < out.capacity() {
                 break;

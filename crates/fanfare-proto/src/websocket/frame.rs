@@ -118,23 +118,13 @@ mod tests {
     #[test]
     fn headers_use_the_shortest_length() {
         let check = |opcode, len, fin, compressed, expected: &[u8]| {
-            assert_eq!(
-                header(opcode, len, fin, compressed).as_slice(),
-                expected,
-                "{opcode:?} of {len}"
-            );
+            assert_eq!(header(opcode, len, fin, compressed).as_slice(), expected, "{opcode:?} of {len}");
         };
         check(Opcode::Text, 0, true, false, &[0x81, 0]);
         check(Opcode::Text, 125, true, true, &[0xc1, 125]);
         check(Opcode::Binary, 126, false, false, &[0x02, 126, 0, 126]);
         check(Opcode::Binary, 65_535, true, false, &[0x82, 126, 0xff, 0xff]);
-        check(
-            Opcode::Continuation,
-            65_536,
-            true,
-            false,
-            &[0x80, 127, 0, 0, 0, 0, 0, 1, 0, 0],
-        );
+        check(Opcode::Continuation, 65_536, true, false, &[0x80, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
     }
 
     #[test]

@@ -19,10 +19,8 @@ const VERSION: &str = "13";
 const ACCEPT_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The key is only echoed, so that its unused last bits may be anything: clients with a fixed key get them wrong.
-const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
-);
+const KEY_BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// A request that may be answered with 101.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,11 +157,7 @@ mod tests {
         ];
         let name = |line: &'static str| HeaderName::from_static(line.split(':').next().unwrap());
         let mut headers = HeaderMap::new();
-        for line in valid
-            .iter()
-            .filter(|line| changes.iter().all(|change| name(change) != name(line)))
-            .chain(changes)
-        {
+        for line in valid.iter().filter(|line| changes.iter().all(|change| name(change) != name(line))).chain(changes) {
             if let Some((_, value)) = line.split_once(": ") {
                 headers.append(name(line), HeaderValue::from_static(value));
             }
@@ -197,34 +191,16 @@ mod tests {
         check(&["sec-websocket-version"], Some(HandshakeError::Version));
         check(&["sec-websocket-version: 8"], Some(HandshakeError::Version));
         check(&["sec-websocket-version: 13, 8"], Some(HandshakeError::Version));
-        check(
-            &["sec-websocket-version: 13", "sec-websocket-version: 13"],
-            Some(HandshakeError::Version),
-        );
+        check(&["sec-websocket-version: 13", "sec-websocket-version: 13"], Some(HandshakeError::Version));
         check(&["sec-websocket-key"], Some(HandshakeError::Key));
         check(&["sec-websocket-key: "], Some(HandshakeError::Key));
         check(&["sec-websocket-key: AAAAAAAAAAAAAAAAAAAA"], Some(HandshakeError::Key)); // 15 bytes
+        check(&["sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAAA="], Some(HandshakeError::Key)); // 17 bytes
+        check(&["sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"], Some(HandshakeError::Key)); // 24 bytes
+        check(&["sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA"], Some(HandshakeError::Key)); // no padding
+        check(&["sec-websocket-key: dGhlIHNhbXBsZSBub25jZ!=="], Some(HandshakeError::Key));
         check(
-            &["sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAAA="],
-            Some(HandshakeError::Key),
-        ); // 17 bytes
-        check(
-            &["sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"],
-            Some(HandshakeError::Key),
-        ); // 24 bytes
-        check(
-            &["sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA"],
-            Some(HandshakeError::Key),
-        ); // no padding
-        check(
-            &["sec-websocket-key: dGhlIHNhbXBsZSBub25jZ!=="],
-            Some(HandshakeError::Key),
-        );
-        check(
-            &[
-                "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
-                "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
-            ],
+            &["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="],
             Some(HandshakeError::Key),
         );
     }
@@ -245,12 +221,7 @@ mod tests {
         let check = |error: HandshakeError, status: u16, header: Option<(&str, &str)>| {
             assert_eq!(error.status(), status);
             let actual = error.header();
-            assert_eq!(
-                actual
-                    .as_ref()
-                    .map(|(name, value)| (name.as_str(), value.to_str().unwrap())),
-                header
-            );
+            assert_eq!(actual.as_ref().map(|(name, value)| (name.as_str(), value.to_str().unwrap())), header);
         };
         check(HandshakeError::Method, 405, Some(("allow", "GET")));
         check(HandshakeError::Version, 426, Some(("sec-websocket-version", "13")));
@@ -268,9 +239,6 @@ mod tests {
             &["sec-websocket-protocol: phoenix, base64url.bearer.phx.dG9rZW4"],
             &["phoenix", "base64url.bearer.phx.dG9rZW4"],
         );
-        check(
-            &["sec-websocket-protocol: b,,a ,", "sec-websocket-protocol: c"],
-            &["b", "a", "c"],
-        );
+        check(&["sec-websocket-protocol: b,,a ,", "sec-websocket-protocol: c"], &["b", "a", "c"]);
     }
 }

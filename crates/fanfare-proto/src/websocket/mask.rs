@@ -25,11 +25,7 @@ mod tests {
         for len in 0..40usize {
             for offset in 0..9 {
                 let plain: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
-                let expected: Vec<u8> = plain
-                    .iter()
-                    .enumerate()
-                    .map(|(i, b)| b ^ mask[(offset + i) % 4])
-                    .collect();
+                let expected: Vec<u8> = plain.iter().enumerate().map(|(i, b)| b ^ mask[(offset + i) % 4]).collect();
                 let mut masked = plain.clone();
                 apply(&mut masked, mask, offset);
                 assert_eq!(masked, expected, "length {len}, offset {offset}");

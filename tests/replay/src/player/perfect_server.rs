@@ -54,9 +54,7 @@ impl Puppet {
             }
         }
         // The connections stay open until the client drops them.
-        self.connections
-            .values_mut()
-            .for_each(|reader| drop(reader.read_to_end(&mut Vec::new())));
+        self.connections.values_mut().for_each(|reader| drop(reader.read_to_end(&mut Vec::new())));
         Some(())
     }
 
@@ -67,9 +65,7 @@ impl Puppet {
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).ok()?;
-            let Some((name, value)) = line
-                .split_once(':')
-                .map(|(name, value)| (name.to_lowercase(), value.trim()))
+            let Some((name, value)) = line.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim()))
             else {
                 if line.trim().is_empty() {
                     break;
@@ -101,25 +97,10 @@ impl Puppet {
             ("recv", "text") => (1, fields.bytes().ok()?),
             ("recv", "binary") => (2, fields.bytes().ok()?),
             ("recv", "pong") => (10, fields.bytes().ok()?),
-            ("recv", "close") => (
-                8,
-                fields
-                    .code()
-                    .ok()?
-                    .map(|code| code.to_be_bytes().to_vec())
-                    .unwrap_or_default(),
-            ),
+            ("recv", "close") => (8, fields.code().ok()?.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default()),
             _ => (1, b"[\"instead of closing\"]".to_vec()),
         };
-        stream
-            .write_all(&encode(&SentFrame {
-                opcode,
-                payload,
-                fin: true,
-                rsv: 0,
-                masked: false,
-            }))
-            .ok()
+        stream.write_all(&encode(&SentFrame { opcode, payload, fin: true, rsv: 0, masked: false })).ok()
     }
 }
 
@@ -151,14 +132,9 @@ fn read_frame(reader: &mut impl Read) -> Option<()> {
 fn response(step: &Value, accept: &str, fault: Option<Fault>) -> Vec<u8> {
     let mut json = step.get("json").map(literal);
     if let Some(messages) = json.as_mut().and_then(|json| json.get_mut("messages")?.as_array_mut()) {
-        messages
-            .iter_mut()
-            .for_each(|message| *message = message.to_string().into());
+        messages.iter_mut().for_each(|message| *message = message.to_string().into());
     }
-    let mut body = json
-        .map(|json| json.to_string())
-        .or(step["body"].as_str().map(str::to_owned))
-        .unwrap_or_default();
+    let mut body = json.map(|json| json.to_string()).or(step["body"].as_str().map(str::to_owned)).unwrap_or_default();
     let mut status = step["status"].as_u64().unwrap_or_default();
     match fault {
         Some(Fault::LeaveOut) if !body.is_empty() => body.clear(),
@@ -168,9 +144,7 @@ fn response(step: &Value, accept: &str, fault: Option<Fault>) -> Vec<u8> {
     let mut text = format!("HTTP/1.1 {status} X\r\n");
     for (name, value) in Fields::of(step).unwrap().headers().unwrap() {
         let value = value.map(|value| literal(&Value::String(value)));
-        text += &value
-            .map(|value| format!("{name}: {}\r\n", value.as_str().unwrap()))
-            .unwrap_or_default();
+        text += &value.map(|value| format!("{name}: {}\r\n", value.as_str().unwrap())).unwrap_or_default();
     }
     if status == 101 {
         text += &format!("upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n");
@@ -189,21 +163,14 @@ fn literal(expected: &Value) -> Value {
             Some(("$has", words)) => words.replace('|', " ").into(),
             Some(("$re", expression)) => {
                 let regex = Regex::new(expression).unwrap();
-                CANDIDATES
-                    .into_iter()
-                    .find(|candidate| regex.is_match(candidate))
-                    .unwrap()
-                    .into()
+                CANDIDATES.into_iter().find(|candidate| regex.is_match(candidate)).unwrap().into()
             }
             _ => text.trim_start_matches('$').into(),
         },
         Value::Array(items) => items.iter().map(literal).collect(),
         Value::Object(fields) => match fields.get("$set") {
             Some(set) => literal(set),
-            None => fields
-                .iter()
-                .map(|(key, value)| (key.clone(), literal(value)))
-                .collect(),
+            None => fields.iter().map(|(key, value)| (key.clone(), literal(value))).collect(),
         },
         other => other.clone(),
     }
@@ -219,10 +186,7 @@ fn recordings() -> Vec<Value> {
     let mut recordings: Vec<Value> = files.map(read).collect();
     recordings.retain(|recording| recording.get("slow").is_none() && recording.get("fixed").is_none());
     for recording in &mut recordings {
-        recording["steps"]
-            .as_array_mut()
-            .unwrap()
-            .retain(|step| step["dir"] != "repeat");
+        recording["steps"].as_array_mut().unwrap().retain(|step| step["dir"] != "repeat");
     }
     assert!(!recordings.is_empty());
     recordings
@@ -230,28 +194,11 @@ fn recordings() -> Vec<Value> {
 
 fn replay(recording: &Value, fault: Option<(usize, Fault)>) -> Result<(), Mismatch> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let server = Server {
-        port: listener.local_addr().unwrap().port(),
-        pid: None,
-    };
+    let server = Server { port: listener.local_addr().unwrap().port(), pid: None };
     let steps = recording["steps"].as_array().unwrap().clone();
-    std::thread::spawn(move || {
-        Puppet {
-            listener,
-            connections: BTreeMap::new(),
-        }
-        .play(&steps, fault)
-    });
+    std::thread::spawn(move || Puppet { listener, connections: BTreeMap::new() }.play(&steps, fault));
     let transcript = Transcript::parse(&recording.to_string()).unwrap();
-    play(
-        &transcript,
-        server,
-        Options {
-            better: Better::Never,
-            pace: 0.0,
-            verbose: false,
-        },
-    )
+    play(&transcript, server, Options { better: Better::Never, pace: 0.0, verbose: false })
 }
 
 /// Runs `work` for every item on a few threads, for they mostly wait.
@@ -266,21 +213,13 @@ fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) -> Option<String> + Sync) {
         let workers: Vec<_> = (0..32).map(|_| scope.spawn(worker)).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    assert!(
-        complaints.is_empty(),
-        "{} of {}:\n{}",
-        complaints.len(),
-        items.len(),
-        complaints.join("\n")
-    );
+    assert!(complaints.is_empty(), "{} of {}:\n{}", complaints.len(), items.len(), complaints.join("\n"));
 }
 
 #[test]
 fn a_perfect_server_passes() {
     for_each(&recordings(), |recording| {
-        replay(recording, None)
-            .err()
-            .map(|mismatch| format!("{}: {mismatch}", recording["name"]))
+        replay(recording, None).err().map(|mismatch| format!("{}: {mismatch}", recording["name"]))
     });
 }
 
@@ -292,26 +231,16 @@ fn one_wrong_answer_fails() {
         let steps = recording["steps"].as_array().unwrap();
         let answers = (0..steps.len()).filter(|i| {
             let optional = |step: &Value| {
-                step["none"] == true
-                    || step["or"]
-                        .as_array()
-                        .is_some_and(|or| or.iter().any(|f| f["none"] == true))
+                step["none"] == true || step["or"].as_array().is_some_and(|or| or.iter().any(|f| f["none"] == true))
             };
             matches!(steps[*i]["dir"].as_str(), Some("recv" | "closed" | "http_response")) && !optional(&steps[*i])
         });
         // Every third answer, with the faults in turns: all of them would take minutes, mostly of waiting.
         let faults = [Fault::Change, Fault::LeaveOut];
-        cases.extend(
-            answers
-                .step_by(3)
-                .enumerate()
-                .map(|(n, i)| (recording, i, faults[n % 2])),
-        );
+        cases.extend(answers.step_by(3).enumerate().map(|(n, i)| (recording, i, faults[n % 2])));
     }
     for_each(&cases, |(recording, i, fault)| {
         let outcome = replay(recording, Some((*i, *fault)));
-        outcome
-            .is_ok()
-            .then(|| format!("{} step {}: {fault:?} was not noticed", recording["name"], i + 1))
+        outcome.is_ok().then(|| format!("{} step {}: {fault:?} was not noticed", recording["name"], i + 1))
     });
 }

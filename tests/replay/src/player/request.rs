@@ -33,14 +33,8 @@ impl Running {
     pub(super) fn wait(&self, recorded: Duration) -> Result<(Response, Duration), String> {
         match self.done.recv_timeout(PATIENCE.max(recorded * 2)) {
             Ok((Ok(response), at)) => Ok((response, at - self.started)),
-            Ok((Err(e), _)) => Err(format!(
-                "no response to {} {}: {e}",
-                self.request.method, self.request.path
-            )),
-            Err(_) => Err(format!(
-                "no response to {} {} in time",
-                self.request.method, self.request.path
-            )),
+            Ok((Err(e), _)) => Err(format!("no response to {} {}: {e}", self.request.method, self.request.path)),
+            Err(_) => Err(format!("no response to {} {} in time", self.request.method, self.request.path)),
         }
     }
 }

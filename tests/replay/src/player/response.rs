@@ -25,10 +25,7 @@ pub(super) struct ResponseDifference {
 
 impl From<String> for ResponseDifference {
     fn from(what: String) -> Self {
-        ResponseDifference {
-            what,
-            more_may_come: false,
-        }
+        ResponseDifference { what, more_may_come: false }
     }
 }
 
@@ -49,12 +46,7 @@ impl Answer {
             self.check_header(name, expected.as_ref(), bindings)?;
         }
         if !form.timing.allows(self.took) {
-            return Err(format!(
-                "expected a response{}; got it after {} ms",
-                form.timing,
-                self.took.as_millis()
-            )
-            .into());
+            return Err(format!("expected a response{}; got it after {} ms", form.timing, self.took.as_millis()).into());
         }
         match &form.body {
             None => Ok(()),
@@ -86,10 +78,7 @@ impl Answer {
             actual.truncate(actual.find(';').unwrap_or(actual.len()));
         }
         let plain = |text: &str| text.split_whitespace().collect::<String>().to_lowercase();
-        let same = expected
-            .source
-            .as_str()
-            .is_some_and(|expected| plain(expected) == plain(&actual));
+        let same = expected.source.as_str().is_some_and(|expected| plain(expected) == plain(&actual));
         if same || expected.pattern.matches(&Value::String(actual.clone()), bindings) {
             return Ok(());
         }
@@ -100,11 +89,7 @@ impl Answer {
         let text = self.response.text();
         match serde_json::from_str(&text) {
             Ok(actual) if expected.pattern.matches(&actual, bindings) => Ok(()),
-            _ => Err(format!(
-                "expected {}; got {}",
-                shortened(&expected.source.to_string()),
-                shortened(&text)
-            )),
+            _ => Err(format!("expected {}; got {}", shortened(&expected.source.to_string()), shortened(&text))),
         }
     }
 
@@ -115,19 +100,14 @@ impl Answer {
         bindings: &mut Bindings,
     ) -> Result<(), ResponseDifference> {
         let mut run = Run::of_messages(expected, joins)?;
-        let missing = |run: &Run| {
-            run.next().map_or("no more messages".to_owned(), |(label, form)| {
-                format!("{label}, {form}")
-            })
-        };
+        let missing =
+            |run: &Run| run.next().map_or("no more messages".to_owned(), |(label, form)| format!("{label}, {form}"));
         let came_now = self.messages().len() > self.earlier.len();
         for message in self.messages() {
             let Value::String(text) = message else {
-                return Err(format!(
-                    "a message of a poll must be a string, not {}",
-                    shortened(&message.to_string())
-                )
-                .into());
+                return Err(
+                    format!("a message of a poll must be a string, not {}", shortened(&message.to_string())).into()
+                );
             };
             let incoming = Incoming::Text(text.into_bytes());
             if run.offer(&incoming, Duration::ZERO, bindings) == Offer::Unexpected {
@@ -138,10 +118,7 @@ impl Answer {
             return Ok(());
         }
         let what = format!("expected {}; it did not come", missing(&run));
-        Err(ResponseDifference {
-            what,
-            more_may_come: came_now,
-        })
+        Err(ResponseDifference { what, more_may_come: came_now })
     }
 
     /// The messages of all polls up to this one.
@@ -162,16 +139,9 @@ mod tests {
 
     /// Checks a response with `headers` and `body` that came after 100 ms; `Err` holds whether more may come.
     fn check(form: Value, headers: &str, body: &str) -> Result<(), bool> {
-        let text = format!(
-            "HTTP/1.1 200 OK\r\n{headers}content-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let text = format!("HTTP/1.1 200 OK\r\n{headers}content-length: {}\r\n\r\n{body}", body.len());
         let response = read_response(&mut text.as_bytes(), false).unwrap();
-        let answer = Answer {
-            response,
-            took: Duration::from_millis(100),
-            earlier: Vec::new(),
-        };
+        let answer = Answer { response, took: Duration::from_millis(100), earlier: Vec::new() };
         let form = ResponseForm::parse(&Fields::of(&form).unwrap()).unwrap();
         let outcome = answer.check(&form, &Joins::default(), &mut Bindings::default());
         outcome.map_err(|difference| difference.more_may_come)
@@ -187,44 +157,14 @@ mod tests {
             (json!({"status": 200, "json": {"a": 1}}), "", r#"{"a": 1}"#, true),
             (json!({"status": 200, "json": {"a": 1}}), "", r#"{"a": 2}"#, false),
             (json!({"status": 200, "json": {"a": 1}}), "", "no JSON", false),
-            (
-                json!({"status": 200, "headers": [["x-a", "1"]]}),
-                "X-A: 1\r\n",
-                "",
-                true,
-            ),
-            (
-                json!({"status": 200, "headers": [["x-a", "b, C"]]}),
-                "X-A: B,c\r\n",
-                "",
-                true,
-            ),
-            (
-                json!({"status": 200, "headers": [["x-a", "1"]]}),
-                "X-A: 2\r\n",
-                "",
-                false,
-            ),
+            (json!({"status": 200, "headers": [["x-a", "1"]]}), "X-A: 1\r\n", "", true),
+            (json!({"status": 200, "headers": [["x-a", "b, C"]]}), "X-A: B,c\r\n", "", true),
+            (json!({"status": 200, "headers": [["x-a", "1"]]}), "X-A: 2\r\n", "", false),
             (json!({"status": 200, "headers": [["x-a", "1"]]}), "", "", false),
-            (
-                json!({"status": 200, "headers": [["x-a", "$re:^1"]]}),
-                "X-A: 12\r\n",
-                "",
-                true,
-            ),
-            (
-                json!({"status": 200, "headers": [["x-a", "$re:^1"]]}),
-                "X-A: 21\r\n",
-                "",
-                false,
-            ),
+            (json!({"status": 200, "headers": [["x-a", "$re:^1"]]}), "X-A: 12\r\n", "", true),
+            (json!({"status": 200, "headers": [["x-a", "$re:^1"]]}), "X-A: 21\r\n", "", false),
             (json!({"status": 200, "headers": [["x-a", null]]}), "", "", true),
-            (
-                json!({"status": 200, "headers": [["x-a", null]]}),
-                "X-A: 1\r\n",
-                "",
-                false,
-            ),
+            (json!({"status": 200, "headers": [["x-a", null]]}), "X-A: 1\r\n", "", false),
             (
                 json!({"status": 200, "headers": [["content-type", "text/html"]]}),
                 "content-type: text/html; charset=utf-8\r\n",
@@ -235,11 +175,7 @@ mod tests {
             (json!({"status": 200, "within_ms": 99}), "", "", false),
             (json!({"status": 200, "after_ms": [101, 200]}), "", "", false),
         ] {
-            assert_eq!(
-                check(form.clone(), headers, body).is_ok(),
-                same,
-                "{form} against {headers:?} {body:?}"
-            );
+            assert_eq!(check(form.clone(), headers, body).is_ok(), same, "{form} against {headers:?} {body:?}");
         }
     }
 
@@ -259,11 +195,7 @@ mod tests {
             (200, vec![json!(["a"]), json!(["b"])], Err(false)),
             (410, vec![a.clone(), b.clone()], Err(false)),
         ] {
-            assert_eq!(
-                check(form.clone(), "", &poll(status, &messages)),
-                outcome,
-                "{status} {messages:?}"
-            );
+            assert_eq!(check(form.clone(), "", &poll(status, &messages)), outcome, "{status} {messages:?}");
         }
     }
 }

@@ -22,13 +22,7 @@ enum Do {
 }
 
 fn raw(opcode: u8, payload: &[u8]) -> Do {
-    Do::Say(encode(&SentFrame {
-        opcode,
-        payload: payload.to_vec(),
-        fin: true,
-        rsv: 0,
-        masked: false,
-    }))
+    Do::Say(encode(&SentFrame { opcode, payload: payload.to_vec(), fin: true, rsv: 0, masked: false }))
 }
 
 fn text(message: Value) -> Do {
@@ -85,10 +79,7 @@ fn react(stream: TcpStream, reactions: Reactions) -> Option<()> {
 }
 
 fn upgrade_answer(head: &str) -> String {
-    let key = head
-        .lines()
-        .find_map(|line| line.strip_prefix("sec-websocket-key: "))
-        .unwrap_or("none");
+    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap_or("none");
     let accept = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
     let accept = base64::engine::general_purpose::STANDARD.encode(accept);
     format!("HTTP/1.1 101 X\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {accept}\r\n\r\n")
@@ -98,9 +89,7 @@ fn upgrade_answer(head: &str) -> String {
 #[track_caller]
 fn check(steps: Value, connections: Vec<Reactions>, difference: Option<&str>) {
     let transcript = Transcript::parse(&json!({"name": "test", "steps": steps}).to_string()).unwrap();
-    let report = play(&transcript, serve(connections), Options::default())
-        .err()
-        .map(|mismatch| mismatch.to_string());
+    let report = play(&transcript, serve(connections), Options::default()).err().map(|mismatch| mismatch.to_string());
     match (difference, &report) {
         (None, None) => {}
         (Some(difference), Some(report)) if report.contains(difference) => {}
@@ -170,14 +159,8 @@ fn silence_is_listened_to() {
     for (said, difference) in [
         (vec![text(message(1))], None),
         (vec![text(message(1)), Do::Pause(400), text(message(2))], None),
-        (
-            vec![text(message(1)), Do::Pause(50), text(message(2))],
-            Some("expected silence; got text"),
-        ),
-        (
-            vec![text(message(1)), Do::Pause(50), Do::Close],
-            Some("expected silence; got end of connection"),
-        ),
+        (vec![text(message(1)), Do::Pause(50), text(message(2))], Some("expected silence; got text")),
+        (vec![text(message(1)), Do::Pause(50), Do::Close], Some("expected silence; got end of connection")),
     ] {
         check_socket(steps.clone(), vec![vec![], said], difference);
     }
@@ -185,11 +168,7 @@ fn silence_is_listened_to() {
     let optional = json!({"dir": "recv", "op": "text", "none": true, "lane": "own", "or": [{"json": message(2)}]});
     let steps = json!([send("go"), recv(message(1)), optional, {"dir": "silence", "ms": 200}]);
     for (late, difference) in [(message(2), None), (message(3), Some("expected silence; got text"))] {
-        check_socket(
-            steps.clone(),
-            vec![vec![], vec![text(message(1)), Do::Pause(50), text(late)]],
-            difference,
-        );
+        check_socket(steps.clone(), vec![vec![], vec![text(message(1)), Do::Pause(50), text(late)]], difference);
     }
 }
 
@@ -198,14 +177,8 @@ fn closing_is_expected_in_full() {
     let steps = json!([send("go"), {"dir": "recv", "op": "close", "code": 1000}, {"dir": "closed"}]);
     for (said, difference) in [
         (vec![close(1000), Do::Close], None),
-        (
-            vec![close(1000)],
-            Some("step 5 [A]: expected end of connection; nothing came"),
-        ),
-        (
-            vec![close(1001), Do::Close],
-            Some("expected close 1000; got close 1001"),
-        ),
+        (vec![close(1000)], Some("step 5 [A]: expected end of connection; nothing came")),
+        (vec![close(1001), Do::Close], Some("expected close 1000; got close 1001")),
         (vec![Do::Close], Some("expected close 1000; got end of connection")),
     ] {
         check_socket(steps.clone(), vec![vec![], said], difference);
@@ -218,27 +191,15 @@ fn a_connection_that_ended_is_left_alone() {
         json!({"dir": "recv", "op": "text", "json": message(1), "or": [{"op": "close", "code": 1011, "ends": true}]});
     let steps = json!([send("go"), alternative, {"dir": "silence", "ms": 50}, send("again"), recv(message(2))]);
     check_socket(steps.clone(), vec![vec![], vec![close(1011), Do::Close]], None);
-    check_socket(
-        steps.clone(),
-        vec![vec![], vec![text(message(1))], vec![text(message(2))]],
-        None,
-    );
-    check_socket(
-        steps,
-        vec![vec![], vec![text(message(1))], vec![text(message(3))]],
-        Some("step 7 [A]"),
-    );
+    check_socket(steps.clone(), vec![vec![], vec![text(message(1))], vec![text(message(2))]], None);
+    check_socket(steps, vec![vec![], vec![text(message(1))], vec![text(message(3))]], Some("step 7 [A]"));
 }
 
 #[test]
 fn optional_frames_before_a_send_do_not_leak() {
     let optional = json!({"dir": "recv", "op": "text", "none": true, "or": [{"json": message(1)}]});
     let steps = json!([send("go"), optional, send("more"), recv(message(2))]);
-    check_socket(
-        steps.clone(),
-        vec![vec![], vec![Do::Pause(50), text(message(1))], vec![text(message(2))]],
-        None,
-    );
+    check_socket(steps.clone(), vec![vec![], vec![Do::Pause(50), text(message(1))], vec![text(message(2))]], None);
     check_socket(steps.clone(), vec![vec![], vec![], vec![text(message(2))]], None);
     let other = vec![vec![], vec![text(message(3))], vec![text(message(2))]];
     check_socket(steps, other, Some("step 6 [A]"));
@@ -248,24 +209,14 @@ fn optional_frames_before_a_send_do_not_leak() {
 fn moments_are_measured_from_the_last_frame() {
     let steps = |timing: Value| {
         let mut step = recv(message(1));
-        step.as_object_mut()
-            .unwrap()
-            .extend(timing.as_object().unwrap().clone());
+        step.as_object_mut().unwrap().extend(timing.as_object().unwrap().clone());
         json!([{"dir": "send", "op": "text", "data": "go", "wait_ms": 300}, step])
     };
     let after = |ms| vec![vec![], vec![Do::Pause(ms), text(message(1))]];
     check_socket(steps(json!({"within_ms": 250})), after(0), None);
-    check_socket(
-        steps(json!({"within_ms": 250})),
-        after(350),
-        Some("ms after the last frame sent"),
-    );
+    check_socket(steps(json!({"within_ms": 250})), after(350), Some("ms after the last frame sent"));
     check_socket(steps(json!({"after_ms": [200, 800]})), after(300), None);
-    check_socket(
-        steps(json!({"after_ms": [200, 800]})),
-        after(0),
-        Some("after 200 to 800 ms; got text"),
-    );
+    check_socket(steps(json!({"after_ms": [200, 800]})), after(0), Some("after 200 to 800 ms; got text"));
 }
 
 #[test]
@@ -285,23 +236,11 @@ fn upgrades_are_checked() {
     };
     let refused = || vec![vec![vec![respond(403, "")]]];
     check(steps(json!([])), vec![vec![vec![Do::Upgrade]]], None);
-    check(
-        steps(json!([])),
-        refused(),
-        Some("step 2 [A]: expected HTTP 101; got 403"),
-    );
+    check(steps(json!([])), refused(), Some("step 2 [A]: expected HTTP 101; got 403"));
     check(steps(json!([{"status": 403}])), refused(), None);
     let wrong = "HTTP/1.1 101 X\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n";
-    check(
-        steps(json!([])),
-        vec![vec![vec![Do::Say(wrong.into())]]],
-        Some("got Sec-WebSocket-Accept \"x\""),
-    );
-    check(
-        steps(json!([])),
-        vec![vec![vec![Do::Close]]],
-        Some("step 1 [A]: cannot connect"),
-    );
+    check(steps(json!([])), vec![vec![vec![Do::Say(wrong.into())]]], Some("got Sec-WebSocket-Accept \"x\""));
+    check(steps(json!([])), vec![vec![vec![Do::Close]]], Some("step 1 [A]: cannot connect"));
 }
 
 #[test]
@@ -310,31 +249,21 @@ fn requests_run_beside_each_other() {
         |conn: &str| json!({"dir": "http_request", "conn": conn, "method": "GET", "path": "/", "wait_ms": 50});
     let response = |conn: &str| json!({"dir": "http_response", "conn": conn, "status": 200, "body": conn});
     let steps = json!([request("slow"), request("fast"), response("fast"), response("slow")]);
-    let connections = vec![
-        vec![vec![Do::Pause(300), respond(200, "slow")]],
-        vec![vec![respond(200, "fast")]],
-    ];
+    let connections = vec![vec![vec![Do::Pause(300), respond(200, "slow")]], vec![vec![respond(200, "fast")]]];
     check(steps.clone(), connections, None);
     check(
         steps.clone(),
         vec![vec![vec![Do::Close]], vec![vec![respond(200, "fast")]]],
         Some("step 4 [slow]: no response"),
     );
-    check(
-        json!([response("never asked")]),
-        vec![],
-        Some("there is no request to answer"),
-    );
+    check(json!([response("never asked")]), vec![], Some("there is no request to answer"));
 }
 
 #[test]
 fn a_poll_is_repeated_for_the_rest() {
     let poll = |messages: &[Value]| {
         let messages: Vec<String> = messages.iter().map(Value::to_string).collect();
-        vec![vec![respond(
-            200,
-            &json!({"status": 200, "messages": messages}).to_string(),
-        )]]
+        vec![vec![respond(200, &json!({"status": 200, "messages": messages}).to_string())]]
     };
     let expected = json!({"status": 200, "messages": [message(1), message(2), message(3)]});
     let steps = json!([{"dir": "http_request", "method": "GET", "path": "/"},
@@ -350,21 +279,12 @@ fn a_poll_is_repeated_for_the_rest() {
             ],
             None,
         ),
+        (vec![poll(std::slice::from_ref(&one)), poll(&[three.clone(), two.clone()])], Some("expected message 2, text")),
         (
-            vec![poll(std::slice::from_ref(&one)), poll(&[three.clone(), two.clone()])],
-            Some("expected message 2, text"),
-        ),
-        (
-            vec![
-                poll(std::slice::from_ref(&one)),
-                vec![vec![respond(200, r#"{"status":204,"messages":[]}"#)]],
-            ],
+            vec![poll(std::slice::from_ref(&one)), vec![vec![respond(200, r#"{"status":204,"messages":[]}"#)]]],
             Some("got {\"status\":204"),
         ),
-        (
-            vec![poll(&[one.clone(), two.clone()]), poll(&[])],
-            Some("expected message 3, text"),
-        ),
+        (vec![poll(&[one.clone(), two.clone()]), poll(&[])], Some("expected message 3, text")),
     ] {
         check(steps.clone(), polls, difference);
     }
@@ -377,23 +297,12 @@ fn tokens_find_their_way_into_paths() {
                        {"dir": "http_request", "conn": "A", "method": "GET", "path": "/?token=$T1", "headers": [["x-token", "$T1"]], "ws": true},
                        {"dir": "http_response", "conn": "A", "status": 101}]);
     let connections = |token: &str| {
-        let upgrade = vec![
-            Do::Insist("GET /?token=abc HTTP/1.1\r\n"),
-            Do::Insist("x-token: abc\r\n"),
-            Do::Upgrade,
-        ];
-        vec![
-            vec![vec![respond(200, &json!({ "token": token }).to_string())]],
-            vec![upgrade],
-        ]
+        let upgrade = vec![Do::Insist("GET /?token=abc HTTP/1.1\r\n"), Do::Insist("x-token: abc\r\n"), Do::Upgrade];
+        vec![vec![vec![respond(200, &json!({ "token": token }).to_string())]], vec![upgrade]]
     };
     check(steps.clone(), connections("abc"), None);
     check(steps.clone(), connections("other"), Some("step 3 [A]: cannot connect"));
-    check(
-        steps,
-        connections(""),
-        Some("step 2 [http]: expected {\"token\":\"$T1\"}"),
-    );
+    check(steps, connections(""), Some("step 2 [http]: expected {\"token\":\"$T1\"}"));
 }
 
 #[test]
@@ -401,14 +310,6 @@ fn refused_means_refused() {
     let steps = json!([{"dir": "refused", "conn": "A", "path": "/"}]);
     check(steps.clone(), vec![vec![vec![respond(503, "")]]], None);
     check(steps.clone(), vec![vec![vec![Do::Close]]], None);
-    check(
-        steps.clone(),
-        vec![vec![vec![Do::Upgrade]]],
-        Some("a new connection was answered 101"),
-    );
-    check(
-        steps,
-        vec![vec![vec![respond(404, "")]]],
-        Some("a new connection was answered 404"),
-    );
+    check(steps.clone(), vec![vec![vec![Do::Upgrade]]], Some("a new connection was answered 101"));
+    check(steps, vec![vec![vec![respond(404, "")]]], Some("a new connection was answered 404"));
 }

@@ -12,12 +12,8 @@ fn accepts(steps: &Value, sent: &[Value], better: Better) -> bool {
     }
     let steps: Vec<Value> = steps.as_array().unwrap().iter().map(step).collect();
     let parsed = parse(&steps).unwrap();
-    let [only] = parsed.as_slice() else {
-        panic!("one group of steps is meant, not {parsed:?}")
-    };
-    let Action::Expect { frames, .. } = &only.action else {
-        panic!("frames are meant, not {only:?}")
-    };
+    let [only] = parsed.as_slice() else { panic!("one group of steps is meant, not {parsed:?}") };
+    let Action::Expect { frames, .. } = &only.action else { panic!("frames are meant, not {only:?}") };
     let mut run = Run::new(frames, better, &joins);
     let mut bindings = Bindings::default();
     let taken = sent.iter().all(|sent| {
@@ -34,9 +30,7 @@ fn step(fields: &Value) -> Value {
         step["op"] = "text".into();
         step["json"] = fields.clone();
     } else {
-        step.as_object_mut()
-            .unwrap()
-            .extend(fields.as_object().unwrap().clone());
+        step.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     }
     step
 }
@@ -46,10 +40,7 @@ fn step(fields: &Value) -> Value {
 fn incoming(sent: &Value) -> (Incoming, Duration) {
     let bytes = |value: &Value| value.as_str().unwrap().as_bytes().to_vec();
     let incoming = if let Some(code) = sent.get("close") {
-        Incoming::Close {
-            code: code.as_u64().map(|code| code.try_into().unwrap()),
-            reason: String::new(),
-        }
+        Incoming::Close { code: code.as_u64().map(|code| code.try_into().unwrap()), reason: String::new() }
     } else if let Some(data) = sent.get("pong") {
         Incoming::Pong(bytes(data))
     } else if let Some(data) = sent.get("binary") {
@@ -59,10 +50,7 @@ fn incoming(sent: &Value) -> (Incoming, Duration) {
     } else {
         Incoming::Text(sent.get("text").unwrap_or(sent).to_string().into_bytes())
     };
-    (
-        incoming,
-        Duration::from_millis(sent.get("at").and_then(Value::as_u64).unwrap_or(0)),
-    )
+    (incoming, Duration::from_millis(sent.get("at").and_then(Value::as_u64).unwrap_or(0)))
 }
 
 #[track_caller]
@@ -73,11 +61,7 @@ fn check(steps: Value, cases: &[(Value, bool)]) {
 #[track_caller]
 fn check_better(steps: Value, better: Better, cases: &[(Value, bool)]) {
     for (sent, accepted) in cases {
-        assert_eq!(
-            accepts(&steps, sent.as_array().unwrap(), better),
-            *accepted,
-            "{better:?} {sent} for {steps}"
-        );
+        assert_eq!(accepts(&steps, sent.as_array().unwrap(), better), *accepted, "{better:?} {sent} for {steps}");
     }
 }
 
@@ -127,30 +111,20 @@ fn a_lane_is_free_of_the_order() {
     let old_step = json!({"op": "text", "json": old, "lane": "old"});
     check(
         json!([other, old_step]),
-        &[
-            (json!([other, old]), true),
-            (json!([old, other]), true),
-            (json!([other]), false),
-        ],
+        &[(json!([other, old]), true), (json!([old, other]), true), (json!([other]), false)],
     );
     check(json!([reply("1"), old_step]), &[(json!([old, reply("1")]), true)]);
     let in_lane = |n: u32| json!({"op": "text", "json": message("t", n), "lane": "l"});
     check(
         json!([in_lane(1), in_lane(2)]),
-        &[
-            (json!([message("t", 1), message("t", 2)]), true),
-            (json!([message("t", 2), message("t", 1)]), false),
-        ],
+        &[(json!([message("t", 1), message("t", 2)]), true), (json!([message("t", 2), message("t", 1)]), false)],
     );
 }
 
 #[test]
 fn the_join_reply_comes_first() {
     let diff = json!([null, null, "t", "presence_diff", {"joins": {"k": 1}, "leaves": {}}]);
-    check(
-        json!([reply("1"), diff]),
-        &[(json!([reply("1"), diff]), true), (json!([diff, reply("1")]), false)],
-    );
+    check(json!([reply("1"), diff]), &[(json!([reply("1"), diff]), true), (json!([diff, reply("1")]), false)]);
     // Any other reply has no such precedence over a diff.
     check(json!([reply("7"), diff]), &[(json!([diff, reply("7")]), true)]);
 }
@@ -173,11 +147,7 @@ fn closing_comes_last() {
     );
     check(
         json!([{"op": "close", "code": 1000, "or": [{"op": "close", "code": null}]}]),
-        &[
-            (json!([{"close": null}]), true),
-            (json!([{"close": 1000}]), true),
-            (json!([{"close": 1001}]), false),
-        ],
+        &[(json!([{"close": null}]), true), (json!([{"close": 1000}]), true), (json!([{"close": 1001}]), false)],
     );
 }
 
@@ -191,10 +161,7 @@ fn exact_payloads() {
             (json!([{"pong": "x"}, {"binary": "yyy"}]), false),
         ],
     );
-    check(
-        json!([{"op": "text", "data": "[1]"}]),
-        &[(json!([[1]]), true), (json!([[1.0]]), false)],
-    );
+    check(json!([{"op": "text", "data": "[1]"}]), &[(json!([[1]]), true), (json!([[1.0]]), false)]);
 }
 
 #[test]
@@ -220,56 +187,33 @@ fn better_forms() {
     let steps = json!([{"op": "close", "code": 1011, "better": {"op": "text", "json": [1]}},
                        {"dir": "closed", "or": [{"none": true}], "better": {"none": true}}]);
     let (recorded, better) = (json!([{"close": 1011}, {"end": true}]), json!([[1]]));
-    for (mode, recorded_ok, better_ok) in [
-        (Better::Allow, true, true),
-        (Better::Require, false, true),
-        (Better::Never, true, false),
-    ] {
-        check_better(
-            steps.clone(),
-            mode,
-            &[(recorded.clone(), recorded_ok), (better.clone(), better_ok)],
-        );
+    for (mode, recorded_ok, better_ok) in
+        [(Better::Allow, true, true), (Better::Require, false, true), (Better::Never, true, false)]
+    {
+        check_better(steps.clone(), mode, &[(recorded.clone(), recorded_ok), (better.clone(), better_ok)]);
     }
 }
 
 #[test]
 fn frames_in_time() {
     let late = |at: u64| json!([{"at": at, "text": [1]}]);
-    check(
-        json!([{"op": "text", "json": [1], "within_ms": 300}]),
-        &[(late(300), true), (late(301), false)],
-    );
+    check(json!([{"op": "text", "json": [1], "within_ms": 300}]), &[(late(300), true), (late(301), false)]);
     check(
         json!([{"op": "text", "json": [1], "after_ms": [100, 200]}]),
-        &[
-            (late(99), false),
-            (late(100), true),
-            (late(200), true),
-            (late(201), false),
-        ],
+        &[(late(99), false), (late(100), true), (late(200), true), (late(201), false)],
     );
 }
 
 #[test]
 fn ends_is_told() {
-    let steps = [step(
-        &json!({"op": "text", "json": [1], "or": [{"op": "close", "code": 1011, "ends": true}]}),
-    )];
+    let steps = [step(&json!({"op": "text", "json": [1], "or": [{"op": "close", "code": 1011, "ends": true}]}))];
     let parsed = parse(&steps).unwrap();
-    let Action::Expect { frames, .. } = &parsed[0].action else {
-        panic!()
-    };
-    for (sent, offer) in [
-        (json!([1]), Offer::Taken),
-        (json!({"close": 1011}), Offer::Ends),
-        (json!([2]), Offer::Unexpected),
-    ] {
+    let Action::Expect { frames, .. } = &parsed[0].action else { panic!() };
+    for (sent, offer) in
+        [(json!([1]), Offer::Taken), (json!({"close": 1011}), Offer::Ends), (json!([2]), Offer::Unexpected)]
+    {
         let mut run = Run::new(frames, Better::Allow, &Joins::default());
-        assert_eq!(
-            run.offer(&incoming(&sent).0, Duration::ZERO, &mut Bindings::default()),
-            offer
-        );
+        assert_eq!(run.offer(&incoming(&sent).0, Duration::ZERO, &mut Bindings::default()), offer);
     }
 }
 
@@ -283,10 +227,7 @@ fn metas(refs: &[&str]) -> Value {
 
 #[test]
 fn diffs_may_be_merged_and_split() {
-    let apart = [
-        diff(json!({"a": metas(&["$R1"])}), json!({})),
-        diff(json!({"b": metas(&["$R2"])}), json!({})),
-    ];
+    let apart = [diff(json!({"a": metas(&["$R1"])}), json!({})), diff(json!({"b": metas(&["$R2"])}), json!({}))];
     let merged = diff(json!({"a": metas(&["x"]), "b": metas(&["y"])}), json!({}));
     let sent = |key: &str, r: &str| diff(json!({key: metas(&[r])}), json!({}));
     let cases = [
@@ -299,16 +240,10 @@ fn diffs_may_be_merged_and_split() {
         (json!([merged, sent("a", "x")]), false),
         (json!([sent("a", "x"), merged]), false),
         (json!([diff(json!({}), json!({})), merged]), false),
-        (
-            json!([diff(json!({}), json!({"a": metas(&["x"]), "b": metas(&["y"])}))]),
-            false,
-        ),
+        (json!([diff(json!({}), json!({"a": metas(&["x"]), "b": metas(&["y"])}))]), false),
     ];
     check(json!(apart), &cases);
-    check(
-        json!([diff(json!({"a": metas(&["$R1"]), "b": metas(&["$R2"])}), json!({}))]),
-        &cases,
-    );
+    check(json!([diff(json!({"a": metas(&["$R1"]), "b": metas(&["$R2"])}), json!({}))]), &cases);
 }
 
 #[test]
@@ -317,22 +252,12 @@ fn diffs_of_one_key_keep_their_order() {
     let update = diff(json!({"a": 1}), json!({"a": 1}));
     check(
         json!([joined, left]),
-        &[
-            (json!([joined, left]), true),
-            (json!([left, joined]), false),
-            (json!([update]), false),
-        ],
+        &[(json!([joined, left]), true), (json!([left, joined]), false), (json!([update]), false)],
     );
-    check(
-        json!([update]),
-        &[(json!([update]), true), (json!([joined, left]), false)],
-    );
+    check(json!([update]), &[(json!([update]), true), (json!([joined, left]), false)]);
     // A diff and the state are free of each other.
     let state = json!(["1", null, "t", "presence_state", {"a": 1}]);
-    check(
-        json!([joined, state]),
-        &[(json!([state, joined]), true), (json!([joined, state]), true)],
-    );
+    check(json!([joined, state]), &[(json!([state, joined]), true), (json!([joined, state]), true)]);
 }
 
 #[test]
@@ -345,37 +270,19 @@ fn messages_of_polls() {
     ] {
         let mut run = Run::of_messages(&messages, &Joins::default()).unwrap();
         let mut bindings = Bindings::default();
-        let offers = sent
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|sent| run.offer(&incoming(sent).0, Duration::ZERO, &mut bindings));
-        assert_eq!(
-            offers.filter(|offer| *offer == Offer::Taken).count() == 3,
-            accepted,
-            "{sent}"
-        );
+        let offers =
+            sent.as_array().unwrap().iter().map(|sent| run.offer(&incoming(sent).0, Duration::ZERO, &mut bindings));
+        assert_eq!(offers.filter(|offer| *offer == Offer::Taken).count() == 3, accepted, "{sent}");
     }
 }
 
 #[test]
 fn a_report_names_what_is_due() {
-    let steps: Vec<Value> = [message("a", 1), json!({"op": "close", "code": 1000})]
-        .iter()
-        .map(step)
-        .collect();
+    let steps: Vec<Value> = [message("a", 1), json!({"op": "close", "code": 1000})].iter().map(step).collect();
     let parsed = parse(&steps).unwrap();
-    let Action::Expect { frames, .. } = &parsed[0].action else {
-        panic!()
-    };
+    let Action::Expect { frames, .. } = &parsed[0].action else { panic!() };
     let mut run = Run::new(frames, Better::Allow, &Joins::default());
-    assert_eq!(
-        run.next(),
-        Some(("1".to_owned(), r#"text [null,null,"a","e",{"n":1}]"#.to_owned()))
-    );
-    assert_eq!(
-        run.offer(&incoming(&message("a", 1)).0, Duration::ZERO, &mut Bindings::default()),
-        Offer::Taken
-    );
+    assert_eq!(run.next(), Some(("1".to_owned(), r#"text [null,null,"a","e",{"n":1}]"#.to_owned())));
+    assert_eq!(run.offer(&incoming(&message("a", 1)).0, Duration::ZERO, &mut Bindings::default()), Offer::Taken);
     assert_eq!(run.next(), Some(("2".to_owned(), "close 1000".to_owned())));
 }

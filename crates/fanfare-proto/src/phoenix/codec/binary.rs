@@ -21,25 +21,19 @@ const REPLY: u8 = 1;
 const BROADCAST: u8 = 2;
 
 pub(super) fn decode(frame: &[u8]) -> Result<Incoming<'_>, Undecodable> {
-    let (&[kind, join_ref_size, ref_size, topic_size, event_size], mut rest) = frame
-        .split_first_chunk()
-        .ok_or(Undecodable("a binary frame without its lengths"))?;
+    let (&[kind, join_ref_size, ref_size, topic_size, event_size], mut rest) =
+        frame.split_first_chunk().ok_or(Undecodable("a binary frame without its lengths"))?;
     if kind != PUSH {
         return Err(Undecodable("a binary frame of a kind that clients do not send"));
     }
     let mut field = |size: u8| {
-        let (field, after) = rest
-            .split_at_checked(size.into())
-            .ok_or(Undecodable("a binary frame shorter than its lengths say"))?;
+        let (field, after) =
+            rest.split_at_checked(size.into()).ok_or(Undecodable("a binary frame shorter than its lengths say"))?;
         rest = after;
         utf8(field)
     };
-    let (join_ref, msg_ref, topic, event) = (
-        field(join_ref_size)?,
-        field(ref_size)?,
-        field(topic_size)?,
-        field(event_size)?,
-    );
+    let (join_ref, msg_ref, topic, event) =
+        (field(join_ref_size)?, field(ref_size)?, field(topic_size)?, field(event_size)?);
     Ok(Incoming {
         // An empty ref is the empty string, not null.
         join_ref: Ref::string(join_ref),
@@ -57,12 +51,7 @@ pub(super) fn push(
     data: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), FieldTooLong> {
-    write(
-        PUSH,
-        [("join_ref", &join_ref.text()), ("topic", topic), ("event", event)],
-        data,
-        out,
-    )
+    write(PUSH, [("join_ref", &join_ref.text()), ("topic", topic), ("event", event)], data, out)
 }
 
 pub(super) fn reply(
@@ -73,12 +62,7 @@ pub(super) fn reply(
     data: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), FieldTooLong> {
-    let fields = [
-        ("join_ref", &*join_ref.text()),
-        ("ref", &*msg_ref.text()),
-        ("topic", topic),
-        ("status", status),
-    ];
+    let fields = [("join_ref", &*join_ref.text()), ("ref", &*msg_ref.text()), ("topic", topic), ("status", status)];
     write(REPLY, fields, data, out)
 }
 
@@ -94,10 +78,7 @@ fn write<const N: usize>(
 ) -> Result<(), FieldTooLong> {
     let mut sizes = [0; N];
     for (size, (field, text)) in sizes.iter_mut().zip(fields) {
-        *size = u8::try_from(text.len()).map_err(|_| FieldTooLong {
-            field,
-            size: text.len(),
-        })?;
+        *size = u8::try_from(text.len()).map_err(|_| FieldTooLong { field, size: text.len() })?;
     }
     let fields_size: usize = sizes.iter().map(|&size| usize::from(size)).sum();
     out.reserve(1 + N + fields_size + data.len());

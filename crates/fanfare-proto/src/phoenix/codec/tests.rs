@@ -11,14 +11,7 @@ use crate::payload::{Json, NESTING_MAX};
 
 /// A decoded message in one line: join_ref, ref, topic, event, payload.
 fn show(message: Result<Incoming<'_>, Undecodable>) -> String {
-    let Ok(Incoming {
-        join_ref,
-        msg_ref,
-        topic,
-        event,
-        payload,
-    }) = message
-    else {
+    let Ok(Incoming { join_ref, msg_ref, topic, event, payload }) = message else {
         return "undecodable".into();
     };
     let payload = match payload {
@@ -34,10 +27,7 @@ fn hex(data: &[u8]) -> String {
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<char> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap())
-        .collect()
+    digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
 }
 
 #[test]
@@ -46,40 +36,22 @@ fn text_of_version_2() {
     fn check(text: &str, expected: &str) {
         assert_eq!(show(decode_text(Version::V2, text)), expected, "{text}");
     }
-    check(
-        r#"["1","2","room:lobby","echo",{"a": 1}]"#,
-        r#""1" "2" room:lobby echo {"a": 1}"#,
-    );
-    check(
-        r#"[null,"1","phoenix","heartbeat",{}]"#,
-        r#"null "1" phoenix heartbeat {}"#,
-    );
+    check(r#"["1","2","room:lobby","echo",{"a": 1}]"#, r#""1" "2" room:lobby echo {"a": 1}"#);
+    check(r#"[null,"1","phoenix","heartbeat",{}]"#, r#"null "1" phoenix heartbeat {}"#);
     check(r#"[null,null,"a","b",{}]"#, "null null a b {}");
     check(r#"[3,4.5,"a","b",{}]"#, "3 4.5 a b {}");
     check(r#"["3",4,"a","b",{}]"#, r#""3" 4 a b {}"#);
     check(r#"["","","","",""]"#, r#""" ""   """#);
-    check(
-        " \t\r\n[ null , \"1\" , \"a\" , \"b\" , { } ] \n",
-        r#"null "1" a b { }"#,
-    );
+    check(" \t\r\n[ null , \"1\" , \"a\" , \"b\" , { } ] \n", r#"null "1" a b { }"#);
     check(r#"[null,"1","a","b",{},"extra"]"#, r#"null "1" a b {}"#);
     check(r#"[null,"1","a","b",{},{"x":[1]},null]"#, r#"null "1" a b {}"#);
     check(r#"["1","1","a","phx_join","str"]"#, r#""1" "1" a phx_join "str""#);
     check(r#"["1","1","a","phx_join",[1]]"#, r#""1" "1" a phx_join [1]"#);
     check(r#"["1","1","a","phx_join",null]"#, r#""1" "1" a phx_join null"#);
-    check(
-        r#"["1","1","a","b",123456789012345678901234567890]"#,
-        r#""1" "1" a b 123456789012345678901234567890"#,
-    );
-    check(
-        r#"["1","1","a","b",{"b":1e400,"a":-0.0,"b":2}]"#,
-        r#""1" "1" a b {"b":1e400,"a":-0.0,"b":2}"#,
-    );
+    check(r#"["1","1","a","b",123456789012345678901234567890]"#, r#""1" "1" a b 123456789012345678901234567890"#);
+    check(r#"["1","1","a","b",{"b":1e400,"a":-0.0,"b":2}]"#, r#""1" "1" a b {"b":1e400,"a":-0.0,"b":2}"#);
     check(r#"["\u0031","1","r\u00f6\/om","e\"v",{}]"#, r#""1" "1" rö/om e"v {}"#);
-    check(
-        r#"["1","1","\ud83d\ude00","b",{"x":"\ud83d\ude00"}]"#,
-        r#""1" "1" 😀 b {"x":"\ud83d\ude00"}"#,
-    );
+    check(r#"["1","1","\ud83d\ude00","b",{"x":"\ud83d\ude00"}]"#, r#""1" "1" 😀 b {"x":"\ud83d\ude00"}"#);
 
     check("", "undecodable");
     check(" ", "undecodable");
@@ -122,34 +94,13 @@ fn text_of_version_1() {
         assert_eq!(show(decode_text(Version::V1, text)), expected, "{text}");
         assert_eq!(show(decode_binary(Version::V1, text.as_bytes())), expected, "{text}");
     }
-    check(
-        r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"1"}"#,
-        r#"null "1" phoenix heartbeat {}"#,
-    );
-    check(
-        r#"{"ref":0,"join_ref":7,"payload":[1, 2],"event":"e","topic":"t"}"#,
-        "7 0 t e [1, 2]",
-    );
-    check(
-        r#"{"topic":"t","event":"e","payload":null,"ref":null,"join_ref":null}"#,
-        "null null t e null",
-    );
-    check(
-        r#"{"topic":"t","event":"e","payload":{},"ref":"1","x":{"topic":1}}"#,
-        r#"null "1" t e {}"#,
-    );
-    check(
-        r#"{"t\u006fpic":"t","event":"\u0065","payload":{},"ref":"1"}"#,
-        r#"null "1" t e {}"#,
-    );
-    check(
-        r#"{"topic":"t","topic":"u","event":"e","payload":1,"payload":2,"ref":"1"}"#,
-        r#"null "1" u e 2"#,
-    );
-    check(
-        " \n{\"topic\":\"t\",\"event\":\"e\",\"payload\":{},\"ref\":1} ",
-        "null 1 t e {}",
-    );
+    check(r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"1"}"#, r#"null "1" phoenix heartbeat {}"#);
+    check(r#"{"ref":0,"join_ref":7,"payload":[1, 2],"event":"e","topic":"t"}"#, "7 0 t e [1, 2]");
+    check(r#"{"topic":"t","event":"e","payload":null,"ref":null,"join_ref":null}"#, "null null t e null");
+    check(r#"{"topic":"t","event":"e","payload":{},"ref":"1","x":{"topic":1}}"#, r#"null "1" t e {}"#);
+    check(r#"{"t\u006fpic":"t","event":"\u0065","payload":{},"ref":"1"}"#, r#"null "1" t e {}"#);
+    check(r#"{"topic":"t","topic":"u","event":"e","payload":1,"payload":2,"ref":"1"}"#, r#"null "1" u e 2"#);
+    check(" \n{\"topic\":\"t\",\"event\":\"e\",\"payload\":{},\"ref\":1} ", "null 1 t e {}");
 
     check(r#"[null,"1","phoenix","heartbeat",{}]"#, "undecodable");
     check(r#"["t","e",{},"1",null]"#, "undecodable");
@@ -160,10 +111,7 @@ fn text_of_version_1() {
     check(r#"{"topic":1,"event":"e","payload":{},"ref":"1"}"#, "undecodable");
     check(r#"{"topic":"t","event":null,"payload":{},"ref":"1"}"#, "undecodable");
     check(r#"{"topic":"t","event":"e","payload":{},"ref":{}}"#, "undecodable");
-    check(
-        r#"{"topic":"t","event":"e","payload":{},"ref":"1","join_ref":true}"#,
-        "undecodable",
-    );
+    check(r#"{"topic":"t","event":"e","payload":{},"ref":"1","join_ref":true}"#, "undecodable");
     check(r#"{"topic":"t","event":"e","payload":{},"ref":"1"}x"#, "undecodable");
     check(r#"{"topic":"t","event":"e","payload":{},"ref":"1""#, "undecodable");
     check("", "undecodable");
@@ -173,10 +121,7 @@ fn text_of_version_1() {
 
 #[test]
 fn version_1_has_no_binary_layout() {
-    assert_eq!(
-        show(decode_binary(Version::V1, &unhex("0001010108 31 32 74 6563686f"))),
-        "undecodable"
-    );
+    assert_eq!(show(decode_binary(Version::V1, &unhex("0001010108 31 32 74 6563686f"))), "undecodable");
     assert_eq!(show(decode_binary(Version::V1, b"{\"topic\":\"\xff\"}")), "undecodable");
 }
 
@@ -190,10 +135,7 @@ fn binary_of_version_2() {
         "00 01 01 08 04 31 32 726f6f6d3a62696e 6563686f 0001feff62696e",
         r#""1" "2" room:bin echo binary 0001feff62696e"#,
     );
-    check(
-        "00 00 02 07 09 3133 70686f656e6978 686561727462656174",
-        r#""" "13" phoenix heartbeat binary "#,
-    );
+    check("00 00 02 07 09 3133 70686f656e6978 686561727462656174", r#""" "13" phoenix heartbeat binary "#);
     check("00 01 00 01 01 31 74 65 ff", r#""1" "" t e binary ff"#);
     check("00 00 00 00 00", r#""" ""   binary "#);
     check("00 01 01 01 01 22 5c 74 65", r#""\"" "\\" t e binary "#);
@@ -221,10 +163,7 @@ fn what_has_no_escapes_is_borrowed() {
     assert!(matches!(message.topic, Cow::Borrowed("room:7")));
     assert!(matches!(message.event, Cow::Owned(_)));
     let frame = unhex("00 01 00 01 01 31 74 65");
-    assert!(matches!(
-        decode_binary(Version::V2, &frame).unwrap().topic,
-        Cow::Borrowed("t")
-    ));
+    assert!(matches!(decode_binary(Version::V2, &frame).unwrap().topic, Cow::Borrowed("t")));
 }
 
 #[test]
@@ -261,10 +200,7 @@ fn replies() {
     #[track_caller]
     fn check(format: Format, join_ref: &Ref, msg_ref: &Ref, response: impl Into<Payload>, expected: &str) {
         let response = response.into();
-        assert_eq!(
-            written(|out| reply(format, join_ref, msg_ref, "room:bin", "ok", &response, out)),
-            expected
-        );
+        assert_eq!(written(|out| reply(format, join_ref, msg_ref, "room:bin", "ok", &response, out)), expected);
     }
     let (one, two) = (Ref::string("1"), Ref::string("2"));
     let number = Ref::of_token("12").unwrap();
@@ -281,34 +217,10 @@ fn replies() {
     check(Format::V1, &one, &Ref::NULL, Json::null(), v1_null);
 
     let data = binary(&[0x00, 0x01, 0xfe, 0xff, 0x62, 0x69, 0x6e]);
-    check(
-        Format::V2,
-        &one,
-        &two,
-        data.clone(),
-        "01010108023132726f6f6d3a62696e6f6b0001feff62696e",
-    );
-    check(
-        Format::V2,
-        &one,
-        &Ref::string(""),
-        data.clone(),
-        "010100080231726f6f6d3a62696e6f6b0001feff62696e",
-    );
-    check(
-        Format::V2,
-        &Ref::NULL,
-        &number,
-        binary(b"{\"a\":1}"),
-        "01000208023132726f6f6d3a62696e6f6b7b2261223a317d",
-    );
-    check(
-        Format::V2,
-        &Ref::string("\"\n"),
-        &Ref::NULL,
-        binary(b""),
-        "0102000802220a726f6f6d3a62696e6f6b",
-    );
+    check(Format::V2, &one, &two, data.clone(), "01010108023132726f6f6d3a62696e6f6b0001feff62696e");
+    check(Format::V2, &one, &Ref::string(""), data.clone(), "010100080231726f6f6d3a62696e6f6b0001feff62696e");
+    check(Format::V2, &Ref::NULL, &number, binary(b"{\"a\":1}"), "01000208023132726f6f6d3a62696e6f6b7b2261223a317d");
+    check(Format::V2, &Ref::string("\"\n"), &Ref::NULL, binary(b""), "0102000802220a726f6f6d3a62696e6f6b");
     let as_text = r#"["1","2","room:bin","phx_reply",{"status":"ok","response":{"binary":"AP9iaW4="}}]"#;
     check(Format::V2Text, &one, &two, binary(b"\0\xffbin"), as_text);
     let as_v1 =
@@ -329,58 +241,18 @@ fn pushes_and_broadcasts() {
     }
     let one = Ref::string("1");
     check(Format::V2, Some(&one), json!({}), r#"["1",null,"room:bin","ev",{}]"#);
-    check(
-        Format::V2Text,
-        Some(&one),
-        json!({}),
-        r#"["1",null,"room:bin","ev",{}]"#,
-    );
-    check(
-        Format::V1,
-        Some(&one),
-        json!({}),
-        r#"{"topic":"room:bin","event":"ev","payload":{},"ref":null}"#,
-    );
-    check(
-        Format::V1,
-        Some(&one),
-        json!([1]),
-        r#"{"topic":"room:bin","event":"ev","payload":[1],"ref":null}"#,
-    );
-    check(
-        Format::V2,
-        None,
-        json!({"a": 1}),
-        r#"[null,null,"room:bin","ev",{"a":1}]"#,
-    );
-    check(
-        Format::V1,
-        None,
-        json!({"a": 1}),
-        r#"{"topic":"room:bin","event":"ev","payload":{"a":1},"ref":null}"#,
-    );
+    check(Format::V2Text, Some(&one), json!({}), r#"["1",null,"room:bin","ev",{}]"#);
+    check(Format::V1, Some(&one), json!({}), r#"{"topic":"room:bin","event":"ev","payload":{},"ref":null}"#);
+    check(Format::V1, Some(&one), json!([1]), r#"{"topic":"room:bin","event":"ev","payload":[1],"ref":null}"#);
+    check(Format::V2, None, json!({"a": 1}), r#"[null,null,"room:bin","ev",{"a":1}]"#);
+    check(Format::V1, None, json!({"a": 1}), r#"{"topic":"room:bin","event":"ev","payload":{"a":1},"ref":null}"#);
 
     let data = || binary(&[0x00, 0x01, 0xfe, 0xff]);
     check(Format::V2, Some(&one), data(), "0001080231726f6f6d3a62696e65760001feff");
-    check(
-        Format::V2,
-        Some(&Ref::NULL),
-        data(),
-        "00000802726f6f6d3a62696e65760001feff",
-    );
+    check(Format::V2, Some(&Ref::NULL), data(), "00000802726f6f6d3a62696e65760001feff");
     check(Format::V2, None, data(), "020802726f6f6d3a62696e65760001feff");
-    check(
-        Format::V2Text,
-        Some(&one),
-        data(),
-        r#"["1",null,"room:bin","ev",{"binary":"AAH+/w=="}]"#,
-    );
-    check(
-        Format::V2Text,
-        None,
-        data(),
-        r#"[null,null,"room:bin","ev",{"binary":"AAH+/w=="}]"#,
-    );
+    check(Format::V2Text, Some(&one), data(), r#"["1",null,"room:bin","ev",{"binary":"AAH+/w=="}]"#);
+    check(Format::V2Text, None, data(), r#"[null,null,"room:bin","ev",{"binary":"AAH+/w=="}]"#);
     let v1 = r#"{"topic":"room:bin","event":"ev","payload":{"binary":"AAH+/w=="},"ref":null}"#;
     check(Format::V1, Some(&one), data(), v1);
     check(Format::V1, None, data(), v1);
@@ -398,10 +270,7 @@ fn ends_of_channels() {
         assert_eq!(run(close), closed);
         assert_eq!(run(error), failed);
     }
-    let v2 = (
-        r#"["1","1","t","phx_close",{}]"#,
-        r#"["1","1","t","phx_error",{"reason":"channel_crash"}]"#,
-    );
+    let v2 = (r#"["1","1","t","phx_close",{}]"#, r#"["1","1","t","phx_error",{"reason":"channel_crash"}]"#);
     check(Format::V2, &Ref::string("1"), v2.0, v2.1);
     check(Format::V2Text, &Ref::string("1"), v2.0, v2.1);
     check(
@@ -429,33 +298,15 @@ fn binary_fields_have_255_bytes_at_most() {
     }
     let (one, data) = (Ref::string("1"), binary(b"d"));
     let (fitting_ref, long_ref) = (Ref::string(&fits), Ref::string(&long));
-    check("01ffffffff", |out| {
-        reply(Format::V2, &fitting_ref, &fitting_ref, &fits, &fits, &data, out)
-    });
-    check("the join_ref has 256 bytes", |out| {
-        reply(Format::V2, &long_ref, &one, "t", "ok", &data, out)
-    });
-    check("the ref has 256 bytes", |out| {
-        reply(Format::V2, &one, &long_ref, "t", "ok", &data, out)
-    });
-    check("the topic has 256 bytes", |out| {
-        reply(Format::V2, &one, &one, &long, "ok", &data, out)
-    });
-    check("the status has 256 bytes", |out| {
-        reply(Format::V2, &one, &one, "t", &long, &data, out)
-    });
-    check("the join_ref has 256 bytes", |out| {
-        push(Format::V2, &long_ref, "t", "e", &data, out)
-    });
-    check("the event has 256 bytes", |out| {
-        push(Format::V2, &one, "t", &long, &data, out)
-    });
-    check("the topic has 256 bytes", |out| {
-        broadcast(Format::V2, &long, "e", &data, out)
-    });
-    check("the event has 256 bytes", |out| {
-        broadcast(Format::V2, "t", &long, &data, out)
-    });
+    check("01ffffffff", |out| reply(Format::V2, &fitting_ref, &fitting_ref, &fits, &fits, &data, out));
+    check("the join_ref has 256 bytes", |out| reply(Format::V2, &long_ref, &one, "t", "ok", &data, out));
+    check("the ref has 256 bytes", |out| reply(Format::V2, &one, &long_ref, "t", "ok", &data, out));
+    check("the topic has 256 bytes", |out| reply(Format::V2, &one, &one, &long, "ok", &data, out));
+    check("the status has 256 bytes", |out| reply(Format::V2, &one, &one, "t", &long, &data, out));
+    check("the join_ref has 256 bytes", |out| push(Format::V2, &long_ref, "t", "e", &data, out));
+    check("the event has 256 bytes", |out| push(Format::V2, &one, "t", &long, &data, out));
+    check("the topic has 256 bytes", |out| broadcast(Format::V2, &long, "e", &data, out));
+    check("the event has 256 bytes", |out| broadcast(Format::V2, "t", &long, &data, out));
     // Text has no such limit.
     check("[", |out| broadcast(Format::V2Text, &long, &long, &data, out));
     check("{", |out| broadcast(Format::V1, &long, &long, &data, out));
@@ -466,16 +317,7 @@ fn binary_fields_have_255_bytes_at_most() {
 fn strings_are_escaped() {
     let mut out = Vec::new();
     let strange = "a\"b\\c\n\u{1}😀";
-    reply(
-        Format::V1,
-        &Ref::NULL,
-        &Ref::string(strange),
-        strange,
-        strange,
-        &Payload::default(),
-        &mut out,
-    )
-    .unwrap();
+    reply(Format::V1, &Ref::NULL, &Ref::string(strange), strange, strange, &Payload::default(), &mut out).unwrap();
     let expected =
         json!({"topic": strange, "event": "phx_reply", "payload": {"status": strange, "response": {}}, "ref": strange});
     assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), expected);

@@ -30,9 +30,7 @@ impl Head {
         }
         let opcode = Opcode::from_wire(first & 0x0f).ok_or(Violation::protocol("an unknown opcode"))?;
         if rsv1 && !matches!(opcode, Opcode::Text | Opcode::Binary) {
-            return Err(Violation::protocol(
-                "the compression bit on a control or continuation frame",
-            ));
+            return Err(Violation::protocol("the compression bit on a control or continuation frame"));
         }
         match role {
             Role::Server if !masked => return Err(Violation::protocol("an unmasked frame from a client")),
@@ -74,16 +72,7 @@ impl Head {
         } else {
             (None, rest)
         };
-        Ok(Some((
-            Head {
-                opcode,
-                fin,
-                rsv1,
-                mask,
-                payload_len,
-            },
-            bytes.len() - rest.len(),
-        )))
+        Ok(Some((Head { opcode, fin, rsv1, mask, payload_len }, bytes.len() - rest.len())))
     }
 
     /// Checks that the frame may come now, within or without a message, and that what it declares is within the limits.

@@ -80,11 +80,7 @@ impl Partial {
             });
             message.fragments += 1;
         }
-        self.frame = Some(Frame {
-            head,
-            payload_len,
-            received: 0,
-        });
+        self.frame = Some(Frame { head, payload_len, received: 0 });
     }
 
     /// Takes from `input` what belongs to the frame, and returns how much that was.
@@ -108,9 +104,7 @@ impl Partial {
 
     /// The frame in progress, if its payload is complete; it is then no longer in progress.
     pub(super) fn finish_frame(&mut self) -> Option<Head> {
-        self.frame
-            .take_if(|frame| frame.received == frame.payload_len)
-            .map(|frame| frame.head)
+        self.frame.take_if(|frame| frame.received == frame.payload_len).map(|frame| frame.head)
     }
 
     pub(super) fn take_control(&mut self) -> Short<CONTROL_PAYLOAD_MAX> {
@@ -153,9 +147,6 @@ impl<const MAX: usize> Short<MAX> {
 
 impl<const MAX: usize> Default for Short<MAX> {
     fn default() -> Self {
-        Short {
-            bytes: [0; MAX],
-            len: 0,
-        }
+        Short { bytes: [0; MAX], len: 0 }
     }
 }

@@ -46,23 +46,11 @@ struct Peer {
 
 impl Peer {
     fn new(role: Role, limits: Limits, deflate: bool) -> Self {
-        Peer {
-            decoder: Decoder::new(role),
-            limits,
-            deflate,
-            scratch: Scratch::default(),
-            got: Vec::new(),
-        }
+        Peer { decoder: Decoder::new(role), limits, deflate, scratch: Scratch::default(), got: Vec::new() }
     }
 
     fn feed(&mut self, bytes: &[u8]) {
-        let Peer {
-            decoder,
-            limits,
-            deflate,
-            scratch,
-            got,
-        } = self;
+        let Peer { decoder, limits, deflate, scratch, got } = self;
         let mut sink = |item: Item<'_>| {
             got.push(item.into());
             ControlFlow::Continue(())
@@ -99,22 +87,12 @@ fn raw(first: u8, second: u8, payload: &[u8]) -> Vec<u8> {
 fn check_with(limits: Limits, deflate: bool, bytes: &[u8], expected: &[Got]) {
     let mut whole = Peer::new(Role::Server, limits, deflate);
     whole.feed(bytes);
-    assert_eq!(
-        whole.got,
-        expected,
-        "in one piece: {:x?}",
-        &bytes[..bytes.len().min(40)]
-    );
+    assert_eq!(whole.got, expected, "in one piece: {:x?}", &bytes[..bytes.len().min(40)]);
     let mut single = Peer::new(Role::Server, limits, deflate);
     for byte in bytes {
         single.feed(&[*byte]);
     }
-    assert_eq!(
-        single.got,
-        expected,
-        "byte by byte: {:x?}",
-        &bytes[..bytes.len().min(40)]
-    );
+    assert_eq!(single.got, expected, "byte by byte: {:x?}", &bytes[..bytes.len().min(40)]);
     assert_eq!(whole.is_idle(), single.is_idle());
 }
 
@@ -131,26 +109,11 @@ fn messages() {
     for len in [125, 126, 127, 65_535, 65_536] {
         check(&frame(Binary, &vec![7; len]), &[Got::Binary(vec![7; len])]);
     }
-    check(
-        &frames(&[(Text, true, b"a"), (Binary, true, b"b")]),
-        &[text("a"), Got::Binary(b"b".into())],
-    );
-    check(
-        &frames(&[
-            (Text, false, b"a"),
-            (Continuation, false, b""),
-            (Continuation, true, b"b"),
-        ]),
-        &[text("ab")],
-    );
+    check(&frames(&[(Text, true, b"a"), (Binary, true, b"b")]), &[text("a"), Got::Binary(b"b".into())]);
+    check(&frames(&[(Text, false, b"a"), (Continuation, false, b""), (Continuation, true, b"b")]), &[text("ab")]);
     check(&frames(&[(Text, false, b""), (Continuation, true, b"")]), &[text("")]);
     check(
-        &frames(&[
-            (Binary, false, b"a"),
-            (Ping, true, b"p"),
-            (Pong, true, b""),
-            (Continuation, true, b"b"),
-        ]),
+        &frames(&[(Binary, false, b"a"), (Ping, true, b"p"), (Pong, true, b""), (Continuation, true, b"b")]),
         &[Got::Ping(b"p".into()), Got::Pong(vec![]), Got::Binary(b"ab".into())],
     );
     check(&frame(Ping, &[1; 125]), &[Got::Ping(vec![1; 125])]);
@@ -189,14 +152,10 @@ fn protocol_violations() {
 fn close_frames() {
     let check = |payload: &[u8], expected| check(&frame(Opcode::Close, payload), &[expected]);
     check(b"", Got::Close(None));
-    for code in [
-        1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999u16,
-    ] {
+    for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999u16] {
         check(&code.to_be_bytes(), Got::Close(Some(code)));
     }
-    for code in [
-        0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535u16,
-    ] {
+    for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535u16] {
         check(&code.to_be_bytes(), Got::Violation(1002));
     }
     check(b"\x03\xe8bye \xe2\x82\xac", Got::Close(Some(1000)));
@@ -215,16 +174,9 @@ fn nothing_after_a_close_or_a_break() {
         count += 1;
         ControlFlow::Break(())
     };
-    let mut bytes = frames(&[
-        (Opcode::Text, true, b"a"),
-        (Opcode::Text, true, b"b"),
-        (Opcode::Text, false, b"c"),
-    ]);
+    let mut bytes = frames(&[(Opcode::Text, true, b"a"), (Opcode::Text, true, b"b"), (Opcode::Text, false, b"c")]);
     for _ in 0..2 {
-        assert_eq!(
-            decoder.decode(&mut bytes, &limits, false, &mut scratch, &mut sink),
-            Ok(())
-        );
+        assert_eq!(decoder.decode(&mut bytes, &limits, false, &mut scratch, &mut sink), Ok(()));
     }
     assert_eq!(count, 1);
 }
@@ -235,11 +187,7 @@ fn text_is_utf8() {
     let euro = "\u{20ac}".as_bytes();
     // A character may be cut by a fragment, even by an empty one.
     check(
-        &frames(&[
-            (Text, false, &euro[..1]),
-            (Continuation, false, b""),
-            (Continuation, true, &euro[1..]),
-        ]),
+        &frames(&[(Text, false, &euro[..1]), (Continuation, false, b""), (Continuation, true, &euro[1..])]),
         &[text("\u{20ac}")],
     );
     let refused = |bytes: &[u8]| check(bytes, &[Got::Violation(1007)]);
@@ -258,10 +206,7 @@ fn text_is_utf8() {
 #[test]
 fn sizes_are_limited_before_the_payload_comes() {
     use Opcode::*;
-    let limits = Limits {
-        message_size_max: 300,
-        ..Limits::default()
-    };
+    let limits = Limits { message_size_max: 300, ..Limits::default() };
     let check = |bytes: &[u8], expected: &[Got]| check_with(limits, false, bytes, expected);
     check(&frame(Binary, &[0; 300]), &[Got::Binary(vec![0; 300])]);
     check(&frame(Binary, &[0; 301])[..8], &[Got::Violation(1009)]);
@@ -270,39 +215,19 @@ fn sizes_are_limited_before_the_payload_comes() {
     let fragments = frames(&[(Binary, false, &[0; 200]), (Continuation, true, &[0; 101])]);
     check(&fragments[..200 + 8 + 6], &[Got::Violation(1009)]);
     for high in [0x7f, 0x01, 0x00] {
-        check(
-            &[0x82, 0xff, high, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
-            &[Got::Violation(1009)],
-        );
+        check(&[0x82, 0xff, high, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0], &[Got::Violation(1009)]);
     }
     // A control frame is not part of the message.
-    let bytes = frames(&[
-        (Binary, false, &[0; 300]),
-        (Ping, true, &[0; 125]),
-        (Continuation, true, b""),
-    ]);
+    let bytes = frames(&[(Binary, false, &[0; 300]), (Ping, true, &[0; 125]), (Continuation, true, b"")]);
     check(&bytes, &[Got::Ping(vec![0; 125]), Got::Binary(vec![0; 300])]);
 }
 
 #[test]
 fn a_declared_length_allocates_nothing() {
-    let limits = Limits {
-        message_size_max: usize::MAX,
-        ..Limits::default()
-    };
+    let limits = Limits { message_size_max: usize::MAX, ..Limits::default() };
     let mut peer = Peer::new(Role::Server, limits, false);
     peer.feed(&[0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
-    let capacity = |peer: &Peer| {
-        peer.decoder
-            .partial
-            .as_ref()
-            .unwrap()
-            .message
-            .as_ref()
-            .unwrap()
-            .bytes
-            .capacity()
-    };
+    let capacity = |peer: &Peer| peer.decoder.partial.as_ref().unwrap().message.as_ref().unwrap().bytes.capacity();
     assert_eq!(capacity(&peer), 0);
     peer.feed(&[1; 1000]);
     assert!(capacity(&peer) <= 2000);
@@ -312,23 +237,14 @@ fn a_declared_length_allocates_nothing() {
 #[test]
 fn fragments_are_counted() {
     use Opcode::*;
-    let limits = Limits {
-        fragments_max: 3,
-        ..Limits::default()
-    };
+    let limits = Limits { fragments_max: 3, ..Limits::default() };
     let check = |bytes: &[u8], expected: &[Got]| check_with(limits, false, bytes, expected);
-    let (begin, go_on, end) = (
-        (Binary, false, &b""[..]),
-        (Continuation, false, &b""[..]),
-        (Continuation, true, &b""[..]),
-    );
+    let (begin, go_on, end) =
+        ((Binary, false, &b""[..]), (Continuation, false, &b""[..]), (Continuation, true, &b""[..]));
     let full = frames(&[begin, go_on, end]);
     check(&full, &[Got::Binary(vec![])]);
     check(&full.repeat(3), &vec![Got::Binary(vec![]); 3]); // each message counts anew
-    check(
-        &frames(&[begin, go_on, (Ping, true, b""), end]),
-        &[Got::Ping(vec![]), Got::Binary(vec![])],
-    );
+    check(&frames(&[begin, go_on, (Ping, true, b""), end]), &[Got::Ping(vec![]), Got::Binary(vec![])]);
     check(&frames(&[begin, go_on, go_on, end]), &[Got::Violation(1009)]);
 }
 
@@ -342,14 +258,7 @@ fn a_million_fragments_of_one_byte() {
     assert!(peer.is_idle());
     // Without the cap they are put together in linear time: quadratic would take minutes.
     bytes.extend_from_slice(&frame(Opcode::Continuation, b""));
-    let mut peer = Peer::new(
-        Role::Server,
-        Limits {
-            fragments_max: u32::MAX,
-            ..Limits::default()
-        },
-        false,
-    );
+    let mut peer = Peer::new(Role::Server, Limits { fragments_max: u32::MAX, ..Limits::default() }, false);
     for chunk in bytes.chunks(16 * 1024) {
         peer.feed(chunk);
     }
@@ -381,10 +290,7 @@ fn compressed_messages() {
     check(&compressed(Text, b"\xff", usize::MAX), &[Got::Violation(1007)]);
     check(&raw(0xc1, 3, &[0xff; 3]), &[Got::Violation(1007)]); // no deflate stream
     check(&raw(0xc9, 0, b""), &[Got::Violation(1002)]); // on a control frame
-    check(
-        &[frames(&[(Text, false, b"a")]), raw(0xc0, 0, b"")].concat(),
-        &[Got::Violation(1002)],
-    );
+    check(&[frames(&[(Text, false, b"a")]), raw(0xc0, 0, b"")].concat(), &[Got::Violation(1002)]);
     check(&raw(0xe1, 0, b""), &[Got::Violation(1002)]); // RSV2
 }
 
@@ -398,22 +304,8 @@ fn bombs_are_cut() {
     };
     check(Limits::default(), 50_000, Got::Binary(vec![0; 50_000]));
     check(Limits::default(), 100_000, Got::Violation(1009)); // the ratio
-    check(
-        Limits {
-            inflate_ratio_max: 2000,
-            ..Limits::default()
-        },
-        9_000_000,
-        Got::Violation(1009),
-    ); // the size
-    check(
-        Limits {
-            message_size_max: 99,
-            ..Limits::default()
-        },
-        100,
-        Got::Violation(1009),
-    );
+    check(Limits { inflate_ratio_max: 2000, ..Limits::default() }, 9_000_000, Got::Violation(1009)); // the size
+    check(Limits { message_size_max: 99, ..Limits::default() }, 100, Got::Violation(1009));
 }
 
 #[test]
@@ -429,13 +321,8 @@ fn the_client_takes_what_the_server_writes() {
     encode(Opcode::Ping, b"?", false, &mut bytes);
     encode(Opcode::Continuation, b"y", false, &mut bytes);
     encode_close(1012, &mut bytes);
-    let expected = [
-        text("hello"),
-        Got::Binary(b"squeezed".into()),
-        Got::Ping(b"?".into()),
-        text("xy"),
-        Got::Close(Some(1012)),
-    ];
+    let expected =
+        [text("hello"), Got::Binary(b"squeezed".into()), Got::Ping(b"?".into()), text("xy"), Got::Close(Some(1012))];
     peer.feed(&bytes);
     assert_eq!(peer.got, expected);
 
@@ -448,11 +335,7 @@ fn the_client_takes_what_the_server_writes() {
 fn an_idle_connection_owns_nothing() {
     assert!(size_of::<Decoder>() <= 16);
     let mut peer = Peer::new(Role::Server, Limits::default(), false);
-    for byte in frames(&[
-        (Opcode::Text, false, b"a"),
-        (Opcode::Ping, true, b"b"),
-        (Opcode::Continuation, true, b"c"),
-    ]) {
+    for byte in frames(&[(Opcode::Text, false, b"a"), (Opcode::Ping, true, b"b"), (Opcode::Continuation, true, b"c")]) {
         assert!(peer.got.len() < 2);
         peer.feed(&[byte]);
         assert_eq!(peer.is_idle(), peer.got.len() == 2);
@@ -465,9 +348,7 @@ fn whole_messages_are_not_copied() {
     let range = bytes.as_ptr_range();
     let mut count = 0;
     let mut sink = |item: Item<'_>| {
-        let (Item::Text(_) | Item::Binary(_)) = item else {
-            panic!("{item:?}")
-        };
+        let (Item::Text(_) | Item::Binary(_)) = item else { panic!("{item:?}") };
         let start = match item {
             Item::Text(text) => text.as_ptr(),
             Item::Binary(bytes) => bytes.as_ptr(),
@@ -478,15 +359,7 @@ fn whole_messages_are_not_copied() {
         ControlFlow::Continue(())
     };
     let mut decoder = Decoder::new(Role::Server);
-    decoder
-        .decode(
-            &mut bytes,
-            &Limits::default(),
-            false,
-            &mut Scratch::default(),
-            &mut sink,
-        )
-        .unwrap();
+    decoder.decode(&mut bytes, &Limits::default(), false, &mut Scratch::default(), &mut sink).unwrap();
     assert_eq!(count, 2);
 }
 
@@ -500,14 +373,8 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         8 => "\\PC{0,40}".prop_map(String::into_bytes),
         1 => prop::collection::vec(any::<u8>(), 0..300),
     ];
-    (
-        opcode,
-        payload,
-        any::<[u8; 4]>(),
-        any::<bool>(),
-        prop::bool::weighted(0.3),
-    )
-        .prop_map(|(opcode, mut payload, mask, fin, squeeze)| {
+    (opcode, payload, any::<[u8; 4]>(), any::<bool>(), prop::bool::weighted(0.3)).prop_map(
+        |(opcode, mut payload, mask, fin, squeeze)| {
             let mut out = Vec::new();
             let squeeze = squeeze && matches!(opcode, Opcode::Text | Opcode::Binary);
             if squeeze {
@@ -519,23 +386,20 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
             }
             encode_masked(opcode, &payload, mask, fin || opcode.is_control(), squeeze, &mut out);
             out
-        })
+        },
+    )
 }
 
 /// Frames, at times with a byte of them spoiled.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let frames = prop::collection::vec(any_frame(), 0..12).prop_map(|frames| frames.concat());
-    (
-        frames,
-        prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>())),
-    )
-        .prop_map(|(mut bytes, spoil)| {
-            if let (Some((at, value)), false) = (spoil, bytes.is_empty()) {
-                let at = at.index(bytes.len());
-                bytes[at] = value;
-            }
-            bytes
-        })
+    (frames, prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()))).prop_map(|(mut bytes, spoil)| {
+        if let (Some((at, value)), false) = (spoil, bytes.is_empty()) {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        bytes
+    })
 }
 
 proptest! {

@@ -86,10 +86,7 @@ fn accept(offer: &str) -> Option<Option<u8>> {
 /// A window size in decimal, without leading zeros.
 fn bits(value: &str) -> Option<u8> {
     let plain = !value.starts_with('0') && value.bytes().all(|byte| byte.is_ascii_digit());
-    value
-        .parse()
-        .ok()
-        .filter(|bits| plain && (WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(bits))
+    value.parse().ok().filter(|bits| plain && (WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(bits))
 }
 
 /// The value of a parameter, which is a token or a token in quotes.
@@ -149,41 +146,20 @@ mod tests {
         check(&["permessage-deflate; client_max_window_bits"], FullWindow); // browsers
         check(&["permessage-deflate;client_max_window_bits=10"], FullWindow);
         check(&["permessage-deflate; client_max_window_bits=8"], FullWindow);
-        check(
-            &["permessage-deflate; server_no_context_takeover; client_no_context_takeover"],
-            FullWindow,
-        );
+        check(&["permessage-deflate; server_no_context_takeover; client_no_context_takeover"], FullWindow);
         check(&["permessage-deflate; server_max_window_bits=15"], Asked(15));
         check(&["permessage-deflate; server_max_window_bits=9"], Asked(9));
         check(&["permessage-deflate; server_max_window_bits = \"10\""], Asked(10));
         check(&["x-webkit-deflate-frame, permessage-deflate"], FullWindow);
-        check(
-            &[
-                "x; a=\"1, 2; permessage-deflate\"",
-                "permessage-deflate; server_max_window_bits=12",
-            ],
-            Asked(12),
-        );
+        check(&["x; a=\"1, 2; permessage-deflate\"", "permessage-deflate; server_max_window_bits=12"], Asked(12));
     }
 
     #[test]
     fn the_first_that_can_be_honoured_wins() {
-        check(
-            &["permessage-deflate; server_max_window_bits=9, permessage-deflate"],
-            Asked(9),
-        );
-        check(
-            &["permessage-deflate, permessage-deflate; server_max_window_bits=9"],
-            FullWindow,
-        );
-        check(
-            &["permessage-deflate; server_max_window_bits=8, permessage-deflate"],
-            Asked(8),
-        );
-        check(
-            &["permessage-deflate; what, permessage-deflate; server_max_window_bits=11"],
-            Asked(11),
-        );
+        check(&["permessage-deflate; server_max_window_bits=9, permessage-deflate"], Asked(9));
+        check(&["permessage-deflate, permessage-deflate; server_max_window_bits=9"], FullWindow);
+        check(&["permessage-deflate; server_max_window_bits=8, permessage-deflate"], Asked(8));
+        check(&["permessage-deflate; what, permessage-deflate; server_max_window_bits=11"], Asked(11));
     }
 
     #[test]
@@ -196,14 +172,8 @@ mod tests {
         check(&["permessage-deflate; ; client_max_window_bits"], NoCompression);
         check(&["permessage-deflate; server_no_context_takeover=1"], NoCompression);
         check(&["permessage-deflate; client_no_context_takeover="], NoCompression);
-        check(
-            &["permessage-deflate; server_no_context_takeover; server_no_context_takeover"],
-            NoCompression,
-        );
-        check(
-            &["permessage-deflate; client_max_window_bits; client_max_window_bits=9"],
-            NoCompression,
-        );
+        check(&["permessage-deflate; server_no_context_takeover; server_no_context_takeover"], NoCompression);
+        check(&["permessage-deflate; client_max_window_bits; client_max_window_bits=9"], NoCompression);
         for value in ["", "=", "=7", "=16", "=010", "=+9", "=9.", "=256", "=9\"", "=\"9"] {
             let line = format!("permessage-deflate; server_max_window_bits{value}");
             check(&[line.leak()], NoCompression);

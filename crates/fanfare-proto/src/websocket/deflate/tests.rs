@@ -28,19 +28,12 @@ fn the_examples_of_rfc_7692_section_7_2_3() {
         assert_eq!(inflater.inflate(payload, MIB, 100), expected, "{payload:x?}");
     };
     check(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], Ok(b"Hello"));
-    check(
-        &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
-        Ok(b"Hello"),
-    ); // stored
+    check(&[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00], Ok(b"Hello")); // stored
     check(&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00], Ok(b"Hello")); // final block
     check(&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00], Ok(b"Hello")); // final block without the extra octet
-    let two = [
-        0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
-    ];
+    let two = [0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00];
     check(&two, Ok(b"Hello")); // two blocks
-    let two = [
-        0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00,
-    ];
+    let two = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
     check(&two, Ok(b"HelloHello")); // two streams
     check(&[0x00], Ok(b"")); // an empty message
     check(&[], Ok(b"")); // what some clients make of it
@@ -55,14 +48,7 @@ fn the_examples_of_rfc_7692_section_7_2_3() {
 #[test]
 fn round_trips() {
     let (mut inflater, mut deflater) = (Inflater::default(), Deflater::default());
-    for data in [
-        vec![],
-        b"x".to_vec(),
-        vec![b'a'; 300_000],
-        noise(1),
-        noise(70_000),
-        noise(MIB),
-    ] {
+    for data in [vec![], b"x".to_vec(), vec![b'a'; 300_000], noise(1), noise(70_000), noise(MIB)] {
         for window_bits in WINDOW_BITS_MIN..=WINDOW_BITS_MAX {
             let mut out = b"before".to_vec();
             deflater.compress_within(window_bits, &data, &mut out);
@@ -76,9 +62,7 @@ fn round_trips() {
 /// The longest distance that a payload refers back. The inflater cannot tell: it always has a full window. Reads
 /// only what level 1 writes, which is blocks of fixed codes (RFC 1951, section 3.2.6).
 fn longest_distance(payload: &[u8]) -> usize {
-    let mut bits = payload
-        .iter()
-        .flat_map(|byte| (0..8).map(move |at| usize::from(byte >> at & 1)));
+    let mut bits = payload.iter().flat_map(|byte| (0..8).map(move |at| usize::from(byte >> at & 1)));
     let mut bit = || bits.next().unwrap();
     let mut longest = 0;
     loop {
@@ -105,20 +89,12 @@ fn longest_distance(payload: &[u8]) -> usize {
             if symbol == 256 {
                 break;
             }
-            let length_extra = if (265..285).contains(&symbol) {
-                (symbol - 261) / 4
-            } else {
-                0
-            };
+            let length_extra = if (265..285).contains(&symbol) { (symbol - 261) / 4 } else { 0 };
             (0..length_extra).for_each(|_| _ = bit());
             let symbol = (0..5).fold(0, |code, _| code << 1 | bit());
             let extra_len = (symbol / 2).max(1) - 1;
             let extra = (0..extra_len).fold(0, |extra, at| extra | bit() << at);
-            let base = if symbol < 2 {
-                symbol
-            } else {
-                (2 + symbol % 2) << extra_len
-            };
+            let base = if symbol < 2 { symbol } else { (2 + symbol % 2) << extra_len };
             longest = longest.max(base + extra + 1);
         }
     }
@@ -132,21 +108,11 @@ fn a_small_window_is_kept_to() {
         data.extend_from_slice(&part);
         data.extend_from_slice(&part);
     }
-    for (window_bits, expected) in [
-        (8, 200),
-        (9, 200),
-        (10, 600),
-        (11, 1200),
-        (12, 2500),
-        (13, 5000),
-        (14, 10_000),
-        (15, 20_000),
-    ] {
+    for (window_bits, expected) in
+        [(8, 200), (9, 200), (10, 600), (11, 1200), (12, 2500), (13, 5000), (14, 10_000), (15, 20_000)]
+    {
         let longest = longest_distance(&compressed(&data, window_bits));
-        assert!(
-            longest <= 1 << window_bits,
-            "a distance of {longest} with {window_bits} bits"
-        );
+        assert!(longest <= 1 << window_bits, "a distance of {longest} with {window_bits} bits");
         // And the test's own measure works: the repeats within reach have been used.
         assert!(longest >= expected, "a distance of {longest} with {window_bits} bits");
     }
@@ -157,9 +123,7 @@ fn limits_hold_exactly() {
     let mut inflater = Inflater::default();
     let mut check = |len: usize, size_max: usize, ratio_max: u32, expected: Result<(), InflateError>| {
         let payload = compressed(&vec![b'a'; len], 15);
-        let result = inflater
-            .inflate(&payload, size_max, ratio_max)
-            .map(|inflated| assert_eq!(inflated.len(), len));
+        let result = inflater.inflate(&payload, size_max, ratio_max).map(|inflated| assert_eq!(inflated.len(), len));
         assert_eq!(result, expected, "{len} bytes, at most {size_max}, ratio {ratio_max}");
     };
     check(1000, 1000, 1, Ok(()));
@@ -196,12 +160,6 @@ fn streams_within_a_message_are_bounded() {
     let empty_final_block = [0x03, 0x00];
     let mut inflater = Inflater::default();
     let max = STREAMS_MAX as usize;
-    assert_eq!(
-        inflater.inflate(&empty_final_block.repeat(max - 1), MIB, 100),
-        Ok(&[][..])
-    );
-    assert_eq!(
-        inflater.inflate(&empty_final_block.repeat(max), MIB, 100),
-        Err(InflateError::Invalid)
-    );
+    assert_eq!(inflater.inflate(&empty_final_block.repeat(max - 1), MIB, 100), Ok(&[][..]));
+    assert_eq!(inflater.inflate(&empty_final_block.repeat(max), MIB, 100), Err(InflateError::Invalid));
 }
