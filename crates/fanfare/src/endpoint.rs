@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fanfare_proto::payload::{Json, Payload};
@@ -17,6 +17,7 @@ use crate::command::{Command, JoinKey};
 use crate::context::JoinId;
 use crate::error::Error;
 use crate::event::{self, Counters};
+use crate::load;
 use crate::mailbox::ShardHandle;
 use crate::message::Message;
 use crate::mount::Mount;
@@ -47,8 +48,8 @@ struct Engine {
     counters: Counters,
     token_key: TokenKey,
     session_counts: Arc<AddressCounts>,
-    next_shard: AtomicUsize,
     draining: AtomicBool,
+    fill_max: usize,
 }
 
 impl Drop for Engine {
@@ -75,7 +76,8 @@ impl Builder {
         self
     }
 
-    /// How many threads own sockets. Default: one per core.
+    /// How many threads own sockets; they get the same number of them. Default: one per core, of which a second is used
+    /// when the first has 1,024 sockets or is busy for half of its time.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -138,8 +140,8 @@ impl Builder {
             counters: Counters::default(),
             token_key: TokenKey::generate()?,
             session_counts: AddressCounts::new(self.sessions_per_address_max),
-            next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            fill_max: if self.shards.is_some() { 0 } else { load::FILL_MAX },
         })))
     }
 }
@@ -285,7 +287,8 @@ impl Endpoint {
 
     /// Hands a message to every shard. `from` is the join that does not get it.
     pub(crate) fn publish(&self, message: &Arc<Message>, from: Option<(&ShardHandle, JoinKey)>) {
-        for shard in &self.0.shards {
+        // A shard without sockets has no members.
+        for shard in self.0.shards.iter().filter(|shard| shard.load().sockets() > 0) {
             let except = from.filter(|(its_shard, _)| *its_shard == shard).map(|(_, join)| join);
             shard.send(Command::Publish { message: message.clone(), except });
         }
@@ -320,10 +323,9 @@ impl Endpoint {
         &self.0.mounts
     }
 
-    /// The shard of the next connection: they take turns.
+    /// The shard of the next connection.
     pub(crate) fn next_shard(&self) -> &ShardHandle {
-        let number = self.0.next_shard.fetch_add(1, Ordering::Relaxed);
-        &self.0.shards[number % self.0.shards.len()]
+        &self.0.shards[load::choose(self.0.fill_max, self.0.shards.iter().map(ShardHandle::load))]
     }
 
     pub(crate) fn any_shard(&self) -> &ShardHandle {

@@ -178,6 +178,11 @@ impl Hub {
         }
     }
 
+    /// Whether something was published that has not been flushed.
+    pub(crate) fn has_batches(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Whether more than one topic has a batch: then a socket may be served by several of them.
     pub(crate) fn has_many_batches(&self) -> bool {
         self.dirty.len() > 1

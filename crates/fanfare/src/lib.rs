@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod hub;
 mod join;
+mod load;
 mod mailbox;
 mod message;
 mod mount;

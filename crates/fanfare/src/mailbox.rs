@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::command::Command;
 use crate::event::Counters;
+use crate::load::Load;
 
 /// A shard's address: cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
@@ -25,6 +26,7 @@ struct Shared {
     woken: AtomicBool,
     waker: Waker,
     counters: Counters,
+    load: Load,
 }
 
 /// The queue of the shard that runs on this thread.
@@ -45,6 +47,7 @@ impl ShardHandle {
             woken: AtomicBool::new(false),
             waker,
             counters: Counters::default(),
+            load: Load::default(),
         }))
     }
 
@@ -73,6 +76,11 @@ impl ShardHandle {
     /// The shard's own counters.
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// How much the shard has to do.
+    pub(crate) fn load(&self) -> &Load {
+        &self.0.load
     }
 
     /// Makes this thread the shard's: its sends go to the plain queue from now on.

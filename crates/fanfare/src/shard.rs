@@ -35,6 +35,7 @@ use crate::command::{Command, JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::join::Live;
+use crate::load::BusyMeter;
 use crate::mailbox::{self, ShardHandle};
 use crate::socket::{Carrier, NewSocket, Socket};
 use crate::transport::websocket::Pool;
@@ -143,6 +144,7 @@ impl Shard {
     fn run(&mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
         let mut mail = Vec::new();
+        let mut busy = BusyMeter::new();
         while !self.stopping {
             if let Err(error) = self.poll.poll(&mut events, self.patience())
                 && error.kind() != io::ErrorKind::Interrupted
@@ -150,6 +152,7 @@ impl Shard {
                 tracing::error!(%error, "a shard cannot wait for its sockets and stops");
                 return;
             }
+            busy.turn_began();
             self.now_ms = self.surroundings.clock.now_ms();
             for event in &events {
                 if event.token() != WAKER {
@@ -165,12 +168,21 @@ impl Shard {
                 self.settle();
             }
             self.expire_timers();
+            self.write();
+            busy.turn_ended(self.handle.load());
+        }
+    }
+
+    /// Writes until nothing is left: what writing brings about (sockets lost, their channels told) may publish as well.
+    fn write(&mut self) {
+        loop {
             // Others first, so that they can work beside us.
             mailbox::flush_outgoing();
             self.flush();
-            // What writing brought about (sockets lost, their channels told) may have commands of its own.
             self.settle();
-            mailbox::flush_outgoing();
+            if !self.hub.has_batches() && self.dirty.is_empty() && self.slow.is_empty() {
+                return mailbox::flush_outgoing();
+            }
         }
     }
 
@@ -219,6 +231,7 @@ impl Shard {
         let window = info.mount.longpoll_window;
         let is_poll = matches!(carrier, Carrier::Poll(_));
         let is_websocket = matches!(carrier, Carrier::WebSocket(_));
+        self.handle.load().socket_came();
         entry.insert(Box::new(Socket {
             key,
             info,
