@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare_proto::payload::{Json, Payload};
@@ -17,7 +17,6 @@ use crate::command::{Command, JoinKey};
 use crate::context::JoinId;
 use crate::error::Error;
 use crate::event::{self, Counters};
-use crate::load;
 use crate::mailbox::ShardHandle;
 use crate::message::Message;
 use crate::mount::Mount;
@@ -49,7 +48,7 @@ struct Engine {
     token_key: TokenKey,
     session_counts: Arc<AddressCounts>,
     draining: AtomicBool,
-    fill_max: usize,
+    turn: AtomicUsize,
 }
 
 impl Drop for Engine {
@@ -76,8 +75,7 @@ impl Builder {
         self
     }
 
-    /// How many threads own sockets; they get the same number of them. Default: one per core, of which a second is used
-    /// when the first has 1,024 sockets or is busy for half of its time.
+    /// How many threads own sockets; they get the same number of them. Default: one per core.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -141,7 +139,7 @@ impl Builder {
             token_key: TokenKey::generate()?,
             session_counts: AddressCounts::new(self.sessions_per_address_max),
             draining: AtomicBool::new(false),
-            fill_max: if self.shards.is_some() { 0 } else { load::FILL_MAX },
+            turn: AtomicUsize::new(0),
         })))
     }
 }
@@ -288,7 +286,7 @@ impl Endpoint {
     /// Hands a message to every shard. `from` is the join that does not get it.
     pub(crate) fn publish(&self, message: &Arc<Message>, from: Option<(&ShardHandle, JoinKey)>) {
         // A shard without sockets has no members.
-        for shard in self.0.shards.iter().filter(|shard| shard.load().sockets() > 0) {
+        for shard in self.0.shards.iter().filter(|shard| shard.sockets() > 0) {
             let except = from.filter(|(its_shard, _)| *its_shard == shard).map(|(_, join)| join);
             shard.send(Command::Publish { message: message.clone(), except });
         }
@@ -323,9 +321,12 @@ impl Endpoint {
         &self.0.mounts
     }
 
-    /// The shard of the next connection.
+    /// The shard of the next connection: one of those with the fewest sockets. The search begins at another shard each time,
+    /// since a burst of connections is assigned before the first of them counts.
     pub(crate) fn next_shard(&self) -> &ShardHandle {
-        &self.0.shards[load::choose(self.0.fill_max, self.0.shards.iter().map(ShardHandle::load))]
+        let (before, after) = self.0.shards.split_at(self.0.turn.fetch_add(1, Ordering::Relaxed) % self.0.shards.len());
+        let shards = after.iter().chain(before);
+        shards.min_by_key(|shard| shard.sockets()).unwrap_or(&self.0.shards[0])
     }
 
     pub(crate) fn any_shard(&self) -> &ShardHandle {

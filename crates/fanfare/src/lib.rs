@@ -15,7 +15,6 @@ mod error;
 mod event;
 mod hub;
 mod join;
-mod load;
 mod mailbox;
 mod message;
 mod mount;

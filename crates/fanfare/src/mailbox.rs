@@ -6,14 +6,13 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mio::Waker;
 use parking_lot::Mutex;
 
 use crate::command::Command;
 use crate::event::Counters;
-use crate::load::Load;
 
 /// A shard's address: cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
@@ -26,7 +25,7 @@ struct Shared {
     woken: AtomicBool,
     waker: Waker,
     counters: Counters,
-    load: Load,
+    sockets: AtomicUsize,
 }
 
 /// The queue of the shard that runs on this thread.
@@ -47,7 +46,7 @@ impl ShardHandle {
             woken: AtomicBool::new(false),
             waker,
             counters: Counters::default(),
-            load: Load::default(),
+            sockets: AtomicUsize::new(0),
         }))
     }
 
@@ -78,9 +77,17 @@ impl ShardHandle {
         &self.0.counters
     }
 
-    /// How much the shard has to do.
-    pub(crate) fn load(&self) -> &Load {
-        &self.0.load
+    /// How many sockets the shard owns: the next connection goes to the shard with the fewest.
+    pub(crate) fn sockets(&self) -> usize {
+        self.0.sockets.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn socket_came(&self) {
+        self.0.sockets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn socket_went(&self) {
+        self.0.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Makes this thread the shard's: its sends go to the plain queue from now on.

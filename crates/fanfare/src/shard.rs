@@ -35,7 +35,6 @@ use crate::command::{Command, JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::join::Live;
-use crate::load::BusyMeter;
 use crate::mailbox::{self, ShardHandle};
 use crate::socket::{Carrier, NewSocket, Socket};
 use crate::transport::websocket::Pool;
@@ -144,7 +143,6 @@ impl Shard {
     fn run(&mut self) {
         let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
         let mut mail = Vec::new();
-        let mut busy = BusyMeter::new();
         while !self.stopping {
             if let Err(error) = self.poll.poll(&mut events, self.patience())
                 && error.kind() != io::ErrorKind::Interrupted
@@ -152,7 +150,6 @@ impl Shard {
                 tracing::error!(%error, "a shard cannot wait for its sockets and stops");
                 return;
             }
-            busy.turn_began();
             self.now_ms = self.surroundings.clock.now_ms();
             for event in &events {
                 if event.token() != WAKER {
@@ -169,7 +166,6 @@ impl Shard {
             }
             self.expire_timers();
             self.write();
-            busy.turn_ended(self.handle.load());
         }
     }
 
@@ -231,7 +227,7 @@ impl Shard {
         let window = info.mount.longpoll_window;
         let is_poll = matches!(carrier, Carrier::Poll(_));
         let is_websocket = matches!(carrier, Carrier::WebSocket(_));
-        self.handle.load().socket_came();
+        self.handle.socket_came();
         entry.insert(Box::new(Socket {
             key,
             info,

@@ -111,7 +111,7 @@ impl Shard {
             return;
         }
         let mut socket = self.sockets.remove(key.index as usize);
-        self.handle.load().socket_went();
+        self.handle.socket_went();
         if let Carrier::WebSocket(websocket) = &mut socket.carrier {
             // Closing the descriptor would do the same; this keeps the order of events plain.
             let _ = websocket.stream.deregister(self.poll.registry());
