@@ -222,26 +222,25 @@ fn deliver(
     if socket.closing {
         return Written::All;
     }
-    let bounds = socket.info.mount.limits.outbox;
+    // Other batches may have something for the same socket: then all leave in one write.
+    let waits = many_batches && socket.session.entries().len() > 1;
     match &mut socket.carrier {
+        // The fast path touches the socket and nothing else: each line of memory counts, ten thousand times a message.
+        Carrier::WebSocket(websocket) if !waits && !websocket.has_waiting() => websocket.send(bytes, frames, pool),
         Carrier::WebSocket(websocket) => {
-            // Other batches may have something for the same socket: then all leave in one write.
-            if websocket.has_waiting() || (many_batches && socket.session.entries().len() > 1) {
-                let stalled = websocket.stalled_since_ms.is_some();
-                return match websocket.queue(bytes.clone(), frames, bounds, pool) {
-                    Written::Waiting => {
-                        if !stalled {
-                            mark_dirty(socket, dirty);
-                        }
-                        Written::All
+            let stalled = websocket.stalled_since_ms.is_some();
+            match websocket.queue(bytes.clone(), frames, socket.info.mount.limits.outbox, pool) {
+                Written::Waiting => {
+                    if !stalled {
+                        mark_dirty(socket, dirty);
                     }
-                    other => other,
-                };
+                    Written::All
+                }
+                other => other,
             }
-            websocket.send(bytes, frames, bounds, pool)
         }
         Carrier::Poll(session) => {
-            if !session.push(bytes.clone(), bounds) {
+            if !session.push(bytes.clone(), socket.info.mount.limits.outbox) {
                 return Written::Full;
             }
             mark_dirty(socket, dirty);

@@ -71,11 +71,9 @@ impl WebSocket {
         self.outbox.as_ref().map_or((0, 0), |outbox| (outbox.bytes(), outbox.frames()))
     }
 
-    /// Writes whole frames at once if nothing waits; what the kernel does not take waits in an outbox from the pool.
-    pub(crate) fn send(&mut self, bytes: &Bytes, frames: usize, bounds: Bounds, pool: &mut Pool) -> Written {
-        if self.outbox.is_some() {
-            return self.queue(bytes.clone(), frames, bounds, pool);
-        }
+    /// Writes whole frames at once; nothing may wait already. What the kernel does not take waits in an outbox from the pool.
+    pub(crate) fn send(&mut self, bytes: &Bytes, frames: usize, pool: &mut Pool) -> Written {
+        debug_assert!(self.outbox.is_none(), "what waits must leave first");
         let written = loop {
             match self.stream.write(bytes) {
                 Ok(written) if written == bytes.len() && self.stream.holds_back() => return Written::Waiting,
