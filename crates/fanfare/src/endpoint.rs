@@ -75,7 +75,8 @@ impl Builder {
         self
     }
 
-    /// How many threads own sockets; they get the same number of them. Default: one per core.
+    /// How many threads own sockets; they get the same number of them. Default: one fewer than there are cores, and at
+    /// least one, because the kernel's own network work and the runtime need a core as well.
     pub fn shards(mut self, shards: usize) -> Self {
         self.shards = Some(shards);
         self
@@ -109,9 +110,12 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Endpoint, Error> {
-        let count = self.shards.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let count = self.shards.unwrap_or_else(|| {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            cores.saturating_sub(1).max(1)
+        });
         if !(1..=1_024).contains(&count) {
-            return Err(Error::invalid(format!("{count} shards: use 1 to 1024, one per core is the default")));
+            return Err(Error::invalid(format!("{count} shards: use 1 to 1024")));
         }
         let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
         for (path, mount) in self.mounts {
