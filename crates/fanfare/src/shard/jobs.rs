@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec::{self};
+use fanfare_proto::phoenix::codec;
 use fanfare_proto::phoenix::message::Ref;
 
 use super::Shard;
@@ -19,10 +19,7 @@ impl Shard {
     pub(super) fn ran(&mut self, join: JoinKey, slot: usize, msg_ref: &Ref, reply: Reply) {
         let Reply { answer, stop } = reply;
         if let Some((status, response)) = answer {
-            let entry = self.entry(join.socket, slot);
-            let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
-            self.settle_batches(join.socket, slot);
-            self.answer(join.socket, &join_ref, msg_ref, &topic, status, response);
+            self.answer_from(join.socket, slot, msg_ref, status, response);
         }
         match stop {
             None => self.next_job(join),
@@ -93,9 +90,7 @@ impl Shard {
             match job {
                 Job::Push { event, payload } => self.push(join, event, payload),
                 Job::Leave { msg_ref } => {
-                    let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
-                    self.settle_batches(join.socket, slot);
-                    self.answer(join.socket, &join_ref, &msg_ref, &topic, Status::Ok, Payload::default());
+                    self.answer_from(join.socket, slot, &msg_ref, Status::Ok, Payload::default());
                     return self.end_with_frames(join.socket, slot, Ended::Left, codec::close);
                 }
                 mut job => {
@@ -133,11 +128,8 @@ impl Shard {
     /// A reply that a channel gives outside of the callback that it belongs to.
     pub(super) fn reply_from(&mut self, join: JoinKey, msg_ref: &Ref, reply: Reply) {
         let Some(slot) = self.slot(join) else { return };
-        let entry = self.entry(join.socket, slot);
-        let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
         if let Some((status, response)) = reply.answer {
-            self.settle_batches(join.socket, slot);
-            self.answer(join.socket, &join_ref, msg_ref, &topic, status, response);
+            self.answer_from(join.socket, slot, msg_ref, status, response);
         }
         // A stop is an outcome of a callback; here it would race with the next one.
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::codec::Kind;
-use fanfare_proto::phoenix::message::{Incoming, Ref};
+use fanfare_proto::phoenix::message::{Format, Incoming, Ref};
 use fanfare_proto::phoenix::session::Entry;
 
 use super::Shard;
@@ -12,7 +12,7 @@ use crate::channel::{Ended, Status};
 use crate::command::{JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::Place;
-use crate::join::{Job, Live, Seat};
+use crate::join::{Job, Seat};
 
 impl Shard {
     /// Ends a join, tells the client, and handles what waited behind it.
@@ -21,19 +21,14 @@ impl Shard {
         key: SocketKey,
         slot: usize,
         ended: Ended,
-        encode: fn(fanfare_proto::phoenix::message::Format, &Ref, &str, &mut Vec<u8>),
+        encode: fn(Format, &Ref, &str, &mut Vec<u8>),
     ) {
-        self.settle_batches(key, slot);
-        let (entry, live) = self.leave_topics(key, slot, &ended);
+        let left = ended == Ended::Left;
+        let entry = self.end(key, slot, ended);
         self.send(key.index as usize, |format, out| {
             encode(format, entry.join_ref(), entry.topic(), out);
             Kind::Text
         });
-        let channel = self.channel_of(key, &entry);
-        let left = ended == Ended::Left;
-        if let Some(live) = live {
-            self.terminate(channel, live, ended);
-        }
         if left {
             // What the client sent to the join after it had left means nothing, and is not answered.
             self.forget_waiting(key, entry);
@@ -44,12 +39,7 @@ impl Shard {
 
     /// Ends a join without a frame. What waited behind it is answered "unmatched topic".
     pub(super) fn end_join(&mut self, key: SocketKey, slot: usize, ended: Ended) {
-        self.settle_batches(key, slot);
-        let (mut entry, live) = self.leave_topics(key, slot, &ended);
-        let channel = self.channel_of(key, &entry);
-        if let Some(live) = live {
-            self.terminate(channel, live, ended);
-        }
+        let mut entry = self.end(key, slot, ended);
         for job in std::mem::take(&mut entry.data.jobs) {
             match job {
                 Job::Frame { msg_ref, payload, .. } => {
@@ -64,14 +54,16 @@ impl Shard {
         }
     }
 
-    /// Takes a join off its socket and out of its topics. Without state its channel's code is running: it is an orphan.
-    pub(super) fn leave_topics(&mut self, key: SocketKey, slot: usize, ended: &Ended) -> (Entry<Seat>, Option<Live>) {
+    /// Takes a join off its socket and out of its topics, and tells its channel. Without state the channel's code is
+    /// running: the join is an orphan, and its channel is told when it comes back.
+    fn end(&mut self, key: SocketKey, slot: usize, ended: Ended) -> Entry<Seat> {
+        self.settle_batches(key, slot);
         let mut entry = self.take_entry(key, slot);
-        let live = entry.data.live.take();
-        if live.is_none() {
-            self.orphans.insert(JoinKey { socket: key, serial: entry.serial() }, ended.clone());
+        match entry.data.live.take() {
+            Some(live) => self.terminate(self.channel_of(key, &entry), live, ended),
+            None => drop(self.orphans.insert(JoinKey { socket: key, serial: entry.serial() }, ended)),
         }
-        (entry, live)
+        entry
     }
 
     pub(super) fn take_entry(&mut self, key: SocketKey, slot: usize) -> Entry<Seat> {

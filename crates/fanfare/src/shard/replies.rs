@@ -36,6 +36,21 @@ impl Shard {
         }
     }
 
+    /// A live join's reply: it leaves behind what was published before it.
+    pub(super) fn answer_from(
+        &mut self,
+        key: SocketKey,
+        slot: usize,
+        msg_ref: &Ref,
+        status: Status,
+        response: Payload,
+    ) {
+        let entry = self.entry(key, slot);
+        let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
+        self.settle_batches(key, slot);
+        self.answer(key, &join_ref, msg_ref, &topic, status, response);
+    }
+
     pub(super) fn unmatched(&mut self, key: SocketKey, msg_ref: &Ref, topic: &str) {
         self.handle.counters().count(Event::Unmatched);
         self.answer(key, &Ref::NULL, msg_ref, topic, Status::Error, reason_payload("unmatched topic"));
