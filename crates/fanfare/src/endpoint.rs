@@ -110,6 +110,15 @@ impl Builder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn build(self) -> Result<Endpoint, Error> {
+        let (endpoint, shards) = self.assemble(Handle::current())?;
+        for shard in shards {
+            shard.start().map_err(|error| Error::io("a shard could not be started", error))?;
+        }
+        Ok(endpoint)
+    }
+
+    /// The endpoint, and its shards without threads.
+    pub(crate) fn assemble(self, runtime: Handle) -> Result<(Endpoint, Vec<Shard>), Error> {
         let count = self.shards.unwrap_or_else(|| {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             cores.saturating_sub(1).max(1)
@@ -128,13 +137,13 @@ impl Builder {
             }
             mounts.push((path, Arc::new(mount)));
         }
-        let surroundings = Surroundings { clock: self.clock, runtime: Handle::current(), running: Arc::default() };
+        let surroundings = Surroundings { clock: self.clock, runtime, running: Arc::default() };
         let shards = (0..count)
-            .map(|number| Shard::start(number, surroundings.clone()))
+            .map(|number| Shard::new(number, surroundings.clone()))
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Error::io("a shard could not be started", error))?;
-        Ok(Endpoint(Arc::new(Engine {
-            shards,
+            .map_err(|error| Error::io("a shard could not be made", error))?;
+        let endpoint = Endpoint(Arc::new(Engine {
+            shards: shards.iter().map(|shard| shard.handle().clone()).collect(),
             surroundings,
             mounts,
             local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
@@ -144,7 +153,8 @@ impl Builder {
             session_counts: AddressCounts::new(self.sessions_per_address_max),
             draining: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
-        })))
+        }));
+        Ok((endpoint, shards))
     }
 }
 

@@ -96,6 +96,19 @@ impl ShardHandle {
         LOCAL.set(Some(local));
     }
 
+    /// Gives the thread back: it may be another shard's next. The shard must have done its turn.
+    #[cfg(feature = "testing")]
+    pub(crate) fn leave_thread(&self) {
+        let local = LOCAL.take();
+        debug_assert!(local.is_none_or(|local| local.queue.is_empty()), "a turn leaves nothing to do");
+    }
+
+    /// Whether others sent something that the shard has not taken.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_mail(&self) -> bool {
+        self.0.woken.load(Ordering::Acquire)
+    }
+
     /// Takes all that others sent. `into` must be empty; its memory is used for what comes next.
     pub(crate) fn take_mailbox(&self, into: &mut Vec<Command>) {
         // Cleared before the swap: a sender that comes between the two wakes the shard once too often, never too seldom.

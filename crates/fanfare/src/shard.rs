@@ -5,13 +5,16 @@
 //! begins on this thread and moves to the runtime only if it has to wait.
 //!
 //! `shard/` has the parts: `receive` (bytes in), `joins`, `jobs` and `leaves` (the life of a join), `replies` (what the
-//! protocol itself answers), `deliver` (frames out), `poll` (long-poll sessions), `close` (the end of a socket), `registry`.
+//! protocol itself answers), `deliver` (frames out), `poll` (long-poll sessions), `close` (the end of a socket), `registry`,
+//! `lockstep` (a shard without a thread).
 
 mod close;
 mod deliver;
 mod jobs;
 mod joins;
 mod leaves;
+#[cfg(feature = "testing")]
+mod lockstep;
 mod poll;
 mod receive;
 mod registry;
@@ -61,6 +64,7 @@ pub(crate) struct Surroundings {
 
 /// The thread's state.
 pub(crate) struct Shard {
+    number: usize,
     handle: ShardHandle,
     surroundings: Surroundings,
     poll: Poll,
@@ -102,13 +106,26 @@ impl std::fmt::Debug for Timer {
     }
 }
 
+/// What came since the last turn: the memory is used again in the next one.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    events: Events,
+    mail: Vec<Command>,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Arrivals { events: Events::with_capacity(EVENTS_PER_TURN_MAX), mail: Vec::new() }
+    }
+}
+
 impl Shard {
-    /// Starts a shard's thread and returns its address.
-    pub(crate) fn start(number: usize, surroundings: Surroundings) -> io::Result<ShardHandle> {
+    /// A shard that nobody runs yet.
+    pub(crate) fn new(number: usize, surroundings: Surroundings) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let handle = ShardHandle::new(Waker::new(poll.registry(), WAKER)?);
-        let mut shard = Shard {
-            handle: handle.clone(),
+        Ok(Shard {
+            number,
+            handle: ShardHandle::new(Waker::new(poll.registry(), WAKER)?),
             surroundings,
             poll,
             sockets: Slab::new(),
@@ -125,48 +142,64 @@ impl Shard {
             scratch: Scratch::default(),
             now_ms: 0,
             stopping: false,
-        };
-        std::thread::Builder::new().name(format!("fanfare-{number}")).spawn(move || {
-            shard.handle.own_thread();
+        })
+    }
+
+    /// The shard's address.
+    pub(crate) fn handle(&self) -> &ShardHandle {
+        &self.handle
+    }
+
+    /// Gives the shard a thread of its own.
+    pub(crate) fn start(mut self) -> io::Result<()> {
+        std::thread::Builder::new().name(format!("fanfare-{}", self.number)).spawn(move || {
+            self.handle.own_thread();
             // Channels' code may use the runtime's timers and sockets from this thread.
-            let runtime = shard.surroundings.runtime.clone();
+            let runtime = self.surroundings.runtime.clone();
             let _entered = runtime.enter();
-            if catch_unwind(AssertUnwindSafe(|| shard.run())).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
                 // Its sockets would hang for ever, unheard; their clients reconnect when the process has gone.
                 tracing::error!("a shard has panicked, which is a bug in fanfare: the process ends");
                 std::process::abort();
             }
         })?;
-        Ok(handle)
+        Ok(())
     }
 
     fn run(&mut self) {
-        let mut events = Events::with_capacity(EVENTS_PER_TURN_MAX);
-        let mut mail = Vec::new();
+        let mut arrivals = Arrivals::default();
         while !self.stopping {
-            if let Err(error) = self.poll.poll(&mut events, self.patience())
-                && error.kind() != io::ErrorKind::Interrupted
-            {
+            if let Err(error) = self.turn(&mut arrivals, self.patience()) {
                 tracing::error!(%error, "a shard cannot wait for its sockets and stops");
                 return;
             }
-            self.now_ms = self.surroundings.clock.now_ms();
-            for event in &events {
-                if event.token() != WAKER {
-                    self.ready(event.token().0, event.is_readable() || event.is_read_closed(), event.is_writable());
-                }
-            }
-            for key in std::mem::take(&mut self.unread) {
-                self.read(key);
-            }
-            self.handle.take_mailbox(&mut mail);
-            for command in mail.drain(..) {
-                self.execute(command);
-                self.settle();
-            }
-            self.expire_timers();
-            self.write();
         }
+    }
+
+    /// One turn; the kernel may let it wait for so long.
+    fn turn(&mut self, arrivals: &mut Arrivals, patience: Option<Duration>) -> io::Result<()> {
+        let Arrivals { events, mail } = arrivals;
+        match self.poll.poll(events, patience) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        self.now_ms = self.surroundings.clock.now_ms();
+        for event in &*events {
+            if event.token() != WAKER {
+                self.ready(event.token().0, event.is_readable() || event.is_read_closed(), event.is_writable());
+            }
+        }
+        for key in std::mem::take(&mut self.unread) {
+            self.read(key);
+        }
+        self.handle.take_mailbox(mail);
+        for command in mail.drain(..) {
+            self.execute(command);
+            self.settle();
+        }
+        self.expire_timers();
+        self.write();
+        Ok(())
     }
 
     /// Writes until nothing is left: what writing brings about (sockets lost, their channels told) may publish as well.

@@ -4,6 +4,8 @@
 //! limits; only the bytes of the transport are left out. What a test expects, it asserts: an assertion waits up to a second
 //! for what shall come and says what came instead, a refutation lets the engine finish its work and then looks.
 //!
+//! A [`Lockstep`] is for those who want the bytes, and every step in their own hands.
+//!
 //! ```
 //! use std::time::Duration;
 //!
@@ -62,6 +64,7 @@
 mod expected;
 mod inbox;
 mod join;
+mod lockstep;
 mod query;
 mod socket;
 mod subscription;
@@ -77,6 +80,7 @@ use serde_json::Value;
 
 pub use expected::{Expected, anything, including};
 pub use join::{Pushed, TestJoin};
+pub use lockstep::{Lockstep, Peer};
 pub use socket::TestSocket;
 pub use subscription::TestSubscription;
 
@@ -84,6 +88,7 @@ use crate::clock::Clock;
 use crate::endpoint::{Builder, Endpoint};
 use crate::registry::ask;
 use crate::service::Body;
+pub use crate::transport::memory::{Pipe, Written};
 
 /// An assertion waits so long for what shall come.
 const ARRIVAL_MAX: Duration = Duration::from_secs(1);

@@ -1,21 +1,23 @@
 //! Sockets of the test kit: admitted like a WebSocket client, but for the upgrade.
 
+use fanfare_proto::websocket::deflate;
 use http::{Request, Response, StatusCode};
-use tokio::sync::mpsc;
 
 use super::websocket::Admitted;
 use super::{Body, Connection, text};
 use crate::command::SocketKey;
 use crate::endpoint::Endpoint;
 use crate::mailbox::ShardHandle;
-use crate::socket::{Carrier, LocalFrame, Protocol, Transport};
+use crate::socket::{Carrier, Transport};
 
 impl Endpoint {
-    /// Connects as the request asks; what the server sends goes to `frames`. `Err` is the refusal.
+    /// Connects as the request asks. The carrier is told the window that permessage-deflate was negotiated with. `Err` is
+    /// the refusal.
     pub(crate) async fn connect_local(
         &self,
         request: Request<()>,
-        frames: mpsc::UnboundedSender<LocalFrame>,
+        transport: Transport,
+        carrier: impl FnOnce(Option<u8>) -> Carrier,
     ) -> Result<(ShardHandle, SocketKey), Box<Response<Body>>> {
         let refuse = |status, why| Box::new(text(status, why));
         let Some((found, false)) = self.find(request.uri().path()) else {
@@ -26,11 +28,13 @@ impl Endpoint {
         }
         let connection = Connection::of(&request);
         let (parts, ()) = request.into_parts();
-        let (mount, transport, connection) = (found.mount.clone(), Transport::Local, connection.as_ref());
+        let (mount, connection) = (found.mount.clone(), connection.as_ref());
         let Admitted { connected, version, .. } = self.admit(&found, &parts, transport, connection).await?;
-        let shard = self.next_shard().clone();
+        let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
+        let (shard, protocol) = (self.next_shard().clone(), mount.protocol);
         let (info, expires_ms) = self.new_socket(mount, shard.clone(), connected, version, transport, connection);
-        let attached = self.attach(info, Protocol::Phoenix, Carrier::Frames(frames), expires_ms).await;
+        let carrier = carrier(agreement.map(|agreement| agreement.window_bits));
+        let attached = self.attach(info, protocol, carrier, expires_ms).await;
         let key = attached.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "the engine has ended"))?;
         Ok((shard, key))
     }

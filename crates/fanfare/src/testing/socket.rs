@@ -21,7 +21,7 @@ use crate::endpoint::Endpoint;
 use crate::mailbox::ShardHandle;
 use crate::registry::ask;
 use crate::service::Body;
-use crate::socket::CloseReason;
+use crate::socket::{Carrier, CloseReason, Transport};
 
 /// A connected socket. The connection is lost when it and all its joins are dropped.
 pub struct TestSocket(Arc<Line>);
@@ -38,7 +38,7 @@ pub(super) struct Line {
 impl TestSocket {
     pub(super) async fn connect(endpoint: Endpoint, request: Request<()>) -> Result<Self, Box<Response<Body>>> {
         let (frames, arriving) = mpsc::unbounded_channel();
-        let (shard, key) = endpoint.connect_local(request, frames).await?;
+        let (shard, key) = endpoint.connect_local(request, Transport::Local, |_| Carrier::Frames(frames)).await?;
         let inbox = Mutex::new(Inbox::new(arriving));
         Ok(TestSocket(Arc::new(Line { endpoint, shard, key, next_ref: AtomicU64::new(1), inbox })))
     }

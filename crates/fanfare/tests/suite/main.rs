@@ -7,6 +7,7 @@ mod bad_input;
 mod closing;
 mod contexts;
 mod everything_that_grows_has_a_bound;
+mod lockstep;
 mod no_broadcast_before_join_reply;
 mod order_per_topic_and_publisher;
 mod panic_ends_one_join;
