@@ -1,4 +1,4 @@
-// Socket.IO with the events `join` (room) and `msg` (room, payload).
+// Socket.IO with the events `join` (room), answered by `joined`, and `msg` (room, payload).
 //
 // As its page on performance recommends: bufferutil is installed, the requests of the handshake are not kept; WebSocket
 // only, compression off (the default).
@@ -13,9 +13,9 @@ io.engine.on("connection", socket => {
   socket.request = null
 })
 io.on("connection", socket => {
-  socket.on("join", (room, answer) => {
+  socket.on("join", room => {
     socket.join(room)
-    if (typeof answer === "function") answer()
+    socket.emit("joined")
   })
   socket.on("msg", (room, payload) => {
     io.to(room).emit("msg", payload)

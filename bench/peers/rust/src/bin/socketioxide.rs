@@ -1,8 +1,8 @@
-//! Socket.IO in Rust, with the events `join` (room) and `msg` (room, payload), over WebSocket only.
+//! Socket.IO in Rust, with the events `join` (room), answered by `joined`, and `msg` (room, payload), over WebSocket only.
 
 use axum::Router;
 use axum::serve::ListenerExt;
-use socketioxide::extract::{AckSender, Data, SocketRef};
+use socketioxide::extract::{Data, SocketRef};
 use socketioxide::{SocketIo, TransportType};
 
 #[tokio::main]
@@ -10,9 +10,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = std::env::args().nth(1).and_then(|port| port.parse().ok()).expect("usage: socketioxide PORT");
     let (layer, io) = SocketIo::builder().transports([TransportType::Websocket]).max_buffer_size(1024).build_layer();
     io.ns("/", async |socket: SocketRef| {
-        socket.on("join", async |socket: SocketRef, Data(room): Data<String>, answer: AckSender| {
+        socket.on("join", async |socket: SocketRef, Data(room): Data<String>| {
             socket.join(room);
-            _ = answer.send(&());
+            _ = socket.emit("joined", &());
         });
         socket.on("msg", async |io: SocketIo, Data((room, payload)): Data<(String, String)>| {
             _ = io.to(room).emit("msg", &payload).await;
