@@ -4,6 +4,7 @@
 //! parts. Nothing of Fanfare itself lives here, and nothing here is needed to build or use it.
 
 mod autobahn;
+mod counts;
 mod dependencies;
 mod docs;
 mod layering;
@@ -27,6 +28,7 @@ usage: cargo xtask <command>
   layering            the repository's own rules: layers, purity of the protocol crate, size and shape of files
   dependencies        licences, sources, banned and unused dependencies
   autobahn [--full]   Autobahn's WebSocket cases against the echo example; --full takes minutes instead of seconds
+  counts [--update]   what the hot paths cost, in instructions, against bench/counts/baseline.toml
   docs [FILE...]      run the commands and snippets of README.md and docs/
 ";
 
@@ -52,6 +54,8 @@ fn run(command: &str, args: &[String]) -> Result<(), String> {
         "dependencies" => no_more(args).and_then(|()| dependencies::check()),
         "autobahn" if args == ["--full"] => autobahn::run(autobahn::Set::Full),
         "autobahn" => no_more(args).and_then(|()| autobahn::run(autobahn::Set::Quick)),
+        "counts" if args == ["--update"] => counts::update(),
+        "counts" => no_more(args).and_then(|()| counts::check()),
         "docs" => docs::run(args),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

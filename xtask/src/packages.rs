@@ -29,6 +29,7 @@ const NEEDS: &[Need] = &[
         used_for: "Autobahn, the recorded transcripts, the Python client",
         present: &[("python3", &["-c", "import venv, ensurepip"])],
     },
+    Need { packages: &["valgrind"], used_for: "counting instructions", present: &[("valgrind", &["--version"])] },
     Need { packages: &["curl"], used_for: "the commands of the guides", present: &[("curl", &["--version"])] },
 ];
 

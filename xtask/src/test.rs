@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{autobahn, dependencies, docs, layering, packages, process, repository};
+use crate::{autobahn, counts, dependencies, docs, layering, packages, process, repository};
 
 /// One step of the tests.
 struct Step {
@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     Step { name: "rust", what: "the Rust tests", run: rust },
     Step { name: "doc-tests", what: "the examples in documentation and guides", run: doc_tests },
     Step { name: "build", what: "the release build that the next steps use", run: build },
+    Step { name: "counts", what: "what the hot paths cost, in instructions", run: counts::check },
     Step {
         name: "autobahn",
         what: "Autobahn's WebSocket cases, the quick set",

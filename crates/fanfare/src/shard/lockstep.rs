@@ -1,9 +1,11 @@
 //! A shard without a thread: the test kit's `Lockstep` runs it, turn by turn, and tells it what came for its sockets.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Arrivals, Shard};
 use crate::command::SocketKey;
+use crate::hub::{MemberId, Reach};
 use crate::mailbox;
 
 impl Shard {
@@ -30,6 +32,11 @@ impl Shard {
     /// The socket takes bytes again.
     pub(crate) fn drained(&mut self, key: SocketKey) {
         self.on_this_thread(|shard| shard.resume_writing(key));
+    }
+
+    /// Gives the hub a topic with a member that is no socket.
+    pub(crate) fn populate(&mut self, topic: &Arc<str>) {
+        self.hub.join(topic, MemberId { socket: u32::MAX, serial: 0 }, Reach::Each);
     }
 
     /// Makes this thread the shard's for as long as `act` takes.

@@ -167,6 +167,14 @@ impl Lockstep {
         self.settle();
     }
 
+    /// Gives the shards topics in which nobody is, for benchmarks of engines with many topics. **Nothing may be published
+    /// there.**
+    #[doc(hidden)]
+    pub fn populate(&mut self, topics: impl Iterator<Item = String>) {
+        let count = self.shards.len();
+        topics.enumerate().for_each(|(number, topic)| self.shards[number % count].0.populate(&topic.into()));
+    }
+
     fn has_work(&self) -> bool {
         self.shards.iter().any(|(shard, _)| shard.has_work())
     }
