@@ -8,6 +8,7 @@ use fanfare_proto::phoenix::message::{Incoming, Ref};
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;
+use crate::interest::Tick;
 use crate::join::{Finished, Job};
 use crate::message::Message;
 use crate::shard::Shard;
@@ -42,8 +43,9 @@ pub(crate) enum Polled {
 pub(crate) enum Command {
     /// Take over a new connection.
     Attach(Box<NewSocket>),
-    /// Fan a message out to the members on this shard; `except` is a join of this shard that does not get it.
-    Publish { message: Arc<Message>, except: Option<JoinKey> },
+    /// Fan a message that was published at some time out to the members on this shard; `except` is a join of this shard
+    /// that does not get it.
+    Publish { message: Arc<Message>, at: Tick, except: Option<JoinKey> },
     /// A push of a join's own.
     Push { join: JoinKey, event: Box<str>, payload: Payload },
     /// A reply to a message that a join received.
@@ -52,8 +54,8 @@ pub(crate) enum Command {
     Finished(Box<Finished>),
     /// Something for a join's channel.
     Job { join: JoinKey, job: Job },
-    /// Let a join's channel see what is broadcast on another topic, or no longer.
-    Listen { join: JoinKey, topic: Arc<str>, listen: bool },
+    /// Let a join's channel see what is broadcast on another topic from some time on, or (`None`) no longer.
+    Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
     /// Anything rare, when the engine's clock has come so far.
     RunAt { due_ms: u64, run: Box<dyn FnOnce(&mut Shard) + Send> },
     /// Close every socket with this id.

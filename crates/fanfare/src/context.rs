@@ -115,13 +115,15 @@ impl Context {
     /// The topic is empty, over 255 bytes, or has control characters.
     pub fn subscribe(&mut self, topic: &str) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        self.send_command(Command::Listen { join: self.join, topic: topic.into(), listen: true });
+        let topic = topic.into();
+        let since = Some(self.endpoint().interest().set_out(self.shard_index().into(), &topic));
+        self.send_command(Command::Listen { join: self.join, topic, since });
         Ok(())
     }
 
     /// Takes [`subscribe`](Context::subscribe) back. Safe for a topic that is not subscribed to.
     pub fn unsubscribe(&mut self, topic: &str) {
-        self.send_command(Command::Listen { join: self.join, topic: topic.into(), listen: false });
+        self.send_command(Command::Listen { join: self.join, topic: topic.into(), since: None });
     }
 
     /// Sends something to this join's own [`handle_info`](crate::Channel::handle_info), which sees it after what is
@@ -204,7 +206,11 @@ impl Context {
     }
 
     pub(crate) fn tracker(&self) -> TrackerId {
-        TrackerId { shard: self.endpoint().shard_index(&self.socket.shard), join: self.join }
+        TrackerId { shard: self.shard_index(), join: self.join }
+    }
+
+    fn shard_index(&self) -> u16 {
+        self.endpoint().shard_index(&self.socket.shard)
     }
 
     fn send_command(&self, command: Command) {

@@ -16,7 +16,8 @@ use crate::clock::Clock;
 use crate::command::{Command, JoinKey};
 use crate::context::JoinId;
 use crate::error::Error;
-use crate::event::{self, Counters};
+use crate::event::{self, Counters, Event};
+use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
 use crate::message::Message;
 use crate::mount::Mount;
@@ -104,7 +105,7 @@ impl Builder {
     /// Starts the engine. Channels' code that has to wait runs on the current tokio runtime.
     ///
     /// # Errors
-    /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 1,024, or the
+    /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, or the
     /// system gives no more threads.
     ///
     /// # Panics
@@ -123,8 +124,8 @@ impl Builder {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             cores.saturating_sub(1).max(1)
         });
-        if !(1..=1_024).contains(&count) {
-            return Err(Error::invalid(format!("{count} shards: use 1 to 1024")));
+        if !(1..=ShardSet::SHARDS_MAX).contains(&count) {
+            return Err(Error::invalid(format!("{count} shards: use 1 to {}", ShardSet::SHARDS_MAX)));
         }
         let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
         for (path, mount) in self.mounts {
@@ -137,7 +138,12 @@ impl Builder {
             }
             mounts.push((path, Arc::new(mount)));
         }
-        let surroundings = Surroundings { clock: self.clock, runtime, running: Arc::default() };
+        let surroundings = Surroundings {
+            clock: self.clock,
+            runtime,
+            interest: Arc::new(Interest::new(count)),
+            running: Arc::default(),
+        };
         let shards = (0..count)
             .map(|number| Shard::new(number, surroundings.clone()))
             .collect::<Result<Vec<_>, _>>()
@@ -297,12 +303,16 @@ impl Endpoint {
         self.0.draining.load(Ordering::Acquire)
     }
 
-    /// Hands a message to every shard. `from` is the join that does not get it.
+    /// Hands a message to the shards that have members of its topic. `from` is the join that does not get it.
     pub(crate) fn publish(&self, message: &Arc<Message>, from: Option<(&ShardHandle, JoinKey)>) {
-        // A shard without sockets has no members.
-        for shard in self.0.shards.iter().filter(|shard| shard.sockets() > 0) {
+        self.0.counters.count(Event::Published);
+        // The topic of a disconnect is the id of sockets, wherever they are.
+        let is_disconnect = &*message.event == "disconnect";
+        let (interested, at) = self.interest().shards_of(&message.topic);
+        let shards = self.0.shards.iter().enumerate();
+        for (_, shard) in shards.filter(|&(number, _)| is_disconnect || interested.contains(number)) {
             let except = from.filter(|(its_shard, _)| *its_shard == shard).map(|(_, join)| join);
-            shard.send(Command::Publish { message: message.clone(), except });
+            shard.send(Command::Publish { message: message.clone(), at, except });
         }
     }
 
@@ -357,6 +367,10 @@ impl Endpoint {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.0.surroundings.clock
+    }
+
+    pub(crate) fn interest(&self) -> &Interest {
+        &self.0.surroundings.interest
     }
 
     pub(crate) fn runtime(&self) -> &Handle {

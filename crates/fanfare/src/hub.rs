@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 use slab::Slab;
 
+use crate::interest::{Interest, Tick};
 use crate::message::{Carriage, Message, Variant};
 
 /// Where a member stands. Changes when another member leaves: [`Hub::leave`] tells.
@@ -51,6 +52,8 @@ struct Member {
 struct Topic {
     name: Arc<str>,
     members: Vec<Member>,
+    /// Messages from before have no reader here.
+    since: Tick,
     /// Published and not yet flushed.
     batch: Vec<Arc<Message>>,
     /// How many members are not plain `Wire`.
@@ -65,8 +68,11 @@ pub(crate) struct Frames {
 }
 
 /// The topics of one shard. A topic exists while it has members.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
+    /// The shard's number, under which the topics that exist here are known to the others.
+    shard: usize,
+    interest: Arc<Interest>,
     by_name: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
     topics: Slab<Topic>,
     /// The topics that have a batch.
@@ -74,6 +80,11 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
+    /// The hub of the shard with this number.
+    pub(crate) fn new(shard: usize, interest: Arc<Interest>) -> Self {
+        Hub { shard, interest, by_name: HashMap::default(), topics: Slab::new(), dirty: Vec::new() }
+    }
+
     /// The shared name of a topic, if it has members here.
     pub(crate) fn interned(&self, topic: &str) -> Option<Arc<str>> {
         Some(self.topics[self.topic(topic)? as usize].name.clone())
@@ -81,11 +92,17 @@ impl Hub {
 
     /// Adds a member. What was published before does not reach it.
     pub(crate) fn join(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach) -> Place {
+        self.join_since(topic, id, reach, None)
+    }
+
+    /// Adds a member to which what was published since a time is due, if this shard has been interested since then.
+    pub(crate) fn join_since(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach, since: Option<Tick>) -> Place {
         let index = match self.by_name.get(&**topic) {
             Some(&index) => index,
             None => {
                 let topic = topic.clone();
-                let empty = Topic { name: topic.clone(), members: Vec::new(), batch: Vec::new(), special: 0 };
+                let since = since.unwrap_or_else(|| self.interest.enter(self.shard, &topic));
+                let empty = Topic { name: topic.clone(), members: Vec::new(), since, batch: Vec::new(), special: 0 };
                 let index = self.topics.insert(empty) as u32;
                 self.by_name.insert(topic, index);
                 index
@@ -110,6 +127,7 @@ impl Hub {
         if topic.members.is_empty() {
             let topic = self.topics.remove(place.topic as usize);
             self.by_name.remove(&*topic.name);
+            self.interest.leave(self.shard, &topic.name);
             if !topic.batch.is_empty() {
                 self.dirty.retain(|&dirty| dirty != place.topic);
             }
@@ -120,6 +138,11 @@ impl Hub {
         }
         let from = topic.members.len() as u32;
         topic.members.get(place.position as usize).map(|moved| (moved.id, from))
+    }
+
+    /// Whether a topic has members here.
+    pub(crate) fn has_members(&self, topic: &str) -> bool {
+        self.topic(topic).is_some()
     }
 
     /// Whether a place is in this topic.
@@ -135,16 +158,20 @@ impl Hub {
     /// Adds a message to its topic's batch, and calls `each` for every member that wants the message by itself.
     ///
     /// `except` and the members for which `each` takes an intercepted message are passed over by the batch; what was
-    /// published before is handed out for them through `settled`, so that it stays ahead.
+    /// published before is handed out for them through `settled`, so that it stays ahead. `at` is when it was published.
     pub(crate) fn publish(
         &mut self,
         message: &Arc<Message>,
+        at: Tick,
         except: Option<Place>,
         mut settled: impl FnMut(MemberId, Frames),
         mut each: impl FnMut(MemberId, Reach) -> bool,
     ) {
         let Some(index) = self.topic(&message.topic) else { return };
         let topic = &mut self.topics[index as usize];
+        if at < topic.since {
+            return;
+        }
         let except = except.filter(|place| place.topic == index).map(|place| place.position as usize);
         let behind = topic.batch.len() as u32 + 1;
         let mut pass = |member: &mut Member, batch: &[Arc<Message>]| {

@@ -14,6 +14,7 @@ mod endpoint;
 mod error;
 mod event;
 mod hub;
+mod interest;
 mod join;
 mod mailbox;
 mod message;

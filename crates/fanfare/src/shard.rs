@@ -37,6 +37,7 @@ use crate::clock::Clock;
 use crate::command::{Command, JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::Hub;
+use crate::interest::Interest;
 use crate::join::Live;
 use crate::mailbox::{self, ShardHandle};
 use crate::socket::{Carrier, NewSocket, Socket};
@@ -58,6 +59,7 @@ const TIMER_GRAIN_MS: u64 = 10;
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) interest: Arc<Interest>,
     /// Runs of channels' code that went on on the runtime and are not finished.
     pub(crate) running: Arc<AtomicUsize>,
 }
@@ -126,11 +128,11 @@ impl Shard {
         Ok(Shard {
             number,
             handle: ShardHandle::new(Waker::new(poll.registry(), WAKER)?),
+            hub: Hub::new(number, surroundings.interest.clone()),
             surroundings,
             poll,
             sockets: Slab::new(),
             next_generation: 0,
-            hub: Hub::default(),
             by_id: HashMap::default(),
             orphans: HashMap::default(),
             timers: BTreeMap::new(),
@@ -225,12 +227,13 @@ impl Shard {
     fn execute(&mut self, command: Command) {
         match command {
             Command::Attach(new) => self.attach(*new),
-            Command::Publish { message, except } => self.publish(&message, except),
+            Command::Publish { message, at, except } => self.publish(&message, at, except),
             Command::Push { join, event, payload } => self.push(join, event, payload),
             Command::Reply { join, msg_ref, reply } => self.reply_from(join, &msg_ref, reply),
             Command::Finished(finished) => self.finished(*finished),
             Command::Job { join, job } => self.give(join, job),
-            Command::Listen { join, topic, listen } => self.listen(join, &topic, listen),
+            Command::Listen { join, topic, since: Some(since) } => self.listen(join, &topic, since),
+            Command::Listen { join, topic, since: None } => self.stop_listening(join, &topic),
             Command::RunAt { due_ms, run } => self.at(due_ms, Timer::Run(run)),
             Command::Disconnect { socket_id } => self.disconnect(&socket_id),
             Command::Close { socket, reason } => self.close(socket, reason),

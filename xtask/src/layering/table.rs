@@ -3,7 +3,7 @@
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
     &["error", "event", "address", "clock", "path"],
-    &["message", "outbox"],
+    &["message", "outbox", "interest"],
     &["hub"],
     &["command", "mailbox", "token", "channel", "context", "join", "presence", "transport"],
     &["socket", "connect"],

@@ -16,7 +16,7 @@ section! {
         /// The address that clients connect to. The default is reachable from this machine only.
         listen: Address = "\"127.0.0.1:4000\"",
         /// How many threads own sockets and write to them. Left out: one fewer than there are cores, at least one.
-        shards: Option<Count<1, 1024>> = "",
+        shards: Option<Count<1, 128>> = "",
     }
     later ["broker", "history", "hook", "source", "keys", "metrics", "name"]
 }

@@ -27,7 +27,6 @@ struct Player {
     expected: Vec<usize>,
 }
 
-#[derive(Default)]
 struct Game {
     hub: Hub,
     players: BTreeMap<u32, Player>,
@@ -37,7 +36,23 @@ struct Game {
     gone: Vec<(u32, Player)>,
 }
 
+/// A hub of a single shard.
+fn hub() -> Hub {
+    Hub::new(0, Arc::new(Interest::new(1)))
+}
+
 impl Game {
+    fn new() -> Self {
+        Game {
+            hub: hub(),
+            players: BTreeMap::new(),
+            received: BTreeMap::new(),
+            singly: BTreeMap::new(),
+            published: Vec::new(),
+            gone: Vec::new(),
+        }
+    }
+
     fn join(&mut self, socket: u32, reach: Reach) {
         let place = self.hub.join(&"topic".into(), MemberId { socket, serial: 0 }, reach);
         self.players.insert(socket, Player { place, reach, expected: Vec::new() });
@@ -70,6 +85,7 @@ impl Game {
         let (received, singly) = (&mut self.received, &mut self.singly);
         self.hub.publish(
             &message,
+            Tick::default(),
             except_place,
             |member, frames| received.entry(member.socket).or_default().extend_from_slice(&frames.bytes),
             |member, reach| {
@@ -117,7 +133,7 @@ fn members_receive_what_was_published_while_they_were_members() {
     let reaches =
         [Reach::Wire(FRAMES), Reach::Wire(TEXT), Reach::Intercepted(FRAMES), Reach::Intercepted(TEXT), Reach::Each];
     for seed in 0..500 {
-        let (mut dice, mut game) = (Dice(seed), Game::default());
+        let (mut dice, mut game) = (Dice(seed), Game::new());
         for socket in 0..200 {
             let anybody = |dice: &mut Dice, game: &Game| {
                 let sockets: Vec<u32> = game.players.keys().copied().collect();
@@ -139,7 +155,7 @@ fn members_receive_what_was_published_while_they_were_members() {
 
 #[test]
 fn a_topic_exists_while_it_has_members() {
-    let mut hub = Hub::default();
+    let mut hub = hub();
     let topic: Arc<str> = "topic".into();
     let first = hub.join(&topic, MemberId { socket: 1, serial: 0 }, Reach::Wire(FRAMES));
     let second = hub.join(&topic, MemberId { socket: 2, serial: 0 }, Reach::Wire(FRAMES));
@@ -152,7 +168,7 @@ fn a_topic_exists_while_it_has_members() {
 /// A message is encoded once per variant, not once per subscriber; subscribers share the bytes.
 #[test]
 fn subscribers_of_a_variant_share_the_bytes() {
-    let mut hub = Hub::default();
+    let mut hub = hub();
     let topic: Arc<str> = "topic".into();
     let members = [FRAMES, FRAMES, FRAMES, TEXT, TEXT];
     for (socket, variant) in members.into_iter().enumerate() {
@@ -161,12 +177,74 @@ fn subscribers_of_a_variant_share_the_bytes() {
     for batch in [1, 3] {
         for n in 0..batch {
             let message = Message::new(topic.clone(), "event", serde_json::json!({ "n": n }).into()).unwrap();
-            hub.publish(&message, None, |_, _| panic!("nobody is settled"), |_, _| false);
+            hub.publish(&message, Tick::default(), None, |_, _| panic!("nobody is settled"), |_, _| false);
         }
         let mut addresses = vec![Vec::new(); members.len()];
         hub.flush(|member, frames| addresses[member.socket as usize].push(frames.bytes.as_ptr() as usize));
         assert_eq!((addresses[0].len(), addresses[3].len()), (1, batch), "frames leave together, texts one by one");
         assert!(addresses[..3].iter().all(|of| *of == addresses[0]), "a batch of {batch}");
         assert!(addresses[3..].iter().all(|of| *of == addresses[3]), "a batch of {batch}");
+    }
+}
+
+/// Two shards, a publisher, and mailboxes that are emptied at any time: each member receives all messages from some point on,
+/// at the latest from when it joined, and never one without those that follow it.
+#[test]
+fn no_member_sees_a_gap() {
+    let topic: Arc<str> = "topic".into();
+    for seed in 0..500 {
+        let mut dice = Dice(seed);
+        let interest = Arc::new(Interest::new(2));
+        let mut hubs = [0, 1].map(|shard| Hub::new(shard, interest.clone()));
+        let mut mailboxes = [(); 2].map(|()| std::collections::VecDeque::new());
+        let mut members: [Vec<(u32, usize)>; 2] = Default::default();
+        let mut heard: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        let mut published = 0;
+        let mut deliver = |hub: &mut Hub, (message, number, at): (Arc<Message>, usize, Tick)| {
+            let hear = |member: MemberId, _| {
+                heard.entry(member.socket).or_default().push(number);
+                true
+            };
+            hub.publish(&message, at, None, |_, _| (), hear);
+            hub.flush(|_, _| ());
+        };
+        for socket in 0..200 {
+            let shard = dice.below(2);
+            match dice.below(6) {
+                0 => {
+                    hubs[shard].join(&topic, MemberId { socket, serial: 0 }, Reach::Each);
+                    members[shard].push((socket, published));
+                }
+                1 | 2 if !members[shard].is_empty() => {
+                    let position = dice.below(members[shard].len());
+                    members[shard].swap_remove(position);
+                    let index = hubs[shard].topic(&topic).unwrap();
+                    hubs[shard].leave(Place { topic: index, position: position as u32 });
+                }
+                3 => mailboxes[shard].drain(..).for_each(|sent| deliver(&mut hubs[shard], sent)),
+                _ => {
+                    let payload = Payload::from(serde_json::json!({ "n": published }));
+                    let message = Message::new(topic.clone(), "event", payload).unwrap();
+                    let (shards, at) = interest.shards_of(&topic);
+                    for shard in (0..2).filter(|&shard| shards.contains(shard)) {
+                        mailboxes[shard].push_back((message.clone(), published, at));
+                    }
+                    published += 1;
+                }
+            }
+        }
+        for shard in 0..2 {
+            mailboxes[shard].drain(..).for_each(|sent| deliver(&mut hubs[shard], sent));
+        }
+        for (socket, joined_at) in members.into_iter().flatten() {
+            let numbers = heard.remove(&socket).unwrap_or_default();
+            let first = numbers.first().copied().unwrap_or(published);
+            assert!(first <= joined_at, "socket {socket}, seed {seed}: begins with {first}, joined at {joined_at}");
+            assert_eq!(numbers, (first..published).collect::<Vec<_>>(), "socket {socket}, seed {seed}");
+        }
+        for (socket, numbers) in heard {
+            let contiguous = numbers.windows(2).all(|pair| pair[1] == pair[0] + 1);
+            assert!(contiguous, "socket {socket}, which has left, seed {seed}: {numbers:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::channel::Broadcast;
 use crate::command::{JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::{MemberId, Reach};
+use crate::interest::Tick;
 use crate::join::Job;
 use crate::message::{Message, carry, with_buffer};
 use crate::socket::{Carrier, CloseReason, Socket};
@@ -18,8 +19,7 @@ use crate::transport::websocket::{Pool, Written};
 
 impl Shard {
     /// Adds a message to its topic's batch, or hands it to those who want it by itself.
-    pub(super) fn publish(&mut self, message: &Arc<Message>, except: Option<JoinKey>) {
-        self.handle.counters().count(Event::Published);
+    pub(super) fn publish(&mut self, message: &Arc<Message>, at: Tick, except: Option<JoinKey>) {
         if &*message.event == "disconnect" {
             self.disconnect(&message.topic);
         }
@@ -29,6 +29,7 @@ impl Shard {
         let sockets = &self.sockets;
         self.hub.publish(
             message,
+            at,
             except,
             |member, frames| settled.push((member, frames)),
             |member, reach| {

@@ -13,6 +13,7 @@ use crate::command::{JoinKey, SocketKey};
 use crate::context::Context;
 use crate::event::{self, Event};
 use crate::hub::{MemberId, Place, Reach};
+use crate::interest::Tick;
 use crate::join::Job;
 
 impl Shard {
@@ -134,22 +135,29 @@ impl Shard {
         // A stop is an outcome of a callback; here it would race with the next one.
     }
 
-    pub(super) fn listen(&mut self, join: JoinKey, topic: &Arc<str>, listen: bool) {
-        let Some(slot) = self.slot(join) else { return };
-        let listens = &self.sockets[join.socket.index as usize].session.entry(slot).data.listens;
-        let known = listens.iter().position(|&place| self.hub.is_at(place, topic));
-        match (listen, known) {
-            (true, None) => {
-                let id = MemberId { socket: join.socket.index, serial: join.serial };
-                let place = self.hub.join(topic, id, Reach::Each);
-                self.entry(join.socket, slot).data.listens.push(place);
-            }
-            (false, Some(index)) => {
-                let place = self.entry(join.socket, slot).data.listens.swap_remove(index);
-                self.leave_place(place, None);
-            }
-            _ => {}
+    pub(super) fn listen(&mut self, join: JoinKey, topic: &Arc<str>, since: Tick) {
+        if let Some(slot) = self.slot(join)
+            && self.listening(join, slot, topic).is_none()
+        {
+            let id = MemberId { socket: join.socket.index, serial: join.serial };
+            let place = self.hub.join_since(topic, id, Reach::Each, Some(since));
+            self.entry(join.socket, slot).data.listens.push(place);
         }
+        self.surroundings.interest.arrived(self.number, topic, self.hub.has_members(topic));
+    }
+
+    pub(super) fn stop_listening(&mut self, join: JoinKey, topic: &Arc<str>) {
+        let Some(slot) = self.slot(join) else { return };
+        if let Some(index) = self.listening(join, slot, topic) {
+            let place = self.entry(join.socket, slot).data.listens.swap_remove(index);
+            self.leave_place(place, None);
+        }
+    }
+
+    /// Which of a join's subscriptions is that of a topic.
+    fn listening(&self, join: JoinKey, slot: usize, topic: &str) -> Option<usize> {
+        let listens = &self.sockets[join.socket.index as usize].session.entry(slot).data.listens;
+        listens.iter().position(|&place| self.hub.is_at(place, topic))
     }
 
     pub(super) fn untrack(&mut self, cx: &Context, ended: &Ended) {

@@ -1,0 +1,215 @@
+//! Which shards have members of which topic, so that a publish wakes those and no others.
+//!
+//! Most topics are small (a user, a document), and an endpoint may have as many shards as the machine has cores: without
+//! this table a message to one reader would wake them all. It is read once a publish and written when a topic gets its first
+//! member on a shard or loses its last one, under one of many locks; with a single shard there is nothing to ask, and no table.
+//!
+//! A shard that loses a topic and gains it again must not hand out what was sent to it before: the messages in between went
+//! elsewhere, and the new members would see a gap. So the table has a clock that ticks when a shard gains a topic; a message
+//! that is older than the topic on its shard has no reader there.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use parking_lot::RwLock;
+
+/// So many locks share the topics between them.
+const STRIPES: usize = 64;
+
+/// Numbers of shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ShardSet(u128);
+
+impl ShardSet {
+    /// How many shards there can be.
+    pub(crate) const SHARDS_MAX: usize = u128::BITS as usize;
+
+    /// Every shard.
+    pub(crate) const ALL: ShardSet = ShardSet(u128::MAX);
+
+    const NONE: ShardSet = ShardSet(0);
+
+    pub(crate) fn contains(self, shard: usize) -> bool {
+        self.0 & (1 << shard) != 0
+    }
+
+    fn insert(&mut self, shard: usize) {
+        self.0 |= 1 << shard;
+    }
+
+    fn remove(&mut self, shard: usize) {
+        self.0 &= !(1 << shard);
+    }
+}
+
+/// A time of the table's clock. Topics that share a lock share it; other times cannot be compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(u64);
+
+#[derive(Debug, Default)]
+struct Stripe {
+    topics: HashTable<(Arc<str>, ShardSet)>,
+    now: Tick,
+    /// Subscriptions on their way to their shard: what their senders publish next must not be lost.
+    underway: Vec<(Arc<str>, usize)>,
+}
+
+/// The table of one endpoint.
+#[derive(Debug)]
+pub(crate) struct Interest {
+    /// Empty when there is one shard.
+    stripes: Box<[RwLock<Stripe>]>,
+    hasher: foldhash::fast::RandomState,
+}
+
+impl Interest {
+    pub(crate) fn new(shards: usize) -> Self {
+        let stripes = if shards == 1 { 0 } else { STRIPES };
+        Interest {
+            stripes: (0..stripes).map(|_| RwLock::default()).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+        }
+    }
+
+    /// The shards that a message published now goes to, and what time it is.
+    pub(crate) fn shards_of(&self, topic: &str) -> (ShardSet, Tick) {
+        let hash = self.hasher.hash_one(topic);
+        let Some(stripe) = self.stripe(hash) else { return (ShardSet::ALL, Tick::default()) };
+        let stripe = stripe.read();
+        let found = stripe.topics.find(hash, |(name, _)| **name == *topic);
+        (found.map_or(ShardSet::NONE, |&(_, shards)| shards), stripe.now)
+    }
+
+    /// A topic has its first member on a shard; what is older than the returned time is not for it. Called by that shard
+    /// before anybody is told of the member.
+    pub(crate) fn enter(&self, shard: usize, topic: &Arc<str>) -> Tick {
+        let hash = self.hasher.hash_one(&**topic);
+        self.stripe(hash).map_or(Tick::default(), |stripe| stripe.write().enter(shard, topic, hash, &self.hasher))
+    }
+
+    /// A topic has lost its last member on a shard.
+    pub(crate) fn leave(&self, shard: usize, topic: &str) {
+        let hash = self.hasher.hash_one(topic);
+        if let Some(stripe) = self.stripe(hash) {
+            stripe.write().leave(shard, topic, hash);
+        }
+    }
+
+    /// A subscription sets out for its shard, which counts as interested from now on.
+    pub(crate) fn set_out(&self, shard: usize, topic: &Arc<str>) -> Tick {
+        let hash = self.hasher.hash_one(&**topic);
+        let Some(stripe) = self.stripe(hash) else { return Tick::default() };
+        let mut stripe = stripe.write();
+        stripe.underway.push((topic.clone(), shard));
+        stripe.enter(shard, topic, hash, &self.hasher)
+    }
+
+    /// It has arrived, and the topic has members on the shard or has none.
+    pub(crate) fn arrived(&self, shard: usize, topic: &str, has_members: bool) {
+        let hash = self.hasher.hash_one(topic);
+        let Some(stripe) = self.stripe(hash) else { return };
+        let mut stripe = stripe.write();
+        if let Some(index) = stripe.underway.iter().position(|(name, to)| **name == *topic && *to == shard) {
+            stripe.underway.swap_remove(index);
+        }
+        if !has_members {
+            stripe.leave(shard, topic, hash);
+        }
+    }
+
+    /// The part of the table that has a topic with this hash, if there is a table.
+    fn stripe(&self, hash: u64) -> Option<&RwLock<Stripe>> {
+        // Below, the hash's other bits are used.
+        self.stripes.get((hash >> 32) as usize % STRIPES)
+    }
+}
+
+impl Stripe {
+    fn enter(&mut self, shard: usize, topic: &Arc<str>, hash: u64, hasher: &impl BuildHasher) -> Tick {
+        let rehash = |(name, _): &(Arc<str>, ShardSet)| hasher.hash_one(&**name);
+        let entry = self.topics.entry(hash, |(name, _)| name == topic, rehash);
+        entry.or_insert_with(|| (topic.clone(), ShardSet::NONE)).get_mut().1.insert(shard);
+        self.now = Tick(self.now.0 + 1);
+        self.now
+    }
+
+    fn leave(&mut self, shard: usize, topic: &str, hash: u64) {
+        if self.underway.iter().any(|(name, to)| **name == *topic && *to == shard) {
+            return;
+        }
+        let Ok(mut entry) = self.topics.find_entry(hash, |(name, _)| **name == *topic) else { return };
+        entry.get_mut().1.remove(shard);
+        if entry.get().1 == ShardSet::NONE {
+            entry.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interested(interest: &Interest, topic: &str) -> Vec<usize> {
+        let (shards, _) = interest.shards_of(topic);
+        (0..ShardSet::SHARDS_MAX).filter(|&shard| shards.contains(shard)).collect()
+    }
+
+    fn is_empty(interest: &Interest) -> bool {
+        interest.stripes.iter().all(|stripe| stripe.read().topics.is_empty() && stripe.read().underway.is_empty())
+    }
+
+    #[test]
+    fn knows_which_shards_have_members() {
+        let interest = Interest::new(128);
+        let topics: Vec<Arc<str>> = (0..1_000).map(|n| format!("user:{n}").into()).collect();
+        for (n, topic) in topics.iter().enumerate() {
+            interest.enter(n % 128, topic);
+            interest.enter(127, topic);
+        }
+        interest.leave(127, "user:5");
+        interest.leave(127, "nobody");
+        assert_eq!(interested(&interest, "user:5"), [5]);
+        assert_eq!(interested(&interest, "user:700"), [700 % 128, 127]);
+        assert!(interested(&interest, "nobody").is_empty());
+        for (n, topic) in topics.iter().enumerate() {
+            interest.leave(n % 128, topic);
+            interest.leave(127, topic);
+        }
+        assert!(is_empty(&interest));
+    }
+
+    #[test]
+    fn a_message_is_older_than_a_topic_that_its_shard_gained_later() {
+        let (interest, topic) = (Interest::new(2), "t".into());
+        interest.enter(1, &topic);
+        let (_, before) = interest.shards_of("t");
+        interest.leave(1, "t");
+        let (nobody, _) = interest.shards_of("t");
+        assert_eq!(nobody, ShardSet::NONE);
+        let gained = interest.enter(1, &topic);
+        let (_, after) = interest.shards_of("t");
+        assert!(before < gained && gained <= after);
+    }
+
+    #[test]
+    fn a_subscription_underway_holds_the_shards_interest() {
+        let (interest, topic) = (Interest::new(2), "t".into());
+        interest.enter(0, &topic);
+        interest.set_out(0, &topic);
+        interest.set_out(0, &topic);
+        interest.leave(0, "t");
+        assert_eq!(interested(&interest, "t"), [0], "the last member leaves before it arrives");
+        interest.arrived(0, "t", false);
+        assert_eq!(interested(&interest, "t"), [0], "a second one is underway");
+        interest.arrived(0, "t", true);
+        assert_eq!(interested(&interest, "t"), [0], "it has become a member");
+        interest.leave(0, "t");
+        assert!(is_empty(&interest));
+    }
+
+    #[test]
+    fn a_single_shard_is_always_interested() {
+        assert_eq!(Interest::new(1).shards_of("t"), (ShardSet::ALL, Tick::default()));
+    }
+}
