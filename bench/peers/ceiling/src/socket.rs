@@ -9,19 +9,19 @@ pub(crate) struct Socket {
     pub(crate) stream: TcpStream,
     pub(crate) state: State,
     /// What the kernel did not take. Without bound: nothing here is meant for clients that do not read.
-    backlog: Option<Box<Vec<u8>>>,
+    backlog: Option<Vec<u8>>,
 }
 
 pub(crate) enum State {
     /// The bytes of the request so far.
-    Opening(Box<Vec<u8>>),
+    Opening(Vec<u8>),
     /// In a room, at this place among its members.
     Open { decoder: Decoder, room: u32, place: u32 },
 }
 
 impl Socket {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, state: State::Opening(Box::default()), backlog: None }
+        Self { stream, state: State::Opening(Vec::new()), backlog: None }
     }
 
     /// One `send`; what it leaves waits for the socket to be writable. A broken connection is noticed when it is read.
@@ -32,7 +32,7 @@ impl Socket {
         }
         let taken = taken(self.stream.write(bytes));
         if taken < bytes.len() {
-            self.backlog = Some(Box::new(bytes[taken..].to_vec()));
+            self.backlog = Some(bytes[taken..].to_vec());
         }
     }
 
