@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     Step { name: "rust", what: "the Rust tests", run: rust },
     Step { name: "doc-tests", what: "the examples in documentation and guides", run: doc_tests },
     Step { name: "build", what: "the release build that the next steps use", run: build },
+    Step { name: "bench", what: "the comparison with other servers, a few seconds of it", run: bench },
     Step { name: "counts", what: "what the hot paths cost, in instructions", run: counts::check },
     Step {
         name: "autobahn",
@@ -125,6 +126,12 @@ fn doc_tests() -> Result<(), String> {
 /// The binary and the examples by one command: apart, they would build some libraries twice, with different features.
 fn build() -> Result<(), String> {
     cargo(&["build", "--release", "--bins", "--examples"])
+}
+
+/// All servers that are installed, few clients, one round: figures mean nothing then, but nothing may be lost.
+fn bench() -> Result<(), String> {
+    cargo(&["build", "--release", "--package=compare", "--package=ceiling"])?;
+    process::run(Command::new(repository::release_program("compare")).args(["--quick", "--no-build"]))
 }
 
 /// Its script installs the clients from npm and PyPI.

@@ -18,7 +18,7 @@ pub(crate) fn describe(place: &Place, servers: &[Server]) -> Value {
     json!({
         "processor": field(&read("/proc/cpuinfo"), "model name", ':'),
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+        "kernel": read("/proc/sys/kernel/osrelease").trim().split('-').next(),
         "system": field(&read("/etc/os-release"), "PRETTY_NAME", '='),
         "rust": place.version_by(&["rustc", "--version"]),
         "commit": line_of("git", &["-C", &place.root.to_string_lossy(), "rev-parse", "--short", "HEAD"]),
@@ -31,7 +31,7 @@ pub(crate) fn describe(place: &Place, servers: &[Server]) -> Value {
 pub(crate) fn paragraph(machine: &Value, rounds: u32, repeated: u32) -> String {
     let text = |key: &str| machine[key].as_str().unwrap_or("unknown").to_owned();
     let mut paragraph = format!(
-        "Machine: {} cores of {}, Linux {}, {}, Rust {}; {}, commit {}; up to {rounds} rounds",
+        "Machine: {} cores of {}, Linux {}, {}, Rust {}; {}, commit {}; rounds: {rounds}",
         machine["cores"],
         text("processor"),
         text("kernel"),
@@ -41,7 +41,7 @@ pub(crate) fn paragraph(machine: &Value, rounds: u32, repeated: u32) -> String {
         text("commit"),
     );
     if repeated > 0 {
-        paragraph += &format!(", {repeated} runs repeated because other programs took more than a fifth of a core");
+        paragraph += &format!("; runs repeated because other programs took more than a fifth of a core: {repeated}");
     }
     paragraph += ".";
     let versions = machine["versions"].as_object().into_iter().flatten();
@@ -86,7 +86,7 @@ mod tests {
     fn paragraph_has_what_is_known() {
         let machine = json!({ "cores": 2, "processor": "A", "versions": { "ws": "8" } });
         let text = paragraph(&machine, 5, 1);
-        for part in ["2 cores of A", "Linux unknown", "up to 5 rounds, 1 runs repeated", "Versions: ws 8."] {
+        for part in ["2 cores of A", "Linux unknown", "rounds: 5; runs repeated", "Versions: ws 8."] {
             assert!(text.contains(part), "{text}");
         }
     }

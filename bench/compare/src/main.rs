@@ -30,7 +30,7 @@ use clap::Parser as _;
 use crate::args::Args;
 use crate::history::History;
 use crate::place::Place;
-use crate::server::Server;
+use crate::server::{Role, Server};
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -66,16 +66,20 @@ fn run(args: &Args) -> Result<bool, String> {
     Ok(report.is_clean())
 }
 
-/// The servers that were asked for and are there; the others are named, with what to install.
+/// The servers that were asked for and are there. Others' that are missing are named, with what to install.
 fn installed(args: &Args, place: &Place) -> Result<Vec<Server>, String> {
-    let (servers, missing): (Vec<Server>, Vec<Server>) =
-        args.servers()?.into_iter().partition(|server| server.missing(place).is_none());
-    for server in &missing {
-        let path = server.missing(place).unwrap_or_default();
-        eprintln!("skipped: {}: there is no {path}; {}", server.name, server.install);
+    let mut installed = Vec::new();
+    for server in args.servers()? {
+        match server.missing(place) {
+            None => installed.push(server),
+            Some(path) if server.role == Role::Peer => {
+                eprintln!("skipped: {}, as there is no {path}. {}", server.name, server.install);
+            }
+            Some(path) => return Err(format!("{}: there is no {path}. {}", server.name, server.install)),
+        }
     }
-    if servers.is_empty() {
+    if installed.is_empty() {
         return Err("none of the servers is installed".into());
     }
-    Ok(servers)
+    Ok(installed)
 }

@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
 /// Bytes that Phoenix Channels 2.0.0 puts around a payload: topic, event, and the brackets of both.
-const PHOENIX_OVERHEAD: usize = r#"[null,null,"bench:0","new_msg",{"payload":""}]"#.len();
+const PHOENIX_OVERHEAD: usize = r#"[null,null,"bench:0","new_msg",{"body":""}]"#.len();
 
 /// Where the modules of nginx may be.
 const NGINX_MODULES: &[&str] = &["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/lib/nginx/modules"];

@@ -53,7 +53,7 @@ impl Progress {
         let figures = |report: &serde_json::Value| {
             let figures = run.scenario.figures.iter().filter_map(|figure| {
                 let value = report.pointer(figure.pointer)?.as_f64()? * figure.scale;
-                Some(format!("{value:.*} {}", figure.decimals, figure.title))
+                Some(format!("{}: {value:.*} {}", figure.title, figure.decimals, figure.unit))
             });
             figures.collect::<Vec<_>>().join("; ")
         };

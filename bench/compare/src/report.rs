@@ -160,7 +160,7 @@ impl Section {
             let text = format!("{}{ratio}", table::figure_cell(figure, value.median));
             Some(Bar { label: line.row.title.replace("**", ""), role: line.role, value, text })
         });
-        plot::svg(&format!("{}: {}", self.scenario.title, figure.title), &bars.collect::<Vec<_>>())
+        plot::svg(&format!("{}: {}, {}", self.scenario.title, figure.title, figure.unit), &bars.collect::<Vec<_>>())
     }
 
     /// The ratio to the ceiling if there is one, otherwise the figure itself.
@@ -169,14 +169,15 @@ impl Section {
         let Some(line) = line else { return "–".to_owned() };
         match (line.row.ratio, line.row.values[0]) {
             (Some(ratio), _) => table::ratio_cell(ratio),
-            (None, Some(value)) => format!("{} {}", table::figure_cell(figure, value.median), figure.title),
+            (None, Some(value)) => format!("{} {}", table::figure_cell(figure, value.median), figure.unit),
             (None, None) => "–".to_owned(),
         }
     }
 
     fn best_peer(&self) -> Option<&Line> {
         let of = |line: &&Line| line.row.values[0].map_or(f64::NAN, |value| value.median);
-        let peers = self.lines.iter().filter(|line| line.role == Role::Peer && line.row.values[0].is_some());
+        let peers = self.lines.iter().filter(|line| matches!(line.role, Role::Peer | Role::Guest));
+        let peers = peers.filter(|line| line.row.values[0].is_some());
         if self.scenario.figures[0].more_is_better {
             peers.max_by(|a, b| of(a).total_cmp(&of(b)))
         } else {

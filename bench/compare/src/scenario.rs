@@ -31,6 +31,7 @@ pub(crate) struct Figure {
     /// Where it is, as JSON pointer.
     pub(crate) pointer: &'static str,
     pub(crate) title: &'static str,
+    pub(crate) unit: &'static str,
     /// What it is multiplied by to be shown, and with how many decimals.
     pub(crate) scale: f64,
     pub(crate) decimals: usize,
@@ -41,7 +42,8 @@ pub(crate) struct Figure {
 
 const PER_CPU: Figure = Figure {
     pointer: "/deliveries_per_server_cpu_s",
-    title: "deliveries a second of server CPU, thousands",
+    title: "deliveries a second of server CPU",
+    unit: "thousand",
     scale: 1e-3,
     decimals: 0,
     more_is_better: true,
@@ -49,7 +51,8 @@ const PER_CPU: Figure = Figure {
 };
 const P99: Figure = Figure {
     pointer: "/latency_us/p99",
-    title: "p99, ms",
+    title: "latency, p99",
+    unit: "ms",
     scale: 1e-3,
     decimals: 2,
     more_is_better: false,
@@ -57,7 +60,8 @@ const P99: Figure = Figure {
 };
 const P50: Figure = Figure {
     pointer: "/latency_us/p50",
-    title: "median, ms",
+    title: "median latency",
+    unit: "ms",
     scale: 1e-3,
     decimals: 2,
     more_is_better: false,
@@ -65,7 +69,8 @@ const P50: Figure = Figure {
 };
 const MEMORY: Figure = Figure {
     pointer: "/scenario_figures/bytes_per_connection",
-    title: "bytes a connection",
+    title: "memory of one connection more",
+    unit: "bytes",
     scale: 1.0,
     decimals: 0,
     more_is_better: false,
@@ -73,7 +78,8 @@ const MEMORY: Figure = Figure {
 };
 const JOINS_PER_CPU: Figure = Figure {
     pointer: "/scenario_figures/joins_per_server_cpu_s",
-    title: "joins a second of server CPU, thousands",
+    title: "joins a second of server CPU",
+    unit: "thousand",
     scale: 1e-3,
     decimals: 1,
     more_is_better: true,
@@ -81,7 +87,8 @@ const JOINS_PER_CPU: Figure = Figure {
 };
 const ALL_BACK: Figure = Figure {
     pointer: "/scenario_figures/all_back_ms",
-    title: "all back after, ms",
+    title: "all back after",
+    unit: "ms",
     scale: 1.0,
     decimals: 0,
     more_is_better: false,
@@ -89,7 +96,8 @@ const ALL_BACK: Figure = Figure {
 };
 const FINISH: Figure = Figure {
     pointer: "/scenario_figures/finish_us/median",
-    title: "the last one has it after, ms",
+    title: "the last one has it after",
+    unit: "ms",
     scale: 1e-3,
     decimals: 1,
     more_is_better: false,

@@ -83,10 +83,9 @@ const SOCKET_IO: Protocol = Protocol { name: "socketio", url: "ws://127.0.0.1:{p
 /// What a server of the user's own may speak.
 const PROTOCOLS: &[&Protocol] = &[&PHOENIX, &PLAIN, &NCHAN, &NATS, &SOCKET_IO];
 
-const OURS: &str = "cargo build --release --bins --examples -p fanfare -p fanfare-server -p ceiling";
-const RUST: &str =
-    "cargo build --release --manifest-path bench/peers/rust/Cargo.toml --target-dir target/peers installs it";
-const NODE: &str = "npm ci in bench/peers/node installs it, Node 20 or newer provided";
+const OURS: &str = "Leave out --no-build";
+const RUST: &str = "Build it: cargo build --release --manifest-path bench/peers/rust/Cargo.toml --target-dir target/peers";
+const NODE: &str = "Install Node 20 or newer, then: npm ci --prefix bench/peers/node";
 
 /// All servers, in the order of the tables.
 pub(crate) fn all() -> Vec<Server> {
@@ -128,14 +127,14 @@ pub(crate) fn all() -> Vec<Server> {
             version: Version::Command(&["nginx", "-v"]),
             ..server("nchan", "nginx with nchan", Role::Peer, &NCHAN).starts(
                 "nginx -c {dir}/nchan.conf -e {dir}/error.log",
-                "apt-get install nginx-light libnginx-mod-nchan installs it on Debian",
+                "On Debian: apt-get install nginx-light libnginx-mod-nchan",
             )
         },
         Server {
             file: Some(("nats.conf", include_str!("../../peers/nats.conf"))),
             version: Version::Command(&["nats-server", "--version"]),
             ..server("nats", "nats-server", Role::Peer, &NATS)
-                .starts("nats-server -c {dir}/nats.conf", "apt-get install nats-server installs it on Debian")
+                .starts("nats-server -c {dir}/nats.conf", "On Debian: apt-get install nats-server")
         },
     ]
 }
@@ -169,7 +168,7 @@ fn server(name: &'static str, title: &'static str, role: Role, protocol: &'stati
         command: Vec::new(),
         file: None,
         requires: &[],
-        install: "look at its command",
+        install: "Its command comes from --server",
         version: Version::None,
     }
 }

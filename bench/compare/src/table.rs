@@ -19,7 +19,7 @@ pub(crate) fn scenario(figures: &[Figure], rows: &[&Row]) -> String {
     let has_ratio = figures[0].compares && rows.iter().any(|row| row.ratio.is_some());
     let mut header = vec![String::new()];
     for (at, figure) in figures.iter().enumerate() {
-        header.push(figure.title.to_owned());
+        header.push(format!("{}, {}", figure.title, figure.unit));
         if at == 0 && has_ratio {
             header.push("to the ceiling (smallest to largest)".to_owned());
         }
@@ -93,8 +93,15 @@ mod tests {
 
     #[test]
     fn table_of_a_scenario() {
-        let figure =
-            |title, compares| Figure { pointer: "", title, scale: 1e-3, decimals: 0, more_is_better: true, compares };
+        let figure = |title, compares| Figure {
+            pointer: "",
+            title,
+            unit: "k",
+            scale: 1e-3,
+            decimals: 0,
+            more_is_better: true,
+            compares,
+        };
         let spread = |min: f64, max: f64| Some(Spread { median: (min + max) / 2.0, min, max });
         let rows = [
             Row { title: "c".into(), values: vec![spread(9e3, 9e3), None], ratio: spread(1.0, 1.0), rounds: 1 },
@@ -108,11 +115,11 @@ mod tests {
         ];
         assert_eq!(
             scenario(&[figure("a", true), figure("b", true)], &rows.each_ref()),
-            "|  | a | to the ceiling (smallest to largest) | b | rounds |\n|---|--:|--:|--:|--:|\n\
+            "|  | a, k | to the ceiling (smallest to largest) | b, k | rounds |\n|---|--:|--:|--:|--:|\n\
              | c | 9 | 1.00 | – | 1 |\n| f | 6,000 | 1.00 (0.50 to 1.50) | 1 | 2 |\n| x | – | – | – | 0 |\n"
         );
         let plain = scenario(&[figure("a", false)], &[&Row { values: vec![spread(9e3, 9e3)], ..row() }]);
-        assert_eq!(plain, "|  | a | rounds |\n|---|--:|--:|\n| c | 9 | 1 |\n");
+        assert_eq!(plain, "|  | a, k | rounds |\n|---|--:|--:|\n| c | 9 | 1 |\n");
         fn row() -> Row {
             Row { title: "c".into(), values: Vec::new(), ratio: None, rounds: 1 }
         }
