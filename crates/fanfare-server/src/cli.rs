@@ -51,6 +51,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: New,
     },
+    /// Measures a server: load, latency, and whether every message arrives
+    Bench(fanfare_bench::Bench),
     /// Prints reference documentation
     Docs {
         #[command(subcommand)]

@@ -2,6 +2,9 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::process::ExitCode;
+
+use fanfare_bench::Verdict;
 
 use crate::cli::{Command, Docs, New, Settings};
 use crate::config::{Config, Overrides, reference, starter};
@@ -9,24 +12,25 @@ use crate::{run, scaffold};
 
 const DEV: &str = include_str!("dev.toml");
 
-/// Does it.
+/// Does it. The exit status says more than success where a command has more to say.
 ///
 /// # Errors
 /// What to tell the user.
-pub(crate) fn execute(command: Command) -> Result<(), String> {
+pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
+    let done = |()| ExitCode::SUCCESS;
     match command {
         Command::Dev { settings } => {
             let config =
                 Config::parse("fanfare dev", DEV, &overrides(settings)).map_err(|report| report.to_string())?;
-            run::dev(config)
+            run::dev(config).map(done)
         }
-        Command::Serve { config, settings } => run::serve(load(&config, settings)?),
-        Command::Check { config, settings } => load(&config, settings).map(drop),
+        Command::Serve { config, settings } => run::serve(load(&config, settings)?).map(done),
+        Command::Check { config, settings } => load(&config, settings).map(|_| ExitCode::SUCCESS),
         Command::Init { file, force } => {
             write_new(&file, &starter::text(), force)?;
             eprintln!("wrote {}", file.display());
             eprintln!("start it: fanfare serve --config {}", file.display());
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Command::New { what: New::Channel { name, dir, force } } => {
             let channel = scaffold::channel(&name)?;
@@ -34,11 +38,15 @@ pub(crate) fn execute(command: Command) -> Result<(), String> {
             std::fs::create_dir_all(&dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
             write_new(&file, &channel.source, force)?;
             eprintln!("wrote {}\n\n{}", file.display(), channel.next_steps(&dir));
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
+        Command::Bench(bench) => Ok(match fanfare_bench::run(&bench)? {
+            Verdict::Right => ExitCode::SUCCESS,
+            Verdict::Wrong => ExitCode::from(2),
+        }),
         Command::Docs { page: Docs::Config } => {
             let printed = std::io::stdout().lock().write_all(reference::markdown().as_bytes());
-            printed.map_err(|error| format!("cannot write to the standard output: {error}"))
+            printed.map(done).map_err(|error| format!("cannot write to the standard output: {error}"))
         }
     }
 }
