@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Waker};
 
 use crate::histogram::Histogram;
-use crate::limits;
 use crate::plan::Plan;
 use crate::process::{Usage, Watch};
 use crate::report::progress::Progress;
@@ -86,7 +85,6 @@ pub(crate) fn run<T: Default>(
     timeout: f64,
     script: impl FnOnce(&mut Stage<'_>) -> Result<T, Halt>,
 ) -> Result<(Outcome, T), String> {
-    limits::allow(plan.seats.len())?;
     let interrupted = interruption().map_err(|error| format!("cannot watch for signals: {error}"))?;
     let polls = make_polls(plan.threads).map_err(|error| format!("cannot wait for the kernel: {error}"))?;
     let (polls, wakers) = polls.into_iter().unzip();

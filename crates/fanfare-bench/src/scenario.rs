@@ -16,6 +16,7 @@ use rustls::pki_types::ServerName;
 use serde_json::{Map, Value};
 
 use crate::args::{Common, ProtocolName, Scenario};
+use crate::limits;
 use crate::plan::{Life, Plan, Seat, Traffic};
 use crate::process::Watch;
 use crate::protocol::{self, Role};
@@ -70,7 +71,13 @@ impl Layout {
         Self { topics: rooms, subscribers: members, publishers: members, members: true }
     }
 
-    /// The connections that this takes.
+    /// How many connections this takes.
+    fn connections(&self, publishers_apart: bool) -> usize {
+        let apart = if self.members && !publishers_apart { 0 } else { self.publishers };
+        self.topics as usize * (self.subscribers as usize + apart as usize)
+    }
+
+    /// These connections.
     fn seats(&self, publishers_apart: bool) -> Vec<Seat> {
         let mut seats = Vec::new();
         let mut publisher = 0;
@@ -109,6 +116,7 @@ impl<'a> Setup<'a> {
     /// A plan without traffic, of connections that stay.
     fn plan(&self, layout: &Layout, echo: bool) -> Result<Plan, String> {
         let protocol = protocol::protocol(self.common, &self.target, echo)?;
+        limits::allow(layout.connections(protocol.publishers_apart()))?;
         let seats = layout.seats(protocol.publishers_apart());
         Ok(Plan {
             sources: self.sources(seats.len()),

@@ -60,6 +60,9 @@ pub(crate) struct Shared {
     /// Workers that are done with the round.
     pub(crate) round_done: AtomicUsize,
     pub(crate) counts: Counts,
+    /// When the last client entered, and when the last one saw all the others.
+    pub(crate) last_entered: AtomicU64,
+    pub(crate) last_settled: AtomicU64,
     /// When the last delivery that counts came.
     pub(crate) last_delivery: AtomicU64,
     /// For each publisher: deliveries of its messages. Kept only where a window needs it.
@@ -81,6 +84,8 @@ impl Shared {
             round: AtomicU64::new(0),
             round_done: AtomicUsize::new(0),
             counts: Counts::default(),
+            last_entered: AtomicU64::new(0),
+            last_settled: AtomicU64::new(0),
             last_delivery: AtomicU64::new(0),
             arrived_of: (0..publishers).map(|_| AtomicU64::new(0)).collect(),
             wakers,

@@ -121,8 +121,16 @@ impl Tls {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = self.session.writer().write(bytes)?;
+        let mut taken = 0;
         self.flush()?;
+        // The session takes a part at a time; what the kernel does not take is announced when it can.
+        while taken < bytes.len() && !self.session.wants_write() {
+            match self.session.writer().write(&bytes[taken..])? {
+                0 => break,
+                part => taken += part,
+            }
+            self.flush()?;
+        }
         Ok(taken)
     }
 

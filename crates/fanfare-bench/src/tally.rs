@@ -93,6 +93,15 @@ impl Tally {
         self.sequences[index * publishers..][..publishers].fill(Sequence::default());
     }
 
+    /// Forgets what does not tell the warm-up from what counts. Messages of other workers' publishers that count may be
+    /// here already: whatever is counted by their number stays.
+    pub(crate) fn forget_warm_up(&mut self) {
+        let sums = &mut self.sums;
+        for sum in [&mut sums.reads, &mut sums.frames, &mut sums.bytes, &mut sums.presence_messages] {
+            *sum = 0;
+        }
+    }
+
     /// Takes a message. False if it has no stamp, and means something else.
     #[inline]
     pub(crate) fn message(&mut self, receiver: Receiver, message: &[u8], now: u64) -> bool {

@@ -40,7 +40,8 @@ impl Target {
         let address = (host, port)
             .to_socket_addrs()
             .map_err(|error| format!("{url}: the host {host} is not known: {error}"))?
-            .next()
+            // Servers that listen on one address only mostly do so on the older kind: `localhost` has both.
+            .min_by_key(SocketAddr::is_ipv6)
             .ok_or_else(|| format!("{url}: the host {host} has no address"))?;
         Ok(Target { tls, host: host.to_owned(), authority: authority.to_owned(), path: path.to_owned(), address })
     }

@@ -225,10 +225,12 @@ impl<'a> Worker<'a> {
     }
 
     fn begin_phase(&mut self, phase: Phase, now: u64) {
+        // What was due before belongs to the phase that ends.
+        self.publish_due(now);
         self.phase = phase;
         self.pace = None;
         if phase == Phase::Measure {
-            self.tally.sums = Sums::default();
+            self.tally.forget_warm_up();
         }
         if !matches!(phase, Phase::WarmUp | Phase::Measure) {
             return;

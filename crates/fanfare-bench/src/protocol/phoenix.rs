@@ -103,9 +103,11 @@ impl Protocol for Phoenix {
     }
 
     fn receive(&self, topic: &str, message: &[u8], _: &mut Outgoing) -> Meaning {
-        // Replies to pushes and heartbeats, as long as all is well; and what others say.
-        let is_own = message.starts_with(b"[\"1\",");
-        if !is_own || (message.starts_with(b"[\"1\",\"p\"") && memmem::find(message, b"\"status\":\"ok\"").is_some()) {
+        // What is said to all, and replies to pushes as long as all is well.
+        let is_reply_to_push = message.starts_with(b"[\"1\",\"p\"");
+        if message.starts_with(b"[null,null,")
+            || (is_reply_to_push && memmem::find(message, b"\"status\":\"ok\"").is_some())
+        {
             return Meaning::Nothing;
         }
         let Ok(Ok(message)) = std::str::from_utf8(message).map(|text| codec::decode_text(Version::V2, text)) else {

@@ -117,6 +117,10 @@ fn what_servers_say() {
         r#"["1","1","t","phx_reply",{"status":"error","response":{"reason":"unauthorized"}}]"#,
         Meaning::Refused(r#"the server refused to join t: {"reason":"unauthorized"}"#.into()),
     );
+    phoenix(
+        r#"[null,"1","t","phx_reply",{"status":"error","response":{"reason":"unmatched topic"}}]"#,
+        Meaning::Refused(r#"the server refused to join t: {"reason":"unmatched topic"}"#.into()),
+    );
     phoenix(r#"["1","p","t","phx_reply",{"status":"ok","response":{}}]"#, Meaning::Nothing);
     phoenix(
         r#"["1","p","t","phx_reply",{"status":"error","response":{"reason":"x"}}]"#,

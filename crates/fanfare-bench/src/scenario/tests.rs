@@ -7,6 +7,7 @@ fn seats() {
         let seats: Vec<_> =
             layout.seats(apart).into_iter().map(|seat| (seat.topic, seat.role, seat.publisher)).collect();
         assert_eq!(seats, expected);
+        assert_eq!(layout.connections(apart), expected.len());
     }
     use Role::{Member, Publisher, Subscriber};
     check(

@@ -20,7 +20,7 @@ use crate::stream::Stream;
 const IN_FLIGHT_MAX: usize = 256;
 
 /// Attempts before a connection that is to stay is given up.
-const TRIES_MAX: u8 = 10;
+const TRIES_MAX: u8 = 5;
 
 const MILLISECOND: u64 = 1_000_000;
 
@@ -86,6 +86,7 @@ impl Failure {
 
     pub(super) fn close(code: Option<u16>) -> Self {
         let meaning = match code {
+            Some(1011) => " (it did not understand us: --protocol says what it speaks)",
             Some(1012) => " (the server restarts)",
             Some(1013) => " (we read too slowly for it: take fewer clients, a lower rate, or more --threads)",
             Some(1002) => " (it heard nothing for too long, or did not like a frame)",
@@ -172,6 +173,7 @@ impl Worker<'_> {
         connection.tries = 0;
         self.in_flight -= 1;
         self.shared.live.fetch_add(1, Ordering::Relaxed);
+        self.shared.last_entered.fetch_max(self.shared.now(), Ordering::Relaxed);
         self.shared.counts.entered.fetch_add(1, Ordering::Relaxed);
         match self.plan.life {
             Life::Churn => self.leave_if_live(index),

@@ -121,7 +121,10 @@ impl Worker<'_> {
 
     fn settle(&mut self, before: bool, after: bool) {
         match (before, after) {
-            (false, true) => _ = self.shared.settled.fetch_add(1, Ordering::AcqRel),
+            (false, true) => {
+                self.shared.last_settled.fetch_max(self.shared.now(), Ordering::Relaxed);
+                self.shared.settled.fetch_add(1, Ordering::AcqRel);
+            }
             (true, false) => _ = self.shared.settled.fetch_sub(1, Ordering::AcqRel),
             _ => {}
         }

@@ -1,6 +1,7 @@
 //! The binary over real sockets: a process is started, clients connect, frames are typed by hand.
 
 mod admin_api;
+mod bench;
 mod channels;
 mod commands;
 mod limits;
