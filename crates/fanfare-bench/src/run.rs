@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Waker};
 
 use crate::histogram::Histogram;
+use crate::limits;
 use crate::plan::Plan;
 use crate::process::{Usage, Watch};
 use crate::report::progress::Progress;
@@ -97,6 +98,7 @@ pub(crate) fn run<T: Default>(
             .map(|(poll, seats)| {
                 let shared = &shared;
                 scope.spawn(move || {
+                    limits::own_table();
                     let result = Worker::new(plan, shared, poll, seats).and_then(Worker::run);
                     result.map_err(|error| shared.fatal(error))
                 })

@@ -116,7 +116,7 @@ impl<'a> Setup<'a> {
     /// A plan without traffic, of connections that stay.
     fn plan(&self, layout: &Layout, echo: bool) -> Result<Plan, String> {
         let protocol = protocol::protocol(self.common, &self.target, echo)?;
-        limits::allow(layout.connections(protocol.publishers_apart()))?;
+        limits::allow(layout.connections(protocol.publishers_apart()), self.common.threads as usize)?;
         let seats = layout.seats(protocol.publishers_apart());
         Ok(Plan {
             sources: self.sources(seats.len()),
