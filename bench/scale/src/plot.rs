@@ -1,0 +1,110 @@
+//! What was measured, drawn: cost of a socket over their number, both logarithmic, so that what is linear lies flat.
+
+use std::fmt::Write as _;
+
+use crate::measure::{Layout, Measured};
+use crate::report::{FIGURES, Figure};
+
+const PANEL_WIDTH: f64 = 460.0;
+const HEIGHT: f64 = 420.0;
+const LEFT: f64 = 60.0;
+const TOP: f64 = 44.0;
+const PLOT_WIDTH: f64 = 270.0;
+const PLOT_HEIGHT: f64 = 320.0;
+
+/// Readable on white and on black.
+const COLOURS: [&str; 7] = ["#0969da", "#bf8700", "#8250df", "#1a7f37", "#6e7781", "#cf222e", "#bc4c8c"];
+
+/// A whole SVG file: a panel for each layout, a line for each figure in nanoseconds.
+pub(crate) fn svg(measured: &[Measured]) -> String {
+    let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| figure.unit == "ns").collect();
+    let values = || measured.iter().flat_map(|measured| figures.iter().map(|figure| (figure.of)(measured)));
+    let y = Axis::around(values());
+    let x = Axis::around(measured.iter().map(|measured| measured.sockets as f64));
+    let width = 2.0 * PANEL_WIDTH;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{HEIGHT}\" viewBox=\"0 0 {width} {HEIGHT}\">\
+         <style>text{{font:12px system-ui,sans-serif;fill:#808890}}.title{{font-weight:600}}\
+         line{{stroke:#808890;stroke-opacity:.35}}</style>\n"
+    );
+    for (number, layout) in [Layout::OneTopic, Layout::ManyTopics].into_iter().enumerate() {
+        let points: Vec<&Measured> = measured.iter().filter(|measured| measured.layout == layout).collect();
+        let _ = writeln!(out, "<g transform=\"translate({},0)\">", number as f64 * PANEL_WIDTH);
+        grid(&mut out, layout, &x, &y);
+        figures.iter().zip(COLOURS).for_each(|(figure, colour)| line(&mut out, figure, colour, &points, &x, &y));
+        out.push_str("</g>\n");
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+/// Whole decades around some values.
+struct Axis {
+    from: f64,
+    to: f64,
+}
+
+impl Axis {
+    fn around(values: impl Iterator<Item = f64>) -> Self {
+        let (min, max) = values.fold((f64::MAX, 1.0_f64), |(min, max), value| (min.min(value), max.max(value)));
+        let from = min.max(1.0).log10().floor();
+        Axis { from, to: max.log10().ceil().max(from + 1.0) }
+    }
+
+    /// Where a value lies, from 0 to 1.
+    fn at(&self, value: f64) -> f64 {
+        (value.max(1.0).log10() - self.from) / (self.to - self.from)
+    }
+
+    fn decades(&self) -> impl Iterator<Item = f64> {
+        (self.from as i32..=self.to as i32).map(|exponent| 10_f64.powi(exponent))
+    }
+}
+
+fn grid(out: &mut String, layout: Layout, x: &Axis, y: &Axis) {
+    let (right, bottom) = (LEFT + PLOT_WIDTH, TOP + PLOT_HEIGHT);
+    let _ = writeln!(out, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">ns for a socket, {}</text>", layout.title());
+    for value in y.decades() {
+        let at = bottom - y.at(value) * PLOT_HEIGHT;
+        let _ = writeln!(
+            out,
+            "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+             <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>",
+            LEFT - 6.0,
+            at + 4.0
+        );
+    }
+    for value in x.decades() {
+        let at = LEFT + x.at(value) * PLOT_WIDTH;
+        let _ = writeln!(
+            out,
+            "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
+             <text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{value}</text>",
+            bottom + 18.0
+        );
+    }
+    let middle = LEFT + PLOT_WIDTH / 2.0;
+    let _ = writeln!(out, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">sockets</text>", bottom + 38.0);
+}
+
+fn line(out: &mut String, figure: &Figure, colour: &str, measured: &[&Measured], x: &Axis, y: &Axis) {
+    let place = |measured: &&Measured| {
+        let right = LEFT + x.at(measured.sockets as f64) * PLOT_WIDTH;
+        (right, TOP + PLOT_HEIGHT - y.at((figure.of)(measured)) * PLOT_HEIGHT)
+    };
+    let points: Vec<String> = measured.iter().map(place).map(|(right, down)| format!("{right:.1},{down:.1}")).collect();
+    let _ = writeln!(
+        out,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+        points.join(" ")
+    );
+    if let Some((right, down)) = measured.last().map(place) {
+        let _ = writeln!(
+            out,
+            "<text x=\"{:.1}\" y=\"{:.1}\" style=\"fill:{colour}\">{}</text>",
+            right + 6.0,
+            down + 4.0,
+            figure.name
+        );
+    }
+}
