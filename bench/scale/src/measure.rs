@@ -126,8 +126,8 @@ pub(crate) fn run(layout: Layout, sockets: usize) -> Measured {
         layout,
         sockets,
         topics,
-        bytes_per_socket: (connected - empty) as f64 / sockets as f64,
-        bytes_per_join: (joined - connected) as f64 / sockets as f64,
+        bytes_per_socket: (connected - empty) / sockets as f64,
+        bytes_per_join: (joined - connected) / sockets as f64,
         connect_ns,
         join_ns,
         publish_ns,
@@ -264,8 +264,25 @@ fn mixed(count: usize) -> Vec<usize> {
 }
 
 /// The memory of this process that is in use, in bytes.
-fn rss() -> u64 {
+fn rss() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells about its processes");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is told");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") * 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That everybody is written to, and goes away in the end, is checked on the way.
+    #[test]
+    fn a_small_crowd_is_measured() {
+        for layout in [Layout::OneTopic, Layout::ManyTopics] {
+            let measured = run(layout, 300);
+            assert_eq!((measured.sockets, measured.topics), (300, layout.topics(300)));
+            for time in [measured.join_ns, measured.leave_ns, measured.hang_up_ns, measured.time_out_ns] {
+                assert!(time > 0.0, "{measured:?}");
+            }
+        }
+    }
 }

@@ -5,12 +5,14 @@ use std::fmt::Write as _;
 use crate::measure::{Layout, Measured};
 use crate::report::{FIGURES, Figure};
 
-const PANEL_WIDTH: f64 = 460.0;
+const PANEL_WIDTH: f64 = 500.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 60.0;
 const TOP: f64 = 44.0;
 const PLOT_WIDTH: f64 = 270.0;
 const PLOT_HEIGHT: f64 = 320.0;
+/// The lines' names do not stand closer than this.
+const NAME_HEIGHT: f64 = 14.0;
 
 /// Readable on white and on black.
 const COLOURS: [&str; 7] = ["#0969da", "#bf8700", "#8250df", "#1a7f37", "#6e7781", "#cf222e", "#bc4c8c"];
@@ -31,7 +33,12 @@ pub(crate) fn svg(measured: &[Measured]) -> String {
         let points: Vec<&Measured> = measured.iter().filter(|measured| measured.layout == layout).collect();
         let _ = writeln!(out, "<g transform=\"translate({},0)\">", number as f64 * PANEL_WIDTH);
         grid(&mut out, layout, &x, &y);
-        figures.iter().zip(COLOURS).for_each(|(figure, colour)| line(&mut out, figure, colour, &points, &x, &y));
+        let mut ends: Vec<End> = figures
+            .iter()
+            .zip(COLOURS)
+            .filter_map(|(figure, colour)| line(&mut out, figure, colour, &points, &x, &y))
+            .collect();
+        names(&mut out, &mut ends);
         out.push_str("</g>\n");
     }
     out.push_str("</svg>\n");
@@ -87,24 +94,39 @@ fn grid(out: &mut String, layout: Layout, x: &Axis, y: &Axis) {
     let _ = writeln!(out, "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">sockets</text>", bottom + 38.0);
 }
 
-fn line(out: &mut String, figure: &Figure, colour: &str, measured: &[&Measured], x: &Axis, y: &Axis) {
-    let place = |measured: &&Measured| {
-        let right = LEFT + x.at(measured.sockets as f64) * PLOT_WIDTH;
-        (right, TOP + PLOT_HEIGHT - y.at((figure.of)(measured)) * PLOT_HEIGHT)
-    };
-    let points: Vec<String> = measured.iter().map(place).map(|(right, down)| format!("{right:.1},{down:.1}")).collect();
+/// Where a line ends, and its name shall stand.
+struct End {
+    down: f64,
+    name: &'static str,
+    colour: &'static str,
+}
+
+fn line(
+    out: &mut String,
+    figure: &Figure,
+    colour: &'static str,
+    measured: &[&Measured],
+    x: &Axis,
+    y: &Axis,
+) -> Option<End> {
+    let right = |measured: &Measured| LEFT + x.at(measured.sockets as f64) * PLOT_WIDTH;
+    let down = |measured: &Measured| TOP + PLOT_HEIGHT - y.at((figure.of)(measured)) * PLOT_HEIGHT;
+    let points: Vec<String> = measured.iter().map(|m| format!("{:.1},{:.1}", right(m), down(m))).collect();
     let _ = writeln!(
         out,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
         points.join(" ")
     );
-    if let Some((right, down)) = measured.last().map(place) {
-        let _ = writeln!(
-            out,
-            "<text x=\"{:.1}\" y=\"{:.1}\" style=\"fill:{colour}\">{}</text>",
-            right + 6.0,
-            down + 4.0,
-            figure.name
-        );
+    measured.last().map(|measured| End { down: down(measured), name: figure.name, colour })
+}
+
+/// Beside the ends of their lines, moved down where they would cover each other.
+fn names(out: &mut String, ends: &mut [End]) {
+    ends.sort_by(|one, other| one.down.total_cmp(&other.down));
+    let mut free = f64::MIN;
+    for End { down, name, colour } in ends {
+        free = down.max(free) + NAME_HEIGHT;
+        let (right, base) = (LEFT + PLOT_WIDTH + 6.0, free - NAME_HEIGHT + 4.0);
+        let _ = writeln!(out, "<text x=\"{right:.1}\" y=\"{base:.1}\" style=\"fill:{colour}\">{name}</text>");
     }
 }
