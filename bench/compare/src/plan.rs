@@ -22,7 +22,7 @@ pub(crate) fn runs<'a>(
 ) -> Vec<Run<'a>> {
     let mut runs = Vec::new();
     for round in 1..=rounds {
-        for scenario in scenarios {
+        for scenario in scenarios.iter().filter(|scenario| round <= scenario.rounds_max) {
             let peer_rounds = peer_rounds.unwrap_or(scenario.peer_rounds);
             let mut turn: Vec<&Server> =
                 servers.iter().filter(|s| takes_part(s, scenario, round, peer_rounds)).collect();
@@ -70,6 +70,7 @@ mod tests {
             ("fanout-10000-w1", 2, Some(2), "ceiling1 fanfare1 ws1 old1 fanfare2 ws2 old2 ceiling2"),
             ("fanout-10000-w1", 1, Some(0), "ceiling1 fanfare1 old1"),
             ("idle-tls", 1, Some(2), "fanfare-tls1"),
+            ("idle-tls", 3, None, "fanfare-tls1 fanfare-tls2"),
         ] {
             assert_eq!(names(scenario, rounds, peer_rounds).join(" "), expected, "{scenario} {rounds} {peer_rounds:?}");
         }

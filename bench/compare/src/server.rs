@@ -84,7 +84,8 @@ const SOCKET_IO: Protocol = Protocol { name: "socketio", url: "ws://127.0.0.1:{p
 const PROTOCOLS: &[&Protocol] = &[&PHOENIX, &PLAIN, &NCHAN, &NATS, &SOCKET_IO];
 
 const OURS: &str = "Leave out --no-build";
-const RUST: &str = "Build it: cargo build --release --manifest-path bench/peers/rust/Cargo.toml --target-dir target/peers";
+const RUST: &str =
+    "Build it: cargo build --release --manifest-path bench/peers/rust/Cargo.toml --target-dir target/peers";
 const NODE: &str = "Install Node 20 or newer, then: npm ci --prefix bench/peers/node";
 
 /// All servers, in the order of the tables.

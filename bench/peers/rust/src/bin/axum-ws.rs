@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
 /// Messages that a room keeps for its slowest member.
-const ROOM_CAPACITY: usize = 1024;
+const ROOM_CAPACITY: usize = 128;
 
 type Rooms = Arc<Mutex<HashMap<String, Sender<Message>>>>;
 
@@ -37,7 +37,8 @@ async fn main() -> std::io::Result<()> {
 }
 
 async fn upgrade(request: WebSocketUpgrade, Path(room): Path<String>, State(rooms): State<Rooms>) -> Response {
-    request.on_upgrade(move |socket| member(socket, room, rooms))
+    // Messages are small, and the default of 128 KB is for each socket.
+    request.read_buffer_size(4096).on_upgrade(move |socket| member(socket, room, rooms))
 }
 
 async fn member(socket: WebSocket, room: String, rooms: Rooms) {
