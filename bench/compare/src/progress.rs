@@ -19,7 +19,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(runs: &[&Run<'_>], args: &Args) -> Self {
-        let expected_total = runs.iter().map(|run| expected(run, args.seconds)).sum();
+        let expected_total = runs.iter().fold(0.0, |sum, run| sum + expected(run, args.seconds));
         eprintln!("{} runs, about {}", runs.len(), shown(expected_total));
         Self {
             total: runs.len(),

@@ -122,7 +122,7 @@ impl Report {
 
     /// For each scenario Fanfare's figure, and that of the best other server.
     fn summary(&self) -> String {
-        let header = ["", "Fanfare", "two shards", "best of the others"].map(str::to_owned);
+        let header = ["", "Fanfare", "two shards", "bar", "best of the others"].map(str::to_owned);
         let rows = self.sections.iter().map(|section| {
             let better = if section.scenario.figures[0].more_is_better { "" } else { " (less is better)" };
             let best = section.best_peer();
@@ -130,6 +130,7 @@ impl Report {
                 format!("{}{better}", section.scenario.title),
                 section.cell(section.lines.iter().find(|line| line.name == FANFARE || section.lines.len() == 1)),
                 section.cell(section.lines.iter().find(|line| line.name == FANFARE_2)),
+                if section.scenario.bar.is_empty() { "–" } else { section.scenario.bar }.to_owned(),
                 best.map_or_else(|| "–".to_owned(), |best| format!("{} {}", section.cell(Some(best)), best.row.title)),
             ]
         });
