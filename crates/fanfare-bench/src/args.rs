@@ -115,8 +115,6 @@ impl Scenario {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fanout {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients that get the messages; publishers come on top
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
     pub(crate) clients: u32,
@@ -129,12 +127,12 @@ pub(crate) struct Fanout {
     /// Messages a second of each publisher; latency counts from when a message was due
     #[arg(long, value_name = "R", value_parser = positive)]
     pub(crate) rate: Option<f64>,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Rooms {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients in all, rounded up to whole rooms
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
     pub(crate) clients: u32,
@@ -150,12 +148,12 @@ pub(crate) struct Rooms {
     /// Messages a second of each member [default: 1, unless there is a --window]
     #[arg(long, value_name = "R", value_parser = positive)]
     pub(crate) rate: Option<f64>,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Echo {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = count())]
     pub(crate) clients: u32,
@@ -165,45 +163,45 @@ pub(crate) struct Echo {
     /// Messages a second of each client; latency counts from when a message was due
     #[arg(long, value_name = "R", value_parser = positive)]
     pub(crate) rate: Option<f64>,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Presence {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = count())]
     pub(crate) clients: u32,
     /// Clients that leave a second, each to come back at once; 0 for none
     #[arg(long, value_name = "R", default_value_t = 20.0, value_parser = not_negative)]
     pub(crate) rate: f64,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Idle {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
     pub(crate) clients: u32,
     /// Numbers of clients at which memory is measured, in place of --clients
     #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "clients", value_parser = count())]
     pub(crate) steps: Vec<u32>,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Churn {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients at a time
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = count())]
     pub(crate) clients: u32,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Storm {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = count())]
     pub(crate) clients: u32,
@@ -213,6 +211,8 @@ pub(crate) struct Storm {
     /// How long a client waits before it tries again
     #[arg(long, value_enum, default_value_t = Backoff::Phoenix)]
     pub(crate) backoff: Backoff,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// When a client that was cut tries again.
@@ -226,8 +226,6 @@ pub(crate) enum Backoff {
 
 #[derive(Debug, Args)]
 pub(crate) struct Jitter {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients that get the messages
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = count())]
     pub(crate) clients: u32,
@@ -243,12 +241,12 @@ pub(crate) struct Jitter {
     /// How long it stays away, in seconds
     #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = positive)]
     pub(crate) down: f64,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Broadcast {
-    #[command(flatten)]
-    pub(crate) common: Common,
     /// Clients that get the message
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
     pub(crate) clients: u32,
@@ -258,6 +256,8 @@ pub(crate) struct Broadcast {
     /// How long the clients sleep, in seconds: longer than the message can take
     #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = positive)]
     pub(crate) pause: f64,
+    #[command(flatten)]
+    pub(crate) common: Common,
 }
 
 /// What all scenarios have.
@@ -350,7 +350,7 @@ fn count() -> clap::builder::RangedI64ValueParser<u32> {
 
 fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(number) if number >= 0.0 && number <= 1e9 => Ok(number),
+        Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
         _ => Err("it takes a number from 0 to 1,000,000,000".into()),
     }
 }

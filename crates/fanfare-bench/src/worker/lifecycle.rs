@@ -1,7 +1,7 @@
 //! The life of a connection: dial, upgrade, enter, leave, close, and come back if the scenario wants it.
 
 use std::cmp::Reverse;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
@@ -9,6 +9,7 @@ use fanfare_proto::websocket::decoder::{Decoder, Role as Side};
 use fanfare_proto::websocket::frame::Opcode;
 use mio::{Interest, Token};
 
+use super::failure::Failure;
 use super::{State, Worker};
 use crate::args::Backoff;
 use crate::handshake;
@@ -30,73 +31,6 @@ const HEARTBEAT_TICK: u64 = 100 * MILLISECOND;
 
 /// When phoenix.js tries again, in milliseconds, and then every five seconds.
 const PHOENIX_BACKOFF: [u64; 9] = [10, 50, 100, 150, 200, 250, 500, 1_000, 2_000];
-
-/// Why a connection ended.
-pub(super) struct Failure {
-    text: String,
-    /// Whether it may help to try again.
-    transient: bool,
-}
-
-impl Failure {
-    pub(super) fn transient(text: impl Into<String>) -> Self {
-        Self { text: text.into(), transient: true }
-    }
-
-    pub(super) fn fatal(text: impl Into<String>) -> Self {
-        Self { text: text.into(), transient: false }
-    }
-
-    pub(super) fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::ConnectionRefused => Self::fatal(
-                "connection refused; is a server running there? `fanfare dev` starts one, and the URL comes behind the scenario",
-            ),
-            ErrorKind::AddrNotAvailable => Self::fatal(
-                "no local port is free: name more local addresses with --sources 127.0.0.2,127.0.0.3, or widen the range with \
-                 `sysctl net.ipv4.ip_local_port_range=\"1024 65535\"`",
-            ),
-            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::TimedOut => {
-                Self::transient(error.to_string())
-            }
-            _ if error.to_string().contains("certificate") => {
-                Self::fatal(format!("{error}; --ca FILE names whom to trust, --insecure takes any certificate"))
-            }
-            _ => Self::fatal(error.to_string()),
-        }
-    }
-
-    pub(super) fn upgrade(status: u16, line: &str) -> Self {
-        let next = match status {
-            404 => {
-                "no socket is served at this path; the URL's path is the one given to `new Socket(…)`, without /websocket"
-            }
-            401 | 403 => {
-                "the server wants credentials, or another origin; --params '{\"token\": \"…\"}' sends parameters"
-            }
-            429 | 503 => return Self::transient(format!("the server answered `{line}`: it has enough connections")),
-            _ => "this is no WebSocket of that protocol; --protocol says what the server speaks",
-        };
-        Self::fatal(format!("the server answered the upgrade with `{line}`: {next}"))
-    }
-
-    pub(super) fn refused(reason: &str) -> Self {
-        Self::fatal(format!("{reason}; --topic names another topic, --join what the join carries"))
-    }
-
-    pub(super) fn close(code: Option<u16>) -> Self {
-        let meaning = match code {
-            Some(1011) => " (it did not understand us: --protocol says what it speaks)",
-            Some(1012) => " (the server restarts)",
-            Some(1013) => " (we read too slowly for it: take fewer clients, a lower rate, or more --threads)",
-            Some(1002) => " (it heard nothing for too long, or did not like a frame)",
-            Some(1009) => " (too large: a smaller --size, or a higher limit there)",
-            _ => "",
-        };
-        let code = code.map_or("without a code".to_owned(), |code| format!("with code {code}"));
-        Self::transient(format!("the server closed the WebSocket {code}{meaning}"))
-    }
-}
 
 impl Worker<'_> {
     pub(super) fn may_dial(&self) -> bool {
@@ -251,8 +185,8 @@ impl Worker<'_> {
 
     fn hang_up(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        connection.answer = None;
-        connection.unsent = None;
+        connection.answer = Vec::new();
+        connection.unsent = Vec::new();
         connection.stream.take().into_iter().for_each(Stream::reset);
     }
 
@@ -341,13 +275,13 @@ impl Worker<'_> {
             return;
         }
         let connection = &mut self.connections[index];
-        if let Some(unsent) = &mut connection.unsent {
-            unsent.extend_from_slice(bytes);
+        if !connection.unsent.is_empty() {
+            connection.unsent.extend_from_slice(bytes);
         } else if let Some(stream) = &mut connection.stream {
             // An error shows again when the connection is read, which is where it is dealt with.
             let written = stream.write(bytes).unwrap_or(bytes.len());
             if written < bytes.len() {
-                connection.unsent = Some(Box::new(bytes[written..].to_vec()));
+                connection.unsent = bytes[written..].to_vec();
             }
         }
         bytes.clear();
@@ -359,12 +293,13 @@ impl Worker<'_> {
         let Some(stream) = &mut connection.stream else { return };
         // As in `send`.
         let _ = stream.flush();
-        if let Some(unsent) = &mut connection.unsent {
-            let written = stream.write(unsent).unwrap_or(unsent.len());
-            unsent.drain(..written);
-            if unsent.is_empty() {
-                connection.unsent = None;
-            }
+        if connection.unsent.is_empty() {
+            return;
+        }
+        let written = stream.write(&connection.unsent).unwrap_or(connection.unsent.len());
+        connection.unsent.drain(..written);
+        if connection.unsent.is_empty() {
+            connection.unsent = Vec::new();
         }
     }
 }

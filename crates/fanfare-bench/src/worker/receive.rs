@@ -6,10 +6,10 @@ use std::ops::{ControlFlow, Range};
 use fanfare_proto::websocket::decoder::{Item, Limits};
 use fanfare_proto::websocket::frame::Opcode;
 
+use super::failure::Failure;
 use super::{State, Worker};
 use crate::handshake::{self, Answer};
 use crate::protocol::Meaning;
-use crate::worker::lifecycle::Failure;
 
 /// A server may send what it likes here.
 const LIMITS: Limits = Limits { message_size_max: 64 * 1024 * 1024, fragments_max: 65_536, inflate_ratio_max: 1 };
@@ -62,15 +62,15 @@ impl Worker<'_> {
     /// The answer to the handshake, or a part of it.
     fn upgrading(&mut self, index: usize, read: usize) {
         let answer = &mut self.connections[index].answer;
-        if let Some(mut before) = answer.take() {
+        if !answer.is_empty() {
+            let mut before = std::mem::take(answer);
             before.extend_from_slice(&self.buffer[..read]);
-            let all = before.len();
-            // The rest of an answer is short, the buffer is not.
-            self.buffer[..all].copy_from_slice(&before);
+            let all = before.len().min(self.buffer.len());
+            self.buffer[..all].copy_from_slice(&before[..all]);
             return self.upgrading(index, all);
         }
         match handshake::answer(&self.buffer[..read]) {
-            Answer::Partial => *answer = Some(Box::new(self.buffer[..read].to_vec())),
+            Answer::Partial => *answer = self.buffer[..read].to_vec(),
             Answer::Refused { status, line } => self.ended(index, Failure::upgrade(status, &line)),
             Answer::Accepted(end) => {
                 self.enter(index);
@@ -84,8 +84,22 @@ impl Worker<'_> {
     pub(super) fn decode(&mut self, index: usize, range: Range<usize>) {
         let receiver = self.receiver(index);
         let Self { connections, buffer, tally, told, scratch, now, .. } = self;
+        let decoder = &mut connections[index].decoder;
+        let mut input = &mut buffer[range];
         tally.sums.reads += 1;
-        tally.sums.bytes += range.len() as u64;
+        tally.sums.bytes += input.len() as u64;
+        // Almost everything is a delivery in one frame. What is not goes through the decoder, with all its rules.
+        if decoder.is_between_messages() {
+            let mut taken = 0;
+            while let Some(payload) = whole_message(&input[taken..]) {
+                let (start, end) = (taken + payload.start, taken + payload.end);
+                if !tally.message(receiver, &input[start..end], *now) {
+                    break;
+                }
+                taken = end;
+            }
+            input = &mut input[taken..];
+        }
         let mut sink = |item: Item<'_>| {
             let message = match item {
                 Item::Text(text) => text.as_bytes(),
@@ -105,8 +119,9 @@ impl Worker<'_> {
             }
             ControlFlow::Continue(())
         };
-        let decoder = &mut connections[index].decoder;
-        if let Err(violation) = decoder.decode(&mut buffer[range], &LIMITS, false, scratch, &mut sink) {
+        if !input.is_empty()
+            && let Err(violation) = decoder.decode(input, &LIMITS, false, scratch, &mut sink)
+        {
             told.push(Told::Violation(violation.reason));
         }
         if !self.told.is_empty() {
@@ -149,5 +164,50 @@ impl Worker<'_> {
             (Meaning::Refused(reason) | Meaning::Failed(reason), _) => self.shared.problem(reason),
             _ => {}
         }
+    }
+}
+
+/// Where the payload is, if the bytes begin with a whole text or binary message in one frame, as servers send it.
+#[inline]
+fn whole_message(bytes: &[u8]) -> Option<Range<usize>> {
+    let (first, second) = (*bytes.first()?, *bytes.get(1)?);
+    if first != 0x81 && first != 0x82 {
+        return None;
+    }
+    let (start, len) = match second {
+        0..126 => (2, usize::from(second)),
+        126 => (4, usize::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?))),
+        _ => return None,
+    };
+    (bytes.len() >= start + len).then_some(start..start + len)
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_proto::websocket::frame;
+
+    use super::*;
+
+    #[test]
+    fn whole_messages_are_found() {
+        for opcode in [Opcode::Text, Opcode::Binary, Opcode::Ping, Opcode::Close] {
+            for len in [0, 1, 125, 126, 65_535, 65_536] {
+                if opcode.is_control() && len > 125 {
+                    continue;
+                }
+                let mut bytes = Vec::new();
+                frame::encode(opcode, &vec![7; len], false, &mut bytes);
+                let all = bytes.len();
+                // Control frames and large ones are the decoder's.
+                let expected = (!opcode.is_control() && len < 65_536).then_some(all - len..all);
+                assert_eq!(whole_message(&bytes), expected, "{opcode:?} {len}");
+                assert_eq!(whole_message(&bytes[..all - 1]), None, "{opcode:?} {len}, cut");
+                bytes.extend_from_slice(b"more");
+                assert_eq!(whole_message(&bytes), expected, "{opcode:?} {len}, and more");
+            }
+        }
+        assert_eq!(whole_message(&[0x01, 0]), None, "a fragment");
+        assert_eq!(whole_message(&[0x81, 0x80, 0, 0, 0, 0]), None, "a masked one, which is for the decoder to refuse");
+        assert_eq!(whole_message(&[0xc1, 0]), None, "a compressed one");
     }
 }

@@ -122,6 +122,12 @@ impl Decoder {
         Decoder { partial: None, role, finished: false }
     }
 
+    /// Whether nothing is kept: what comes next is the beginning of a message, and a caller may take whole messages out of it
+    /// by itself.
+    pub fn is_between_messages(&self) -> bool {
+        self.partial.is_none() && !self.finished
+    }
+
     /// Decodes the next bytes of the connection, however they are cut, and hands each item to `sink` in order. Payloads are
     /// unmasked in place; an item is borrowed from `input` where it can be. `deflate` says that compression was negotiated.
     ///
