@@ -159,7 +159,7 @@ impl Section {
             let value = line.row.values[0]?;
             let ratio = line.row.ratio.map(|ratio| format!(" ({:.2})", ratio.median)).unwrap_or_default();
             let text = format!("{}{ratio}", table::figure_cell(figure, value.median));
-            Some(Bar { label: line.row.title.replace("**", ""), role: line.role, value, text })
+            Some(Bar { label: line.row.title.replace(['*', '`'], ""), role: line.role, value, text })
         });
         plot::svg(&format!("{}: {}, {}", self.scenario.title, figure.title, figure.unit), &bars.collect::<Vec<_>>())
     }
