@@ -1,7 +1,9 @@
 //! Which module uses which: imports point down only.
 
 use super::SourceFile;
-use super::table::{ENGINE, ENGINE_SOURCES, EXCEPTIONS, IMPURE, PURE_SOURCES, STRANGERS};
+use super::table::{
+    CLIENT_SOURCES, CLIENT_WHY, ENGINE, ENGINE_SOURCES, EXCEPTIONS, IMPURE, PURE_SOURCES, PURE_WHY, STRANGERS,
+};
 use crate::source;
 
 pub(super) fn check(sources: &[SourceFile]) -> Vec<String> {
@@ -21,8 +23,9 @@ fn check_sources(sources: &[SourceFile], needed: &mut Vec<(&'static str, &'stati
     for source in sources {
         if let Some(file) = source.file.strip_prefix(ENGINE_SOURCES) {
             broken.extend(check_engine(source, file, &exports, needed));
-        } else if source.file.starts_with(PURE_SOURCES) {
-            broken.extend(check_pure(source));
+        } else {
+            broken.extend(check_words(source, PURE_SOURCES, IMPURE, PURE_WHY));
+            broken.extend(check_words(source, CLIENT_SOURCES, &["fanfare"], CLIENT_WHY));
         }
     }
     broken
@@ -62,16 +65,14 @@ fn check_engine(
     broken
 }
 
-fn check_pure(source: &SourceFile) -> Vec<String> {
-    let found = IMPURE.iter().filter_map(|word| Some((word, source::first_mention(&source.code, word)?)));
+/// Words that the sources of a folder must not have, and why.
+fn check_words(source: &SourceFile, folder: &str, words: &[&str], why: &str) -> Vec<String> {
+    if !source.file.starts_with(folder) {
+        return Vec::new();
+    }
+    let found = words.iter().filter_map(|word| Some((word, source::first_mention(&source.code, word)?)));
     found
-        .map(|(word, at)| {
-            let line = source::line_at(&source.code, at);
-            format!(
-                "{}:{line}: `{word}` in the protocol crate, which gets time and random bytes as arguments",
-                source.file
-            )
-        })
+        .map(|(word, at)| format!("{}:{}: `{word}` in {why}", source.file, source::line_at(&source.code, at)))
         .collect()
 }
 
@@ -118,6 +119,13 @@ mod tests {
             ("#[cfg(test)]\nmod tests { use std::time::Instant; }", 0),
         ] {
             assert_eq!(check_one("crates/fanfare-proto/src/topic.rs", text).len(), breaches, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_load_generator_is_a_client() {
+        for (text, breaches) in [("use fanfare_proto::params::Params;", 0), ("use fanfare::Endpoint;", 1)] {
+            assert_eq!(check_one("crates/fanfare-bench/src/run.rs", text).len(), breaches, "{text}");
         }
     }
 }

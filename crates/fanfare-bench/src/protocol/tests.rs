@@ -1,3 +1,5 @@
+//! What clients of each protocol say, and what they make of what servers say.
+
 use clap::Parser;
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role as Side, Scratch};
 

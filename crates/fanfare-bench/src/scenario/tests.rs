@@ -1,3 +1,5 @@
+//! Who sits where, and small sums.
+
 use super::*;
 
 #[test]
