@@ -113,11 +113,14 @@ pub(crate) fn carry(carriage: Carriage, kind: Kind, text: &[u8]) -> Bytes {
     }
 }
 
-/// A compressed WebSocket frame for a client that asked for this window.
+/// A compressed WebSocket frame for a client that asked for this window; as it is if that is no longer.
 pub(crate) fn deflated(kind: Kind, payload: &[u8], window_bits: u8) -> Bytes {
     let mut deflated = Vec::with_capacity(payload.len() / 2);
     DEFLATER.with_borrow_mut(|deflater| deflater.compress_within(window_bits, payload, &mut deflated));
-    framed(opcode(kind), &deflated, true)
+    match deflated.len() < payload.len() {
+        true => framed(opcode(kind), &deflated, true),
+        false => framed(opcode(kind), payload, false),
+    }
 }
 
 fn opcode(kind: Kind) -> Opcode {

@@ -4,10 +4,12 @@
 //! therefore the same for everybody with the same window, and [`Inflater`] and [`Deflater`] belong to a thread, never to
 //! a connection.
 
+mod compress;
 mod negotiation;
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress, Status};
 
+pub use compress::Deflater;
 pub use negotiation::{Agreement, WINDOW_BITS_MAX, WINDOW_BITS_MIN, negotiate};
 
 /// How every flushed deflate stream ends; it is left out on the wire (RFC 7692, section 7.2.1).
@@ -114,51 +116,6 @@ impl Inflater {
             self.buffer.reserve_exact(len - written);
             self.buffer.resize(len, 0);
         }
-    }
-}
-
-/// The smallest window that the compressor knows by name. It serves for 8 bits too: the compressor never refers back
-/// further than the window less the 262 bytes it looks ahead, which are 250 bytes here and within the 256 of 8 bits.
-const STREAM_BITS_MIN: u8 = 9;
-
-/// Deflates messages, one at a time. It holds about 300 KB for a full window, made when first used, and less for each
-/// smaller window that a client has asked for.
-#[derive(Default)]
-pub struct Deflater {
-    /// By window size, from [`STREAM_BITS_MIN`] up.
-    streams: [Option<Compress>; (WINDOW_BITS_MAX - STREAM_BITS_MIN + 1) as usize],
-}
-
-impl Deflater {
-    /// Appends `data` as the payload of a compressed message to `out`, for peers with a full window: those whose
-    /// [`Agreement`] says [`WINDOW_BITS_MAX`].
-    pub fn compress(&mut self, data: &[u8], out: &mut Vec<u8>) {
-        self.compress_within(WINDOW_BITS_MAX, data, out);
-    }
-
-    /// The same for a peer whose [`Agreement`] may say less; what is made for a small window suits every larger one.
-    ///
-    /// # Panics
-    /// If `window_bits` is not within [`WINDOW_BITS_MIN`] and [`WINDOW_BITS_MAX`].
-    pub fn compress_within(&mut self, window_bits: u8, data: &[u8], out: &mut Vec<u8>) {
-        assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits), "no window of {window_bits} bits");
-        let stream_bits = window_bits.max(STREAM_BITS_MIN);
-        let stream = self.streams[usize::from(stream_bits - STREAM_BITS_MIN)]
-            .get_or_insert_with(|| Compress::new_with_window_bits(Compression::fast(), false, stream_bits));
-        stream.reset();
-        let mut rest = data;
-        loop {
-            // Room for more than a flush marker: with less zlib would write a second one.
-            out.reserve(rest.len() / 2 + 64);
-            let before = stream.total_in();
-            stream.compress_vec(rest, out, FlushCompress::Sync).expect("the stream was reset and is never finished");
-            rest = &rest[(stream.total_in() - before) as usize..];
-            if rest.is_empty() && out.len() < out.capacity() {
-                break;
-            }
-        }
-        debug_assert!(out.ends_with(&TAIL));
-        out.truncate(out.len() - TAIL.len());
     }
 }
 

@@ -60,7 +60,7 @@ fn round_trips() {
 }
 
 /// The longest distance that a payload refers back. The inflater cannot tell: it always has a full window. Reads
-/// only what level 1 writes, which is blocks of fixed codes (RFC 1951, section 3.2.6).
+/// only what we write, which is blocks of fixed codes (RFC 1951, section 3.2.6).
 fn longest_distance(payload: &[u8]) -> usize {
     let mut bits = payload.iter().flat_map(|byte| (0..8).map(move |at| usize::from(byte >> at & 1)));
     let mut bit = || bits.next().unwrap();
