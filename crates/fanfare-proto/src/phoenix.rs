@@ -7,4 +7,5 @@ pub mod codec;
 pub mod longpoll;
 pub mod message;
 pub mod session;
+pub mod term;
 mod vsn;
