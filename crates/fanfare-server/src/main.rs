@@ -23,6 +23,10 @@ mod run;
 mod scaffold;
 mod tls;
 
+/// An idle connection takes 40 % less memory with it than with the system's (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,

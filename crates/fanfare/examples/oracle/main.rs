@@ -22,6 +22,10 @@ use crate::presence::{Names, PresenceRoom};
 use crate::room::{Bench, Room};
 use crate::sockets::{Auth, Info, Unassigned, User};
 
+/// The same as in the server `fanfare`, since this example is what comparisons measure.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
     match run().await {
