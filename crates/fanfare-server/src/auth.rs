@@ -1,39 +1,171 @@
 //! Who may connect to an endpoint: the credential of a connection becomes its identity.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use fanfare::{Connect, ConnectRequest, Connected, Rejected};
 
-use crate::identity::Template;
+use crate::config::auth::{Auth, AuthKind};
+use crate::http_client::Client;
+use crate::identity::{Identity, Template};
 use crate::log::Brake;
 
+mod json;
 mod jwt;
+pub(crate) mod keys;
+pub(crate) mod phoenix_token;
 
-pub(crate) use jwt::Jwt;
+use jwt::Jwt;
+use keys::{Fetched, Keys};
+use phoenix_token::PhoenixToken;
 
 /// More refusals than these in a second are counted rather than logged one by one.
 const LINES_PER_SECOND_MAX: u64 = 20;
 
-/// Lets in whoever has a valid token.
+/// The reason of a refusal that may be none in a minute, see [`Gate::connect`].
+pub(crate) const UNAVAILABLE: &str = "unavailable";
+
+/// A token that is good.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) identity: Identity,
+    /// When it stops being so.
+    pub(crate) expires_at: Option<SystemTime>,
+}
+
+/// Why a token is not accepted. For the log only: a client learns nothing, and no part of the token is in it.
+pub(crate) type Reason = &'static str;
+
+/// A token that is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Because of what it is.
+    Invalid(Reason),
+    /// Because it cannot be checked now.
+    Unavailable(Reason),
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::Invalid(reason)
+    }
+}
+
+/// One `[auth.NAME]`.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    name: String,
+    param: String,
+    token_size_max: usize,
+    check: Check,
+}
+
+#[derive(Debug)]
+enum Check {
+    Jwt(Jwt),
+    Phoenix(Box<PhoenixToken>),
+}
+
+impl Authenticator {
+    /// `None` where nothing is checked. With keys to fetch, waits for the first attempt and returns them as well.
+    ///
+    /// # Errors
+    /// The keys have become unreadable since the configuration was checked.
+    pub(crate) async fn new(
+        name: &str,
+        settings: &Auth,
+        client: impl FnOnce() -> Result<Client, String>,
+    ) -> Result<Option<(Arc<Self>, Option<Arc<Fetched>>)>, String> {
+        let mut fetched = None;
+        if let Some(url) = &settings.jwks_url {
+            fetched = Some(Fetched::start(name, url, settings, client()?).await);
+        }
+        let authenticator = Self::with_keys(name, settings, fetched.clone())?;
+        Ok(authenticator.map(|authenticator| (Arc::new(authenticator), fetched)))
+    }
+
+    /// One that needs nothing from the network; `None` where nothing is checked, or where it would.
+    ///
+    /// # Errors
+    /// As with [`Authenticator::new`].
+    pub(crate) fn offline(name: &str, settings: &Auth) -> Result<Option<Self>, String> {
+        if settings.jwks_url.is_some() { Ok(None) } else { Self::with_keys(name, settings, None) }
+    }
+
+    fn with_keys(name: &str, settings: &Auth, fetched: Option<Arc<Fetched>>) -> Result<Option<Self>, String> {
+        let check = match settings.kind {
+            AuthKind::None => return Ok(None),
+            AuthKind::PhoenixToken => Check::Phoenix(Box::new(PhoenixToken::new(settings))),
+            AuthKind::Jwt => {
+                let keys = match fetched {
+                    Some(fetched) => Keys::Fetched(fetched),
+                    None => {
+                        let loaded = keys::load(settings);
+                        let loaded =
+                            loaded.map_err(|fault| format!("auth.{name}.{}: {}", fault.setting, fault.text))?;
+                        Keys::Fixed(Arc::new(loaded.expect("a checked configuration says where the keys are")))
+                    }
+                };
+                Check::Jwt(Jwt::new(settings, keys))
+            }
+        };
+        let token_size_max = settings.token_size_max.0 as usize;
+        Ok(Some(Self { name: name.to_owned(), param: settings.param.clone(), token_size_max, check }))
+    }
+
+    /// Checks a token at a time.
+    pub(crate) fn verify(&self, token: &str, now: SystemTime) -> Result<Verified, Refusal> {
+        if token.len() > self.token_size_max {
+            return Err(Refusal::Invalid("the token is longer than token_size_max"));
+        }
+        match &self.check {
+            Check::Jwt(jwt) => jwt.verify(token, now),
+            Check::Phoenix(phoenix) => Ok(phoenix.verify(token, now)?),
+        }
+    }
+
+    fn admit(&self, request: &ConnectRequest) -> Result<Verified, Refusal> {
+        let token = request.info.auth_token.as_deref().or_else(|| request.params.str(&self.param));
+        let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::Invalid("there is no token"))?;
+        self.verify(token, SystemTime::now())
+    }
+}
+
+/// Lets in whoever has a token that one of its authenticators accepts, tried in order.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    jwt: Jwt,
-    param: String,
+    authenticators: Vec<Arc<Authenticator>>,
     socket_id: Option<Template>,
     brake: Brake,
 }
 
 impl Gate {
-    /// `param` is the connect parameter that carries the token, `socket_id` what a socket is called.
-    pub(crate) fn new(jwt: Jwt, param: String, socket_id: Option<Template>) -> Self {
-        Self { jwt, param, socket_id, brake: Brake::default() }
+    /// `socket_id` is what a socket is called.
+    pub(crate) fn new(authenticators: Vec<Arc<Authenticator>>, socket_id: Option<Template>) -> Self {
+        Self { authenticators, socket_id, brake: Brake::default() }
     }
 
-    fn admit(&self, request: &ConnectRequest) -> Result<Connected, String> {
-        let token = request.info.auth_token.as_deref().or_else(|| request.params.str(&self.param));
-        let token = token.filter(|token| !token.is_empty()).ok_or("there is no token")?;
-        let verified = self.jwt.verify(token, SystemTime::now())?;
+    /// The identity behind a request, or what to log, and whether it is worth coming back with the same token.
+    fn admit(&self, request: &ConnectRequest) -> Result<Connected, (String, bool)> {
+        let (mut reasons, mut is_unavailable) = (Vec::new(), false);
+        for authenticator in &self.authenticators {
+            let refusal = match authenticator.admit(request) {
+                Ok(verified) => return self.name(verified).map_err(|reason| (reason, false)),
+                Err(refusal) => refusal,
+            };
+            is_unavailable |= matches!(refusal, Refusal::Unavailable(_));
+            let (Refusal::Invalid(reason) | Refusal::Unavailable(reason)) = refusal;
+            reasons.push((&authenticator.name, reason));
+        }
+        let text = match &reasons[..] {
+            [(_, only)] => (*only).to_owned(),
+            several => several.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("; "),
+        };
+        Err((text, is_unavailable))
+    }
+
+    fn name(&self, verified: Verified) -> Result<Connected, String> {
         let mut connected = Connected::new();
         if let Some(template) = &self.socket_id {
             let id = template.fill(|name| verified.identity.text(name));
@@ -55,10 +187,11 @@ impl Gate {
 }
 
 impl Connect for Gate {
+    /// Refuses with [`UNAVAILABLE`] where the token could not be checked, else without a reason.
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        self.admit(&request).map_err(|reason| {
+        self.admit(&request).map_err(|(reason, is_unavailable)| {
             self.log(request.info.peer, &reason);
-            Rejected::new()
+            if is_unavailable { Rejected::reason(UNAVAILABLE) } else { Rejected::new() }
         })
     }
 }

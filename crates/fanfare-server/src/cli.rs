@@ -1,10 +1,12 @@
 //! The command line: what can be typed. What it does is in `command.rs`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Flag;
+use crate::config::value::Span;
+use crate::config::{Flag, from_text};
 
 /// Real-time channels: any Phoenix client connects, no code needed.
 #[derive(Debug, Parser)]
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     },
     /// Measures a server: load, latency, and whether every message arrives
     Bench(fanfare_bench::Bench),
+    /// Prints a token that the server accepts, to try things with
+    Token(Token),
     /// Prints reference documentation
     Docs {
         #[command(subcommand)]
@@ -81,8 +85,34 @@ pub(crate) enum Docs {
     Config,
 }
 
-/// Settings that win over the environment and the file.
+/// What a token says, and with which keys it is made.
 #[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// The configuration, a TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The `[auth.NAME]` that is to accept it; may be left out if there is only one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) auth: Option<String>,
+    /// Whom it stands for
+    #[arg(long, value_name = "USER")]
+    pub(crate) sub: String,
+    /// Another claim, such as `role=support`; a value that is JSON counts as such; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
+    pub(crate) claim: Vec<(String, serde_json::Value)>,
+    /// How long it is good
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    pub(crate) expires_in: Duration,
+    /// The issuer's private key in PEM form, where the configuration has the public one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) private_key_file: Option<PathBuf>,
+    /// The name of that key, where the issuer has several
+    #[arg(long, value_name = "KID")]
+    pub(crate) kid: Option<String>,
+}
+
+/// Settings that win over the environment and the file.
+#[derive(Debug, Default, Args)]
 pub(crate) struct Settings {
     /// The address that clients connect to, such as 0.0.0.0:4000; port 0 is any free one
     #[arg(long, value_name = "ADDR")]
@@ -104,6 +134,21 @@ impl Settings {
         let set = self.set.into_iter().map(|(path, text)| flag("--set", &path, text));
         set.chain(listen).chain(admin).collect()
     }
+}
+
+fn claim(text: &str) -> Result<(String, serde_json::Value), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            Ok((name.to_owned(), value))
+        }
+        _ => Err("it takes NAME=VALUE, such as role=support".into()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let span = from_text::<Span<1_000, 315_360_000_000>>(text);
+    span.map(|span| span.0).map_err(|faults| faults.into_iter().map(|fault| fault.text).collect())
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {

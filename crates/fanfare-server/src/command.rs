@@ -8,7 +8,7 @@ use fanfare_bench::Verdict;
 
 use crate::cli::{Command, Docs, New, Settings};
 use crate::config::{Config, Overrides, reference, starter};
-use crate::{run, scaffold};
+use crate::{mint, run, scaffold};
 
 const DEV: &str = include_str!("dev.toml");
 
@@ -44,11 +44,17 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
             Verdict::Right => ExitCode::SUCCESS,
             Verdict::Wrong => ExitCode::from(2),
         }),
-        Command::Docs { page: Docs::Config } => {
-            let printed = std::io::stdout().lock().write_all(reference::markdown().as_bytes());
-            printed.map(done).map_err(|error| format!("cannot write to the standard output: {error}"))
+        Command::Token(token) => {
+            let config = load(&token.config, Settings::default())?;
+            print(&format!("{}\n", mint::token(&config, &token)?)).map(done)
         }
+        Command::Docs { page: Docs::Config } => print(&reference::markdown()).map(done),
     }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    let printed = std::io::stdout().lock().write_all(text.as_bytes());
+    printed.map_err(|error| format!("cannot write to the standard output: {error}"))
 }
 
 fn load(file: &Path, settings: Settings) -> Result<Config, String> {

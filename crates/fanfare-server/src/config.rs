@@ -21,6 +21,7 @@ mod sources;
 pub(crate) mod starter;
 #[cfg(test)]
 mod tests;
+pub(crate) mod url;
 pub(crate) mod value;
 
 use auth::Auth;
@@ -32,6 +33,7 @@ use server::{Admin, Drain, Limits, Log, Server, Tls};
 use value::Raw;
 
 pub(crate) use problem::Report;
+pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.

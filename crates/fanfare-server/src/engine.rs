@@ -1,27 +1,63 @@
 //! From the configuration to the running engine.
 
-use fanfare::{Endpoint, Error, Mount};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::auth::{Gate, Jwt};
+use axum::http::{Response, StatusCode};
+use fanfare::{Body, Endpoint, Mount};
+
+use crate::auth::keys::Fetched;
+use crate::auth::{Authenticator, Gate, UNAVAILABLE};
 use crate::channel::Declared;
 use crate::config::Config;
-use crate::config::auth::AuthKind;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
+use crate::http_client::Client;
+
+/// The running engine, and what is to be told of its surroundings.
+pub(crate) struct Engine {
+    pub(crate) endpoint: Endpoint,
+    /// Keys from the network.
+    pub(crate) fetched: Vec<Arc<Fetched>>,
+}
+
+/// Those of the configuration, by name.
+type Authenticators = BTreeMap<String, Arc<Authenticator>>;
 
 /// Builds the engine and takes out of the configuration what belongs to it.
-pub(crate) async fn build(config: &mut Config) -> Result<Endpoint, Error> {
+pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
+    let (authenticators, fetched) = authenticators(config).await?;
     let channels: Vec<Declared> = std::mem::take(&mut config.channels).into_iter().map(Declared::new).collect();
     let mut builder = Endpoint::builder();
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }
     for settings in &config.endpoints {
-        builder = builder.mount(&settings.path.0, mount(settings, config, &channels));
+        builder = builder.mount(&settings.path.0, mount(settings, config, &channels, &authenticators));
     }
-    builder.build().await
+    let endpoint = builder.build().await.map_err(|error| error.to_string())?;
+    Ok(Engine { endpoint, fetched })
 }
 
-fn mount(settings: &Settings, config: &Config, channels: &[Declared]) -> Mount {
+/// Those that an endpoint names. Waits until each that takes its keys from the network has asked for them once.
+async fn authenticators(config: &Config) -> Result<(Authenticators, Vec<Arc<Fetched>>), String> {
+    let (mut authenticators, mut all_fetched, mut client) = (BTreeMap::new(), Vec::new(), None);
+    for (name, settings) in &config.auths {
+        if !config.endpoints.iter().any(|endpoint| endpoint.auth.0.contains(name)) {
+            continue;
+        }
+        let client = || match &client {
+            Some(client) => Ok(Client::clone(client)),
+            None => Client::new().inspect(|new| client = Some(new.clone())),
+        };
+        if let Some((authenticator, fetched)) = Authenticator::new(name, settings, client).await? {
+            authenticators.insert(name.clone(), authenticator);
+            all_fetched.extend(fetched);
+        }
+    }
+    Ok((authenticators, all_fetched))
+}
+
+fn mount(settings: &Settings, config: &Config, channels: &[Declared], authenticators: &Authenticators) -> Mount {
     let limits = &config.limits;
     let has = |transport| settings.transports.0.contains(&transport);
     let Protocol::Phoenix = settings.protocol;
@@ -41,12 +77,11 @@ fn mount(settings: &Settings, config: &Config, channels: &[Declared]) -> Mount {
         .outbox_bytes_max(limits.outbox_bytes_max.0 as usize)
         .outbox_frames_max(limits.outbox_frames_max.0 as usize)
         .write_timeout(limits.write_timeout.0);
-    if let Some(auth) = config.auths.get(&settings.auth)
-        && auth.kind == AuthKind::Jwt
-    {
-        let gate = Gate::new(Jwt::new(auth), auth.param.clone(), settings.socket_id.clone());
+    let named: Vec<_> = settings.auth.0.iter().filter_map(|name| authenticators.get(name).cloned()).collect();
+    if !named.is_empty() {
+        let gate = Gate::new(named, settings.socket_id.clone());
         let info = fanfare::ConnectInfoFields { peer: true, ..Default::default() };
-        mount = mount.auth_token(true).connect_info(info).connect(gate);
+        mount = mount.auth_token(true).connect_info(info).connect(gate).on_reject(refuse);
     }
     for channel in channels {
         for pattern in channel.patterns() {
@@ -54,4 +89,12 @@ fn mount(settings: &Settings, config: &Config, channels: &[Declared]) -> Mount {
         }
     }
     mount
+}
+
+/// The answer to a connect that is refused with a reason.
+fn refuse(reason: &str) -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() =
+        if reason == UNAVAILABLE { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+    response
 }

@@ -13,9 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::auth::keys::Fetched;
 use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::config::server::{Limits, Tls};
+use crate::engine::Engine;
 use crate::{admin, engine, log, tls};
 
 mod dev;
@@ -48,6 +50,7 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
 struct Running {
     config: Config,
     endpoint: Endpoint,
+    fetched: Vec<Arc<Fetched>>,
     signals: Signals,
     stop: watch::Sender<bool>,
     listeners: JoinSet<Closing>,
@@ -61,8 +64,8 @@ impl Running {
         }
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = Signals::new()?;
-        let endpoint = engine::build(&mut config).await.map_err(|error| error.to_string())?;
-        Ok(Self { config, endpoint, signals, stop: watch::Sender::new(false), listeners: JoinSet::new() })
+        let Engine { endpoint, fetched } = engine::build(&mut config).await?;
+        Ok(Self { config, endpoint, fetched, signals, stop: watch::Sender::new(false), listeners: JoinSet::new() })
     }
 
     /// Listens for clients: the URL that reaches it.
@@ -81,7 +84,7 @@ impl Running {
     async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
         let server = bind(address, "admin").await?;
         let address = address_of(&server)?;
-        self.spawn(server, admin::router(self.endpoint.clone(), token));
+        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.fetched));
         Ok(address)
     }
 

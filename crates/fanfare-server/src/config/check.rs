@@ -6,6 +6,7 @@ use super::problem::Problems;
 use super::secret::Given;
 use super::section::nearest;
 use super::{Draft, Overrides, SECTIONS};
+use crate::auth::keys;
 use crate::tls;
 
 /// Shorter shared secrets can be guessed by trying.
@@ -51,6 +52,9 @@ impl Draft {
                 file: auth.secret_file.as_ref(),
             };
             auth.secret = given.resolve(overrides.variables(), &auth.places, problems);
+            if let Err(fault) = keys::load(auth) {
+                auth.places.problem(problems, fault.setting, fault.text);
+            }
             if let Some(secret) = &auth.secret
                 && secret.expose().len() < SECRET_BYTES_SAFE
             {
@@ -68,23 +72,33 @@ impl Draft {
             if self.endpoints[..i].iter().any(|earlier| earlier.path.0 == *path) {
                 endpoint.places.problem(problems, "path", format!("\"{path}\" is the path of an earlier [[endpoint]]"));
             }
-            let auth = self.auths.get(&endpoint.auth);
-            if auth.is_none() && endpoint.auth != "none" {
-                let text = self.unknown_auth(&endpoint.auth);
-                endpoint.places.problem(problems, "auth", text);
+            let names = &endpoint.auth.0;
+            let unknown = names.iter().find(|name| *name != "none" && !self.auths.contains_key(*name));
+            if let Some(name) = unknown {
+                endpoint.places.problem(problems, "auth", self.unknown_auth(name));
                 continue;
             }
-            let has_claims = match auth {
-                Some(Some(auth)) => auth.kind != AuthKind::None,
-                // It could not be read, which was reported.
-                Some(None) => true,
-                None => false,
-            };
+            let has_claims = names.iter().all(|name| self.checks(name));
+            if !has_claims && names.len() > 1 {
+                let text =
+                    "a list with one that lets everybody in lets everybody in; name only those that check something";
+                endpoint.places.problem(problems, "auth", text);
+            }
             let name = endpoint.socket_id.as_ref().and_then(|template| template.names().next());
             if let (Some(name), false) = (name, has_claims) {
                 let text = format!("{{{name}}} is a claim of a token, but this endpoint has no `auth` that checks one");
                 endpoint.places.problem(problems, "socket_id", text);
             }
+        }
+    }
+
+    /// Whether an `auth` checks credentials, so that whoever is let in has claims.
+    fn checks(&self, auth: &str) -> bool {
+        match self.auths.get(auth) {
+            Some(Some(auth)) => auth.kind != AuthKind::None,
+            // It could not be read, which was reported.
+            Some(None) => true,
+            None => false,
         }
     }
 
@@ -143,8 +157,7 @@ impl Draft {
         if self.channels.is_empty() {
             warnings.push("there is no [[channel]], so that every join is refused".into());
         }
-        let none = |auth: &str| !matches!(self.auths.get(auth), Some(Some(auth)) if auth.kind != AuthKind::None);
-        if !self.endpoints.iter().all(|endpoint| none(&endpoint.auth)) {
+        if self.endpoints.iter().any(|endpoint| endpoint.auth.0.iter().any(|auth| self.checks(auth))) {
             return;
         }
         for channel in &self.channels {

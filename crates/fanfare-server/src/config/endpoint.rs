@@ -20,8 +20,9 @@ section! {
         protocol: Protocol = "\"phoenix\"",
         /// How clients may connect.
         transports: OneOrMore<Transport> = "[\"websocket\", \"longpoll\"]",
-        /// The name of the `[auth.NAME]` that checks credentials. `none`: everybody is let in, without an identity.
-        auth: String = "\"none\"",
+        /// The name of the `[auth.NAME]` that checks credentials, or a list of names to try in this order. `none`: everybody
+        /// is let in, without an identity.
+        auth: OneOrMore<String> = "\"none\"",
         /// Names the sockets of a user, from claims in braces, so that `POST /api/disconnect` can close them all.
         socket_id: Option<Template> = "",
         /// The pages that may connect, by their origin: `//example.com` for any scheme and port,

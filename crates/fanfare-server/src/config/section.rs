@@ -242,7 +242,7 @@ pub(crate) fn find<'t, 'i>(table: &'t DeTable<'i>, name: &str) -> Option<(usize,
 }
 
 /// Environment and flags give text: a string without quotes, or else any TOML value.
-fn from_text<T: Setting>(text: &str) -> Result<T, Vec<Fault>> {
+pub(crate) fn from_text<T: Setting>(text: &str) -> Result<T, Vec<Fault>> {
     let string = Spanned::new(0..text.len(), DeValue::String(text.into()));
     T::read(&string).or_else(|faults| match DeValue::parse(text) {
         Ok(raw) => T::read(&raw),

@@ -8,7 +8,7 @@ const SET: [(&str, &str, &str); 3] =
     [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
 
 /// What to write for keys without a default.
-const EXAMPLES: [(&str, &str); 20] = [
+const EXAMPLES: [(&str, &str); 24] = [
     ("shards", "4"),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
@@ -17,6 +17,10 @@ const EXAMPLES: [(&str, &str); 20] = [
     ("auth.secret_env", "\"FANFARE_SECRET\""),
     ("auth.secret_file", "\"secret.txt\""),
     ("auth.secret", "\"at least 32 characters that nobody can guess\""),
+    ("auth.public_key_file", "\"issuer.pem\""),
+    ("auth.jwks_file", "\"keys.json\""),
+    ("auth.jwks_url", "\"https://example.com/.well-known/jwks.json\""),
+    ("auth.max_age", "\"24h\""),
     ("auth.issuer", "\"https://example.com\""),
     ("auth.audience", "\"fanfare\""),
     ("auth.type", "\"access\""),
@@ -104,7 +108,27 @@ mod tests {
             }
         }
         // These exclude others, or need something else beside them.
-        let dependent = ["secret_env", "secret_file", "token_env", "token_file", "cert", "key", "socket_id"];
+        let dependent = [
+            "secret_env",
+            "secret_file",
+            "token_env",
+            "token_file",
+            "cert",
+            "key",
+            "socket_id",
+            "public_key_file",
+            "jwks_file",
+            "jwks_url",
+            "jwks_refresh",
+            "jwks_timeout",
+            "jwks_stale_max",
+            "jwks_allow_http",
+            "salt",
+            "max_age",
+            "key_iterations",
+            "key_length",
+            "key_digest",
+        ];
         let uncommented: String = text()
             .lines()
             .map(|line| match line.strip_prefix("# ") {

@@ -253,6 +253,16 @@ macro_rules! choice {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         $vis enum $name { $($(#[$doc])* $variant,)+ }
 
+        impl $name {
+            /// The word.
+            #[allow(dead_code, reason = "not every choice is told")]
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
         impl $crate::config::value::Text for $name {
             fn accepts() -> String {
                 $crate::config::value::any_of(&[$($word),+])

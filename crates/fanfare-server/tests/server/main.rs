@@ -1,9 +1,12 @@
 //! The binary over real sockets: a process is started, clients connect, frames are typed by hand.
 
 mod admin_api;
+mod authentication;
 mod bench;
 mod channels;
 mod commands;
+mod issuer;
+mod jwks;
 mod limits;
 mod phoenix;
 mod scaffold;

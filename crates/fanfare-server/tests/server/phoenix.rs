@@ -22,7 +22,7 @@ socket_id = 'user_socket:{sub}'
 ";
 
 fn token(claims: &Value) -> String {
-    let mut all = json!({"iss": "shop", "typ": "access"});
+    let mut all = json!({"iss": "shop", "typ": "access", "exp": seconds_from_now(600)});
     all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
     encode(&Header::new(Algorithm::HS512), &all, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }

@@ -3,7 +3,9 @@
 use base64::Engine;
 use serde_json::json;
 
-use crate::support::{Server, TOKEN, http};
+use crate::issuer::{Issuer, Kind};
+use crate::jwks::{Source, keys};
+use crate::support::{Folder, Server, TOKEN, http, run};
 
 const MARKER: &str = "m4rk3r0secret0that0must0not0appear0anywhere0in0the0output0at0all";
 
@@ -28,7 +30,8 @@ fn a_marker_is_in_no_line_at_trace_level() {
     // As a good token's signature and claims, and as what is sent.
     let key = jsonwebtoken::EncodingKey::from_secret(MARKER.as_bytes());
     let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS512);
-    let token = jsonwebtoken::encode(&header, &json!({"sub": "7", "private": MARKER}), &key).unwrap();
+    let token =
+        jsonwebtoken::encode(&header, &json!({"sub": "7", "exp": 4_000_000_000_u64, "private": MARKER}), &key).unwrap();
     let mut client = server.connect(&format!("token={token}"));
     let join_ref = client.join_ok("room");
     assert_eq!(client.push(&join_ref, "room", "new_msg", json!({"body": MARKER}))["status"], "ok");
@@ -40,6 +43,48 @@ fn a_marker_is_in_no_line_at_trace_level() {
     assert!(refused.is_some(), "nothing was logged:\n{log}");
     let claims = token.split('.').nth(1).unwrap();
     for secret in [MARKER, TOKEN, &bearer, &token, claims] {
+        assert!(!log.contains(secret), "{secret} is in\n{log}");
+    }
+}
+
+/// Row 20, for what else can check a token: the secret and the tokens of Phoenix, and the address, the answer and the tokens
+/// of an issuer whose keys are fetched.
+#[test]
+fn security_20_authenticators_log_no_secret_at_trace_level() {
+    let issuer = Issuer::new(Kind::Ed25519);
+    let source = Source::new(keys(&[issuer.jwk("k1")]));
+    let config = format!(
+        "log.level = 'trace'\n[auth.phoenix]\nkind = 'phoenix_token'\nsecret_env = 'MY_SECRET'\nparam = 'phoenix'\n\
+         [auth.issuer]\nkind = 'jwt'\nalgorithms = 'EdDSA'\njwks_url = 'http://{}/{MARKER}?key={MARKER}'\n\
+         jwks_refresh = '1s'\n[[endpoint]]\nauth = ['phoenix', 'issuer']\n[[channel]]\ntopic = '*'\n",
+        source.address
+    );
+    let server = Server::serve_with(&config, |command| {
+        command.env("MY_SECRET", MARKER);
+    });
+    let folder = Folder::new();
+    let plain = config.replace("secret_env = 'MY_SECRET'", &format!("secret = '{MARKER}'"));
+    let file = folder.write("fanfare.toml", &plain);
+    let arguments = ["token", "--config", file.to_str().unwrap(), "--auth", "phoenix", "--sub", MARKER];
+    let (ok, phoenix, stderr) = run(&arguments);
+    assert!(ok && stderr.is_empty(), "{stderr}");
+    let phoenix = phoenix.trim_end();
+    let claims = json!({"sub": MARKER, "exp": 4_000_000_000_u64}).to_string();
+    let signed = issuer.token(jsonwebtoken::Algorithm::EdDSA, r#"{"alg":"EdDSA","kid":"k1"}"#, &claims);
+    let strange =
+        issuer.token(jsonwebtoken::Algorithm::EdDSA, &json!({"alg": "EdDSA", "kid": MARKER}).to_string(), &claims);
+    for good in [format!("phoenix={phoenix}"), format!("token={signed}")] {
+        server.connect(&good).join_ok("room");
+    }
+    for bad in [format!("phoenix={phoenix}x"), format!("token={strange}"), format!("token={MARKER}&phoenix={MARKER}")] {
+        assert_eq!(server.try_connect(&bad).err(), Some(403));
+    }
+    source.set(crate::jwks::Behaviour::Body(MARKER.into()));
+    let failed = server.wait_for_stderr(|log| log.contains("the keys cannot be fetched").then_some(()));
+    let log = server.stderr();
+    assert!(failed.is_some() && log.contains("TRACE"), "nothing was logged:\n{log}");
+    let parts = [phoenix, &signed, &strange].into_iter().flat_map(|token| token.split('.').skip(1));
+    for secret in parts.chain([MARKER]) {
         assert!(!log.contains(secret), "{secret} is in\n{log}");
     }
 }
