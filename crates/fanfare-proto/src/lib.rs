@@ -2,6 +2,7 @@
 //!
 //! No socket, clock, task or source of randomness lives here. The engine that drives these machines is the `fanfare` crate.
 
+mod json;
 pub mod origin;
 pub mod params;
 pub mod payload;

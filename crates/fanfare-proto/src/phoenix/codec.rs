@@ -12,9 +12,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::value::RawValue;
 
 use super::message::{Format, Incoming, Ref, Version};
+use crate::json::Fault;
 use crate::payload::Payload;
 
 /// Why a message from a client cannot be read. Its socket is to be closed with 1011, its long-poll session ended.
@@ -216,15 +216,16 @@ pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("writing a string to memory does not fail");
 }
 
+/// Words what is wrong with a frame.
+fn undecodable(fault: Fault, not_json: &'static str) -> Undecodable {
+    Undecodable(if fault == Fault::NotJson { not_json } else { fault.reason() })
+}
+
 /// A topic or an event: its JSON token must be a string; without escapes it is borrowed.
-fn string_field<'a>(raw: &'a RawValue, not_a_string: &'static str) -> Result<Cow<'a, str>, Undecodable> {
-    let token: &'a str = raw.get();
+fn string_field<'a>(token: &'a str, not_a_string: &'static str) -> Result<Cow<'a, str>, Undecodable> {
     match token.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(content) if !content.contains('\\') => Ok(Cow::Borrowed(content)),
-        Some(_) => match serde_json::from_str::<String>(token) {
-            Ok(text) => Ok(Cow::Owned(text)),
-            Err(_) => Err(Undecodable("unpaired surrogate escape")),
-        },
+        Some(_) => Ok(Cow::Owned(serde_json::from_str(token).expect("a token is JSON, and its surrogates are paired"))),
         None => Err(Undecodable(not_a_string)),
     }
 }
