@@ -34,6 +34,8 @@ pub(crate) struct Usage {
     pub(crate) softirq: f64,
     /// Everything that any core did.
     pub(crate) machine: f64,
+    /// What a virtual machine's host gave to others while a core had something to do.
+    pub(crate) stolen: f64,
 }
 
 impl Sub for Usage {
@@ -45,6 +47,7 @@ impl Sub for Usage {
             generator: self.generator - earlier.generator,
             softirq: self.softirq - earlier.softirq,
             machine: self.machine - earlier.machine,
+            stolen: self.stolen - earlier.stolen,
         }
     }
 }
@@ -95,11 +98,14 @@ impl Watch {
                 system: sum.system + stat.cpu.system,
             })
         };
+        let (machine, stolen) =
+            fs::read_to_string("/proc/stat").ok().and_then(|text| machine(&text)).unwrap_or_default();
         Usage {
             server: cpu(&mut self.family().into_iter()),
             generator: cpu(&mut std::iter::once(std::process::id())),
             softirq: cpu(&mut self.softirq.iter().copied()).total(),
-            machine: fs::read_to_string("/proc/stat").ok().and_then(|text| machine(&text)).unwrap_or(0.0),
+            machine,
+            stolen,
         }
     }
 
@@ -150,11 +156,12 @@ fn parse_stat(text: &str) -> Option<Stat> {
 /// Linux tells user space that there are a hundred, whatever its own clock does.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The first line of `/proc/stat`: everything but idling and waiting, and guests are in user time already.
-fn machine(text: &str) -> Option<f64> {
+/// The first line of `/proc/stat`: everything but idling and waiting (guests are in user time already), and what was stolen.
+fn machine(text: &str) -> Option<(f64, f64)> {
     let fields: Vec<f64> =
         text.lines().next()?.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    Some([0, 1, 2, 5, 6].iter().filter_map(|at| fields.get(*at)).sum::<f64>() / TICKS_PER_SECOND)
+    let sum = |at: &[usize]| at.iter().filter_map(|at| fields.get(*at)).sum::<f64>() / TICKS_PER_SECOND;
+    Some((sum(&[0, 1, 2, 5, 6]), sum(&[7])))
 }
 
 /// `VmRSS` of `/proc/PID/status`, in bytes.
@@ -172,7 +179,7 @@ mod tests {
         let stat = parse_stat("7 (a) (b) S 3 7 7 0 -1 4194560 1 2 3 4 250 50 9 9 20 0 1 0").unwrap();
         assert_eq!((stat.name.as_str(), stat.parent, stat.cpu), ("a) (b", 3, Cpu { user: 2.5, system: 0.5 }));
         assert!(parse_stat("7 a S").is_none());
-        assert_eq!(machine("cpu  100 200 300 9999 9999 10 20 30 40 50\ncpu0 1"), Some(6.3));
+        assert_eq!(machine("cpu  100 200 300 9999 9999 10 20 30 40 50\ncpu0 1"), Some((6.3, 0.3)));
         assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2048 * 1024));
         assert_eq!(resident("Name:\tx\n"), None);
     }

@@ -47,6 +47,7 @@ pub(crate) fn object(report: &Report) -> Value {
         "server": server,
         "generator_cpu_s": rounded(usage.generator.total()),
         "others_cpu_s": rounded(usage.others()),
+        "stolen_cpu_s": rounded(usage.stolen),
         "cores": cores(),
         "frames_per_read": rounded(report.frames_per_read()),
         "bytes_per_delivery": rounded(report.bytes_per_delivery()),

@@ -99,7 +99,13 @@ pub(crate) fn text(report: &Report) -> String {
     }
     row(
         "generator CPU",
-        format!("{:.2} s; others used {:.2} s of {} cores", usage.generator.total(), usage.others(), cores()),
+        format!(
+            "{:.2} s; others used {:.2} s of {} cores, {:.2} s were stolen",
+            usage.generator.total(),
+            usage.others(),
+            cores(),
+            usage.stolen
+        ),
     );
     if outcome.sent > 0 {
         row(
