@@ -17,32 +17,41 @@ const NAME_HEIGHT: f64 = 14.0;
 /// Readable on white and on black.
 const COLOURS: [&str; 7] = ["#0969da", "#bf8700", "#8250df", "#1a7f37", "#6e7781", "#cf222e", "#bc4c8c"];
 
-/// A whole SVG file: a panel for each layout, a line for each figure in nanoseconds.
+/// A whole SVG file: a panel for each layout, a line for each figure; times above, memory below.
 pub(crate) fn svg(measured: &[Measured]) -> String {
-    let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| figure.unit == "ns").collect();
-    let values = || measured.iter().flat_map(|measured| figures.iter().map(|figure| (figure.of)(measured)));
-    let y = Axis::around(values());
-    let x = Axis::around(measured.iter().map(|measured| measured.sockets as f64));
-    let width = 2.0 * PANEL_WIDTH;
+    let (width, height) = (2.0 * PANEL_WIDTH, 2.0 * HEIGHT);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{HEIGHT}\" viewBox=\"0 0 {width} {HEIGHT}\">\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">\
          <style>text{{font:12px system-ui,sans-serif;fill:#808890}}.title{{font-weight:600}}\
          line{{stroke:#808890;stroke-opacity:.35}}</style>\n"
     );
-    for (number, layout) in [Layout::OneTopic, Layout::ManyTopics].into_iter().enumerate() {
-        let points: Vec<&Measured> = measured.iter().filter(|measured| measured.layout == layout).collect();
-        let _ = writeln!(out, "<g transform=\"translate({},0)\">", number as f64 * PANEL_WIDTH);
-        grid(&mut out, layout, &x, &y);
-        let mut ends: Vec<End> = figures
-            .iter()
-            .zip(COLOURS)
-            .filter_map(|(figure, colour)| line(&mut out, figure, colour, &points, &x, &y))
-            .collect();
-        names(&mut out, &mut ends);
+    for (row, unit) in ["ns", "bytes"].into_iter().enumerate() {
+        let _ = writeln!(out, "<g transform=\"translate(0,{})\">", row as f64 * HEIGHT);
+        panels(&mut out, unit, measured);
         out.push_str("</g>\n");
     }
     out.push_str("</svg>\n");
     out
+}
+
+/// The figures of one unit, a panel for each layout.
+fn panels(out: &mut String, unit: &str, measured: &[Measured]) {
+    let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| figure.unit == unit).collect();
+    let values = || measured.iter().flat_map(|measured| figures.iter().map(|figure| (figure.of)(measured)));
+    let y = Axis::around(values());
+    let x = Axis::around(measured.iter().map(|measured| measured.sockets as f64));
+    for (number, layout) in [Layout::OneTopic, Layout::ManyTopics].into_iter().enumerate() {
+        let points: Vec<&Measured> = measured.iter().filter(|measured| measured.layout == layout).collect();
+        let _ = writeln!(out, "<g transform=\"translate({},0)\">", number as f64 * PANEL_WIDTH);
+        grid(out, unit, layout, &x, &y);
+        let mut ends: Vec<End> = figures
+            .iter()
+            .zip(COLOURS)
+            .filter_map(|(figure, colour)| line(out, figure, colour, &points, &x, &y))
+            .collect();
+        names(out, &mut ends);
+        out.push_str("</g>\n");
+    }
 }
 
 /// Whole decades around some values.
@@ -68,9 +77,9 @@ impl Axis {
     }
 }
 
-fn grid(out: &mut String, layout: Layout, x: &Axis, y: &Axis) {
+fn grid(out: &mut String, unit: &str, layout: Layout, x: &Axis, y: &Axis) {
     let (right, bottom) = (LEFT + PLOT_WIDTH, TOP + PLOT_HEIGHT);
-    let _ = writeln!(out, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">ns for a socket, {}</text>", layout.title());
+    let _ = writeln!(out, "<text class=\"title\" x=\"{LEFT}\" y=\"18\">{unit} for a socket, {}</text>", layout.title());
     for value in y.decades() {
         let at = bottom - y.at(value) * PLOT_HEIGHT;
         let _ = writeln!(
