@@ -113,14 +113,11 @@ pub(crate) fn carry(carriage: Carriage, kind: Kind, text: &[u8]) -> Bytes {
     }
 }
 
-/// A compressed WebSocket frame for a client that asked for this window; as it is if that is no longer.
+/// A compressed WebSocket frame for a client that asked for this window.
 pub(crate) fn deflated(kind: Kind, payload: &[u8], window_bits: u8) -> Bytes {
     let mut deflated = Vec::with_capacity(payload.len() / 2);
     DEFLATER.with_borrow_mut(|deflater| deflater.compress_within(window_bits, payload, &mut deflated));
-    match deflated.len() < payload.len() {
-        true => framed(opcode(kind), &deflated, true),
-        false => framed(opcode(kind), payload, false),
-    }
+    framed(opcode(kind), &deflated, true)
 }
 
 fn opcode(kind: Kind) -> Opcode {
