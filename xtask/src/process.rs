@@ -5,7 +5,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// How long a server may take to say its address: `cargo run` may have to build it first.
+/// How long a server may take until it prints its address (`cargo run` may have to build it first), and how long to end after
+/// SIGTERM.
 const SERVER_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs a program to its end with its output on ours. An exit status other than 0 is an error.
