@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use fanfare::Endpoint;
 
-use crate::auth::keys::Fetched;
 use crate::config::secret::Secret;
+use crate::health::Part;
 use crate::pages;
 
 mod answer;
@@ -32,13 +32,13 @@ const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, 
 struct Api {
     endpoint: Endpoint,
     token: Option<Arc<Secret>>,
-    fetched: Arc<[Arc<Fetched>]>,
+    parts: Arc<[Arc<dyn Part>]>,
 }
 
 /// Everything on the admin listener. Without a token all of the API but the health report is refused.
-/// `fetched` are the keys whose state the health report tells.
-pub(crate) fn router(endpoint: Endpoint, token: Option<Secret>, fetched: &[Arc<Fetched>]) -> Router {
-    let api = Api { endpoint, token: token.map(Arc::new), fetched: fetched.into() };
+/// `parts` are those whose state the health report tells.
+pub(crate) fn router(endpoint: Endpoint, token: Option<Secret>, parts: &[Arc<dyn Part>]) -> Router {
+    let api = Api { endpoint, token: token.map(Arc::new), parts: parts.into() };
     let guarded = Router::new()
         .route("/api/publish", post(publish::publish))
         .route("/api/disconnect", post(publish::disconnect))

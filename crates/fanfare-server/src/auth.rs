@@ -125,7 +125,7 @@ impl Authenticator {
         }
     }
 
-    fn admit(&self, request: &ConnectRequest) -> Result<Verified, Refusal> {
+    async fn admit(&self, request: &ConnectRequest) -> Result<Verified, Refusal> {
         let token = request.info.auth_token.as_deref().or_else(|| request.params.str(&self.param));
         let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::Invalid("there is no token"))?;
         self.verify(token, SystemTime::now())
@@ -147,10 +147,10 @@ impl Gate {
     }
 
     /// The identity behind a request, or what to log, and whether it is worth coming back with the same token.
-    fn admit(&self, request: &ConnectRequest) -> Result<Connected, (String, bool)> {
+    async fn admit(&self, request: &ConnectRequest) -> Result<Connected, (String, bool)> {
         let (mut reasons, mut is_unavailable) = (Vec::new(), false);
         for authenticator in &self.authenticators {
-            let refusal = match authenticator.admit(request) {
+            let refusal = match authenticator.admit(request).await {
                 Ok(verified) => return self.name(verified).map_err(|reason| (reason, false)),
                 Err(refusal) => refusal,
             };
@@ -189,7 +189,7 @@ impl Gate {
 impl Connect for Gate {
     /// Refuses with [`UNAVAILABLE`] where the token could not be checked, else without a reason.
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        self.admit(&request).map_err(|(reason, is_unavailable)| {
+        self.admit(&request).await.map_err(|(reason, is_unavailable)| {
             self.log(request.info.peer, &reason);
             if is_unavailable { Rejected::reason(UNAVAILABLE) } else { Rejected::new() }
         })

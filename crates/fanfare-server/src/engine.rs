@@ -6,18 +6,18 @@ use std::sync::Arc;
 use axum::http::{Response, StatusCode};
 use fanfare::{Body, Endpoint, Mount};
 
-use crate::auth::keys::Fetched;
 use crate::auth::{Authenticator, Gate, UNAVAILABLE};
 use crate::channel::Declared;
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
+use crate::health::Part;
 use crate::http_client::Client;
 
 /// The running engine, and what is to be told of its surroundings.
 pub(crate) struct Engine {
     pub(crate) endpoint: Endpoint,
-    /// Keys from the network.
-    pub(crate) fetched: Vec<Arc<Fetched>>,
+    /// What depends on others: key sets from the network.
+    pub(crate) parts: Vec<Arc<dyn Part>>,
 }
 
 /// Those of the configuration, by name.
@@ -25,7 +25,7 @@ type Authenticators = BTreeMap<String, Arc<Authenticator>>;
 
 /// Builds the engine and takes out of the configuration what belongs to it.
 pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
-    let (authenticators, fetched) = authenticators(config).await?;
+    let (authenticators, parts) = authenticators(config).await?;
     let channels: Vec<Declared> = std::mem::take(&mut config.channels).into_iter().map(Declared::new).collect();
     let mut builder = Endpoint::builder();
     if let Some(shards) = config.server.shards {
@@ -35,12 +35,12 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.mount(&settings.path.0, mount(settings, config, &channels, &authenticators));
     }
     let endpoint = builder.build().await.map_err(|error| error.to_string())?;
-    Ok(Engine { endpoint, fetched })
+    Ok(Engine { endpoint, parts })
 }
 
 /// Those that an endpoint names. Waits until each that takes its keys from the network has asked for them once.
-async fn authenticators(config: &Config) -> Result<(Authenticators, Vec<Arc<Fetched>>), String> {
-    let (mut authenticators, mut all_fetched, mut client) = (BTreeMap::new(), Vec::new(), None);
+async fn authenticators(config: &Config) -> Result<(Authenticators, Vec<Arc<dyn Part>>), String> {
+    let (mut authenticators, mut parts, mut client) = (BTreeMap::new(), Vec::<Arc<dyn Part>>::new(), None);
     for (name, settings) in &config.auths {
         if !config.endpoints.iter().any(|endpoint| endpoint.auth.0.contains(name)) {
             continue;
@@ -51,10 +51,10 @@ async fn authenticators(config: &Config) -> Result<(Authenticators, Vec<Arc<Fetc
         };
         if let Some((authenticator, fetched)) = Authenticator::new(name, settings, client).await? {
             authenticators.insert(name.clone(), authenticator);
-            all_fetched.extend(fetched);
+            parts.extend(fetched.map(|fetched| fetched as Arc<dyn Part>));
         }
     }
-    Ok((authenticators, all_fetched))
+    Ok((authenticators, parts))
 }
 
 fn mount(settings: &Settings, config: &Config, channels: &[Declared], authenticators: &Authenticators) -> Mount {

@@ -14,6 +14,7 @@ mod cli;
 mod command;
 mod config;
 mod engine;
+mod health;
 mod http_client;
 mod identity;
 mod log;

@@ -13,11 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::auth::keys::Fetched;
 use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::config::server::{Limits, Tls};
 use crate::engine::Engine;
+use crate::health::Part;
 use crate::{admin, engine, log, tls};
 
 mod dev;
@@ -50,7 +50,7 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
 struct Running {
     config: Config,
     endpoint: Endpoint,
-    fetched: Vec<Arc<Fetched>>,
+    parts: Vec<Arc<dyn Part>>,
     signals: Signals,
     stop: watch::Sender<bool>,
     listeners: JoinSet<Closing>,
@@ -64,8 +64,8 @@ impl Running {
         }
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = Signals::new()?;
-        let Engine { endpoint, fetched } = engine::build(&mut config).await?;
-        Ok(Self { config, endpoint, fetched, signals, stop: watch::Sender::new(false), listeners: JoinSet::new() })
+        let Engine { endpoint, parts } = engine::build(&mut config).await?;
+        Ok(Self { config, endpoint, parts, signals, stop: watch::Sender::new(false), listeners: JoinSet::new() })
     }
 
     /// Listens for clients: the URL that reaches it.
@@ -84,7 +84,7 @@ impl Running {
     async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
         let server = bind(address, "admin").await?;
         let address = address_of(&server)?;
-        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.fetched));
+        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.parts));
         Ok(address)
     }
 

@@ -46,6 +46,8 @@ pub(crate) enum Command {
     /// Fan a message that was published at some time out to the members on this shard; `except` is a join of this shard
     /// that does not get it.
     Publish { message: Arc<Message>, at: Tick, except: Option<JoinKey> },
+    /// What was published so far stays ahead of what is published from now on, in all topics.
+    Fence,
     /// A push of a join's own.
     Push { join: JoinKey, event: Box<str>, payload: Payload },
     /// A reply to a message that a join received.
@@ -83,6 +85,7 @@ impl fmt::Debug for Command {
         let name = match self {
             Command::Attach(_) => "Attach",
             Command::Publish { .. } => "Publish",
+            Command::Fence => "Fence",
             Command::Push { .. } => "Push",
             Command::Reply { .. } => "Reply",
             Command::Finished(_) => "Finished",

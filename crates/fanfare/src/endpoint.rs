@@ -21,6 +21,7 @@ use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
 use crate::message::Message;
 use crate::mount::Mount;
+use crate::observer::{Observer, Observers};
 use crate::path::MountPath;
 use crate::presence::Presence;
 use crate::registry::{LocalSocket, ask};
@@ -59,9 +60,9 @@ impl Drop for Engine {
 }
 
 /// What an [`Endpoint`] is built from.
-#[derive(Debug)]
 pub struct Builder {
     mounts: Vec<(String, Mount)>,
+    observers: Vec<Box<dyn Observer>>,
     shards: Option<usize>,
     presence: Presence,
     sessions_per_address_max: usize,
@@ -86,6 +87,12 @@ impl Builder {
     /// The presence of all routes that are given no other.
     pub fn presence(mut self, presence: Presence) -> Self {
         self.presence = presence;
+        self
+    }
+
+    /// Tells this observer of sockets and topics; may be called several times.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Box::new(observer));
         self
     }
 
@@ -142,6 +149,7 @@ impl Builder {
             clock: self.clock,
             runtime,
             interest: Arc::new(Interest::new(count)),
+            observers: Arc::new(Observers::new(self.observers)),
             running: Arc::default(),
         };
         let shards = (0..count)
@@ -161,6 +169,12 @@ impl Builder {
             turn: AtomicUsize::new(0),
         }));
         Ok((endpoint, shards))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("mounts", &self.mounts).field("shards", &self.shards).finish_non_exhaustive()
     }
 }
 
@@ -187,6 +201,7 @@ impl Endpoint {
     pub fn builder() -> Builder {
         Builder {
             mounts: Vec::new(),
+            observers: Vec::new(),
             shards: None,
             presence: Presence::new(),
             sessions_per_address_max: 10_000,
@@ -219,6 +234,12 @@ impl Endpoint {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         self.publish(&Message::new(topic.into(), event, payload.into())?, Some((&from.shard, from.join)));
         Ok(())
+    }
+
+    /// Keeps order across topics: whatever this sender published before reaches a socket before what it publishes from
+    /// now on, even if the socket gets the two by different topics. Within one topic no fence is needed.
+    pub fn fence(&self) {
+        self.0.shards.iter().for_each(|shard| shard.send(Command::Fence));
     }
 
     /// Closes every socket with this id, with 1001.

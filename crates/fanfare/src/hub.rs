@@ -61,7 +61,7 @@ struct Topic {
 }
 
 /// Some frames for one member.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Frames {
     pub(crate) bytes: Bytes,
     pub(crate) count: usize,
@@ -90,13 +90,9 @@ impl Hub {
         Some(self.topics[self.topic(topic)? as usize].name.clone())
     }
 
-    /// Adds a member. What was published before does not reach it.
-    pub(crate) fn join(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach) -> Place {
-        self.join_since(topic, id, reach, None)
-    }
-
-    /// Adds a member to which what was published since a time is due, if this shard has been interested since then.
-    pub(crate) fn join_since(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach, since: Option<Tick>) -> Place {
+    /// Adds a member. What was published before does not reach it, unless that is due since an earlier time from which on
+    /// this shard has been interested.
+    pub(crate) fn join(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach, since: Option<Tick>) -> Place {
         let index = match self.by_name.get(&**topic) {
             Some(&index) => index,
             None => {
@@ -145,13 +141,18 @@ impl Hub {
         self.topic(topic).is_some()
     }
 
+    /// Whether nobody else is in a place's topic.
+    pub(crate) fn is_alone(&self, place: Place) -> bool {
+        self.topics[place.topic as usize].members.len() == 1
+    }
+
     /// Whether a place is in this topic.
     pub(crate) fn is_at(&self, place: Place, topic: &str) -> bool {
-        self.name(place) == topic
+        **self.name(place) == *topic
     }
 
     /// The topic that a place is in.
-    pub(crate) fn name(&self, place: Place) -> &str {
+    pub(crate) fn name(&self, place: Place) -> &Arc<str> {
         &self.topics[place.topic as usize].name
     }
 

@@ -72,6 +72,11 @@ impl ShardHandle {
         }
     }
 
+    /// Tells shards apart.
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// The shard's own counters.
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters

@@ -40,7 +40,8 @@ use crate::hub::Hub;
 use crate::interest::Interest;
 use crate::join::Live;
 use crate::mailbox::{self, ShardHandle};
-use crate::socket::{Carrier, NewSocket, Socket};
+use crate::observer::{Observers, SocketHandle};
+use crate::socket::{Carrier, NewSocket, Protocol, Socket};
 use crate::transport::websocket::Pool;
 
 const WAKER: Token = Token(usize::MAX);
@@ -60,6 +61,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) interest: Arc<Interest>,
+    pub(crate) observers: Arc<Observers>,
     /// Runs of channels' code that went on on the runtime and are not finished.
     pub(crate) running: Arc<AtomicUsize>,
 }
@@ -228,6 +230,7 @@ impl Shard {
         match command {
             Command::Attach(new) => self.attach(*new),
             Command::Publish { message, at, except } => self.publish(&message, at, except),
+            Command::Fence => self.fence(),
             Command::Push { join, event, payload } => self.push(join, event, payload),
             Command::Reply { join, msg_ref, reply } => self.reply_from(join, &msg_ref, reply),
             Command::Finished(finished) => self.finished(*finished),
@@ -289,11 +292,23 @@ impl Shard {
             // The one who asked may have gone; an unpolled session then ends by its timer.
             let _ = attached.send(key);
         }
+        self.tell(key, |observer, socket| observer.opened(socket));
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }
         // The kernel's readiness may have been reported before we registered.
         self.read(key);
+    }
+
+    /// Tells the observers of a socket, unless it is one of this process.
+    fn tell(&mut self, key: SocketKey, what: impl Fn(&dyn crate::observer::Observer, &SocketHandle)) {
+        let observers = self.surroundings.observers.clone();
+        if !observers.is_empty()
+            && let Some(socket) = self.socket(key).filter(|socket| socket.protocol != Protocol::Registry)
+        {
+            let handle = SocketHandle { info: socket.info.clone(), key };
+            observers.tell(|observer| what(observer, &handle));
+        }
     }
 
     /// The socket with this key, if it is still there.

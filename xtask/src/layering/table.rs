@@ -6,7 +6,7 @@ pub(super) const ENGINE: &[&[&str]] = &[
     &["message", "outbox", "interest"],
     &["hub"],
     &["command", "mailbox", "token", "channel", "context", "join", "presence", "transport"],
-    &["socket", "connect"],
+    &["socket", "connect", "observer"],
     &["shard"],
     &["mount", "registry", "endpoint"],
     &["service"],

@@ -4,11 +4,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use fanfare::check_topic;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError};
-use crate::auth::keys::State as KeyState;
+use crate::health;
 
 /// How many topics one answer may list.
 const TOPICS_MAX: usize = 1_000;
@@ -23,16 +23,10 @@ pub(super) struct Page {
     after: Option<String>,
 }
 
-/// That the server is up, for load balancers, and whether it has the keys that it fetches from others. Needs no token and
-/// tells nothing else. Always 200: another node would have the same trouble with a source that is down.
+/// That the server is up, for load balancers, and how the parts stand that depend on others. Needs no token and tells
+/// nothing else. Always 200: another node would have the same trouble with a source that is down.
 pub(super) async fn health(State(api): State<Api>) -> Answer<Value> {
-    let states: Map<_, _> =
-        api.fetched.iter().map(|keys| (keys.name().to_owned(), keys.state().name().into())).collect();
-    if states.is_empty() {
-        return Answer(json!({ "status": "ok" }));
-    }
-    let is_ok = api.fetched.iter().all(|keys| keys.state() == KeyState::Ok);
-    Answer(json!({ "status": if is_ok { "ok" } else { "degraded" }, "keys": states }))
+    Answer(health::report(&api.parts))
 }
 
 /// The topics with somebody in them, by name; `next` is what to ask for as `after` to go on.

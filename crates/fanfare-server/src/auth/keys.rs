@@ -15,7 +15,7 @@ mod fetched;
 mod jwk;
 mod pem;
 
-pub(crate) use fetched::{Fetched, State};
+pub(crate) use fetched::Fetched;
 
 /// A key for one algorithm.
 pub(super) struct Key {

@@ -54,7 +54,7 @@ impl Game {
     }
 
     fn join(&mut self, socket: u32, reach: Reach) {
-        let place = self.hub.join(&"topic".into(), MemberId { socket, serial: 0 }, reach);
+        let place = self.hub.join(&"topic".into(), MemberId { socket, serial: 0 }, reach, None);
         self.players.insert(socket, Player { place, reach, expected: Vec::new() });
     }
 
@@ -157,8 +157,8 @@ fn members_receive_what_was_published_while_they_were_members() {
 fn a_topic_exists_while_it_has_members() {
     let mut hub = hub();
     let topic: Arc<str> = "topic".into();
-    let first = hub.join(&topic, MemberId { socket: 1, serial: 0 }, Reach::Wire(FRAMES));
-    let second = hub.join(&topic, MemberId { socket: 2, serial: 0 }, Reach::Wire(FRAMES));
+    let first = hub.join(&topic, MemberId { socket: 1, serial: 0 }, Reach::Wire(FRAMES), None);
+    let second = hub.join(&topic, MemberId { socket: 2, serial: 0 }, Reach::Wire(FRAMES), None);
     assert_eq!(hub.topics().map(|(name, members)| (&**name, members)).collect::<Vec<_>>(), [("topic", 2)]);
     assert_eq!(hub.leave(first), Some((MemberId { socket: 2, serial: 0 }, second.position)));
     assert_eq!(hub.leave(first), None);
@@ -172,7 +172,7 @@ fn subscribers_of_a_variant_share_the_bytes() {
     let topic: Arc<str> = "topic".into();
     let members = [FRAMES, FRAMES, FRAMES, TEXT, TEXT];
     for (socket, variant) in members.into_iter().enumerate() {
-        hub.join(&topic, MemberId { socket: socket as u32, serial: 0 }, Reach::Wire(variant));
+        hub.join(&topic, MemberId { socket: socket as u32, serial: 0 }, Reach::Wire(variant), None);
     }
     for batch in [1, 3] {
         for n in 0..batch {
@@ -212,7 +212,7 @@ fn no_member_sees_a_gap() {
             let shard = dice.below(2);
             match dice.below(6) {
                 0 => {
-                    hubs[shard].join(&topic, MemberId { socket, serial: 0 }, Reach::Each);
+                    hubs[shard].join(&topic, MemberId { socket, serial: 0 }, Reach::Each, None);
                     members[shard].push((socket, published));
                 }
                 1 | 2 if !members[shard].is_empty() => {

@@ -103,6 +103,7 @@ impl Shard {
                 self.end_join(key, slot, reason.ended());
             }
         }
+        self.tell(key, |observer, socket| observer.closed(socket));
     }
 
     /// Forgets a socket whose joins have ended.

@@ -54,6 +54,15 @@ impl Shard {
         }
     }
 
+    /// Lets every batch go to its members' outboxes now, so that what is published next, in any topic, comes after it.
+    pub(super) fn fence(&mut self) {
+        let mut batches = Vec::new();
+        self.hub.flush(|member, frames| batches.push((member, frames.clone())));
+        for (member, frames) in batches {
+            self.queue(member.socket as usize, frames.bytes, frames.count);
+        }
+    }
+
     fn hand_over(&mut self, member: MemberId, reach: Reach, message: &Arc<Message>) {
         let socket = &self.sockets[member.socket as usize];
         if let Carrier::Broadcasts(queue) = &socket.carrier {

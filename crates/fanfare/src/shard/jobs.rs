@@ -140,7 +140,7 @@ impl Shard {
             && self.listening(join, slot, topic).is_none()
         {
             let id = MemberId { socket: join.socket.index, serial: join.serial };
-            let place = self.hub.join_since(topic, id, Reach::Each, Some(since));
+            let place = self.enter(topic, id, Reach::Each, Some(since));
             self.entry(join.socket, slot).data.listens.push(place);
         }
         self.surroundings.interest.arrived(self.number, topic, self.hub.has_members(topic));

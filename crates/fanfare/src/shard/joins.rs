@@ -171,7 +171,9 @@ impl Shard {
         let intercepts = !socket.info.mount.routes[entry.data.route as usize].channel.intercepts().is_empty();
         let reach = if intercepts { Reach::Intercepted(variant) } else { Reach::Wire(variant) };
         let id = MemberId { socket: key.index, serial: join.serial };
-        entry.data.place = Some(self.hub.join(&topic, id, reach));
+        let place = self.enter(&topic, id, reach, None);
+        let entry = self.entry(key, slot);
+        entry.data.place = Some(place);
         entry.data.live = Some(live);
         entry.data.meta = meta;
         let replaced = entry.data.replaced.take().map(|old| *old);

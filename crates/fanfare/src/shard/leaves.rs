@@ -11,7 +11,8 @@ use super::Shard;
 use crate::channel::{Ended, Status};
 use crate::command::{JoinKey, SocketKey};
 use crate::event::Event;
-use crate::hub::Place;
+use crate::hub::{MemberId, Place, Reach};
+use crate::interest::Tick;
 use crate::join::{Job, Seat};
 
 impl Shard {
@@ -78,10 +79,26 @@ impl Shard {
         entry
     }
 
+    /// Adds a member to the hub.
+    pub(super) fn enter(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach, since: Option<Tick>) -> Place {
+        let place = self.hub.join(topic, id, reach, since);
+        let observers = &self.surroundings.observers;
+        if !observers.is_empty() && self.hub.is_alone(place) {
+            observers.entered(topic);
+        }
+        place
+    }
+
     /// Removes a member from the hub, and tells the one that took its place where it stands now.
     /// `ended` is an entry that its socket has no more.
     pub(super) fn leave_place(&mut self, place: Place, ended: Option<(SocketKey, &mut Entry<Seat>)>) {
-        let Some((moved, from)) = self.hub.leave(place) else { return };
+        let observers = &self.surroundings.observers;
+        let vacated = (!observers.is_empty() && self.hub.is_alone(place)).then(|| self.hub.name(place).clone());
+        let moved = self.hub.leave(place);
+        if let Some(topic) = vacated {
+            observers.left(&topic);
+        }
+        let Some((moved, from)) = moved else { return };
         let old = Place { position: from, ..place };
         if let Some((key, entry)) = ended
             && moved.socket == key.index

@@ -36,7 +36,7 @@ impl Shard {
 
     /// Gives the hub a topic with a member that is no socket.
     pub(crate) fn populate(&mut self, topic: &Arc<str>) {
-        self.hub.join(topic, MemberId { socket: u32::MAX, serial: 0 }, Reach::Each);
+        self.hub.join(topic, MemberId { socket: u32::MAX, serial: 0 }, Reach::Each, None);
     }
 
     /// Makes this thread the shard's for as long as `act` takes.

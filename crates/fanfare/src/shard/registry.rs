@@ -25,7 +25,7 @@ impl Shard {
         let serial = socket.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
         let slot = socket.session.position(serial).expect("the join has just begun");
         socket.session.go_live(slot);
-        let place = self.hub.join(topic, MemberId { socket: key.index, serial }, Reach::Each);
+        let place = self.enter(topic, MemberId { socket: key.index, serial }, Reach::Each, None);
         self.sockets[key.index as usize].session.entry_mut(slot).data.place = Some(place);
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::{KeySet, jwk};
 use crate::config::auth::{Algorithm, Auth};
 use crate::config::url::Url;
+use crate::health::{Part, State};
 use crate::http_client::{Client, Limits};
 
 /// The longest set that is read.
@@ -37,27 +38,6 @@ struct Known {
     failures: u32,
 }
 
-/// How things stand, for the health report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    /// The last fetch succeeded.
-    Ok,
-    /// The last fetch failed; the keys of an earlier one are used.
-    Stale,
-    /// There are no keys that may be used: nobody is let in.
-    Unavailable,
-}
-
-impl State {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Stale => "stale",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
 impl Fetched {
     /// Fetches once, and goes on in the background whatever came of it: a server starts while its issuer is down, and lets
     /// people in when it is back.
@@ -82,24 +62,11 @@ impl Fetched {
         fetched
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The keys that count now.
     pub(super) fn current(&self) -> Option<Arc<KeySet>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let (keys, _) = known.last_good.as_ref().filter(|(_, at)| at.elapsed() <= self.stale_max)?;
         Some(keys.clone())
-    }
-
-    pub(crate) fn state(&self) -> State {
-        let failures = self.known.read().unwrap_or_else(PoisonError::into_inner).failures;
-        match self.current() {
-            None => State::Unavailable,
-            Some(_) if failures > 0 => State::Stale,
-            Some(_) => State::Ok,
-        }
     }
 
     async fn fetch(&self, client: &Client) {
@@ -137,6 +104,27 @@ fn wait_after(failures: u32, refresh: Duration) -> Duration {
     match failures {
         0 => refresh,
         n => BACKOFF_MIN.saturating_mul(1 << (n - 1).min(16)).min(BACKOFF_MAX).min(refresh),
+    }
+}
+
+impl Part for Fetched {
+    fn kind(&self) -> &'static str {
+        "keys"
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `stale`: the last fetch failed, and the keys of an earlier one are used. `unavailable`: there are no keys that may
+    /// be used, and nobody is let in.
+    fn state(&self) -> State {
+        let failures = self.known.read().unwrap_or_else(PoisonError::into_inner).failures;
+        match self.current() {
+            None => State::Unavailable,
+            Some(_) if failures > 0 => State::Stale,
+            Some(_) => State::Ok,
+        }
     }
 }
 

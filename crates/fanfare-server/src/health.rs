@@ -1,0 +1,50 @@
+//! How the parts stand that depend on others: key sets, databases, sources.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+/// A part of the server that depends on something outside of it.
+pub(crate) trait Part: Send + Sync + fmt::Debug {
+    /// Its kind, under which the report lists it: `keys`, `sources`.
+    fn kind(&self) -> &'static str;
+    /// Its name in the configuration.
+    fn name(&self) -> &str;
+    /// How it stands now.
+    fn state(&self) -> State;
+}
+
+/// How a part stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// All is well.
+    Ok,
+    /// Its last attempt failed, and it works with what it has.
+    Stale,
+    /// It cannot do its work.
+    Unavailable,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Stale => "stale",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// The report: `{"status": "ok"}`, with parts their states by kind and name, and `degraded` as soon as one is not ok.
+pub(crate) fn report(parts: &[Arc<dyn Part>]) -> Value {
+    let is_ok = parts.iter().all(|part| part.state() == State::Ok);
+    let mut report = json!({ "status": if is_ok { "ok" } else { "degraded" } });
+    for part in parts {
+        let states = report[part.kind()].take();
+        let mut states = if let Value::Object(states) = states { states } else { Map::new() };
+        states.insert(part.name().to_owned(), part.state().name().into());
+        report[part.kind()] = states.into();
+    }
+    report
+}
