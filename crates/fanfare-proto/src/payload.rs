@@ -1,4 +1,4 @@
-//! What a message carries: JSON text kept as it came, or bytes.
+//! What a message carries: JSON text kept as it came, any other text, or bytes.
 //!
 //! JSON is validated once and never serialised again, so that numbers beyond 64 bits, key order and duplicate keys
 //! survive an echo. Which of the two a client can be sent, and in what form, is the business of the codecs.
@@ -117,21 +117,64 @@ impl fmt::Debug for Json {
     }
 }
 
+/// Any text, kept as it came. Its `Debug` form shows the length only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text(Bytes);
+
+impl Text {
+    /// Copies a text.
+    pub fn copy(text: &str) -> Self {
+        Self(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        simdutf8::basic::from_utf8(&self.0).expect("a Text is UTF-8 from its construction on")
+    }
+
+    /// The bytes of the text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The text as JSON, sharing its bytes, where it is a JSON document within the bounds of [`Json::parse`].
+    pub fn to_json(&self) -> Option<Json> {
+        let document = json::document(self.as_str()).ok()?;
+        Some(Json(self.0.slice_ref(document.as_bytes())))
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.0.len())
+    }
+}
+
 /// The payload of a message. Its `Debug` form shows kind and length only, since payloads may hold secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Payload {
     /// A JSON text.
     Json(Json),
+    /// Any text, as clients of the protocols without events send it. Where a message must be an object, it becomes one:
+    /// see [`wire`](crate::wire).
+    Text(Text),
     /// Bytes that mean something to the application only.
     Binary(Bytes),
 }
 
 impl Payload {
-    /// Whether a channel may push or broadcast it: objects and binary, but not bare lists, strings, numbers or null.
+    /// Whether a channel may push or broadcast it: objects, texts and binary, but not bare lists, strings, numbers or null,
+    /// which as a [`Text`] pass.
     pub fn is_pushable(&self) -> bool {
         match self {
             Self::Json(json) => json.is_object(),
-            Self::Binary(_) => true,
+            Self::Text(_) | Self::Binary(_) => true,
         }
     }
 
@@ -139,6 +182,7 @@ impl Payload {
     pub fn size(&self) -> usize {
         match self {
             Self::Json(json) => json.0.len(),
+            Self::Text(text) => text.0.len(),
             Self::Binary(data) => data.len(),
         }
     }
@@ -157,6 +201,12 @@ impl From<Json> for Payload {
     }
 }
 
+impl From<Text> for Payload {
+    fn from(text: Text) -> Self {
+        Self::Text(text)
+    }
+}
+
 impl From<serde_json::Value> for Payload {
     fn from(value: serde_json::Value) -> Self {
         Self::Json(value.into())
@@ -167,6 +217,7 @@ impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(json) => json.fmt(f),
+            Self::Text(text) => text.fmt(f),
             Self::Binary(data) => write!(f, "Binary({} bytes)", data.len()),
         }
     }
@@ -191,6 +242,10 @@ impl<T: DeserializeOwned> FromPayload for T {
     fn from_payload(payload: Payload) -> Result<Self, String> {
         match payload {
             Payload::Json(json) => json.to().map_err(|error| error.to_string()),
+            Payload::Text(text) => match text.to_json() {
+                Some(json) => json.to().map_err(|error| error.to_string()),
+                None => Err("expected JSON, got another text".to_owned()),
+            },
             Payload::Binary(_) => Err("expected JSON, got binary".to_owned()),
         }
     }
@@ -240,6 +295,7 @@ mod tests {
         check(json!({}), true);
         check(json!({"a": []}), true);
         check(Payload::Binary(Bytes::new()), true);
+        check(Text::copy("[]"), true);
         check(json!([]), false);
         check(json!(null), false);
         check(json!("{}"), false);
@@ -248,8 +304,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_content() {
-        let shown = format!("{:?} {:?}", Payload::from(json!({"pw": 1})), Payload::Binary(Bytes::from_static(b"pw")));
-        assert_eq!(shown, "Json(8 bytes) Binary(2 bytes)");
+        let payloads = [json!({"pw": 1}).into(), Text::copy("pw").into(), Payload::Binary(Bytes::from_static(b"pw"))];
+        assert_eq!(format!("{payloads:?}"), "[Json(8 bytes), Text(2 bytes), Binary(2 bytes)]");
     }
 
     #[test]
@@ -257,6 +313,18 @@ mod tests {
         assert_eq!(Payload::default(), Payload::from(json!({})));
         assert_eq!(Json::null().to::<serde_json::Value>().unwrap(), json!(null));
         assert_eq!(Payload::default().size(), 2);
+    }
+
+    #[test]
+    fn a_text_can_be_read_as_the_json_that_it_is() {
+        #[track_caller]
+        fn check(text: &str, expected: Result<u32, &str>) {
+            let read = u32::from_payload(Text::copy(text).into());
+            assert_eq!(read.as_ref().map_err(|error| error.split(" at").next().unwrap()).copied(), expected, "{text}");
+        }
+        check(" 7 ", Ok(7));
+        check("seven", Err("expected JSON, got another text"));
+        check("-7", Err("invalid value: integer `-7`, expected u32"));
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Declared {
     fn presence_key(&self, identity: Option<&Identity>, params: &Payload) -> Result<String, Refused> {
         let params = || match params {
             Payload::Json(json) => json.to::<Map<String, Value>>().ok(),
-            Payload::Binary(_) => None,
+            Payload::Text(_) | Payload::Binary(_) => None,
         };
         let key = self.0.presence_key.0.iter().find_map(|key| match key {
             PresenceKey::Claim(name) => identity?.text(name),

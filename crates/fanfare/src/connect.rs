@@ -116,6 +116,7 @@ pub struct Connected {
     pub(crate) id: Option<String>,
     pub(crate) assigns: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) expires_at: Option<SystemTime>,
+    pub(crate) topics: Vec<Arc<str>>,
 }
 
 impl Connected {
@@ -133,6 +134,14 @@ impl Connected {
     /// What the socket's channels see by [`Context::assigns`](crate::Context::assigns): one value of a type of yours.
     pub fn assigns<T: Any + Send + Sync>(mut self, assigns: T) -> Self {
         self.assigns = Some(Arc::new(assigns));
+        self
+    }
+
+    /// Joins the socket to a topic at once, in protocols whose clients do not join by themselves
+    /// ([`Mount::bullet`](crate::Mount::bullet)). May be called several times. A topic that is empty, over 255 bytes or has
+    /// control characters is a refused connect.
+    pub fn topic(mut self, topic: impl Into<Arc<str>>) -> Self {
+        self.topics.push(topic.into());
         self
     }
 

@@ -22,12 +22,14 @@ use crate::mailbox::ShardHandle;
 use crate::message::Message;
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
+use crate::ownership::Started;
 use crate::path::MountPath;
 use crate::presence::Presence;
 use crate::registry::{LocalSocket, ask};
 use crate::shard::{Shard, Surroundings};
-use crate::socket::{Carrier, NewSocket, Protocol, SocketInfo, Transport};
+use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
 use crate::token::TokenKey;
+use crate::transport::bullet::BulletSessions;
 
 /// How many broadcasts may wait for a socket of this process.
 const LOCAL_QUEUE_MAX: usize = 4_096;
@@ -49,6 +51,8 @@ struct Engine {
     counters: Counters,
     token_key: TokenKey,
     session_counts: Arc<AddressCounts>,
+    started: Started,
+    bullet_sessions: BulletSessions,
     draining: AtomicBool,
     turn: AtomicUsize,
 }
@@ -145,6 +149,8 @@ impl Builder {
             }
             mounts.push((path, Arc::new(mount)));
         }
+        // A mount that serves all paths below it leaves those that others are mounted at.
+        mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         let surroundings = Surroundings {
             clock: self.clock,
             runtime,
@@ -165,6 +171,8 @@ impl Builder {
             counters: Counters::default(),
             token_key: TokenKey::generate()?,
             session_counts: AddressCounts::new(self.sessions_per_address_max),
+            started: Started::default(),
+            bullet_sessions: BulletSessions::default(),
             draining: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
         }));
@@ -271,9 +279,12 @@ impl Endpoint {
             mount: self.0.local_mount.clone(),
             endpoint: self.clone(),
             shard: shard.clone(),
+            ownership: None,
             _slot: None,
         };
-        let key = self.attach(info, Protocol::Registry, Carrier::Broadcasts(queue), None).await?;
+        let new =
+            AdmittedSocket { info: info.into(), protocol: Protocol::Registry, topics: Vec::new(), expires_ms: None };
+        let key = self.attach(new, Carrier::Broadcasts(queue)).await?;
         Ok(LocalSocket::new(shard, key, broadcasts))
     }
 
@@ -340,18 +351,14 @@ impl Endpoint {
     /// Gives a new socket to its shard, and says where it lives once the shard has it.
     pub(crate) async fn attach(
         &self,
-        info: SocketInfo,
-        protocol: Protocol,
+        admitted: AdmittedSocket,
         carrier: Carrier,
-        expires_ms: Option<u64>,
     ) -> Result<crate::command::SocketKey, Error> {
         let (attached, key) = oneshot::channel();
-        let shard = info.shard.clone();
+        let shard = admitted.info.shard.clone();
         shard.send(Command::Attach(Box::new(NewSocket {
-            info: Arc::new(info),
-            protocol,
+            admitted,
             carrier,
-            expires_ms,
             received: Vec::new(),
             attached: Some(attached),
         })));
@@ -404,6 +411,15 @@ impl Endpoint {
 
     pub(crate) fn session_counts(&self) -> &Arc<AddressCounts> {
         &self.0.session_counts
+    }
+
+    /// The hub's topics.
+    pub(crate) fn started(&self) -> &Started {
+        &self.0.started
+    }
+
+    pub(crate) fn bullet_sessions(&self) -> &BulletSessions {
+        &self.0.bullet_sessions
     }
 
     pub(crate) fn token_key(&self) -> &TokenKey {

@@ -42,6 +42,10 @@ counters! {
     RejectedLimit = "connections", "refused_limit";
     /// The connect callback panicked.
     ConnectPanicked = "connections", "connect_panicked";
+    /// A hub's publisher was refused: the topic has an owner.
+    RejectedTopicTaken = "connections", "refused_topic_taken";
+    /// A hub's subscriber was refused: nobody has started the topic.
+    RejectedTopicUnknown = "connections", "refused_topic_unknown";
     /// A request or its head did not come in time or was malformed.
     RejectedRequest = "connections", "refused_request";
     /// The client closed, or the connection was lost.
@@ -62,6 +66,10 @@ counters! {
     ClosedDrain = "closes", "drain";
     /// Closed 1013: slow consumer.
     ClosedSlow = "closes", "slow_consumer";
+    /// Closed 1000: the hub's topic ended.
+    ClosedTopicEnded = "closes", "topic_ended";
+    /// Closed with a code of the application's, or 3000 in the rooms protocol.
+    ClosedApplication = "closes", "application";
     /// A long-poll session that nobody polled.
     ClosedUnpolled = "closes", "unpolled";
     /// A join was answered `ok`.

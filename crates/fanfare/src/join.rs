@@ -181,6 +181,13 @@ pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> Result<T, Str
     .await
 }
 
+/// The same for code that does not wait: a panic in it is logged.
+pub(crate) fn caught(what: &str, run: impl FnOnce()) {
+    if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(run)) {
+        tracing::error!(what, panic = panic_message(&*panic), "the application's code panicked");
+    }
+}
+
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
         (Some(text), _) => (*text).to_owned(),

@@ -21,9 +21,11 @@ mod message;
 mod mount;
 mod observer;
 mod outbox;
+mod ownership;
 mod path;
 mod presence;
 mod registry;
+mod relay;
 pub mod serve;
 mod service;
 mod shard;
@@ -35,7 +37,7 @@ mod transport;
 
 pub use fanfare_proto::origin::{OriginPattern, OriginPolicy};
 pub use fanfare_proto::params::Params;
-pub use fanfare_proto::payload::{FromPayload, Json, Payload};
+pub use fanfare_proto::payload::{FromPayload, Json, Payload, Text};
 pub use fanfare_proto::phoenix::message::Version;
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic, is_reserved_event};
 
@@ -48,5 +50,6 @@ pub use mount::{Mount, Route};
 pub use observer::{Observer, SocketHandle};
 pub use presence::{Change, Extras, Meta, Presence, PresenceHooks, Presences};
 pub use registry::{LocalSocket, Member, TopicSummary};
+pub use relay::Relay;
 pub use service::{Body, Connection};
 pub use socket::{SocketInfo, Transport};

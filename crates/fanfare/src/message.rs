@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec::{self, Kind};
+use fanfare_proto::phoenix::codec::Kind;
 use fanfare_proto::phoenix::message::Format;
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanfare_proto::websocket::frame::{self, Opcode};
+use fanfare_proto::wire::{self, Form};
 
 use crate::error::Error;
 
@@ -21,7 +22,7 @@ const BINARY_FIELD_SIZE_MAX: usize = 255;
 /// How a subscriber wants its frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Variant {
-    pub(crate) format: Format,
+    pub(crate) form: Form,
     pub(crate) carriage: Carriage,
 }
 
@@ -40,14 +41,15 @@ impl Variant {
     /// How many variants there are.
     pub(crate) const COUNT: usize = 9;
 
-    /// A number below `COUNT`.
+    /// A number below `COUNT`. Forms whose broadcasts are the same on a carrier have the same, and so have those that differ
+    /// by the carrier only: those for text go where nothing else does.
     pub(crate) fn index(self) -> usize {
-        let format = match self.format {
-            Format::V1 => 0,
-            Format::V2 => 1,
-            Format::V2Text => 2,
+        let form = match self.form {
+            Form::Phoenix(Format::V1) => 0,
+            Form::Phoenix(Format::V2 | Format::V2Text) => 1,
+            Form::Bare | Form::BareText | Form::Rooms { .. } => 2,
         };
-        format * 3 + self.carriage as usize
+        form * 3 + self.carriage as usize
     }
 }
 
@@ -64,7 +66,7 @@ impl Message {
     /// Checks what every later step relies on.
     ///
     /// # Errors
-    /// When the payload is neither an object nor binary, or a binary payload's topic or event is over 255 bytes.
+    /// When the payload is neither an object nor a text nor binary, or a binary payload's topic or event is over 255 bytes.
     pub(crate) fn new(topic: Arc<str>, event: &str, payload: Payload) -> Result<Arc<Message>, Error> {
         check_pushable(event, &payload)?;
         if matches!(payload, Payload::Binary(_)) && topic.len() > BINARY_FIELD_SIZE_MAX {
@@ -77,7 +79,7 @@ impl Message {
     pub(crate) fn encoded(&self, variant: Variant) -> &Bytes {
         self.encoded[variant.index()].get_or_init(|| {
             with_buffer(|text| {
-                let kind = codec::broadcast(variant.format, &self.topic, &self.event, &self.payload, text)
+                let kind = wire::broadcast(variant.form, &self.topic, &self.event, &self.payload, text)
                     .expect("field lengths were checked when the message was made");
                 carry(variant.carriage, kind, text)
             })
@@ -89,7 +91,8 @@ impl Message {
 pub(crate) fn check_pushable(event: &str, payload: &Payload) -> Result<(), Error> {
     if !payload.is_pushable() {
         return Err(Error::invalid(format!(
-            "the payload of {event:?} is neither an object nor binary: wrap it in an object (a reply may be any JSON)"
+            "the payload of {event:?} is neither an object nor a text nor binary: wrap it in an object (a reply may be any \
+             JSON)"
         )));
     }
     if matches!(payload, Payload::Binary(_)) && event.len() > BINARY_FIELD_SIZE_MAX {

@@ -12,14 +12,20 @@ use http::Response;
 
 use crate::channel::Channel;
 use crate::connect::{AnyConnect, Connect, ConnectInfoFields, Open};
-use crate::join::AnyChannel;
+use crate::join::{AnyChannel, caught};
 use crate::outbox::Bounds;
 use crate::presence::Presence;
 use crate::service::Body;
 use crate::socket::Protocol;
 
+/// A binary frame's field holds no more.
+const EVENT_SIZE_MAX: usize = 255;
+
 /// What a mount's refusals are answered with.
 type OnReject = dyn Fn(&str) -> Response<Body> + Send + Sync;
+
+/// What is done with texts of bullet.js clients: the socket's id, and the text.
+type OnText = dyn Fn(Option<&str>, &str) + Send + Sync;
 
 /// A socket's path, transports, limits and channels.
 ///
@@ -42,6 +48,8 @@ pub struct Mount {
     pub(crate) websocket_path: Option<String>,
     pub(crate) longpoll: bool,
     pub(crate) longpoll_window: Duration,
+    /// A session ends when nobody has polled it for so long.
+    pub(crate) unpolled_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) limits: Limits,
@@ -54,6 +62,13 @@ pub struct Mount {
     pub(crate) connect: Box<dyn AnyConnect>,
     pub(crate) on_reject: Option<Box<OnReject>>,
     pub(crate) routes: Vec<Route>,
+    /// What messages of clients without events count as.
+    pub(crate) event: String,
+    pub(crate) acks: bool,
+    pub(crate) topic_prefix: String,
+    pub(crate) owner_grace: Duration,
+    pub(crate) waits_for_topic: bool,
+    pub(crate) on_text: Option<Box<OnText>>,
     bad_pattern: Option<(String, TopicError)>,
 }
 
@@ -104,6 +119,7 @@ impl Mount {
             websocket_path: Some("websocket".into()),
             longpoll: true,
             longpoll_window: Duration::from_secs(10),
+            unpolled_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(10),
             limits: Limits {
@@ -124,8 +140,94 @@ impl Mount {
             connect: Box::new(Open),
             on_reject: None,
             routes: Vec::new(),
+            event: "message".into(),
+            acks: false,
+            topic_prefix: String::new(),
+            owner_grace: Duration::from_secs(10),
+            waits_for_topic: false,
+            on_text: None,
             bad_pattern: None,
         }
+    }
+
+    /// JSON rooms: clients send `{"join": c}`, `{"leave": c}` and `{"say": m, "to": c}` over WebSocket, at any path below the
+    /// mount, and members of a channel get `m` as it was sent. A channel's name is a topic, and its behaviour is that of the
+    /// mount's channels, as with Phoenix; [`Relay`](crate::Relay) is the plain one. What is said counts as the event
+    /// `message`.
+    ///
+    /// A frame that is none of these closes the socket with 3000.
+    pub fn rooms() -> Self {
+        let mut mount = Mount::new().longpoll(false);
+        mount.protocol = Protocol::Rooms;
+        mount
+    }
+
+    /// A hub: one publisher at `<mount>/pub/<key>/<domain>/<topic>`, whose frames go as they are to every subscriber at
+    /// `<mount>/sub/<domain>/<topic>`. What subscribers send is thrown away. The engine's topic is `hub:<topic>`, and a frame
+    /// counts as the event `message`.
+    ///
+    /// [`connect`](Mount::connect) decides who may: its params have `role` (`pub` or `sub`), `domain`, `topic`, and with a
+    /// publisher `key`, unless that is `-` in the path. The default lets everybody publish.
+    ///
+    /// A publisher starts a topic, whose name is unique over all domains; a second one is refused with 409. When it has
+    /// gone, another with the same domain may take over within the [grace](Mount::owner_grace); then the topic ends, and its
+    /// subscribers are closed with 1000. A subscriber of a topic that nobody has started is refused with 404.
+    pub fn hub() -> Self {
+        let mut mount = Mount::new().longpoll(false).topic_prefix("hub:");
+        mount.protocol = Protocol::HubSubscriber;
+        mount
+    }
+
+    /// What clients of bullet.js connect to: WebSocket, else server-sent events, else polls, all at the mount itself. The key
+    /// is the query, or its `key`; [`connect`](Mount::connect) is given it as the param `key`, and joins the socket to its
+    /// [topics](crate::Connected::topic). Each gets the payloads of what is published there.
+    ///
+    /// `ping` is answered `heartbeat message`, `status` is answered `status checked`; see [`on_text`](Mount::on_text) for the
+    /// rest. A poll waits for 60 s, is answered 200 with one message or 204, and what is published between two polls waits.
+    pub fn bullet() -> Self {
+        let mut mount = Mount::new().longpoll_window(Duration::from_secs(60));
+        mount.unpolled_timeout = Duration::from_secs(60);
+        mount.protocol = Protocol::Bullet;
+        mount
+    }
+
+    /// What a message counts as that comes from a client of a protocol without events. Default: `message`.
+    pub fn event(mut self, event: &str) -> Self {
+        self.event = event.to_owned();
+        self
+    }
+
+    /// Whether clients of [`rooms`](Mount::rooms) are told what they have joined and left (`{"joined": c}`, `{"left": c}`).
+    /// Default: no. A refused join and a crash are told always.
+    pub fn acks(mut self, on: bool) -> Self {
+        self.acks = on;
+        self
+    }
+
+    /// What is put before a [`hub`](Mount::hub)'s topics to name the engine's. Default: `hub:`.
+    pub fn topic_prefix(mut self, prefix: &str) -> Self {
+        self.topic_prefix = prefix.to_owned();
+        self
+    }
+
+    /// How long a [`hub`](Mount::hub)'s topic waits for another publisher when its own has gone. Default 10 s; zero: not at
+    /// all.
+    pub fn owner_grace(mut self, grace: Duration) -> Self {
+        self.owner_grace = grace;
+        self
+    }
+
+    /// Whether subscribers of a [`hub`](Mount::hub) may come before the publisher. Default: no, they are refused with 404.
+    pub fn waits_for_topic(mut self, on: bool) -> Self {
+        self.waits_for_topic = on;
+        self
+    }
+
+    /// What is done with the texts of [`bullet`](Mount::bullet) clients that are not the protocol's own: it is given the
+    /// socket's id and the text, on a thread that must not be blocked. Default: nothing.
+    pub fn on_text(mut self, take: impl Fn(Option<&str>, &str) + Send + Sync + 'static) -> Self {
+        self.on_text = Some(Box::new(take));
+        self
     }
 
     /// Every WebSocket message comes back as it is, with compression on and limits wide enough for Autobahn's cases.
@@ -175,13 +277,16 @@ impl Mount {
         self
     }
 
-    /// How long a poll waits for a message. Default 10 s; stock clients give up after 20 s.
+    /// How long a poll waits for a message, and with half as much on top how long a session lives without one. Default 10 s;
+    /// stock clients give up after 20 s.
     pub fn longpoll_window(mut self, window: Duration) -> Self {
         self.longpoll_window = window;
+        self.unpolled_timeout = window * 3 / 2;
         self
     }
 
-    /// A client that sends nothing for so long is closed with 1002. Default 60 s; stock clients send every 30 s.
+    /// A client that sends nothing for so long is closed with 1002. Default 60 s; stock clients send every 30 s. Clients of
+    /// protocols without heartbeats are pinged when half of it has passed.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
@@ -291,10 +396,21 @@ impl Mount {
         Some((index as u32, &self.routes[index]))
     }
 
+    /// A text of a bullet.js client for the application.
+    pub(crate) fn heard(&self, socket_id: Option<&str>, text: &str) {
+        if let Some(on_text) = &self.on_text {
+            caught("on_text", || on_text(socket_id, text));
+        }
+    }
+
     /// What is wrong with the mount, if something is.
     pub(crate) fn problem(&self) -> Option<String> {
         if let Some((pattern, error)) = &self.bad_pattern {
             return Some(format!("the topic pattern {pattern:?} cannot be used: {error}"));
+        }
+        if self.event.is_empty() || self.event.len() > EVENT_SIZE_MAX {
+            let size = self.event.len();
+            return Some(format!("its event has {size} bytes: it takes 1 to {EVENT_SIZE_MAX}"));
         }
         (self.websocket_path.is_none() && !self.longpoll).then(|| "a mount needs at least one transport".to_owned())
     }

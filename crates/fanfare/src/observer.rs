@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::command::{Command, SocketKey};
+use crate::join::caught;
 use crate::socket::{CloseReason, SocketInfo};
 
 /// Is told what happens on this node.
@@ -95,8 +96,11 @@ impl Observers {
         self.all.is_empty()
     }
 
+    /// A panic in one of them is logged.
     pub(crate) fn tell(&self, what: impl Fn(&dyn Observer)) {
-        self.all.iter().for_each(|observer| what(&**observer));
+        for observer in &self.all {
+            caught("an observer", || what(&**observer));
+        }
     }
 
     /// A topic has its first member on one shard. The lock is held while observers are told, so that they are in order.

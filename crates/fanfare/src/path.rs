@@ -24,6 +24,11 @@ impl MountPath {
         Ok(MountPath(segments(path).map(Segment::parse).collect()))
     }
 
+    /// How many segments it has.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// What is left of a request's path behind this one, and the params of the named segments.
     pub(crate) fn matches<'p>(&self, path: &'p str) -> Option<(Vec<&'p str>, Params)> {
         let mut rest = segments(path);

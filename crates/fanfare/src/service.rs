@@ -1,9 +1,11 @@
 //! HTTP requests to the endpoint's mounts, whatever server they came through.
 //!
-//! `service/websocket.rs` has the upgrade, `service/longpoll.rs` the polls and posts, `service/local.rs` what the test kit
-//! needs.
+//! `service/websocket.rs` has the upgrade, `service/longpoll.rs` Phoenix's polls and posts, `service/bullet.rs` those of
+//! bullet.js and its event streams, `service/local.rs` what the test kit needs.
 
 mod admission;
+mod body;
+mod bullet;
 #[cfg(feature = "testing")]
 mod local;
 mod longpoll;
@@ -17,18 +19,18 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+
+use fanfare_proto::hub;
+use fanfare_proto::params::{Params, decode_path_segment};
 
 use crate::address::ConnectionSlot;
 use crate::endpoint::Endpoint;
 use crate::mount::Mount;
 use crate::path::rest_matches;
-use fanfare_proto::params::Params;
+use crate::socket::Protocol;
 
-/// The body of every answer.
-pub type Body = Full<Bytes>;
+pub use body::Body;
 
 /// What a server knows about the connection that a request came by; put it among the request's extensions.
 ///
@@ -66,6 +68,18 @@ struct Found {
     number: u16,
     mount: Arc<Mount>,
     params: Params,
+    served: Served,
+    /// What the socket will be: a hub's depends on the path.
+    protocol: Protocol,
+}
+
+/// What a request's path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    WebSocket,
+    LongPoll,
+    /// Whatever bullet.js asks for.
+    Bullet,
 }
 
 impl Endpoint {
@@ -80,21 +94,20 @@ impl Endpoint {
     {
         match self.find(request.uri().path()) {
             None => text(StatusCode::NOT_FOUND, "not found"),
-            Some((found, true)) => self.longpoll(found, request).await,
-            Some((found, false)) => self.websocket(found, request).await,
+            Some(found) => match found.served {
+                Served::WebSocket => self.websocket(found, request).await,
+                Served::LongPoll => self.longpoll(found, request).await,
+                Served::Bullet => self.bullet(found, request).await,
+            },
         }
     }
 
-    /// The mount that serves a path, and whether it does so by long-polling.
-    fn find(&self, path: &str) -> Option<(Found, bool)> {
+    /// The mount that serves a path.
+    fn find(&self, path: &str) -> Option<Found> {
         for (number, (mount_path, mount)) in self.mounts().iter().enumerate() {
             let Some((rest, mut params)) = mount_path.matches(path) else { continue };
-            let websocket = mount.websocket_path.as_ref();
-            let is_websocket =
-                websocket.is_some_and(|below| rest.is_empty() || rest_matches(below, &rest, &mut params));
-            let is_longpoll = mount.longpoll && rest == ["longpoll"];
-            if is_websocket || is_longpoll {
-                return Some((Found { number: number as u16, mount: mount.clone(), params }, is_longpoll));
+            if let Some((served, protocol)) = served(mount, &rest, &mut params) {
+                return Some(Found { number: number as u16, mount: mount.clone(), params, served, protocol });
             }
         }
         None
@@ -115,6 +128,38 @@ where
         let endpoint = self.clone();
         Box::pin(async move { Ok(Endpoint::call(&endpoint, request).await) })
     }
+}
+
+/// What a mount has at the rest of a path, whose named parts become params.
+fn served(mount: &Mount, rest: &[&str], params: &mut Params) -> Option<(Served, Protocol)> {
+    let served = match mount.protocol {
+        Protocol::HubPublisher | Protocol::HubSubscriber => {
+            return Some((Served::WebSocket, hub_role(hub::Path::of(rest)?, params)?));
+        }
+        Protocol::Bullet => rest.is_empty().then_some(Served::Bullet),
+        Protocol::Rooms => Some(Served::WebSocket),
+        _ if mount.longpoll && rest == ["longpoll"] => Some(Served::LongPoll),
+        _ => {
+            let below = mount.websocket_path.as_ref()?;
+            (rest.is_empty() || rest_matches(below, rest, params)).then_some(Served::WebSocket)
+        }
+    };
+    Some((served?, mount.protocol))
+}
+
+/// The protocol of a hub's connection; the parts of its path become params. `None` where they are not UTF-8.
+fn hub_role(path: hub::Path<'_>, params: &mut Params) -> Option<Protocol> {
+    let (role, protocol, key, domain, topic) = match path {
+        hub::Path::Publish { key, domain, topic } => ("pub", Protocol::HubPublisher, key, domain, topic),
+        hub::Path::Subscribe { domain, topic } => ("sub", Protocol::HubSubscriber, None, domain, topic),
+    };
+    params.insert("role", role);
+    for (name, value) in [("key", key), ("domain", Some(domain)), ("topic", Some(topic))] {
+        if let Some(value) = value {
+            params.insert(name, decode_path_segment(value).ok()?.into_owned());
+        }
+    }
+    Some(protocol)
 }
 
 fn status(status: StatusCode) -> Response<Body> {

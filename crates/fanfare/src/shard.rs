@@ -41,7 +41,7 @@ use crate::interest::Interest;
 use crate::join::Live;
 use crate::mailbox::{self, ShardHandle};
 use crate::observer::{Observers, SocketHandle};
-use crate::socket::{Carrier, NewSocket, Protocol, Socket};
+use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, Socket};
 use crate::transport::websocket::Pool;
 
 const WAKER: Token = Token(usize::MAX);
@@ -248,7 +248,8 @@ impl Shard {
     }
 
     fn attach(&mut self, new: NewSocket) {
-        let NewSocket { info, protocol, mut carrier, expires_ms, mut received, attached } = new;
+        let NewSocket { admitted, mut carrier, mut received, attached } = new;
+        let AdmittedSocket { info, protocol, expires_ms, topics } = admitted;
         let entry = self.sockets.vacant_entry();
         let key = SocketKey { index: entry.key() as u32, generation: self.next_generation };
         if let Carrier::WebSocket(websocket) = &mut carrier
@@ -262,8 +263,7 @@ impl Shard {
             self.by_id.entry(id.clone()).or_default().insert(key.index);
         }
         let session = Session::new(info.mount.limits.joins_max);
-        let idle_ms = info.mount.idle_timeout.as_millis() as u64;
-        let window = info.mount.longpoll_window;
+        let unpolled_ms = info.mount.unpolled_timeout.as_millis() as u64;
         let is_poll = matches!(carrier, Carrier::Poll(_));
         let is_websocket = matches!(carrier, Carrier::WebSocket(_));
         self.handle.socket_came();
@@ -280,10 +280,10 @@ impl Shard {
         }));
         self.handle.counters().count(Event::Connected);
         if is_websocket {
-            self.at(self.now_ms + idle_ms, Timer::Idle(key));
+            self.watch_idle(key);
         }
         if is_poll {
-            self.at(self.now_ms + unpolled_ms(window), Timer::Unpolled(key));
+            self.at(self.now_ms + unpolled_ms, Timer::Unpolled(key));
         }
         if let Some(expires_ms) = expires_ms {
             self.at(expires_ms, Timer::Expired(key));
@@ -292,6 +292,7 @@ impl Shard {
             // The one who asked may have gone; an unpolled session then ends by its timer.
             let _ = attached.send(key);
         }
+        topics.iter().for_each(|topic| self.join_at_once(key, topic));
         self.tell(key, |observer, socket| observer.opened(socket));
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
@@ -346,7 +347,7 @@ impl Shard {
             }
             for timer in entry.remove() {
                 match timer {
-                    Timer::Idle(key) => self.check_idle(key),
+                    Timer::Idle(key) => self.watch_idle(key),
                     Timer::Stalled(key) => self.check_stalled(key),
                     Timer::Linger(key) => self.remove(key),
                     Timer::Expired(key) => self.close(key, crate::socket::CloseReason::Expired),
@@ -390,9 +391,4 @@ impl Shard {
         self.untrack(&live.cx, &ended);
         self.run_user_code(channel.terminate(live, ended), |()| ());
     }
-}
-
-/// A session that nobody polls for one and a half windows ends.
-fn unpolled_ms(window: Duration) -> u64 {
-    (window.as_millis() * 3 / 2) as u64
 }

@@ -1,12 +1,14 @@
 //! One client connection: who it is, what carries it, and its joins.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::wire::Form;
 use tokio::sync::mpsc;
 
 use crate::address::ConnectionSlot;
@@ -18,6 +20,7 @@ use crate::join::Seat;
 use crate::mailbox::ShardHandle;
 use crate::message::{Carriage, Variant};
 use crate::mount::Mount;
+use crate::ownership::Ownership;
 use crate::transport::longpoll::PollSession;
 use crate::transport::websocket::WebSocket;
 
@@ -28,16 +31,19 @@ pub enum Transport {
     WebSocket,
     /// A long-poll session.
     LongPoll,
+    /// A stream of server-sent events.
+    EventStream,
     /// This process: the test kit.
     Local,
 }
 
 impl Transport {
-    /// The name that applications see: `websocket`, `longpoll` or `local`.
+    /// The name that applications see: `websocket`, `longpoll`, `sse` or `local`.
     pub fn name(self) -> &'static str {
         match self {
             Transport::WebSocket => "websocket",
             Transport::LongPoll => "longpoll",
+            Transport::EventStream => "sse",
             Transport::Local => "local",
         }
     }
@@ -53,6 +59,8 @@ pub struct SocketInfo {
     pub(crate) mount: Arc<Mount>,
     pub(crate) endpoint: Endpoint,
     pub(crate) shard: ShardHandle,
+    /// Of a hub's publisher.
+    pub(crate) ownership: Option<Ownership>,
     /// Counts among its server's connections while it lives.
     pub(crate) _slot: Option<Arc<ConnectionSlot>>,
 }
@@ -91,14 +99,22 @@ impl fmt::Debug for SocketInfo {
     }
 }
 
+/// What is known of a connection before it has a carrier.
+#[derive(Debug)]
+pub(crate) struct AdmittedSocket {
+    pub(crate) info: Arc<SocketInfo>,
+    pub(crate) protocol: Protocol,
+    /// When its credential expires, in milliseconds of the engine's clock.
+    pub(crate) expires_ms: Option<u64>,
+    /// What it is joined to at once, without a channel. A hub's publisher gets nothing from its own.
+    pub(crate) topics: Vec<Arc<str>>,
+}
+
 /// A connection on its way to its shard.
 #[derive(Debug)]
 pub(crate) struct NewSocket {
-    pub(crate) info: Arc<SocketInfo>,
-    pub(crate) protocol: Protocol,
+    pub(crate) admitted: AdmittedSocket,
     pub(crate) carrier: Carrier,
-    /// When its credential expires, in milliseconds of the engine's clock.
-    pub(crate) expires_ms: Option<u64>,
     /// What the client sent right behind its handshake.
     pub(crate) received: Vec<u8>,
     /// Told where the socket lives.
@@ -110,6 +126,14 @@ pub(crate) struct NewSocket {
 pub(crate) enum Protocol {
     /// Phoenix Channels.
     Phoenix,
+    /// JSON frames that join, leave and say something.
+    Rooms,
+    /// Every frame is published on the topic that the socket owns.
+    HubPublisher,
+    /// Frames are thrown away.
+    HubSubscriber,
+    /// Texts of bullet.js.
+    Bullet,
     /// Every message comes back as it is: for conformance tests.
     Echo,
     /// No frames: the registry's sockets of this process.
@@ -154,21 +178,44 @@ pub(crate) struct Socket {
     pub(crate) closing: bool,
 }
 
+impl Protocol {
+    /// Whether a client joins and leaves by itself, through channels. The others have their topics from connect.
+    pub(crate) fn has_channels(self) -> bool {
+        matches!(self, Protocol::Phoenix | Protocol::Rooms)
+    }
+
+    /// Whether clients send heartbeats of their own. Others are pinged.
+    pub(crate) fn has_heartbeats(self) -> bool {
+        matches!(self, Protocol::Phoenix | Protocol::Bullet)
+    }
+}
+
 impl Socket {
     /// The form in which this socket takes broadcasts, unless it takes them one by one.
     pub(crate) fn variant(&self) -> Variant {
         let version = self.info.version;
-        match &self.carrier {
-            Carrier::WebSocket(websocket) => {
-                Variant { format: version.websocket_format(), carriage: websocket.carriage() }
+        match (&self.carrier, self.protocol) {
+            (Carrier::WebSocket(websocket), protocol) => {
+                let form = match protocol {
+                    Protocol::Phoenix => Form::Phoenix(version.websocket_format()),
+                    Protocol::Rooms => Form::Rooms { acks: self.info.mount.acks },
+                    _ => Form::Bare,
+                };
+                Variant { form, carriage: websocket.carriage() }
             }
-            _ => Variant { format: version.longpoll_format(), carriage: Carriage::Text },
+            (_, Protocol::Phoenix) => {
+                Variant { form: Form::Phoenix(version.longpoll_format()), carriage: Carriage::Text }
+            }
+            (_, Protocol::Rooms) => {
+                Variant { form: Form::Rooms { acks: self.info.mount.acks }, carriage: Carriage::Text }
+            }
+            _ => Variant { form: Form::BareText, carriage: Carriage::Text },
         }
     }
 }
 
 /// Why the server closes a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CloseReason {
     /// The client sent a close frame.
     Client,
@@ -183,16 +230,22 @@ pub(crate) enum CloseReason {
     Drain,
     Slow,
     Unpolled,
+    /// The hub's topic has ended.
+    TopicEnded,
+    /// With a code and reason of the application's, or of its protocol.
+    Application(u16, Cow<'static, str>),
 }
 
 impl CloseReason {
-    /// The close code. Never 1000 on the server's own initiative: old clients would stay away.
-    pub(crate) fn code(self) -> u16 {
+    /// The close code. Never 1000 on the server's own initiative but where a hub's topic ends: old clients of Phoenix would
+    /// stay away.
+    pub(crate) fn code(&self) -> u16 {
         match self {
-            CloseReason::Client | CloseReason::Lost => 1000,
+            CloseReason::Client | CloseReason::Lost | CloseReason::TopicEnded => 1000,
+            CloseReason::Application(code, _) => *code,
             CloseReason::Disconnect | CloseReason::Expired | CloseReason::Unpolled => 1001,
             CloseReason::Idle => 1002,
-            CloseReason::Protocol(code) => code,
+            CloseReason::Protocol(code) => *code,
             CloseReason::TooLarge => 1009,
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
@@ -200,8 +253,17 @@ impl CloseReason {
         }
     }
 
+    /// What a client is told beside the code.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            CloseReason::TopicEnded => "the topic has ended",
+            CloseReason::Application(_, text) => text,
+            _ => "",
+        }
+    }
+
     /// What is counted. Undecodable messages and slow consumers are counted where they are logged.
-    pub(crate) fn event(self) -> Option<Event> {
+    pub(crate) fn event(&self) -> Option<Event> {
         match self {
             CloseReason::Client | CloseReason::Lost => Some(Event::ClosedByClient),
             CloseReason::Disconnect => Some(Event::ClosedDisconnect),
@@ -210,13 +272,15 @@ impl CloseReason {
             CloseReason::Protocol(_) => Some(Event::ClosedProtocol),
             CloseReason::TooLarge => Some(Event::ClosedTooLarge),
             CloseReason::Drain => Some(Event::ClosedDrain),
+            CloseReason::TopicEnded => Some(Event::ClosedTopicEnded),
+            CloseReason::Application(..) => Some(Event::ClosedApplication),
             CloseReason::Unpolled => Some(Event::ClosedUnpolled),
             CloseReason::Undecodable | CloseReason::Slow => None,
         }
     }
 
     /// What the channels of the socket are told.
-    pub(crate) fn ended(self) -> crate::channel::Ended {
+    pub(crate) fn ended(&self) -> crate::channel::Ended {
         match self {
             CloseReason::Disconnect | CloseReason::Expired => crate::channel::Ended::Disconnected,
             CloseReason::Drain => crate::channel::Ended::Draining,

@@ -1,5 +1,6 @@
 //! What carries frames: WebSocket connections and long-poll sessions, and the HTTP requests that begin them.
 
+pub(crate) mod bullet;
 pub(crate) mod longpoll;
 #[cfg(feature = "testing")]
 pub(crate) mod memory;

@@ -8,7 +8,7 @@ pub(super) const ENGINE: &[&[&str]] = &[
     &["command", "mailbox", "token", "channel", "context", "join", "presence", "transport"],
     &["socket", "connect", "observer"],
     &["shard"],
-    &["mount", "registry", "endpoint"],
+    &["mount", "ownership", "registry", "relay", "endpoint"],
     &["service"],
     &["serve", "axum", "testing"],
 ];
@@ -29,6 +29,7 @@ pub(super) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("context", "socket", "channels are told whose socket it is"),
     ("presence", "endpoint", "hooks are given the handle of the engine"),
     ("presence", "shard", "its work is handed to a shard as code"),
+    ("socket", "ownership", "a socket holds a hub's topic for as long as it lives"),
     ("socket", "endpoint", "a socket knows the engine that it belongs to"),
     ("socket", "mount", "a socket has the options of its mount"),
     ("shard", "registry", "what is told of members is the registry's"),

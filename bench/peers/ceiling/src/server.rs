@@ -211,7 +211,7 @@ impl Frames {
                 Item::Ping(bytes) => frame::encode(Opcode::Pong, bytes, false, &mut self.for_sender),
                 Item::Pong(_) => {}
                 Item::Close(code) => {
-                    frame::encode_close(code.unwrap_or(1000), &mut self.for_sender);
+                    frame::encode_close(code.unwrap_or(1000), "", &mut self.for_sender);
                     self.closed = true;
                 }
             }

@@ -115,7 +115,7 @@ impl Protocol for Phoenix {
         };
         let payload = match &message.payload {
             Payload::Json(json) => serde_json::from_str(json.as_str()).unwrap_or(Value::Null),
-            Payload::Binary(_) => Value::Null,
+            Payload::Text(_) | Payload::Binary(_) => Value::Null,
         };
         let is_ok = payload["status"] == "ok";
         let response = &payload["response"];

@@ -196,10 +196,24 @@ fn reply_payload(status: &str, response: &Payload, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Writes a payload into a text message, binary as `{"binary": "<base64>"}`.
-fn write_payload(payload: &Payload, out: &mut Vec<u8>) {
+/// Writes a payload into a text message: binary as `{"binary": "<base64>"}`, a text as the object that it is, or within one
+/// as `{"value": …}` if it is other JSON and as `{"text": "…"}` if it is none.
+pub(crate) fn write_payload(payload: &Payload, out: &mut Vec<u8>) {
     match payload {
         Payload::Json(json) => out.extend_from_slice(json.as_bytes()),
+        Payload::Text(text) => match text.to_json() {
+            Some(json) if json.is_object() => out.extend_from_slice(json.as_bytes()),
+            Some(json) => {
+                out.extend_from_slice(b"{\"value\":");
+                out.extend_from_slice(json.as_bytes());
+                out.push(b'}');
+            }
+            None => {
+                out.extend_from_slice(b"{\"text\":");
+                write_string(text.as_str(), out);
+                out.push(b'}');
+            }
+        },
         Payload::Binary(data) => {
             out.extend_from_slice(b"{\"binary\":\"");
             let start = out.len();
@@ -212,7 +226,7 @@ fn write_payload(payload: &Payload, out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("writing a string to memory does not fail");
 }
 

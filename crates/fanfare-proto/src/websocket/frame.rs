@@ -93,9 +93,10 @@ pub fn encode(opcode: Opcode, payload: &[u8], compressed: bool, out: &mut Vec<u8
     out.extend_from_slice(payload);
 }
 
-/// Appends a close frame as a server sends it, with `code` and without a reason text.
-pub fn encode_close(code: u16, out: &mut Vec<u8>) {
-    encode(Opcode::Close, &code.to_be_bytes(), false, out);
+/// Appends a close frame as a server sends it, with `code` and a reason, of which what would not fit is left out.
+pub fn encode_close(code: u16, reason: &str, out: &mut Vec<u8>) {
+    let reason = &reason[..reason.floor_char_boundary(CONTROL_PAYLOAD_MAX - 2)];
+    encode(Opcode::Close, &[&code.to_be_bytes(), reason.as_bytes()].concat(), false, out);
 }
 
 /// Appends a frame as a client sends it: masked, and with `fin` false for a message that goes on. `compressed` as in
@@ -141,6 +142,9 @@ mod tests {
             b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
         );
         check(&|out| encode(Opcode::Ping, b"Hello", false, out), b"\x89\x05Hello");
-        check(&|out| encode_close(1000, out), b"\x88\x02\x03\xe8");
+        check(&|out| encode_close(1000, "", out), b"\x88\x02\x03\xe8");
+        check(&|out| encode_close(3000, "no", out), b"\x88\x04\x0b\xb8no");
+        let long = format!("{}é", "x".repeat(122));
+        check(&|out| encode_close(1000, &long, out), &[b"\x88\x7c\x03\xe8", &long.as_bytes()[..122]].concat());
     }
 }

@@ -286,6 +286,7 @@ pub(crate) fn user(cx: &Context) -> Value {
 pub(crate) fn value(payload: &Payload) -> Result<Value, Error> {
     match payload {
         Payload::Json(json) => Ok(json.to()?),
+        Payload::Text(text) => Ok(json!(text.as_str())),
         Payload::Binary(data) => Ok(json!(data.to_vec())),
     }
 }
@@ -294,6 +295,7 @@ pub(crate) fn value(payload: &Payload) -> Result<Value, Error> {
 fn inspect(payload: &Payload) -> String {
     match payload {
         Payload::Json(json) => json.as_str().to_owned(),
+        Payload::Text(text) => text.as_str().to_owned(),
         Payload::Binary(data) => format!("{data:?}"),
     }
 }

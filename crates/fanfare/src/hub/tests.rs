@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::Format;
+use fanfare_proto::wire::Form;
 
 use super::*;
 
-const TEXT: Variant = Variant { format: Format::V2, carriage: Carriage::Text };
-const FRAMES: Variant = Variant { format: Format::V2, carriage: Carriage::WebSocket };
+const TEXT: Variant = Variant { form: Form::Phoenix(Format::V2), carriage: Carriage::Text };
+const FRAMES: Variant = Variant { form: Form::Phoenix(Format::V2), carriage: Carriage::WebSocket };
 
 /// A generator that a seed makes repeatable.
 struct Dice(u64);

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use fanfare_proto::bullet;
+use fanfare_proto::hub::ClaimError;
 use fanfare_proto::origin::RequestOrigin;
 use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::topic::check_topic;
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
+use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Connection, Found};
+use super::{Body, Connection, Found, text};
 use crate::connect::{ConnectInfo, ConnectRequest, Connected, Rejected};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::mailbox::ShardHandle;
 use crate::mount::Mount;
-use crate::socket::{SocketInfo, Transport};
+use crate::ownership::Ownership;
+use crate::socket::{AdmittedSocket, Protocol, SocketInfo, Transport};
 
 /// Why a client is not let in.
 pub(super) enum Refusal {
@@ -50,8 +55,16 @@ pub(super) fn check_origin(mount: &Mount, parts: &Parts, connection: Option<&Con
 
 /// The query's parameters with those of the path, and the version that they ask for.
 pub(super) fn params(found: &Found, parts: &Parts) -> Result<(Params, Version), Refusal> {
+    if found.protocol == Protocol::Bullet {
+        let mut params = found.params.clone();
+        if let Some(key) = bullet::key_of(parts.uri.query().unwrap_or_default()) {
+            params.insert("key", key.into_owned());
+        }
+        return Ok((params, Version::V2));
+    }
     let mut params = Params::parse(parts.uri.query().unwrap_or_default()).map_err(|_| Refusal::Query)?;
     let version = match params.get("vsn") {
+        _ if found.protocol != Protocol::Phoenix => Some(Version::V2),
         None => Version::parse(None),
         Some(Value::String(vsn)) => Version::parse(Some(vsn)),
         Some(_) => None,
@@ -94,33 +107,79 @@ fn original_uri(parts: &Parts) -> http::Uri {
     parts.uri.clone()
 }
 
+fn hub_topic(found: &Found) -> Arc<str> {
+    let topic = found.params.str("topic").unwrap_or_default();
+    format!("{}{topic}", found.mount.topic_prefix).into()
+}
+
 impl Endpoint {
-    /// What a new socket's channels will know, and when its credential expires on the engine's clock.
+    /// A socket that may have a carrier. A hub's publisher has its topic from now on.
+    ///
+    /// # Errors
+    /// The answer to a client that cannot have its topic.
     pub(super) fn new_socket(
         &self,
-        mount: Arc<Mount>,
+        found: &Found,
         shard: ShardHandle,
         connected: Connected,
         version: Version,
         transport: Transport,
         connection: Option<&Connection>,
-    ) -> (SocketInfo, Option<u64>) {
+    ) -> Result<AdmittedSocket, Box<Response<Body>>> {
+        let mut topics = connected.topics;
+        let mut ownership = None;
+        if let Protocol::HubPublisher | Protocol::HubSubscriber = found.protocol {
+            topics = vec![hub_topic(found)];
+        }
+        if topics.iter().any(|topic| check_topic(topic).is_err()) {
+            self.own_counters().count(Event::BadTopic);
+            return Err(Box::new(text(StatusCode::FORBIDDEN, "")));
+        }
+        if let Protocol::HubPublisher | Protocol::HubSubscriber = found.protocol {
+            ownership = self.hub_place(found, &topics[0])?;
+        }
         let expires_ms =
             connected.expires_at.map(|at| self.clock().after(at.duration_since(SystemTime::now()).unwrap_or_default()));
+        let protocol = found.protocol;
         let info = SocketInfo {
             id: connected.id.map(Arc::from),
             peer: connection.map(|connection| connection.peer),
             assigns: connected.assigns,
             version,
             transport,
-            mount,
+            mount: found.mount.clone(),
             endpoint: self.clone(),
             shard,
+            ownership,
             // A long-poll session outlives the connection that it was created by, and has a bound of its own.
             _slot: connection
                 .filter(|_| transport == Transport::WebSocket)
                 .and_then(|connection| connection.slot.clone()),
         };
-        (info, expires_ms)
+        Ok(AdmittedSocket { info: Arc::new(info), protocol, expires_ms, topics })
+    }
+
+    /// A publisher's ownership of its topic; of a subscriber only that somebody has started it.
+    fn hub_place(&self, found: &Found, topic: &Arc<str>) -> Result<Option<Ownership>, Box<Response<Body>>> {
+        let domain = found.params.str("domain").unwrap_or_default();
+        let refuse = |event, status, why| {
+            self.own_counters().count(event);
+            Err(Box::new(text(status, why)))
+        };
+        if found.protocol == Protocol::HubPublisher {
+            return match self.started().claim(self, topic.clone(), domain, found.mount.owner_grace) {
+                Ok(ownership) => Ok(Some(ownership)),
+                Err(ClaimError::Taken) => {
+                    refuse(Event::RejectedTopicTaken, StatusCode::CONFLICT, "the topic has a publisher")
+                }
+                Err(ClaimError::Full) => {
+                    refuse(Event::RejectedLimit, StatusCode::SERVICE_UNAVAILABLE, "there are too many topics")
+                }
+            };
+        }
+        if found.mount.waits_for_topic || self.started().contains(topic, Some(domain)) {
+            return Ok(None);
+        }
+        refuse(Event::RejectedTopicUnknown, StatusCode::NOT_FOUND, "nobody has started this topic")
     }
 }

@@ -4,7 +4,7 @@ use fanfare_proto::websocket::deflate;
 use http::{Request, Response, StatusCode};
 
 use super::websocket::Admitted;
-use super::{Body, Connection, text};
+use super::{Body, Connection, Served, text};
 use crate::command::SocketKey;
 use crate::endpoint::Endpoint;
 use crate::mailbox::ShardHandle;
@@ -20,7 +20,7 @@ impl Endpoint {
         carrier: impl FnOnce(Option<u8>) -> Carrier,
     ) -> Result<(ShardHandle, SocketKey), Box<Response<Body>>> {
         let refuse = |status, why| Box::new(text(status, why));
-        let Some((found, false)) = self.find(request.uri().path()) else {
+        let Some(found) = self.find(request.uri().path()).filter(|found| found.served != Served::LongPoll) else {
             return Err(refuse(StatusCode::NOT_FOUND, "not found"));
         };
         if self.is_draining() {
@@ -31,10 +31,10 @@ impl Endpoint {
         let (mount, connection) = (found.mount.clone(), connection.as_ref());
         let Admitted { connected, version, .. } = self.admit(&found, &parts, transport, connection).await?;
         let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
-        let (shard, protocol) = (self.next_shard().clone(), mount.protocol);
-        let (info, expires_ms) = self.new_socket(mount, shard.clone(), connected, version, transport, connection);
+        let shard = self.next_shard().clone();
+        let socket = self.new_socket(&found, shard.clone(), connected, version, transport, connection)?;
         let carrier = carrier(agreement.map(|agreement| agreement.window_bits));
-        let attached = self.attach(info, protocol, carrier, expires_ms).await;
+        let attached = self.attach(socket, carrier).await;
         let key = attached.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "the engine has ended"))?;
         Ok((shard, key))
     }

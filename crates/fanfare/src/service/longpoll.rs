@@ -16,10 +16,11 @@ use tokio::sync::oneshot;
 
 use super::admission::{self, Refusal};
 use super::{Body, Connection, Found, status, text};
+use crate::address::AddressSlot;
 use crate::command::{Command, Polled};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
-use crate::socket::{Carrier, Protocol, Transport};
+use crate::socket::{Carrier, Transport};
 use crate::token::SessionClaims;
 use crate::transport::longpoll::PollSession;
 
@@ -72,16 +73,46 @@ impl Endpoint {
     }
 
     /// 410 is what clients take for "here is a new session".
+    /// The whole body of a request.
+    pub(super) async fn collect<B>(&self, body: B, size_max: usize) -> Result<Bytes, Box<Response<Body>>>
+    where
+        B: http_body::Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        match Limited::new(body, size_max).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                self.own_counters().count(Event::RejectedRequest);
+                Err(Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")))
+            }
+            Err(_) => Err(Box::new(status(StatusCode::BAD_REQUEST))),
+        }
+    }
+
+    /// A place for a session of this client's address.
+    pub(super) fn session_slot(
+        &self,
+        connection: Option<&Connection>,
+    ) -> Result<Option<AddressSlot>, Box<Response<Body>>> {
+        let Some(connection) = connection else { return Ok(None) };
+        match self.session_counts().take(connection.peer.ip()) {
+            Some(slot) => Ok(Some(slot)),
+            None => {
+                self.own_counters().count(Event::RejectedLimit);
+                let why = "too many long-poll sessions from this address";
+                Err(Box::new(text(StatusCode::TOO_MANY_REQUESTS, why)))
+            }
+        }
+    }
+
     async fn new_session(&self, found: &Found, parts: &Parts, connection: Option<&Connection>) -> Response<Body> {
         if self.is_draining() {
             return status(StatusCode::SERVICE_UNAVAILABLE);
         }
-        let slot = match connection.map(|connection| self.session_counts().take(connection.peer.ip())) {
-            Some(None) => {
-                self.own_counters().count(Event::RejectedLimit);
-                return text(StatusCode::TOO_MANY_REQUESTS, "too many long-poll sessions from this address");
-            }
-            slot => slot.flatten(),
+        let slot = match self.session_slot(connection) {
+            Ok(slot) => slot,
+            Err(response) => return *response,
         };
         let (params, version) = match admission::params(found, parts) {
             Ok(asked) => asked,
@@ -99,10 +130,13 @@ impl Endpoint {
         let shard = self.next_shard().clone();
         let number = self.shard_index(&shard);
         let Ok(secret) = random_secret() else { return status(StatusCode::INTERNAL_SERVER_ERROR) };
-        let (info, expires_ms) = self.new_socket(mount.clone(), shard, connected, version, transport, connection);
+        let socket = match self.new_socket(found, shard, connected, version, transport, connection) {
+            Ok(socket) => socket,
+            Err(response) => return *response,
+        };
         let issued_ms = self.clock().now_ms();
-        let carrier = Carrier::Poll(Box::new(PollSession::new(secret, issued_ms, slot)));
-        let Ok(socket) = self.attach(info, Protocol::Phoenix, carrier, expires_ms).await else {
+        let carrier = Carrier::Poll(Box::new(PollSession::new(secret, issued_ms, slot, None)));
+        let Ok(socket) = self.attach(socket, carrier).await else {
             return status(StatusCode::SERVICE_UNAVAILABLE);
         };
         let claims = SessionClaims { mount: found.number, shard: number, socket, secret, issued_ms, version };
@@ -119,13 +153,9 @@ impl Endpoint {
             return self.refused(refusal);
         }
         let limits = found.mount.limits;
-        let body = match Limited::new(body, limits.body_size_max).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                self.own_counters().count(Event::RejectedRequest);
-                return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
-            }
-            Err(_) => return status(StatusCode::BAD_REQUEST),
+        let body = match self.collect(body, limits.body_size_max).await {
+            Ok(body) => body,
+            Err(response) => return *response,
         };
         let (_, Some(claims)) = self.session_token(found, parts) else { return self.no_session() };
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -201,7 +231,7 @@ fn logical(code: u16, token: Option<&str>, messages: &[Bytes]) -> Response<Body>
     answer
 }
 
-fn preflight(parts: &Parts) -> Response<Body> {
+pub(super) fn preflight(parts: &Parts) -> Response<Body> {
     let requested = parts.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let mut answer = status(StatusCode::OK);
     let headers = answer.headers_mut();
@@ -212,7 +242,7 @@ fn preflight(parts: &Parts) -> Response<Body> {
     answer
 }
 
-fn random_secret() -> Result<u128, getrandom::Error> {
+pub(super) fn random_secret() -> Result<u128, getrandom::Error> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)?;
     Ok(u128::from_be_bytes(bytes))

@@ -1,7 +1,6 @@
 //! From a finished upgrade to a socket in its shard: the raw stream is taken back from the server where possible.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -10,7 +9,7 @@ use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::net::TcpStream;
 
 use crate::command::Command;
-use crate::socket::{Carrier, NewSocket, Protocol, SocketInfo};
+use crate::socket::{AdmittedSocket, Carrier, NewSocket};
 use crate::transport::stream::Stream;
 use crate::transport::websocket::WebSocket;
 
@@ -18,13 +17,7 @@ use crate::transport::websocket::WebSocket;
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Waits until the answer is written, and gives the connection to its shard.
-pub(super) async fn take_over(
-    on_upgrade: OnUpgrade,
-    info: SocketInfo,
-    protocol: Protocol,
-    window_bits: Option<u8>,
-    expires_ms: Option<u64>,
-) {
+pub(super) async fn take_over(on_upgrade: OnUpgrade, socket: AdmittedSocket, window_bits: Option<u8>) {
     let taken = match tokio::time::timeout(UPGRADE_TIMEOUT, on_upgrade).await {
         Ok(Ok(upgraded)) => raw_stream(upgraded).map_err(|error| error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
@@ -32,13 +25,12 @@ pub(super) async fn take_over(
     };
     match taken {
         Ok((stream, received)) => {
-            let shard = info.shard.clone();
+            let shard = socket.info.shard.clone();
             let carrier = Carrier::WebSocket(WebSocket::new(stream, window_bits));
-            let info = Arc::new(info);
-            let new = NewSocket { info, protocol, carrier, expires_ms, received, attached: None };
+            let new = NewSocket { admitted: socket, carrier, received, attached: None };
             shard.send(Command::Attach(Box::new(new)));
         }
-        Err(error) => tracing::debug!(peer = ?info.peer, error, "an upgraded connection was lost"),
+        Err(error) => tracing::debug!(peer = ?socket.info.peer, error, "an upgraded connection was lost"),
     }
 }
 

@@ -48,9 +48,11 @@ impl Endpoint {
         let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
         let window_bits = agreement.as_ref().map(|agreement| agreement.window_bits);
         let shard = self.next_shard().clone();
-        let protocol_kind = mount.protocol;
-        let (info, expires_ms) = self.new_socket(mount, shard, connected, version, transport, connection);
-        self.runtime().spawn(upgrade::take_over(on_upgrade, info, protocol_kind, window_bits, expires_ms));
+        let socket = match self.new_socket(&found, shard, connected, version, transport, connection) {
+            Ok(socket) => socket,
+            Err(response) => return *response,
+        };
+        self.runtime().spawn(upgrade::take_over(on_upgrade, socket, window_bits));
 
         let mut response = status(StatusCode::SWITCHING_PROTOCOLS);
         let headers = response.headers_mut();
@@ -105,7 +107,7 @@ pub(super) struct Admitted {
     protocol: Option<HeaderValue>,
 }
 
-fn refuse(mount: &Mount, refusal: Refusal) -> Response<Body> {
+pub(super) fn refuse(mount: &Mount, refusal: Refusal) -> Response<Body> {
     match refusal {
         Refusal::Origin | Refusal::Version => status(StatusCode::FORBIDDEN),
         Refusal::Query => text(StatusCode::BAD_REQUEST, "the query is not UTF-8, or has too many parameters"),

@@ -12,14 +12,15 @@ const LINGER_MS: u64 = 2_000;
 impl Shard {
     /// Closes a socket: ends its joins, says why, and lets the connection go once that was written.
     pub(super) fn close(&mut self, key: SocketKey, reason: CloseReason) {
-        self.close_with(key, reason, reason.code());
+        let (code, text) = (reason.code(), reason.text().to_owned());
+        self.close_with(key, &reason, code, &text);
     }
 
     pub(super) fn client_closed(&mut self, key: SocketKey, code: Option<u16>) {
-        self.close_with(key, CloseReason::Client, code.unwrap_or(1000));
+        self.close_with(key, &CloseReason::Client, code.unwrap_or(1000), "");
     }
 
-    fn close_with(&mut self, key: SocketKey, reason: CloseReason, code: u16) {
+    fn close_with(&mut self, key: SocketKey, reason: &CloseReason, code: u16, text: &str) {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
         if let (Carrier::WebSocket(websocket), CloseReason::Slow) = (&mut socket.carrier, reason) {
             websocket.cut();
@@ -43,7 +44,7 @@ impl Shard {
         };
         if is_websocket {
             let mut close = Vec::with_capacity(4);
-            frame::encode_close(code, &mut close);
+            frame::encode_close(code, text, &mut close);
             self.queue_close(key, close);
         }
         if let Some(event) = reason.event() {
@@ -58,7 +59,7 @@ impl Shard {
     pub(super) fn lost(&mut self, key: SocketKey) {
         let Some(socket) = self.socket(key) else { return };
         if !socket.closing {
-            self.end_all_joins(key, CloseReason::Lost);
+            self.end_all_joins(key, &CloseReason::Lost);
             self.handle.counters().count(Event::ClosedByClient);
         }
         self.remove(key);
@@ -90,18 +91,21 @@ impl Shard {
         self.at(self.now_ms + LINGER_MS, Timer::Linger(key));
     }
 
-    fn end_all_joins(&mut self, key: SocketKey, reason: CloseReason) {
+    fn end_all_joins(&mut self, key: SocketKey, reason: &CloseReason) {
         // Frames that its channels send from now on have nobody to go to.
         if let Some(socket) = self.socket(key) {
             socket.closing = true;
         }
         while let Some(slot) = self.socket(key).and_then(|socket| socket.session.entries().len().checked_sub(1)) {
-            let is_registry = self.socket(key).is_some_and(|socket| socket.protocol == Protocol::Registry);
-            if is_registry {
-                self.leave_registry(key, slot);
-            } else {
+            let has_channels = self.socket(key).is_some_and(|socket| socket.protocol.has_channels());
+            if has_channels {
                 self.end_join(key, slot, reason.ended());
+            } else {
+                self.leave_at(key, slot);
             }
+        }
+        if let Some(ownership) = self.socket(key).and_then(|socket| socket.info.ownership.as_ref()) {
+            ownership.give_up();
         }
         self.tell(key, |observer, socket| observer.closed(socket));
     }
@@ -133,6 +137,18 @@ impl Shard {
             if let Some(key) = self.sockets.get(index as usize).map(|socket| socket.key) {
                 self.close(key, CloseReason::Disconnect);
             }
+        }
+    }
+
+    /// Closes the subscribers of a hub's topic, which has ended, behind what was published on it.
+    pub(crate) fn end_topic(&mut self, topic: &str) {
+        let is_subscriber = |socket: &Socket| socket.protocol == Protocol::HubSubscriber;
+        let members = self.hub.members(topic).map(|member| &self.sockets[member.socket as usize]);
+        let keys: Vec<SocketKey> = members.filter(|socket| is_subscriber(socket)).map(|socket| socket.key).collect();
+        for key in keys {
+            // It has one topic.
+            self.settle_batches(key, 0);
+            self.close(key, CloseReason::TopicEnded);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_proto::phoenix::codec::Kind;
-use fanfare_proto::phoenix::message::Format;
+use fanfare_proto::phoenix::codec::{FieldTooLong, Kind};
+use fanfare_proto::wire::{self, Outgoing};
 
 use super::{Shard, Timer};
 use crate::channel::Broadcast;
@@ -80,12 +80,24 @@ impl Shard {
     }
 
     /// Encodes a frame of the socket's own and queues it: it leaves at the end of the turn.
-    pub(super) fn send(&mut self, index: usize, encode: impl FnOnce(Format, &mut Vec<u8>) -> Kind) {
+    ///
+    /// # Errors
+    /// The frame must be binary, and a field does not fit: nothing is sent.
+    pub(super) fn send(&mut self, index: usize, frame: Outgoing<'_>) -> Result<(), FieldTooLong> {
         let variant = self.sockets[index].variant();
         let bytes = with_buffer(|out| {
-            let kind = encode(variant.format, out);
-            carry(variant.carriage, kind, out)
-        });
+            let kind = wire::encode(variant.form, frame, out)?;
+            Ok(kind.map(|kind| carry(variant.carriage, kind, out)))
+        })?;
+        if let Some(bytes) = bytes {
+            self.queue(index, bytes, 1);
+        }
+        Ok(())
+    }
+
+    /// Sends a text of the protocol's own.
+    pub(super) fn send_text(&mut self, index: usize, text: &str) {
+        let bytes = carry(self.sockets[index].variant().carriage, Kind::Text, text.as_bytes());
         self.queue(index, bytes, 1);
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec;
 use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::wire::Outgoing;
 
 use super::Shard;
 use super::replies::reason_payload;
-use crate::channel::{Ended, Reply, Status, Stop};
+use crate::channel::{Ended, Reply, Status};
 use crate::command::{JoinKey, SocketKey};
 use crate::context::Context;
 use crate::event::{self, Event};
@@ -24,17 +24,14 @@ impl Shard {
         }
         match stop {
             None => self.next_job(join),
-            Some(Stop::Error(reason)) => {
-                self.end_with_frames(join.socket, slot, Ended::Stopped(Stop::Error(reason)), codec::error);
-            }
-            Some(stop) => self.end_with_frames(join.socket, slot, Ended::Stopped(stop), codec::close),
+            Some(stop) => self.end_with_frames(join.socket, slot, Ended::Stopped(stop)),
         }
     }
 
     pub(super) fn crash(&mut self, key: SocketKey, slot: usize, reason: String) {
         let topic = self.entry(key, slot).topic().clone();
         event::channel_crashed(self.handle.counters(), &topic, &reason);
-        self.end_with_frames(key, slot, Ended::Crashed(reason), codec::error);
+        self.end_with_frames(key, slot, Ended::Crashed(reason));
     }
 
     /// Something for a join to do: at once, or behind what waits already.
@@ -92,7 +89,7 @@ impl Shard {
                 Job::Push { event, payload } => self.push(join, event, payload),
                 Job::Leave { msg_ref } => {
                     self.answer_from(join.socket, slot, &msg_ref, Status::Ok, Payload::default());
-                    return self.end_with_frames(join.socket, slot, Ended::Left, codec::close);
+                    return self.end_with_frames(join.socket, slot, Ended::Left);
                 }
                 mut job => {
                     let channel = socket.info.mount.routes[entry.data.route as usize].channel.clone();
@@ -120,10 +117,9 @@ impl Shard {
         }
         let (topic, push_ref) = (entry.topic().clone(), entry.push_ref().clone());
         self.settle_batches(join.socket, slot);
-        self.send(join.socket.index as usize, |format, out| {
-            codec::push(format, &push_ref, &topic, &event, &payload, out)
-                .expect("field lengths were checked when the push was made")
-        });
+        let frame = Outgoing::Push { join_ref: &push_ref, topic: &topic, event: &event, payload: &payload };
+        let sent = self.send(join.socket.index as usize, frame);
+        sent.expect("field lengths were checked when the push was made");
     }
 
     /// A reply that a channel gives outside of the callback that it belongs to.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fanfare_proto::payload::{Json, Payload};
 use fanfare_proto::phoenix::message::{Incoming, Ref};
 use fanfare_proto::phoenix::session::{Entry, Verdict};
+use fanfare_proto::rooms;
 use fanfare_proto::topic::check_topic;
 
 use super::Shard;
@@ -15,13 +16,19 @@ use crate::context::Context;
 use crate::event::{self, Event};
 use crate::hub::{MemberId, Reach};
 use crate::join::{AnyChannel, Finished, Job, Live, Outcome, Run, Seat};
+use crate::socket::Protocol;
 
 impl Shard {
     /// A client's message, decoded.
     pub(crate) fn receive(&mut self, key: SocketKey, message: Incoming<'_>) {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
         let Incoming { join_ref, msg_ref, topic, event, payload } = message;
-        match socket.session.admit(&join_ref, &topic, &event) {
+        let verdict = socket.session.admit(&join_ref, &topic, &event);
+        let is_in_rooms = socket.protocol == Protocol::Rooms;
+        if is_in_rooms && self.is_otherwise_in_rooms(key, verdict, &topic, &event, &msg_ref) {
+            return;
+        }
+        match verdict {
             Verdict::Heartbeat => self.answer(key, &Ref::NULL, &msg_ref, &topic, Status::Ok, Payload::default()),
             Verdict::NotJoined => self.answer(key, &join_ref, &msg_ref, &topic, Status::Ok, Payload::default()),
             Verdict::Unmatched => self.unmatched(key, &msg_ref, &topic),
@@ -33,14 +40,33 @@ impl Shard {
                 self.begin_join(key, join_ref, msg_ref, &topic, payload, Some(old));
             }
             Verdict::Leave(slot) => {
-                let join = JoinKey { socket: key, serial: socket.session.entry(slot).serial() };
+                let join = JoinKey { socket: key, serial: self.entry(key, slot).serial() };
                 self.give(join, Job::Leave { msg_ref });
             }
             Verdict::Wait(slot) | Verdict::Dispatch(slot) => {
-                let join = JoinKey { socket: key, serial: socket.session.entry(slot).serial() };
+                let join = JoinKey { socket: key, serial: self.entry(key, slot).serial() };
                 self.give(join, Job::Frame { join_ref, msg_ref, event: event.into(), payload });
             }
         }
+    }
+
+    /// What means something else in the rooms protocol than in Phoenix's.
+    fn is_otherwise_in_rooms(
+        &mut self,
+        key: SocketKey,
+        verdict: Verdict,
+        topic: &str,
+        event: &str,
+        msg_ref: &Ref,
+    ) -> bool {
+        match verdict {
+            // Joining again changes nothing, leaving what was not joined is safe: both are acknowledged.
+            Verdict::Rejoin(_) => self.answer(key, &Ref::NULL, msg_ref, topic, Status::Ok, Payload::default()),
+            Verdict::NotJoined => self.close_replaced(key, topic, Some(Ref::NULL)),
+            Verdict::Unmatched if event != "phx_join" => self.break_off(key, rooms::NOT_JOINED),
+            _ => return false,
+        }
+        true
     }
 
     pub(super) fn begin_join(

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec::Kind;
-use fanfare_proto::phoenix::message::{Format, Incoming, Ref};
+use fanfare_proto::phoenix::message::{Incoming, Ref};
 use fanfare_proto::phoenix::session::Entry;
+use fanfare_proto::wire::Outgoing;
 
 use super::Shard;
-use crate::channel::{Ended, Status};
+use crate::channel::{Ended, Status, Stop};
 use crate::command::{JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::{MemberId, Place, Reach};
@@ -17,19 +17,13 @@ use crate::join::{Job, Seat};
 
 impl Shard {
     /// Ends a join, tells the client, and handles what waited behind it.
-    pub(super) fn end_with_frames(
-        &mut self,
-        key: SocketKey,
-        slot: usize,
-        ended: Ended,
-        encode: fn(Format, &Ref, &str, &mut Vec<u8>),
-    ) {
+    pub(super) fn end_with_frames(&mut self, key: SocketKey, slot: usize, ended: Ended) {
         let left = ended == Ended::Left;
+        let is_error = matches!(ended, Ended::Crashed(_) | Ended::Stopped(Stop::Error(_)));
         let entry = self.end(key, slot, ended);
-        self.send(key.index as usize, |format, out| {
-            encode(format, entry.join_ref(), entry.topic(), out);
-            Kind::Text
-        });
+        let (join_ref, topic) = (entry.join_ref(), &**entry.topic());
+        let frame = if is_error { Outgoing::Error { join_ref, topic } } else { Outgoing::Close { join_ref, topic } };
+        self.send(key.index as usize, frame).expect("it is text");
         if left {
             // What the client sent to the join after it had left means nothing, and is not answered.
             self.forget_waiting(key, entry);

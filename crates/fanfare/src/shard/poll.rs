@@ -1,11 +1,16 @@
 //! Long-poll sessions: sockets whose frames wait until the client asks for them.
 
+use std::time::Duration;
+
 use fanfare_proto::phoenix::message::Incoming;
 use tokio::sync::oneshot;
 
-use super::{Shard, Timer, unpolled_ms};
+use super::{Shard, Timer};
 use crate::command::{Polled, SocketKey};
-use crate::socket::{Carrier, CloseReason, Socket};
+use crate::socket::{Carrier, CloseReason, Socket, Transport};
+
+/// A stream of server-sent events on which nothing happens gets a comment so often: proxies give up after 30 s or more.
+const EVENT_STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
 
 impl Shard {
     /// Answers with what waits, or waits for one message until the window ends.
@@ -16,7 +21,9 @@ impl Shard {
             let _ = answer.send(Polled::Gone);
             return;
         };
-        let window_ms = socket.info.mount.longpoll_window.as_millis() as u64;
+        let is_stream = socket.info.transport == Transport::EventStream;
+        let window = if is_stream { EVENT_STREAM_HEARTBEAT } else { socket.info.mount.longpoll_window };
+        let window_ms = window.as_millis() as u64;
         let Carrier::Poll(session) = &mut socket.carrier else { return };
         let serial = session.wait(answer, now_ms);
         if session.is_waiting(serial) {
@@ -55,11 +62,14 @@ impl Shard {
         let _ = answer.send(exists);
     }
 
-    /// The session ends when nobody has polled it for one and a half windows.
+    /// The session ends when nobody has polled it for a while.
     pub(super) fn check_unpolled(&mut self, key: SocketKey) {
         let now_ms = self.now_ms;
         let Some(socket) = self.socket(key) else { return };
-        let grace_ms = unpolled_ms(socket.info.mount.longpoll_window);
+        // A stream polls as soon as its client has taken what there was.
+        let is_stream = socket.info.transport == Transport::EventStream;
+        let mount = &socket.info.mount;
+        let grace_ms = if is_stream { mount.write_timeout } else { mount.unpolled_timeout }.as_millis() as u64;
         let Carrier::Poll(session) = &socket.carrier else { return };
         let due_ms = session.last_polled_ms(now_ms) + grace_ms;
         if due_ms <= now_ms {

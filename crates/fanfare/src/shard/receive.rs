@@ -3,15 +3,19 @@
 use std::io;
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+use fanfare_proto::bullet::{self, Heard};
+use fanfare_proto::payload::{Payload, Text};
 use fanfare_proto::phoenix::codec::{self, Kind, Undecodable};
 use fanfare_proto::phoenix::message::Incoming;
+use fanfare_proto::rooms;
 use fanfare_proto::websocket::decoder::{Decoder, Item, Role, Violation};
 use fanfare_proto::websocket::frame::{self, Opcode};
 
 use super::{Shard, Timer};
 use crate::command::SocketKey;
 use crate::event::{self, Event};
-use crate::message::{Carriage, carry, deflated};
+use crate::message::{Carriage, Message, carry, deflated};
 use crate::socket::{Carrier, CloseReason, Protocol, Socket};
 
 /// A socket that sends more than this many buffers is read again in the next turn, after the others.
@@ -101,6 +105,16 @@ impl Shard {
                 let version = socket.info.version;
                 self.decoded(key, data.len(), codec::decode_binary(version, data));
             }
+            (Protocol::Rooms, Item::Text(text)) => self.heard_in_rooms(key, text),
+            (Protocol::Rooms, Item::Binary(_)) => self.break_off(key, rooms::INVALID_PAYLOAD),
+            (Protocol::HubPublisher, Item::Text(text)) => self.publish_frame(key, Text::copy(text).into()),
+            (Protocol::HubPublisher, Item::Binary(data)) => {
+                self.publish_frame(key, Payload::Binary(Bytes::copy_from_slice(data)));
+            }
+            (Protocol::Bullet, Item::Text(text)) => self.heard_bullet(key, text),
+            (Protocol::HubSubscriber, _) | (Protocol::Bullet, Item::Binary(_)) => {
+                self.handle.counters().count(Event::Received);
+            }
             (Protocol::Echo, Item::Text(text)) => self.echo(key, Kind::Text, text.as_bytes()),
             (Protocol::Echo, Item::Binary(data)) => self.echo(key, Kind::Binary, data),
             (Protocol::Registry, _) => {}
@@ -147,14 +161,58 @@ impl Shard {
         self.close(key, reason);
     }
 
-    pub(super) fn check_idle(&mut self, key: SocketKey) {
+    fn heard_in_rooms(&mut self, key: SocketKey, text: &str) {
+        self.handle.counters().count(Event::Received);
+        let Some(mount) = self.socket(key).map(|socket| socket.info.mount.clone()) else { return };
+        match rooms::decode(text, &mount.event) {
+            Ok(message) => self.receive(key, message),
+            Err(rooms::InvalidPayload) => self.break_off(key, rooms::INVALID_PAYLOAD),
+        }
+    }
+
+    /// Closes a client that breaks the protocol of rooms.
+    pub(super) fn break_off(&mut self, key: SocketKey, reason: &'static str) {
+        self.close(key, CloseReason::Application(rooms::CLOSE_CODE, reason.into()));
+    }
+
+    /// A frame of a hub's publisher.
+    fn publish_frame(&mut self, key: SocketKey, payload: Payload) {
+        self.handle.counters().count(Event::Received);
+        let Some(socket) = self.socket(key) else { return };
+        let topic = socket.session.entries()[0].topic().clone();
+        let message = Message::new(topic, &socket.info.mount.event, payload);
+        let message = message.expect("the mount's event and the publisher's topic were checked");
+        let endpoint = socket.info.endpoint.clone();
+        endpoint.publish(&message, None);
+    }
+
+    fn heard_bullet(&mut self, key: SocketKey, text: &str) {
+        self.handle.counters().count(Event::Received);
+        let Some(socket) = self.socket(key) else { return };
+        match bullet::hear(text) {
+            Heard::Answer(answer) => self.send_text(key.index as usize, answer),
+            Heard::Other => socket.info.mount.heard(socket.info.id(), text),
+        }
+    }
+
+    /// Looks after a socket that says nothing, at once and then as often as it is due.
+    pub(super) fn watch_idle(&mut self, key: SocketKey) {
         let now_ms = self.now_ms;
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
-        let due_ms = socket.heard_ms + socket.info.mount.idle_timeout.as_millis() as u64;
-        if due_ms <= now_ms {
-            self.close(key, CloseReason::Idle);
+        let timeout_ms = socket.info.mount.idle_timeout.as_millis() as u64;
+        let silent_ms = now_ms - socket.heard_ms.min(now_ms);
+        let ping_ms = if socket.protocol.has_heartbeats() { timeout_ms } else { timeout_ms / 2 };
+        if silent_ms >= timeout_ms {
+            return self.close(key, CloseReason::Idle);
+        }
+        let heard_ms = socket.heard_ms;
+        if silent_ms >= ping_ms {
+            let mut ping = Vec::with_capacity(2);
+            frame::encode(Opcode::Ping, &[], false, &mut ping);
+            self.queue(key.index as usize, ping.into(), 1);
+            self.at(heard_ms + timeout_ms, Timer::Idle(key));
         } else {
-            self.at(due_ms, Timer::Idle(key));
+            self.at(heard_ms + ping_ms, Timer::Idle(key));
         }
     }
 }

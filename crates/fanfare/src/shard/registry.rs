@@ -1,4 +1,5 @@
-//! The registry: sockets of this process that join topics without a channel, and what can be asked about members.
+//! Joins without a channel, by sockets of this process and of protocols whose clients do not join by themselves, and what can
+//! be asked about members.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::command::SocketKey;
 use crate::hub::{MemberId, Reach};
 use crate::join::Seat;
 use crate::registry::{Member, TopicSummary};
+use crate::socket::{CloseReason, Protocol};
 
 impl Shard {
     /// Joins a socket of this process to a topic. Joining again changes nothing and keeps the first meta.
@@ -21,23 +23,47 @@ impl Shard {
         if socket.session.is_full() {
             return Err(socket.session.joins_max());
         }
-        let seat = Seat { meta, ..Seat::default() };
-        let serial = socket.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
-        let slot = socket.session.position(serial).expect("the join has just begun");
-        socket.session.go_live(slot);
-        let place = self.enter(topic, MemberId { socket: key.index, serial }, Reach::Each, None);
-        self.sockets[key.index as usize].session.entry_mut(slot).data.place = Some(place);
+        self.join_without_channel(key, topic, meta, Some(Reach::Each));
         Ok(())
+    }
+
+    /// Joins a new socket to a topic that connect gave it.
+    pub(super) fn join_at_once(&mut self, key: SocketKey, topic: &Arc<str>) {
+        let Some(socket) = self.socket(key).filter(|socket| socket.session.find(topic).is_none()) else { return };
+        // A publisher has its place among the socket's topics only, not among those who get something.
+        let is_publisher = socket.protocol == Protocol::HubPublisher;
+        let reach = (!is_publisher).then(|| Reach::Wire(socket.variant()));
+        let (info, protocol) = (socket.info.clone(), socket.protocol);
+        self.join_without_channel(key, topic, None, reach);
+        let waits = info.mount.waits_for_topic;
+        if protocol == Protocol::HubSubscriber && !waits && !info.endpoint.started().contains(topic, None) {
+            // It has ended since the subscriber was let in, and nobody would tell.
+            self.close(key, CloseReason::TopicEnded);
+        }
+    }
+
+    fn join_without_channel(&mut self, key: SocketKey, topic: &Arc<str>, meta: Option<Json>, reach: Option<Reach>) {
+        let topic = &self.hub.interned(topic).unwrap_or_else(|| topic.clone());
+        let session = &mut self.sockets[key.index as usize].session;
+        let seat = Seat { meta, ..Seat::default() };
+        let serial = session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
+        let slot = session.position(serial).expect("the join has just begun");
+        session.go_live(slot);
+        if let Some(reach) = reach {
+            let place = self.enter(topic, MemberId { socket: key.index, serial }, reach, None);
+            self.entry(key, slot).data.place = Some(place);
+        }
     }
 
     /// Leaves a topic; safe for one that is not joined.
     pub(crate) fn leave_registry_topic(&mut self, key: SocketKey, topic: &str) {
         if let Some(slot) = self.socket(key).and_then(|socket| socket.session.find(topic)) {
-            self.leave_registry(key, slot);
+            self.leave_at(key, slot);
         }
     }
 
-    pub(super) fn leave_registry(&mut self, key: SocketKey, slot: usize) {
+    /// Ends a join without a channel.
+    pub(super) fn leave_at(&mut self, key: SocketKey, slot: usize) {
         let entry = self.sockets[key.index as usize].session.end(slot);
         if let Some(place) = entry.data.place {
             self.leave_place(place, None);

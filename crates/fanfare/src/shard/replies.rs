@@ -1,8 +1,8 @@
 //! What the protocol itself answers.
 
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec::{self, Kind};
 use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::wire::Outgoing;
 
 use super::Shard;
 use crate::channel::Status;
@@ -23,16 +23,13 @@ impl Shard {
         if self.socket(key).is_none() {
             return;
         }
-        let mut too_long = false;
-        self.send(key.index as usize, |format, out| {
-            codec::reply(format, join_ref, msg_ref, topic, status.as_str(), &response, out).unwrap_or_else(|error| {
-                too_long = true;
-                let reason = reason_payload(&error.to_string());
-                codec::reply(format, join_ref, msg_ref, topic, "error", &reason, out).unwrap_or(Kind::Text)
-            })
-        });
-        if too_long {
+        let index = key.index as usize;
+        let reply = Outgoing::Reply { join_ref, msg_ref, topic, status: status.as_str(), response: &response };
+        if let Err(error) = self.send(index, reply) {
             self.handle.counters().count(Event::FieldTooLong);
+            let response = &reason_payload(&error.to_string());
+            let sent = self.send(index, Outgoing::Reply { join_ref, msg_ref, topic, status: "error", response });
+            sent.expect("a reason is text");
         }
     }
 
@@ -60,10 +57,8 @@ impl Shard {
         if let Some(join_ref) = replaced
             && self.socket(key).is_some()
         {
-            self.send(key.index as usize, |format, out| {
-                codec::close(format, &join_ref, topic, out);
-                Kind::Text
-            });
+            let sent = self.send(key.index as usize, Outgoing::Close { join_ref: &join_ref, topic });
+            sent.expect("it is text");
         }
     }
 }

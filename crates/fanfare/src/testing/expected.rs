@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use fanfare_proto::payload::Payload;
-use serde_json::{Value, json};
+use fanfare_proto::wire;
+use serde_json::Value;
 
 /// What a payload shall be. A JSON value means exactly that value; see also [`including`] and [`anything`].
 #[derive(Debug, Clone)]
@@ -60,13 +59,12 @@ impl fmt::Display for Expected {
     }
 }
 
-/// The payload in the form in which the kit's sockets receive it: binary becomes `{"binary": "<base64>"}`.
+/// The payload in the form in which the kit's sockets receive it.
 pub(super) fn as_value(payload: &Payload) -> Value {
-    match payload {
-        // Too deep for a `Value` is too deep to compare.
-        Payload::Json(json) => json.to().unwrap_or_else(|error| panic!("a payload cannot be compared: {error}")),
-        Payload::Binary(data) => json!({ "binary": STANDARD.encode(data) }),
-    }
+    let mut text = Vec::new();
+    wire::in_message(payload, &mut text);
+    // Too deep for a `Value` is too deep to compare.
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("a payload cannot be compared: {error}"))
 }
 
 fn includes(actual: &Value, expected: &Value) -> bool {
@@ -84,6 +82,8 @@ fn includes(actual: &Value, expected: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::bullet::Listing;
 use crate::address::AddressSlot;
-use crate::command::Polled;
+use crate::command::{Command, Polled, SocketKey};
+use crate::mailbox::ShardHandle;
 use crate::outbox::Bounds;
 
 /// More polls than this at a time: the oldest is answered at once.
@@ -21,8 +23,28 @@ pub(crate) struct PollSession {
     polls: Vec<Waiting>,
     next_serial: u32,
     last_poll_ended_ms: u64,
+    /// Of clients that take one message in an answer. Those that cannot be told apart share a session, and each of their
+    /// polls that wait gets the message.
+    listing: Option<Listing>,
     /// Counts against its address while it lives.
     _slot: Option<AddressSlot>,
+}
+
+/// Where a session lives, and what admits to it.
+#[derive(Debug, Clone)]
+pub(crate) struct SessionHandle {
+    pub(crate) shard: ShardHandle,
+    pub(crate) socket: SocketKey,
+    pub(crate) secret: u128,
+}
+
+impl SessionHandle {
+    /// Asks for messages.
+    pub(crate) fn poll(&self) -> oneshot::Receiver<Polled> {
+        let (answer, answered) = oneshot::channel();
+        self.shard.send(Command::Poll { socket: self.socket, secret: self.secret, answer });
+        answered
+    }
 }
 
 #[derive(Debug)]
@@ -32,7 +54,7 @@ struct Waiting {
 }
 
 impl PollSession {
-    pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>) -> Self {
+    pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>, listing: Option<Listing>) -> Self {
         PollSession {
             secret,
             messages: VecDeque::new(),
@@ -40,6 +62,7 @@ impl PollSession {
             polls: Vec::new(),
             next_serial: 0,
             last_poll_ended_ms: now_ms,
+            listing,
             _slot: slot,
         }
     }
@@ -86,6 +109,9 @@ impl PollSession {
     /// Gives all messages to the newest poll that is still there. An older one runs to the end of its window: if it were
     /// answered, two pollers would chase each other.
     pub(crate) fn answer_waiting(&mut self, now_ms: u64) {
+        if self.listing.is_some() {
+            return self.answer_each_with_one(now_ms);
+        }
         while !self.messages.is_empty() {
             let Some(newest) = self.polls.pop() else { return };
             let messages = std::mem::take(&mut self.messages).into();
@@ -97,6 +123,21 @@ impl PollSession {
                 // The client has gone in the meantime: nothing is lost.
                 Err(Polled::Messages(messages)) => self.messages = messages.into(),
                 Err(_) => {}
+            }
+        }
+    }
+
+    fn answer_each_with_one(&mut self, now_ms: u64) {
+        while !self.polls.is_empty()
+            && let Some(message) = self.messages.front()
+        {
+            let answers = self.polls.drain(..).map(|poll| poll.answer.send(Polled::Messages(vec![message.clone()])));
+            let answered = answers.filter(Result::is_ok).count();
+            // Those whose client has gone have taken nothing.
+            if answered > 0 {
+                self.bytes -= message.len();
+                self.messages.pop_front();
+                self.last_poll_ended_ms = now_ms;
             }
         }
     }

@@ -16,6 +16,7 @@ fn show(message: Result<Incoming<'_>, Undecodable>) -> String {
     };
     let payload = match payload {
         Payload::Json(json) => json.as_str().to_owned(),
+        Payload::Text(text) => unreachable!("no frame is decoded to a {text:?}"),
         Payload::Binary(data) => format!("binary {}", hex(&data)),
     };
     format!("{} {} {topic} {event} {payload}", join_ref.as_json(), msg_ref.as_json())

@@ -320,7 +320,7 @@ fn the_client_takes_what_the_server_writes() {
     bytes.push(b'x');
     encode(Opcode::Ping, b"?", false, &mut bytes);
     encode(Opcode::Continuation, b"y", false, &mut bytes);
-    encode_close(1012, &mut bytes);
+    encode_close(1012, "", &mut bytes);
     let expected =
         [text("hello"), Got::Binary(b"squeezed".into()), Got::Ping(b"?".into()), text("xy"), Got::Close(Some(1012))];
     peer.feed(&bytes);

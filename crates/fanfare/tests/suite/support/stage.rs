@@ -56,6 +56,7 @@ impl Channel for Stage {
     async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
         let told: Value = match &payload {
             Payload::Json(json) => json.to()?,
+            Payload::Text(text) => json!(text.as_str()),
             Payload::Binary(_) => Value::Null,
         };
         match event {

@@ -1,0 +1,196 @@
+//! The rooms protocol: JSON frames `{"join": c}`, `{"leave": c}` and `{"say": m, "to": c}`, and members that get `m` alone.
+//!
+//! A channel's name is a topic. Joining, leaving and saying are what `phx_join`, `phx_leave` and an event are to Phoenix, so
+//! that the same channels serve both. Source: the behaviour that users of the original library rely on.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::json;
+use crate::payload::{Json, Text};
+use crate::phoenix::codec::{Kind, write_payload, write_string};
+use crate::phoenix::message::{Incoming, Ref};
+use crate::wire::{Form, Outgoing, bare};
+
+/// The close code of a client that breaks the protocol.
+pub const CLOSE_CODE: u16 = 3000;
+
+/// The close reason of a frame that is none of the protocol's.
+pub const INVALID_PAYLOAD: &str = "invalid payload";
+
+/// The close reason of a `say` to a channel that the client has not joined.
+pub const NOT_JOINED: &str = "cannot send to channel";
+
+/// A frame that is none of the protocol's: its socket is to be closed with [`CLOSE_CODE`] and [`INVALID_PAYLOAD`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidPayload;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frame<'a> {
+    #[serde(borrow)]
+    join: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    leave: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    say: Option<&'a RawValue>,
+    #[serde(borrow)]
+    to: Option<Cow<'a, str>>,
+}
+
+/// `{"say": null}` says something.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Reads a text frame; `event` is what a `say` counts as.
+///
+/// # Errors
+/// It is not JSON, none of the three frames, or nested more deeply than [`NESTING_MAX`](crate::payload::NESTING_MAX).
+pub fn decode<'a>(text: &'a str, event: &'a str) -> Result<Incoming<'a>, InvalidPayload> {
+    json::document(text).map_err(|_| InvalidPayload)?;
+    let frame: Frame<'_> = serde_json::from_str(text).map_err(|_| InvalidPayload)?;
+    let incoming = |asked: Asked, topic, event, payload| Incoming {
+        join_ref: Ref::NULL,
+        msg_ref: Ref::string(asked.name()),
+        topic,
+        event: Cow::Borrowed(event),
+        payload,
+    };
+    match (frame.join, frame.leave, frame.say, frame.to) {
+        (Some(topic), None, None, None) => Ok(incoming(Asked::Join, topic, "phx_join", Json::empty_object().into())),
+        (None, Some(topic), None, None) => Ok(incoming(Asked::Leave, topic, "phx_leave", Json::empty_object().into())),
+        (None, None, Some(message), Some(topic)) => {
+            Ok(incoming(Asked::Say, topic, event, Text::copy(message.get()).into()))
+        }
+        _ => Err(InvalidPayload),
+    }
+}
+
+/// Appends what a client is told; `None` where that is nothing.
+pub(crate) fn encode(frame: Outgoing<'_>, acks: bool, out: &mut Vec<u8>) -> Option<Kind> {
+    match frame {
+        Outgoing::Push { payload, .. } => return Some(bare(Form::Bare, payload, out)),
+        Outgoing::Reply { msg_ref, topic, status: "ok", .. } => match Asked::of(msg_ref)? {
+            Asked::Join => acks.then(|| object(&[("joined", topic)], out))?,
+            // Said by the close that follows, and for a channel that was not joined by this alone.
+            Asked::Leave | Asked::Say => return None,
+        },
+        Outgoing::Reply { topic, response, .. } => {
+            out.extend_from_slice(b"{\"refused\":");
+            write_string(topic, out);
+            out.extend_from_slice(b",\"response\":");
+            write_payload(response, out);
+            out.push(b'}');
+        }
+        Outgoing::Close { topic, .. } => acks.then(|| object(&[("left", topic)], out))?,
+        Outgoing::Error { topic, .. } => object(&[("left", topic), ("error", "channel_crash")], out),
+    }
+    Some(Kind::Text)
+}
+
+fn object(members: &[(&str, &str)], out: &mut Vec<u8>) {
+    for (index, (name, value)) in members.iter().enumerate() {
+        out.push(if index == 0 { b'{' } else { b',' });
+        write_string(name, out);
+        out.push(b':');
+        write_string(value, out);
+    }
+    out.push(b'}');
+}
+
+/// What a reply answers. The protocol has no refs, so that the kind of the frame serves as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Join,
+    Leave,
+    Say,
+}
+
+impl Asked {
+    fn name(self) -> &'static str {
+        match self {
+            Asked::Join => "join",
+            Asked::Leave => "leave",
+            Asked::Say => "say",
+        }
+    }
+
+    fn of(msg_ref: &Ref) -> Option<Asked> {
+        [Asked::Join, Asked::Leave, Asked::Say].into_iter().find(|asked| msg_ref.text() == asked.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames() {
+        #[track_caller]
+        fn check(text: &str, expected: Option<(&str, &str, &str)>) {
+            let decoded = decode(text, "message").ok();
+            let parts = decoded.as_ref().map(|incoming| {
+                let mut payload = Vec::new();
+                bare(Form::Bare, &incoming.payload, &mut payload);
+                (incoming.event.to_string(), incoming.topic.to_string(), String::from_utf8(payload).unwrap())
+            });
+            let expected = expected.map(|(event, topic, payload)| (event.into(), topic.into(), payload.into()));
+            assert_eq!(parts, expected, "{text}");
+        }
+        check(r#"{"join":"a"}"#, Some(("phx_join", "a", "{}")));
+        check(r#" {"leave":"\u00e9"} "#, Some(("phx_leave", "é", "{}")));
+        check(r#"{"say":{"x": 1},"to":"a"}"#, Some(("message", "a", r#"{"x": 1}"#)));
+        check(r#"{"to":"a","say":"hi"}"#, Some(("message", "a", r#""hi""#)));
+        check(r#"{"say":null,"to":"a"}"#, Some(("message", "a", "null")));
+        check(r#"{"say":18446744073709551616,"to":"a"}"#, Some(("message", "a", "18446744073709551616")));
+        for invalid in [
+            "",
+            "hi",
+            "[]",
+            "{}",
+            "null",
+            r#"{"join":1}"#,
+            r#"{"join":null}"#,
+            r#"{"join":"a","leave":"b"}"#,
+            r#"{"say":1}"#,
+            r#"{"to":"a"}"#,
+            r#"{"join":"a","x":1}"#,
+            r#"{"join":"a","join":"b"}"#,
+            r#"{"join":"\ud800"}"#,
+            r#"{"join":"a"}{"join":"b"}"#,
+        ] {
+            check(invalid, None);
+        }
+        check(&format!(r#"{{"say":{}{},"to":"a"}}"#, "[".repeat(600), "]".repeat(600)), None);
+    }
+
+    #[test]
+    fn what_a_client_is_told() {
+        #[track_caller]
+        fn check(frame: Outgoing<'_>, with_acks: &str, without: &str) {
+            for (acks, expected) in [(true, with_acks), (false, without)] {
+                let mut out = Vec::new();
+                let kind = encode(frame, acks, &mut out);
+                assert_eq!(kind.is_none(), expected.is_empty());
+                assert_eq!(String::from_utf8(out).unwrap(), expected, "{frame:?}");
+            }
+        }
+        let empty = &Json::empty_object().into();
+        let reason = &serde_json::json!({"reason": "no"}).into();
+        for (asked, told) in [(Asked::Join, r#"{"joined":"a"}"#), (Asked::Leave, ""), (Asked::Say, "")] {
+            let (msg_ref, join_ref) = (&Ref::string(asked.name()), &Ref::NULL);
+            check(Outgoing::Reply { join_ref, msg_ref, topic: "a", status: "ok", response: empty }, told, "");
+            let refused = r#"{"refused":"a","response":{"reason":"no"}}"#;
+            let reply = Outgoing::Reply { join_ref, msg_ref, topic: "a", status: "error", response: reason };
+            check(reply, refused, refused);
+        }
+        check(Outgoing::Close { join_ref: &Ref::NULL, topic: "a" }, r#"{"left":"a"}"#, "");
+        let crashed = r#"{"left":"a","error":"channel_crash"}"#;
+        check(Outgoing::Error { join_ref: &Ref::NULL, topic: "a" }, crashed, crashed);
+        let payload = &Text::copy("[1]").into();
+        check(Outgoing::Push { join_ref: &Ref::NULL, topic: "a", event: "e", payload }, "[1]", "[1]");
+    }
+}

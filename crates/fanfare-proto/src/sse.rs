@@ -1,0 +1,44 @@
+//! Server-sent events as they go on the wire (HTML, section "Server-sent events").
+
+/// A comment: nothing for the client's code, a sign of life for the client and what is between.
+pub const HEARTBEAT: &[u8] = b":\n\n";
+
+/// Appends an event without name and id. A line break of any kind in the text, a lone CR too, begins another `data` line: a
+/// reader would take it for the end of the field, and what follows for a field of its own.
+pub fn data(text: &str, out: &mut Vec<u8>) {
+    let mut rest = text;
+    loop {
+        let end = rest.find(['\r', '\n']).unwrap_or(rest.len());
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&rest.as_bytes()[..end]);
+        out.push(b'\n');
+        rest = match &rest[end..] {
+            "" => break,
+            tail => tail.strip_prefix("\r\n").unwrap_or(&tail[1..]),
+        };
+    }
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_breaks_out_of_its_event() {
+        for (text, expected) in [
+            ("a", "data: a\n\n"),
+            ("", "data: \n\n"),
+            ("a\nb", "data: a\ndata: b\n\n"),
+            ("a\r\nb", "data: a\ndata: b\n\n"),
+            ("a\rb", "data: a\ndata: b\n\n"),
+            ("a\n\revent: x", "data: a\ndata: \ndata: event: x\n\n"),
+            ("a\n", "data: a\ndata: \n\n"),
+            (" é", "data:  é\n\n"),
+        ] {
+            let mut out = Vec::new();
+            data(text, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{text:?}");
+        }
+    }
+}

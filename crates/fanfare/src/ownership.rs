@@ -1,0 +1,100 @@
+//! The hub's topics: which are started, and the publisher of each.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fanfare_proto::hub::{ClaimError, OwnerId, Released, Topics};
+use parking_lot::Mutex;
+
+use crate::command::Command;
+use crate::endpoint::Endpoint;
+
+/// How many topics publishers may have started at a time. Each needs a connection or had one a grace ago.
+const TOPICS_MAX: usize = 1_000_000;
+
+/// The started topics of an endpoint.
+#[derive(Debug)]
+pub(crate) struct Started(Mutex<Topics>);
+
+impl Default for Started {
+    fn default() -> Self {
+        Started(Mutex::new(Topics::new(TOPICS_MAX)))
+    }
+}
+
+impl Started {
+    /// Whether a topic is started, in this domain if one is given.
+    pub(crate) fn contains(&self, topic: &str, domain: Option<&str>) -> bool {
+        self.0.lock().domain_of(topic).is_some_and(|its| domain.is_none_or(|domain| its == domain))
+    }
+
+    /// The new ownership of a topic, which ends a grace after it was given up.
+    pub(crate) fn claim(
+        &self,
+        endpoint: &Endpoint,
+        topic: Arc<str>,
+        domain: &str,
+        grace: Duration,
+    ) -> Result<Ownership, ClaimError> {
+        let owner = self.0.lock().claim(&topic, domain)?;
+        let endpoint = endpoint.clone();
+        Ok(Ownership { endpoint, topic, owner, grace, is_given_up: AtomicBool::new(false) })
+    }
+}
+
+/// A publisher's hold on its topic: given up when its socket is closed, or when it never came to be.
+pub(crate) struct Ownership {
+    endpoint: Endpoint,
+    topic: Arc<str>,
+    owner: OwnerId,
+    grace: Duration,
+    is_given_up: AtomicBool,
+}
+
+impl Ownership {
+    /// From now on another publisher may take the topic over, until it ends.
+    pub(crate) fn give_up(&self) {
+        if self.is_given_up.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Ownership { endpoint, topic, owner, grace, .. } = self;
+        let now_ms = endpoint.clock().now_ms();
+        let released = endpoint.started().0.lock().release(topic, *owner, now_ms, grace.as_millis() as u64);
+        match released {
+            Released::NotOwned => {}
+            Released::Ended => end(endpoint, topic),
+            Released::UntilMs(due_ms) => {
+                let (later, topic) = (endpoint.clone(), topic.clone());
+                let run = move |_: &mut crate::shard::Shard| {
+                    let has_ended = later.started().0.lock().expire(&topic, later.clock().now_ms());
+                    if has_ended {
+                        end(&later, &topic);
+                    }
+                };
+                endpoint.any_shard().send(Command::RunAt { due_ms, run: Box::new(run) });
+            }
+        }
+    }
+}
+
+impl Drop for Ownership {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+impl fmt::Debug for Ownership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ownership").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// Closes the topic's subscribers, on every shard.
+fn end(endpoint: &Endpoint, topic: &Arc<str>) {
+    for shard in endpoint.shards() {
+        let topic = topic.clone();
+        shard.send(Command::Run(Box::new(move |shard| shard.end_topic(&topic))));
+    }
+}
