@@ -24,6 +24,7 @@ const BINARY_FIELD_SIZE_MAX: usize = 255;
 pub(crate) struct Variant {
     pub(crate) form: Form,
     pub(crate) carriage: Carriage,
+    index: u8,
 }
 
 /// What carries a frame.
@@ -41,15 +42,20 @@ impl Variant {
     /// How many variants there are.
     pub(crate) const COUNT: usize = 9;
 
-    /// A number below `COUNT`. Forms whose broadcasts are the same on a carrier have the same, and so have those that differ
-    /// by the carrier only: those for text go where nothing else does.
-    pub(crate) fn index(self) -> usize {
-        let form = match self.form {
+    pub(crate) const fn new(form: Form, carriage: Carriage) -> Self {
+        // Forms whose broadcasts are the same on a carrier have the same index, and so have those that differ by the carrier
+        // only: those for text go where nothing else does.
+        let form_index = match form {
             Form::Phoenix(Format::V1) => 0,
             Form::Phoenix(Format::V2 | Format::V2Text) => 1,
             Form::Bare | Form::BareText | Form::Rooms { .. } => 2,
         };
-        form * 3 + self.carriage as usize
+        Variant { form, carriage, index: form_index * 3 + carriage as u8 }
+    }
+
+    /// A number below `COUNT`, asked for once a delivery.
+    pub(crate) fn index(self) -> usize {
+        usize::from(self.index)
     }
 }
 

@@ -201,15 +201,11 @@ impl Socket {
                     Protocol::Rooms => Form::Rooms { acks: self.info.mount.acks },
                     _ => Form::Bare,
                 };
-                Variant { form, carriage: websocket.carriage() }
+                Variant::new(form, websocket.carriage())
             }
-            (_, Protocol::Phoenix) => {
-                Variant { form: Form::Phoenix(version.longpoll_format()), carriage: Carriage::Text }
-            }
-            (_, Protocol::Rooms) => {
-                Variant { form: Form::Rooms { acks: self.info.mount.acks }, carriage: Carriage::Text }
-            }
-            _ => Variant { form: Form::BareText, carriage: Carriage::Text },
+            (_, Protocol::Phoenix) => Variant::new(Form::Phoenix(version.longpoll_format()), Carriage::Text),
+            (_, Protocol::Rooms) => Variant::new(Form::Rooms { acks: self.info.mount.acks }, Carriage::Text),
+            _ => Variant::new(Form::BareText, Carriage::Text),
         }
     }
 }

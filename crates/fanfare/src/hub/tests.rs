@@ -9,8 +9,8 @@ use fanfare_proto::wire::Form;
 
 use super::*;
 
-const TEXT: Variant = Variant { form: Form::Phoenix(Format::V2), carriage: Carriage::Text };
-const FRAMES: Variant = Variant { form: Form::Phoenix(Format::V2), carriage: Carriage::WebSocket };
+const TEXT: Variant = Variant::new(Form::Phoenix(Format::V2), Carriage::Text);
+const FRAMES: Variant = Variant::new(Form::Phoenix(Format::V2), Carriage::WebSocket);
 
 /// A generator that a seed makes repeatable.
 struct Dice(u64);

@@ -56,6 +56,11 @@ impl Served {
         }
     }
 
+    /// Waits until a topic has so many members.
+    pub(crate) async fn has_members(&self, topic: &str, count: usize) {
+        eventually("members", async || self.endpoint.members(topic).await.len() == count).await;
+    }
+
     pub(crate) fn counter(&self, name: &str, reason: &str) -> u64 {
         counter(&self.endpoint, name, reason)
     }

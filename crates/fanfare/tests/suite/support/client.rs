@@ -131,6 +131,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
+    /// Expects exactly this text next.
+    pub(crate) async fn assert_text(&mut self, text: &str) {
+        assert_eq!(self.receive().await, Received::Text(text.to_owned()));
+    }
+
     /// Expects exactly this broadcast or push next.
     pub(crate) async fn assert_event(&mut self, topic: &str, event: &str, payload: Value) {
         let frame = self.frame().await;

@@ -1,0 +1,201 @@
+//! The hub: one publisher a topic, and subscribers that get its frames as they are.
+
+use std::time::Duration;
+
+use fanfare::{Connect, ConnectRequest, Connected, Endpoint, Mount, Rejected};
+use fanfare_proto::websocket::frame::Opcode;
+
+use crate::support::client::{Client, Received};
+use crate::support::{Served, eventually, serve};
+
+/// Lets publishers in with the key `good` for the domain `d`.
+struct Keys;
+
+impl Connect for Keys {
+    async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
+        let param = |name| request.params.str(name).unwrap_or_default();
+        match (param("role"), param("key"), param("domain")) {
+            ("sub", ..) | ("pub", "good", "d" | "e") => Ok(Connected::new()),
+            _ => Err(Rejected::new()),
+        }
+    }
+}
+
+async fn hub(mount: Mount) -> Served {
+    serve(Endpoint::builder().shards(2).mount("/ws", mount)).await
+}
+
+fn mount() -> Mount {
+    Mount::hub().connect(Keys)
+}
+
+impl Served {
+    async fn at(&self, target: &str) -> Result<Client, u16> {
+        Client::connect(self.address, target, &[]).await.map_err(|answer| answer.status)
+    }
+
+    async fn refused(&self, target: &str) -> u16 {
+        self.at(target).await.err().unwrap_or_else(|| panic!("{target} was let in"))
+    }
+}
+
+#[tokio::test]
+async fn hub_1_paths_have_a_fixed_number_of_segments() {
+    let hub = hub(mount()).await;
+    for target in ["/ws", "/ws/pub", "/ws/pub/d/t", "/ws/pub/good/d/t/x", "/ws/sub/t", "/ws/sub/good/d/t", "/other/pub"]
+    {
+        assert_eq!(hub.refused(target).await, 404, "{target}");
+    }
+    assert!(hub.at("/ws/pub/good/d/t").await.is_ok());
+}
+
+#[tokio::test]
+async fn hub_2_6_a_publisher_starts_the_topic() {
+    let hub = hub(mount()).await;
+    assert_eq!(hub.refused("/ws/sub/d/t").await, 404, "nobody has started it");
+    let _publisher = hub.at("/ws/pub/good/d/t").await.unwrap();
+    assert!(hub.at("/ws/sub/d/t").await.is_ok());
+    assert_eq!(hub.refused("/ws/sub/e/t").await, 404, "not in that domain");
+    assert_eq!(hub.counter("connections", "refused_topic_unknown"), 2);
+}
+
+#[tokio::test]
+async fn hub_6_a_subscriber_may_come_first_where_that_is_wanted() {
+    let hub = hub(mount().waits_for_topic(true)).await;
+    let mut subscriber = hub.at("/ws/sub/d/t").await.unwrap();
+    let mut publisher = hub.at("/ws/pub/good/d/t").await.unwrap();
+    hub.has_members("hub:t", 1).await;
+    publisher.send_text("first").await;
+    subscriber.assert_text("first").await;
+}
+
+#[tokio::test]
+async fn hub_4_5_bad_keys_and_second_publishers_are_refused() {
+    let hub = hub(mount()).await;
+    for target in ["/ws/pub/bad/d/t", "/ws/pub/good/other/t", "/ws/pub/-/d/t"] {
+        assert_eq!(hub.refused(target).await, 403, "{target}");
+    }
+    let _owner = hub.at("/ws/pub/good/d/t").await.unwrap();
+    for target in ["/ws/pub/good/d/t", "/ws/pub/good/e/t"] {
+        assert_eq!(hub.refused(target).await, 409, "{target}");
+    }
+    assert!(hub.at("/ws/pub/good/d/u").await.is_ok(), "another topic");
+    assert_eq!(hub.counter("connections", "refused_topic_taken"), 2);
+}
+
+#[tokio::test]
+async fn hub_7_12_frames_go_verbatim_and_in_order() {
+    let hub = hub(mount()).await;
+    let mut publisher = hub.at("/ws/pub/good/d/a%20t").await.unwrap();
+    let mut subscribers = [hub.at("/ws/sub/d/a%20t").await.unwrap(), hub.at("/ws/sub/d/a%20t").await.unwrap()];
+    hub.has_members("hub:a t", 2).await;
+    subscribers[0].send_text("what subscribers send is thrown away").await;
+    subscribers[0].send(Opcode::Ping, b"but pings are answered", true).await;
+    assert_eq!(subscribers[0].receive().await, Received::Pong(b"but pings are answered".to_vec()));
+    publisher.send(Opcode::Ping, b"not relayed", true).await;
+    for text in ["", "hello", " {\"a\": 1 } ", "é\u{0}"] {
+        publisher.send_text(text).await;
+        publisher.send(Opcode::Binary, text.as_bytes(), true).await;
+    }
+    for n in 0..1_000 {
+        publisher.send_text(&n.to_string()).await;
+    }
+    for subscriber in &mut subscribers {
+        for text in ["", "hello", " {\"a\": 1 } ", "é\u{0}"] {
+            subscriber.assert_text(text).await;
+            assert_eq!(subscriber.receive().await, Received::Binary(text.as_bytes().to_vec()));
+        }
+        for n in 0..1_000 {
+            subscriber.assert_text(&n.to_string()).await;
+        }
+    }
+    assert_eq!(publisher.receive().await, Received::Pong(b"not relayed".to_vec()), "no echo, no ack");
+}
+
+#[tokio::test]
+async fn hub_8_another_publisher_takes_over_within_the_grace() {
+    let hub = hub(mount().owner_grace(Duration::from_secs(20))).await;
+    let first = hub.at("/ws/pub/good/d/t").await.unwrap();
+    let mut subscriber = hub.at("/ws/sub/d/t").await.unwrap();
+    hub.has_members("hub:t", 1).await;
+    drop(first);
+    let mut second = None;
+    eventually("the topic is free", async || {
+        second = hub.at("/ws/pub/good/d/t").await.ok();
+        second.is_some()
+    })
+    .await;
+    assert_eq!(hub.refused("/ws/pub/good/e/t").await, 409);
+    second.unwrap().send_text("from the second").await;
+    subscriber.assert_text("from the second").await;
+}
+
+#[tokio::test]
+async fn hub_8_then_the_topic_ends_and_its_subscribers_are_told() {
+    for grace_ms in [0, 50] {
+        let hub = hub(mount().owner_grace(Duration::from_millis(grace_ms))).await;
+        let mut publisher = hub.at("/ws/pub/good/d/t").await.unwrap();
+        let mut subscriber = hub.at("/ws/sub/d/t").await.unwrap();
+        hub.has_members("hub:t", 1).await;
+        publisher.send_text("the last").await;
+        publisher.send(Opcode::Close, &1000u16.to_be_bytes(), true).await;
+        subscriber.assert_text("the last").await;
+        subscriber.assert_closed(1000).await;
+        assert_eq!(hub.refused("/ws/sub/d/t").await, 404);
+        assert_eq!(hub.counter("closes", "topic_ended"), 1);
+        assert!(hub.at("/ws/pub/good/e/t").await.is_ok(), "the name is free again, for any domain");
+    }
+}
+
+#[tokio::test]
+async fn hub_9_subscribers_come_and_go() {
+    let hub = hub(mount()).await;
+    let mut publisher = hub.at("/ws/pub/good/d/t").await.unwrap();
+    publisher.send_text("to nobody").await;
+    let mut stays = hub.at("/ws/sub/d/t").await.unwrap();
+    let leaves = hub.at("/ws/sub/d/t").await.unwrap();
+    hub.has_members("hub:t", 2).await;
+    drop(leaves);
+    hub.has_members("hub:t", 1).await;
+    publisher.send_text("to one").await;
+    stays.assert_text("to one").await;
+    drop(stays);
+    hub.has_members("hub:t", 0).await;
+    assert!(hub.at("/ws/sub/d/t").await.is_ok(), "a topic lives without subscribers");
+}
+
+#[tokio::test]
+async fn a_failed_upgrade_leaves_no_topic_behind() {
+    let hub = hub(mount()).await;
+    let answer = crate::support::http::request(hub.address, "GET", "/ws/pub/good/d/t", &[], b"").await;
+    assert_eq!(answer.status, 400);
+    assert!(hub.at("/ws/pub/good/e/t").await.is_ok());
+}
+
+#[tokio::test]
+async fn topics_that_cannot_be_are_refused() {
+    let hub = hub(mount()).await;
+    let long = "t".repeat(252);
+    for topic in ["%0a", "%00", &long] {
+        assert_eq!(hub.refused(&format!("/ws/pub/good/d/{topic}")).await, 403, "{topic}");
+    }
+    assert_eq!(hub.refused("/ws/pub/good/d/%ff").await, 404, "not UTF-8");
+    assert!(hub.at(&format!("/ws/pub/good/d/{}", &long[1..])).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_silent_subscriber_is_pinged_and_lives() {
+    let hub = hub(mount().idle_timeout(Duration::from_millis(300))).await;
+    // Pongs are the client's; it sends none by itself here, since it does not read.
+    let mut publisher = hub.at("/ws/pub/good/d/t").await.unwrap();
+    let mut silent = hub.at("/ws/sub/d/t").await.unwrap();
+    let speaks = async {
+        for _ in 0..20 {
+            publisher.send(Opcode::Pong, b"", true).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (code, ()) = tokio::join!(silent.close_code(), speaks);
+    assert_eq!(code, 1002, "who does not even pong is closed");
+    assert_eq!(hub.counter("closes", "idle"), 1, "who pongs is not");
+}
