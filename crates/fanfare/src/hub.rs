@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::interest::{Interest, Tick};
-use crate::message::{Carriage, Message, Variant};
+use crate::message::{Message, Variant};
 
 /// Where a member stands. Changes when another member leaves: [`Hub::leave`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl Hub {
             for member in &mut topic.members {
                 let passed = std::mem::take(&mut member.passed) as usize;
                 let (Reach::Wire(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
-                if passed == 0 && variant.carriage != Carriage::Text {
+                if passed == 0 && !variant.is_text() {
                     let frames = whole[variant.index()].get_or_insert_with(|| put_together(&topic.batch, variant));
                     deliver(member.id, frames);
                 } else if passed < topic.batch.len() {
@@ -270,11 +270,10 @@ fn settle(member: &mut Member, batch: &[Arc<Message>], settled: &mut impl FnMut(
 
 /// WebSocket frames leave together, texts one by one: nothing in a text says where it ends.
 fn hand_out(batch: &[Arc<Message>], variant: Variant, mut deliver: impl FnMut(Frames)) {
-    match variant.carriage {
-        Carriage::Text => {
-            batch.iter().for_each(|message| deliver(Frames { bytes: message.encoded(variant).clone(), count: 1 }));
-        }
-        Carriage::WebSocket | Carriage::Deflated => deliver(put_together(batch, variant)),
+    if variant.is_text() {
+        batch.iter().for_each(|message| deliver(Frames { bytes: message.encoded(variant).clone(), count: 1 }));
+    } else {
+        deliver(put_together(batch, variant));
     }
 }
 

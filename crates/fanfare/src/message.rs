@@ -19,14 +19,6 @@ const DEFLATE_SIZE_MIN: usize = 256;
 /// The longest field of a binary frame, in bytes.
 const BINARY_FIELD_SIZE_MAX: usize = 255;
 
-/// How a subscriber wants its frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Variant {
-    pub(crate) form: Form,
-    pub(crate) carriage: Carriage,
-    index: u8,
-}
-
 /// What carries a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carriage {
@@ -38,24 +30,48 @@ pub(crate) enum Carriage {
     Text,
 }
 
+/// How a subscriber wants its frames: a form on a carriage. One byte, since there is one for every member of every topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Variant(u8);
+
 impl Variant {
     /// How many variants there are.
     pub(crate) const COUNT: usize = 9;
 
+    const CARRIAGES: [Carriage; 3] = [Carriage::WebSocket, Carriage::Deflated, Carriage::Text];
+
+    /// Forms whose broadcasts are the same on a carriage are the same variant.
     pub(crate) const fn new(form: Form, carriage: Carriage) -> Self {
-        // Forms whose broadcasts are the same on a carrier have the same index, and so have those that differ by the carrier
-        // only: those for text go where nothing else does.
-        let form_index = match form {
+        let form = match form {
             Form::Phoenix(Format::V1) => 0,
             Form::Phoenix(Format::V2 | Format::V2Text) => 1,
             Form::Bare | Form::BareText | Form::Rooms { .. } => 2,
         };
-        Variant { form, carriage, index: form_index * 3 + carriage as u8 }
+        Variant(carriage as u8 * 3 + form)
     }
 
-    /// A number below `COUNT`, asked for once a delivery.
+    pub(crate) fn form(self) -> Form {
+        match (self.0 % 3, self.carriage()) {
+            (0, _) => Form::Phoenix(Format::V1),
+            (1, Carriage::Text) => Form::Phoenix(Format::V2Text),
+            (1, _) => Form::Phoenix(Format::V2),
+            (_, Carriage::Text) => Form::BareText,
+            _ => Form::Bare,
+        }
+    }
+
+    pub(crate) fn carriage(self) -> Carriage {
+        Variant::CARRIAGES[usize::from(self.0 / 3)]
+    }
+
+    /// Whether nothing in its bytes says where a message ends. Asked once a delivery.
+    pub(crate) fn is_text(self) -> bool {
+        self.0 >= Carriage::Text as u8 * 3
+    }
+
+    /// A number below `COUNT`.
     pub(crate) fn index(self) -> usize {
-        usize::from(self.index)
+        usize::from(self.0)
     }
 }
 
@@ -85,9 +101,9 @@ impl Message {
     pub(crate) fn encoded(&self, variant: Variant) -> &Bytes {
         self.encoded[variant.index()].get_or_init(|| {
             with_buffer(|text| {
-                let kind = wire::broadcast(variant.form, &self.topic, &self.event, &self.payload, text)
+                let kind = wire::broadcast(variant.form(), &self.topic, &self.event, &self.payload, text)
                     .expect("field lengths were checked when the message was made");
-                carry(variant.carriage, kind, text)
+                carry(variant.carriage(), kind, text)
             })
         })
     }

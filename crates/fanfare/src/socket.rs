@@ -191,22 +191,28 @@ impl Protocol {
 }
 
 impl Socket {
-    /// The form in which this socket takes broadcasts, unless it takes them one by one.
-    pub(crate) fn variant(&self) -> Variant {
-        let version = self.info.version;
-        match (&self.carrier, self.protocol) {
-            (Carrier::WebSocket(websocket), protocol) => {
-                let form = match protocol {
-                    Protocol::Phoenix => Form::Phoenix(version.websocket_format()),
-                    Protocol::Rooms => Form::Rooms { acks: self.info.mount.acks },
-                    _ => Form::Bare,
-                };
-                Variant::new(form, websocket.carriage())
-            }
-            (_, Protocol::Phoenix) => Variant::new(Form::Phoenix(version.longpoll_format()), Carriage::Text),
-            (_, Protocol::Rooms) => Variant::new(Form::Rooms { acks: self.info.mount.acks }, Carriage::Text),
-            _ => Variant::new(Form::BareText, Carriage::Text),
+    /// The form of its frames.
+    pub(crate) fn form(&self) -> Form {
+        let is_websocket = matches!(self.carrier, Carrier::WebSocket(_));
+        match self.protocol {
+            Protocol::Phoenix if is_websocket => Form::Phoenix(self.info.version.websocket_format()),
+            Protocol::Phoenix => Form::Phoenix(self.info.version.longpoll_format()),
+            Protocol::Rooms => Form::Rooms { acks: self.info.mount.acks },
+            _ if is_websocket => Form::Bare,
+            _ => Form::BareText,
         }
+    }
+
+    pub(crate) fn carriage(&self) -> Carriage {
+        match &self.carrier {
+            Carrier::WebSocket(websocket) => websocket.carriage(),
+            _ => Carriage::Text,
+        }
+    }
+
+    /// How this socket takes broadcasts, unless it takes them one by one.
+    pub(crate) fn variant(&self) -> Variant {
+        Variant::new(self.form(), self.carriage())
     }
 }
 

@@ -8,6 +8,7 @@ use fanfare_proto::phoenix::message::Format;
 use fanfare_proto::wire::Form;
 
 use super::*;
+use crate::message::Carriage;
 
 const TEXT: Variant = Variant::new(Form::Phoenix(Format::V2), Carriage::Text);
 const FRAMES: Variant = Variant::new(Form::Phoenix(Format::V2), Carriage::WebSocket);

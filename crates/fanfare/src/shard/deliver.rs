@@ -84,10 +84,10 @@ impl Shard {
     /// # Errors
     /// The frame must be binary, and a field does not fit: nothing is sent.
     pub(super) fn send(&mut self, index: usize, frame: Outgoing<'_>) -> Result<(), FieldTooLong> {
-        let variant = self.sockets[index].variant();
+        let (form, carriage) = (self.sockets[index].form(), self.sockets[index].carriage());
         let bytes = with_buffer(|out| {
-            let kind = wire::encode(variant.form, frame, out)?;
-            Ok(kind.map(|kind| carry(variant.carriage, kind, out)))
+            let kind = wire::encode(form, frame, out)?;
+            Ok(kind.map(|kind| carry(carriage, kind, out)))
         })?;
         if let Some(bytes) = bytes {
             self.queue(index, bytes, 1);
@@ -97,7 +97,7 @@ impl Shard {
 
     /// Sends a text of the protocol's own.
     pub(super) fn send_text(&mut self, index: usize, text: &str) {
-        let bytes = carry(self.sockets[index].variant().carriage, Kind::Text, text.as_bytes());
+        let bytes = carry(self.sockets[index].carriage(), Kind::Text, text.as_bytes());
         self.queue(index, bytes, 1);
     }
 
