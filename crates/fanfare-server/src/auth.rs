@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use fanfare::{Connect, ConnectRequest, Connected, Rejected};
 
 use crate::config::auth::{Auth, AuthKind};
+use crate::config::endpoint::{Endpoint, Protocol, Subscribe};
 use crate::http_client::Client;
 use crate::identity::{Identity, Template};
 use crate::log::Brake;
@@ -125,8 +126,10 @@ impl Authenticator {
         }
     }
 
-    async fn admit(&self, request: &ConnectRequest) -> Result<Verified, Refusal> {
-        let token = request.info.auth_token.as_deref().or_else(|| request.params.str(&self.param));
+    /// `param` is the parameter that carries the token, where that is not the authenticator's to say.
+    async fn admit(&self, request: &ConnectRequest, param: Option<&str>) -> Result<Verified, Refusal> {
+        let param = param.unwrap_or(&self.param);
+        let token = request.info.auth_token.as_deref().or_else(|| request.params.str(param));
         let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::Invalid("there is no token"))?;
         self.verify(token, SystemTime::now())
     }
@@ -135,23 +138,45 @@ impl Authenticator {
 /// Lets in whoever has a token that one of its authenticators accepts, tried in order.
 #[derive(Debug)]
 pub(crate) struct Gate {
+    /// Without any, everybody is let in.
     authenticators: Vec<Arc<Authenticator>>,
+    protocol: Protocol,
+    /// Whether subscribers of a hub need no token.
+    is_open_to_subscribers: bool,
     socket_id: Option<Template>,
+    /// What a socket is joined to at once.
+    topics: Vec<Template>,
     brake: Brake,
 }
 
 impl Gate {
-    /// `socket_id` is what a socket is called.
-    pub(crate) fn new(authenticators: Vec<Arc<Authenticator>>, socket_id: Option<Template>) -> Self {
-        Self { authenticators, socket_id, brake: Brake::default() }
+    /// The gate of an endpoint.
+    pub(crate) fn new(authenticators: Vec<Arc<Authenticator>>, endpoint: &Endpoint) -> Self {
+        let is_bullet = endpoint.protocol == Protocol::Bullet;
+        let by_key = || is_bullet.then(|| "{key}".parse().expect("a template"));
+        Self {
+            authenticators,
+            protocol: endpoint.protocol,
+            is_open_to_subscribers: endpoint.subscribe == Subscribe::Open,
+            socket_id: endpoint.socket_id.clone().or_else(by_key),
+            topics: if is_bullet { endpoint.topics.0.clone() } else { Vec::new() },
+            brake: Brake::default(),
+        }
     }
 
     /// The identity behind a request, or what to log, and whether it is worth coming back with the same token.
     async fn admit(&self, request: &ConnectRequest) -> Result<Connected, (String, bool)> {
+        let key = request.params.str("key").filter(|_| self.protocol == Protocol::Bullet);
+        let is_subscriber = self.protocol == Protocol::Hub && request.params.str("role") == Some("sub");
+        if self.authenticators.is_empty() || (is_subscriber && self.is_open_to_subscribers) {
+            return self.name(None, key).map_err(|reason| (reason, false));
+        }
         let (mut reasons, mut is_unavailable) = (Vec::new(), false);
+        // In these protocols the key has its place.
+        let param = matches!(self.protocol, Protocol::Hub | Protocol::Bullet).then_some("key");
         for authenticator in &self.authenticators {
-            let refusal = match authenticator.admit(request).await {
-                Ok(verified) => return self.name(verified).map_err(|reason| (reason, false)),
+            let refusal = match authenticator.admit(request, param).await {
+                Ok(verified) => return self.name(Some(verified), key).map_err(|reason| (reason, false)),
                 Err(refusal) => refusal,
             };
             is_unavailable |= matches!(refusal, Refusal::Unavailable(_));
@@ -165,18 +190,32 @@ impl Gate {
         Err((text, is_unavailable))
     }
 
-    fn name(&self, verified: Verified) -> Result<Connected, String> {
+    /// What the socket of an identity is called and joined to; `key` is that of a bullet.js client.
+    fn name(&self, verified: Option<Verified>, key: Option<&str>) -> Result<Connected, String> {
+        let identity = verified.as_ref().map(|verified| &verified.identity);
+        let fill = |template: &Template, what: &str| {
+            let value = |name: &str| match key {
+                Some(key) if name == "key" => Some(key.to_owned()),
+                _ => identity.and_then(|identity| identity.text(name)),
+            };
+            let text = template.fill(value).map_err(|name| format!("the token has no claim {name:?} for {what}"))?;
+            fanfare::check_topic(&text).map_err(|error| format!("{what} would not do: {error}"))?;
+            Ok::<_, String>(text)
+        };
         let mut connected = Connected::new();
         if let Some(template) = &self.socket_id {
-            let id = template.fill(|name| verified.identity.text(name));
-            let id = id.map_err(|name| format!("the token has no claim {name:?} for the socket's id"))?;
-            fanfare::check_topic(&id).map_err(|error| format!("the socket's id would not do: {error}"))?;
-            connected = connected.id(id);
+            connected = connected.id(fill(template, "the socket's id")?);
         }
-        if let Some(end) = verified.expires_at {
-            connected = connected.expires_at(end);
+        for template in &self.topics {
+            connected = connected.topic(fill(template, "the socket's topics")?);
         }
-        Ok(connected.assigns(verified.identity))
+        if let Some(Verified { identity, expires_at }) = verified {
+            connected = connected.assigns(identity);
+            if let Some(end) = expires_at {
+                connected = connected.expires_at(end);
+            }
+        }
+        Ok(connected)
     }
 
     fn log(&self, peer: Option<SocketAddr>, reason: &str) {

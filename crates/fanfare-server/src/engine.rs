@@ -10,6 +10,7 @@ use crate::auth::{Authenticator, Gate, UNAVAILABLE};
 use crate::channel::Declared;
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
+use crate::config::value::OneOrMore;
 use crate::health::Part;
 use crate::http_client::Client;
 
@@ -59,12 +60,7 @@ async fn authenticators(config: &Config) -> Result<(Authenticators, Vec<Arc<dyn 
 
 fn mount(settings: &Settings, config: &Config, channels: &[Declared], authenticators: &Authenticators) -> Mount {
     let limits = &config.limits;
-    let has = |transport| settings.transports.0.contains(&transport);
-    let Protocol::Phoenix = settings.protocol;
-    let mut mount = Mount::new()
-        .websocket(has(Transport::Websocket))
-        .longpoll(has(Transport::Longpoll))
-        .longpoll_window(settings.longpoll_window.0)
+    let mut mount = of_protocol(settings)
         .idle_timeout(settings.idle_timeout.0)
         .origin(settings.origins.0.clone())
         .compression(settings.compression)
@@ -78,17 +74,40 @@ fn mount(settings: &Settings, config: &Config, channels: &[Declared], authentica
         .outbox_frames_max(limits.outbox_frames_max.0 as usize)
         .write_timeout(limits.write_timeout.0);
     let named: Vec<_> = settings.auth.0.iter().filter_map(|name| authenticators.get(name).cloned()).collect();
-    if !named.is_empty() {
-        let gate = Gate::new(named, settings.socket_id.clone());
+    if !named.is_empty() || settings.protocol == Protocol::Bullet {
+        let gate = Gate::new(named, settings);
         let info = fanfare::ConnectInfoFields { peer: true, ..Default::default() };
         mount = mount.auth_token(true).connect_info(info).connect(gate).on_reject(refuse);
     }
-    for channel in channels {
+    let has_channels = matches!(settings.protocol, Protocol::Phoenix | Protocol::Rooms);
+    for channel in channels.iter().filter(|_| has_channels) {
         for pattern in channel.patterns() {
             mount = mount.channel(&pattern.to_string(), channel.clone());
         }
     }
     mount
+}
+
+/// A mount with what concerns its protocol only.
+fn of_protocol(settings: &Settings) -> Mount {
+    let mount = match settings.protocol {
+        Protocol::Phoenix => {
+            let has =
+                |transport| settings.transports.as_ref().is_none_or(|OneOrMore(given)| given.contains(&transport));
+            Mount::new().websocket(has(Transport::Websocket)).longpoll(has(Transport::Longpoll))
+        }
+        Protocol::Hub => Mount::hub()
+            .topic_prefix(&settings.topic_prefix)
+            .owner_grace(settings.grace.0)
+            .waits_for_topic(settings.wait_for_topic),
+        Protocol::Rooms => Mount::rooms().acks(settings.acks),
+        Protocol::Bullet => Mount::bullet(),
+    };
+    let mount = mount.event(&settings.event.0);
+    match &settings.longpoll_window {
+        Some(window) => mount.longpoll_window(window.0),
+        None => mount,
+    }
 }
 
 /// The answer to a connect that is refused with a reason.

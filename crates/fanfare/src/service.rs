@@ -104,8 +104,14 @@ impl Endpoint {
 
     /// The mount that serves a path.
     fn find(&self, path: &str) -> Option<Found> {
+        let mut is_others = false;
         for (number, (mount_path, mount)) in self.mounts().iter().enumerate() {
             let Some((rest, mut params)) = mount_path.matches(path) else { continue };
+            // Rooms take any path below theirs, but not those below another mount.
+            if mount.protocol == Protocol::Rooms && is_others {
+                continue;
+            }
+            is_others = true;
             if let Some((served, protocol)) = served(mount, &rest, &mut params) {
                 return Some(Found { number: number as u16, mount: mount.clone(), params, served, protocol });
             }

@@ -2,10 +2,11 @@
 //! other, and what looks wrong without being so.
 
 use super::auth::AuthKind;
+use super::endpoint::Protocol;
 use super::problem::Problems;
 use super::secret::Given;
 use super::section::nearest;
-use super::{Draft, Overrides, SECTIONS};
+use super::{Draft, Endpoint, Overrides, SECTIONS};
 use crate::auth::keys;
 use crate::tls;
 
@@ -68,6 +69,7 @@ impl Draft {
 
     fn check_endpoints(&self, problems: &mut Problems) {
         for (i, endpoint) in self.endpoints.iter().enumerate() {
+            endpoint.check(problems);
             let path = &endpoint.path.0;
             if self.endpoints[..i].iter().any(|earlier| earlier.path.0 == *path) {
                 endpoint.places.problem(problems, "path", format!("\"{path}\" is the path of an earlier [[endpoint]]"));
@@ -85,6 +87,8 @@ impl Draft {
                 endpoint.places.problem(problems, "auth", text);
             }
             let name = endpoint.socket_id.as_ref().and_then(|template| template.names().next());
+            // Clients of bullet.js have a key, whether it is checked or not.
+            let name = name.filter(|name| endpoint.protocol != Protocol::Bullet || *name != "key");
             if let (Some(name), false) = (name, has_claims) {
                 let text = format!("{{{name}}} is a claim of a token, but this endpoint has no `auth` that checks one");
                 endpoint.places.problem(problems, "socket_id", text);
@@ -154,7 +158,8 @@ impl Draft {
     }
 
     fn warn_of_unreachable(&self, warnings: &mut Vec<String>) {
-        if self.channels.is_empty() {
+        let has_channels = |endpoint: &Endpoint| matches!(endpoint.protocol, Protocol::Phoenix | Protocol::Rooms);
+        if self.channels.is_empty() && self.endpoints.iter().any(has_channels) {
             warnings.push("there is no [[channel]], so that every join is refused".into());
         }
         if self.endpoints.iter().any(|endpoint| endpoint.auth.0.iter().any(|auth| self.checks(auth))) {

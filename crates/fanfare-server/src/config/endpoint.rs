@@ -1,10 +1,13 @@
 //! `[[endpoint]]`: a path that clients connect to.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use fanfare::{OriginPattern, OriginPolicy};
 use toml::de::DeValue;
 
+use super::channel::EventName;
+use super::problem::Problems;
 use super::section::{Form, section};
 use super::value::{Fault, OneOrMore, Raw, Setting, Span, Text, choice};
 use crate::identity::Template;
@@ -13,28 +16,45 @@ section! {
     /// A path that clients connect to. Without any, there is one at `/socket` that lets everybody in.
     struct Endpoint: "endpoint", Form::List;
     keys {
-        /// The path; clients add `/websocket` or `/longpoll` to it themselves. A segment may be a name
-        /// (`/socket/:tenant`).
+        /// The path; Phoenix's clients add `/websocket` or `/longpoll` to it themselves. A segment may be a name
+        /// (`/socket/:tenant`). With `protocol = "rooms"` every path below it is served, and it may be `/`.
         path: MountPath = "\"/socket\"",
         /// What the frames mean.
         protocol: Protocol = "\"phoenix\"",
-        /// How clients may connect.
-        transports: OneOrMore<Transport> = "[\"websocket\", \"longpoll\"]",
+        /// For `phoenix`: how clients may connect. Left out: in both ways. The other protocols have theirs.
+        transports: Option<OneOrMore<Transport>> = "",
         /// The name of the `[auth.NAME]` that checks credentials, or a list of names to try in this order. `none`: everybody
         /// is let in, without an identity.
         auth: OneOrMore<String> = "\"none\"",
-        /// Names the sockets of a user, from claims in braces, so that `POST /api/disconnect` can close them all.
+        /// Names the sockets of a user, from claims in braces, so that `POST /api/disconnect` can close them all. Left out:
+        /// none, with `bullet` the key.
         socket_id: Option<Template> = "",
         /// The pages that may connect, by their origin: `//example.com` for any scheme and port,
         /// `https://*.example.com`, `http://localhost:3000`. `same`: those that this server is the origin of. `any`:
         /// all. Programs that are no browser send no origin and pass. Behind a proxy that ends TLS, list the origins.
         origins: Origins = "\"same\"",
-        /// A socket from which nothing came for so long is closed. Clients send a heartbeat every 30 s.
+        /// A socket from which nothing came for so long is closed. Clients of Phoenix and bullet.js send heartbeats, others
+        /// are pinged when half of it has passed.
         idle_timeout: Span<1_000, 86_400_000> = "\"60s\"",
-        /// How long a poll waits for a message. Clients give up after 20 s.
-        longpoll_window: Span<100, 19_000> = "\"10s\"",
+        /// How long a poll waits for a message. Left out: 10 s; Phoenix's clients give up after 20 s. With `bullet` it is
+        /// 60 s.
+        longpoll_window: Option<Span<100, 120_000>> = "",
         /// Whether permessage-deflate is offered on WebSockets.
         compression: bool = "false",
+        /// For `hub`, `rooms`: the event that a client's message counts as, where a protocol with events asks for it.
+        event: EventName = "\"message\"",
+        /// For `hub`: what is put before its topics to name those of the server, so that they are kept apart.
+        topic_prefix: String = "\"hub:\"",
+        /// For `hub`: how long a topic waits for another publisher when its own has gone. Then it ends.
+        grace: Span<0, 86_400_000> = "\"10s\"",
+        /// For `hub`: whether subscribers may come before the publisher. Otherwise they are refused with 404.
+        wait_for_topic: bool = "false",
+        /// For `hub`: who may subscribe.
+        subscribe: Subscribe = "\"open\"",
+        /// For `rooms`: whether clients are told what they have joined and left.
+        acks: bool = "false",
+        /// For `bullet`: the topics whose messages a client gets, with `{key}` for its key, and claims in braces.
+        topics: OneOrMore<Template> = "[\"bridge:{key}\", \"bridge\"]",
     }
     later ["limits", "slow", "subprotocols"]
 }
@@ -44,7 +64,62 @@ choice! {
     pub(crate) enum Protocol {
         /// Phoenix Channels, versions 1.0 and 2.0.
         Phoenix = "phoenix",
-    } later ["hub", "rooms", "bullet", "supabase"]
+        /// One publisher with an API key a topic, and subscribers that get its frames as they are.
+        Hub = "hub",
+        /// JSON frames that join, leave and say something; the channels are those of Phoenix.
+        Rooms = "rooms",
+        /// What clients of bullet.js speak: a key in the query, messages by WebSocket, server-sent events or polls.
+        Bullet = "bullet",
+    } later ["supabase"]
+}
+
+choice! {
+    /// Who may subscribe to a hub's topics.
+    pub(crate) enum Subscribe {
+        /// Everybody.
+        Open = "open",
+        /// Whoever has a credential that `auth` accepts, by a header or the parameter `key`.
+        Authenticated = "authenticated",
+    } later []
+}
+
+/// What each key but the common ones is for.
+const USES: [(&str, &[Protocol]); 9] = [
+    ("transports", &[Protocol::Phoenix]),
+    ("longpoll_window", &[Protocol::Phoenix, Protocol::Bullet]),
+    ("event", &[Protocol::Hub, Protocol::Rooms]),
+    ("topic_prefix", &[Protocol::Hub]),
+    ("grace", &[Protocol::Hub]),
+    ("wait_for_topic", &[Protocol::Hub]),
+    ("subscribe", &[Protocol::Hub]),
+    ("acks", &[Protocol::Rooms]),
+    ("topics", &[Protocol::Bullet]),
+];
+
+/// Phoenix's clients give up a poll after 20 s.
+const PHOENIX_WINDOW_MAX: Duration = Duration::from_secs(19);
+
+impl Endpoint {
+    /// Checks what concerns more than one key.
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        for (key, protocols) in USES {
+            if self.places.is_given(key) && !protocols.contains(&self.protocol) {
+                let text = format!("has no effect with protocol = \"{}\"; remove it", self.protocol.name());
+                self.places.problem(problems, key, text);
+            }
+        }
+        if self.path.0 == "/" && self.protocol != Protocol::Rooms {
+            let text = "the root itself can be an endpoint with protocol = \"rooms\" only; take \"/socket\"";
+            self.places.problem(problems, "path", text);
+        }
+        if let Some(window) = self.longpoll_window
+            && self.protocol == Protocol::Phoenix
+            && window.0 > PHOENIX_WINDOW_MAX
+        {
+            let text = format!("{:?} is too long: Phoenix's clients give up after 20 s; take at most 19s", window.0);
+            self.places.problem(problems, "longpoll_window", text);
+        }
+    }
 }
 
 choice! {
@@ -77,7 +152,7 @@ impl FromStr for MountPath {
         };
         match text.strip_prefix('/') {
             None => Err(r#"a path begins with a slash, as "/socket" does"#.into()),
-            Some("") => Err(r#"the root itself cannot be an endpoint; take "/socket""#.into()),
+            Some("") => Ok(Self(text.to_owned())),
             Some(rest) if rest.ends_with('/') => Err("leave out the slash at its end".into()),
             Some(rest) if rest.split('/').all(is_segment) => Ok(Self(text.to_owned())),
             Some(_) => Err("its segments may have letters, digits and -_.~ only, after an optional colon".into()),

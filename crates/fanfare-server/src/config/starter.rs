@@ -8,10 +8,12 @@ const SET: [(&str, &str, &str); 3] =
     [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
 
 /// What to write for keys without a default.
-const EXAMPLES: [(&str, &str); 24] = [
+const EXAMPLES: [(&str, &str); 26] = [
     ("shards", "4"),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
+    ("endpoint.transports", "[\"websocket\"]"),
+    ("endpoint.longpoll_window", "\"10s\""),
     ("endpoint.socket_id", "\"user_socket:{sub}\""),
     ("auth.kind", "\"jwt\""),
     ("auth.secret_env", "\"FANFARE_SECRET\""),
@@ -128,6 +130,13 @@ mod tests {
             "key_iterations",
             "key_length",
             "key_digest",
+            "event",
+            "topic_prefix",
+            "grace",
+            "wait_for_topic",
+            "subscribe",
+            "acks",
+            "topics",
         ];
         let uncommented: String = text()
             .lines()

@@ -107,6 +107,12 @@ fn bad_configurations_are_explained() {
     check("limits = 3", &["limits: is a section: write it as [limits]"]);
     check("[endpoint]\npath = '/x'", &["endpoint: is a section: write it as [[endpoint]]"]);
     check("[auth]\nkind = 'jwt'", &["auth: is a section: write it as [auth.NAME]"]);
+    check("[[endpoint]]\nprotocol = 'hub'\nacks = true", &["endpoint.acks: has no effect with protocol = \"hub\""]);
+    check("[[endpoint]]\ntopics = ['a']", &["endpoint.topics: has no effect with protocol = \"phoenix\""]);
+    check("[[endpoint]]\nprotocol = 'bullet'\ntransports = ['websocket']", &["endpoint.transports: has no effect"]);
+    check("[[endpoint]]\npath = '/'", &["endpoint.path: the root itself", "rooms"]);
+    check("[[endpoint]]\nlongpoll_window = '30s'", &["endpoint.longpoll_window: 30s is too long", "at most 19s"]);
+    check("[[endpoint]]\nprotocol = 'bullet'\ntopics = ['a:{sub}']\nsocket_id = '{sub}'", &["{sub} is a claim"]);
     check("[[channel]]\ntopic = 'a'\npresence = 'yes'", &["channel.presence: \"yes\"", "`true` or `false`"]);
     check("[[channel]]\ntopic = 'a'\njoin = 'opne'", &["3:8: channel.join: \"opne\"", "\"authenticated\""]);
     check("[[channel]]\ntopic = 'a'\nevents = ['x', 5]", &["3:16: channel.events: 5 is not accepted"]);
@@ -115,7 +121,7 @@ fn bad_configurations_are_explained() {
     // Out of range.
     check("limits.joins_max = 0", &["0 is not accepted: it takes a whole number from 1 to 1000000"]);
     check("limits.message_size_max = '9GB'", &["\"9GB\"", "from 1KB to 1GB"]);
-    check("[[endpoint]]\nlongpoll_window = '60s'", &["endpoint.longpoll_window", "from 100ms to 19s"]);
+    check("[[endpoint]]\nlongpoll_window = '600s'", &["endpoint.longpoll_window", "from 100ms to 2m"]);
     // Files and secrets that cannot be read.
     check("[tls]\ncert = 'no-such.pem'\nkey = 'no-such.key'", &["2:8: tls.cert: cannot read no-such.pem"]);
     check("[auth.u]\nkind = 'jwt'", &["auth.u.secret_env: a secret is missing"]);
@@ -149,7 +155,7 @@ fn bad_configurations_are_explained() {
         "[[channel]]\ntopic = 'a'\nslow = 'latest'",
         &["\"latest\" is not accepted: it is not supported in this version"],
     );
-    check("[[endpoint]]\nprotocol = 'hub'", &["\"hub\"", "not supported in this version, which takes \"phoenix\""]);
+    check("[[endpoint]]\nprotocol = 'supabase'", &["\"supabase\"", "not supported in this version, which takes \"phoenix\""]);
     check("[auth.u]\nkind = 'mongo'", &["\"mongo\"", "not supported in this version"]);
     check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["hooks are not supported in this version"]);
     // Syntax errors show the line.

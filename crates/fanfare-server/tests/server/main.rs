@@ -9,6 +9,7 @@ mod issuer;
 mod jwks;
 mod limits;
 mod phoenix;
+mod protocols;
 mod scaffold;
 mod secrets;
 mod support;

@@ -181,6 +181,16 @@ impl Drop for Server {
     }
 }
 
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The binary with arguments, and nothing of the environment that it would take for settings.
 pub(crate) fn fanfare(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
@@ -236,6 +246,17 @@ impl Client {
         }
     }
 
+    /// The next text.
+    pub(crate) fn receive_text(&mut self) -> String {
+        loop {
+            match self.read().expect("a frame") {
+                Message::Text(text) => return text.to_string(),
+                Message::Close(close) => panic!("closed: {close:?}"),
+                _ => {}
+            }
+        }
+    }
+
     /// Checks that the next frame is this one.
     #[track_caller]
     pub(crate) fn expect(&mut self, frame: Value) {
@@ -285,9 +306,15 @@ impl Client {
 
     /// Reads up to the end: the close code.
     pub(crate) fn receive_close(&mut self) -> u16 {
+        self.receive_close_reason().0
+    }
+
+    /// Reads up to the end: the close code, and what is said beside it.
+    pub(crate) fn receive_close_reason(&mut self) -> (u16, String) {
         loop {
             match self.read() {
-                Ok(Message::Close(close)) => return close.map_or(1005, |close| close.code.into()),
+                Ok(Message::Close(Some(close))) => return (close.code.into(), close.reason.to_string()),
+                Ok(Message::Close(None)) => return (1005, String::new()),
                 Ok(_) => {}
                 Err(error) => panic!("no close frame: {error}"),
             }
