@@ -1,22 +1,26 @@
 //! Who may connect to an endpoint: the credential of a connection becomes its identity.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use fanfare::{Connect, ConnectRequest, Connected, Rejected};
 
+use crate::apikey::lookup::Lookup;
 use crate::config::auth::{Auth, AuthKind};
 use crate::config::endpoint::{Endpoint, Protocol, Subscribe};
 use crate::http_client::Client;
 use crate::identity::{Identity, Template};
 use crate::log::Brake;
 
+mod apikey;
 mod json;
 mod jwt;
 pub(crate) mod keys;
 pub(crate) mod phoenix_token;
 
+use apikey::ApiKeys;
 use jwt::Jwt;
 use keys::{Fetched, Keys};
 use phoenix_token::PhoenixToken;
@@ -58,14 +62,33 @@ impl From<Reason> for Refusal {
 pub(crate) struct Authenticator {
     name: String,
     param: String,
-    token_size_max: usize,
     check: Check,
 }
 
 #[derive(Debug)]
 enum Check {
+    Token(Tokens),
+    Key(ApiKeys),
+}
+
+/// Checks tokens, which say all there is to know.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    token_size_max: usize,
+    kind: TokenKind,
+}
+
+#[derive(Debug)]
+enum TokenKind {
     Jwt(Jwt),
     Phoenix(Box<PhoenixToken>),
+}
+
+/// What authenticators need of the rest of the server.
+pub(crate) struct Resources<'r> {
+    pub(crate) client: &'r mut dyn FnMut() -> Result<Client, String>,
+    /// The stores of API keys, by name.
+    pub(crate) lookups: &'r BTreeMap<String, Arc<Lookup>>,
 }
 
 impl Authenticator {
@@ -76,28 +99,48 @@ impl Authenticator {
     pub(crate) async fn new(
         name: &str,
         settings: &Auth,
-        client: impl FnOnce() -> Result<Client, String>,
+        resources: Resources<'_>,
     ) -> Result<Option<(Arc<Self>, Option<Arc<Fetched>>)>, String> {
         let mut fetched = None;
         if let Some(url) = &settings.jwks_url {
-            fetched = Some(Fetched::start(name, url, settings, client()?).await);
+            fetched = Some(Fetched::start(name, url, settings, (resources.client)()?).await);
         }
-        let authenticator = Self::with_keys(name, settings, fetched.clone())?;
-        Ok(authenticator.map(|authenticator| (Arc::new(authenticator), fetched)))
+        let check = match &settings.keys {
+            Some(keys) => Some(Check::Key(ApiKeys::new(resources.lookups[keys].clone()))),
+            None => Tokens::new(name, settings, fetched.clone())?.map(Check::Token),
+        };
+        let param = settings.param.clone();
+        Ok(check.map(|check| (Arc::new(Self { name: name.to_owned(), param, check }), fetched)))
     }
 
-    /// One that needs nothing from the network; `None` where nothing is checked, or where it would.
+    /// `param` is the parameter that carries the token, where that is not the authenticator's to say.
+    async fn admit(&self, request: &ConnectRequest, param: Option<&str>) -> Result<Verified, Refusal> {
+        let param = param.unwrap_or(&self.param);
+        let token = request.info.auth_token.as_deref().or_else(|| request.params.str(param));
+        let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::Invalid("there is no token"))?;
+        // A hub's publisher says for which domain it publishes.
+        let is_publisher = request.params.str("role") == Some("pub");
+        let domain = request.params.str("domain").filter(|_| is_publisher);
+        match &self.check {
+            Check::Token(tokens) => tokens.verify(token, SystemTime::now()),
+            Check::Key(keys) => keys.verify(token, domain).await,
+        }
+    }
+}
+
+impl Tokens {
+    /// Those that need nothing from the network; `None` where nothing is checked, or where it would.
     ///
     /// # Errors
     /// As with [`Authenticator::new`].
     pub(crate) fn offline(name: &str, settings: &Auth) -> Result<Option<Self>, String> {
-        if settings.jwks_url.is_some() { Ok(None) } else { Self::with_keys(name, settings, None) }
+        if settings.jwks_url.is_some() { Ok(None) } else { Self::new(name, settings, None) }
     }
 
-    fn with_keys(name: &str, settings: &Auth, fetched: Option<Arc<Fetched>>) -> Result<Option<Self>, String> {
-        let check = match settings.kind {
-            AuthKind::None => return Ok(None),
-            AuthKind::PhoenixToken => Check::Phoenix(Box::new(PhoenixToken::new(settings))),
+    fn new(name: &str, settings: &Auth, fetched: Option<Arc<Fetched>>) -> Result<Option<Self>, String> {
+        let kind = match settings.kind {
+            AuthKind::ApiKeys | AuthKind::None => return Ok(None),
+            AuthKind::PhoenixToken => TokenKind::Phoenix(Box::new(PhoenixToken::new(settings))),
             AuthKind::Jwt => {
                 let keys = match fetched {
                     Some(fetched) => Keys::Fetched(fetched),
@@ -108,11 +151,10 @@ impl Authenticator {
                         Keys::Fixed(Arc::new(loaded.expect("a checked configuration says where the keys are")))
                     }
                 };
-                Check::Jwt(Jwt::new(settings, keys))
+                TokenKind::Jwt(Jwt::new(settings, keys))
             }
         };
-        let token_size_max = settings.token_size_max.0 as usize;
-        Ok(Some(Self { name: name.to_owned(), param: settings.param.clone(), token_size_max, check }))
+        Ok(Some(Self { token_size_max: settings.token_size_max.0 as usize, kind }))
     }
 
     /// Checks a token at a time.
@@ -120,18 +162,10 @@ impl Authenticator {
         if token.len() > self.token_size_max {
             return Err(Refusal::Invalid("the token is longer than token_size_max"));
         }
-        match &self.check {
-            Check::Jwt(jwt) => jwt.verify(token, now),
-            Check::Phoenix(phoenix) => Ok(phoenix.verify(token, now)?),
+        match &self.kind {
+            TokenKind::Jwt(jwt) => jwt.verify(token, now),
+            TokenKind::Phoenix(phoenix) => Ok(phoenix.verify(token, now)?),
         }
-    }
-
-    /// `param` is the parameter that carries the token, where that is not the authenticator's to say.
-    async fn admit(&self, request: &ConnectRequest, param: Option<&str>) -> Result<Verified, Refusal> {
-        let param = param.unwrap_or(&self.param);
-        let token = request.info.auth_token.as_deref().or_else(|| request.params.str(param));
-        let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::Invalid("there is no token"))?;
-        self.verify(token, SystemTime::now())
     }
 }
 

@@ -57,6 +57,9 @@ pub(crate) enum Command {
     Bench(fanfare_bench::Bench),
     /// Prints a token that the server accepts, to try things with
     Token(Token),
+    /// Makes, lists and revokes API keys
+    #[command(name = "apikey")]
+    ApiKey(ApiKey),
     /// Prints reference documentation
     Docs {
         #[command(subcommand)]
@@ -109,6 +112,52 @@ pub(crate) struct Token {
     /// The name of that key, where the issuer has several
     #[arg(long, value_name = "KID")]
     pub(crate) kid: Option<String>,
+}
+
+/// What is done with API keys, and where.
+#[derive(Debug, Args)]
+pub(crate) struct ApiKey {
+    /// The configuration, a TOML file
+    #[arg(long, value_name = "FILE", global = true, default_value = "fanfare.toml")]
+    pub(crate) config: PathBuf,
+    /// The `[keys.NAME]` that has the keys; may be left out if there is only one
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) keys: Option<String>,
+    /// Print JSON, one object a line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: ApiKeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApiKeyCommand {
+    /// Makes a key and prints it: it is shown this once, and only its hash is stored
+    Add {
+        /// The domain that it is for
+        #[arg(long)]
+        domain: Option<String>,
+        /// Whose it is
+        #[arg(long)]
+        username: Option<String>,
+        /// Make one that does not work yet
+        #[arg(long)]
+        inactive: bool,
+    },
+    /// Lists the keys by their names, never the keys themselves
+    List,
+    /// Makes a key inactive; its sockets are closed within 5 s
+    Revoke {
+        /// The name of the key, or the key
+        key: String,
+    },
+    /// Puts a new key in the place of an old one, for the same domain and user, and prints it
+    Rotate {
+        /// The name of the old key, or the key
+        key: String,
+    },
+    /// Makes the store's file or table, or adds what an older one lacks; safe to repeat
+    Migrate,
 }
 
 /// Settings that win over the environment and the file.

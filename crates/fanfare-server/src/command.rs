@@ -8,7 +8,7 @@ use fanfare_bench::Verdict;
 
 use crate::cli::{Command, Docs, New, Settings};
 use crate::config::{Config, Overrides, reference, starter};
-use crate::{mint, run, scaffold};
+use crate::{apikey, mint, run, scaffold};
 
 const DEV: &str = include_str!("dev.toml");
 
@@ -47,6 +47,10 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Token(token) => {
             let config = load(&token.config, Settings::default())?;
             print(&format!("{}\n", mint::token(&config, &token)?)).map(done)
+        }
+        Command::ApiKey(asked) => {
+            let config = load(&asked.config, Settings::default())?;
+            print(&apikey::command::run(&config, &asked)?).map(done)
         }
         Command::Docs { page: Docs::Config } => print(&reference::markdown()).map(done),
     }

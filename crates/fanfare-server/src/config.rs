@@ -12,6 +12,7 @@ pub(crate) mod auth;
 pub(crate) mod channel;
 mod check;
 pub(crate) mod endpoint;
+pub(crate) mod keys;
 mod problem;
 pub(crate) mod reference;
 pub(crate) mod secret;
@@ -27,6 +28,7 @@ pub(crate) mod value;
 use auth::Auth;
 use channel::Channel;
 use endpoint::Endpoint;
+use keys::Keys;
 use problem::{Place, Problems};
 use section::{Form, Reader, Section, find};
 use server::{Admin, Drain, Limits, Log, Server, Tls};
@@ -37,11 +39,12 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 9] = [
+const SECTIONS: [&Section; 10] = [
     Server::SECTION,
     Tls::SECTION,
     Endpoint::SECTION,
     Auth::SECTION,
+    Keys::SECTION,
     Channel::SECTION,
     Admin::SECTION,
     Limits::SECTION,
@@ -56,6 +59,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) auths: BTreeMap<String, Auth>,
+    pub(crate) keys: BTreeMap<String, Keys>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) admin: Option<Admin>,
     pub(crate) limits: Limits,
@@ -111,6 +115,7 @@ struct Draft {
     tls: Option<Tls>,
     endpoints: Vec<Endpoint>,
     auths: BTreeMap<String, Option<Auth>>,
+    keys: BTreeMap<String, Option<Keys>>,
     channels: Vec<Channel>,
     admin: Option<Admin>,
     limits: Option<Limits>,
@@ -125,6 +130,7 @@ impl Draft {
             tls: self.tls,
             endpoints: self.endpoints,
             auths: self.auths.into_iter().map(|(name, auth)| Some((name, auth?))).collect::<Option<_>>()?,
+            keys: self.keys.into_iter().map(|(name, keys)| Some((name, keys?))).collect::<Option<_>>()?,
             channels: self.channels,
             admin: self.admin,
             limits: self.limits?,
@@ -151,6 +157,7 @@ impl Sections<'_, '_> {
             tls: self.optional(Tls::SECTION, |reader| Tls::read(reader, &[])),
             endpoints: self.list(Endpoint::SECTION, |reader| Endpoint::read(reader, &[])),
             auths: self.named(Auth::SECTION, |reader| Auth::read(reader, &[])),
+            keys: self.named(Keys::SECTION, |reader| Keys::read(reader, &[])),
             channels: self.list(Channel::SECTION, |reader| Channel::read(reader, &[])),
             admin: self.optional(Admin::SECTION, |reader| Admin::read(reader, &[])),
             limits: self.single(Limits::SECTION, |reader| Limits::read(reader, &[])),

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use axum::http::{Response, StatusCode};
 use fanfare::{Body, Endpoint, Mount};
 
-use crate::auth::{Authenticator, Gate, UNAVAILABLE};
+use crate::apikey::lookup::{Lifetimes, Lookup};
+use crate::apikey::{Watch, store};
+use crate::auth::{Authenticator, Gate, Resources, UNAVAILABLE};
 use crate::channel::Declared;
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
+use crate::config::keys::Keys;
 use crate::config::value::OneOrMore;
 use crate::health::Part;
 use crate::http_client::Client;
@@ -26,9 +29,14 @@ type Authenticators = BTreeMap<String, Arc<Authenticator>>;
 
 /// Builds the engine and takes out of the configuration what belongs to it.
 pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
-    let (authenticators, parts) = authenticators(config).await?;
+    let lookups = lookups(config)?;
+    let (authenticators, mut parts) = authenticators(config, &lookups).await?;
+    parts.extend(lookups.values().map(|lookup| lookup.clone() as Arc<dyn Part>));
     let channels: Vec<Declared> = std::mem::take(&mut config.channels).into_iter().map(Declared::new).collect();
     let mut builder = Endpoint::builder();
+    for (name, lookup) in &lookups {
+        builder = builder.observer(Watch::start(lookup.clone(), config.keys[name].revoke_closes));
+    }
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }
@@ -39,18 +47,34 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     Ok(Engine { endpoint, parts })
 }
 
+/// The stores of API keys that an `[auth.NAME]` names.
+fn lookups(config: &Config) -> Result<BTreeMap<String, Arc<Lookup>>, String> {
+    let named = |name: &String| config.auths.values().any(|auth| auth.keys.as_ref() == Some(name));
+    let open = |(name, settings): (&String, &Keys)| {
+        let store = store::open(settings).map_err(|error| format!("keys.{name}: {error}"))?;
+        let lifetimes = Lifetimes { found: settings.cache.0, unknown: settings.cache_unknown.0 };
+        let lookup = Lookup::new(name, store, lifetimes, settings.cache_entries_max.0 as usize);
+        Ok((name.clone(), Arc::new(lookup)))
+    };
+    config.keys.iter().filter(|(name, _)| named(name)).map(open).collect()
+}
+
 /// Those that an endpoint names. Waits until each that takes its keys from the network has asked for them once.
-async fn authenticators(config: &Config) -> Result<(Authenticators, Vec<Arc<dyn Part>>), String> {
+async fn authenticators(
+    config: &Config,
+    lookups: &BTreeMap<String, Arc<Lookup>>,
+) -> Result<(Authenticators, Vec<Arc<dyn Part>>), String> {
     let (mut authenticators, mut parts, mut client) = (BTreeMap::new(), Vec::<Arc<dyn Part>>::new(), None);
     for (name, settings) in &config.auths {
         if !config.endpoints.iter().any(|endpoint| endpoint.auth.0.contains(name)) {
             continue;
         }
-        let client = || match &client {
+        let mut client = || match &client {
             Some(client) => Ok(Client::clone(client)),
             None => Client::new().inspect(|new| client = Some(new.clone())),
         };
-        if let Some((authenticator, fetched)) = Authenticator::new(name, settings, client).await? {
+        let resources = Resources { client: &mut client, lookups };
+        if let Some((authenticator, fetched)) = Authenticator::new(name, settings, resources).await? {
             authenticators.insert(name.clone(), authenticator);
             parts.extend(fetched.map(|fetched| fetched as Arc<dyn Part>));
         }

@@ -33,18 +33,7 @@ impl Client {
     /// # Errors
     /// TLS cannot be set up.
     pub(crate) fn new() -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        let (added, _) = roots.add_parsable_certificates(found.certs);
-        if added == 0 {
-            let next = "set SSL_CERT_FILE to a PEM file of them, or install the system's package of CA certificates";
-            tracing::warn!(next, "no trusted certificates were found, so that no https server can be asked");
-        }
-        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("cannot set up TLS for requests to other servers: {error}"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = client_tls()?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         Ok(Self(Pool::builder(TokioExecutor::new()).build(connector)))
     }
@@ -80,6 +69,24 @@ impl Client {
             Err(_) => Err("the answer breaks off".into()),
         }
     }
+}
+
+/// TLS to other servers, by the certificates that the system trusts.
+///
+/// # Errors
+/// TLS cannot be set up.
+pub(crate) fn client_tls() -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let next = "set SSL_CERT_FILE to a PEM file of them, or install the system's package of CA certificates";
+        tracing::warn!(next, "no trusted certificates were found, so that no other server can be asked over TLS");
+    }
+    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("cannot set up TLS for requests to other servers: {error}"))?;
+    Ok(tls.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The innermost reason: those around it say only that something failed.

@@ -2,25 +2,48 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::apikey::lookup::Lookup;
+
 /// What a credential said of its bearer. The `Debug` form shows the names of the claims only.
-pub(crate) struct Identity(Map<String, Value>);
+pub(crate) struct Identity {
+    claims: Map<String, Value>,
+    api_key: Option<ApiKey>,
+}
+
+/// The API key that somebody came with.
+pub(crate) struct ApiKey {
+    pub(crate) lookup: Arc<Lookup>,
+    /// Of the key's record.
+    pub(crate) handle: Arc<str>,
+}
 
 impl Identity {
     pub(crate) fn new(claims: Map<String, Value>) -> Self {
-        Self(claims)
+        Self { claims, api_key: None }
+    }
+
+    /// The identity behind an API key.
+    pub(crate) fn of_key(claims: Map<String, Value>, api_key: ApiKey) -> Self {
+        Self { claims, api_key: Some(api_key) }
+    }
+
+    /// The API key, if that was the credential.
+    pub(crate) fn api_key(&self) -> Option<&ApiKey> {
+        self.api_key.as_ref()
     }
 
     /// A claim by its name, or by a path of names with dots between them (`realm.role`) where no claim has that very
     /// name.
     pub(crate) fn claim(&self, name: &str) -> Option<&Value> {
-        if let Some(value) = self.0.get(name) {
+        if let Some(value) = self.claims.get(name) {
             return Some(value);
         }
         let (first, rest) = name.split_once('.')?;
-        rest.split('.').try_fold(self.0.get(first)?, |value, name| value.get(name))
+        rest.split('.').try_fold(self.claims.get(first)?, |value, name| value.get(name))
     }
 
     /// A claim that is one string, number or boolean, and not empty.
@@ -41,7 +64,7 @@ impl Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Identity")?;
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.claims.keys()).finish()
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod admin;
+mod apikey;
 mod auth;
 mod channel;
 mod cli;

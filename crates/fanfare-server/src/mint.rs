@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 use crate::auth::phoenix_token::{PhoenixToken, to_term};
-use crate::auth::{Authenticator, Refusal};
+use crate::auth::{Refusal, Tokens};
 use crate::cli::Token;
 use crate::config::Config;
 use crate::config::auth::{Auth, AuthKind};
@@ -28,12 +28,15 @@ pub(crate) fn token(config: &Config, wanted: &Token) -> Result<String, String> {
     }
     let now = SystemTime::now();
     let made = match settings.kind {
+        AuthKind::ApiKeys => {
+            return Err(format!("[auth.{name}] takes API keys; `fanfare apikey add` makes one"));
+        }
         AuthKind::None => return Err(format!("[auth.{name}] lets everybody in without a token")),
         AuthKind::PhoenixToken => PhoenixToken::new(settings).sign(to_term(claims(wanted)?), now, wanted.expires_in),
         AuthKind::Jwt => json_web_token(name, settings, wanted, now)?,
     };
-    if let Some(authenticator) = Authenticator::offline(name, settings)? {
-        authenticator.verify(&made, SystemTime::now()).map_err(|refusal| {
+    if let Some(tokens) = Tokens::offline(name, settings)? {
+        tokens.verify(&made, SystemTime::now()).map_err(|refusal| {
             let (Refusal::Invalid(reason) | Refusal::Unavailable(reason)) = refusal;
             format!("[auth.{name}] would not accept this token: {reason}")
         })?;

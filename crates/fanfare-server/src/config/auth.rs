@@ -16,7 +16,8 @@ section! {
     struct Auth: "auth", Form::Named;
     keys {
         /// `jwt` checks a signed JSON Web Token; `phoenix_token` one that a Phoenix application made with
-        /// `Phoenix.Token.sign` or `encrypt`; `none` lets everybody in, without an identity.
+        /// `Phoenix.Token.sign` or `encrypt`; `apikeys` a key that stands in a store of keys; `none` lets everybody in,
+        /// without an identity.
         kind: AuthKind = "",
         /// For `jwt`: the signature algorithms that are accepted. They are of one kind: those with a shared secret
         /// (`HS…`), RSA (`RS…`, `PS…`), `ES…`, or `EdDSA`. For several kinds have several `[auth.NAME]`.
@@ -70,6 +71,9 @@ section! {
         key_length: Count<16, 1024> = "32",
         /// For `phoenix_token`: the option of `Phoenix.Token` with this name.
         key_digest: KeyDigest = "\"sha256\"",
+        /// For `apikeys`: the name of the `[keys.NAME]` that has them. Its claims are `key` (the key's public name), `sub` (its
+        /// user, or else its domain, or else its name), `username` and `domain`.
+        keys: Option<String> = "",
         /// The longest token that is looked at.
         token_size_max: Size<256, 64_000> = "\"8KB\"",
         /// The connect parameter that carries the token.
@@ -85,9 +89,11 @@ choice! {
         Jwt = "jwt",
         /// A token of `Phoenix.Token`.
         PhoenixToken = "phoenix_token",
+        /// An API key.
+        ApiKeys = "apikeys",
         /// Everybody is let in.
         None = "none",
-    } later ["apikeys", "mongo", "hook"]
+    } later ["hook"]
 }
 
 choice! {
@@ -167,7 +173,7 @@ impl Auth {
         match self.kind {
             AuthKind::Jwt => self.algorithms.0.iter().any(|algorithm| algorithm.family() == Family::Hmac),
             AuthKind::PhoenixToken => true,
-            AuthKind::None => false,
+            AuthKind::ApiKeys | AuthKind::None => false,
         }
     }
 
@@ -185,6 +191,9 @@ impl Auth {
         if self.has_secret() && !is_given(&SECRET_KEYS) && !is_given(&PUBLIC_KEYS) {
             let text = "a secret is missing: give secret_env, secret_file or secret";
             self.places.problem(problems, "secret_env", text);
+        }
+        if self.kind == AuthKind::ApiKeys && self.keys.is_none() {
+            self.places.problem(problems, "keys", "is missing: the name of the [keys.NAME] that has the keys");
         }
         self.check_refresh(problems);
         if let Some(url) = &self.jwks_url
@@ -210,7 +219,9 @@ impl Auth {
     fn is_of_use(&self, key: &str) -> Result<(), &'static str> {
         let of_kind = match key {
             "kind" => true,
-            "secret" | "secret_env" | "secret_file" | "token_size_max" | "param" => self.kind != AuthKind::None,
+            "keys" => self.kind == AuthKind::ApiKeys,
+            "token_size_max" | "param" => self.kind != AuthKind::None,
+            "secret" | "secret_env" | "secret_file" => matches!(self.kind, AuthKind::Jwt | AuthKind::PhoenixToken),
             "salt" | "max_age" | "key_iterations" | "key_length" | "key_digest" => self.kind == AuthKind::PhoenixToken,
             _ => self.kind == AuthKind::Jwt,
         };
@@ -221,6 +232,7 @@ impl Auth {
             _ if of_kind => Ok(()),
             AuthKind::Jwt => Err("with kind = \"jwt\""),
             AuthKind::PhoenixToken => Err("with kind = \"phoenix_token\""),
+            AuthKind::ApiKeys => Err("with kind = \"apikeys\""),
             AuthKind::None => Err("with kind = \"none\""),
         }
     }

@@ -25,6 +25,7 @@ impl Draft {
             channel.complete(problems);
         }
         self.check_auths(overrides, problems, &mut warnings);
+        self.check_keys(overrides, problems);
         self.check_endpoints(problems);
         self.check_admin(overrides, problems);
         self.check_tls(problems);
@@ -39,6 +40,7 @@ impl Draft {
     /// The variables that the configuration itself names.
     fn named_variables(&self) -> impl Iterator<Item = &String> {
         let secrets = self.auths.values().flatten().filter_map(|auth| auth.secret_env.as_ref());
+        let secrets = secrets.chain(self.keys.values().flatten().filter_map(|keys| keys.url_env.as_ref()));
         secrets.chain(self.admin.iter().filter_map(|admin| admin.token_env.as_ref()))
     }
 
@@ -63,6 +65,30 @@ impl Draft {
                 warnings.push(format!(
                     "the secret of [auth.{name}] has {size} bytes; with less than {SECRET_BYTES_SAFE} it can be guessed"
                 ));
+            }
+        }
+    }
+
+    fn check_keys(&mut self, overrides: &Overrides, problems: &mut Problems) {
+        for keys in self.keys.values_mut().flatten() {
+            let given = Given {
+                name: "url",
+                plain: keys.url.as_ref(),
+                env: keys.url_env.as_ref(),
+                file: keys.url_file.as_ref(),
+            };
+            keys.url = given.resolve(overrides.variables(), &keys.places, problems);
+            keys.check(problems);
+        }
+        for auth in self.auths.values().flatten() {
+            if let Some(name) = &auth.keys
+                && !self.keys.contains_key(name)
+            {
+                let text = match nearest(name, self.keys.keys().map(String::as_str)) {
+                    Some(near) => format!("there is no [keys.{name}]; did you mean \"{near}\"?"),
+                    None => format!("there is no [keys.{name}]; add it"),
+                };
+                auth.places.problem(problems, "keys", text);
             }
         }
     }

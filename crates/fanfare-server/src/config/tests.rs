@@ -155,7 +155,10 @@ fn bad_configurations_are_explained() {
         "[[channel]]\ntopic = 'a'\nslow = 'latest'",
         &["\"latest\" is not accepted: it is not supported in this version"],
     );
-    check("[[endpoint]]\nprotocol = 'supabase'", &["\"supabase\"", "not supported in this version, which takes \"phoenix\""]);
+    check(
+        "[[endpoint]]\nprotocol = 'supabase'",
+        &["\"supabase\"", "not supported in this version, which takes \"phoenix\""],
+    );
     check("[auth.u]\nkind = 'mongo'", &["\"mongo\"", "not supported in this version"]);
     check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["hooks are not supported in this version"]);
     // Syntax errors show the line.

@@ -1,6 +1,7 @@
 //! The binary over real sockets: a process is started, clients connect, frames are typed by hand.
 
 mod admin_api;
+mod api_keys;
 mod authentication;
 mod bench;
 mod channels;
@@ -12,5 +13,6 @@ mod phoenix;
 mod protocols;
 mod scaffold;
 mod secrets;
+mod services;
 mod support;
 mod tls;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::Algorithm as By;
 use serde_json::json;
 
-use super::super::Authenticator;
+use super::super::Tokens;
 use super::*;
 use crate::config::{Config, Overrides};
 
@@ -356,7 +356,7 @@ fn office() -> Office {
 }
 
 impl Office {
-    fn authenticator(&self, settings: &str) -> Authenticator {
+    fn authenticator(&self, settings: &str) -> Tokens {
         let folder = self.folder.to_str().unwrap();
         let mut settings = settings.replace("SECRET", &format!("'{SECRET}'"));
         for kind in ["pem", "json"] {
@@ -366,7 +366,7 @@ impl Office {
         }
         let content = format!("[auth.u]\nkind = 'jwt'\n{settings}");
         let config = Config::parse("f", &content, &Overrides::default()).map_err(|report| report.to_string());
-        Authenticator::offline("u", &config.unwrap().auths["u"]).unwrap().unwrap()
+        Tokens::offline("u", &config.unwrap().auths["u"]).unwrap().unwrap()
     }
 
     fn files(&self, extension: &str) -> Vec<(String, PathBuf)> {
@@ -395,7 +395,7 @@ fn now() -> SystemTime {
 }
 
 #[track_caller]
-fn check(authenticator: &Authenticator, token: &str, verdict: &str, what: &str) {
+fn check(authenticator: &Tokens, token: &str, verdict: &str, what: &str) {
     let found = match authenticator.verify(token, now()) {
         Ok(_) => "",
         Err(Refusal::Invalid(reason) | Refusal::Unavailable(reason)) => reason,

@@ -1,0 +1,154 @@
+//! Looking keys up: answers are kept for a while, so that clients that all come back at once are not so many queries.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::store::{KeyStore, Unavailable};
+use super::{Hash, Key, Record};
+use crate::health::{Part, State};
+
+/// While the store is down, one query in so long.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
+
+/// A store with the answers that it gave.
+pub(crate) struct Lookup {
+    name: String,
+    store: Arc<dyn KeyStore>,
+    lifetimes: Lifetimes,
+    entries_max: usize,
+    entries: Mutex<HashMap<Hash, Arc<Entry>>>,
+    /// Whether the last query failed.
+    state: Mutex<State>,
+}
+
+/// How long an answer counts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lifetimes {
+    pub(crate) found: Duration,
+    pub(crate) unknown: Duration,
+}
+
+/// What is known of one key. Locked while it is asked for: whoever asks meanwhile gets the same answer.
+#[derive(Default)]
+struct Entry(AsyncMutex<Option<(Instant, Result<Option<Record>, Unavailable>)>>);
+
+impl Lookup {
+    pub(crate) fn new(name: &str, store: Arc<dyn KeyStore>, lifetimes: Lifetimes, entries_max: usize) -> Self {
+        Lookup {
+            name: name.to_owned(),
+            store,
+            lifetimes,
+            entries_max,
+            entries: Mutex::default(),
+            state: Mutex::new(State::Ok),
+        }
+    }
+
+    /// The record of a key, as it was when it was last asked for.
+    pub(crate) async fn find(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
+        let entry = self.entry(key.hash());
+        let mut known = entry.0.lock().await;
+        if let Some((at, answer)) = &*known
+            && at.elapsed() < self.lifetime(answer)
+        {
+            return answer.clone();
+        }
+        let answer = self.store.find(key).await;
+        self.note(answer.as_ref().err());
+        *known = Some((Instant::now(), answer.clone()));
+        answer
+    }
+
+    /// Those of some records that are still active.
+    pub(crate) async fn active(&self, handles: &[String]) -> Result<Vec<String>, Unavailable> {
+        let answer = self.store.active(handles).await;
+        self.note(answer.as_ref().err());
+        answer
+    }
+
+    /// The records that count as good without being asked for.
+    pub(crate) fn remembered(&self) -> Vec<String> {
+        let entries: Vec<_> = self.entries().values().cloned().collect();
+        let handle = |entry: &Arc<Entry>| {
+            // One that is being asked for will be up to date.
+            let known = entry.0.try_lock().ok()?;
+            let (_, answer) = known.as_ref()?;
+            answer.as_ref().ok()?.as_ref().filter(|record| record.is_active).map(|record| record.handle.clone())
+        };
+        entries.iter().filter_map(handle).collect()
+    }
+
+    /// Forgets what is known of a record.
+    pub(crate) fn forget(&self, handle: &str) {
+        self.entries().retain(|_, entry| {
+            let Ok(known) = entry.0.try_lock() else { return true };
+            !matches!(&*known, Some((_, Ok(Some(record)))) if record.handle == handle)
+        });
+    }
+
+    fn entry(&self, hash: Hash) -> Arc<Entry> {
+        let mut entries = self.entries();
+        if entries.len() >= self.entries_max && !entries.contains_key(&hash) {
+            let is_fresh = |entry: &Arc<Entry>| match entry.0.try_lock() {
+                Ok(known) => known.as_ref().is_some_and(|(at, answer)| at.elapsed() < self.lifetime(answer)),
+                Err(_) => true,
+            };
+            entries.retain(|_, entry| is_fresh(entry));
+            if entries.len() >= self.entries_max {
+                // Somebody tries keys. Those of our clients will be asked for again.
+                entries.clear();
+            }
+        }
+        entries.entry(hash).or_default().clone()
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, Arc<Entry>>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lifetime(&self, answer: &Result<Option<Record>, Unavailable>) -> Duration {
+        match answer {
+            Ok(Some(record)) if record.is_active => self.lifetimes.found,
+            Ok(_) => self.lifetimes.unknown,
+            Err(_) => FAILURE_LIFETIME,
+        }
+    }
+
+    /// Says so when the store is lost and when it is back.
+    fn note(&self, error: Option<&Unavailable>) {
+        let now = if error.is_some() { State::Unavailable } else { State::Ok };
+        let before = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), now);
+        let keys = &self.name;
+        match (before, error) {
+            (State::Ok, Some(Unavailable(reason))) => {
+                let effect = "keys that are not remembered are answered 503";
+                tracing::warn!(keys, reason, effect, "the store of API keys cannot be asked");
+            }
+            (State::Unavailable, None) => tracing::info!(keys, "the store of API keys answers again"),
+            _ => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lookup").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Part for Lookup {
+    fn kind(&self) -> &'static str {
+        "stores"
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

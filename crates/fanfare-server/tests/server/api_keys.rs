@@ -1,0 +1,271 @@
+//! API keys in every kind of store, by the command line and by clients that connect.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::services::{Service, mongo, postgres};
+use crate::support::{Folder, Server, eventually, run};
+
+/// A store with a name, its section of the configuration, and what runs it.
+struct Store {
+    kind: &'static str,
+    section: String,
+    service: Option<Service>,
+    folder: Folder,
+}
+
+impl Store {
+    fn all() -> Vec<Store> {
+        ["file", "sqlite", "postgres", "mongo"].map(Store::new).into()
+    }
+
+    fn new(kind: &'static str) -> Store {
+        let folder = Folder::new();
+        let path = |name: &str| format!("path = '{}'", folder.path(name).display());
+        let (service, address) = match kind {
+            "postgres" => {
+                let service = postgres::start();
+                service.wait_for_sql();
+                let url = format!("url = '{}'\npool_timeout = '2s'", service.postgres_url());
+                (Some(service), url)
+            }
+            "mongo" => {
+                let service = mongo::start();
+                let url = format!("url = '{}'", service.mongo_url());
+                (Some(service), url)
+            }
+            "file" => (None, path("keys.jsonl")),
+            _ => (None, path("keys.db")),
+        };
+        let section = format!("[keys.main]\nstore = '{kind}'\n{address}\ncache_unknown = '0s'\n");
+        Store { kind, section, service, folder }
+    }
+
+    fn config(&self, more: &str) -> String {
+        format!(
+            "{}{more}
+[auth.keys]
+kind = 'apikeys'
+keys = 'main'
+[[endpoint]]
+path = '/socket'
+auth = 'keys'
+socket_id = 'key:{{key}}'
+[[endpoint]]
+path = '/ws'
+protocol = 'hub'
+auth = 'keys'
+grace = '0s'
+[[endpoint]]
+path = '/bullet'
+protocol = 'bullet'
+auth = 'keys'
+[[channel]]
+topic = 'by:*'
+join = 'claim:username={{suffix}}'
+",
+            self.section
+        )
+    }
+
+    fn server(&self) -> Server {
+        Server::serve_with(&self.config(""), |command| {
+            command.env("FANFARE_LOG_LEVEL", "trace");
+        })
+    }
+
+    /// `fanfare apikey …`: its output, or its error output.
+    fn apikey(&self, args: &[&str]) -> Result<String, String> {
+        let file = self.folder.write("fanfare.toml", &self.config(""));
+        let (is_ok, out, err) = run(&[&["apikey", "--config", file.to_str().unwrap()], args].concat());
+        if is_ok { Ok(out.trim().to_owned()) } else { Err(err) }
+    }
+
+    fn list(&self) -> Vec<Value> {
+        let lines = self.apikey(&["list", "--json"]).unwrap();
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn connect(server: &Server, key: &str) -> Result<(), u16> {
+    server.try_connect(&format!("token={key}")).map(drop)
+}
+
+#[test]
+fn keys_are_made_listed_rotated_and_revoked_in_every_store() {
+    for store in Store::all() {
+        let kind = store.kind;
+        store.apikey(&["migrate"]).unwrap();
+        store.apikey(&["migrate"]).unwrap_or_else(|error| panic!("{kind}: again: {error}"));
+        let key = store.apikey(&["add", "--domain", "example.com", "--username", "ada"]).unwrap();
+        let made: Value = serde_json::from_str(&store.apikey(&["add", "--json", "--inactive"]).unwrap()).unwrap();
+        let (other, name) = (made["key"].as_str().unwrap(), made["name"].as_str().unwrap());
+        assert!(key.starts_with("ff_") && key.len() == 44, "{kind}: {key}");
+        let mut listed = store.list();
+        listed.sort_by_key(|record| record["active"] != true);
+        let expected = json!([
+            {"name": key[..11], "domain": "example.com", "username": "ada", "active": true},
+            {"name": name, "domain": null, "username": null, "active": false},
+        ]);
+        assert_eq!(json!(listed), expected, "{kind}");
+        let table = store.apikey(&["list"]).unwrap();
+        assert!(table.contains("example.com") && !table.contains(&key[12..]), "{kind}: {table}");
+
+        let server = store.server();
+        let mut client = server.connect(&format!("token={key}"));
+        client.join_ok("by:ada");
+        assert_eq!(client.join("by:bob", json!({}))["status"], "error");
+        assert!(server.upgrade(&format!("/ws/pub/{key}/example.com/t"), &[]).is_ok(), "{kind}");
+        assert!(server.upgrade(&format!("/bullet?{key}"), &[]).is_ok(), "{kind}");
+        // hub_4, security 28 and 29: unknown, inactive and foreign keys look the same, before the upgrade.
+        let long = "x".repeat(600);
+        let bad = ["", "unknown", other, "%7B%22$ne%22:null%7D", "%27%20OR%201=1", "%00", &key[..43], &long];
+        for bad in bad {
+            let answers = [
+                server.http("GET", &format!("/socket/websocket?vsn=2.0.0&token={bad}"), &[], ""),
+                server.http("GET", &format!("/bullet?{bad}"), &[], ""),
+            ];
+            for answer in answers {
+                assert_eq!((answer.status, &*answer.body), (403, ""), "{kind}: {bad}");
+            }
+        }
+        assert_eq!(server.upgrade(&format!("/ws/pub/{key}/other.com/u"), &[]).err(), Some(403), "{kind}");
+        assert_eq!(server.upgrade(&format!("/ws/pub/{other}/example.com/u"), &[]).err(), Some(403), "{kind}");
+
+        let rotated = store.apikey(&["rotate", &key[..11]]).unwrap();
+        assert_eq!(client.receive_close(), 1001, "{kind}: the old key's socket is closed");
+        assert_eq!(connect(&server, &key), Err(403), "{kind}");
+        assert_eq!(connect(&server, &rotated), Ok(()), "{kind}");
+        let mut client = server.connect(&format!("token={rotated}"));
+        client.join_ok("by:ada");
+        let revoked = Instant::now();
+        store.apikey(&["revoke", &rotated]).unwrap();
+        assert_eq!(client.receive_close(), 1001, "{kind}");
+        assert!(revoked.elapsed() < Duration::from_secs(5), "{kind}: closed after {:?}", revoked.elapsed());
+        assert_eq!(connect(&server, &rotated), Err(403), "{kind}: although it was remembered");
+        let error = store.apikey(&["revoke", "nothing-like-it"]).unwrap_err();
+        assert!(error.contains("no such key") && !error.contains("nothing-like-it"), "{kind}: {error}");
+
+        let log = server.stderr();
+        for secret in [&key, other, &rotated] {
+            assert!(!log.contains(&secret[12..]), "{kind}: a key is in the log");
+        }
+        assert!(log.contains("the key is of another domain"), "the log says why");
+    }
+}
+
+#[test]
+fn hub_11_bridge_3_a_database_that_is_down_is_503_and_closes_nobody() {
+    for kind in ["postgres", "mongo"] {
+        let mut store = Store::new(kind);
+        store.apikey(&["migrate"]).unwrap();
+        let (known, unknown) = (store.apikey(&["add", "--domain", "a"]).unwrap(), store.apikey(&["add"]).unwrap());
+        let server = store.server();
+        let mut client = server.connect(&format!("token={known}"));
+        let mut publisher = server.upgrade(&format!("/ws/pub/{known}/a/t"), &[]).unwrap();
+        let mut subscriber = server.upgrade("/ws/sub/a/t", &[]).unwrap();
+        let health = || server.api("GET", "/api/health", &json!(null)).json();
+        assert_eq!(health(), json!({"status": "ok", "stores": {"main": "ok"}}), "{kind}");
+
+        store.service.as_mut().unwrap().kill();
+        assert_eq!(connect(&server, &unknown), Err(503), "{kind}");
+        assert_eq!(server.upgrade(&format!("/ws/pub/{unknown}/a/u"), &[]).err(), Some(503), "{kind}");
+        assert_eq!(connect(&server, &known), Ok(()), "{kind}: it is remembered");
+        eventually(|| health()["stores"]["main"] == "unavailable");
+        let error = store.apikey(&["list"]).unwrap_err();
+        assert!(error.contains("[keys.main]"), "{kind}: {error}");
+        publisher.send_text("goes on");
+        assert_eq!(subscriber.receive_text(), "goes on", "{kind}");
+
+        store.service.as_mut().unwrap().restart();
+        eventually(|| connect(&server, &unknown) == Ok(()));
+        eventually(|| health()["status"] == "ok");
+        client.heartbeat();
+    }
+}
+
+#[test]
+fn clients_that_come_back_are_not_so_many_queries() {
+    let store = Store::new("postgres");
+    store.apikey(&["migrate"]).unwrap();
+    let key = store.apikey(&["add"]).unwrap();
+    let service = store.service.as_ref().unwrap();
+    let server = Server::serve_with(&store.config("cache = '60s'"), |_| {});
+    // How many look-ups PostgreSQL has answered: each uses the index of hashes once.
+    let scans = || -> u64 {
+        let query = "SELECT pg_stat_force_next_flush(); SELECT seq_scan + idx_scan FROM pg_stat_user_tables \
+                     WHERE relname = 'apikeys'";
+        service.sql(query).parse().unwrap()
+    };
+    connect(&server, &key).unwrap();
+    let before = {
+        let mut last = scans();
+        eventually(|| std::mem::replace(&mut last, scans()) == last);
+        last
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| (0..20).for_each(|_| connect(&server, &key).unwrap()));
+        }
+    });
+    std::thread::sleep(Duration::from_millis(1_500));
+    // The keys in use are checked every two seconds, all in one query.
+    let queries = scans() - before;
+    assert!(queries <= 6, "200 connects were {queries} queries");
+}
+
+#[test]
+fn hub_3_the_published_table_is_read_as_it_is() {
+    let store = Store::new("postgres");
+    let service = store.service.as_ref().unwrap();
+    service.sql(
+        "CREATE SEQUENCE apikeys_id_seq; \
+         CREATE TABLE apikeys (id integer PRIMARY KEY DEFAULT nextval('apikeys_id_seq'), domain varchar(64) UNIQUE, \
+         username varchar(254), apikey varchar(36) UNIQUE, insert_ts timestamp DEFAULT now(), \
+         active boolean DEFAULT false); \
+         INSERT INTO apikeys (domain, username, apikey) VALUES \
+         ('example.com', 'someone@example.com', '550e8400-e29b-41d4-a716-446655440000')",
+    );
+    let key = "550e8400-e29b-41d4-a716-446655440000";
+    let server = store.server();
+    let publish = || server.upgrade(&format!("/ws/pub/{key}/example.com/t"), &[]).map(drop).err();
+    assert_eq!(publish(), Some(403), "the sample row is inactive");
+    service.sql("UPDATE apikeys SET active = true");
+    assert_eq!(publish(), None);
+    store.apikey(&["migrate"]).unwrap();
+    assert_eq!(publish(), None, "a plain key works beside hashed ones");
+    let hashed = store.apikey(&["add", "--domain", "hashed.com"]).unwrap();
+    assert!(server.upgrade(&format!("/ws/pub/{hashed}/hashed.com/u"), &[]).is_ok());
+    assert_eq!(service.sql("SELECT count(*) FROM apikeys WHERE apikey IS NULL AND key_hash IS NOT NULL"), "1");
+    let error = store.apikey(&["add", "--domain", "example.com"]).unwrap_err();
+    assert!(error.contains("rotate"), "{error}");
+    assert_eq!(store.list()[0]["name"], format!("plain_{}", plain_name(key)));
+    assert!(!server.stderr().contains(key), "the key is in the log");
+}
+
+fn plain_name(key: &str) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
+    hash.as_ref()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn bridge_2_the_published_documents_are_read_as_they_are() {
+    let store = Store::new("mongo");
+    let service = store.service.as_ref().unwrap();
+    service.mongo("keys.insert_one({'_id': 'some-old-key'}); keys.insert_one({'_id': 7})");
+    let server = store.server();
+    let bullet = |key: &str| server.upgrade(&format!("/bullet?{key}"), &[]).map(drop).err();
+    assert_eq!(bullet("some-old-key"), None);
+    assert_eq!(bullet("key=some-old-key"), None);
+    assert_eq!(bullet("7"), Some(403), "a number is no text");
+    for operator in ["%7B%22$ne%22:null%7D", "key[$ne]=", "key[$gt]=", "$where"] {
+        assert_eq!(bullet(operator), Some(403), "{operator}");
+    }
+    let hashed = store.apikey(&["add"]).unwrap();
+    assert_eq!(bullet(&hashed), None);
+    let stored = service.mongo("print([d['_id'] for d in keys.find()])");
+    assert!(stored.contains("sha256:") && !stored.contains(&hashed), "{stored}");
+    let hash = stored.split('\'').find(|part| part.starts_with("sha256:")).unwrap();
+    assert_eq!(bullet(hash), Some(403), "what is stored is no key");
+}
