@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 pub(crate) mod auth;
+pub(crate) mod bridge;
 pub(crate) mod channel;
 mod check;
 pub(crate) mod endpoint;
@@ -18,6 +19,7 @@ pub(crate) mod reference;
 pub(crate) mod secret;
 mod section;
 pub(crate) mod server;
+pub(crate) mod source;
 mod sources;
 pub(crate) mod starter;
 #[cfg(test)]
@@ -26,12 +28,14 @@ pub(crate) mod url;
 pub(crate) mod value;
 
 use auth::Auth;
+use bridge::Bridge;
 use channel::Channel;
 use endpoint::Endpoint;
 use keys::Keys;
 use problem::{Place, Problems};
 use section::{Form, Reader, Section, find};
 use server::{Admin, Drain, Limits, Log, Server, Tls};
+use source::Source;
 use value::Raw;
 
 pub(crate) use problem::Report;
@@ -39,13 +43,15 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 10] = [
+const SECTIONS: [&Section; 12] = [
     Server::SECTION,
     Tls::SECTION,
     Endpoint::SECTION,
     Auth::SECTION,
     Keys::SECTION,
     Channel::SECTION,
+    Source::SECTION,
+    Bridge::SECTION,
     Admin::SECTION,
     Limits::SECTION,
     Drain::SECTION,
@@ -60,7 +66,9 @@ pub(crate) struct Config {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) auths: BTreeMap<String, Auth>,
     pub(crate) keys: BTreeMap<String, Keys>,
+    pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) channels: Vec<Channel>,
+    pub(crate) bridge: Option<Bridge>,
     pub(crate) admin: Option<Admin>,
     pub(crate) limits: Limits,
     pub(crate) drain: Drain,
@@ -116,7 +124,9 @@ struct Draft {
     endpoints: Vec<Endpoint>,
     auths: BTreeMap<String, Option<Auth>>,
     keys: BTreeMap<String, Option<Keys>>,
+    sources: BTreeMap<String, Option<Source>>,
     channels: Vec<Channel>,
+    bridge: Option<Bridge>,
     admin: Option<Admin>,
     limits: Option<Limits>,
     drain: Option<Drain>,
@@ -129,9 +139,11 @@ impl Draft {
             server: self.server?,
             tls: self.tls,
             endpoints: self.endpoints,
-            auths: self.auths.into_iter().map(|(name, auth)| Some((name, auth?))).collect::<Option<_>>()?,
-            keys: self.keys.into_iter().map(|(name, keys)| Some((name, keys?))).collect::<Option<_>>()?,
+            auths: complete(self.auths)?,
+            keys: complete(self.keys)?,
+            sources: complete(self.sources)?,
             channels: self.channels,
+            bridge: self.bridge,
             admin: self.admin,
             limits: self.limits?,
             drain: self.drain?,
@@ -139,6 +151,11 @@ impl Draft {
             warnings,
         })
     }
+}
+
+/// All that were named, if each could be read.
+fn complete<T>(named: BTreeMap<String, Option<T>>) -> Option<BTreeMap<String, T>> {
+    named.into_iter().map(|(name, section)| Some((name, section?))).collect()
 }
 
 /// Reads the sections of a file one by one, so that a problem in one does not hide those in others.
@@ -159,6 +176,8 @@ impl Sections<'_, '_> {
             auths: self.named(Auth::SECTION, |reader| Auth::read(reader, &[])),
             keys: self.named(Keys::SECTION, |reader| Keys::read(reader, &[])),
             channels: self.list(Channel::SECTION, |reader| Channel::read(reader, &[])),
+            sources: self.named(Source::SECTION, |reader| Source::read(reader, &[])),
+            bridge: self.optional(Bridge::SECTION, |reader| Bridge::read(reader, &[])),
             admin: self.optional(Admin::SECTION, |reader| Admin::read(reader, &[])),
             limits: self.single(Limits::SECTION, |reader| Limits::read(reader, &[])),
             drain: self.single(Drain::SECTION, |reader| Drain::read(reader, &[])),

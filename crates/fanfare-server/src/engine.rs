@@ -9,6 +9,7 @@ use fanfare::{Body, Endpoint, Mount};
 use crate::apikey::lookup::{Lifetimes, Lookup};
 use crate::apikey::{Watch, store};
 use crate::auth::{Authenticator, Gate, Resources, UNAVAILABLE};
+use crate::bridge::Bridge;
 use crate::channel::Declared;
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
@@ -16,6 +17,7 @@ use crate::config::keys::Keys;
 use crate::config::value::OneOrMore;
 use crate::health::Part;
 use crate::http_client::Client;
+use crate::source::Source;
 
 /// The running engine, and what is to be told of its surroundings.
 pub(crate) struct Engine {
@@ -40,10 +42,22 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }
+    let bridge = config.bridge.as_ref().map(Bridge::start).transpose()?;
     for settings in &config.endpoints {
-        builder = builder.mount(&settings.path.0, mount(settings, config, &channels, &authenticators));
+        let mut mount = mount(settings, config, &channels, &authenticators);
+        if let (Protocol::Bullet, Some(bridge)) = (settings.protocol, &bridge) {
+            mount = bridge.forward_from(mount);
+        }
+        builder = builder.mount(&settings.path.0, mount);
+    }
+    if let Some(bridge) = bridge {
+        parts.push(bridge.part());
+        builder = builder.observer(bridge);
     }
     let endpoint = builder.build().await.map_err(|error| error.to_string())?;
+    for (name, settings) in std::mem::take(&mut config.sources) {
+        parts.push(Source::start(&name, settings, endpoint.clone())?);
+    }
     Ok(Engine { endpoint, parts })
 }
 

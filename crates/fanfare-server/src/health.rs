@@ -13,6 +13,11 @@ pub(crate) trait Part: Send + Sync + fmt::Debug {
     fn name(&self) -> &str;
     /// How it stands now.
     fn state(&self) -> State;
+
+    /// What it has counted since the start, by reason.
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
 
 /// How a part stands.

@@ -3,6 +3,11 @@
 //! `cli` says what can be typed, `command` does it. `config` knows every setting, `engine` turns them into mounts and
 //! channels, `run` starts and stops, `admin` is the HTTP API.
 
+#![cfg_attr(
+    not(all(feature = "mongodb", feature = "nats", feature = "postgres", feature = "redis", feature = "sqlite")),
+    allow(dead_code, unused_imports, reason = "a build with fewer backends reads all settings, and uses fewer")
+)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,6 +15,8 @@ use clap::Parser;
 mod admin;
 mod apikey;
 mod auth;
+#[cfg_attr(not(feature = "redis"), path = "bridge/absent.rs")]
+mod bridge;
 mod channel;
 mod cli;
 mod command;
@@ -22,9 +29,11 @@ mod log;
 mod mint;
 mod pages;
 mod policy;
+mod publish;
 mod reserved;
 mod run;
 mod scaffold;
+mod source;
 mod tls;
 
 /// An idle connection takes 40 % less memory with it than with the system's (docs/performance.md).

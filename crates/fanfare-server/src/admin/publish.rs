@@ -3,22 +3,19 @@
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use fanfare::check_topic;
-use fanfare::{Json, Payload};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, Code};
-use crate::reserved::is_reserved;
+use crate::publish::{Checked, Message};
 
 /// The longest body of a request, in bytes.
 const BODY_SIZE_MAX: usize = 8_000_000;
 
 /// How many messages one request may publish.
 const MESSAGES_MAX: usize = 1_000;
-
-const EVENT_SIZE_MAX: usize = 255;
 
 /// Published on the topic that is a socket's id, it closes that socket.
 const DISCONNECT: &str = "disconnect";
@@ -39,25 +36,8 @@ struct Publish<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Message<'a> {
-    topic: String,
-    event: String,
-    #[serde(borrow)]
-    payload: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Disconnect {
     id: String,
-}
-
-/// A message that may go out.
-#[derive(Debug)]
-struct Checked {
-    topic: String,
-    event: String,
-    payload: Payload,
 }
 
 /// Publishes all messages of a request or, if there is something wrong with any of them, none.
@@ -118,29 +98,9 @@ fn parse(body: &[u8]) -> Result<Vec<Checked>, ApiError> {
     let numbered = messages.into_iter().enumerate();
     numbered
         .map(|(i, message)| {
-            check(message, publish.allow_reserved).map_err(|text| ApiError::invalid(format!("message {i}: {text}")))
+            message.check(publish.allow_reserved).map_err(|text| ApiError::invalid(format!("message {i}: {text}")))
         })
         .collect()
-}
-
-fn check(message: Message<'_>, allow_reserved: bool) -> Result<Checked, String> {
-    let Message { topic, event, payload } = message;
-    check_topic(&topic).map_err(|error| error.to_string())?;
-    if event.is_empty() || event.len() > EVENT_SIZE_MAX {
-        return Err(format!("the event has {} bytes; it takes 1 to {EVENT_SIZE_MAX}", event.len()));
-    }
-    if is_reserved(&event) && !allow_reserved {
-        let next = r#"send "allow_reserved": true beside it if you mean it"#;
-        return Err(format!("the event {event:?} is the protocol's own; {next}"));
-    }
-    let payload: Payload = match payload {
-        None => Payload::default(),
-        Some(raw) => Json::parse(raw.get().to_owned()).map_err(|error| format!("payload: {error}"))?.into(),
-    };
-    if !payload.is_pushable() {
-        return Err("the payload must be a JSON object".into());
-    }
-    Ok(Checked { topic, event, payload })
 }
 
 #[cfg(test)]

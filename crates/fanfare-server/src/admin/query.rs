@@ -59,8 +59,13 @@ pub(super) async fn presence(State(api): State<Api>, Path(topic): Path<String>) 
 /// What was counted since the start, by name and reason.
 pub(super) async fn counters(State(api): State<Api>) -> Answer<Value> {
     let counters = api.endpoint.counters();
-    let list: Vec<_> = counters
-        .iter()
+    let of_engine = counters.iter().map(|(name, reason, value)| ((*name).to_owned(), *reason, *value));
+    let of_parts = api.parts.iter().flat_map(|part| {
+        let name = format!("{}.{}", part.kind(), part.name());
+        part.counters().into_iter().map(move |(reason, value)| (name.clone(), reason, value))
+    });
+    let list: Vec<_> = of_engine
+        .chain(of_parts)
         .map(|(name, reason, value)| json!({ "name": name, "reason": reason, "value": value }))
         .collect();
     Answer(json!({ "counters": list }))

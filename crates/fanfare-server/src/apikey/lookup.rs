@@ -33,7 +33,10 @@ pub(crate) struct Lifetimes {
 
 /// What is known of one key. Locked while it is asked for: whoever asks meanwhile gets the same answer.
 #[derive(Default)]
-struct Entry(AsyncMutex<Option<(Instant, Result<Option<Record>, Unavailable>)>>);
+struct Entry(AsyncMutex<Option<(Instant, Found)>>);
+
+/// What a store answered.
+pub(crate) type Found = Result<Option<Record>, Unavailable>;
 
 impl Lookup {
     pub(crate) fn new(name: &str, store: Arc<dyn KeyStore>, lifetimes: Lifetimes, entries_max: usize) -> Self {
@@ -48,7 +51,7 @@ impl Lookup {
     }
 
     /// The record of a key, as it was when it was last asked for.
-    pub(crate) async fn find(&self, key: &Key) -> Result<Option<Record>, Unavailable> {
+    pub(crate) async fn find(&self, key: &Key) -> Found {
         let entry = self.entry(key.hash());
         let mut known = entry.0.lock().await;
         if let Some((at, answer)) = &*known
@@ -109,7 +112,7 @@ impl Lookup {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lifetime(&self, answer: &Result<Option<Record>, Unavailable>) -> Duration {
+    fn lifetime(&self, answer: &Found) -> Duration {
         match answer {
             Ok(Some(record)) if record.is_active => self.lifetimes.found,
             Ok(_) => self.lifetimes.unknown,

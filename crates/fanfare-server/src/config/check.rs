@@ -25,7 +25,7 @@ impl Draft {
             channel.complete(problems);
         }
         self.check_auths(overrides, problems, &mut warnings);
-        self.check_keys(overrides, problems);
+        self.check_stores_and_sources(overrides, problems);
         self.check_endpoints(problems);
         self.check_admin(overrides, problems);
         self.check_tls(problems);
@@ -41,6 +41,8 @@ impl Draft {
     fn named_variables(&self) -> impl Iterator<Item = &String> {
         let secrets = self.auths.values().flatten().filter_map(|auth| auth.secret_env.as_ref());
         let secrets = secrets.chain(self.keys.values().flatten().filter_map(|keys| keys.url_env.as_ref()));
+        let secrets = secrets.chain(self.sources.values().flatten().filter_map(|source| source.url_env.as_ref()));
+        let secrets = secrets.chain(self.bridge.iter().filter_map(|bridge| bridge.url_env.as_ref()));
         secrets.chain(self.admin.iter().filter_map(|admin| admin.token_env.as_ref()))
     }
 
@@ -69,7 +71,7 @@ impl Draft {
         }
     }
 
-    fn check_keys(&mut self, overrides: &Overrides, problems: &mut Problems) {
+    fn check_stores_and_sources(&mut self, overrides: &Overrides, problems: &mut Problems) {
         for keys in self.keys.values_mut().flatten() {
             let given = Given {
                 name: "url",
@@ -79,6 +81,26 @@ impl Draft {
             };
             keys.url = given.resolve(overrides.variables(), &keys.places, problems);
             keys.check(problems);
+        }
+        for source in self.sources.values_mut().flatten() {
+            let given = Given {
+                name: "url",
+                plain: source.url.as_ref(),
+                env: source.url_env.as_ref(),
+                file: source.url_file.as_ref(),
+            };
+            source.url = given.resolve(overrides.variables(), &source.places, problems);
+            source.check(problems);
+        }
+        if let Some(bridge) = &mut self.bridge {
+            let given = Given {
+                name: "url",
+                plain: bridge.url.as_ref(),
+                env: bridge.url_env.as_ref(),
+                file: bridge.url_file.as_ref(),
+            };
+            bridge.url = given.resolve(overrides.variables(), &bridge.places, problems);
+            bridge.check(problems);
         }
         for auth in self.auths.values().flatten() {
             if let Some(name) = &auth.keys

@@ -159,7 +159,23 @@ fn bad_configurations_are_explained() {
         "[[endpoint]]\nprotocol = 'supabase'",
         &["\"supabase\"", "not supported in this version, which takes \"phoenix\""],
     );
-    check("[auth.u]\nkind = 'mongo'", &["\"mongo\"", "not supported in this version"]);
+    check("[auth.u]\nkind = 'hook'", &["\"hook\"", "not supported in this version"]);
+    check("[auth.u]\nkind = 'apikeys'", &["auth.u.keys: is missing"]);
+    check("[auth.u]\nkind = 'apikeys'\nkeys = 'mains'\n[keys.main]", &["no [keys.mains]; did you mean \"main\"?"]);
+    check("[auth.u]\nkind = 'apikeys'\nkeys = 'm'\nsecret = 'x'\n[keys.m]", &["auth.u.secret: has no effect"]);
+    check("[keys.m]\nstore = 'postgres'", &["keys.m.url: the address of the database is missing"]);
+    check("[keys.m]\nstore = 'postgres'\nurl = 'nonsense pw'", &["keys.m.url: it is not a URL such as"]);
+    check("[keys.m]\nstore = 'file'\npool_size = 5", &["keys.m.pool_size: has no effect with store = \"file\""]);
+    check("[source.s]\nkind = 'redis'", &["source.s.url: the address is missing", "source.s.channels: is missing"]);
+    check("[source.s]\nkind = 'outbox'\nurl = 'x'\nchannels = 'c'", &["source.s.channels: has no effect"]);
+    check("[source.s]\nkind = 'outbox'\nurl = 'x'\ntable = 'a; drop'", &["source.s.table: a table's name has"]);
+    check("[source.s]\nkind = 'redis_stream'\nurl = 'x'\nchannels = 'c'", &["source.s.group: is missing"]);
+    check(
+        "[source.s]\nkind = 'nats'\nurl = 'x'\nchannels = 'c'\nroute = 'recipients'\ntopic = '{channel}'",
+        &["{channel} is unknown with route = \"recipients\"; there is {recipient}"],
+    );
+    check("[source.s]\nkind = 'nats'\nurl = 'x'\nchannels = 'c'\nevent = 'e'", &["has no effect with route"]);
+    check("[bridge]\nforward = 'c'", &["bridge.url: the address is missing"]);
     check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["hooks are not supported in this version"]);
     // Syntax errors show the line.
     check("listen = '127.0.0.1:1'\nshards = = 2", &["f.toml:2:10: ", "\n  2 | shards = = 2"]);

@@ -14,5 +14,6 @@ mod protocols;
 mod scaffold;
 mod secrets;
 mod services;
+mod sources;
 mod support;
 mod tls;

@@ -321,6 +321,11 @@ impl Client {
         }
     }
 
+    /// How long to wait for a frame.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.socket.get_ref().set_read_timeout(Some(patience)).unwrap();
+    }
+
     /// Joins a topic: the reply.
     pub(crate) fn join(&mut self, topic: &str, payload: Value) -> Value {
         let own_ref = self.new_ref();

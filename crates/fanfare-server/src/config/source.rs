@@ -1,0 +1,146 @@
+//! `[source.NAME]`: where messages come from, beside clients and the HTTP API.
+
+use std::path::PathBuf;
+
+use super::channel::EventName;
+use super::problem::Problems;
+use super::secret::Secret;
+use super::section::{Form, section};
+use super::value::{OneOrMore, Size, choice};
+use crate::identity::Template;
+
+section! {
+    /// Where messages come from, beside clients and the HTTP API. A source connects again for ever, and says in
+    /// `GET /api/health` how it stands. A message that cannot be published is counted and skipped. More about it, with
+    /// examples: `docs/sources.md`.
+    struct Source: "source", Form::Named;
+    keys {
+        /// What it is.
+        kind: Kind = "",
+        /// The environment variable that holds the address. One of the three address keys must be given.
+        url_env: Option<String> = "",
+        /// The file that holds the address.
+        url_file: Option<PathBuf> = "",
+        /// The address, such as `redis://127.0.0.1:6379`, `postgres://user:password@host/database` or `nats://127.0.0.1:4222`.
+        /// Better kept out of the file if it has a password: see the two keys above.
+        url: Option<Secret> = "",
+        /// What is listened to: with `redis` channels, with `redis_stream` streams, with `postgres` channels of `NOTIFY`, with
+        /// `nats` subjects, which may have wildcards.
+        channels: Option<OneOrMore<String>> = "",
+        /// For `redis`: patterns of channels, such as `news.*`.
+        patterns: Option<OneOrMore<String>> = "",
+        /// What becomes of a message.
+        route: Route = "\"envelope\"",
+        /// For the routes `channel` and `recipients`: the topic, with `{channel}` for where the message came from, or
+        /// `{recipient}`. Left out: `{channel}`, or `bridge:{recipient}`.
+        topic: Option<Template> = "",
+        /// For the route `recipients`: the topic of messages without recipients.
+        broadcast_topic: String = "\"bridge\"",
+        /// For the routes `channel` and `recipients`: the event that messages are published as.
+        event: EventName = "\"message\"",
+        /// For `redis_stream`: the consumer group, which is made if it is not there. For `nats`: the queue group. Servers with
+        /// the same group share the messages.
+        group: Option<String> = "",
+        /// For `redis_stream`: the field of an entry that has the message.
+        field: String = "\"data\"",
+        /// For `redis_stream`: a stream to which messages go that cannot be published, instead of nowhere.
+        park: Option<String> = "",
+        /// For `outbox`: the table, which is made if it is not there.
+        table: String = "\"fanfare_outbox\"",
+        /// The longest message. A longer one is skipped.
+        message_size_max: Size<100, 100_000_000> = "\"1MB\"",
+    }
+    later []
+}
+
+choice! {
+    /// A kind of source.
+    pub(crate) enum Kind {
+        /// Channels of Redis, and patterns of them.
+        Redis = "redis",
+        /// Streams of Redis, read by a consumer group.
+        RedisStream = "redis_stream",
+        /// What is sent by `NOTIFY` in PostgreSQL.
+        Postgres = "postgres",
+        /// A table of PostgreSQL whose rows are published.
+        Outbox = "outbox",
+        /// Subjects of NATS.
+        Nats = "nats",
+    } later []
+}
+
+choice! {
+    /// What becomes of a message.
+    pub(crate) enum Route {
+        /// It says by itself: `{"topic": …, "event": …, "payload": …}`.
+        Envelope = "envelope",
+        /// The topic is that of its channel, the payload the whole message.
+        Channel = "channel",
+        /// It names those who get it: `{"recipients": […], …}`; each gets the object without that.
+        Recipients = "recipients",
+    } later []
+}
+
+impl Kind {
+    fn uses(self, key: &str) -> bool {
+        match key {
+            "channels" => self != Kind::Outbox,
+            "patterns" => self == Kind::Redis,
+            "group" => matches!(self, Kind::RedisStream | Kind::Nats),
+            "field" | "park" => self == Kind::RedisStream,
+            "table" => self == Kind::Outbox,
+            "route" | "topic" | "broadcast_topic" | "event" => self != Kind::Outbox,
+            _ => true,
+        }
+    }
+}
+
+impl Source {
+    /// Checks what concerns more than one key; the address is filled in.
+    pub(super) fn check(&self, problems: &mut Problems) {
+        for key in Self::SECTION.keys.iter().map(super::section::Key::name) {
+            if self.places.is_given(key) && !self.kind.uses(key) {
+                let text = format!("has no effect with kind = \"{}\"; remove it", self.kind.name());
+                self.places.problem(problems, key, text);
+            }
+        }
+        let unused: &[&str] = match self.route {
+            Route::Envelope => &["topic", "broadcast_topic", "event"],
+            Route::Channel => &["broadcast_topic"],
+            Route::Recipients => &[],
+        };
+        for key in unused.iter().filter(|key| self.places.is_given(key) && self.kind.uses(key)) {
+            let text = format!("has no effect with route = \"{}\"; remove it", self.route.name());
+            self.places.problem(problems, key, text);
+        }
+        if !["url", "url_env", "url_file"].iter().any(|key| self.places.is_given(key)) {
+            self.places.problem(problems, "url", "the address is missing: give url_env, url_file or url");
+        }
+        if self.kind.uses("channels") && self.channels.is_none() && self.patterns.is_none() {
+            self.places.problem(problems, "channels", "is missing: what to listen to");
+        }
+        if self.kind == Kind::RedisStream && self.group.is_none() {
+            self.places.problem(problems, "group", "is missing: the name of the consumer group");
+        }
+        let known = if self.route == Route::Recipients { "recipient" } else { "channel" };
+        if let Some(unknown) = self.topic.iter().flat_map(Template::names).find(|name| *name != known) {
+            let text = format!("{{{unknown}}} is unknown with route = \"{}\"; there is {{{known}}}", self.route.name());
+            self.places.problem(problems, "topic", text);
+        }
+        if self.kind == Kind::Outbox && !is_identifier(&self.table) {
+            let text = "a table's name has letters, digits and _ only, and a dot between it and its schema";
+            self.places.problem(problems, "table", text);
+        }
+    }
+}
+
+/// It becomes a part of statements.
+fn is_identifier(table: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && !part.starts_with(|c: char| c.is_ascii_digit())
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    table.split('.').count() <= 2 && table.split('.').all(is_part)
+}
