@@ -15,7 +15,6 @@ use clap::Parser;
 mod admin;
 mod apikey;
 mod auth;
-#[cfg_attr(not(feature = "redis"), path = "bridge/absent.rs")]
 mod bridge;
 mod channel;
 mod cli;
