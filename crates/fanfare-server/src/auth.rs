@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use fanfare::{Connect, ConnectRequest, Connected, Rejected};
+use fanfare::{Connect, ConnectRequest, Connected, Rejected, SocketInfo};
 
 use crate::apikey::lookup::Lookup;
 use crate::config::auth::{Auth, AuthKind};
@@ -113,17 +113,17 @@ impl Authenticator {
         Ok(check.map(|check| (Arc::new(Self { name: name.to_owned(), param, check }), fetched)))
     }
 
-    /// `param` is the parameter that carries the token, where that is not the authenticator's to say.
-    async fn admit(&self, request: &ConnectRequest, param: Option<&str>) -> Result<Verified, Refusal> {
-        let param = param.unwrap_or(&self.param);
-        let token = request.info.auth_token.as_deref().or_else(|| request.params.str(param));
-        let token = token.filter(|token| !token.is_empty()).ok_or(Refusal::Invalid("there is no token"))?;
-        // A hub's publisher says for which domain it publishes.
-        let is_publisher = request.params.str("role") == Some("pub");
-        let domain = request.params.str("domain").filter(|_| is_publisher);
+    /// What a client has shown. `param` is the parameter that carries it, where that is not the authenticator's to say.
+    fn credential<'r>(&self, request: &'r ConnectRequest, param: Option<&str>) -> Option<&'r str> {
+        let token = request.info.auth_token.as_deref();
+        token.or_else(|| request.params.str(param.unwrap_or(&self.param))).filter(|token| !token.is_empty())
+    }
+
+    /// Checks a credential, which is for this domain if one is given.
+    async fn check(&self, credential: &str, domain: Option<&str>) -> Result<Verified, Refusal> {
         match &self.check {
-            Check::Token(tokens) => tokens.verify(token, SystemTime::now()),
-            Check::Key(keys) => keys.verify(token, domain).await,
+            Check::Token(tokens) => tokens.verify(credential, SystemTime::now()),
+            Check::Key(keys) => keys.verify(credential, domain).await,
         }
     }
 }
@@ -177,6 +177,8 @@ pub(crate) struct Gate {
     protocol: Protocol,
     /// Whether subscribers of a hub need no token.
     is_open_to_subscribers: bool,
+    /// Whether a credential may come by a message.
+    may_be_late: bool,
     socket_id: Option<Template>,
     /// What a socket is joined to at once.
     topics: Vec<Template>,
@@ -191,6 +193,7 @@ impl Gate {
         Self {
             authenticators,
             protocol: endpoint.protocol,
+            may_be_late: endpoint.credential_within.is_some(),
             is_open_to_subscribers: endpoint.subscribe == Subscribe::Open,
             socket_id: endpoint.socket_id.clone().or_else(by_key),
             topics: if is_bullet { endpoint.topics.0.clone() } else { Vec::new() },
@@ -205,12 +208,32 @@ impl Gate {
         if self.authenticators.is_empty() || (is_subscriber && self.is_open_to_subscribers) {
             return self.name(None, key).map_err(|reason| (reason, false));
         }
-        let (mut reasons, mut is_unavailable) = (Vec::new(), false);
         // In these protocols the key has its place.
         let param = matches!(self.protocol, Protocol::Hub | Protocol::Bullet).then_some("key");
+        if self.may_be_late && !self.authenticators.iter().any(|known| known.credential(request, param).is_some()) {
+            return Ok(Connected::pending());
+        }
+        // A hub's publisher says for which domain it publishes.
+        let is_publisher = request.params.str("role") == Some("pub");
+        let domain = request.params.str("domain").filter(|_| is_publisher);
+        let verified = self.first(|known| known.credential(request, param), domain).await?;
+        self.name(Some(verified), key).map_err(|reason| (reason, false))
+    }
+
+    /// What the first authenticator says that accepts, or what to log, and whether it is worth coming back.
+    async fn first<'c>(
+        &self,
+        credential: impl Fn(&Authenticator) -> Option<&'c str>,
+        domain: Option<&str>,
+    ) -> Result<Verified, (String, bool)> {
+        let (mut reasons, mut is_unavailable) = (Vec::new(), false);
         for authenticator in &self.authenticators {
-            let refusal = match authenticator.admit(request, param).await {
-                Ok(verified) => return self.name(Some(verified), key).map_err(|reason| (reason, false)),
+            let checked = match credential(authenticator) {
+                Some(credential) => authenticator.check(credential, domain).await,
+                None => Err(Refusal::Invalid("there is no token")),
+            };
+            let refusal = match checked {
+                Ok(verified) => return Ok(verified),
                 Err(refusal) => refusal,
             };
             is_unavailable |= matches!(refusal, Refusal::Unavailable(_));
@@ -260,11 +283,29 @@ impl Gate {
 }
 
 impl Connect for Gate {
+    const REFRESHES: bool = true;
+
     /// Refuses with [`UNAVAILABLE`] where the token could not be checked, else without a reason.
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
         self.admit(&request).await.map_err(|(reason, is_unavailable)| {
             self.log(request.info.peer, &reason);
             if is_unavailable { Rejected::reason(UNAVAILABLE) } else { Rejected::new() }
         })
+    }
+
+    /// The new credential must be of the same user; a socket that had none may be anybody.
+    async fn refresh(&self, socket: &SocketInfo, credential: String) -> Result<Connected, Rejected> {
+        let refuse = |reason: &str| {
+            self.log(socket.peer(), reason);
+            Rejected::new()
+        };
+        let verified = self.first(|_| Some(&credential), None).await;
+        let verified = verified.map_err(|(reason, _)| refuse(&reason))?;
+        if let Some(old) = socket.assigns::<Identity>()
+            && old.text("sub") != verified.identity.text("sub")
+        {
+            return Err(refuse("the new token is of another user"));
+        }
+        self.name(Some(verified), None).map_err(|reason| refuse(&reason))
     }
 }

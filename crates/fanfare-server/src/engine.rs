@@ -116,6 +116,9 @@ fn mount(settings: &Settings, config: &Config, channels: &[Declared], authentica
         let gate = Gate::new(named, settings);
         let info = fanfare::ConnectInfoFields { peer: true, ..Default::default() };
         mount = mount.auth_token(true).connect_info(info).connect(gate).on_reject(refuse);
+        if let Some(timeout) = &settings.credential_within {
+            mount = mount.credential_timeout(timeout.0);
+        }
     }
     let has_channels = matches!(settings.protocol, Protocol::Phoenix | Protocol::Rooms);
     for channel in channels.iter().filter(|_| has_channels) {

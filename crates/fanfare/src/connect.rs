@@ -12,8 +12,9 @@ use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
 use http::{HeaderMap, Uri};
 
+use crate::clock::Clock;
 use crate::join::guarded;
-use crate::socket::Transport;
+use crate::socket::{SocketInfo, Transport};
 
 /// Decides who may connect, and as whom.
 ///
@@ -21,6 +22,22 @@ use crate::socket::Transport;
 pub trait Connect: Send + Sync + 'static {
     /// Called once per WebSocket connection, and once per long-poll session.
     fn connect(&self, request: ConnectRequest) -> impl Future<Output = Result<Connected, Rejected>> + Send;
+
+    /// Whether clients may send a new credential while they are connected, as the event `access_token` with the payload
+    /// `{"access_token": "…"}` on the topic `phoenix` or on any that they have joined. If not, that is an event like any other.
+    const REFRESHES: bool = false;
+
+    /// Called with the credential that a connected client has sent. What it answers takes the place of what connect has
+    /// answered: the assigns and the time of expiry. The id must be the same, unless the socket is
+    /// [pending](Connected::pending). A refusal is told to the client, whose old credential counts until it expires.
+    fn refresh(
+        &self,
+        socket: &SocketInfo,
+        credential: String,
+    ) -> impl Future<Output = Result<Connected, Rejected>> + Send {
+        let _ = (socket, credential);
+        async { Err(Rejected::new()) }
+    }
 }
 
 /// What a client asks to connect with.
@@ -74,7 +91,8 @@ pub struct ConnectInfo {
     pub user_agent: Option<String>,
     /// The headers whose names begin with `sec-websocket-`.
     pub sec_websocket_headers: Vec<(String, String)>,
-    /// The token of the auth-token subprotocol or of the header `x-phoenix-authtoken`, on mounts with auth tokens on.
+    /// On mounts with auth tokens on, the token of the first of these that has one: the subprotocol that carries a token, the
+    /// header `x-phoenix-authtoken` on long-poll, `authorization: Bearer …`, `x-api-key`.
     pub auth_token: Option<String>,
 }
 
@@ -117,12 +135,26 @@ pub struct Connected {
     pub(crate) assigns: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) is_pending: bool,
 }
 
 impl Connected {
     /// Connected, without an id.
     pub fn new() -> Self {
         Connected::default()
+    }
+
+    /// Connected, but for sending a credential only: until [`refresh`](Connect::refresh) accepts one, the client can join
+    /// nothing, and after the mount's [`credential_timeout`](crate::Mount::credential_timeout) it is closed with 1008. For
+    /// mounts that serve Phoenix.
+    pub fn pending() -> Self {
+        Connected { is_pending: true, ..Connected::default() }
+    }
+
+    /// When the credential expires on the engine's clock.
+    pub(crate) fn expires_ms(&self, clock: &Clock) -> Option<u64> {
+        let left = self.expires_at?.duration_since(SystemTime::now()).unwrap_or_default();
+        Some(clock.after(left))
     }
 
     /// The socket's id, by which [`Endpoint::disconnect`](crate::Endpoint::disconnect) reaches it, e.g. `user_socket:7`.
@@ -145,7 +177,8 @@ impl Connected {
         self
     }
 
-    /// When the credential expires: the socket is closed then with 1001, and the client comes back to be checked anew.
+    /// When the credential expires: the socket's joins end then with `phx_error`, it is closed with 1001, and the client
+    /// comes back to be checked anew.
     pub fn expires_at(mut self, at: SystemTime) -> Self {
         self.expires_at = Some(at);
         self
@@ -186,11 +219,21 @@ type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Result<Connected, Rejec
 /// A [`Connect`] behind a pointer.
 pub(crate) trait AnyConnect: Send + Sync {
     fn connect<'a>(&'a self, request: ConnectRequest) -> Connecting<'a>;
+    fn refreshes(&self) -> bool;
+    fn refresh<'a>(&'a self, socket: &'a SocketInfo, credential: String) -> Connecting<'a>;
 }
 
 impl<C: Connect> AnyConnect for C {
     fn connect<'a>(&'a self, request: ConnectRequest) -> Connecting<'a> {
         Box::pin(guarded(Connect::connect(self, request)))
+    }
+
+    fn refreshes(&self) -> bool {
+        C::REFRESHES
+    }
+
+    fn refresh<'a>(&'a self, socket: &'a SocketInfo, credential: String) -> Connecting<'a> {
+        Box::pin(guarded(Connect::refresh(self, socket, credential)))
     }
 }
 

@@ -279,11 +279,12 @@ impl Endpoint {
             mount: self.0.local_mount.clone(),
             endpoint: self.clone(),
             shard: shard.clone(),
+            expires_ms: None,
+            is_pending: false,
             ownership: None,
             _slot: None,
         };
-        let new =
-            AdmittedSocket { info: info.into(), protocol: Protocol::Registry, topics: Vec::new(), expires_ms: None };
+        let new = AdmittedSocket { info: info.into(), protocol: Protocol::Registry, topics: Vec::new() };
         let key = self.attach(new, Carrier::Broadcasts(queue)).await?;
         Ok(LocalSocket::new(shard, key, broadcasts))
     }

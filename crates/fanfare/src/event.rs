@@ -66,6 +66,8 @@ counters! {
     ClosedDrain = "closes", "drain";
     /// Closed 1013: slow consumer.
     ClosedSlow = "closes", "slow_consumer";
+    /// Closed 1008: no credential came in time.
+    ClosedUnauthorized = "closes", "unauthorized";
     /// Closed 1000: the hub's topic ended.
     ClosedTopicEnded = "closes", "topic_ended";
     /// Closed with a code of the application's, or 3000 in the rooms protocol.

@@ -52,6 +52,7 @@ pub struct Mount {
     pub(crate) unpolled_timeout: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) write_timeout: Duration,
+    pub(crate) credential_timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) origin: OriginPolicy,
     pub(crate) compression: bool,
@@ -122,6 +123,7 @@ impl Mount {
             unpolled_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(10),
+            credential_timeout: Duration::from_secs(10),
             limits: Limits {
                 websocket: decoder::Limits::default(),
                 joins_max: 100,
@@ -298,6 +300,13 @@ impl Mount {
         self
     }
 
+    /// How long a client may take to send its credential that has connected [without one](crate::Connected::pending). Default
+    /// 10 s.
+    pub fn credential_timeout(mut self, timeout: Duration) -> Self {
+        self.credential_timeout = timeout;
+        self
+    }
+
     /// The largest message, all fragments added up and inflated; above it the socket is closed with 1009. Default
     /// 8,000,000 bytes.
     pub fn message_size_max(mut self, bytes: usize) -> Self {
@@ -371,7 +380,8 @@ impl Mount {
         self
     }
 
-    /// Whether auth tokens are taken from the subprotocol header, or on long-poll from `x-phoenix-authtoken`. Default: no.
+    /// Whether auth tokens are taken from the subprotocol header (`base64url.bearer.phx.…` of Phoenix's clients, or `fanfare,
+    /// bearer.…`), on long-poll from `x-phoenix-authtoken`, and from `authorization: Bearer …` and `x-api-key`. Default: no.
     pub fn auth_token(mut self, on: bool) -> Self {
         self.auth_token = on;
         self

@@ -5,10 +5,11 @@
 //! begins on this thread and moves to the runtime only if it has to wait.
 //!
 //! `shard/` has the parts: `receive` (bytes in), `joins`, `jobs` and `leaves` (the life of a join), `replies` (what the
-//! protocol itself answers), `deliver` (frames out), `poll` (long-poll sessions), `close` (the end of a socket), `registry`,
+//! protocol itself answers), `credentials` (sent and renewed in band), `deliver` (frames out), `poll` (long-poll sessions), `close` (the end of a socket), `registry`,
 //! `lockstep` (a shard without a thread).
 
 mod close;
+mod credentials;
 mod deliver;
 mod jobs;
 mod joins;
@@ -99,6 +100,7 @@ enum Timer {
     Stalled(SocketKey),
     Linger(SocketKey),
     Expired(SocketKey),
+    Pending(SocketKey),
     PollWindow(SocketKey, u32),
     Unpolled(SocketKey),
     Run(Box<dyn FnOnce(&mut Shard) + Send>),
@@ -249,7 +251,7 @@ impl Shard {
 
     fn attach(&mut self, new: NewSocket) {
         let NewSocket { admitted, mut carrier, mut received, attached } = new;
-        let AdmittedSocket { info, protocol, expires_ms, topics } = admitted;
+        let AdmittedSocket { info, protocol, topics } = admitted;
         let entry = self.sockets.vacant_entry();
         let key = SocketKey { index: entry.key() as u32, generation: self.next_generation };
         if let Carrier::WebSocket(websocket) = &mut carrier
@@ -259,11 +261,10 @@ impl Shard {
             return;
         }
         self.next_generation = self.next_generation.wrapping_add(1);
-        if let Some(id) = &info.id {
-            self.by_id.entry(id.clone()).or_default().insert(key.index);
-        }
         let session = Session::new(info.mount.limits.joins_max);
         let unpolled_ms = info.mount.unpolled_timeout.as_millis() as u64;
+        let pending_ms = info.mount.credential_timeout.as_millis() as u64;
+        let (expires_ms, is_pending) = (info.expires_ms, info.is_pending);
         let is_poll = matches!(carrier, Carrier::Poll(_));
         let is_websocket = matches!(carrier, Carrier::WebSocket(_));
         self.handle.socket_came();
@@ -277,7 +278,9 @@ impl Shard {
             waiting_bytes: 0,
             is_dirty: false,
             closing: false,
+            is_verifying: false,
         }));
+        self.name(key);
         self.handle.counters().count(Event::Connected);
         if is_websocket {
             self.watch_idle(key);
@@ -288,17 +291,29 @@ impl Shard {
         if let Some(expires_ms) = expires_ms {
             self.at(expires_ms, Timer::Expired(key));
         }
+        if is_pending {
+            self.at(self.now_ms + pending_ms, Timer::Pending(key));
+        }
         if let Some(attached) = attached {
             // The one who asked may have gone; an unpolled session then ends by its timer.
             let _ = attached.send(key);
         }
         topics.iter().for_each(|topic| self.join_at_once(key, topic));
-        self.tell(key, |observer, socket| observer.opened(socket));
+        if !is_pending {
+            self.tell(key, |observer, socket| observer.opened(socket));
+        }
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }
         // The kernel's readiness may have been reported before we registered.
         self.read(key);
+    }
+
+    /// Makes a socket known by its id.
+    fn name(&mut self, key: SocketKey) {
+        if let Some(id) = self.socket(key).and_then(|socket| socket.info.id.clone()) {
+            self.by_id.entry(id).or_default().insert(key.index);
+        }
     }
 
     /// Tells the observers of a socket, unless it is one of this process.
@@ -350,7 +365,8 @@ impl Shard {
                     Timer::Idle(key) => self.watch_idle(key),
                     Timer::Stalled(key) => self.check_stalled(key),
                     Timer::Linger(key) => self.remove(key),
-                    Timer::Expired(key) => self.close(key, crate::socket::CloseReason::Expired),
+                    Timer::Expired(key) => self.expired(key),
+                    Timer::Pending(key) => self.check_pending(key),
                     Timer::PollWindow(key, serial) => self.end_poll_window(key, serial),
                     Timer::Unpolled(key) => self.check_unpolled(key),
                     Timer::Run(run) => run(self),

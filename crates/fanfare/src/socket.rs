@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::address::ConnectionSlot;
 use crate::channel::Broadcast;
 use crate::command::SocketKey;
+use crate::connect::Connected;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::join::Seat;
@@ -59,6 +60,10 @@ pub struct SocketInfo {
     pub(crate) mount: Arc<Mount>,
     pub(crate) endpoint: Endpoint,
     pub(crate) shard: ShardHandle,
+    /// When its credential expires, in milliseconds of the engine's clock.
+    pub(crate) expires_ms: Option<u64>,
+    /// It has to send a credential before anything else.
+    pub(crate) is_pending: bool,
     /// Of a hub's publisher.
     pub(crate) ownership: Option<Ownership>,
     /// Counts among its server's connections while it lives.
@@ -92,6 +97,27 @@ impl SocketInfo {
     }
 }
 
+impl SocketInfo {
+    /// The same socket with what a renewed credential says.
+    pub(crate) fn refreshed(old: &SocketInfo, connected: Connected) -> Self {
+        SocketInfo {
+            expires_ms: connected.expires_ms(old.endpoint.clock()),
+            id: connected.id.map(Arc::from),
+            assigns: connected.assigns,
+            is_pending: false,
+            peer: old.peer,
+            version: old.version,
+            transport: old.transport,
+            mount: old.mount.clone(),
+            endpoint: old.endpoint.clone(),
+            shard: old.shard.clone(),
+            // A hub's publisher sends no messages of a protocol's.
+            ownership: None,
+            _slot: old._slot.clone(),
+        }
+    }
+}
+
 impl fmt::Debug for SocketInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Assigns may hold secrets.
@@ -104,8 +130,6 @@ impl fmt::Debug for SocketInfo {
 pub(crate) struct AdmittedSocket {
     pub(crate) info: Arc<SocketInfo>,
     pub(crate) protocol: Protocol,
-    /// When its credential expires, in milliseconds of the engine's clock.
-    pub(crate) expires_ms: Option<u64>,
     /// What it is joined to at once, without a channel. A hub's publisher gets nothing from its own.
     pub(crate) topics: Vec<Arc<str>>,
 }
@@ -174,6 +198,8 @@ pub(crate) struct Socket {
     pub(crate) waiting_bytes: usize,
     /// Whether the socket is on the shard's list of those with something to write.
     pub(crate) is_dirty: bool,
+    /// Whether a credential that it has sent is being checked.
+    pub(crate) is_verifying: bool,
     /// Set once the socket is being closed: nothing is read or queued any more.
     pub(crate) closing: bool,
 }
@@ -232,6 +258,8 @@ pub(crate) enum CloseReason {
     Drain,
     Slow,
     Unpolled,
+    /// It has sent no credential in time.
+    Unauthorized,
     /// The hub's topic has ended.
     TopicEnded,
     /// With a code and reason of the application's, or of its protocol.
@@ -249,6 +277,7 @@ impl CloseReason {
             CloseReason::Idle => 1002,
             CloseReason::Protocol(code) => *code,
             CloseReason::TooLarge => 1009,
+            CloseReason::Unauthorized => 1008,
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
             CloseReason::Slow => 1013,
@@ -259,6 +288,7 @@ impl CloseReason {
     pub(crate) fn text(&self) -> &str {
         match self {
             CloseReason::TopicEnded => "the topic has ended",
+            CloseReason::Unauthorized => "no credential came in time",
             CloseReason::Application(_, text) => text,
             _ => "",
         }
@@ -274,6 +304,7 @@ impl CloseReason {
             CloseReason::Protocol(_) => Some(Event::ClosedProtocol),
             CloseReason::TooLarge => Some(Event::ClosedTooLarge),
             CloseReason::Drain => Some(Event::ClosedDrain),
+            CloseReason::Unauthorized => Some(Event::ClosedUnauthorized),
             CloseReason::TopicEnded => Some(Event::ClosedTopicEnded),
             CloseReason::Application(..) => Some(Event::ClosedApplication),
             CloseReason::Unpolled => Some(Event::ClosedUnpolled),

@@ -1,6 +1,7 @@
 //! The auth token that a client hides among the subprotocols it offers, since browsers let it set no other header.
 //!
-//! The stock client offers `phoenix, base64url.bearer.phx.<token>`. What a token means is for the application.
+//! The stock client offers `phoenix, base64url.bearer.phx.<token>`; any other may offer `fanfare, bearer.<token>` with the token
+//! in base64url. What a token means is for the application.
 
 use std::fmt;
 
@@ -8,7 +9,8 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-const PREFIX: &str = "base64url.bearer.phx.";
+/// That of the stock client, and one for clients of other protocols.
+const PREFIXES: [&str; 2] = ["base64url.bearer.phx.", "bearer."];
 
 /// What the subprotocol header says about the token. The `Debug` form does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,8 +39,8 @@ impl fmt::Debug for AuthToken {
 /// When two tokens are offered, both stay among the others, where no server's list names them.
 pub fn extract<'a>(protocols: impl Iterator<Item = &'a str>) -> (AuthToken, Vec<&'a str>) {
     let mut protocols: Vec<&str> = protocols.collect();
-    let mut bearers =
-        protocols.iter().enumerate().filter_map(|(at, protocol)| Some((at, protocol.strip_prefix(PREFIX)?)));
+    let encoded = |protocol: &&'a str| PREFIXES.iter().find_map(|prefix| protocol.strip_prefix(prefix));
+    let mut bearers = protocols.iter().enumerate().filter_map(|(at, protocol)| Some((at, encoded(protocol)?)));
     match (bearers.next(), bearers.next()) {
         (Some((at, encoded)), None) => {
             protocols.remove(at);
@@ -77,6 +79,7 @@ mod tests {
         check("", AuthToken::Absent, &[]);
         check("phoenix", AuthToken::Absent, &["phoenix"]);
         check("phoenix, base64url.bearer.phx.c2VjcmV0LXRva2Vu", token("secret-token"), &["phoenix"]);
+        check("fanfare, bearer.c2VjcmV0LXRva2Vu", token("secret-token"), &["fanfare"]);
         check("base64url.bearer.phx.c2VjcmV0LXRva2Vu, phoenix", token("secret-token"), &["phoenix"]);
         check("base64url.bearer.phx.c2VjcmV0LXRva2Vu", token("secret-token"), &[]);
         check("a, base64url.bearer.phx.YmFk, b", token("bad"), &["a", "b"]);
@@ -110,14 +113,14 @@ mod tests {
         fn any_token_survives(token in "\\PC{0,40}", url_safe: bool) {
             use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
             let encoded = if url_safe { URL_SAFE_NO_PAD.encode(&token) } else { STANDARD_NO_PAD.encode(&token) };
-            let protocol = format!("{PREFIX}{encoded}");
+            let protocol = format!("{}{encoded}", PREFIXES[0]);
             let (found, _) = extract([&*protocol].into_iter());
             prop_assert!(found == AuthToken::Token(token));
         }
 
         #[test]
         fn any_header_is_read(text in "\\PC{0,40}") {
-            extract([&*format!("{PREFIX}{text}")].into_iter());
+            extract([&*format!("{}{text}", PREFIXES[0])].into_iter());
         }
     }
 }

@@ -26,6 +26,9 @@ section! {
         /// The name of the `[auth.NAME]` that checks credentials, or a list of names to try in this order. `none`: everybody
         /// is let in, without an identity.
         auth: OneOrMore<String> = "\"none\"",
+        /// For `phoenix` with an `auth`: a client may connect without a credential, and has so long to send it, as the event
+        /// `access_token` on the topic `phoenix`. Until then it can join nothing. Left out: it is refused.
+        credential_within: Option<Span<100, 600_000>> = "",
         /// Names the sockets of a user, from claims in braces, so that `POST /api/disconnect` can close them all. Left out:
         /// none, with `bullet` the key.
         socket_id: Option<Template> = "",
@@ -84,7 +87,8 @@ choice! {
 }
 
 /// What each key but the common ones is for.
-const USES: [(&str, &[Protocol]); 9] = [
+const USES: [(&str, &[Protocol]); 10] = [
+    ("credential_within", &[Protocol::Phoenix]),
     ("transports", &[Protocol::Phoenix]),
     ("longpoll_window", &[Protocol::Phoenix, Protocol::Bullet]),
     ("event", &[Protocol::Hub, Protocol::Rooms]),

@@ -8,10 +8,11 @@ const SET: [(&str, &str, &str); 3] =
     [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
 
 /// What to write for keys without a default.
-const EXAMPLES: [(&str, &str); 44] = [
+const EXAMPLES: [(&str, &str); 45] = [
     ("shards", "4"),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
+    ("endpoint.credential_within", "\"10s\""),
     ("endpoint.transports", "[\"websocket\"]"),
     ("endpoint.longpoll_window", "\"10s\""),
     ("endpoint.socket_id", "\"user_socket:{sub}\""),

@@ -82,6 +82,49 @@ fn security_22_25_json_web_tokens_of_every_kind() {
 }
 
 #[test]
+fn security_21_25_a_credential_by_message_and_a_renewed_one() {
+    let config = format!(
+        "[auth.users]\nkind = 'jwt'\nalgorithms = 'HS512'\nsecret = '{SECRET}'\n{}",
+        REST.replace("[[endpoint]]", "[[endpoint]]\ncredential_within = '1s'")
+    );
+    let token = |sub: &str, expires_in: &str| mint(&config, &["--sub", sub, "--expires-in", expires_in]).unwrap();
+    let server = Server::serve_with(&config, |command| {
+        command.env("FANFARE_LOG_LEVEL", "trace");
+    });
+    let send = |client: &mut crate::support::Client, token: &str| {
+        client.push_on_phoenix("access_token", json!({ "access_token": token }))["status"].clone()
+    };
+    let mut late = server.connect("");
+    assert_eq!(late.join("room:1", json!({}))["status"], "error");
+    let (short, long, foreign) = (token("7", "2s"), token("7", "1h"), token("8", "1h"));
+    assert_eq!(send(&mut late, "nonsense-in-a-message"), "error");
+    assert_eq!(send(&mut late, &short), "ok");
+    late.join_ok("room:1");
+    assert_eq!(send(&mut late, &foreign), "error", "of another user");
+
+    let mut renewed = server.connect(&format!("token={short}"));
+    renewed.join_ok("room:1");
+    assert_eq!(send(&mut renewed, &long), "ok");
+    let started = Instant::now();
+    late.receive_event("phx_error");
+    assert_eq!(late.receive_close(), 1001);
+    assert!(started.elapsed() < Duration::from_secs(7), "{:?}", started.elapsed());
+    std::thread::sleep(Duration::from_millis(500));
+    renewed.heartbeat();
+    assert_eq!(server.connect("").receive_close(), 1008);
+    server.api("POST", "/api/disconnect", &json!({"id": "user:7"}));
+    assert_eq!(renewed.receive_close(), 1001);
+
+    let by_header = [("authorization", &*format!("Bearer {long}"))];
+    assert!(server.upgrade("/socket/websocket?vsn=2.0.0", &by_header).is_ok());
+    let log = server.stderr();
+    for secret in [&short, &long, &foreign, "nonsense-in-a-message"] {
+        let signature = secret.rsplit('.').next().unwrap();
+        assert!(!log.contains(signature), "a credential is in the log");
+    }
+}
+
+#[test]
 fn security_25_phoenix_tokens() {
     let config = format!("[auth.users]\nkind = 'phoenix_token'\nsecret = '{SECRET}'\nsalt = 'user auth'\n{REST}");
     let server = Server::serve(&config);

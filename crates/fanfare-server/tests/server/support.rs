@@ -350,6 +350,13 @@ impl Client {
         self.reply_to(&own_ref)
     }
 
+    /// Pushes an event on the protocol's own topic: the reply.
+    pub(crate) fn push_on_phoenix(&mut self, event: &str, payload: Value) -> Value {
+        let own_ref = self.new_ref();
+        self.send(json!([null, own_ref, "phoenix", event, payload]));
+        self.reply_to(&own_ref)
+    }
+
     /// Sends a heartbeat, which must be answered: nothing else has happened before the answer.
     #[track_caller]
     pub(crate) fn heartbeat(&mut self) {

@@ -1,7 +1,6 @@
 //! What both transports check before a socket exists: origin, version, the application.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use fanfare_proto::bullet;
 use fanfare_proto::hub::ClaimError;
@@ -11,7 +10,7 @@ use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::topic::check_topic;
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 
 use super::{Body, Connection, Found, text};
@@ -76,6 +75,16 @@ pub(super) fn params(found: &Found, parts: &Parts) -> Result<(Params, Version), 
     Ok((params, version))
 }
 
+/// The token in one of the headers that programs set, which browsers cannot.
+pub(super) fn header_token(headers: &HeaderMap) -> Option<String> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    bearer.or_else(|| text("x-api-key")).filter(|token| !token.is_empty()).map(str::to_owned)
+}
+
 /// Asks the application.
 pub(super) async fn connect(
     mount: &Mount,
@@ -126,6 +135,7 @@ impl Endpoint {
         transport: Transport,
         connection: Option<&Connection>,
     ) -> Result<AdmittedSocket, Box<Response<Body>>> {
+        let (expires_ms, is_pending) = (connected.expires_ms(self.clock()), connected.is_pending);
         let mut topics = connected.topics;
         let mut ownership = None;
         if let Protocol::HubPublisher | Protocol::HubSubscriber = found.protocol {
@@ -138,8 +148,6 @@ impl Endpoint {
         if let Protocol::HubPublisher | Protocol::HubSubscriber = found.protocol {
             ownership = self.hub_place(found, &topics[0])?;
         }
-        let expires_ms =
-            connected.expires_at.map(|at| self.clock().after(at.duration_since(SystemTime::now()).unwrap_or_default()));
         let protocol = found.protocol;
         let info = SocketInfo {
             id: connected.id.map(Arc::from),
@@ -150,13 +158,15 @@ impl Endpoint {
             mount: found.mount.clone(),
             endpoint: self.clone(),
             shard,
+            expires_ms,
+            is_pending,
             ownership,
             // A long-poll session outlives the connection that it was created by, and has a bound of its own.
             _slot: connection
                 .filter(|_| transport == Transport::WebSocket)
                 .and_then(|connection| connection.slot.clone()),
         };
-        Ok(AdmittedSocket { info: Arc::new(info), protocol, expires_ms, topics })
+        Ok(AdmittedSocket { info: Arc::new(info), protocol, topics })
     }
 
     /// A publisher's ownership of its topic; of a subscriber only that somebody has started it.

@@ -157,7 +157,8 @@ impl Bullet<'_> {
             return Err(Box::new(status(StatusCode::SERVICE_UNAVAILABLE)));
         }
         let mount = &self.found.mount;
-        admission::connect(mount, params, Version::V2, transport, self.parts, self.connection, None)
+        let auth_token = admission::header_token(&self.parts.headers).filter(|_| mount.auth_token);
+        admission::connect(mount, params, Version::V2, transport, self.parts, self.connection, auth_token)
             .await
             .map_err(|refusal| self.refused(refusal))
     }

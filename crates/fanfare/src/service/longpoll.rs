@@ -119,8 +119,9 @@ impl Endpoint {
             Err(refusal) => return self.refused(refusal),
         };
         let mount = &found.mount;
-        let auth_token = parts.headers.get(AUTH_TOKEN_HEADER).filter(|_| mount.auth_token);
-        let auth_token = auth_token.and_then(|token| token.to_str().ok()).map(str::to_owned);
+        let header = |name| parts.headers.get(name).and_then(|token| token.to_str().ok()).map(str::to_owned);
+        let auth_token = header(AUTH_TOKEN_HEADER).or_else(|| admission::header_token(&parts.headers));
+        let auth_token = auth_token.filter(|_| mount.auth_token);
         let transport = Transport::LongPoll;
         let connected = match admission::connect(mount, params, version, transport, parts, connection, auth_token).await
         {

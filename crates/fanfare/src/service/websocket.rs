@@ -18,6 +18,9 @@ use crate::socket::Transport;
 /// The subprotocol that a client with an auth token asks for.
 const PHOENIX_SUBPROTOCOL: &str = "phoenix";
 
+/// The same for clients that are none of Phoenix's.
+const OWN_SUBPROTOCOL: &str = "fanfare";
+
 impl Endpoint {
     pub(super) async fn websocket<B>(&self, found: Found, mut request: Request<B>) -> Response<Body> {
         if request.method() != Method::GET {
@@ -125,10 +128,10 @@ fn subprotocol(mount: &Mount, headers: &HeaderMap) -> Result<(Option<HeaderValue
     let (mut token, mut offered) = (None, handshake::subprotocols(headers).collect::<Vec<_>>());
     let had_offers = !offered.is_empty();
     if mount.auth_token {
-        served.insert(0, PHOENIX_SUBPROTOCOL);
+        served.splice(0..0, [PHOENIX_SUBPROTOCOL, OWN_SUBPROTOCOL]);
         let (auth_token, rest) = auth_token::extract(offered.into_iter());
         token = match auth_token {
-            AuthToken::Absent => None,
+            AuthToken::Absent => admission::header_token(headers),
             AuthToken::Token(token) => Some(token),
             AuthToken::Undecodable => return Err(Event::RejectedToken),
         };

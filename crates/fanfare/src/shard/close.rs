@@ -107,7 +107,9 @@ impl Shard {
         if let Some(ownership) = self.socket(key).and_then(|socket| socket.info.ownership.as_ref()) {
             ownership.give_up();
         }
-        self.tell(key, |observer, socket| observer.closed(socket));
+        if self.socket(key).is_some_and(|socket| !socket.info.is_pending) {
+            self.tell(key, |observer, socket| observer.closed(socket));
+        }
     }
 
     /// Forgets a socket whose joins have ended.

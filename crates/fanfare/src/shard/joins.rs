@@ -24,6 +24,11 @@ impl Shard {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
         let Incoming { join_ref, msg_ref, topic, event, payload } = message;
         let verdict = socket.session.admit(&join_ref, &topic, &event);
+        let about = (&join_ref, &msg_ref, &*topic, &*event);
+        if socket.info.mount.connect.refreshes() && self.is_credential(key, verdict, about, &payload) {
+            return;
+        }
+        let Some(socket) = self.socket(key) else { return };
         let is_in_rooms = socket.protocol == Protocol::Rooms;
         if is_in_rooms && self.is_otherwise_in_rooms(key, verdict, &topic, &event, &msg_ref) {
             return;
@@ -147,7 +152,10 @@ impl Shard {
         let Finished { join, channel, msg_ref, outcome } = finished;
         let Some(slot) = self.slot(join) else { return self.finished_alone(join, channel, outcome) };
         match outcome {
-            Outcome::Joined { live, reply, meta } => self.joined(join, slot, &msg_ref, live, reply, meta),
+            Outcome::Joined { mut live, reply, meta } => {
+                live.cx.socket = self.sockets[join.socket.index as usize].info.clone();
+                self.joined(join, slot, &msg_ref, live, reply, meta);
+            }
             Outcome::Refused { cx, response } => {
                 self.handle.counters().count(Event::JoinRefused);
                 self.join_failed(join.socket, slot, &msg_ref, cx, response);
@@ -156,7 +164,9 @@ impl Shard {
                 event::join_crashed(self.handle.counters(), &cx.topic, &reason);
                 self.join_failed(join.socket, slot, &msg_ref, cx, reason_payload("join crashed"));
             }
-            Outcome::Ran { live, result } => {
+            Outcome::Ran { mut live, result } => {
+                // Its credential may have been renewed meanwhile.
+                live.cx.socket = self.sockets[join.socket.index as usize].info.clone();
                 self.entry(join.socket, slot).data.live = Some(live);
                 match result {
                     Ok(reply) => self.ran(join, slot, &msg_ref, reply),

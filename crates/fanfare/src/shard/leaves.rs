@@ -18,8 +18,17 @@ use crate::join::{Job, Seat};
 impl Shard {
     /// Ends a join, tells the client, and handles what waited behind it.
     pub(super) fn end_with_frames(&mut self, key: SocketKey, slot: usize, ended: Ended) {
-        let left = ended == Ended::Left;
         let is_error = matches!(ended, Ended::Crashed(_) | Ended::Stopped(Stop::Error(_)));
+        self.end_saying(key, slot, ended, is_error);
+    }
+
+    /// The same where the client is to come back, whatever the channel is told.
+    pub(super) fn end_with_error(&mut self, key: SocketKey, slot: usize, ended: Ended) {
+        self.end_saying(key, slot, ended, true);
+    }
+
+    fn end_saying(&mut self, key: SocketKey, slot: usize, ended: Ended, is_error: bool) {
+        let left = ended == Ended::Left;
         let entry = self.end(key, slot, ended);
         let (join_ref, topic) = (entry.join_ref(), &**entry.topic());
         let frame = if is_error { Outgoing::Error { join_ref, topic } } else { Outgoing::Close { join_ref, topic } };

@@ -7,6 +7,7 @@ mod bad_input;
 mod bullet;
 mod closing;
 mod contexts;
+mod credentials;
 mod every_protocol_in_its_own_form;
 mod everything_that_grows_has_a_bound;
 mod hub;
