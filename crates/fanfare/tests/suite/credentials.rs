@@ -69,6 +69,9 @@ async fn served(timeout: Duration) -> Served {
     serve(Endpoint::builder().shards(2).mount("/socket", mount.longpoll_window(Duration::from_millis(500)))).await
 }
 
+/// How a credential comes: what it is called, a header with a good and a bad one, and the subprotocol that is answered.
+type Way = (&'static str, Option<(&'static str, String, String)>, &'static str);
+
 const TARGET: &str = "/socket/websocket?vsn=2.0.0";
 
 #[tokio::test]
@@ -78,7 +81,7 @@ async fn a_credential_comes_by_header_subprotocol_or_parameter() {
     let (good, bad) = ("YWRhOjc6NjAwMDA", "YmFk");
     let token = |text: &str| format!("{TARGET}&token={text}");
     let with = |prefix: &str, text: &str| format!("{prefix}{text}");
-    let ways: [(&str, Option<(&str, String, String)>, &str); 6] = [
+    let ways: [Way; 6] = [
         ("authorization", Some(("authorization", "Bearer ada:7:60000".into(), "bearer bad".into())), ""),
         ("x-api-key", Some(("x-api-key", "ada:7:60000".into(), "bad".into())), ""),
         (

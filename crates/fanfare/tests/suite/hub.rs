@@ -152,6 +152,7 @@ async fn hub_9_subscribers_come_and_go() {
     let hub = hub(mount()).await;
     let mut publisher = hub.at("/ws/pub/good/d/t").await.unwrap();
     publisher.send_text("to nobody").await;
+    eventually("it was read", async || hub.counter("messages", "received") == 1).await;
     let mut stays = hub.at("/ws/sub/d/t").await.unwrap();
     let leaves = hub.at("/ws/sub/d/t").await.unwrap();
     hub.has_members("hub:t", 2).await;
