@@ -14,19 +14,24 @@ await rm(out, {recursive: true, force: true})
 await mkdir(join(out, "demo"), {recursive: true})
 await mkdir(join(out, "console"), {recursive: true})
 
-await build({
+const PROTOCOLS = ["hub", "bullet", "rooms"]
+const options = {
   absWorkingDir: root,
-  entryPoints: ["demo/app.js", "demo/app.css"],
   outdir: join(out, "demo"),
   bundle: true,
   minify: true,
   format: "iife",
   target: ["es2020", "chrome90", "firefox90", "safari15"],
   charset: "utf8",
-  banner: {js: await phoenixNotice()},
   logLevel: "warning",
-})
+}
+await build({...options, entryPoints: ["demo/app.js", "demo/app.css"], banner: {js: await phoenixNotice()}})
+const scripts = PROTOCOLS.map(name => `demo/protocols/${name}.js`)
+await build({...options, entryPoints: [...scripts, "demo/protocols/protocols.css"]})
 await copyFile(join(root, "demo/index.html"), join(out, "demo/index.html"))
+for (const name of PROTOCOLS) {
+  await copyFile(join(root, `demo/protocols/${name}.html`), join(out, `demo/${name}.html`))
+}
 await copyFile(join(root, "console/index.html"), join(out, "console/index.html"))
 
 // The bundle holds a copy of the client, whose licence asks for its notice to go with every copy.

@@ -20,16 +20,39 @@ const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
-static DEMO: [File; 3] = [
+static DEMO: [File; 10] = [
     File { path: "/", content_type: HTML, content: include_bytes!("../../../console/dist/demo/index.html") },
     File { path: "/app.js", content_type: JAVASCRIPT, content: include_bytes!("../../../console/dist/demo/app.js") },
     File { path: "/app.css", content_type: CSS, content: include_bytes!("../../../console/dist/demo/app.css") },
+    File { path: "/hub.html", content_type: HTML, content: include_bytes!("../../../console/dist/demo/hub.html") },
+    File { path: "/hub.js", content_type: JAVASCRIPT, content: include_bytes!("../../../console/dist/demo/hub.js") },
+    File {
+        path: "/bullet.html",
+        content_type: HTML,
+        content: include_bytes!("../../../console/dist/demo/bullet.html"),
+    },
+    File {
+        path: "/bullet.js",
+        content_type: JAVASCRIPT,
+        content: include_bytes!("../../../console/dist/demo/bullet.js"),
+    },
+    File { path: "/rooms.html", content_type: HTML, content: include_bytes!("../../../console/dist/demo/rooms.html") },
+    File {
+        path: "/rooms.js",
+        content_type: JAVASCRIPT,
+        content: include_bytes!("../../../console/dist/demo/rooms.js"),
+    },
+    File {
+        path: "/protocols.css",
+        content_type: CSS,
+        content: include_bytes!("../../../console/dist/demo/protocols.css"),
+    },
 ];
 
 static CONSOLE: [File; 1] =
     [File { path: "/", content_type: HTML, content: include_bytes!("../../../console/dist/console/index.html") }];
 
-/// The lobby.
+/// The lobby, and a page for each of the other protocols.
 pub(crate) fn demo<S: Clone + Send + Sync + 'static>() -> Router<S> {
     router(&DEMO, "style-src 'self'")
 }
@@ -111,12 +134,16 @@ mod tests {
 
     #[test]
     fn pages_load_only_files_that_are_there() {
-        for (files, page) in [(&DEMO[..], DEMO[0].content), (&CONSOLE[..], CONSOLE[0].content)] {
+        let pages = DEMO.iter().filter(|file| file.content_type == HTML).map(|page| (&DEMO[..], page.content));
+        for (files, page) in pages.chain([(&CONSOLE[..], CONSOLE[0].content)]) {
             let page = std::str::from_utf8(page).unwrap();
             for attribute in ["src=\"", "href=\""] {
                 for target in page.split(attribute).skip(1).filter_map(|rest| rest.split('"').next()) {
                     let is_file = files.iter().any(|file| file.path == format!("/{target}"));
-                    assert!(is_file || target.starts_with("data:") || target.starts_with("/api/"), "{target}");
+                    assert!(
+                        is_file || target.starts_with("data:") || target.starts_with("/api/") || target == "./",
+                        "{target}"
+                    );
                 }
             }
         }

@@ -6,19 +6,11 @@ import {tmpdir} from "node:os"
 import {join} from "node:path"
 import {after, afterEach, before, beforeEach, describe, test} from "node:test"
 import {chromium} from "playwright-core"
+import {ARGS} from "../support/browser.mjs"
 import {DEADLINE_MS, eventually} from "../support/deadline.mjs"
 import {startDev} from "../support/process.mjs"
 import {startProxy} from "../support/proxy.mjs"
 
-const ARGS = [
-  "--no-sandbox",
-  "--disable-gpu",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--disable-quic",
-]
 const DESKTOP = {width: 1280, height: 800}
 const PHONE = {width: 360, height: 740}
 const TRANSPORTS = {websocket: "WebSocket", longpoll: "Long-poll"}

@@ -20,7 +20,7 @@ export async function startOracle() {
 
 /** `fanfare dev` on a free port, in the folder `cwd`. */
 export function startDev(cwd) {
-  return start(binary("FANFARE_BIN"), ["dev", "--listen", "127.0.0.1:0"], {cwd})
+  return start(binary("FANFARE_BIN"), ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], {cwd})
 }
 
 async function start(command, args, options) {
@@ -46,7 +46,11 @@ class Server {
     this.#child = child
     running.add(child)
     const errors = []
-    createInterface({input: child.stderr}).on("line", line => errors.push(line))
+    createInterface({input: child.stderr}).on("line", line => {
+      errors.push(line)
+      const admin = line.match(/HTTP API\s+(http:\/\/127\.0\.0\.1:\d+)/)
+      if (admin) this.admin = admin[1]
+    })
     const address = new Promise((resolve, reject) => {
       createInterface({input: child.stdout}).on("line", line => {
         const found = line.match(ADDRESS)

@@ -56,7 +56,8 @@ fn explain(url: &str, admin: SocketAddr, token: &Secret) -> String {
         "
 An open lobby to try things with: whoever reaches this address may join room:lobby and write there.
 
-  Page       {url}/    open it in two tabs and chat
+  Page       {url}/    open it in two tabs and chat; {url}/hub.html, /bullet.html and /rooms.html have the
+             other protocols
   Socket     {socket}/socket    for any Phoenix client: topic \"room:lobby\", event \"new_msg\"
   HTTP API   http://{admin}    the console is there too
 
