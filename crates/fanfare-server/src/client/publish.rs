@@ -27,6 +27,13 @@ struct Message {
     payload: Option<Box<RawValue>>,
 }
 
+/// A request. Payloads go into it as they were given, numbers with all their digits.
+#[derive(Serialize)]
+struct Body<'a> {
+    messages: &'a [Message],
+    allow_reserved: bool,
+}
+
 /// What a line of the input is.
 #[derive(Debug, Clone)]
 enum Form {
@@ -73,8 +80,9 @@ impl Form {
 
 /// Publishes all of them: how many that are.
 async fn send(api: &Api, messages: &[Message], allow_reserved: bool) -> Result<u64, String> {
-    let body = json!({ "messages": messages, "allow_reserved": allow_reserved });
-    api.post("/api/publish", body.to_string()).await?;
+    let body = serde_json::to_string(&Body { messages, allow_reserved })
+        .map_err(|error| format!("cannot put the messages together: {error}"))?;
+    api.post("/api/publish", body).await?;
     Ok(messages.len() as u64)
 }
 

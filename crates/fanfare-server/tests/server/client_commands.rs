@@ -251,9 +251,11 @@ fn refusals_end_it_with_their_reason() {
 #[test]
 fn tokens_come_from_three_places_and_are_not_shown() {
     let config = "[auth.users]\nkind = 'jwt'\nalgorithms = 'HS512'\nsecret_env = 'SECRET'\n[[endpoint]]\nauth = 'users'\n\
-                  socket_id = 'user:{sub}'\n[[channel]]\ntopic = '*'\njoin = 'claim:sub={suffix}'\n";
+                  socket_id = 'user:{sub}'\n[[channel]]\ntopic = 'user:*'\njoin = 'claim:sub={suffix}'\n";
     let secret = "s".repeat(64);
-    let server = Server::serve_with(config, |command| drop(command.env("SECRET", &secret)));
+    let server = Server::serve_with(config, |command| {
+        command.env("SECRET", &secret);
+    });
     let folder = Folder::new();
     let file = folder.write("fanfare.toml", config);
     let mut made = fanfare(&["token", "--config", file.to_str().unwrap(), "--sub", "7"]);
@@ -407,7 +409,9 @@ fn wss_with_a_certificate_of_ones_own() {
     let server = Server::serve(&format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n{OPEN}"));
     let port = server.address.rsplit(':').next().unwrap();
     let url = format!("wss://localhost:{port}/socket");
-    let mut sub = Sub::start_with(&["lobby", "--url", &url], |command| drop(command.env("SSL_CERT_FILE", &cert)));
+    let mut sub = Sub::start_with(&["lobby", "--url", &url], |command| {
+        command.env("SSL_CERT_FILE", &cert);
+    });
     sub.told("joined lobby", 1);
     sub.signal("-INT");
     assert_eq!(sub.end().0, Some(0));
