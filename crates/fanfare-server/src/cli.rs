@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::value::Span;
 use crate::config::{Flag, from_text};
 
+pub(crate) mod client;
+
 /// Real-time channels: any Phoenix client connects, no code needed.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version, arg_required_else_help = true, max_term_width = 100)]
@@ -55,6 +57,16 @@ pub(crate) enum Command {
     },
     /// Measures a server: load, latency, and whether every message arrives
     Bench(fanfare_bench::Bench),
+    /// Publishes to a topic of a running server, by its HTTP API
+    Pub(client::Pub),
+    /// Prints what comes to topics of a running server, one JSON object a line, until it is stopped
+    Sub(client::Sub),
+    /// Prints who is in a topic of a running server
+    Presence(client::Presence),
+    /// Prints the topics of a running server that have somebody in them, one JSON object a line
+    Topics(client::Topics),
+    /// Closes every socket of a running server that has this id
+    Disconnect(client::Disconnect),
     /// Prints a token that the server accepts, to try things with
     Token(Token),
     /// Makes, lists and revokes API keys

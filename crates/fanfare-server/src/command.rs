@@ -8,7 +8,7 @@ use fanfare_bench::Verdict;
 
 use crate::cli::{Command, Docs, New, Settings};
 use crate::config::{Config, Overrides, reference, starter};
-use crate::{apikey, mint, run, scaffold};
+use crate::{apikey, client, mint, run, scaffold};
 
 const DEV: &str = include_str!("dev.toml");
 
@@ -44,6 +44,11 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
             Verdict::Right => ExitCode::SUCCESS,
             Verdict::Wrong => ExitCode::from(2),
         }),
+        Command::Pub(asked) => client::publish(&asked).map(done),
+        Command::Sub(asked) => client::subscribe(&asked).map(done),
+        Command::Presence(asked) => client::presence(&asked).map(done),
+        Command::Topics(asked) => client::topics(&asked).map(done),
+        Command::Disconnect(asked) => client::disconnect(&asked).map(done),
         Command::Token(token) => {
             let config = load(&token.config, Settings::default())?;
             print(&format!("{}\n", mint::token(&config, &token)?)).map(done)
@@ -56,12 +61,20 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
     }
 }
 
-fn print(text: &str) -> Result<(), String> {
+/// Writes to the standard output.
+///
+/// # Errors
+/// It cannot be written to.
+pub(crate) fn print(text: &str) -> Result<(), String> {
     let printed = std::io::stdout().lock().write_all(text.as_bytes());
     printed.map_err(|error| format!("cannot write to the standard output: {error}"))
 }
 
-fn load(file: &Path, settings: Settings) -> Result<Config, String> {
+/// Reads a configuration.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn load(file: &Path, settings: Settings) -> Result<Config, String> {
     Config::load(file, &overrides(settings)).map_err(|report| report.to_string())
 }
 

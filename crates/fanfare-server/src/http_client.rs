@@ -5,9 +5,9 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{Request, Uri};
+use axum::http::{Request, StatusCode, Uri};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -25,7 +25,7 @@ pub(crate) struct Limits {
 
 /// A client. Clones share their connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Client(Pool<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub(crate) struct Client(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Client {
     /// Reads the system's certificates.
@@ -43,13 +43,29 @@ impl Client {
     /// # Errors
     /// Why there is none, without anything of the URL or the answer.
     pub(crate) async fn get(&self, url: &Uri, limits: Limits) -> Result<Bytes, String> {
-        let answer = tokio::time::timeout(limits.timeout, self.ask(url, limits.body_size_max)).await;
+        let request = Request::get(url).header("accept", "application/json").header("user-agent", "fanfare");
+        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+        let (status, body) = self.exchange(request, limits).await?;
+        if !status.is_success() {
+            return Err(format!("the answer has the status {}", status.as_u16()));
+        }
+        Ok(body)
+    }
+
+    /// The answer to any request, whatever its status, except for a redirect.
+    ///
+    /// # Errors
+    /// Why there is none, without anything of the URL or the answer.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        limits: Limits,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let answer = tokio::time::timeout(limits.timeout, self.ask(request, limits.body_size_max)).await;
         answer.unwrap_or_else(|_| Err(format!("no answer within {:?}", limits.timeout)))
     }
 
-    async fn ask(&self, url: &Uri, body_size_max: usize) -> Result<Bytes, String> {
-        let request = Request::get(url).header("accept", "application/json").header("user-agent", "fanfare");
-        let request = request.body(Empty::new()).map_err(|error| error.to_string())?;
+    async fn ask(&self, request: Request<Full<Bytes>>, body_size_max: usize) -> Result<(StatusCode, Bytes), String> {
         let answer = self.0.request(request).await.map_err(|error| explain(&error))?;
         let status = answer.status();
         if status.is_redirection() {
@@ -58,11 +74,8 @@ impl Client {
                 status.as_u16()
             ));
         }
-        if !status.is_success() {
-            return Err(format!("the answer has the status {}", status.as_u16()));
-        }
         match Limited::new(answer.into_body(), body_size_max).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
+            Ok(body) => Ok((status, body.to_bytes())),
             Err(error) if error.is::<LengthLimitError>() => {
                 Err(format!("the answer has more than {body_size_max} bytes"))
             }

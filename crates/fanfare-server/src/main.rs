@@ -1,7 +1,7 @@
 //! The server `fanfare`: the engine of the crate `fanfare` with channels from a TOML file.
 //!
 //! `cli` says what can be typed, `command` does it. `config` knows every setting, `engine` turns them into mounts and
-//! channels, `run` starts and stops, `admin` is the HTTP API.
+//! channels, `run` starts and stops, `admin` is the HTTP API, `client` the commands that talk to a running server.
 
 #![cfg_attr(
     not(all(feature = "mongodb", feature = "nats", feature = "postgres", feature = "redis", feature = "sqlite")),
@@ -18,6 +18,7 @@ mod auth;
 mod bridge;
 mod channel;
 mod cli;
+mod client;
 mod command;
 mod config;
 mod engine;

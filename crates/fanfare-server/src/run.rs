@@ -114,18 +114,24 @@ impl Running {
     }
 }
 
-struct Signals {
+/// The signals that end a process.
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self, String> {
+    /// Takes them over from now on.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub(crate) fn new() -> Result<Self, String> {
         let on = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
         Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    /// Waits for one.
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::problem::Problems;
 use super::section::Places;
@@ -15,6 +15,23 @@ pub(crate) struct Secret(String);
 impl Secret {
     pub(crate) fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// The content of a file, without the newline at its end.
+    ///
+    /// # Errors
+    /// It cannot be read, or is empty.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, String> {
+        from_file(path).map(Self)
+    }
+
+    /// The value of an environment variable.
+    ///
+    /// # Errors
+    /// It is not set, or empty.
+    pub(crate) fn from_environment(name: &str) -> Result<Self, String> {
+        let variables = std::env::var(name).map(|value| (name.to_owned(), value));
+        from_variable(name, &variables.into_iter().collect()).map(Self)
     }
 
     /// The secret itself, for the one who checks it.
@@ -94,7 +111,7 @@ fn from_variable(name: &str, variables: &BTreeMap<String, String>) -> Result<Str
     }
 }
 
-fn from_file(path: &PathBuf) -> Result<String, String> {
+fn from_file(path: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     // Editors and `echo` end a file with a newline that is not meant.
     match text.trim_end_matches(['\r', '\n']) {

@@ -5,6 +5,7 @@ mod api_keys;
 mod authentication;
 mod bench;
 mod channels;
+mod client_commands;
 mod commands;
 mod issuer;
 mod jwks;

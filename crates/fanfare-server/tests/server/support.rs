@@ -57,12 +57,26 @@ impl Server {
 
     /// The same with more in the environment.
     pub(crate) fn serve_with(config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+        Self::serve_at_with("127.0.0.1:0", config, prepare)
+    }
+
+    /// `fanfare serve` with this file at this address, with an HTTP API.
+    pub(crate) fn serve_at(address: &str, config: &str) -> Self {
+        Self::serve_at_with(address, config, |_| {})
+    }
+
+    fn serve_at_with(address: &str, config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = Folder::new();
         let file = folder.write("fanfare.toml", config);
-        let mut command = fanfare(&["serve", "--config", file.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+        let mut command = fanfare(&["serve", "--config", file.to_str().unwrap(), "--listen", address]);
         command.args(["--admin", "127.0.0.1:0"]).env("FANFARE_ADMIN_TOKEN", TOKEN);
         prepare(&mut command);
         Self::start(command, Some(folder))
+    }
+
+    /// Any command that starts a server.
+    pub(crate) fn run(command: Command) -> Self {
+        Self::start(command, None)
     }
 
     fn start(mut command: Command, folder: Option<Folder>) -> Self {
@@ -223,6 +237,11 @@ impl Client {
     /// Sends any text.
     pub(crate) fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
+    }
+
+    /// Sends a binary frame.
+    pub(crate) fn send_binary(&mut self, data: &[u8]) {
+        self.socket.send(Message::binary(data.to_vec())).unwrap();
     }
 
     /// The next message. A signal to the process, such as that of a stopped debugger, is no end of the connection.

@@ -1,0 +1,138 @@
+//! The commands that talk to a running server.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value};
+
+use crate::config::url::Url;
+use crate::config::value::Text;
+
+/// What is published, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct Pub {
+    /// The topic; `-` to read whole messages from the standard input, one a line, as `fanfare sub` prints them
+    pub(crate) topic: String,
+    /// The event
+    pub(crate) event: Option<String>,
+    /// The payload, a JSON object; `-` to read one a line from the standard input; left out, it is {}
+    pub(crate) payload: Option<String>,
+    /// Take events that begin with phx_ or presence_, which belong to the protocol
+    #[arg(long)]
+    pub(crate) allow_reserved: bool,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// What is subscribed to, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Sub {
+    /// The topics to join; with `--protocol hub` one DOMAIN/TOPIC, with `bullet` none, since the key decides
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topics: Vec<String>,
+    /// What the server speaks at that address
+    #[arg(long, value_enum, default_value_t = Protocol::Phoenix)]
+    pub(crate) protocol: Protocol,
+    /// The address, ws:// or wss://; left out, the protocol's usual path on 127.0.0.1:4000
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Take the address from this configuration instead
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    pub(crate) config: Option<PathBuf>,
+    /// A parameter of the connection, which becomes part of the URL; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
+    pub(crate) param: Vec<(String, String)>,
+    /// A token to connect with; other users of this machine can see it while the command runs
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["token_env", "token_file"])]
+    pub(crate) token: Option<String>,
+    /// The environment variable that holds the token
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    pub(crate) token_env: Option<String>,
+    /// The file that holds the token; it is read again for every connection
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// What is sent with every join, JSON
+    #[arg(long, value_name = "JSON", value_parser = json, default_value = "{}")]
+    pub(crate) join_payload: Value,
+    /// Print this event only; may be repeated. Replies to joins are printed only with `--event phx_reply`
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) event: Vec<String>,
+    /// End after so many lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+}
+
+/// What a server may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// Phoenix Channels
+    Phoenix,
+    /// Frames of a topic's publisher, as they are
+    Hub,
+    /// JSON rooms
+    Rooms,
+    /// What bullet.js speaks
+    Bullet,
+}
+
+/// A topic whose members are asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Presence {
+    /// The topic
+    pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// Whose sockets are closed.
+#[derive(Debug, Args)]
+pub(crate) struct Disconnect {
+    /// The id, such as `user_socket:7`: what `socket_id` in the configuration makes of a user
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// Where topics are asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Topics {
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// Where the HTTP API is, and its token. A token has no flag of its own, since everybody on the machine could read it.
+#[derive(Debug, Args)]
+pub(crate) struct Api {
+    /// The address of the HTTP API; left out, http://127.0.0.1:4001
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub(crate) admin: Option<Url>,
+    /// The environment variable that holds the API's token; left out, FANFARE_ADMIN_TOKEN
+    #[arg(long, value_name = "NAME", conflicts_with = "admin_token_file")]
+    pub(crate) admin_token_env: Option<String>,
+    /// The file that holds the API's token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
+    /// Take address and token from this configuration, where no flag says otherwise
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it takes NAME=VALUE, such as room=5".into()),
+    }
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str::<Map<String, Value>>(text)
+        .map(Value::Object)
+        .map_err(|error| format!(r#"it takes a JSON object such as {{"name": "Ada"}}: {error}"#))
+}
+
+fn url(text: &str) -> Result<Url, String> {
+    text.parse().map_err(|why: String| match why.is_empty() {
+        true => format!("it takes {}", Url::accepts()),
+        false => why,
+    })
+}

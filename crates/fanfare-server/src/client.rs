@@ -1,0 +1,92 @@
+//! Commands that talk to a running server. What they print on the standard output is data, one JSON object a line; how
+//! things stand goes to the standard error.
+//!
+//! `api` asks the HTTP API, for `publish` and the questions here. `subscribe` keeps a socket: `dial` opens it, `protocol`
+//! says what its frames mean.
+
+use serde_json::{Value, json};
+
+use crate::cli::client::{Disconnect, Presence, Pub, Sub, Topics};
+use crate::command::print;
+
+mod address;
+mod api;
+mod backoff;
+mod dial;
+mod protocol;
+mod publish;
+mod subscribe;
+
+use address::encoded;
+use api::Api;
+
+/// How many topics are asked for at a time: as many as the API gives.
+const TOPICS_A_PAGE: usize = 1_000;
+
+/// Runs `fanfare pub`.
+///
+/// # Errors
+/// What was not published, and why.
+pub(crate) fn publish(asked: &Pub) -> Result<(), String> {
+    block_on(publish::run(asked))
+}
+
+/// Runs `fanfare sub`.
+///
+/// # Errors
+/// Why it ended before it was to.
+pub(crate) fn subscribe(asked: &Sub) -> Result<(), String> {
+    block_on(subscribe::run(asked))
+}
+
+/// Runs `fanfare presence`.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) fn presence(asked: &Presence) -> Result<(), String> {
+    block_on(async {
+        let answer = Api::new(&asked.api)?.get(&format!("/api/presence/{}", encoded(&asked.topic))).await?;
+        print(&format!("{answer}\n"))
+    })
+}
+
+/// Runs `fanfare topics`.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) fn topics(asked: &Topics) -> Result<(), String> {
+    block_on(async {
+        let api = Api::new(&asked.api)?;
+        let mut after = String::new();
+        loop {
+            let page = api.get(&format!("/api/topics?limit={TOPICS_A_PAGE}{after}")).await?;
+            let topics = page["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
+            print(&topics.iter().map(|topic| format!("{topic}\n")).collect::<String>())?;
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={}", encoded(next)),
+                None => return Ok(()),
+            }
+        }
+    })
+}
+
+/// Runs `fanfare disconnect`.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) fn disconnect(asked: &Disconnect) -> Result<(), String> {
+    block_on(async {
+        let body: Value = json!({ "id": asked.id });
+        let answer = Api::new(&asked.api)?.post("/api/disconnect", body.to_string()).await?;
+        print(&format!("{answer}\n"))
+    })
+}
+
+fn block_on(run: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+    let result = runtime.block_on(run);
+    // A write that nobody takes must not keep the process.
+    runtime.shutdown_background();
+    result
+}

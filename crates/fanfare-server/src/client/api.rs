@@ -1,0 +1,111 @@
+//! The HTTP API, as its client.
+
+use std::time::Duration;
+
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use axum::http::{Method, Request, StatusCode};
+use bytes::Bytes;
+use http_body_util::Full;
+use serde_json::Value;
+
+use super::address;
+use crate::cli::Settings;
+use crate::cli::client::Api as Args;
+use crate::command;
+use crate::config::secret::Secret;
+use crate::http_client::{Client, Limits};
+
+const DEFAULT: &str = "http://127.0.0.1:4001";
+
+/// Where the token is unless a flag or a configuration says otherwise: where the server has it, too.
+const VARIABLE: &str = "FANFARE_ADMIN_TOKEN";
+
+/// A presence or a page of topics can be long; more than this is no answer of ours.
+const LIMITS: Limits = Limits { timeout: Duration::from_secs(30), body_size_max: 64_000_000 };
+
+/// The API of one server.
+pub(super) struct Api {
+    client: Client,
+    /// Its address without a slash at the end.
+    base: String,
+    authorization: HeaderValue,
+}
+
+impl Api {
+    /// # Errors
+    /// There is no token, or the configuration does not say where the API is.
+    pub(super) fn new(args: &Args) -> Result<Self, String> {
+        let admin = match &args.config {
+            None => None,
+            Some(file) => {
+                let next = "add it, or give --admin and the token instead of --config";
+                let admin = command::load(file, Settings::default())?.admin;
+                Some(admin.ok_or_else(|| format!("{} has no [admin]; {next}", file.display()))?)
+            }
+        };
+        let base = match (&args.admin, &admin) {
+            (Some(url), _) => url.0.to_string(),
+            (None, Some(admin)) => format!("http://{}", address::of_listener(admin.listen.0, "--admin")?),
+            (None, None) => DEFAULT.to_owned(),
+        };
+        let token = match (&args.admin_token_file, &args.admin_token_env, admin.and_then(|admin| admin.token)) {
+            (Some(file), ..) => Secret::from_file(file)?,
+            (_, Some(variable), _) => Secret::from_environment(variable)?,
+            (_, _, Some(token)) => token,
+            _ => Secret::from_environment(VARIABLE).map_err(|error| {
+                format!(
+                    "no API token: {error}, or give --admin-token-file or --config; `fanfare dev` prints its token unless \
+                     it was started with one"
+                )
+            })?,
+        };
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+            .map_err(|_| "the API token has characters that cannot be sent, such as a newline")?;
+        authorization.set_sensitive(true);
+        Ok(Self { client: Client::new()?, base: base.trim_end_matches('/').to_owned(), authorization })
+    }
+
+    /// # Errors
+    /// Why there is no good answer.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
+        self.ask(Method::GET, path, String::new()).await
+    }
+
+    /// # Errors
+    /// Why there is no good answer.
+    pub(super) async fn post(&self, path: &str, body: String) -> Result<Value, String> {
+        self.ask(Method::POST, path, body).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: String) -> Result<Value, String> {
+        let base = &self.base;
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{base}{path}"))
+            .header(AUTHORIZATION, &self.authorization)
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, "fanfare")
+            .body(Full::from(Bytes::from(body)))
+            .map_err(|error| format!("{base}: {error}"))?;
+        let (status, body) = self.client.exchange(request, LIMITS).await.map_err(|error| {
+            format!(
+                "{base}: {error}; is the server running, and is this the address of its HTTP API? --admin names another"
+            )
+        })?;
+        let answer = serde_json::from_slice::<Value>(&body);
+        match (status, answer) {
+            (status, Ok(answer)) if status.is_success() => Ok(answer),
+            (StatusCode::UNAUTHORIZED, _) => Err(format!(
+                "{base}: the API refuses this token; take the server's own, from {VARIABLE}, --admin-token-file or --config"
+            )),
+            (status, Ok(answer)) if answer["error"]["message"].is_string() => {
+                let message = answer["error"]["message"].as_str().unwrap_or_default();
+                Err(format!("{base}: {message} (status {})", status.as_u16()))
+            }
+            (status, _) => Err(format!(
+                "{base}: the answer, with status {}, is none of the HTTP API's; --admin names its address",
+                status.as_u16()
+            )),
+        }
+    }
+}
