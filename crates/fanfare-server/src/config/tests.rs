@@ -159,7 +159,6 @@ fn bad_configurations_are_explained() {
         "[[endpoint]]\nprotocol = 'supabase'",
         &["\"supabase\"", "not supported in this version, which takes \"phoenix\""],
     );
-    check("[auth.u]\nkind = 'hook'", &["\"hook\"", "not supported in this version"]);
     check("[auth.u]\nkind = 'apikeys'", &["auth.u.keys: is missing"]);
     check("[auth.u]\nkind = 'apikeys'\nkeys = 'mains'\n[keys.main]", &["no [keys.mains]; did you mean \"main\"?"]);
     check("[auth.u]\nkind = 'apikeys'\nkeys = 'm'\nsecret = 'x'\n[keys.m]", &["auth.u.secret: has no effect"]);
@@ -176,7 +175,7 @@ fn bad_configurations_are_explained() {
     );
     check("[source.s]\nkind = 'nats'\nurl = 'x'\nchannels = 'c'\nevent = 'e'", &["has no effect with route"]);
     check("[bridge]\nforward = 'c'", &["bridge.url: the address is missing"]);
-    check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["hooks are not supported in this version"]);
+    check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["there is no [hook.http://x]"]);
     // Syntax errors show the line.
     check("listen = '127.0.0.1:1'\nshards = = 2", &["f.toml:2:10: ", "\n  2 | shards = = 2"]);
     check("shards = 1\nshards = 2", &["f.toml:2:1: ", "\n  2 | shards = 2"]);
