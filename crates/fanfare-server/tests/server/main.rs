@@ -3,9 +3,11 @@
 mod admin_api;
 mod api_keys;
 mod authentication;
+mod back_end;
 mod bench;
 mod channels;
 mod commands;
+mod hooks;
 mod issuer;
 mod jwks;
 mod limits;
@@ -17,3 +19,4 @@ mod services;
 mod sources;
 mod support;
 mod tls;
+mod webhooks;
