@@ -62,8 +62,11 @@ fn expect(back_end: &BackEnd, expected: &[&str]) {
 
 fn counter(server: &Server, reason: &str) -> u64 {
     let counters = server.api("GET", "/api/counters", &Value::Null).json();
-    let found =
-        counters["counters"].as_array().unwrap().iter().find(|c| c["name"] == "webhooks" && c["reason"] == reason);
+    let found = counters["counters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["name"].as_str().unwrap().starts_with("webhooks.") && c["reason"] == reason);
     found.unwrap_or_else(|| panic!("no {reason} in {counters}"))["value"].as_u64().unwrap()
 }
 
