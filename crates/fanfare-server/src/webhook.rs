@@ -3,6 +3,7 @@
 //! The engine's threads leave what they have seen in the `tracker`, under a lock that is held for a moment. A task takes it
 //! from there through the `queue` to the back end; `delivery` is one request with its repetitions.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,6 +58,8 @@ pub(crate) struct Webhook {
 struct Seen {
     tracker: Tracker,
     queue: Queue,
+    /// Whose the sockets were when they opened: a renewed credential may have other claims.
+    users: HashMap<SocketHandle, Subject>,
 }
 
 #[derive(Default)]
@@ -80,6 +83,7 @@ impl Webhook {
             seen: Mutex::new(Seen {
                 tracker: Tracker::new(settings.grace.0),
                 queue: Queue::new(settings.queue_max.0 as usize),
+                users: HashMap::new(),
             }),
             settings,
             wake: Notify::new(),
@@ -234,19 +238,19 @@ impl Watching {
         let is_wanted = self.topics && self.webhook.settings.patterns().any(|pattern| pattern.matches(topic));
         is_wanted.then(|| Subject::Topic(topic.clone()))
     }
-
-    fn user(&self, socket: &SocketHandle) -> Option<Subject> {
-        self.users.then(|| self.webhook.user(socket)).flatten()
-    }
 }
 
 impl Observer for Watching {
     fn opened(&self, socket: &SocketHandle) {
-        self.user(socket).iter().for_each(|user| self.webhook.came(user));
+        if let Some(user) = self.users.then(|| self.webhook.user(socket)).flatten() {
+            self.webhook.came(&user);
+            self.webhook.seen().users.insert(socket.clone(), user);
+        }
     }
 
     fn closed(&self, socket: &SocketHandle) {
-        self.user(socket).iter().for_each(|user| self.webhook.went(user));
+        let user = self.webhook.seen().users.remove(socket);
+        user.iter().for_each(|user| self.webhook.went(user));
     }
 
     fn occupied(&self, topic: &Arc<str>) {

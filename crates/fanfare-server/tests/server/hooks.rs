@@ -248,6 +248,32 @@ fn connections_end_when_the_answer_says() {
 }
 
 #[test]
+fn credentials_by_message_are_asked_about_too() {
+    let back_end = BackEnd::new(|request| match request.json()["token"].as_str() {
+        Some("good" | "better") => Reply::Json(json!({"allow": true, "sub": "7"})),
+        _ => Reply::Json(json!({"allow": request.json()["type"] == "join"})),
+    });
+    let config = config(&back_end.url(), "").replace("auth = 'users'", "auth = 'users'\ncredential_within = '9s'");
+    let server = Server::serve(&config);
+    let mut client = server.connect("");
+    assert_eq!(back_end.asked(), 0);
+    let mut show = |token: &str| {
+        client.send(json!([null, "9", "phoenix", "access_token", {"access_token": token}]));
+        client.receive_event("phx_reply")["status"].clone()
+    };
+    assert_eq!(
+        (show("bad"), show("good"), show("better"), show("bad")),
+        ("error".into(), "ok".into(), "ok".into(), "error".into())
+    );
+    client.join_ok("room");
+    let asked: Vec<_> = back_end.requests().iter().map(Request::json).collect();
+    let expected =
+        json!({"type": "connect", "endpoint": "/socket", "token": "good", "params": {}, "peer": "127.0.0.1"});
+    assert_eq!(asked[1], expected);
+    assert_eq!(asked.last().unwrap()["claims"], json!({"sub": "7"}));
+}
+
+#[test]
 fn a_back_end_that_is_down_is_left_alone_and_found_again() {
     let back_end = BackEnd::new(yes);
     let url = back_end.url();
