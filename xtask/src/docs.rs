@@ -6,21 +6,27 @@
 //! |---|---|
 //! | `sh` | run in a folder that the blocks of one page share, with a development server beside it |
 //! | `sh server` | a command that starts a server: it must say its address, and end well on SIGTERM |
-//! | `js` | run by node, with the `phoenix` client at hand |
+//! | `sh server keep` | the same, but it is the server of the blocks behind it |
+//! | `sh background` | a command that starts a back end, for the blocks behind it up to the next such command |
+//! | `js` | run by node, with the `phoenix` client at hand; with a `file:NAME` it stays instead for the blocks behind it |
+//! | `python` | a file that stays as well |
 //! | `toml` | a configuration that `fanfare check` accepts; with a `file:NAME` it stays for the blocks behind it |
 //! | `json` | must be JSON |
 //! | `rust` | compiled and run as documentation test of the `fanfare` crate, not here |
 //! | `text output` | what the block before it prints: line by line in this order, `…` for anything |
 //! | `… skip:REASON` | not run |
 //!
-//! Addresses of the default ports are replaced by those of the server beside the test.
+//! Addresses of the default ports are replaced by those of the server beside the test, and that of a reader's back end by a free
+//! one, whose port is in the variable `PORT`.
 
 mod blocks;
 mod links;
 mod program;
 
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use blocks::Block;
 
@@ -36,6 +42,12 @@ const DOC_TESTS: &str = "crates/fanfare/src/docs_test.rs";
 /// Where a server listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:4000";
 const ADMIN_LISTEN: &str = "127.0.0.1:4001";
+
+/// Where back ends listen in the guides.
+const BACK_END: &str = "127.0.0.1:8000";
+
+/// How long a back end may take until it listens.
+const BACK_END_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The variables that the guides tell their readers to set.
 const ENVIRONMENT: [(&str, &str); 4] = [
@@ -92,6 +104,9 @@ struct Bench {
     server: Option<Server>,
     /// Default addresses and those that stand for them.
     addresses: Vec<(&'static str, String)>,
+    /// Where the page's back end listens, and its process if it runs.
+    back_end: String,
+    background: Option<Background>,
 }
 
 impl Bench {
@@ -103,7 +118,7 @@ impl Bench {
             process::run(Command::new("npm").current_dir(clients).args(["ci", "--no-audit", "--no-fund"]))?;
         }
         std::os::unix::fs::symlink(modules, folder.join("node_modules")).map_err(|e| format!("cannot link: {e}"))?;
-        Ok(Self { folder, server: None, addresses: Vec::new() })
+        Ok(Self { folder, server: None, addresses: Vec::new(), back_end: loopback()?, background: None })
     }
 
     fn run(&mut self, block: &Block, expected: Option<&str>) -> Result<(), String> {
@@ -112,9 +127,15 @@ impl Bench {
         }
         match block.language.as_str() {
             "sh" if block.has("server") => self.run_server(block),
+            "sh" if block.has("background") => self.run_background(block),
             "sh" => {
                 let script = self.with_addresses(&block.text)?;
                 program::run(self.command("bash").args(["-euo", "pipefail", "-c", &script]), expected)
+            }
+            "js" | "python" if block.attribute("file").is_some() => {
+                let prelude = if block.language == "js" { NODE_PRELUDE } else { "" };
+                let script = self.with_addresses(&block.text)?;
+                self.write(block.attribute("file").unwrap_or_default(), &(prelude.to_owned() + &script)).map(drop)
             }
             "js" => {
                 let script = self.with_addresses(&block.text)?;
@@ -122,7 +143,8 @@ impl Bench {
                 program::run(self.command("node").arg(file), expected)
             }
             "toml" => {
-                let file = self.write(block.attribute("file").unwrap_or("snippet.toml"), &block.text)?;
+                let text = block.text.replace(BACK_END, &self.back_end);
+                let file = self.write(block.attribute("file").unwrap_or("snippet.toml"), &text)?;
                 // The token of the running server would stand beside the one that the snippet has.
                 let mut check = self.command("fanfare");
                 program::run(check.env_remove("FANFARE_ADMIN_TOKEN").args(["check", "--config"]).arg(file), expected)
@@ -137,17 +159,39 @@ impl Bench {
     }
 
     /// Runs a command that starts a server, on ports of its own.
-    fn run_server(&self, block: &Block) -> Result<(), String> {
+    fn run_server(&mut self, block: &Block) -> Result<(), String> {
         let command = block.text.trim();
+        let (listen, admin) = (loopback()?, loopback()?);
         let line = match command.contains("--example ") {
             true => format!("exec {command} --port {}", process::free_port()?),
-            false => format!("exec {command} --listen {} --admin {}", loopback()?, loopback()?),
+            false => format!("exec {command} --listen {listen} --admin {admin}"),
         };
         let mut command = self.command("bash");
         if block.text.starts_with("cargo ") {
             command.current_dir(repository::root());
         }
-        Server::start(command.args(["-c", &line]))?.stop()
+        let server = Server::start(command.args(["-c", &line]))?;
+        if !block.has("keep") {
+            return server.stop();
+        }
+        self.server = Some(server);
+        self.addresses = [(LISTEN, listen), (ADMIN_LISTEN, admin)].into();
+        Ok(())
+    }
+
+    /// Starts the back end, in the place of an earlier one, and waits until it listens.
+    fn run_background(&mut self, block: &Block) -> Result<(), String> {
+        self.background = None;
+        let child = self.command("bash").args(["-c", &format!("exec {}", block.text.trim())]).spawn();
+        self.background = Some(Background(child.map_err(|e| format!("cannot start: {e}"))?));
+        let deadline = Instant::now() + BACK_END_PATIENCE;
+        while TcpStream::connect(&self.back_end).is_err() {
+            if Instant::now() > deadline {
+                return Err(format!("does not listen on {} after {BACK_END_PATIENCE:?}", self.back_end));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// A command in the page's folder that finds `fanfare` on its path.
@@ -157,6 +201,7 @@ impl Bench {
         let program = if program == "fanfare" { ours.join(program) } else { program.into() };
         let mut command = Command::new(program);
         command.current_dir(&self.folder).envs(ENVIRONMENT).env("PATH", format!("{}:{path}", ours.display()));
+        command.env("PORT", self.back_end.rsplit(':').next().unwrap_or_default());
         command
     }
 
@@ -168,6 +213,7 @@ impl Bench {
 
     /// The text with the default addresses replaced by those of the page's server, which starts on first use.
     fn with_addresses(&mut self, text: &str) -> Result<String, String> {
+        let text = &text.replace(BACK_END, &self.back_end);
         if !text.contains(LISTEN) && !text.contains(ADMIN_LISTEN) {
             return Ok(text.to_owned());
         }
@@ -178,6 +224,16 @@ impl Bench {
             self.addresses = [(LISTEN, listen), (ADMIN_LISTEN, admin)].into();
         }
         Ok(self.addresses.iter().fold(text.to_owned(), |text, (default, ours)| text.replace(default, ours)))
+    }
+}
+
+/// A back end, ended when dropped.
+struct Background(Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

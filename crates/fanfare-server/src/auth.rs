@@ -5,22 +5,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use fanfare::{Connect, ConnectRequest, Connected, Rejected, SocketInfo};
+use fanfare::{Connect, ConnectRequest, Connected, Params, Rejected, SocketInfo};
 
 use crate::apikey::lookup::Lookup;
 use crate::config::auth::{Auth, AuthKind};
 use crate::config::endpoint::{Endpoint, Protocol, Subscribe};
+use crate::hook::Hooks;
 use crate::http_client::Client;
 use crate::identity::{Identity, Template};
 use crate::log::Brake;
 
 mod apikey;
+mod hook;
 mod json;
 mod jwt;
 pub(crate) mod keys;
 pub(crate) mod phoenix_token;
 
 use apikey::ApiKeys;
+use hook::Asking;
 use jwt::Jwt;
 use keys::{Fetched, Keys};
 use phoenix_token::PhoenixToken;
@@ -69,6 +72,7 @@ pub(crate) struct Authenticator {
 enum Check {
     Token(Tokens),
     Key(ApiKeys),
+    Hook(Asking),
 }
 
 /// Checks tokens, which say all there is to know.
@@ -84,11 +88,26 @@ enum TokenKind {
     Phoenix(Box<PhoenixToken>),
 }
 
+/// With what a credential came.
+#[derive(Clone, Copy)]
+struct Occasion<'r> {
+    /// The path that the client connects to.
+    endpoint: &'r str,
+    peer: Option<SocketAddr>,
+    /// Those of the connection, if it came with that.
+    params: Option<&'r Params>,
+    /// The one that carries the credential, where that is not the authenticator's to say.
+    param: Option<&'r str>,
+    /// What a hub's publisher publishes for.
+    domain: Option<&'r str>,
+}
+
 /// What authenticators need of the rest of the server.
 pub(crate) struct Resources<'r> {
-    pub(crate) client: &'r mut dyn FnMut() -> Result<Client, String>,
+    pub(crate) client: &'r dyn Fn() -> Result<Client, String>,
     /// The stores of API keys, by name.
     pub(crate) lookups: &'r BTreeMap<String, Arc<Lookup>>,
+    pub(crate) hooks: &'r Hooks,
 }
 
 impl Authenticator {
@@ -105,9 +124,10 @@ impl Authenticator {
         if let Some(url) = &settings.jwks_url {
             fetched = Some(Fetched::start(name, url, settings, (resources.client)()?).await);
         }
-        let check = match &settings.keys {
-            Some(keys) => Some(Check::Key(ApiKeys::new(resources.lookups[keys].clone()))),
-            None => Tokens::new(name, settings, fetched.clone())?.map(Check::Token),
+        let check = match (&settings.keys, &settings.hook) {
+            (Some(keys), _) => Some(Check::Key(ApiKeys::new(resources.lookups[keys].clone()))),
+            (None, Some(hook)) => Some(Check::Hook(Asking::new(resources.hooks[hook].clone(), settings))),
+            (None, None) => Tokens::new(name, settings, fetched.clone())?.map(Check::Token),
         };
         let param = settings.param.clone();
         Ok(check.map(|check| (Arc::new(Self { name: name.to_owned(), param, check }), fetched)))
@@ -119,11 +139,13 @@ impl Authenticator {
         token.or_else(|| request.params.str(param.unwrap_or(&self.param))).filter(|token| !token.is_empty())
     }
 
-    /// Checks a credential, which is for this domain if one is given.
-    async fn check(&self, credential: &str, domain: Option<&str>) -> Result<Verified, Refusal> {
+    /// Checks a credential, which is for this domain if one is given. Hooks are asked about those who have none, too.
+    async fn check(&self, credential: Option<&str>, occasion: &Occasion<'_>) -> Result<Verified, Refusal> {
+        let given = || credential.ok_or(Refusal::Invalid("there is no token"));
         match &self.check {
-            Check::Token(tokens) => tokens.verify(credential, SystemTime::now()),
-            Check::Key(keys) => keys.verify(credential, domain).await,
+            Check::Token(tokens) => tokens.verify(given()?, SystemTime::now()),
+            Check::Key(keys) => keys.verify(given()?, occasion.domain).await,
+            Check::Hook(asking) => asking.check(credential, occasion, &self.param).await,
         }
     }
 }
@@ -139,7 +161,7 @@ impl Tokens {
 
     fn new(name: &str, settings: &Auth, fetched: Option<Arc<Fetched>>) -> Result<Option<Self>, String> {
         let kind = match settings.kind {
-            AuthKind::ApiKeys | AuthKind::None => return Ok(None),
+            AuthKind::ApiKeys | AuthKind::Hook | AuthKind::None => return Ok(None),
             AuthKind::PhoenixToken => TokenKind::Phoenix(Box::new(PhoenixToken::new(settings))),
             AuthKind::Jwt => {
                 let keys = match fetched {
@@ -174,6 +196,8 @@ impl Tokens {
 pub(crate) struct Gate {
     /// Without any, everybody is let in.
     authenticators: Vec<Arc<Authenticator>>,
+    /// Of the endpoint.
+    path: String,
     protocol: Protocol,
     /// Whether subscribers of a hub need no token.
     is_open_to_subscribers: bool,
@@ -192,6 +216,7 @@ impl Gate {
         let by_key = || is_bullet.then(|| "{key}".parse().expect("a template"));
         Self {
             authenticators,
+            path: endpoint.path.0.clone(),
             protocol: endpoint.protocol,
             may_be_late: endpoint.credential_within.is_some(),
             is_open_to_subscribers: endpoint.subscribe == Subscribe::Open,
@@ -215,8 +240,14 @@ impl Gate {
         }
         // A hub's publisher says for which domain it publishes.
         let is_publisher = request.params.str("role") == Some("pub");
-        let domain = request.params.str("domain").filter(|_| is_publisher);
-        let verified = self.first(|known| known.credential(request, param), domain).await?;
+        let occasion = Occasion {
+            endpoint: &self.path,
+            peer: request.info.peer,
+            params: Some(&request.params),
+            param,
+            domain: request.params.str("domain").filter(|_| is_publisher),
+        };
+        let verified = self.first(|known| known.credential(request, param), occasion).await?;
         self.name(Some(verified), key).map_err(|reason| (reason, false))
     }
 
@@ -224,15 +255,11 @@ impl Gate {
     async fn first<'c>(
         &self,
         credential: impl Fn(&Authenticator) -> Option<&'c str>,
-        domain: Option<&str>,
+        occasion: Occasion<'_>,
     ) -> Result<Verified, (String, bool)> {
         let (mut reasons, mut is_unavailable) = (Vec::new(), false);
         for authenticator in &self.authenticators {
-            let checked = match credential(authenticator) {
-                Some(credential) => authenticator.check(credential, domain).await,
-                None => Err(Refusal::Invalid("there is no token")),
-            };
-            let refusal = match checked {
+            let refusal = match authenticator.check(credential(authenticator), &occasion).await {
                 Ok(verified) => return Ok(verified),
                 Err(refusal) => refusal,
             };
@@ -299,7 +326,8 @@ impl Connect for Gate {
             self.log(socket.peer(), reason);
             Rejected::new()
         };
-        let verified = self.first(|_| Some(&credential), None).await;
+        let occasion = Occasion { endpoint: &self.path, peer: socket.peer(), params: None, param: None, domain: None };
+        let verified = self.first(|_| Some(&credential), occasion).await;
         let verified = verified.map_err(|(reason, _)| refuse(&reason))?;
         if let Some(old) = socket.assigns::<Identity>()
             && old.text("sub") != verified.identity.text("sub")

@@ -7,6 +7,7 @@ use fanfare::{Channel, Context, Error, Flow, Joined, Pattern, Payload, Refused, 
 use serde_json::{Map, Value, json};
 
 use crate::config::channel::{Audience, Channel as Settings, EventName, PresenceKey, Slow};
+use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
 use crate::policy::Rule;
 use crate::reserved::is_reserved;
@@ -14,12 +15,27 @@ use crate::reserved::is_reserved;
 /// The longest name that a client may give itself in the presence, in bytes.
 const NAME_SIZE_MAX: usize = 255;
 
+/// What a member that may not publish is told.
+const NOT_ALLOWED: &str = "not allowed to publish";
+
+/// What is said where a hook has no answer.
+const UNAVAILABLE: &str = "unavailable";
+
 /// Does what the configuration says. Clones share it, one for each pattern.
 #[derive(Debug, Clone)]
-pub(crate) struct Declared(Arc<Settings>);
+pub(crate) struct Declared(Arc<Settled>);
+
+#[derive(Debug)]
+struct Settled {
+    settings: Settings,
+    /// Those of the rules of `join`, and of `publish`.
+    join_hooks: Vec<Arc<Hook>>,
+    publish_hooks: Vec<Arc<Hook>>,
+}
 
 /// What is known of a member for as long as it is one.
 pub(crate) struct Member {
+    /// Without asking a hook.
     may_publish: bool,
 }
 
@@ -29,22 +45,27 @@ pub(crate) struct Enter {
 }
 
 impl Declared {
-    /// `settings` are complete.
-    pub(crate) fn new(settings: Settings) -> Self {
+    /// `settings` are complete, and name hooks that exist.
+    pub(crate) fn new(settings: Settings, hooks: &Hooks) -> Self {
         // What the engine does with slow readers by itself. A second choice will not compile until it is heeded.
         let Slow::Disconnect = settings.slow;
-        Self(Arc::new(settings))
+        let of = |policy: &str| -> Vec<Arc<Hook>> {
+            let rules = settings.rules().filter(|(key, _)| *key == policy);
+            rules.filter_map(|(_, rule)| hooks.get(rule.hook()?).cloned()).collect()
+        };
+        let (join_hooks, publish_hooks) = (of("join"), of("publish"));
+        Self(Arc::new(Settled { settings, join_hooks, publish_hooks }))
     }
 
     /// The patterns that it serves.
     pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
-        self.0.patterns()
+        self.0.settings.patterns()
     }
 
-    /// Whether one of the rules of a policy allows a socket to act on a topic.
+    /// Whether one of the rules of a policy allows a socket to act on a topic, without a hook being asked.
     fn allows(&self, policy: &str, identity: Option<&Identity>, topic: &str) -> bool {
         let suffix = self.patterns().find_map(|pattern| pattern.suffix(topic)).unwrap_or_default();
-        let mut rules = self.0.rules().filter(|(key, _)| *key == policy);
+        let mut rules = self.0.settings.rules().filter(|(key, _)| *key == policy);
         rules.any(|(_, rule): (_, &Rule)| rule.allows(identity, suffix))
     }
 
@@ -54,7 +75,7 @@ impl Declared {
             Payload::Json(json) => json.to::<Map<String, Value>>().ok(),
             Payload::Text(_) | Payload::Binary(_) => None,
         };
-        let key = self.0.presence_key.0.iter().find_map(|key| match key {
+        let key = self.0.settings.presence_key.0.iter().find_map(|key| match key {
             PresenceKey::Claim(name) => identity?.text(name),
             PresenceKey::Param(name) => Some(params()?.get(name)?.as_str()?.to_owned()).filter(|name| !name.is_empty()),
             PresenceKey::Unique => made_up(),
@@ -69,20 +90,54 @@ impl Declared {
         }
     }
 
-    /// Why a member may not publish this, if so.
+    /// Asks the hooks whether a socket may join: what it is answered with, if they say something of it.
+    async fn ask_to_join(&self, cx: &Context, params: &Payload) -> Result<Option<Payload>, Refused> {
+        let claims = cx.assigns::<Identity>().map(Identity::claims);
+        let question = Question::Join { topic: cx.topic(), claims, payload: Carried::new(params) };
+        match hook::ask_any(&self.0.join_hooks, &question).await {
+            Ok(answer) => match &*answer {
+                Answer::Yes { reply, .. } => Ok(reply.clone()),
+                Answer::No { reason } => Err(Refused::reason(reason.as_deref().unwrap_or(&self.0.settings.refused))),
+            },
+            Err(hook::Unavailable) => Err(Refused::reason(UNAVAILABLE)),
+        }
+    }
+
+    /// Asks the hooks whether a member may publish: what is to be published, or why not.
+    async fn ask_to_publish(
+        &self,
+        cx: &Context,
+        event: &str,
+        payload: Payload,
+    ) -> Result<(Option<String>, Payload), String> {
+        let claims = cx.assigns::<Identity>().map(Identity::claims);
+        let question = Question::Message { topic: cx.topic(), event, claims, payload: Carried::new(&payload) };
+        match hook::ask_any(&self.0.publish_hooks, &question).await {
+            Ok(answer) => match &*answer {
+                Answer::Yes { event, payload: changed, .. } => {
+                    let changed = changed.clone();
+                    Ok((event.clone(), changed.unwrap_or(payload)))
+                }
+                Answer::No { reason } => Err(reason.clone().unwrap_or_else(|| NOT_ALLOWED.into())),
+            },
+            Err(hook::Unavailable) => Err(UNAVAILABLE.into()),
+        }
+    }
+
+    /// Why a member may not publish this, if so, as far as is known without a hook.
     fn objection(&self, member: &Member, event: &str, payload: &Payload) -> Option<String> {
-        if !member.may_publish {
-            return Some("not allowed to publish".into());
+        if !member.may_publish && self.0.publish_hooks.is_empty() {
+            return Some(NOT_ALLOWED.into());
         }
         if is_reserved(event) {
             return Some("the event is reserved".into());
         }
-        if let Some(events) = &self.0.events
+        if let Some(events) = &self.0.settings.events
             && !events.0.iter().any(|EventName(name)| name == event)
         {
             return Some("unknown event".into());
         }
-        if let Some(size_max) = self.0.payload_size_max
+        if let Some(size_max) = self.0.settings.payload_size_max
             && payload.size() as u64 > size_max.0
         {
             return Some(format!("the payload has {} bytes, more than {}", payload.size(), size_max.0));
@@ -98,15 +153,24 @@ impl Channel for Declared {
 
     async fn join(&self, cx: &mut Context, params: Payload) -> Result<Joined<Member>, Refused> {
         let identity = cx.assigns::<Identity>();
-        if !self.allows("join", identity, cx.topic()) {
-            return Err(Refused::reason(&self.0.refused));
-        }
+        let may_join = self.allows("join", identity, cx.topic());
+        let reply = if may_join {
+            None
+        } else if self.0.join_hooks.is_empty() {
+            return Err(Refused::reason(&self.0.settings.refused));
+        } else {
+            self.ask_to_join(cx, &params).await?
+        };
         let may_publish = self.allows("publish", identity, cx.topic());
-        if self.0.presence == Some(true) {
+        if self.0.settings.presence == Some(true) {
             let key = self.presence_key(identity, &params)?;
             cx.send(Enter { key });
         }
-        Ok(Joined::new(Member { may_publish }))
+        let joined = Joined::new(Member { may_publish });
+        Ok(match reply {
+            Some(reply) => joined.reply(reply),
+            None => joined,
+        })
     }
 
     async fn handle_in(
@@ -119,14 +183,22 @@ impl Channel for Declared {
         if let Some(reason) = self.objection(member, event, &payload) {
             return Ok(Reply::error(json!({ "reason": reason })));
         }
-        let published = match self.0.broadcast {
+        let (changed, payload) = match member.may_publish {
+            true => (None, payload),
+            false => match self.ask_to_publish(cx, event, payload).await {
+                Ok(asked) => asked,
+                Err(reason) => return Ok(Reply::error(json!({ "reason": reason }))),
+            },
+        };
+        let event = changed.as_deref().unwrap_or(event);
+        let published = match self.0.settings.broadcast {
             Audience::All => cx.broadcast(event, payload).await,
             Audience::Others => cx.broadcast_from(event, payload).await,
         };
         match published {
             Err(error) if error.is_invalid() => Ok(Reply::error(json!({ "reason": error.to_string() }))),
             Err(error) => Err(error),
-            Ok(()) if self.0.reply => Ok(Reply::empty()),
+            Ok(()) if self.0.settings.reply => Ok(Reply::empty()),
             Ok(()) => Ok(Reply::none()),
         }
     }

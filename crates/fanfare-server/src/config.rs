@@ -13,6 +13,7 @@ pub(crate) mod bridge;
 pub(crate) mod channel;
 mod check;
 pub(crate) mod endpoint;
+pub(crate) mod hook;
 pub(crate) mod keys;
 mod problem;
 pub(crate) mod reference;
@@ -26,24 +27,27 @@ pub(crate) mod starter;
 mod tests;
 pub(crate) mod url;
 pub(crate) mod value;
+pub(crate) mod webhook;
 
 use auth::Auth;
 use bridge::Bridge;
 use channel::Channel;
 use endpoint::Endpoint;
+use hook::Hook;
 use keys::Keys;
 use problem::{Place, Problems};
 use section::{Form, Reader, Section, find};
 use server::{Admin, Drain, Limits, Log, Server, Tls};
 use source::Source;
 use value::Raw;
+use webhook::Webhook;
 
 pub(crate) use problem::Report;
 pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 12] = [
+const SECTIONS: [&Section; 14] = [
     Server::SECTION,
     Tls::SECTION,
     Endpoint::SECTION,
@@ -52,6 +56,8 @@ const SECTIONS: [&Section; 12] = [
     Channel::SECTION,
     Source::SECTION,
     Bridge::SECTION,
+    Hook::SECTION,
+    Webhook::SECTION,
     Admin::SECTION,
     Limits::SECTION,
     Drain::SECTION,
@@ -69,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) bridge: Option<Bridge>,
+    pub(crate) hooks: BTreeMap<String, Hook>,
+    pub(crate) webhooks: Vec<Webhook>,
     pub(crate) admin: Option<Admin>,
     pub(crate) limits: Limits,
     pub(crate) drain: Drain,
@@ -127,6 +135,8 @@ struct Draft {
     sources: BTreeMap<String, Option<Source>>,
     channels: Vec<Channel>,
     bridge: Option<Bridge>,
+    hooks: BTreeMap<String, Option<Hook>>,
+    webhooks: Vec<Webhook>,
     admin: Option<Admin>,
     limits: Option<Limits>,
     drain: Option<Drain>,
@@ -144,6 +154,8 @@ impl Draft {
             sources: complete(self.sources)?,
             channels: self.channels,
             bridge: self.bridge,
+            hooks: complete(self.hooks)?,
+            webhooks: self.webhooks,
             admin: self.admin,
             limits: self.limits?,
             drain: self.drain?,
@@ -178,6 +190,8 @@ impl Sections<'_, '_> {
             channels: self.list(Channel::SECTION, |reader| Channel::read(reader, &[])),
             sources: self.named(Source::SECTION, |reader| Source::read(reader, &[])),
             bridge: self.optional(Bridge::SECTION, |reader| Bridge::read(reader, &[])),
+            hooks: self.named(Hook::SECTION, |reader| Hook::read(reader, &[])),
+            webhooks: self.list(Webhook::SECTION, |reader| Webhook::read(reader, &[])),
             admin: self.optional(Admin::SECTION, |reader| Admin::read(reader, &[])),
             limits: self.single(Limits::SECTION, |reader| Limits::read(reader, &[])),
             drain: self.single(Drain::SECTION, |reader| Drain::read(reader, &[])),

@@ -1,7 +1,7 @@
 //! From the configuration to the running engine.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::http::{Response, StatusCode};
 use fanfare::{Body, Endpoint, Mount};
@@ -16,14 +16,18 @@ use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
 use crate::config::keys::Keys;
 use crate::config::value::OneOrMore;
 use crate::health::Part;
+use crate::hook::{Hook, Hooks};
 use crate::http_client::Client;
 use crate::source::Source;
+use crate::webhook::Webhook;
 
 /// The running engine, and what is to be told of its surroundings.
 pub(crate) struct Engine {
     pub(crate) endpoint: Endpoint,
-    /// What depends on others: key sets from the network.
+    /// What depends on others: key sets from the network, hooks, webhooks.
     pub(crate) parts: Vec<Arc<dyn Part>>,
+    /// To be finished once nothing happens any more.
+    pub(crate) webhooks: Vec<Arc<Webhook>>,
 }
 
 /// Those of the configuration, by name.
@@ -31,10 +35,14 @@ type Authenticators = BTreeMap<String, Arc<Authenticator>>;
 
 /// Builds the engine and takes out of the configuration what belongs to it.
 pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
-    let lookups = lookups(config)?;
-    let (authenticators, mut parts) = authenticators(config, &lookups).await?;
+    let client = SharedClient::default();
+    let (lookups, hooks, webhooks) = (lookups(config)?, hooks(config, &client)?, webhooks(config, &client)?);
+    let (authenticators, mut parts) = authenticators(config, &lookups, &hooks, &client).await?;
     parts.extend(lookups.values().map(|lookup| lookup.clone() as Arc<dyn Part>));
-    let channels: Vec<Declared> = std::mem::take(&mut config.channels).into_iter().map(Declared::new).collect();
+    parts.extend(hooks.values().map(|hook| hook.clone() as Arc<dyn Part>));
+    parts.extend(webhooks.iter().map(|webhook| webhook.clone() as Arc<dyn Part>));
+    let channels = std::mem::take(&mut config.channels).into_iter();
+    let channels: Vec<Declared> = channels.map(|channel| Declared::new(channel, &hooks)).collect();
     let mut builder = Endpoint::builder();
     for (name, lookup) in &lookups {
         builder = builder.observer(Watch::start(lookup.clone(), config.keys[name].revoke_closes));
@@ -43,6 +51,9 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.shards(shards.0 as usize);
     }
     let bridge = config.bridge.as_ref().map(Bridge::start).transpose()?;
+    for webhook in &webhooks {
+        builder = builder.observer(webhook.observer());
+    }
     for settings in &config.endpoints {
         let mut mount = mount(settings, config, &channels, &authenticators);
         if let (Protocol::Bullet, Some(bridge)) = (settings.protocol, &bridge) {
@@ -58,7 +69,30 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     for (name, settings) in std::mem::take(&mut config.sources) {
         parts.push(Source::start(&name, settings, endpoint.clone())?);
     }
-    Ok(Engine { endpoint, parts })
+    Ok(Engine { endpoint, parts, webhooks })
+}
+
+/// The client that all share who ask other servers, made when the first does.
+#[derive(Default)]
+struct SharedClient(OnceLock<Client>);
+
+impl SharedClient {
+    fn get(&self) -> Result<Client, String> {
+        match self.0.get() {
+            Some(client) => Ok(client.clone()),
+            None => Client::new().map(|new| self.0.get_or_init(|| new).clone()),
+        }
+    }
+}
+
+fn hooks(config: &Config, client: &SharedClient) -> Result<Hooks, String> {
+    let new = |(name, settings): (&String, _)| Ok((name.clone(), Arc::new(Hook::new(name, settings, client.get()?)?)));
+    config.hooks.iter().map(new).collect()
+}
+
+fn webhooks(config: &mut Config, client: &SharedClient) -> Result<Vec<Arc<Webhook>>, String> {
+    let settings = std::mem::take(&mut config.webhooks).into_iter();
+    settings.map(|settings| Webhook::start(settings, client.get()?)).collect()
 }
 
 /// The stores of API keys that an `[auth.NAME]` names.
@@ -77,17 +111,15 @@ fn lookups(config: &Config) -> Result<BTreeMap<String, Arc<Lookup>>, String> {
 async fn authenticators(
     config: &Config,
     lookups: &BTreeMap<String, Arc<Lookup>>,
+    hooks: &Hooks,
+    client: &SharedClient,
 ) -> Result<(Authenticators, Vec<Arc<dyn Part>>), String> {
-    let (mut authenticators, mut parts, mut client) = (BTreeMap::new(), Vec::<Arc<dyn Part>>::new(), None);
+    let (mut authenticators, mut parts) = (BTreeMap::new(), Vec::<Arc<dyn Part>>::new());
     for (name, settings) in &config.auths {
         if !config.endpoints.iter().any(|endpoint| endpoint.auth.0.contains(name)) {
             continue;
         }
-        let mut client = || match &client {
-            Some(client) => Ok(Client::clone(client)),
-            None => Client::new().inspect(|new| client = Some(new.clone())),
-        };
-        let resources = Resources { client: &mut client, lookups };
+        let resources = Resources { client: &|| client.get(), lookups, hooks };
         if let Some((authenticator, fetched)) = Authenticator::new(name, settings, resources).await? {
             authenticators.insert(name.clone(), authenticator);
             parts.extend(fetched.map(|fetched| fetched as Arc<dyn Part>));

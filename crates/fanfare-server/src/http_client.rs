@@ -5,15 +5,22 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{Request, StatusCode, Uri};
+use axum::http::{Request, StatusCode, Uri, request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
+
+/// Connections wait so long for their next request: less than back ends commonly keep them, so that none is taken that is
+/// about to be closed.
+const IDLE_MAX: Duration = Duration::from_secs(4);
+
+/// How many connections wait for their next request, for each host.
+const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// What one request may take.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +28,23 @@ pub(crate) struct Limits {
     /// From the look-up of the name to the last byte.
     pub(crate) timeout: Duration,
     pub(crate) body_size_max: usize,
+}
+
+/// Why there is no answer, without anything of the URL, of what was sent or of the answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The server was not reached, gave up, or said that the fault is its own.
+    Down(String),
+    /// It answered, with something else than was asked for.
+    Refused(String),
+}
+
+impl Failure {
+    /// In words.
+    pub(crate) fn text(&self) -> &str {
+        let (Self::Down(text) | Self::Refused(text)) = self;
+        text
+    }
 }
 
 /// A client. Clones share their connections.
@@ -35,7 +59,12 @@ impl Client {
     pub(crate) fn new() -> Result<Self, String> {
         let tls = client_tls()?;
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Ok(Self(Pool::builder(TokioExecutor::new()).build(connector)))
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .build(connector);
+        Ok(Self(pool))
     }
 
     /// The body of a successful answer.
@@ -43,43 +72,58 @@ impl Client {
     /// # Errors
     /// Why there is none, without anything of the URL or the answer.
     pub(crate) async fn get(&self, url: &Uri, limits: Limits) -> Result<Bytes, String> {
-        let request = Request::get(url).header("accept", "application/json").header("user-agent", "fanfare");
-        let request = request.body(Full::default()).map_err(|error| error.to_string())?;
-        let (status, body) = self.exchange(request, limits).await?;
-        if !status.is_success() {
-            return Err(format!("the answer has the status {}", status.as_u16()));
+        let answer = self.ask(Request::get(url), Bytes::new(), limits).await;
+        answer.map_err(|(Failure::Down(text) | Failure::Refused(text))| text)
+    }
+
+    /// Sends JSON with more headers: the body of a successful answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn post(
+        &self,
+        url: &Uri,
+        headers: &[(&'static str, String)],
+        body: Bytes,
+        limits: Limits,
+    ) -> Result<Bytes, Failure> {
+        let mut request = Request::post(url).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, value);
         }
+        self.ask(request, body, limits).await
+    }
+
+    async fn ask(&self, request: request::Builder, body: Bytes, limits: Limits) -> Result<Bytes, Failure> {
+        let request = request.header("accept", "application/json").header("user-agent", "fanfare");
+        let request = request.body(Full::new(body)).map_err(|error| Failure::Refused(error.to_string()))?;
+        let (status, body) = self.exchange(request, limits).await?;
+        check(status)?;
         Ok(body)
     }
 
-    /// The answer to any request, whatever its status, except for a redirect.
+    /// The answer to any request, whatever its status.
     ///
     /// # Errors
-    /// Why there is none, without anything of the URL or the answer.
+    /// Why there is none.
     pub(crate) async fn exchange(
         &self,
         request: Request<Full<Bytes>>,
         limits: Limits,
-    ) -> Result<(StatusCode, Bytes), String> {
-        let answer = tokio::time::timeout(limits.timeout, self.ask(request, limits.body_size_max)).await;
-        answer.unwrap_or_else(|_| Err(format!("no answer within {:?}", limits.timeout)))
+    ) -> Result<(StatusCode, Bytes), Failure> {
+        let answer = tokio::time::timeout(limits.timeout, self.send(request, limits.body_size_max)).await;
+        answer.unwrap_or_else(|_| Err(Failure::Down(format!("no answer within {:?}", limits.timeout))))
     }
 
-    async fn ask(&self, request: Request<Full<Bytes>>, body_size_max: usize) -> Result<(StatusCode, Bytes), String> {
-        let answer = self.0.request(request).await.map_err(|error| explain(&error))?;
+    async fn send(&self, request: Request<Full<Bytes>>, body_size_max: usize) -> Result<(StatusCode, Bytes), Failure> {
+        let answer = self.0.request(request).await.map_err(|error| Failure::Down(explain(&error)))?;
         let status = answer.status();
-        if status.is_redirection() {
-            return Err(format!(
-                "the answer is a redirect ({}), which is not followed; give its target",
-                status.as_u16()
-            ));
-        }
         match Limited::new(answer.into_body(), body_size_max).collect().await {
             Ok(body) => Ok((status, body.to_bytes())),
             Err(error) if error.is::<LengthLimitError>() => {
-                Err(format!("the answer has more than {body_size_max} bytes"))
+                Err(Failure::Refused(format!("the answer has more than {body_size_max} bytes")))
             }
-            Err(_) => Err("the answer breaks off".into()),
+            Err(_) => Err(Failure::Down("the answer breaks off".into())),
         }
     }
 }
@@ -100,6 +144,19 @@ pub(crate) fn client_tls() -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("cannot set up TLS for requests to other servers: {error}"))?;
     Ok(tls.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn check(status: StatusCode) -> Result<(), Failure> {
+    let number = status.as_u16();
+    match number {
+        200..=299 => Ok(()),
+        300..=399 => {
+            let text = format!("the answer is a redirect ({number}), which is not followed; give its target");
+            Err(Failure::Refused(text))
+        }
+        500.. => Err(Failure::Down(format!("the answer has the status {number}"))),
+        _ => Err(Failure::Refused(format!("the answer has the status {number}"))),
+    }
 }
 
 /// The innermost reason: those around it say only that something failed.

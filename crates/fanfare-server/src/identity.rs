@@ -36,6 +36,11 @@ impl Identity {
         self.api_key.as_ref()
     }
 
+    /// All claims.
+    pub(crate) fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
     /// A claim by its name, or by a path of names with dots between them (`realm.role`) where no claim has that very
     /// name.
     pub(crate) fn claim(&self, name: &str) -> Option<&Value> {

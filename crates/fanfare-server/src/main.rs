@@ -23,6 +23,7 @@ mod command;
 mod config;
 mod engine;
 mod health;
+mod hook;
 mod http_client;
 mod identity;
 mod log;
@@ -33,8 +34,10 @@ mod publish;
 mod reserved;
 mod run;
 mod scaffold;
+mod signature;
 mod source;
 mod tls;
+mod webhook;
 
 /// An idle connection takes 40 % less memory with it than with the system's (docs/performance.md).
 #[global_allocator]

@@ -32,6 +32,7 @@ pub(crate) fn token(config: &Config, wanted: &Token) -> Result<String, String> {
             return Err(format!("[auth.{name}] takes API keys; `fanfare apikey add` makes one"));
         }
         AuthKind::None => return Err(format!("[auth.{name}] lets everybody in without a token")),
+        AuthKind::Hook => return Err(format!("[auth.{name}] asks your back end, which alone knows what it lets in")),
         AuthKind::PhoenixToken => PhoenixToken::new(settings).sign(to_term(claims(wanted)?), now, wanted.expires_in),
         AuthKind::Jwt => json_web_token(name, settings, wanted, now)?,
     };

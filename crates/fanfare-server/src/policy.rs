@@ -1,7 +1,7 @@
 //! Who may join or publish: the small language of `join` and `publish` in a `[[channel]]`.
 //!
 //! `open`, `authenticated`, `nobody`, `claim:NAME=VALUE`, where `{suffix}` in VALUE stands for the part of the topic
-//! that the `*` of its pattern matched. A list means any of them.
+//! that the `*` of its pattern matched, and `hook:NAME`. A list means any of them; hooks are asked last.
 
 use std::str::FromStr;
 
@@ -23,15 +23,17 @@ pub(crate) enum Rule {
         /// What it must be.
         value: Template,
     },
+    /// Whoever the back end of a `[hook.NAME]` allows it.
+    Hook(String),
 }
 
 impl Rule {
-    /// Whether the rule lets in a socket with this identity, for a topic with this suffix.
+    /// Whether the rule by itself lets in a socket with this identity, for a topic with this suffix. A hook has to be asked.
     pub(crate) fn allows(&self, identity: Option<&Identity>, suffix: &str) -> bool {
         match self {
             Self::Open => true,
             Self::Authenticated => identity.is_some(),
-            Self::Nobody => false,
+            Self::Nobody | Self::Hook(_) => false,
             Self::Claim { name, value } => {
                 // An empty suffix names nobody; it must not match an empty claim.
                 let expected = value.fill(|_| Some(suffix.to_owned()).filter(|suffix| !suffix.is_empty()));
@@ -43,6 +45,14 @@ impl Rule {
     /// Whether it can only ever allow sockets that came with a credential.
     pub(crate) fn needs_identity(&self) -> bool {
         matches!(self, Self::Authenticated | Self::Claim { .. })
+    }
+
+    /// The hook that has to be asked.
+    pub(crate) fn hook(&self) -> Option<&str> {
+        match self {
+            Self::Hook(name) => Some(name),
+            _ => None,
+        }
     }
 
     /// Whether it looks at the topic's suffix.
@@ -61,8 +71,12 @@ impl FromStr for Rule {
             "nobody" => return Ok(Self::Nobody),
             _ => {}
         }
-        if text.starts_with("hook:") || text == "hook" {
-            return Err("hooks are not supported in this version".into());
+        if let Some(name) = text.strip_prefix("hook:") {
+            let missing = || "a hook needs a name: hook:rooms, for a [hook.rooms]".into();
+            return Some(name)
+                .filter(|name| !name.is_empty())
+                .map(|name| Self::Hook(name.to_owned()))
+                .ok_or_else(missing);
         }
         let Some(claim) = text.strip_prefix("claim:") else { return Err(String::new()) };
         let Some((name, value)) = claim.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())
@@ -95,6 +109,7 @@ mod tests {
         check("authenticated", None, "", false);
         check("authenticated", Some(json!({})), "", true);
         check("nobody", Some(json!({"sub": "1"})), "", false);
+        check("hook:rooms", Some(json!({"sub": "1"})), "", false);
         check("claim:role=support", None, "", false);
         check("claim:role=support", Some(json!({"role": "support"})), "", true);
         check("claim:role=support", Some(json!({"role": ["x", "support"]})), "", true);
@@ -121,6 +136,7 @@ mod tests {
         check("claim:=x", "needs a name and a value");
         check("claim:sub={user}", "{user} is unknown");
         check("claim:sub={suffix", "braces");
-        check("hook:http://x", "not supported in this version");
+        check("hook:", "a hook needs a name");
+        check("hook", "");
     }
 }

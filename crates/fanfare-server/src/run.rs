@@ -18,7 +18,8 @@ use crate::config::secret::Secret;
 use crate::config::server::{Limits, Tls};
 use crate::engine::Engine;
 use crate::health::Part;
-use crate::{admin, engine, log, tls};
+use crate::webhook::Webhook;
+use crate::{admin, engine, log, tls, webhook};
 
 mod dev;
 
@@ -51,6 +52,7 @@ struct Running {
     config: Config,
     endpoint: Endpoint,
     parts: Vec<Arc<dyn Part>>,
+    webhooks: Vec<Arc<Webhook>>,
     signals: Signals,
     stop: watch::Sender<bool>,
     listeners: JoinSet<Closing>,
@@ -64,8 +66,9 @@ impl Running {
         }
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = Signals::new()?;
-        let Engine { endpoint, parts } = engine::build(&mut config).await?;
-        Ok(Self { config, endpoint, parts, signals, stop: watch::Sender::new(false), listeners: JoinSet::new() })
+        let Engine { endpoint, parts, webhooks } = engine::build(&mut config).await?;
+        let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
+        Ok(Self { config, endpoint, parts, webhooks, signals, stop, listeners })
     }
 
     /// Listens for clients: the URL that reaches it.
@@ -109,6 +112,7 @@ impl Running {
         while let Some(Ok(closing)) = self.listeners.join_next().await {
             closing.finish(CLOSING_MAX).await;
         }
+        webhook::finish(&self.webhooks, self.signals.next()).await;
         tracing::info!("stopped");
         Ok(())
     }

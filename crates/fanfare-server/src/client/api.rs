@@ -87,7 +87,8 @@ impl Api {
             .header(USER_AGENT, "fanfare")
             .body(Full::from(Bytes::from(body)))
             .map_err(|error| format!("{base}: {error}"))?;
-        let (status, body) = self.client.exchange(request, LIMITS).await.map_err(|error| {
+        let (status, body) = self.client.exchange(request, LIMITS).await.map_err(|failure| {
+            let error = failure.text();
             format!(
                 "{base}: {error}; is the server running, and is this the address of its HTTP API? --admin names another"
             )

@@ -16,8 +16,8 @@ section! {
     struct Auth: "auth", Form::Named;
     keys {
         /// `jwt` checks a signed JSON Web Token; `phoenix_token` one that a Phoenix application made with
-        /// `Phoenix.Token.sign` or `encrypt`; `apikeys` a key that stands in a store of keys; `none` lets everybody in,
-        /// without an identity.
+        /// `Phoenix.Token.sign` or `encrypt`; `apikeys` a key that stands in a store of keys; `hook` asks your back end;
+        /// `none` lets everybody in, without an identity.
         kind: AuthKind = "",
         /// For `jwt`: the signature algorithms that are accepted. They are of one kind: those with a shared secret
         /// (`HS…`), RSA (`RS…`, `PS…`), `ES…`, or `EdDSA`. For several kinds have several `[auth.NAME]`.
@@ -74,6 +74,8 @@ section! {
         /// For `apikeys`: the name of the `[keys.NAME]` that has them. Its claims are `key` (the key's public name), `sub` (its
         /// user, or else its domain, or else its name), `username` and `domain`.
         keys: Option<String> = "",
+        /// For `hook`: the name of the `[hook.NAME]` that is asked about every connection, with the token if there is one.
+        hook: Option<String> = "",
         /// The longest token that is looked at.
         token_size_max: Size<256, 64_000> = "\"8KB\"",
         /// The connect parameter that carries the token.
@@ -91,9 +93,11 @@ choice! {
         PhoenixToken = "phoenix_token",
         /// An API key.
         ApiKeys = "apikeys",
+        /// A back end is asked.
+        Hook = "hook",
         /// Everybody is let in.
         None = "none",
-    } later ["hook"]
+    } later []
 }
 
 choice! {
@@ -173,7 +177,7 @@ impl Auth {
         match self.kind {
             AuthKind::Jwt => self.algorithms.0.iter().any(|algorithm| algorithm.family() == Family::Hmac),
             AuthKind::PhoenixToken => true,
-            AuthKind::ApiKeys | AuthKind::None => false,
+            AuthKind::ApiKeys | AuthKind::Hook | AuthKind::None => false,
         }
     }
 
@@ -194,6 +198,9 @@ impl Auth {
         }
         if self.kind == AuthKind::ApiKeys && self.keys.is_none() {
             self.places.problem(problems, "keys", "is missing: the name of the [keys.NAME] that has the keys");
+        }
+        if self.kind == AuthKind::Hook && self.hook.is_none() {
+            self.places.problem(problems, "hook", "is missing: the name of the [hook.NAME] that is asked");
         }
         self.check_refresh(problems);
         if let Some(url) = &self.jwks_url
@@ -220,6 +227,7 @@ impl Auth {
         let of_kind = match key {
             "kind" => true,
             "keys" => self.kind == AuthKind::ApiKeys,
+            "hook" => self.kind == AuthKind::Hook,
             "token_size_max" | "param" => self.kind != AuthKind::None,
             "secret" | "secret_env" | "secret_file" => matches!(self.kind, AuthKind::Jwt | AuthKind::PhoenixToken),
             "salt" | "max_age" | "key_iterations" | "key_length" | "key_digest" => self.kind == AuthKind::PhoenixToken,
@@ -233,6 +241,7 @@ impl Auth {
             AuthKind::Jwt => Err("with kind = \"jwt\""),
             AuthKind::PhoenixToken => Err("with kind = \"phoenix_token\""),
             AuthKind::ApiKeys => Err("with kind = \"apikeys\""),
+            AuthKind::Hook => Err("with kind = \"hook\""),
             AuthKind::None => Err("with kind = \"none\""),
         }
     }

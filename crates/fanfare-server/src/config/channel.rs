@@ -20,7 +20,7 @@ section! {
         preset: Option<Preset> = "",
         /// The topic, or a pattern that ends in `*`, or several of them. Must be given unless a preset does.
         topic: Option<OneOrMore<TopicPattern>> = "",
-        /// Who may join. The default is `authenticated`, with the preset `lobby` it is `open`.
+        /// Who may join. `hook:NAME` asks your back end (`[hook.NAME]`) if no other rule of the list allows it. The default is `authenticated`, with the preset `lobby` it is `open`.
         join: Option<OneOrMore<Rule>> = "",
         /// What somebody who may not join is told as the reason.
         refused: String = "\"unauthorized\"",
@@ -45,7 +45,7 @@ section! {
         /// What happens to a member that reads too slowly: `disconnect` closes its socket with 1013.
         slow: Slow = "\"disconnect\"",
     }
-    later ["history", "resume", "shards", "hook", "rate"]
+    later ["history", "resume", "shards", "rate"]
 }
 
 choice! {
@@ -97,7 +97,7 @@ impl FromStr for TopicPattern {
 
 impl Text for Rule {
     fn accepts() -> String {
-        let forms = r#""open", "authenticated", "nobody" or "claim:NAME=VALUE""#;
+        let forms = r#""open", "authenticated", "nobody", "hook:NAME" or "claim:NAME=VALUE""#;
         format!("{forms}, where {{suffix}} in VALUE is what the star of the pattern matched")
     }
 }

@@ -10,6 +10,8 @@ use super::{Draft, Endpoint, Overrides, SECTIONS};
 use crate::auth::keys;
 use crate::tls;
 
+mod hooks;
+
 /// Shorter shared secrets can be guessed by trying.
 const SECRET_BYTES_SAFE: usize = 32;
 
@@ -26,6 +28,7 @@ impl Draft {
         }
         self.check_auths(overrides, problems, &mut warnings);
         self.check_stores_and_sources(overrides, problems);
+        self.check_hooks(overrides, problems, &mut warnings);
         self.check_endpoints(problems);
         self.check_admin(overrides, problems);
         self.check_tls(problems);
@@ -43,6 +46,8 @@ impl Draft {
         let secrets = secrets.chain(self.keys.values().flatten().filter_map(|keys| keys.url_env.as_ref()));
         let secrets = secrets.chain(self.sources.values().flatten().filter_map(|source| source.url_env.as_ref()));
         let secrets = secrets.chain(self.bridge.iter().filter_map(|bridge| bridge.url_env.as_ref()));
+        let secrets = secrets.chain(self.hooks.values().flatten().filter_map(|hook| hook.secret_env.as_ref()));
+        let secrets = secrets.chain(self.webhooks.iter().filter_map(|webhook| webhook.secret_env.as_ref()));
         secrets.chain(self.admin.iter().filter_map(|admin| admin.token_env.as_ref()))
     }
 

@@ -8,7 +8,7 @@ const SET: [(&str, &str, &str); 3] =
     [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
 
 /// What to write for keys without a default.
-const EXAMPLES: [(&str, &str); 45] = [
+const EXAMPLES: [(&str, &str); 55] = [
     ("shards", "4"),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
@@ -45,12 +45,22 @@ const EXAMPLES: [(&str, &str); 45] = [
     ("bridge.url_file", "\"redis-url.txt\""),
     ("bridge.url", "\"redis://127.0.0.1:6379\""),
     ("bridge.forward", "\"from_clients\""),
+    ("auth.hook", "\"backend\""),
     ("channel.topic", "\"room:*\""),
     ("channel.join", "\"authenticated\""),
     ("channel.publish", "\"claim:role=support\""),
     ("channel.events", "[\"new_msg\"]"),
     ("channel.payload_size_max", "\"64KB\""),
     ("channel.presence", "true"),
+    ("hook.url", "\"http://127.0.0.1:8000/fanfare\""),
+    ("hook.secret_env", "\"FANFARE_SECRET\""),
+    ("hook.secret_file", "\"secret.txt\""),
+    ("hook.secret", "\"at least 32 characters that nobody can guess\""),
+    ("webhook.name", "\"presence\""),
+    ("webhook.url", "\"http://127.0.0.1:8000/events\""),
+    ("webhook.secret_env", "\"FANFARE_SECRET\""),
+    ("webhook.secret_file", "\"secret.txt\""),
+    ("webhook.secret", "\"at least 32 characters that nobody can guess\""),
     ("admin.token_env", "\"FANFARE_API_TOKEN\""),
     ("admin.token_file", "\"token.txt\""),
     ("admin.token", "\"at least 16 characters\""),
@@ -82,7 +92,11 @@ fn describe(section: &Section) -> String {
     }
     match section.form {
         Form::Root => text.push('\n'),
-        Form::Named => text.push_str(&format!("# [{}.users]\n", section.name)),
+        Form::Named => text.push_str(&format!(
+            "# [{}.{}]\n",
+            section.name,
+            if section.name == "hook" { "backend" } else { "users" }
+        )),
         _ if is_set => text.push_str(&format!("{}\n", section.header())),
         _ => text.push_str(&format!("# {}\n", section.header())),
     }
@@ -138,6 +152,7 @@ mod tests {
             "key",
             "socket_id",
             "public_key_file",
+            "hook",
             "jwks_file",
             "jwks_url",
             "jwks_refresh",

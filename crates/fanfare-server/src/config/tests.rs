@@ -159,7 +159,6 @@ fn bad_configurations_are_explained() {
         "[[endpoint]]\nprotocol = 'supabase'",
         &["\"supabase\"", "not supported in this version, which takes \"phoenix\""],
     );
-    check("[auth.u]\nkind = 'hook'", &["\"hook\"", "not supported in this version"]);
     check("[auth.u]\nkind = 'apikeys'", &["auth.u.keys: is missing"]);
     check("[auth.u]\nkind = 'apikeys'\nkeys = 'mains'\n[keys.main]", &["no [keys.mains]; did you mean \"main\"?"]);
     check("[auth.u]\nkind = 'apikeys'\nkeys = 'm'\nsecret = 'x'\n[keys.m]", &["auth.u.secret: has no effect"]);
@@ -176,10 +175,56 @@ fn bad_configurations_are_explained() {
     );
     check("[source.s]\nkind = 'nats'\nurl = 'x'\nchannels = 'c'\nevent = 'e'", &["has no effect with route"]);
     check("[bridge]\nforward = 'c'", &["bridge.url: the address is missing"]);
-    check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["hooks are not supported in this version"]);
+    check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["there is no [hook.http://x]"]);
     // Syntax errors show the line.
     check("listen = '127.0.0.1:1'\nshards = = 2", &["f.toml:2:10: ", "\n  2 | shards = = 2"]);
     check("shards = 1\nshards = 2", &["f.toml:2:1: ", "\n  2 | shards = 2"]);
+}
+
+#[test]
+fn bad_hooks_are_explained() {
+    #[track_caller]
+    fn check(content: &str, parts: &[&str]) {
+        let report = parse(content).map(|_| ()).unwrap_err();
+        for part in parts {
+            assert!(report.contains(part), "{content}\n--> {report}\nwithout {part}");
+        }
+    }
+    let channel = "[[channel]]\ntopic = 'a'";
+    let hook = "[hook.rooms]\nurl = 'http://localhost:8000/'";
+    assert!(parse(&format!("{hook}\n{channel}\njoin = 'hook:rooms'\npublish = ['claim:a=b', 'hook:rooms']")).is_ok());
+    check(
+        &format!("{channel}\njoin = 'hook:rooms'"),
+        &["3:8: channel.join: there is no [hook.rooms]; add [hook.rooms]"],
+    );
+    check(
+        &format!("{hook}\n{channel}\npublish = ['open', 'hook:room']"),
+        &["5:11: channel.publish: there is no [hook.room]; did you mean \"rooms\"?"],
+    );
+    check(&format!("{channel}\njoin = 'hook:'"), &["a hook needs a name"]);
+    check("[auth.u]\nkind = 'hook'", &["1:7: auth.u.hook: is missing"]);
+    check("[auth.u]\nkind = 'hook'\nhook = 'x'", &["3:8: auth.u.hook: there is no [hook.x]"]);
+    check(&format!("{hook}\n[auth.u]\nkind = 'none'\nhook = 'rooms'"), &["auth.u.hook: has no effect"]);
+    check(
+        &format!("{hook}\n[auth.u]\nkind = 'hook'\nhook = 'rooms'\nsecret = 'x'"),
+        &["auth.u.secret: has no effect with kind = \"hook\""],
+    );
+    check("[hook.h]\ntimeout = '1s'", &["1:7: hook.h.url: is missing"]);
+    for section in ["[hook.h]", "[[webhook]]"] {
+        let with = |more: &str| format!("{section}\nurl = 'https://example.com/'\n{more}");
+        assert!(parse(&with("secret_env = 'MY_SECRET'")).is_ok());
+        check(&format!("{section}\nurl = 'http://example.com/'"), &["2:7: ", "url: is not https", "allow_http = true"]);
+        assert!(parse(&format!("{section}\nurl = 'http://example.com/'\nallow_http = true")).is_ok());
+        check(&with("secret_env = 'NOT_SET'"), &["secret_env: ", "NOT_SET is not set"]);
+        check(&with("secret = 'whsec_?'"), &["secret: what follows whsec_ must be base64"]);
+        check(&with("secret = 'x'\nsecret_env = 'MY_SECRET'"), &["only one of secret, "]);
+        let warnings = parse(&with("secret = 'short'")).unwrap().warnings;
+        assert!(warnings.iter().any(|warning| warning.contains("has 5 bytes")), "{warnings:?}");
+    }
+    check("[[webhook]]\nurl = 'https://a.b/'\nevents = ['topic_gone']", &["webhook.events: \"topic_gone\""]);
+    check("[[webhook]]\nurl = 'https://a.b/'\nuser = 'sub'", &["webhook.user: \"sub\"", "\"claim:NAME\""]);
+    let two = "[[webhook]]\nurl = 'https://a.b/'\n[[webhook]]\nurl = 'https://a.b/'\nname = '1'";
+    check(two, &["5:8: webhook.name: \"1\" is the name of an earlier"]);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 mod admin_api;
 mod api_keys;
 mod authentication;
+mod back_end;
 mod bench;
 mod channels;
 mod client_commands;
 mod commands;
+mod hooks;
 mod issuer;
 mod jwks;
 mod limits;
@@ -18,3 +20,4 @@ mod services;
 mod sources;
 mod support;
 mod tls;
+mod webhooks;

@@ -3,6 +3,7 @@
 use base64::Engine;
 use serde_json::json;
 
+use crate::back_end::{BackEnd, Reply, wait_for};
 use crate::issuer::{Issuer, Kind};
 use crate::jwks::{Source, keys};
 use crate::support::{Folder, Server, TOKEN, http, run};
@@ -85,6 +86,58 @@ fn security_20_authenticators_log_no_secret_at_trace_level() {
     assert!(failed.is_some() && log.contains("TRACE"), "nothing was logged:\n{log}");
     let parts = [phoenix, &signed, &strange].into_iter().flat_map(|token| token.split('.').skip(1));
     for secret in parts.chain([MARKER]) {
+        assert!(!log.contains(secret), "{secret} is in\n{log}");
+    }
+}
+
+/// Row 20, for back ends that are asked and told: addresses, secrets, tokens, parameters, payloads, answers, users and topics.
+#[test]
+fn security_20_hooks_and_webhooks_log_no_secret_at_trace_level() {
+    let answer = |request: &crate::back_end::Request| {
+        Reply::Json(match request.json()["type"].as_str() {
+            Some("connect") => json!({"allow": true, "sub": MARKER, "claims": {"private": MARKER}}),
+            Some("join") => json!({"allow": true, "reply": {"private": MARKER}}),
+            Some("message") => json!({"allow": true, "payload": {"private": MARKER}}),
+            _ => json!({"private": MARKER}),
+        })
+    };
+    let back_end = BackEnd::new(answer);
+    let address = &back_end.address;
+    let server = Server::serve_with(
+        &format!(
+            "log.level = 'trace'\n[hook.h]\nurl = 'http://{address}/{MARKER}?key={MARKER}'\nsecret_env = 'MY_SECRET'\n\
+             failures_max = 2\ncache = '0s'\n[[webhook]]\nurl = 'http://{address}/{MARKER}?key={MARKER}'\n\
+             secret_env = 'MY_SECRET'\ngrace = '0s'\nretry_wait = '10ms'\nretry_max = 1\n\
+             [auth.a]\nkind = 'hook'\nhook = 'h'\n[[endpoint]]\nauth = 'a'\n\
+             [[channel]]\ntopic = '*'\njoin = 'hook:h'\npublish = 'hook:h'\n"
+        ),
+        |command| {
+            command.env("MY_SECRET", MARKER);
+        },
+    );
+    let query = format!("token={MARKER}&secret={MARKER}");
+    let mut client = server.connect(&query);
+    assert_eq!(client.join("room", json!({"private": MARKER}))["status"], "ok");
+    let join_ref = client.join_ok("room");
+    assert_eq!(client.push(&join_ref, "room", "x", json!({"private": MARKER}))["status"], "ok");
+    // Answers that are none, refusals, and nobody there.
+    let refusal = |_: &crate::back_end::Request| Reply::Json(json!({"allow": false, "reason": MARKER}));
+    back_end.set(refusal);
+    assert_eq!(server.try_connect(&query).err(), Some(403));
+    let garbage = |_: &crate::back_end::Request| Reply::Status(500, MARKER.into());
+    back_end.set(garbage);
+    for _ in 0..3 {
+        assert_eq!(server.try_connect(&query).err(), Some(503));
+    }
+    drop(client);
+    let signatures = |header: &str| {
+        let of = |request: &crate::back_end::Request| request.headers.get(header).cloned();
+        back_end.requests().iter().filter_map(of).collect::<Vec<_>>()
+    };
+    wait_for("a loss", || server.stderr().contains("events are dropped"));
+    let log = server.stderr();
+    assert!(log.contains("TRACE") && log.contains("a hook has no answer"), "{log}");
+    for secret in signatures("webhook-signature").iter().map(String::as_str).chain([MARKER]) {
         assert!(!log.contains(secret), "{secret} is in\n{log}");
     }
 }

@@ -1,0 +1,49 @@
+//! The user's back end says who may connect.
+
+use std::sync::Arc;
+
+use super::{Occasion, Refusal, Verified};
+use crate::config::auth::Auth;
+use crate::hook::{Answer, Hook, Question, params_without};
+use crate::identity::Identity;
+
+/// Asks for every connection, with or without a token.
+#[derive(Debug)]
+pub(super) struct Asking {
+    hook: Arc<Hook>,
+    token_size_max: usize,
+}
+
+impl Asking {
+    pub(super) fn new(hook: Arc<Hook>, settings: &Auth) -> Self {
+        Self { hook, token_size_max: settings.token_size_max.0 as usize }
+    }
+
+    /// `param` is what the token is called in the parameters, where the protocol does not say.
+    pub(super) async fn check(
+        &self,
+        token: Option<&str>,
+        occasion: &Occasion<'_>,
+        param: &str,
+    ) -> Result<Verified, Refusal> {
+        if token.is_some_and(|token| token.len() > self.token_size_max) {
+            return Err(Refusal::Invalid("the token is longer than token_size_max"));
+        }
+        let question = Question::Connect {
+            endpoint: occasion.endpoint,
+            token,
+            params: occasion
+                .params
+                .map(|params| params_without(params, occasion.param.unwrap_or(param)))
+                .unwrap_or_default(),
+            peer: occasion.peer.map(|peer| peer.ip()),
+        };
+        let answer = self.hook.ask(&question).await.map_err(|_| Refusal::Unavailable("the hook has no answer"))?;
+        match &*answer {
+            Answer::Yes { claims, expires_at, .. } => {
+                Ok(Verified { identity: Identity::new(claims.clone()), expires_at: *expires_at })
+            }
+            Answer::No { .. } => Err(Refusal::Invalid("the hook says no")),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! A `[[webhook]]`: the user's own back end, which is told over HTTP what happens on this node.
+//!
+//! The engine's threads leave what they have seen in the `tracker`, under a lock that is held for a moment. A task takes it
+//! from there through the `queue` to the back end; `delivery` is one request with its repetitions.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use fanfare::{Observer, SocketHandle};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::config::webhook::{EventKind, UserName, Webhook as Settings};
+use crate::health::{Part, State};
+use crate::http_client::Client;
+use crate::identity::Identity;
+use crate::log::Brake;
+use crate::signature::Signer;
+
+mod delivery;
+mod event;
+mod queue;
+mod tracker;
+
+use event::{Event, Subject};
+use queue::Queue;
+use tracker::Tracker;
+
+/// How long [`finish`] lets them send what waits.
+const FINISH_MAX: Duration = Duration::from_secs(5);
+
+/// More losses than these in a second are counted rather than logged one by one.
+const LINES_PER_SECOND_MAX: u64 = 1;
+
+/// One back end.
+pub(crate) struct Webhook {
+    name: String,
+    settings: Settings,
+    client: Client,
+    signer: Signer,
+    seen: Mutex<Seen>,
+    /// There is something to do.
+    wake: Notify,
+    stop: watch::Sender<bool>,
+    ended: watch::Sender<bool>,
+    counts: Counts,
+    /// How many requests in a row have failed.
+    failures: AtomicU32,
+    /// Whether events were given up since the last one that was sent.
+    has_given_up: AtomicBool,
+    brake: Brake,
+}
+
+/// What the engine's threads leave for the task.
+struct Seen {
+    tracker: Tracker,
+    queue: Queue,
+    /// Whose the sockets were when they opened: a renewed credential may have other claims.
+    users: HashMap<SocketHandle, Subject>,
+}
+
+#[derive(Default)]
+struct Counts {
+    sent: AtomicU64,
+    retries: AtomicU64,
+    given_up: AtomicU64,
+    queue_full: AtomicU64,
+}
+
+impl Webhook {
+    /// Starts its task.
+    ///
+    /// # Errors
+    /// There are no random bytes.
+    pub(crate) fn start(settings: Settings, client: Client) -> Result<Arc<Self>, String> {
+        let webhook = Arc::new(Self {
+            name: settings.name.clone().unwrap_or_default(),
+            signer: Signer::new(settings.secret.as_ref())?,
+            client,
+            seen: Mutex::new(Seen {
+                tracker: Tracker::new(settings.grace.0),
+                queue: Queue::new(settings.queue_max.0 as usize),
+                users: HashMap::new(),
+            }),
+            settings,
+            wake: Notify::new(),
+            stop: watch::Sender::new(false),
+            ended: watch::Sender::new(false),
+            counts: Counts::default(),
+            failures: AtomicU32::new(0),
+            has_given_up: AtomicBool::new(false),
+            brake: Brake::default(),
+        });
+        tokio::spawn(webhook.clone().run());
+        Ok(webhook)
+    }
+
+    /// What is to be told to the engine's observers.
+    pub(crate) fn observer(self: &Arc<Self>) -> impl Observer + use<> {
+        Watching {
+            topics: self.settings.wants(EventKind::TopicOccupied) || self.settings.wants(EventKind::TopicVacated),
+            users: self.settings.wants(EventKind::UserOnline) || self.settings.wants(EventKind::UserOffline),
+            webhook: self.clone(),
+        }
+    }
+
+    /// Sends what is to be sent, until it is told to stop and nothing is left.
+    async fn run(self: Arc<Self>) {
+        let (mut requests, mut stop) = (JoinSet::new(), self.stop.subscribe());
+        loop {
+            let stops = *stop.borrow_and_update();
+            let (batches, due) = self.next(self.settings.concurrency_max.0 as usize - requests.len(), stops);
+            for batch in batches {
+                requests.spawn(self.clone().deliver(batch));
+            }
+            if stops && requests.is_empty() {
+                break;
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                _ = stop.changed() => {}
+                () = until(due) => {}
+                Some(Ok(batch)) = requests.join_next() => self.seen().queue.done(&batch),
+            }
+        }
+        self.ended.send_replace(true);
+    }
+
+    /// The next batches to send, at most so many, and when to look again even if nothing happens.
+    fn next(&self, count_max: usize, stops: bool) -> (Vec<Vec<Event>>, Option<Instant>) {
+        let mut seen = self.seen();
+        let gone = if stops { seen.tracker.all_gone(SystemTime::now()) } else { seen.tracker.gone(Instant::now()) };
+        for (subject, at) in gone {
+            self.tell(&mut seen, subject, false, at);
+        }
+        let take = || seen.queue.take(self.settings.batch_max.0 as usize);
+        let batches = std::iter::repeat_with(take).take(count_max).take_while(|batch| !batch.is_empty()).collect();
+        (batches, seen.tracker.next_due())
+    }
+
+    /// Queues an event, if it is wanted.
+    fn tell(&self, seen: &mut Seen, subject: Subject, is_here: bool, at: SystemTime) {
+        if !self.settings.wants(subject.kind(is_here)) {
+            return;
+        }
+        if !seen.queue.push(Event { id: self.signer.id(), subject, is_here, at }) {
+            self.counts.queue_full.fetch_add(1, Ordering::Relaxed);
+            if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
+                tracing::warn!(webhook = self.name, held_back, "queue_max events wait, so that one is dropped");
+            }
+        }
+    }
+
+    fn came(&self, subject: &Subject) {
+        let mut seen = self.seen();
+        if seen.tracker.enter(subject) {
+            self.tell(&mut seen, subject.clone(), true, SystemTime::now());
+            self.wake.notify_one();
+        }
+    }
+
+    fn went(&self, subject: &Subject) {
+        let (now, at) = (Instant::now(), SystemTime::now());
+        let mut seen = self.seen();
+        if !seen.tracker.leave(subject, now, at) {
+            return;
+        }
+        // Without a grace the task must not miss it if the next one comes at once.
+        for (subject, at) in seen.tracker.gone(now) {
+            self.tell(&mut seen, subject, false, at);
+        }
+        self.wake.notify_one();
+    }
+
+    /// A panic elsewhere leaves it as good as it was.
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn user(&self, socket: &SocketHandle) -> Option<Subject> {
+        let info = socket.info();
+        let name = self.settings.user.0.iter().find_map(|name| match name {
+            UserName::Id => info.id().map(str::to_owned),
+            UserName::Claim(claim) => info.assigns::<Identity>()?.text(claim),
+        });
+        name.map(|name| Subject::User(name.into()))
+    }
+
+    /// What is left when it has been stopped is lost.
+    fn report_loss(&self) {
+        let left = self.seen().queue.size();
+        if left > 0 {
+            tracing::warn!(webhook = self.name, events = left, "stopped before these were sent");
+        }
+    }
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells that everybody is gone, and gives what waits a few seconds, unless `cut` comes first.
+pub(crate) async fn finish(webhooks: &[Arc<Webhook>], cut: impl Future<Output = ()>) {
+    for webhook in webhooks {
+        webhook.stop.send_replace(true);
+    }
+    let all_sent = async {
+        for webhook in webhooks {
+            // The sender lives as long as the webhook.
+            let _ = webhook.ended.subscribe().wait_for(|ended| *ended).await;
+        }
+    };
+    tokio::select! {
+        () = all_sent => {}
+        () = tokio::time::sleep(FINISH_MAX) => {}
+        () = cut => {}
+    }
+    for webhook in webhooks {
+        webhook.report_loss();
+    }
+}
+
+/// The observer of the engine's.
+struct Watching {
+    webhook: Arc<Webhook>,
+    topics: bool,
+    users: bool,
+}
+
+impl Watching {
+    fn topic(&self, topic: &Arc<str>) -> Option<Subject> {
+        let is_wanted = self.topics && self.webhook.settings.patterns().any(|pattern| pattern.matches(topic));
+        is_wanted.then(|| Subject::Topic(topic.clone()))
+    }
+}
+
+impl Observer for Watching {
+    fn opened(&self, socket: &SocketHandle) {
+        if let Some(user) = self.users.then(|| self.webhook.user(socket)).flatten() {
+            self.webhook.came(&user);
+            self.webhook.seen().users.insert(socket.clone(), user);
+        }
+    }
+
+    fn closed(&self, socket: &SocketHandle) {
+        let user = self.webhook.seen().users.remove(socket);
+        user.iter().for_each(|user| self.webhook.went(user));
+    }
+
+    fn occupied(&self, topic: &Arc<str>) {
+        self.topic(topic).iter().for_each(|topic| self.webhook.came(topic));
+    }
+
+    fn vacated(&self, topic: &Arc<str>) {
+        self.topic(topic).iter().for_each(|topic| self.webhook.went(topic));
+    }
+}
+
+impl Part for Webhook {
+    fn kind(&self) -> &'static str {
+        "webhooks"
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `stale`: the last request failed, and is repeated. `unavailable`: so often that its events were given up.
+    fn state(&self) -> State {
+        match self.failures.load(Ordering::Relaxed) {
+            _ if self.has_given_up.load(Ordering::Relaxed) => State::Unavailable,
+            0 => State::Ok,
+            _ => State::Stale,
+        }
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let Counts { sent, retries, given_up, queue_full } = &self.counts;
+        let counts = [("sent", sent), ("retries", retries), ("given_up", given_up), ("queue_full", queue_full)];
+        counts.map(|(reason, count)| (reason, count.load(Ordering::Relaxed))).into()
+    }
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("name", &self.name).finish_non_exhaustive()
+    }
+}
