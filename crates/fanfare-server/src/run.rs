@@ -13,11 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::bridge::Publisher;
 use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::config::server::{Limits, Tls};
+use crate::connections::Connections;
 use crate::engine::Engine;
 use crate::health::Part;
+use crate::source::Sources;
 use crate::{admin, engine, log, tls};
 
 mod dev;
@@ -51,6 +54,9 @@ struct Running {
     config: Config,
     endpoint: Endpoint,
     parts: Vec<Arc<dyn Part>>,
+    connections: Connections,
+    sources: Sources,
+    publisher: Option<Publisher>,
     signals: Signals,
     stop: watch::Sender<bool>,
     listeners: JoinSet<Closing>,
@@ -64,8 +70,9 @@ impl Running {
         }
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = Signals::new()?;
-        let Engine { endpoint, parts } = engine::build(&mut config).await?;
-        Ok(Self { config, endpoint, parts, signals, stop: watch::Sender::new(false), listeners: JoinSet::new() })
+        let Engine { endpoint, parts, connections, sources, publisher } = engine::build(&mut config).await?;
+        let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
+        Ok(Self { config, endpoint, parts, connections, sources, publisher, signals, stop, listeners })
     }
 
     /// Listens for clients: the URL that reaches it.
@@ -84,7 +91,7 @@ impl Running {
     async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
         let server = bind(address, "admin").await?;
         let address = address_of(&server)?;
-        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.parts));
+        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.parts, self.connections.clone()));
         Ok(address)
     }
 
@@ -97,6 +104,8 @@ impl Running {
 
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
     async fn until_stopped(mut self) -> Result<(), String> {
+        // Not before clients can connect: what a source hands over while nobody is there is gone.
+        self.sources.start(&self.endpoint);
         self.signals.next().await;
         let drain = &self.config.drain;
         tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
@@ -106,8 +115,12 @@ impl Running {
             () = self.endpoint.drain(plan) => {}
             () = self.signals.next() => tracing::warn!("stopped before the drain was through"),
         }
+        self.sources.stop(CLOSING_MAX).await;
         while let Some(Ok(closing)) = self.listeners.join_next().await {
             closing.finish(CLOSING_MAX).await;
+        }
+        if let Some(publisher) = &self.publisher {
+            publisher.finish(CLOSING_MAX).await;
         }
         tracing::info!("stopped");
         Ok(())
