@@ -30,6 +30,17 @@ const NEEDS: &[Need] = &[
         present: &[("python3", &["-c", "import venv, ensurepip"])],
     },
     Need { packages: &["valgrind"], used_for: "counting instructions", present: &[("valgrind", &["--version"])] },
+    Need {
+        packages: &["redis-server", "redis-tools"],
+        used_for: "the tests of sources",
+        present: &[("sh", &["-c", "command -v redis-server && command -v redis-cli"])],
+    },
+    Need { packages: &["nats-server"], used_for: "the tests of sources", present: &[("nats-server", &["--version"])] },
+    Need {
+        packages: &["postgresql"],
+        used_for: "the tests of sources and of API keys",
+        present: &[("sh", &["-c", "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb"])],
+    },
     Need { packages: &["curl"], used_for: "the commands of the guides", present: &[("curl", &["--version"])] },
 ];
 

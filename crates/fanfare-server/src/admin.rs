@@ -13,10 +13,12 @@ use axum::routing::{get, post};
 use fanfare::Endpoint;
 
 use crate::config::secret::Secret;
+use crate::connections::Connections;
 use crate::health::Part;
 use crate::pages;
 
 mod answer;
+mod connections;
 mod publish;
 mod query;
 mod token;
@@ -25,7 +27,7 @@ use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
-                      GET /api/counters and GET /api/health";
+                      GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/counters and GET /api/health";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -33,17 +35,25 @@ struct Api {
     endpoint: Endpoint,
     token: Option<Arc<Secret>>,
     parts: Arc<[Arc<dyn Part>]>,
+    connections: Connections,
 }
 
 /// Everything on the admin listener. Without a token all of the API but the health report is refused.
 /// `parts` are those whose state the health report tells.
-pub(crate) fn router(endpoint: Endpoint, token: Option<Secret>, parts: &[Arc<dyn Part>]) -> Router {
-    let api = Api { endpoint, token: token.map(Arc::new), parts: parts.into() };
+pub(crate) fn router(
+    endpoint: Endpoint,
+    token: Option<Secret>,
+    parts: &[Arc<dyn Part>],
+    connections: Connections,
+) -> Router {
+    let api = Api { endpoint, token: token.map(Arc::new), parts: parts.into(), connections };
     let guarded = Router::new()
         .route("/api/publish", post(publish::publish))
         .route("/api/disconnect", post(publish::disconnect))
         .route("/api/topics", get(query::topics))
         .route("/api/presence/{*topic}", get(query::presence))
+        .route("/api/connections", get(connections::list))
+        .route("/api/connections/{*key}", get(connections::one).delete(connections::close))
         .route("/api/counters", get(query::counters))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)

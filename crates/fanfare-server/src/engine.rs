@@ -9,16 +9,17 @@ use fanfare::{Body, Endpoint, Mount};
 use crate::apikey::lookup::{Lifetimes, Lookup};
 use crate::apikey::{Watch, store};
 use crate::auth::{Authenticator, Gate, Resources, UNAVAILABLE};
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, Publisher};
 use crate::channel::Declared;
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
 use crate::config::keys::Keys;
 use crate::config::value::OneOrMore;
+use crate::connections::{Audience, Connections};
 use crate::health::Part;
 use crate::hook::{Hook, Hooks};
 use crate::http_client::Client;
-use crate::source::Source;
+use crate::source::Sources;
 use crate::webhook::Webhook;
 
 /// The running engine, and what is to be told of its surroundings.
@@ -28,6 +29,16 @@ pub(crate) struct Engine {
     pub(crate) parts: Vec<Arc<dyn Part>>,
     /// To be finished once nothing happens any more.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
+    pub(crate) connections: Connections,
+    /// Not yet started.
+    pub(crate) sources: Sources,
+    /// What may have something to tell others before the end.
+    pub(crate) publisher: Option<Publisher>,
+}
+
+/// Whether the sockets of an endpoint have ids.
+fn names_sockets(settings: &Settings) -> bool {
+    settings.socket_id.is_some() || settings.protocol == Protocol::Bullet
 }
 
 /// Those of the configuration, by name.
@@ -61,15 +72,18 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         }
         builder = builder.mount(&settings.path.0, mount);
     }
-    if let Some(bridge) = bridge {
-        parts.push(bridge.part());
-        builder = builder.observer(bridge);
+    let publisher = bridge.as_ref().map(|bridge| bridge.publisher.clone());
+    parts.extend(publisher.iter().map(Publisher::part));
+    let sources = Sources::new(std::mem::take(&mut config.sources));
+    parts.extend(sources.parts());
+    let key = config.bridge.as_mut().and_then(|bridge| bridge.key.take());
+    let connections = Connections::new(key, bridge.map(|bridge| Box::new(bridge) as Box<dyn Audience>));
+    // Sockets without a key are in no table, and the engine has less to do where nobody observes.
+    if publisher.is_some() || config.endpoints.iter().any(names_sockets) {
+        builder = builder.observer(connections.clone());
     }
     let endpoint = builder.build().await.map_err(|error| error.to_string())?;
-    for (name, settings) in std::mem::take(&mut config.sources) {
-        parts.push(Source::start(&name, settings, endpoint.clone())?);
-    }
-    Ok(Engine { endpoint, parts, webhooks })
+    Ok(Engine { endpoint, parts, webhooks, connections, sources, publisher })
 }
 
 /// The client that all share who ask other servers, made when the first does.

@@ -21,16 +21,17 @@ mod cli;
 mod client;
 mod command;
 mod config;
+mod connections;
 mod engine;
 mod health;
 mod hook;
 mod http_client;
 mod identity;
 mod log;
+mod message;
 mod mint;
 mod pages;
 mod policy;
-mod publish;
 mod reserved;
 mod run;
 mod scaffold;
@@ -44,6 +45,8 @@ mod webhook;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Drivers that make their own TLS take what is set here. It is set once, so that it cannot fail.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

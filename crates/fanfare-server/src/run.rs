@@ -13,11 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::bridge::Publisher;
 use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::config::server::{Limits, Tls};
+use crate::connections::Connections;
 use crate::engine::Engine;
 use crate::health::Part;
+use crate::source::Sources;
 use crate::webhook::Webhook;
 use crate::{admin, engine, log, tls, webhook};
 
@@ -53,6 +56,9 @@ struct Running {
     endpoint: Endpoint,
     parts: Vec<Arc<dyn Part>>,
     webhooks: Vec<Arc<Webhook>>,
+    connections: Connections,
+    sources: Sources,
+    publisher: Option<Publisher>,
     signals: Signals,
     stop: watch::Sender<bool>,
     listeners: JoinSet<Closing>,
@@ -66,9 +72,9 @@ impl Running {
         }
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = Signals::new()?;
-        let Engine { endpoint, parts, webhooks } = engine::build(&mut config).await?;
+        let Engine { endpoint, parts, webhooks, connections, sources, publisher } = engine::build(&mut config).await?;
         let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
-        Ok(Self { config, endpoint, parts, webhooks, signals, stop, listeners })
+        Ok(Self { config, endpoint, parts, webhooks, connections, sources, publisher, signals, stop, listeners })
     }
 
     /// Listens for clients: the URL that reaches it.
@@ -87,7 +93,7 @@ impl Running {
     async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
         let server = bind(address, "admin").await?;
         let address = address_of(&server)?;
-        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.parts));
+        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.parts, self.connections.clone()));
         Ok(address)
     }
 
@@ -100,6 +106,8 @@ impl Running {
 
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
     async fn until_stopped(mut self) -> Result<(), String> {
+        // Not before clients can connect: what a source hands over while nobody is there is gone.
+        self.sources.start(&self.endpoint);
         self.signals.next().await;
         let drain = &self.config.drain;
         tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
@@ -109,10 +117,14 @@ impl Running {
             () = self.endpoint.drain(plan) => {}
             () = self.signals.next() => tracing::warn!("stopped before the drain was through"),
         }
+        self.sources.stop(CLOSING_MAX).await;
         while let Some(Ok(closing)) = self.listeners.join_next().await {
             closing.finish(CLOSING_MAX).await;
         }
         webhook::finish(&self.webhooks, self.signals.next()).await;
+        if let Some(publisher) = &self.publisher {
+            publisher.finish(CLOSING_MAX).await;
+        }
         tracing::info!("stopped");
         Ok(())
     }

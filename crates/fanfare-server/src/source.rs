@@ -1,196 +1,210 @@
-//! Sources: messages from Redis, PostgreSQL and NATS. Each runs for as long as the server, connects again for ever, and skips
-//! what it cannot publish. `route` says what becomes of a message.
+//! Sources: messages from Redis, PostgreSQL and NATS. Here is what they share: a source is kept connected for as long as the
+//! server runs, tells how it stands, counts, and hands what comes to the engine in order.
+//!
+//! How each kind connects and listens stands in its own file; `route` says what a message becomes. Nothing that a source
+//! is sent ends it: what cannot be published is counted, told of in the log now and then without its content, and left out.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare::Endpoint;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use crate::config::source::{Kind, Source as Settings};
+use crate::config::source::{Route as RouteKind, Source as Settings};
 use crate::health::{Part, State};
 use crate::log::Brake;
 
+mod backoff;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "postgres")]
 mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod publish;
 #[cfg(feature = "redis")]
-pub(crate) mod redis;
+pub(crate) mod publisher;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "redis")]
 mod redis_stream;
 mod route;
 
-use route::{Routed, Router, Skip};
+pub(crate) use backoff::Backoff;
+use publish::Publish;
+use route::{Route, Skip};
 
-/// How long to wait before connecting again, after failures in a row.
-const BACKOFF_MIN: Duration = Duration::from_millis(200);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How long a server may take to let somebody in, and to answer when nothing else shows that it is still there.
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// More lines about skipped messages than these in a second are counted rather than logged one by one.
-const LINES_PER_SECOND_MAX: u64 = 5;
+/// How often a connection on which nothing comes is looked at.
+#[cfg(any(feature = "postgres", feature = "redis"))]
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// One `[source.NAME]` at work.
-pub(crate) struct Source {
-    name: String,
-    settings: Settings,
-    router: Router,
-    endpoint: Endpoint,
-    /// The topic of the last message, if it went to one only.
-    last_topic: Mutex<Option<String>>,
-    state: Mutex<State>,
-    counts: Counts,
-    brake: Brake,
+/// The same few lines for many bad messages help nobody.
+const LINES_PER_SECOND_MAX: u64 = 1;
+
+/// Turns true when the server stops.
+type Stop = watch::Receiver<bool>;
+
+/// Waits for that. A server that is gone has stopped, too.
+async fn stopped(stop: &mut Stop) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
-#[derive(Debug, Default)]
-struct Counts {
+/// All sources of a server.
+#[derive(Default)]
+pub(crate) struct Sources {
+    all: Vec<(Settings, Arc<Standing>)>,
+    running: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Sources {
+    /// Those of a configuration, not yet started.
+    pub(crate) fn new(settings: BTreeMap<String, Settings>) -> Self {
+        let all = settings.into_iter().map(|(name, settings)| {
+            let standing = Arc::new(Standing::new(&name));
+            (settings, standing)
+        });
+        Self { all: all.collect(), ..Self::default() }
+    }
+
+    /// What the health report and the counters tell of.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Arc<dyn Part>> {
+        self.all.iter().map(|(_, standing)| standing.clone() as Arc<dyn Part>)
+    }
+
+    /// Starts all of them.
+    pub(crate) fn start(&mut self, endpoint: &Endpoint) {
+        for (settings, standing) in self.all.drain(..) {
+            let publish = Publish::new(endpoint.clone(), standing, &settings);
+            self.running.spawn(keep(settings, publish, self.stop.subscribe()));
+        }
+    }
+
+    /// Lets each finish what it has begun, for so long at most.
+    pub(crate) async fn stop(mut self, limit: Duration) {
+        self.stop.send_replace(true);
+        let finished = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, finished).await.is_err() {
+            tracing::warn!("a source was cut off in what it did");
+        }
+    }
+}
+
+/// Keeps a source connected until the server stops.
+async fn keep(settings: Settings, mut publish: Publish, mut stop: Stop) {
+    let standing = publish.standing.clone();
+    let mut backoff = Backoff::default();
+    while !*stop.borrow() {
+        let reason = match listen(&settings, &mut publish, stop.clone()).await {
+            Ok(()) => break,
+            Err(reason) => reason,
+        };
+        if standing.is_connected.swap(false, Ordering::Relaxed) {
+            standing.losses.fetch_add(1, Ordering::Relaxed);
+            backoff = Backoff::default();
+        }
+        let source = &standing.name;
+        // Once is enough; the health report has it as long as it lasts.
+        match backoff.failures() {
+            0 => tracing::warn!(source, reason, "a source is lost; it is tried again until it is back"),
+            failures => tracing::debug!(source, reason, failures, "a source is still lost"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next()) => {}
+            () = stopped(&mut stop) => {}
+        }
+    }
+}
+
+/// Connects and hands over what comes. `Ok`: the server stops.
+async fn listen(settings: &Settings, publish: &mut Publish, stop: Stop) -> Result<(), String> {
+    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
+    use crate::config::source::Kind;
+
+    let url = settings.url.as_ref().map(|url| url.expose()).unwrap_or_default();
+    match settings.kind {
+        #[cfg(feature = "redis")]
+        Kind::Redis => redis::listen(url, settings, publish, stop).await,
+        #[cfg(feature = "redis")]
+        Kind::RedisStream => redis_stream::listen(url, settings, publish, stop).await,
+        #[cfg(feature = "postgres")]
+        Kind::Postgres => postgres::listen(url, settings, publish, stop).await,
+        #[cfg(feature = "postgres")]
+        Kind::Outbox => outbox::listen(url, settings, publish, stop).await,
+        #[cfg(feature = "nats")]
+        Kind::Nats => nats::listen(url, settings, publish, stop).await,
+        #[cfg(not(all(feature = "redis", feature = "postgres", feature = "nats")))]
+        _ => {
+            // The configuration does not let such a source through.
+            let _ = (url, publish, stop);
+            Err("this build cannot reach it".into())
+        }
+    }
+}
+
+/// How a source stands, and what it has done.
+#[derive(Debug)]
+struct Standing {
+    name: String,
+    is_connected: AtomicBool,
+    connects: AtomicU64,
+    losses: AtomicU64,
     received: AtomicU64,
     published: AtomicU64,
     skipped: [AtomicU64; Skip::ALL.len()],
-    lost_connections: AtomicU64,
+    brake: Brake,
 }
 
-/// How a source's work ends: never but by an error, whose text is for the log and holds no address.
-type Ended = Result<Infallible, String>;
-
-impl Source {
-    /// Begins to bring in messages.
-    ///
-    /// # Errors
-    /// The build lacks the kind of source.
-    pub(crate) fn start(name: &str, settings: Settings, endpoint: Endpoint) -> Result<Arc<Self>, String> {
-        let source = Arc::new(Source {
+impl Standing {
+    fn new(name: &str) -> Self {
+        Self {
             name: name.to_owned(),
-            router: Router::new(&settings),
-            settings,
-            endpoint,
-            last_topic: Mutex::default(),
-            state: Mutex::new(State::Unavailable),
-            counts: Counts::default(),
+            is_connected: AtomicBool::new(false),
+            connects: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            skipped: Default::default(),
             brake: Brake::default(),
-        });
-        let work = work(&source)?;
-        tokio::spawn(work);
-        Ok(source)
+        }
     }
 
-    fn url(&self) -> &str {
-        self.settings.url.as_ref().map(|url| url.expose()).unwrap_or_default()
-    }
-
-    /// What is listened to.
-    fn channels(&self) -> &[String] {
-        self.settings.channels.as_ref().map_or(&[], |channels| &channels.0)
-    }
-
-    /// It is connected, and gets messages from now on.
+    /// It listens: what is sent from now on comes.
     fn connected(&self) {
-        let before = std::mem::replace(&mut *lock(&self.state), State::Ok);
-        if before != State::Ok {
-            tracing::info!(source = self.name, "the source is connected");
+        if !self.is_connected.swap(true, Ordering::Relaxed) {
+            let reconnects = self.connects.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(source = self.name, reconnects, "a source is connected");
         }
     }
 
-    /// Publishes a message that came by a channel, in its place behind those that came before it.
-    async fn deliver(&self, channel: &str, body: &[u8]) -> Result<(), Skip> {
-        self.counts.received.fetch_add(1, Ordering::Relaxed);
-        let Routed { messages, skipped } = self.router.route(channel, body).inspect_err(|skip| self.skip(*skip))?;
-        skipped.iter().for_each(|skip| self.skip(*skip));
-        self.publish(messages).await
+    /// Whether it ever was.
+    #[cfg(feature = "redis")]
+    fn was_connected(&self) -> bool {
+        self.connects.load(Ordering::Relaxed) > 0
     }
 
-    async fn publish(&self, messages: Vec<crate::publish::Checked>) -> Result<(), Skip> {
-        // Whoever gets messages by several topics gets them in the order of the source.
-        let topic = match &messages[..] {
-            [one] => Some(one.topic.clone()),
-            _ => None,
-        };
-        let before = std::mem::replace(&mut *lock(&self.last_topic), topic.clone());
-        if topic.is_none() || before != topic {
-            self.endpoint.fence();
-        }
-        for crate::publish::Checked { topic, event, payload } in messages {
-            let published = self.endpoint.broadcast(&topic, &event, payload).await;
-            published.map_err(|_| Skip::Malformed).inspect_err(|skip| self.skip(*skip))?;
-            self.counts.published.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Counts a message or a recipient that is passed over.
-    fn skip(&self, skip: Skip) {
-        self.counts.skipped[skip as usize].fetch_add(1, Ordering::Relaxed);
+    /// Something could not be published.
+    fn skip(&self, why: Skip, count: u64) {
+        self.skipped[why as usize].fetch_add(count, Ordering::Relaxed);
         if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
-            tracing::warn!(source = self.name, reason = skip.name(), held_back, "a message of a source is skipped");
-        }
-    }
-
-    fn lost(&self, reason: &str) {
-        let before = std::mem::replace(&mut *lock(&self.state), State::Unavailable);
-        if before == State::Ok {
-            self.counts.lost_connections.fetch_add(1, Ordering::Relaxed);
-        }
-        tracing::warn!(source = self.name, reason, "the source is not connected; it is tried again");
-    }
-}
-
-/// What a source does for as long as the server runs.
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-fn work(source: &Arc<Source>) -> Result<Work, String> {
-    let source = source.clone();
-    match source.settings.kind {
-        #[cfg(feature = "redis")]
-        Kind::Redis => Ok(Box::pin(repeat(source, redis::listen))),
-        #[cfg(feature = "redis")]
-        Kind::RedisStream => Ok(Box::pin(repeat(source, redis_stream::read))),
-        #[cfg(feature = "postgres")]
-        Kind::Postgres => Ok(Box::pin(repeat(source, postgres::listen))),
-        #[cfg(feature = "postgres")]
-        Kind::Outbox => Ok(Box::pin(repeat(source, outbox::empty))),
-        #[cfg(feature = "nats")]
-        Kind::Nats => Ok(Box::pin(repeat(source, nats::listen))),
-        #[cfg(not(all(feature = "redis", feature = "postgres", feature = "nats")))]
-        other => {
-            let (name, kind) = (&source.name, other.name());
-            Err(format!("source.{name}: this build has no sources of kind {kind:?}"))
+            tracing::warn!(
+                source = self.name,
+                reason = why.reason(),
+                held_back,
+                "a message of a source was not published"
+            );
         }
     }
 }
 
-/// Does a source's work again and again, with longer pauses while it fails.
-async fn repeat<W: Future<Output = Ended> + Send>(source: Arc<Source>, work: impl Fn(Arc<Source>) -> W) {
-    let mut pause = BACKOFF_MIN;
-    loop {
-        let Err(reason) = work(source.clone()).await;
-        if source.state() == State::Ok {
-            pause = BACKOFF_MIN;
-        }
-        source.lost(&reason);
-        // Servers that lost the same Redis do not all come back in the same moment.
-        let jitter = getrandom::u32().unwrap_or_default() % 100;
-        tokio::time::sleep(pause + pause * jitter / 400).await;
-        pause = (pause * 2).min(BACKOFF_MAX);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl Part for Source {
+impl Part for Standing {
     fn kind(&self) -> &'static str {
         "sources"
     }
@@ -200,14 +214,33 @@ impl Part for Source {
     }
 
     fn state(&self) -> State {
-        *lock(&self.state)
+        if self.is_connected.load(Ordering::Relaxed) { State::Ok } else { State::Unavailable }
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let Counts { received, published, skipped, lost_connections } = &self.counts;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let skipped = Skip::ALL.iter().zip(skipped).map(|(skip, counter)| (skip.name(), get(counter)));
-        let own = [("received", received), ("published", published), ("lost_connections", lost_connections)];
-        own.map(|(name, counter)| (name, get(counter))).into_iter().chain(skipped).collect()
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let skipped = Skip::ALL.iter().zip(&self.skipped).map(|(skip, counter)| (skip.name(), count(counter)));
+        let own = [("received", &self.received), ("published", &self.published), ("lost_connections", &self.losses)];
+        own.map(|(name, counter)| (name, count(counter))).into_iter().chain(skipped).collect()
+    }
+}
+
+impl Route {
+    fn new(settings: &Settings) -> Self {
+        let topic = |default: &str| match &settings.topic {
+            Some(topic) => topic.clone(),
+            None => default.parse().expect("a default is a template"),
+        };
+        let event = settings.event.0.clone();
+        match settings.route {
+            RouteKind::Envelope => Self::Envelope,
+            RouteKind::Channel => Self::Channel { topic: topic("{channel}"), event },
+            RouteKind::Recipients => Self::Recipients {
+                topic: topic("bridge:{recipient}"),
+                broadcast_topic: settings.broadcast_topic.clone(),
+                event,
+                recipients_max: settings.recipients_max.0 as usize,
+            },
+        }
     }
 }

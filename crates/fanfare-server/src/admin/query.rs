@@ -10,17 +10,30 @@ use super::Api;
 use super::answer::{Answer, ApiError};
 use crate::health;
 
-/// How many topics one answer may list.
-const TOPICS_MAX: usize = 1_000;
+/// How many items one answer may list.
+const ITEMS_MAX: usize = 1_000;
 
-const TOPICS_DEFAULT: usize = 100;
+const ITEMS_DEFAULT: usize = 100;
 
-/// Which part of the topics is asked for.
+/// Which part of a list is asked for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     limit: Option<usize>,
     after: Option<String>,
+}
+
+impl Page {
+    /// How many items, and behind which.
+    pub(super) fn checked(page: Result<Query<Self>, QueryRejection>) -> Result<(usize, Option<String>), ApiError> {
+        let Query(page) =
+            page.map_err(|error| ApiError::invalid(format!("{}; it takes limit and after", error.body_text())))?;
+        let limit = page.limit.unwrap_or(ITEMS_DEFAULT);
+        if !(1..=ITEMS_MAX).contains(&limit) {
+            return Err(ApiError::invalid(format!("limit: {limit} is not accepted: it takes 1 to {ITEMS_MAX}")));
+        }
+        Ok((limit, page.after))
+    }
 }
 
 /// That the server is up, for load balancers, and how the parts stand that depend on others. Needs no token and tells
@@ -34,15 +47,10 @@ pub(super) async fn topics(
     State(api): State<Api>,
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Answer<Value>, ApiError> {
-    let Query(page) =
-        page.map_err(|error| ApiError::invalid(format!("{}; it takes limit and after", error.body_text())))?;
-    let limit = page.limit.unwrap_or(TOPICS_DEFAULT);
-    if !(1..=TOPICS_MAX).contains(&limit) {
-        return Err(ApiError::invalid(format!("limit: {limit} is not accepted: it takes 1 to {TOPICS_MAX}")));
-    }
+    let (limit, after) = Page::checked(page)?;
     let mut topics = api.endpoint.topics().await;
     topics.sort_by(|a, b| a.topic.cmp(&b.topic));
-    let from = page.after.map_or(0, |after| topics.partition_point(|summary| summary.topic <= after));
+    let from = after.map_or(0, |after| topics.partition_point(|summary| summary.topic <= after));
     let shown = &topics[from..topics.len().min(from + limit)];
     let next = shown.last().filter(|_| from + shown.len() < topics.len()).map(|summary| &summary.topic);
     let list: Vec<_> = shown.iter().map(|s| json!({ "topic": s.topic, "members": s.members })).collect();

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use super::problem::Problems;
 use super::secret::Secret;
 use super::section::{Form, section};
+use super::value::Count;
+use crate::identity::Template;
 
 section! {
     /// Present: Redis is told which clients come and go, and what clients of `protocol = "bullet"` send. What comes from Redis
-    /// is a `[source.NAME]`. While Redis is away, what it is to be told waits, up to 10,000 messages.
+    /// is a `[source.NAME]`. While Redis is away, what it is to be told waits, in order.
     struct Bridge: "bridge", Form::Table;
     keys {
         /// The environment variable that holds the address of Redis. Of the three address keys one must be given.
@@ -27,6 +29,10 @@ section! {
         /// The channel on which texts of bullet.js clients are published that are not the protocol's own, as
         /// `{"key": ID, "data": TEXT}`. Left out: they are ignored.
         forward: Option<String> = "",
+        /// The key that is told instead of the id, from claims in braces. `GET /api/connections` lists it, too.
+        key: Option<Template> = "",
+        /// How many messages may wait, with 16 MB in all. Those that come then are counted and lost.
+        queue_max: Count<1, 1_000_000> = "10000",
     }
     later []
 }

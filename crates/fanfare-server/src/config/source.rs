@@ -6,7 +6,7 @@ use super::channel::EventName;
 use super::problem::Problems;
 use super::secret::Secret;
 use super::section::{Form, section};
-use super::value::{OneOrMore, Size, choice};
+use super::value::{Count, OneOrMore, Size, Span, choice};
 use crate::identity::Template;
 
 section! {
@@ -36,6 +36,8 @@ section! {
         topic: Option<Template> = "",
         /// For the route `recipients`: the topic of messages without recipients.
         broadcast_topic: String = "\"bridge\"",
+        /// For the route `recipients`: how many a message may have.
+        recipients_max: Count<1, 1_000_000> = "10000",
         /// For the routes `channel` and `recipients`: the event that messages are published as.
         event: EventName = "\"message\"",
         /// For `redis_stream`: the consumer group, which is made if it is not there. For `nats`: the queue group. Servers with
@@ -43,10 +45,24 @@ section! {
         group: Option<String> = "",
         /// For `redis_stream`: the field of an entry that has the message.
         field: String = "\"data\"",
-        /// For `redis_stream`: a stream to which messages go that cannot be published, instead of nowhere.
-        park: Option<String> = "",
-        /// For `outbox`: the table, which is made if it is not there.
+        /// For `redis_stream`: what this server is called in the group. Left out: a name that is made up at each start.
+        consumer: Option<String> = "",
+        /// For `redis_stream`: where a group begins that has to be made: with the `oldest` entries, or with `new` ones.
+        start: Start = "\"oldest\"",
+        /// For `redis_stream`: entries that another server took and has not acknowledged for so long are taken over.
+        claim_after: Span<100, 86_400_000> = "\"10s\"",
+        /// For `outbox`: the table.
         table: String = "\"fanfare_outbox\"",
+        /// For `outbox`: whether tables are made that are not there.
+        create: bool = "true",
+        /// For `outbox`: what happens to a row once it is published: `mark` it in its column `published_at`, or `delete` it.
+        done: Done = "\"mark\"",
+        /// For `outbox`: how often the table is looked at where nothing tells that there is something.
+        poll: Span<10, 3_600_000> = "\"1s\"",
+        /// For `redis_stream` and `outbox`: how many messages are taken at a time.
+        batch: Count<1, 10_000> = "100",
+        /// For `redis_stream` and `outbox`: the stream or table to which messages go that cannot be published, instead of nowhere.
+        park: Option<String> = "",
         /// The longest message. A longer one is skipped.
         message_size_max: Size<100, 100_000_000> = "\"1MB\"",
     }
@@ -81,15 +97,36 @@ choice! {
     } later []
 }
 
+choice! {
+    /// Where a new consumer group begins.
+    pub(crate) enum Start {
+        /// With all that is there.
+        Oldest = "oldest",
+        /// With what comes from now on.
+        New = "new",
+    } later []
+}
+
+choice! {
+    /// What happens to a row that was published.
+    pub(crate) enum Done {
+        /// It says when.
+        Mark = "mark",
+        /// It is deleted.
+        Delete = "delete",
+    } later []
+}
+
 impl Kind {
     fn uses(self, key: &str) -> bool {
         match key {
             "channels" => self != Kind::Outbox,
             "patterns" => self == Kind::Redis,
             "group" => matches!(self, Kind::RedisStream | Kind::Nats),
-            "field" | "park" => self == Kind::RedisStream,
-            "table" => self == Kind::Outbox,
-            "route" | "topic" | "broadcast_topic" | "event" => self != Kind::Outbox,
+            "field" | "consumer" | "start" | "claim_after" => self == Kind::RedisStream,
+            "table" | "create" | "done" | "poll" => self == Kind::Outbox,
+            "batch" | "park" => matches!(self, Kind::RedisStream | Kind::Outbox),
+            "route" | "topic" | "broadcast_topic" | "recipients_max" | "event" => self != Kind::Outbox,
             _ => true,
         }
     }
@@ -105,8 +142,8 @@ impl Source {
             }
         }
         let unused: &[&str] = match self.route {
-            Route::Envelope => &["topic", "broadcast_topic", "event"],
-            Route::Channel => &["broadcast_topic"],
+            Route::Envelope => &["topic", "broadcast_topic", "recipients_max", "event"],
+            Route::Channel => &["broadcast_topic", "recipients_max"],
             Route::Recipients => &[],
         };
         for key in unused.iter().filter(|key| self.places.is_given(key) && self.kind.uses(key)) {
@@ -126,6 +163,14 @@ impl Source {
         if let Some(unknown) = self.topic.iter().flat_map(Template::names).find(|name| *name != known) {
             let text = format!("{{{unknown}}} is unknown with route = \"{}\"; there is {{{known}}}", self.route.name());
             self.places.problem(problems, "topic", text);
+        }
+        if self.route == Route::Recipients && self.topic.iter().any(|topic| topic.names().next().is_none()) {
+            let text = "needs {recipient}: without it everybody would get what is meant for one";
+            self.places.problem(problems, "topic", text);
+        }
+        if self.kind == Kind::Outbox && self.park.as_ref().is_some_and(|park| !is_identifier(park)) {
+            let text = "a table's name has letters, digits and _ only, and a dot between it and its schema";
+            self.places.problem(problems, "park", text);
         }
         if self.kind == Kind::Outbox && !is_identifier(&self.table) {
             let text = "a table's name has letters, digits and _ only, and a dot between it and its schema";

@@ -8,7 +8,7 @@ const SET: [(&str, &str, &str); 3] =
     [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
 
 /// What to write for keys without a default.
-const EXAMPLES: [(&str, &str); 55] = [
+const EXAMPLES: [(&str, &str); 57] = [
     ("shards", "4"),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
@@ -40,10 +40,12 @@ const EXAMPLES: [(&str, &str); 55] = [
     ("source.patterns", "[\"news.*\"]"),
     ("source.topic", "\"{channel}\""),
     ("source.group", "\"fanfare\""),
+    ("source.consumer", "\"node-1\""),
     ("source.park", "\"parked\""),
     ("bridge.url_env", "\"REDIS_URL\""),
     ("bridge.url_file", "\"redis-url.txt\""),
     ("bridge.url", "\"redis://127.0.0.1:6379\""),
+    ("bridge.key", "\"{sub}\""),
     ("bridge.forward", "\"from_clients\""),
     ("auth.hook", "\"backend\""),
     ("channel.topic", "\"room:*\""),

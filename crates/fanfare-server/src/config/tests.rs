@@ -174,6 +174,12 @@ fn bad_configurations_are_explained() {
         &["{channel} is unknown with route = \"recipients\"; there is {recipient}"],
     );
     check("[source.s]\nkind = 'nats'\nurl = 'x'\nchannels = 'c'\nevent = 'e'", &["has no effect with route"]);
+    check(
+        "[source.s]\nkind = 'redis'\nurl = 'x'\nchannels = 'c'\nroute = 'recipients'\ntopic = 'x'",
+        &["source.s.topic: needs {recipient}"],
+    );
+    check("[source.s]\nkind = 'outbox'\nurl = 'x'\npark = 'a b'", &["source.s.park: a table's name has"]);
+    check("[source.s]\nkind = 'redis'\nurl = 'x'\nchannels = 'c'\ndone = 'mark'", &["source.s.done: has no effect"]);
     check("[bridge]\nforward = 'c'", &["bridge.url: the address is missing"]);
     check("[[channel]]\ntopic = 'a'\njoin = 'hook:http://x'", &["there is no [hook.http://x]"]);
     // Syntax errors show the line.

@@ -1,52 +1,94 @@
-//! Subjects of NATS. The client connects again and subscribes again by itself.
+//! Subjects of NATS.
+//!
+//! The driver would make a lost connection anew by itself, but does not tell when its subscriptions are back. So this
+//! begins again, as with the other sources; what the driver holds by then ends as soon as it finds that nobody listens.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, Message, ServerAddr};
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::{Ended, Source};
+use super::publish::Publish;
+use super::route::Skip;
+use super::{PATIENCE, Stop, stopped};
+use crate::config::source::Source as Settings;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How many messages may wait for the engine. What comes above that is lost, and counted.
+const WAITING_MAX: usize = 65_536;
 
-pub(super) async fn listen(source: Arc<Source>) -> Ended {
-    let watched = source.clone();
-    let on_event = move |event| {
-        let source = watched.clone();
-        async move {
-            match event {
-                Event::Connected => source.connected(),
-                Event::Disconnected => source.lost("NATS closed the connection"),
-                Event::SlowConsumer(_) => source.skip(super::Skip::Overrun),
-                _ => {}
-            }
-        }
-    };
-    let options = ConnectOptions::new()
-        .name("fanfare")
-        .connection_timeout(TIMEOUT)
-        .ping_interval(PING_INTERVAL)
-        .reconnect_delay_callback(|attempts| super::BACKOFF_MIN * (1 << attempts.min(4)))
-        .event_callback(on_event);
-    let connected = options.connect(source.url()).await;
-    let client = connected.map_err(|error| format!("no connection to NATS: {}", error.kind()))?;
+/// How often the driver tries what nobody waits for any more.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// How many events of the driver may wait; they are few.
+const EVENTS_MAX: usize = 1_024;
+
+/// Connects, subscribes, and hands over what comes.
+pub(super) async fn listen(
+    url: &str,
+    settings: &Settings,
+    publish: &mut Publish,
+    mut stop: Stop,
+) -> Result<(), String> {
+    let (tell, mut events) = mpsc::channel(EVENTS_MAX);
+    let client = timeout(PATIENCE, connect(url, tell)).await;
+    let client = client.map_err(|_| format!("no answer within {PATIENCE:?}"))??;
     let mut subscriptions = Vec::new();
-    for subject in source.channels() {
-        let subscribed = match &source.settings.group {
+    for subject in settings.channels.iter().flat_map(|subjects| &subjects.0) {
+        let subscribed = match &settings.group {
             Some(group) => client.queue_subscribe(subject.clone(), group.clone()).await,
             None => client.subscribe(subject.clone()).await,
         };
-        subscriptions.push(subscribed.map_err(|error| format!("NATS: {subject:?} cannot be subscribed to: {error}"))?);
+        subscriptions.push(subscribed.map_err(|error| error.to_string())?);
     }
-    client.flush().await.map_err(|error| format!("NATS: {error}"))?;
-    source.connected();
+    // Once this was answered, the server has the subscriptions.
+    let flushed = timeout(PATIENCE, client.flush()).await.map_err(|_| format!("no answer within {PATIENCE:?}"))?;
+    flushed.map_err(|error| error.to_string())?;
+    publish.standing.connected();
     let mut messages = select_all(subscriptions);
-    while let Some(message) = messages.next().await {
-        // Counted where it is skipped.
-        let _ = source.deliver(&message.subject, &message.payload).await;
+    loop {
+        tokio::select! {
+            message = messages.next() => match message {
+                Some(Message { subject, payload, .. }) => {
+                    // It was counted, and there is nobody to tell.
+                    let _ = publish.take(&subject, &payload).await;
+                }
+                None => return Err("the server ended the subscriptions".into()),
+            },
+            event = events.recv() => match event {
+                Some(Event::SlowConsumer(_)) => publish.standing.skip(Skip::Overrun, 1),
+                Some(Event::Disconnected) => return Err("the connection is lost".into()),
+                Some(Event::ServerError(error)) => return Err(format!("the server says: {error}")),
+                Some(_) => {}
+                None => return Err("the connection has ended".into()),
+            },
+            () = stopped(&mut stop) => return Ok(()),
+        }
     }
-    Err("NATS ended the subscriptions".into())
+}
+
+async fn connect(url: &str, tell: mpsc::Sender<Event>) -> Result<Client, String> {
+    // The driver's error may quote the address, which may hold a password.
+    let address: ServerAddr =
+        url.parse().map_err(|_| "the address is none of NATS: write nats://HOST:4222".to_owned())?;
+    let mut options = ConnectOptions::new()
+        .name("fanfare")
+        .connection_timeout(PATIENCE)
+        .ping_interval(PATIENCE)
+        .subscription_capacity(WAITING_MAX)
+        .reconnect_delay_callback(|_| RETRY_EVERY)
+        .event_callback(move |event| {
+            let tell = tell.clone();
+            // Nobody may listen any more.
+            async move { drop(tell.try_send(event)) }
+        });
+    if let Some(user) = address.username() {
+        options = match address.password() {
+            Some(password) => options.user_and_password(user.to_owned(), password.to_owned()),
+            None => options.token(user.to_owned()),
+        };
+    }
+    options.connect(address).await.map_err(|error| error.to_string())
 }

@@ -1,80 +1,120 @@
-//! What is sent by `NOTIFY` in PostgreSQL.
+//! Channels of PostgreSQL: `LISTEN`, and what `NOTIFY` sends. The connection is the one that the outbox uses as well.
+//!
+//! PostgreSQL keeps nothing for those who are not connected: whoever needs that takes an outbox.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::future::poll_fn;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client, Config, Notification};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::{MakeTlsConnect, NoTls, TlsConnect};
+use tokio_postgres::{AsyncMessage, Client, Config, Notification, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Ended, Source};
+use super::publish::Publish;
+use super::{LOOK_EVERY, PATIENCE, Stop, stopped};
+use crate::config::source::Source as Settings;
 use crate::http_client::client_tls;
 
-/// Taken to connect, and for an answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How many notifications may wait for the engine. The others wait in the connection.
+const WAITING_MAX: usize = 1_024;
 
-/// A connection on which nothing comes is looked after so often.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Notifications that wait to be published. Beyond them the connection is read no further.
-const WAITING_MAX: usize = 1_000;
-
-pub(super) async fn listen(source: Arc<Source>) -> Ended {
-    let (client, mut notifications) = connect(source.url()).await?;
-    for channel in source.channels() {
-        execute(&client, &format!("LISTEN {}", quoted(channel))).await?;
+/// Connects, listens, and hands over what comes.
+pub(super) async fn listen(
+    url: &str,
+    settings: &Settings,
+    publish: &mut Publish,
+    mut stop: Stop,
+) -> Result<(), String> {
+    let Connected { client, mut notifications } = connect(url).await?;
+    for channel in settings.channels.iter().flat_map(|channels| &channels.0) {
+        answer(client.batch_execute(&format!("LISTEN {}", quoted(channel)))).await?;
     }
-    source.connected();
+    publish.standing.connected();
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        match timeout(PING_INTERVAL, notifications.recv()).await {
-            Ok(Some(notification)) => {
-                // Counted where it is skipped.
-                let _ = source.deliver(notification.channel(), notification.payload().as_bytes()).await;
-            }
-            Ok(None) => return Err("PostgreSQL closed the connection".into()),
-            Err(_) => execute(&client, "").await?,
+        tokio::select! {
+            notification = notifications.recv() => match notification {
+                // It was counted, and there is nobody to tell.
+                Some(sent) => drop(publish.take(sent.channel(), sent.payload().as_bytes()).await),
+                None => return Err("the connection is lost".into()),
+            },
+            // A connection may be dead without anybody having said so.
+            _ = look.tick() => answer(client.batch_execute("")).await?,
+            () = stopped(&mut stop) => return Ok(()),
         }
     }
 }
 
-/// A connection with what is notified on it. It ends when both are dropped.
-pub(super) async fn connect(url: &str) -> Result<(Client, mpsc::Receiver<Notification>), String> {
-    let mut config: Config =
-        url.parse().map_err(|_| "the address is none such as postgres://user:password@host/database".to_owned())?;
-    config.connect_timeout(TIMEOUT).application_name("fanfare");
-    let connected = timeout(2 * TIMEOUT, config.connect(MakeRustlsConnect::new(client_tls()?))).await;
-    let (client, mut connection) = connected.map_err(|_| too_late())?.map_err(|error| explain(&error))?;
-    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+/// A connection, and what is sent to it unasked.
+pub(super) struct Connected {
+    pub(super) client: Client,
+    /// Ends with the connection.
+    pub(super) notifications: mpsc::Receiver<Notification>,
+}
+
+/// Connects as the address says, with TLS unless it says `sslmode=disable`.
+pub(super) async fn connect(url: &str) -> Result<Connected, String> {
+    let mut config: Config = url.parse().map_err(|_| {
+        // The parser's own text may quote the address, which may hold a password.
+        "the address is none of PostgreSQL: write postgres://USER@HOST/DATABASE".to_owned()
+    })?;
+    if config.get_application_name().is_none() {
+        config.application_name("fanfare");
+    }
+    match config.get_ssl_mode() {
+        SslMode::Disable => connect_with(&config, NoTls).await,
+        _ => connect_with(&config, MakeRustlsConnect::new(client_tls()?)).await,
+    }
+}
+
+async fn connect_with<T>(config: &Config, tls: T) -> Result<Connected, String>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let (client, mut connection) = answer(config.connect(tls)).await?;
+    let (tell, notifications) = mpsc::channel(WAITING_MAX);
     tokio::spawn(async move {
-        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+        // Ends when the client is dropped, too.
+        while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notification(notification) = message
-                && sender.send(notification).await.is_err()
+                && tell.send(notification).await.is_err()
             {
-                return;
+                break;
             }
         }
     });
-    Ok((client, receiver))
+    Ok(Connected { client, notifications })
 }
 
-pub(super) async fn execute(client: &Client, statement: &str) -> Result<(), String> {
-    let done = timeout(TIMEOUT, client.batch_execute(statement)).await.map_err(|_| too_late())?;
-    done.map_err(|error| explain(&error))
+/// What the server answers in time.
+pub(super) async fn answer<T>(asked: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, String> {
+    let answer = timeout(PATIENCE, asked).await.map_err(|_| format!("no answer within {PATIENCE:?}"))?;
+    answer.map_err(|error| match error.as_db_error() {
+        Some(told) => format!("PostgreSQL says: {}", told.message()),
+        None => match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    })
 }
 
-pub(super) fn too_late() -> String {
-    format!("PostgreSQL did not answer within {TIMEOUT:?}")
-}
-
-pub(super) fn explain(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(error) => format!("PostgreSQL: {}", error.message()),
-        None => format!("PostgreSQL: {error}"),
-    }
-}
-
-/// A name as it is, whatever is in it.
-fn quoted(name: &str) -> String {
+/// A name as SQL has it, whatever stands in it; the dot of `schema.table` is not one of the name's own.
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted() {
+        for (name, expected) in [("a", "\"a\""), ("a\"; DROP", "\"a\"\"; DROP\""), ("A b.c", "\"A b.c\"")] {
+            assert_eq!(quoted(name), expected);
+        }
+    }
 }

@@ -1,60 +1,61 @@
-//! Channels of Redis, and patterns of them.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Channels and patterns of Redis.
+//!
+//! Redis tells each connection what it has subscribed to in order, and nothing of what was published while there was no
+//! connection: whoever needs that takes a stream.
 
 use futures_util::StreamExt;
+use redis::aio::PubSub;
 use redis::{Client, RedisError};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Ended, Source};
+use super::publish::Publish;
+use super::{LOOK_EVERY, PATIENCE, Stop, stopped};
+use crate::config::source::Source as Settings;
 
-/// Taken to connect, and for an answer to a ping.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A connection on which nothing comes is looked after so often: one that is half open says nothing by itself.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-
-pub(super) async fn listen(source: Arc<Source>) -> Ended {
-    let client = client(source.url())?;
-    let connected = timeout(TIMEOUT, client.get_async_pubsub()).await.map_err(|_| too_late())?;
-    let (mut sink, mut messages) = connected.map_err(|error| explain(&error))?.split();
-    // A channel is subscribed to by its very name, whatever is in it.
-    for channel in source.channels() {
-        sink.subscribe(channel).await.map_err(|error| explain(&error))?;
-    }
-    for pattern in source.settings.patterns.iter().flat_map(|patterns| &patterns.0) {
-        sink.psubscribe(pattern).await.map_err(|error| explain(&error))?;
-    }
-    source.connected();
+/// Connects, subscribes, and hands over what comes.
+pub(super) async fn listen(
+    url: &str,
+    settings: &Settings,
+    publish: &mut Publish,
+    mut stop: Stop,
+) -> Result<(), String> {
+    let connected = timeout(PATIENCE, subscribe(url, settings)).await.map_err(|_| no_answer())?;
+    let (mut sink, mut messages) = connected.map_err(|error| error.to_string())?.split();
+    publish.standing.connected();
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        match timeout(PING_INTERVAL, messages.next()).await {
-            Ok(Some(message)) => {
-                // Counted where it is skipped.
-                let _ = source.deliver(message.get_channel_name(), message.get_payload_bytes()).await;
+        tokio::select! {
+            message = messages.next() => match message {
+                Some(message) => {
+                    // A channel's name may be any bytes; a topic is text, and what stands in for others will not do for one.
+                    let channel = String::from_utf8_lossy(message.get_channel_name().as_bytes()).into_owned();
+                    // It was counted, and there is nobody to tell.
+                    let _ = publish.take(&channel, message.get_payload_bytes()).await;
+                }
+                None => return Err("the connection is lost".into()),
+            },
+            // A connection may be dead without anybody having said so.
+            _ = look.tick() => {
+                let answer = timeout(PATIENCE, sink.ping::<redis::Value>()).await.map_err(|_| no_answer())?;
+                answer.map_err(|error| error.to_string())?;
             }
-            Ok(None) => return Err("Redis closed the connection".into()),
-            Err(_) => {
-                let pong = timeout(TIMEOUT, sink.ping::<redis::Value>()).await.map_err(|_| too_late())?;
-                pong.map_err(|error| explain(&error))?;
-            }
+            () = stopped(&mut stop) => return Ok(()),
         }
     }
 }
 
-/// A client of an address, which connects when it is first used.
-pub(crate) fn client(url: &str) -> Result<Client, String> {
-    Client::open(url).map_err(|_| "the address is none of Redis, such as redis://127.0.0.1:6379".into())
-}
-
-pub(crate) fn too_late() -> String {
-    format!("Redis did not answer within {TIMEOUT:?}")
-}
-
-/// What kind of error it is; its text may quote the address.
-pub(crate) fn explain(error: &RedisError) -> String {
-    match error.code() {
-        Some(code) => format!("Redis answered {code}"),
-        None => format!("Redis: {}", error.category()),
+async fn subscribe(url: &str, settings: &Settings) -> Result<PubSub, RedisError> {
+    let mut pubsub = Client::open(url)?.get_async_pubsub().await?;
+    if let Some(channels) = &settings.channels {
+        pubsub.subscribe(&channels.0).await?;
     }
+    if let Some(patterns) = &settings.patterns {
+        pubsub.psubscribe(&patterns.0).await?;
+    }
+    Ok(pubsub)
+}
+
+pub(super) fn no_answer() -> String {
+    format!("no answer within {PATIENCE:?}")
 }

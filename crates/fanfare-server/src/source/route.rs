@@ -1,185 +1,229 @@
-//! From a message of a source to what is published, and where: pure.
+//! What a source's message becomes: topic, event and payload. Pure, so that tables can test it.
+//!
+//! A payload that is a JSON object stays the bytes that came, wherever it is taken from.
 
-use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use fanfare::{Json, Payload, Text, check_topic};
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::config::source::{Route, Source as Settings};
 use crate::identity::Template;
-use crate::publish::{Checked, Message};
+use crate::message::{self, Fault, Message};
 
-/// One message names at most so many.
-const RECIPIENTS_MAX: usize = 10_000;
+/// How messages are routed.
+#[derive(Debug)]
+pub(crate) enum Route {
+    /// The body says it: `{"topic", "event", "payload"}`, as `POST /api/publish` takes it.
+    Envelope,
+    /// The channel says it, and the body is the payload.
+    Channel {
+        /// With `{channel}`.
+        topic: Template,
+        event: String,
+    },
+    /// The body names recipients, each of whom has a topic; without them it goes to all.
+    Recipients {
+        /// With `{recipient}`.
+        topic: Template,
+        broadcast_topic: String,
+        event: String,
+        recipients_max: usize,
+    },
+}
 
-/// Why a message, or a recipient of one, is skipped.
+/// Why a message, or a part of it, was not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Skip {
-    /// It is not what the route asks for.
+    /// It is not the JSON that the route takes.
     Malformed,
-    TooLarge,
-    /// Its topic cannot be one.
+    /// Its topic, or that of one of its recipients, cannot be one. Other recipients get the message.
     BadTopic,
+    /// It is over `message_size_max`.
+    TooLarge,
+    /// It has more recipients than `recipients_max`.
     TooManyRecipients,
-    /// It came faster than it could be taken, and the source's client gave it up.
+    /// The driver could not hold it any longer.
     Overrun,
 }
 
 impl Skip {
-    /// All of them.
-    pub(crate) const ALL: [Skip; 5] =
-        [Skip::Malformed, Skip::TooLarge, Skip::BadTopic, Skip::TooManyRecipients, Skip::Overrun];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Malformed, Self::BadTopic, Self::TooLarge, Self::TooManyRecipients, Self::Overrun];
 
+    /// The reason under which it is counted.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Skip::Malformed => "skipped_malformed",
-            Skip::TooLarge => "skipped_too_large",
-            Skip::BadTopic => "skipped_bad_topic",
-            Skip::TooManyRecipients => "skipped_too_many_recipients",
-            Skip::Overrun => "skipped_overrun",
+            Self::Malformed => "skipped_malformed",
+            Self::BadTopic => "skipped_bad_topic",
+            Self::TooLarge => "skipped_too_large",
+            Self::TooManyRecipients => "skipped_too_many_recipients",
+            Self::Overrun => "skipped_overrun",
         }
+    }
+
+    /// The same for the eyes of somebody who looks at what was parked.
+    pub(crate) fn reason(self) -> &'static str {
+        self.name().trim_start_matches("skipped_")
+    }
+
+    /// Why a message is none.
+    pub(crate) fn of(fault: &Fault) -> Self {
+        if fault.is_topic { Self::BadTopic } else { Self::Malformed }
     }
 }
 
-/// What is to be published, and the recipients that were skipped.
-#[derive(Debug, Default)]
+/// What becomes of a message.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Routed {
-    pub(crate) messages: Vec<Checked>,
-    pub(crate) skipped: Vec<Skip>,
+    pub(crate) messages: Vec<Message>,
+    /// How many recipients were left out.
+    pub(crate) bad_recipients: u64,
 }
 
-/// The rules of one source.
-#[derive(Debug)]
-pub(crate) struct Router {
-    route: Route,
-    topic: Template,
-    broadcast_topic: String,
-    event: String,
-    message_size_max: usize,
-}
-
-impl Router {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let default = if settings.route == Route::Recipients { "bridge:{recipient}" } else { "{channel}" };
-        Router {
-            route: settings.route,
-            topic: settings.topic.clone().unwrap_or_else(|| default.parse().expect("a template")),
-            broadcast_topic: settings.broadcast_topic.clone(),
-            event: settings.event.0.clone(),
-            message_size_max: settings.message_size_max.0 as usize,
-        }
-    }
-
-    /// What becomes of a message that came by a channel.
-    pub(crate) fn route(&self, channel: &str, body: &[u8]) -> Result<Routed, Skip> {
-        if body.len() > self.message_size_max {
-            return Err(Skip::TooLarge);
-        }
-        match self.route {
-            Route::Envelope => {
-                let message: Message<'_> = serde_json::from_slice(body).map_err(|_| Skip::Malformed)?;
-                check_topic(&message.topic).map_err(|_| Skip::BadTopic)?;
-                Ok(Routed { messages: vec![message.check(false).map_err(|_| Skip::Malformed)?], skipped: Vec::new() })
+impl Route {
+    /// The messages that a body from a channel becomes.
+    ///
+    /// # Errors
+    /// Nothing of it can be published.
+    pub(crate) fn apply(&self, channel: &str, body: &[u8]) -> Result<Routed, Skip> {
+        match self {
+            Self::Envelope => {
+                let messages = message::parse(body).map_err(|fault| Skip::of(&fault))?;
+                Ok(Routed { messages, bad_recipients: 0 })
             }
-            Route::Channel => {
-                let topic = self.topic.fill(|_| Some(channel.to_owned())).unwrap_or_default();
+            Self::Channel { topic, event } => {
+                let topic = topic.fill(|_| Some(channel.to_owned())).map_err(|_| Skip::BadTopic)?;
                 check_topic(&topic).map_err(|_| Skip::BadTopic)?;
-                Ok(Routed { messages: vec![self.message(topic, payload(body))], skipped: Vec::new() })
+                let messages = vec![Message { topic, event: event.clone(), payload: verbatim(body)? }];
+                Ok(Routed { messages, bad_recipients: 0 })
             }
-            Route::Recipients => self.to_recipients(body),
-        }
-    }
-
-    fn to_recipients(&self, body: &[u8]) -> Result<Routed, Skip> {
-        let Members(members) = serde_json::from_slice(body).map_err(|_| Skip::Malformed)?;
-        let (recipients, rest): (Vec<_>, Vec<_>) = members.into_iter().partition(|(name, _)| name == "recipients");
-        let payload = Payload::from(without(&rest, body).map_err(|_| Skip::Malformed)?);
-        let recipients = match recipients[..] {
-            [] => {
-                return Ok(Routed {
-                    messages: vec![self.message(self.broadcast_topic.clone(), payload)],
-                    ..Routed::default()
-                });
-            }
-            [(_, recipients)] => recipients,
-            // Which of them counts?
-            _ => return Err(Skip::Malformed),
-        };
-        let recipients: Vec<&RawValue> = serde_json::from_str(recipients.get()).map_err(|_| Skip::Malformed)?;
-        if recipients.len() > RECIPIENTS_MAX {
-            return Err(Skip::TooManyRecipients);
-        }
-        let mut routed = Routed::default();
-        for recipient in recipients {
-            let topic = serde_json::from_str::<String>(recipient.get())
-                .ok()
-                .and_then(|key| self.topic.fill(|_| Some(key.clone())).ok())
-                .filter(|topic| check_topic(topic).is_ok());
-            match topic {
-                Some(topic) => routed.messages.push(self.message(topic, payload.clone())),
-                None => routed.skipped.push(Skip::BadTopic),
-            }
-        }
-        Ok(routed)
-    }
-
-    fn message(&self, topic: String, payload: Payload) -> Checked {
-        Checked { topic, event: self.event.clone(), payload }
-    }
-}
-
-/// A JSON object as such, any other text as it is, and bytes as bytes.
-fn payload(body: &[u8]) -> Payload {
-    match std::str::from_utf8(body) {
-        Ok(text) => match Json::parse(text.to_owned()) {
-            Ok(json) if json.is_object() => json.into(),
-            _ => Text::copy(text).into(),
-        },
-        Err(_) => Payload::Binary(body.to_vec().into()),
-    }
-}
-
-/// The object with these members, each as it was sent; without any left out, the whole body as it was.
-fn without(members: &[(Cow<'_, str>, &RawValue)], body: &[u8]) -> Result<Json, serde_json::Error> {
-    let mut text = String::with_capacity(body.len());
-    text.push('{');
-    for (index, (name, value)) in members.iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        text.push_str(&serde_json::to_string(name)?);
-        text.push(':');
-        text.push_str(value.get());
-    }
-    text.push('}');
-    Json::parse(text)
-}
-
-/// The members of an object, in their order.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+            Self::Recipients { topic, broadcast_topic, event, recipients_max } => {
+                let Addressed { recipients, payload } = Addressed::parse(body)?;
+                let Some(recipients) = recipients else {
+                    let message = Message { topic: broadcast_topic.clone(), event: event.clone(), payload };
+                    return Ok(Routed { messages: vec![message], bad_recipients: 0 });
+                };
+                if recipients.len() > *recipients_max {
+                    return Err(Skip::TooManyRecipients);
                 }
-                Ok(Members(members))
+                Ok(to_each(&recipients, topic, event, &payload))
             }
         }
-        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// A message to each recipient once, however often it is named.
+fn to_each(recipients: &[Recipient], topic: &Template, event: &str, payload: &Payload) -> Routed {
+    let (mut routed, mut seen) = (Routed::default(), HashSet::new());
+    for Recipient(recipient) in recipients {
+        let topic = recipient.as_ref().and_then(|recipient| topic.fill(|_| Some(recipient.clone())).ok());
+        match topic.filter(|topic| check_topic(topic).is_ok()) {
+            Some(topic) if seen.insert(topic.clone()) => {
+                routed.messages.push(Message { topic, event: event.to_owned(), payload: payload.clone() });
+            }
+            Some(_) => {}
+            None => routed.bad_recipients += 1,
+        }
+    }
+    routed
+}
+
+/// An object as it came, and anything else as a text.
+fn verbatim(body: &[u8]) -> Result<Payload, Skip> {
+    let text = std::str::from_utf8(body).map_err(|_| Skip::Malformed)?;
+    match Json::parse(text.to_owned()) {
+        Ok(json) if json.is_object() => Ok(json.into()),
+        _ => Ok(Payload::Text(Text::copy(text))),
+    }
+}
+
+/// A recipient, if it is a text that is not empty.
+struct Recipient(Option<String>);
+
+impl<'de> Deserialize<'de> for Recipient {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        let text = serde_json::from_str::<String>(raw.get()).ok();
+        Ok(Self(text.filter(|text| !text.is_empty())))
+    }
+}
+
+/// An object, and whom it is for.
+struct Addressed {
+    recipients: Option<Vec<Recipient>>,
+    /// The object without `recipients`, every other byte as it came.
+    payload: Payload,
+}
+
+impl Addressed {
+    fn parse(body: &[u8]) -> Result<Self, Skip> {
+        let text = std::str::from_utf8(body).map_err(|_| Skip::Malformed)?.trim_matches([' ', '\t', '\r', '\n']);
+        let Found { recipients } = serde_json::from_str(text).map_err(|_| Skip::Malformed)?;
+        let rest = match &recipients {
+            Some(found) => found.cut_from(text),
+            None => text.to_owned(),
+        };
+        let json = Json::parse(rest).map_err(|_| Skip::Malformed)?;
+        let list = recipients.map(|found| serde_json::from_str(found.value.get())).transpose();
+        Ok(Self { recipients: list.map_err(|_| Skip::Malformed)?, payload: json.into() })
+    }
+}
+
+/// The member `recipients` of an object.
+#[derive(Default)]
+struct Found<'a> {
+    recipients: Option<Member<'a>>,
+}
+
+struct Member<'a> {
+    value: &'a RawValue,
+    /// The value of the member before it.
+    before: Option<&'a RawValue>,
+}
+
+impl Member<'_> {
+    /// The object without this member, and without the comma that belongs to it.
+    fn cut_from(&self, object: &str) -> String {
+        // Where a value ends in the object that it was borrowed from.
+        let end_of = |value: &RawValue| value.get().as_ptr() as usize - object.as_ptr() as usize + value.get().len();
+        let (start, end) = (self.before.map_or(1, end_of), end_of(self.value));
+        let (head, tail) = (&object[..start], &object[end..]);
+        // The comma before it went with it; the first member has one behind it, if any.
+        let tail = match self.before {
+            Some(_) => tail,
+            None => tail.trim_start().strip_prefix(',').unwrap_or(tail),
+        };
+        format!("{head}{tail}")
+    }
+}
+
+impl<'de> Deserialize<'de> for Found<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FindRecipients)
+    }
+}
+
+struct FindRecipients;
+
+impl<'de> Visitor<'de> for FindRecipients {
+    type Value = Found<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Found<'de>, A::Error> {
+        let (mut found, mut before) = (Found::default(), None);
+        while let Some((name, value)) = entries.next_entry::<String, &RawValue>()? {
+            if name == "recipients" && found.recipients.replace(Member { value, before }).is_some() {
+                return Err(A::Error::custom("recipients stands twice"));
+            }
+            before = Some(value);
+        }
+        Ok(found)
     }
 }
 
@@ -187,100 +231,143 @@ impl<'de> Deserialize<'de> for Members<'de> {
 mod tests {
     use super::*;
 
-    fn router(route: Route, topic: Option<&str>) -> Router {
-        let default = if route == Route::Recipients { "bridge:{recipient}" } else { "{channel}" };
-        Router {
-            route,
-            topic: topic.unwrap_or(default).parse().unwrap(),
-            broadcast_topic: "bridge".into(),
-            event: "message".into(),
-            message_size_max: 200,
+    fn routes(route: &str) -> Route {
+        match route {
+            "envelope" => Route::Envelope,
+            "channel" => Route::Channel { topic: "from:{channel}".parse().unwrap(), event: "news".into() },
+            _ => Route::Recipients {
+                topic: "bridge:{recipient}".parse().unwrap(),
+                broadcast_topic: "bridge".into(),
+                event: "message".into(),
+                recipients_max: 3,
+            },
         }
     }
 
-    /// `topic event payload` of each message, then what was skipped.
+    /// Shown as `topic event payload`, one a line; or the reason.
     #[track_caller]
-    fn check(router: &Router, body: &str, expected: Result<&[&str], Skip>) {
-        let shown = router.route("news", body.as_bytes()).map(|Routed { messages, skipped }| {
-            let messages = messages.iter().map(|Checked { topic, event, payload }| {
-                let text = match payload {
-                    Payload::Json(json) => json.as_str().to_owned(),
-                    Payload::Text(text) => format!("text {}", text.as_str()),
-                    Payload::Binary(data) => format!("binary {data:?}"),
-                };
-                format!("{topic} {event} {text}")
-            });
-            messages.chain(skipped.iter().map(|skip| skip.name().to_owned())).collect::<Vec<_>>()
+    fn check(route: &str, channel: &str, body: &str, expected: Result<&[&str], Skip>) {
+        let show = |message: &Message| {
+            let payload = match &message.payload {
+                Payload::Json(json) => json.as_str().to_owned(),
+                Payload::Text(text) => format!("text {}", text.as_str()),
+                Payload::Binary(_) => "binary".into(),
+            };
+            format!("{} {} {payload}", message.topic, message.event)
+        };
+        let routed = routes(route).apply(channel, body.as_bytes());
+        let shown = routed.map(|routed| {
+            let bad = (routed.bad_recipients > 0).then(|| format!("bad {}", routed.bad_recipients));
+            routed.messages.iter().map(show).chain(bad).collect::<Vec<_>>()
         });
-        assert_eq!(shown, expected.map(|lines| lines.iter().map(|line| (*line).to_owned()).collect()), "{body}");
+        let expected = expected.map(|lines| lines.iter().map(|line| line.to_string()).collect::<Vec<_>>());
+        assert_eq!(shown, expected, "{route}: {body}");
+    }
+
+    #[test]
+    fn bridge_5_recipients() {
+        #[track_caller]
+        fn good(body: &str, expected: &[&str]) {
+            check("recipients", "c", body, Ok(expected));
+        }
+        let all = "bridge message ";
+        // Wherever `recipients` stands, the rest is as it was sent.
+        let one = r#"bridge:a message {"data":{"z":1,"a":2.50}}"#;
+        good(r#"{"recipients":["a"],"data":{"z":1,"a":2.50}}"#, &[one]);
+        good(r#"{"data":{"z":1,"a":2.50},"recipients":["a"]}"#, &[one]);
+        good(" {\"recipients\" :\t[\"a\"]\n,\"data\":{\"z\":1,\"a\":2.50}}\n", &[one]);
+        good(r#"{ "x": 1, "recipients": ["a"], "y" : 2 }"#, &[r#"bridge:a message { "x": 1, "y" : 2 }"#]);
+        good(r#"{ "recipients": ["a"], "y" : 2 }"#, &[r#"bridge:a message { "y" : 2 }"#]);
+        good(r#"{"\u0072ecipients":["a"],"data":"\u00e9\/"}"#, &[r#"bridge:a message {"data":"\u00e9\/"}"#]);
+        good(r#"{"recipients":["a"]}"#, &["bridge:a message {}"]);
+        good(r#"{ "recipients": ["a"] }"#, &["bridge:a message { }"]);
+        good(
+            r#"{"n":12345678901234567890123,"recipients":["a"],"n":1}"#,
+            &[r#"bridge:a message {"n":12345678901234567890123,"n":1}"#],
+        );
+        // Members of that name further down are the application's.
+        good(
+            r#"{"data":{"recipients":["x"]},"recipients":["a"]}"#,
+            &[r#"bridge:a message {"data":{"recipients":["x"]}}"#],
+        );
+        // To each once.
+        good(r#"{"recipients":["a","b","a"],"d":1}"#, &[r#"bridge:a message {"d":1}"#, r#"bridge:b message {"d":1}"#]);
+        good(r#"{"recipients":[],"d":1}"#, &[]);
+        // Without recipients: to all.
+        good(r#"{"data":{"b":1}}"#, &[&format!("{all}{{\"data\":{{\"b\":1}}}}")]);
+        good("{}", &[&format!("{all}{{}}")]);
+        // Names that mean something elsewhere are names.
+        good(
+            r#"{"recipients":["*",">","?[a]"],"d":1}"#,
+            &[r#"bridge:* message {"d":1}"#, r#"bridge:> message {"d":1}"#, r#"bridge:?[a] message {"d":1}"#],
+        );
+        // One that is no good does not harm the others.
+        good(
+            r#"{"recipients":["a",7,"b"],"d":1}"#,
+            &[r#"bridge:a message {"d":1}"#, r#"bridge:b message {"d":1}"#, "bad 1"],
+        );
+        good(r#"{"recipients":[{"$ne":null},"","a\n"],"d":1}"#, &["bad 3"]);
+        good(
+            &format!(r#"{{"recipients":["{}","a"],"d":1}}"#, "x".repeat(249)),
+            &[r#"bridge:a message {"d":1}"#, "bad 1"],
+        );
+    }
+
+    #[test]
+    fn poisoned_recipients() {
+        #[track_caller]
+        fn bad(body: &str, skip: Skip) {
+            check("recipients", "c", body, Err(skip));
+        }
+        bad("", Skip::Malformed);
+        bad("nonsense", Skip::Malformed);
+        bad("[1]", Skip::Malformed);
+        bad("\"a\"", Skip::Malformed);
+        bad(r#"{"recipients":["a"]"#, Skip::Malformed);
+        bad(r#"{"recipients":["a"]} x"#, Skip::Malformed);
+        bad(r#"{"recipients":"a"}"#, Skip::Malformed);
+        bad(r#"{"recipients":null}"#, Skip::Malformed);
+        bad(r#"{"recipients":["a"],"recipients":["b"]}"#, Skip::Malformed);
+        bad(r#"{"recipients":["a"],"d":"\ud800"}"#, Skip::Malformed);
+        bad(&format!(r#"{{"recipients":["a"],"d":{}{}}}"#, "[".repeat(600), "]".repeat(600)), Skip::Malformed);
+        bad(r#"{"recipients":["a","b","c","d"]}"#, Skip::TooManyRecipients);
+        assert_eq!(routes("recipients").apply("c", b"{\"recipients\":[\"\xff\"]}"), Err(Skip::Malformed));
     }
 
     #[test]
     fn envelopes() {
-        let router = router(Route::Envelope, None);
-        check(&router, r#"{"topic":"a","event":"b","payload":{"n": 1.0}}"#, Ok(&[r#"a b {"n": 1.0}"#]));
-        check(&router, r#"{"event":"b","topic":"a"}"#, Ok(&["a b {}"]));
-        for malformed in
-            ["", "[]", "{}", r#"{"topic":"a","event":"phx_close"}"#, r#"{"topic":"a","event":"b","payload":1}"#]
-        {
-            check(&router, malformed, Err(Skip::Malformed));
+        #[track_caller]
+        fn case(body: &str, expected: Result<&[&str], Skip>) {
+            check("envelope", "c", body, expected);
         }
-        check(&router, r#"{"topic":"","event":"b"}"#, Err(Skip::BadTopic));
-        check(
-            &router,
-            &format!(r#"{{"topic":"a","event":"b","payload":{{"x":"{}"}}}}"#, "x".repeat(200)),
-            Err(Skip::TooLarge),
+        case(r#"{"topic":"t","event":"e","payload":{"b":1,"a":1.0}}"#, Ok(&[r#"t e {"b":1,"a":1.0}"#]));
+        case(r#"{"topic":"t","event":"e"}"#, Ok(&["t e {}"]));
+        case(
+            r#"{"messages":[{"topic":"t","event":"e"},{"topic":"u","event":"f","payload":{}}]}"#,
+            Ok(&["t e {}", "u f {}"]),
         );
+        case("{", Err(Skip::Malformed));
+        case("", Err(Skip::Malformed));
+        case("{}", Err(Skip::Malformed));
+        case(r#"{"topic":"t\n","event":"e"}"#, Err(Skip::BadTopic));
+        case(r#"{"topic":"t","event":"phx_close"}"#, Err(Skip::Malformed));
+        case(r#"{"topic":"t","event":"e","payload":[1]}"#, Err(Skip::Malformed));
+        case(r#"{"topic":"t","event":"e","channel":"x"}"#, Err(Skip::Malformed));
     }
 
     #[test]
     fn channels() {
-        let plain = router(Route::Channel, None);
-        check(&plain, r#" {"a": 1} "#, Ok(&[r#"news message {"a": 1}"#]));
-        check(&plain, "[1]", Ok(&["news message text [1]"]));
-        check(&plain, "hello", Ok(&["news message text hello"]));
-        check(&router(Route::Channel, Some("room:{channel}")), "x", Ok(&["room:news message text x"]));
-        check(&router(Route::Channel, Some("\n")), "x", Err(Skip::BadTopic));
-    }
-
-    #[test]
-    fn recipients() {
-        let router = router(Route::Recipients, None);
-        let sent =
-            r#"{"a": [1.0,2e3], "recipients":["k1","k 2"], "data":{"z":1,"y":18446744073709551616}, "recipient":1}"#;
-        let got = r#"{"a":[1.0,2e3],"data":{"z":1,"y":18446744073709551616},"recipient":1}"#;
-        check(&router, sent, Ok(&[&format!("bridge:k1 message {got}"), &format!("bridge:k 2 message {got}")]));
-        check(&router, r#"{"recipients":[],"data":1}"#, Ok(&[]));
-        check(&router, r#"{"data":{"to":"all"}}"#, Ok(&[r#"bridge message {"data":{"to":"all"}}"#]));
-        let long = format!("\"{}\"", "x".repeat(260));
-        check(
-            &router,
-            r#"{"recipients":["k1",7,null,"","a\nb"]}"#,
-            Ok(&[
-                "bridge:k1 message {}",
-                "bridge: message {}",
-                "skipped_bad_topic",
-                "skipped_bad_topic",
-                "skipped_bad_topic",
-            ]),
-        );
-        for malformed in [
-            "",
-            "nonsense",
-            "[]",
-            "7",
-            r#"{"recipients":"k1"}"#,
-            r#"{"recipients":null}"#,
-            r#"{"recipients":["a"],"recipients":["b"]}"#,
-            r#"{"recipients":["a"]"#,
-            r#"{"recipients":["a"],"x":"\ud800"}"#,
-        ] {
-            check(&router, malformed, Err(Skip::Malformed));
+        #[track_caller]
+        fn case(channel: &str, body: &str, expected: Result<&[&str], Skip>) {
+            check("channel", channel, body, expected);
         }
-        check(&router, &format!(r#"{{"recipients":[{long}]}}"#), Err(Skip::TooLarge));
-        let many = Router { message_size_max: 1_000_000, ..router };
-        let recipients = vec!["\"k\""; RECIPIENTS_MAX + 1].join(",");
-        check(&many, &format!(r#"{{"recipients":[{recipients}]}}"#), Err(Skip::TooManyRecipients));
-        check(&many, &format!(r#"{{"recipients":[{long}]}}"#), Ok(&["skipped_bad_topic"]));
+        case("c", r#" {"b": 1} "#, Ok(&[r#"from:c news {"b": 1}"#]));
+        case("c", "[1]", Ok(&["from:c news text [1]"]));
+        case("c", "plain text", Ok(&["from:c news text plain text"]));
+        case("c", "", Ok(&["from:c news text "]));
+        case("news.*", "{}", Ok(&["from:news.* news {}"]));
+        case("c\n", "{}", Err(Skip::BadTopic));
+        case(&"c".repeat(251), "{}", Err(Skip::BadTopic));
+        assert_eq!(routes("channel").apply("c", b"\xff"), Err(Skip::Malformed));
     }
 }

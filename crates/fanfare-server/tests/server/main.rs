@@ -17,6 +17,7 @@ mod protocols;
 mod scaffold;
 mod secrets;
 mod services;
+mod source_kinds;
 mod sources;
 mod support;
 mod tls;

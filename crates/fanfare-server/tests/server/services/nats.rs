@@ -1,4 +1,4 @@
-//! NATS.
+//! NATS, with a user and a password.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,20 +13,20 @@ pub(crate) fn start() -> Service {
 
 fn command(_: &Folder, port: u16) -> Command {
     let mut command = Command::new("nats-server");
-    command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "--user", "u", "--pass", "m4rk3r"]);
     command
 }
 
 impl Service {
     pub(crate) fn nats_url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://u:m4rk3r@127.0.0.1:{}", self.port)
     }
 
     /// Publishes by hand, and waits until the server has taken it.
     pub(crate) fn nats_publish(&self, subject: &str, payload: &str) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let publish =
-            format!("CONNECT {{\"verbose\":false}}\r\nPUB {subject} {}\r\n{payload}\r\nPING\r\n", payload.len());
+        let hello = r#"CONNECT {"verbose":false,"user":"u","pass":"m4rk3r"}"#;
+        let publish = format!("{hello}\r\nPUB {subject} {}\r\n{payload}\r\nPING\r\n", payload.len());
         stream.write_all(publish.as_bytes()).unwrap();
         let mut answer = Vec::new();
         let mut byte = [0];

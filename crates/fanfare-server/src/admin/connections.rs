@@ -1,0 +1,56 @@
+//! `/api/connections`: who is connected, by key.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use serde_json::{Value, json};
+
+use super::Api;
+use super::answer::{Answer, ApiError, Code};
+use super::query::Page;
+use crate::connections::Connection;
+
+/// The keys with sockets, in order; `next` is what to ask for as `after` to go on.
+pub(super) async fn list(
+    State(api): State<Api>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Answer<Value>, ApiError> {
+    let (limit, after) = Page::checked(page)?;
+    let (keys, total) = api.connections.page(after.as_deref(), limit + 1);
+    let shown = &keys[..keys.len().min(limit)];
+    let next = shown.last().filter(|_| keys.len() > limit).map(|(key, _)| &**key);
+    let list: Vec<_> = shown.iter().map(|(key, sockets)| json!({ "key": &**key, "sockets": sockets })).collect();
+    Ok(Answer(json!({ "connections": list, "total": total, "next": next })))
+}
+
+/// The sockets of a key.
+pub(super) async fn one(State(api): State<Api>, Path(key): Path<String>) -> Result<Answer<Value>, ApiError> {
+    let sockets = api.connections.lookup(&key);
+    if sockets.is_empty() {
+        return Err(unknown(&key));
+    }
+    let sockets: Vec<_> = sockets.iter().map(show).collect();
+    Ok(Answer(json!({ "key": key, "sockets": sockets })))
+}
+
+/// Closes the sockets of a key.
+pub(super) async fn close(State(api): State<Api>, Path(key): Path<String>) -> Result<Answer<Value>, ApiError> {
+    match api.connections.close(&key) {
+        0 => Err(unknown(&key)),
+        closed => Ok(Answer(json!({ "closed": closed }))),
+    }
+}
+
+fn show(connection: &Connection) -> Value {
+    let since = connection.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let age = SystemTime::now().duration_since(connection.since).unwrap_or_default().as_secs();
+    json!({ "transport": connection.transport, "peer": connection.peer, "connected_at": since, "connected_s": age })
+}
+
+fn unknown(key: &str) -> ApiError {
+    ApiError::new(
+        Code::NotFound,
+        format!("nobody with the key {key:?} is connected; GET /api/connections lists the keys"),
+    )
+}

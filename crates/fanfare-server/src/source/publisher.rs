@@ -1,0 +1,220 @@
+//! To Redis: what is published on its channels from here, in order, from code that must not wait.
+//!
+//! What cannot be sent now waits, up to a bound; what comes above it is counted and lost. After a connection broke in the
+//! middle, what had been sent last may be published twice.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError, pipe};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::redis::no_answer;
+use super::{Backoff, LOOK_EVERY, PATIENCE};
+use crate::health::{Part, State};
+use crate::log::Brake;
+
+/// How many messages go out together.
+const BATCH_MAX: usize = 100;
+
+/// How many bytes may wait.
+const BYTES_MAX: usize = 16_000_000;
+
+/// Lines about lost messages.
+const LINES_PER_SECOND_MAX: u64 = 1;
+
+/// Publishes on channels of one Redis. Clones share its connection and its queue.
+#[derive(Clone)]
+pub(crate) struct RedisPublisher(Arc<Shared>);
+
+struct Shared {
+    name: String,
+    waiting_max: usize,
+    waiting: Mutex<Waiting>,
+    /// There is something to send.
+    more: Notify,
+    is_connected: AtomicBool,
+    published: AtomicU64,
+    lost: AtomicU64,
+    brake: Brake,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<(Arc<str>, Bytes)>,
+    bytes: usize,
+}
+
+impl RedisPublisher {
+    /// Connects in the background, and again for as long as the server runs. `name` is what the log and the health report
+    /// call it.
+    ///
+    /// # Errors
+    /// The address is none of Redis.
+    pub(crate) fn start(name: &str, url: &str, waiting_max: usize) -> Result<Self, String> {
+        let client =
+            Client::open(url).map_err(|_| format!("{name}: the address is none of Redis: write redis://HOST:6379"))?;
+        let publisher = Self(Arc::new(Shared {
+            name: name.to_owned(),
+            waiting_max,
+            waiting: Mutex::default(),
+            more: Notify::new(),
+            is_connected: AtomicBool::new(false),
+            published: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            brake: Brake::default(),
+        }));
+        tokio::spawn(keep(publisher.0.clone(), client));
+        Ok(publisher)
+    }
+
+    /// Publishes as soon as it can be. `false`: too much is waiting already, and this is lost.
+    pub(crate) fn publish(&self, channel: &Arc<str>, message: impl Into<Bytes>) -> bool {
+        let message = message.into();
+        let mut waiting = self.0.waiting();
+        let is_full = waiting.messages.len() >= self.0.waiting_max || waiting.bytes + message.len() > BYTES_MAX;
+        if is_full {
+            drop(waiting);
+            self.0.count_lost();
+            return false;
+        }
+        waiting.bytes += message.len();
+        waiting.messages.push_back((channel.clone(), message));
+        drop(waiting);
+        self.0.more.notify_one();
+        true
+    }
+
+    /// Waits until nothing waits, for so long at most.
+    pub(crate) async fn finish(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = self.0.waiting().messages.len();
+            if left == 0 {
+                return;
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!(publisher = self.0.name, left, "what waited for Redis is lost");
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
+            let (publisher, waiting_max) = (&self.name, self.waiting_max);
+            tracing::warn!(publisher, waiting_max, held_back, "too much waits for Redis, a message is lost");
+        }
+    }
+
+    /// The next messages, which stay where they are until they were sent.
+    fn next(&self) -> Vec<(Arc<str>, Bytes)> {
+        self.waiting().messages.iter().take(BATCH_MAX).cloned().collect()
+    }
+
+    fn sent(&self, count: usize) {
+        let mut waiting = self.waiting();
+        let bytes: usize = waiting.messages.drain(..count).map(|(_, message)| message.len()).sum();
+        waiting.bytes -= bytes;
+        self.published.fetch_add(count as u64, Ordering::Relaxed);
+    }
+}
+
+async fn keep(shared: Arc<Shared>, client: Client) {
+    let publisher = &shared.name;
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(reason) = send(&shared, &client).await;
+        if shared.is_connected.swap(false, Ordering::Relaxed) {
+            backoff = Backoff::default();
+        }
+        match backoff.failures() {
+            0 => tracing::warn!(publisher, reason, "Redis is lost; it is tried again until it is back"),
+            failures => tracing::debug!(publisher, reason, failures, "Redis is still lost"),
+        }
+        sleep(backoff.next()).await;
+    }
+}
+
+/// Connects and sends what waits, until that fails.
+async fn send(shared: &Shared, client: &Client) -> Result<std::convert::Infallible, String> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+    let connected = timeout(PATIENCE, client.get_multiplexed_async_connection_with_config(&config)).await;
+    let mut connection = connected.map_err(|_| no_answer())?.map_err(|error| error.to_string())?;
+    shared.is_connected.store(true, Ordering::Relaxed);
+    tracing::info!(publisher = shared.name, "Redis is connected");
+    loop {
+        let batch = shared.next();
+        if batch.is_empty() {
+            // A connection may be dead without anybody having said so.
+            if timeout(LOOK_EVERY, shared.more.notified()).await.is_err() {
+                let ping = redis::cmd("PING");
+                ping.query_async::<()>(&mut connection).await.map_err(|error| error.to_string())?;
+            }
+            continue;
+        }
+        publish_all(&mut connection, &batch).await.map_err(|error| error.to_string())?;
+        shared.sent(batch.len());
+    }
+}
+
+async fn publish_all(connection: &mut MultiplexedConnection, batch: &[(Arc<str>, Bytes)]) -> Result<(), RedisError> {
+    let mut pipe = pipe();
+    for (channel, message) in batch {
+        pipe.cmd("PUBLISH").arg(&**channel).arg(&message[..]).ignore();
+    }
+    pipe.query_async(connection).await
+}
+
+impl Part for Shared {
+    fn kind(&self) -> &'static str {
+        "bridge"
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn state(&self) -> State {
+        if self.is_connected.load(Ordering::Relaxed) { State::Ok } else { State::Unavailable }
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        vec![("published", count(&self.published)), ("lost", count(&self.lost))]
+    }
+}
+
+impl RedisPublisher {
+    /// What the health report and the counters tell of.
+    pub(crate) fn part(&self) -> Arc<dyn Part> {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisPublisher").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RedisPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
