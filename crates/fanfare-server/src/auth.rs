@@ -277,6 +277,10 @@ impl Gate {
     /// What the socket of an identity is called and joined to; `key` is that of a bullet.js client.
     fn name(&self, verified: Option<Verified>, key: Option<&str>) -> Result<Connected, String> {
         let identity = verified.as_ref().map(|verified| &verified.identity);
+        // A key that Fanfare made goes by its name: people read what topics and sockets are called.
+        let public = identity.filter(|identity| identity.api_key().is_some()).and_then(|identity| identity.text("key"));
+        let public = public.as_deref().filter(|name| key.is_some_and(|key| key.starts_with(name)));
+        let key = public.or(key);
         let fill = |template: &Template, what: &str| {
             let value = |name: &str| match key {
                 Some(key) if name == "key" => Some(key.to_owned()),

@@ -152,7 +152,7 @@ pub(crate) enum ApiKeyCommand {
         /// Whose it is
         #[arg(long)]
         username: Option<String>,
-        /// Make one that does not work yet
+        /// Make one that does not work until it is activated
         #[arg(long)]
         inactive: bool,
     },
@@ -160,6 +160,11 @@ pub(crate) enum ApiKeyCommand {
     List,
     /// Makes a key inactive; its sockets are closed within 5 s
     Revoke {
+        /// The name of the key, or the key
+        key: String,
+    },
+    /// Makes a key work that was made inactive, or revoked
+    Activate {
         /// The name of the key, or the key
         key: String,
     },

@@ -36,13 +36,8 @@ async fn execute(store: &dyn KeyStore, asked: &ApiKey) -> Result<String, String>
             let records = store.list().await.map_err(failed)?;
             Ok(if asked.json { records.iter().map(json_line).collect() } else { table(&records) })
         }
-        ApiKeyCommand::Revoke { key } => {
-            let record = find(store, key).await?;
-            let is_done = store.revoke(&record.handle).await.map_err(failed)?;
-            gone(is_done, &record)?;
-            let revoked = json!({"revoked": record.name});
-            Ok(if asked.json { format!("{revoked}\n") } else { format!("revoked {}\n", record.name) })
-        }
+        ApiKeyCommand::Revoke { key } => set_active(store, key, false, asked.json).await,
+        ApiKeyCommand::Activate { key } => set_active(store, key, true, asked.json).await,
         ApiKeyCommand::Rotate { key } => {
             let record = find(store, key).await?;
             let new = Key::generate()?;
@@ -55,6 +50,14 @@ async fn execute(store: &dyn KeyStore, asked: &ApiKey) -> Result<String, String>
             Ok(if asked.json { format!("{}\n", json!({"done": what})) } else { format!("{what}\n") })
         }
     }
+}
+
+async fn set_active(store: &dyn KeyStore, key: &str, is_active: bool, as_json: bool) -> Result<String, String> {
+    let record = find(store, key).await?;
+    let is_done = store.set_active(&record.handle, is_active).await.map_err(|error| error.to_string())?;
+    gone(is_done, &record)?;
+    let done = if is_active { "activated" } else { "revoked" };
+    Ok(if as_json { format!("{}\n", json!({ done: record.name })) } else { format!("{done} {}\n", record.name) })
 }
 
 /// The record with a name, or of a key.

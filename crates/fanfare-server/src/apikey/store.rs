@@ -52,8 +52,8 @@ pub(crate) trait KeyStore: Send + Sync {
     /// Stores a new key. `Err` in the answer: it cannot be stored, and why.
     fn add<'a>(&'a self, new: &'a New) -> Answer<'a, Result<(), String>>;
 
-    /// Makes a record inactive; whether it was there.
-    fn revoke<'a>(&'a self, handle: &'a str) -> Answer<'a, bool>;
+    /// Makes a record active or inactive; whether it was there.
+    fn set_active<'a>(&'a self, handle: &'a str, is_active: bool) -> Answer<'a, bool>;
 
     /// Puts a new key in the place of a record's, which keeps what is beside it; whether it was there.
     fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key) -> Answer<'a, bool>;

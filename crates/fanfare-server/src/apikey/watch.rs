@@ -48,9 +48,7 @@ impl Watched {
         handles.extend(self.lookup.remembered());
         handles.sort_unstable();
         handles.dedup();
-        if handles.is_empty() {
-            return;
-        }
+        // Without any this only finds out how the store stands, for the health report.
         // A store that cannot be asked revokes nothing.
         let Ok(active) = self.lookup.active(&handles).await else { return };
         let active: HashSet<String> = active.into_iter().collect();

@@ -56,7 +56,8 @@ section! {
         subscribe: Subscribe = "\"open\"",
         /// For `rooms`: whether clients are told what they have joined and left.
         acks: bool = "false",
-        /// For `bullet`: the topics whose messages a client gets, with `{key}` for its key, and claims in braces.
+        /// For `bullet`: the topics whose messages a client gets, with `{key}` for its key (of a key that `fanfare apikey` made
+        /// only the name, `ff_…`), and claims in braces.
         topics: OneOrMore<Template> = "[\"bridge:{key}\", \"bridge\"]",
     }
     later ["limits", "slow", "subprotocols"]

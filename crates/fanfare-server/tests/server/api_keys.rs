@@ -269,3 +269,91 @@ fn bridge_2_the_published_documents_are_read_as_they_are() {
     let hash = stored.split('\'').find(|part| part.starts_with("sha256:")).unwrap();
     assert_eq!(bullet(hash), Some(403), "what is stored is no key");
 }
+
+/// The original's own statement, as it fails: no sequence for the ids. Of another size, they are looked up all the same.
+#[test]
+fn hub_3_a_table_without_its_sequence_is_put_right() {
+    let store = Store::new("postgres");
+    let service = store.service.as_ref().unwrap();
+    service.sql(
+        "CREATE TABLE apikeys (id bigint PRIMARY KEY, domain varchar(64) UNIQUE, username varchar(254), \
+         apikey varchar(36) NOT NULL UNIQUE, insert_ts timestamp DEFAULT now(), active boolean DEFAULT false); \
+         INSERT INTO apikeys VALUES (7, 'a.com', 'ada', 'old-key', now(), true)",
+    );
+    let error = store.apikey(&["add", "--domain", "b.com"]).unwrap_err();
+    assert!(error.contains("fanfare apikey migrate"), "{error}");
+    store.apikey(&["migrate"]).unwrap();
+    let key = store.apikey(&["add", "--domain", "b.com"]).unwrap();
+    store.apikey(&["migrate"]).unwrap();
+    assert_eq!(service.sql("SELECT id FROM apikeys WHERE domain = 'b.com'"), "8");
+    let server = store.server();
+    for key in ["old-key", &key] {
+        let mut client = server.connect(&format!("token={key}"));
+        store.apikey(&["revoke", key]).unwrap();
+        assert_eq!(client.receive_close(), 1001, "{}", server.stderr());
+        assert_eq!(connect(&server, key), Err(403));
+    }
+}
+
+#[test]
+fn keys_are_activated_in_every_store() {
+    for store in Store::all() {
+        let kind = store.kind;
+        store.apikey(&["migrate"]).unwrap();
+        let key = store.apikey(&["add", "--inactive"]).unwrap();
+        let server = store.server();
+        assert_eq!(connect(&server, &key), Err(403), "{kind}");
+        let done = store.apikey(&["activate", &key[..11]]).unwrap();
+        assert_eq!(done, format!("activated {}", &key[..11]), "{kind}");
+        assert_eq!(connect(&server, &key), Ok(()), "{kind}");
+        assert_eq!(store.list()[0]["active"], true, "{kind}");
+    }
+}
+
+/// Topics and ids of sockets are shown in the admin API and the console: they have the names of new keys, not the keys. Those of
+/// older systems are what their Redis messages name, and stay as they are.
+#[test]
+fn bridge_5_security_20_topics_have_the_names_of_new_keys() {
+    let store = Store::new("mongo");
+    store.service.as_ref().unwrap().mongo("keys.insert_one({'_id': 'some-old-key'})");
+    let new = store.apikey(&["add"]).unwrap();
+    let server = store.server();
+    let _clients = [&new, "some-old-key"].map(|key| server.upgrade(&format!("/bullet?{key}"), &[]).unwrap());
+    let topics = || server.api("GET", "/api/topics?limit=1000", &json!(null)).body;
+    eventually(|| [&new[..11], "some-old-key"].iter().all(|name| topics().contains(&format!("\"bridge:{name}\""))));
+    assert!(!topics().contains(&new[12..]), "{}", topics());
+    let disconnected = server.api("POST", "/api/disconnect", &json!({"id": &new[..11]}));
+    assert_eq!(disconnected.status, 200, "{disconnected:?}");
+}
+
+#[test]
+fn a_password_that_is_refused_keeps_nobody_waiting() {
+    let mut store = Store::new("file");
+    let service = mongo::start_with_auth();
+    let url = service.mongo_url().replace("://", "://somebody:wr0ng-p4ssw0rd@");
+    store.section = format!("[keys.main]\nstore = 'mongo'\nurl = '{url}'\n");
+    let server = store.server();
+    for number in 0..3 {
+        let asked = Instant::now();
+        assert_eq!(connect(&server, &format!("key-{number}")), Err(503));
+        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    }
+    let error = store.apikey(&["list"]).unwrap_err();
+    let log = server.wait_for_stderr(|log| log.contains("does not accept the user").then(|| log.to_owned())).unwrap();
+    assert!(error.contains("does not accept the user and password"), "{error}");
+    assert!(![&error, &log].iter().any(|text| text.contains("wr0ng")), "{error}{log}");
+}
+
+/// Nobody connects, and the health report knows all the same.
+#[test]
+fn the_health_report_needs_no_clients() {
+    let mut store = Store::new("postgres");
+    store.apikey(&["migrate"]).unwrap();
+    let server = store.server();
+    let state = || server.api("GET", "/api/health", &json!(null)).json()["stores"]["main"].clone();
+    assert_eq!(state(), "ok");
+    store.service.as_mut().unwrap().kill();
+    eventually(|| state() == "unavailable");
+    store.service.as_mut().unwrap().restart();
+    eventually(|| state() == "ok");
+}

@@ -143,8 +143,8 @@ impl KeyStore for File {
         })
     }
 
-    fn revoke<'a>(&'a self, handle: &'a str) -> Answer<'a, bool> {
-        Box::pin(async { self.change(|lines| with(lines, handle, |line| line.active = false)) })
+    fn set_active<'a>(&'a self, handle: &'a str, is_active: bool) -> Answer<'a, bool> {
+        Box::pin(async move { self.change(|lines| with(lines, handle, |line| line.active = is_active)) })
     }
 
     fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key) -> Answer<'a, bool> {

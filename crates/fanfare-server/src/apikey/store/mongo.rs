@@ -1,12 +1,12 @@
 //! Keys in MongoDB: a document for each, whose `_id` is the key itself, as the original bridge has them, or its hash.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::ErrorKind;
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::{Answer, KeyStore, New, Unavailable};
 use crate::apikey::{Key, Record};
@@ -18,6 +18,10 @@ pub(crate) const URL_DEFAULT: &str = "mongodb://127.0.0.1:27017";
 /// Taken to find the server, and for one query.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a user and password that were refused are not tried again. The driver's client is thrown away with them: it
+/// goes on trying by itself, and whoever asks it meanwhile waits in vain.
+const REFUSED_FOR: Duration = Duration::from_secs(2);
+
 /// What stands before a hash, so that it is not taken for a key.
 const HASHED: &str = "sha256:";
 
@@ -27,7 +31,14 @@ pub(super) struct Mongo {
     database: String,
     collection: String,
     pool_size: u32,
-    opened: OnceCell<Collection<Document>>,
+    opened: Mutex<Opened>,
+}
+
+enum Opened {
+    No,
+    Yes(Collection<Document>),
+    /// The user and password were refused then.
+    Refused(Instant, Unavailable),
 }
 
 impl Mongo {
@@ -37,11 +48,17 @@ impl Mongo {
             database: settings.database.clone(),
             collection: settings.collection.clone(),
             pool_size: settings.pool_size.0 as u32,
-            opened: OnceCell::new(),
+            opened: Mutex::new(Opened::No),
         })
     }
 
-    async fn collection(&self) -> Result<&Collection<Document>, Unavailable> {
+    async fn collection(&self) -> Result<Collection<Document>, Unavailable> {
+        let mut opened = self.opened.lock().await;
+        match &*opened {
+            Opened::Yes(collection) => return Ok(collection.clone()),
+            Opened::Refused(at, why) if at.elapsed() < REFUSED_FOR => return Err(why.clone()),
+            Opened::Refused(..) | Opened::No => {}
+        }
         let open = async || {
             let mut options = ClientOptions::parse(&self.url).await?;
             options.app_name = Some("fanfare".into());
@@ -50,7 +67,9 @@ impl Mongo {
             options.connect_timeout = Some(TIMEOUT);
             Ok(Client::with_options(options)?.database(&self.database).collection(&self.collection))
         };
-        self.opened.get_or_try_init(open).await.map_err(|error: mongodb::error::Error| failed(&error))
+        let collection: Collection<Document> = open().await.map_err(|error: mongodb::error::Error| failed(&error))?;
+        *opened = Opened::Yes(collection.clone());
+        Ok(collection)
     }
 
     async fn ask<T>(
@@ -58,8 +77,14 @@ impl Mongo {
         run: impl AsyncFnOnce(&Collection<Document>) -> mongodb::error::Result<T>,
     ) -> Result<T, Unavailable> {
         let collection = self.collection().await?;
-        match tokio::time::timeout(2 * TIMEOUT, run(collection)).await {
-            Ok(result) => result.map_err(|error| failed(&error)),
+        match tokio::time::timeout(2 * TIMEOUT, run(&collection)).await {
+            Ok(Err(error)) => {
+                if matches!(&*error.kind, ErrorKind::Authentication { .. }) {
+                    *self.opened.lock().await = Opened::Refused(Instant::now(), failed(&error));
+                }
+                Err(failed(&error))
+            }
+            Ok(Ok(answer)) => Ok(answer),
             Err(_) => Err(Unavailable(format!("MongoDB did not answer within {:?}", 2 * TIMEOUT))),
         }
     }
@@ -145,8 +170,8 @@ impl KeyStore for Mongo {
         })
     }
 
-    fn revoke<'a>(&'a self, handle: &'a str) -> Answer<'a, bool> {
-        Box::pin(self.update(handle, doc! { "$set": { "active": false } }))
+    fn set_active<'a>(&'a self, handle: &'a str, is_active: bool) -> Answer<'a, bool> {
+        Box::pin(self.update(handle, doc! { "$set": { "active": is_active } }))
     }
 
     /// An `_id` cannot be changed: the new document comes before the old one goes.

@@ -28,11 +28,19 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS apikeys (
     active boolean DEFAULT false
 )";
 
-/// What the published table lacks.
+/// What the published table lacks: its ids had no sequence to come from unless somebody has made one.
 const COLUMNS_ADDED: &str = "ALTER TABLE apikeys ADD COLUMN IF NOT EXISTS key_name varchar(16);
     ALTER TABLE apikeys ADD COLUMN IF NOT EXISTS key_hash char(64);
     ALTER TABLE apikeys ALTER COLUMN apikey DROP NOT NULL;
-    CREATE UNIQUE INDEX IF NOT EXISTS apikeys_key_hash ON apikeys (key_hash)";
+    CREATE UNIQUE INDEX IF NOT EXISTS apikeys_key_hash ON apikeys (key_hash);
+    DO $$ BEGIN
+        IF (SELECT column_default IS NULL AND is_identity = 'NO' FROM information_schema.columns
+            WHERE table_schema = current_schema() AND table_name = 'apikeys' AND column_name = 'id') THEN
+            CREATE SEQUENCE IF NOT EXISTS apikeys_id_seq OWNED BY apikeys.id;
+            PERFORM setval('apikeys_id_seq', coalesce((SELECT max(id) FROM apikeys), 0) + 1, false);
+            ALTER TABLE apikeys ALTER COLUMN id SET DEFAULT nextval('apikeys_id_seq');
+        END IF;
+    END $$";
 
 /// One statement at a time: two servers that migrate at once must not trip over one another.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext('fanfare.apikeys'))";
@@ -139,9 +147,9 @@ impl KeyStore for Postgres {
 
     fn active<'a>(&'a self, handles: &'a [String]) -> Answer<'a, Vec<String>> {
         Box::pin(async move {
-            // By the ids first, which have an index.
-            let ids: Vec<i32> = handles.iter().filter_map(|handle| handle.split(':').next()?.parse().ok()).collect();
-            let query = format!("{ROW} WHERE active AND id = ANY($1)");
+            // By the ids first, which have an index. They may be smaller than these, which is the same to the index.
+            let ids: Vec<i64> = handles.iter().filter_map(|handle| handle.split(':').next()?.parse().ok()).collect();
+            let query = format!("{ROW} WHERE active AND id = ANY($1::bigint[])");
             let records = self.query(&query, &[&ids]).await?;
             let wanted: HashSet<&String> = handles.iter().collect();
             Ok(records.iter().map(|row| row.get(0)).filter(|handle| wanted.contains(handle)).collect())
@@ -164,9 +172,9 @@ impl KeyStore for Postgres {
         })
     }
 
-    fn revoke<'a>(&'a self, handle: &'a str) -> Answer<'a, bool> {
-        let update = concat!("UPDATE apikeys a SET active = false WHERE ", handle!(), " = $1 RETURNING id");
-        Box::pin(async move { self.changes(update, &[&handle]).await })
+    fn set_active<'a>(&'a self, handle: &'a str, is_active: bool) -> Answer<'a, bool> {
+        let update = concat!("UPDATE apikeys a SET active = $2 WHERE ", handle!(), " = $1 RETURNING id");
+        Box::pin(async move { self.changes(update, &[&handle, &is_active]).await })
     }
 
     fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key) -> Answer<'a, bool> {

@@ -132,10 +132,11 @@ impl KeyStore for Sqlite {
         })
     }
 
-    fn revoke<'a>(&'a self, handle: &'a str) -> Answer<'a, bool> {
+    fn set_active<'a>(&'a self, handle: &'a str, is_active: bool) -> Answer<'a, bool> {
         let handle = handle.to_owned();
         self.with(move |c| {
-            Ok(c.execute(concat!("UPDATE apikeys SET active = 0 WHERE ", handle!(), " = ?1"), [handle])? > 0)
+            let update = concat!("UPDATE apikeys SET active = ?2 WHERE ", handle!(), " = ?1");
+            Ok(c.execute(update, params![handle, is_active])? > 0)
         })
     }
 

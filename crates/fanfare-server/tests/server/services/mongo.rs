@@ -14,6 +14,17 @@ pub(crate) fn start() -> Service {
     Service::start(|_| {}, command)
 }
 
+/// One that asks for a user and password, and knows none.
+pub(crate) fn start_with_auth() -> Service {
+    environment();
+    let with_auth = |folder: &Folder, port| {
+        let mut command = command(folder, port);
+        command.arg("--auth");
+        command
+    };
+    Service::start(|_| {}, with_auth)
+}
+
 fn command(folder: &Folder, port: u16) -> Command {
     // Its wrapper would survive a kill; the interpreter itself does not.
     let bin = environment();
