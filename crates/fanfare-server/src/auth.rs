@@ -133,10 +133,12 @@ impl Authenticator {
         Ok(check.map(|check| (Arc::new(Self { name: name.to_owned(), param, check }), fetched)))
     }
 
-    /// What a client has shown. `param` is the parameter that carries it, where that is not the authenticator's to say.
+    /// What a client has shown; headers that a proxy may have added come last. `param` is the parameter that carries it,
+    /// where that is not the authenticator's to say.
     fn credential<'r>(&self, request: &'r ConnectRequest, param: Option<&str>) -> Option<&'r str> {
         let token = request.info.auth_token.as_deref();
-        token.or_else(|| request.params.str(param.unwrap_or(&self.param))).filter(|token| !token.is_empty())
+        let chosen = token.or_else(|| request.params.str(param.unwrap_or(&self.param)));
+        chosen.filter(|token| !token.is_empty()).or(request.info.header_token.as_deref())
     }
 
     /// Checks a credential, which is for this domain if one is given. Hooks are asked about those who have none, too.
@@ -332,7 +334,13 @@ impl Connect for Gate {
         };
         let occasion = Occasion { endpoint: &self.path, peer: socket.peer(), params: None, param: None, domain: None };
         let verified = self.first(|_| Some(&credential), occasion).await;
-        let verified = verified.map_err(|(reason, _)| refuse(&reason))?;
+        let verified = verified.map_err(|(reason, is_unavailable)| match is_unavailable {
+            true => {
+                self.log(socket.peer(), &reason);
+                Rejected::reason(UNAVAILABLE)
+            }
+            false => refuse(&reason),
+        })?;
         if let Some(old) = socket.assigns::<Identity>()
             && old.text("sub") != verified.identity.text("sub")
         {

@@ -33,12 +33,6 @@ struct Settled {
     publish_hooks: Vec<Arc<Hook>>,
 }
 
-/// What is known of a member for as long as it is one.
-pub(crate) struct Member {
-    /// Without asking a hook.
-    may_publish: bool,
-}
-
 /// Comes after the reply to the join, so that `presence_state` does too.
 pub(crate) struct Enter {
     key: String,
@@ -124,9 +118,15 @@ impl Declared {
         }
     }
 
+    /// Whether a member may publish without a hook's consent. Not kept from the join: the credential may have been renewed
+    /// since.
+    fn may_publish(&self, cx: &Context) -> bool {
+        self.allows("publish", cx.assigns(), cx.topic())
+    }
+
     /// Why a member may not publish this, if so, as far as is known without a hook.
-    fn objection(&self, member: &Member, event: &str, payload: &Payload) -> Option<String> {
-        if !member.may_publish && self.0.publish_hooks.is_empty() {
+    fn objection(&self, may_publish: bool, event: &str, payload: &Payload) -> Option<String> {
+        if !may_publish && self.0.publish_hooks.is_empty() {
             return Some(NOT_ALLOWED.into());
         }
         if is_reserved(event) {
@@ -147,11 +147,11 @@ impl Declared {
 }
 
 impl Channel for Declared {
-    type State = Member;
+    type State = ();
     type Params = Payload;
     type Info = Enter;
 
-    async fn join(&self, cx: &mut Context, params: Payload) -> Result<Joined<Member>, Refused> {
+    async fn join(&self, cx: &mut Context, params: Payload) -> Result<Joined<()>, Refused> {
         let identity = cx.assigns::<Identity>();
         let may_join = self.allows("join", identity, cx.topic());
         let reply = if may_join {
@@ -161,29 +161,23 @@ impl Channel for Declared {
         } else {
             self.ask_to_join(cx, &params).await?
         };
-        let may_publish = self.allows("publish", identity, cx.topic());
         if self.0.settings.presence == Some(true) {
             let key = self.presence_key(identity, &params)?;
             cx.send(Enter { key });
         }
-        let joined = Joined::new(Member { may_publish });
+        let joined = Joined::new(());
         Ok(match reply {
             Some(reply) => joined.reply(reply),
             None => joined,
         })
     }
 
-    async fn handle_in(
-        &self,
-        member: &mut Member,
-        cx: &mut Context,
-        event: &str,
-        payload: Payload,
-    ) -> Result<Reply, Error> {
-        if let Some(reason) = self.objection(member, event, &payload) {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+        let may_publish = self.may_publish(cx);
+        if let Some(reason) = self.objection(may_publish, event, &payload) {
             return Ok(Reply::error(json!({ "reason": reason })));
         }
-        let (changed, payload) = match member.may_publish {
+        let (changed, payload) = match may_publish {
             true => (None, payload),
             false => match self.ask_to_publish(cx, event, payload).await {
                 Ok(asked) => asked,
@@ -203,7 +197,7 @@ impl Channel for Declared {
         }
     }
 
-    async fn handle_info(&self, _: &mut Member, cx: &mut Context, enter: Enter) -> Result<Flow, Error> {
+    async fn handle_info(&self, _: &mut (), cx: &mut Context, enter: Enter) -> Result<Flow, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Seconds as a string: the form in which existing clients get it from Phoenix's own guide.
         cx.track(&enter.key, json!({ "online_at": now.as_secs().to_string() })).await?;

@@ -108,6 +108,13 @@ impl Observer for Connections {
         }
     }
 
+    fn renewed(&self, before: &SocketHandle, after: &SocketHandle) {
+        if self.0.key(before.info()) != self.0.key(after.info()) {
+            self.closed(before);
+            self.opened(after);
+        }
+    }
+
     fn closed(&self, socket: &SocketHandle) {
         let mut table = self.0.table();
         let Some(key) = table.keys.remove(socket) else { return };

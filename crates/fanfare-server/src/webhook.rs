@@ -248,6 +248,9 @@ impl Observer for Watching {
         }
     }
 
+    /// Only the same user can renew a credential.
+    fn renewed(&self, _: &SocketHandle, _: &SocketHandle) {}
+
     fn closed(&self, socket: &SocketHandle) {
         let user = self.webhook.seen().users.remove(socket);
         user.iter().for_each(|user| self.webhook.went(user));

@@ -29,7 +29,8 @@ pub trait Connect: Send + Sync + 'static {
 
     /// Called with the credential that a connected client has sent. What it answers takes the place of what connect has
     /// answered: the assigns and the time of expiry. The id must be the same, unless the socket is
-    /// [pending](Connected::pending). A refusal is told to the client, whose old credential counts until it expires.
+    /// [pending](Connected::pending). A refusal is told to the client with its reason, and the old credential counts until
+    /// it expires.
     fn refresh(
         &self,
         socket: &SocketInfo,
@@ -91,9 +92,12 @@ pub struct ConnectInfo {
     pub user_agent: Option<String>,
     /// The headers whose names begin with `sec-websocket-`.
     pub sec_websocket_headers: Vec<(String, String)>,
-    /// On mounts with auth tokens on, the token of the first of these that has one: the subprotocol that carries a token, the
-    /// header `x-phoenix-authtoken` on long-poll, `authorization: Bearer …`, `x-api-key`.
+    /// On mounts with auth tokens on, the token of the subprotocol that carries one, or on long-poll of the header
+    /// `x-phoenix-authtoken`.
     pub auth_token: Option<String>,
+    /// On mounts with auth tokens on, the token of the header `authorization: Bearer …`, else the value of `x-api-key`. A
+    /// proxy may have added these for purposes of its own, so let what only the client can have chosen win.
+    pub header_token: Option<String>,
 }
 
 impl fmt::Debug for ConnectInfo {
@@ -124,7 +128,20 @@ impl ConnectInfo {
             user_agent: user_agent.into_iter().next().map(|(_, value): (String, String)| value),
             sec_websocket_headers: matching(fields.sec_websocket_headers, |name| name.starts_with("sec-websocket-")),
             auth_token,
+            header_token: None,
         }
+    }
+
+    /// With the token that any program can send in a header.
+    pub(crate) fn with_header_token(mut self, headers: &HeaderMap) -> Self {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+        let bearer = text("authorization").and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+        });
+        let token = bearer.or_else(|| text("x-api-key")).filter(|token| !token.is_empty());
+        self.header_token = token.map(str::to_owned);
+        self
     }
 }
 

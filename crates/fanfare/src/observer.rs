@@ -25,6 +25,13 @@ pub trait Observer: Send + Sync + 'static {
         let _ = socket;
     }
 
+    /// What is known about an open socket is another now, since its credential was renewed. Left to itself, it counts as one
+    /// socket closed and another opened, although the two handles are equal.
+    fn renewed(&self, before: &SocketHandle, after: &SocketHandle) {
+        self.closed(before);
+        self.opened(after);
+    }
+
     /// A topic has its first member. Calls for one topic come one at a time, in order.
     fn occupied(&self, topic: &Arc<str>) {
         let _ = topic;

@@ -264,7 +264,7 @@ impl Shard {
         let session = Session::new(info.mount.limits.joins_max);
         let unpolled_ms = info.mount.unpolled_timeout.as_millis() as u64;
         let pending_ms = info.mount.credential_timeout.as_millis() as u64;
-        let (expires_ms, is_pending) = (info.expires_ms, info.is_pending);
+        let is_pending = info.is_pending;
         let is_poll = matches!(carrier, Carrier::Poll(_));
         let is_websocket = matches!(carrier, Carrier::WebSocket(_));
         self.handle.socket_came();
@@ -278,7 +278,7 @@ impl Shard {
             waiting_bytes: 0,
             is_dirty: false,
             closing: false,
-            is_verifying: false,
+            credentials: Default::default(),
         }));
         self.name(key);
         self.handle.counters().count(Event::Connected);
@@ -288,9 +288,7 @@ impl Shard {
         if is_poll {
             self.at(self.now_ms + unpolled_ms, Timer::Unpolled(key));
         }
-        if let Some(expires_ms) = expires_ms {
-            self.at(expires_ms, Timer::Expired(key));
-        }
+        self.watch_expiry(key);
         if is_pending {
             self.at(self.now_ms + pending_ms, Timer::Pending(key));
         }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::phoenix::message::{Incoming, Version};
 use fanfare_proto::phoenix::session::Session;
 use fanfare_proto::wire::Form;
 use tokio::sync::mpsc;
@@ -198,10 +198,20 @@ pub(crate) struct Socket {
     pub(crate) waiting_bytes: usize,
     /// Whether the socket is on the shard's list of those with something to write.
     pub(crate) is_dirty: bool,
-    /// Whether a credential that it has sent is being checked.
-    pub(crate) is_verifying: bool,
+    pub(crate) credentials: Credentials,
     /// Set once the socket is being closed: nothing is read or queued any more.
     pub(crate) closing: bool,
+}
+
+/// What a socket has sent to be let in, or to stay.
+#[derive(Debug, Default)]
+pub(crate) struct Credentials {
+    /// How many are being checked.
+    pub(crate) checking: u16,
+    /// When it is looked whether the one that counts has expired.
+    pub(crate) timer_ms: Option<u64>,
+    /// What came behind the first one while that is checked.
+    pub(crate) held: Vec<Incoming<'static>>,
 }
 
 impl Protocol {

@@ -9,10 +9,11 @@ use super::url::Url;
 use super::value::{Count, OneOrMore, Size, Span, choice};
 
 section! {
-    /// A way to check who connects; endpoints name it in `auth`. The credential is the connect parameter `param`, or
-    /// the auth token of newer clients (WebSocket: the subprotocol `base64url.bearer.phx.…`; long-poll: the header
-    /// `X-Phoenix-AuthToken`), which wins. Without a valid one the connection is refused with 403, and the log says
-    /// why. A connection is closed when its token expires. More about it, with examples: `docs/authentication.md`.
+    /// A way to check who connects; endpoints name it in `auth`. The credential is the auth token of newer clients (WebSocket:
+    /// the subprotocol `base64url.bearer.phx.…`, or `bearer.…`; long-poll: the header `X-Phoenix-AuthToken`), else the connect
+    /// parameter `param`, else the header `Authorization: Bearer …` or `X-Api-Key`. Without a valid one the connection is
+    /// refused with 403, and the log says why. A connection is closed when its token expires. More about it, with examples:
+    /// `docs/authentication.md`.
     struct Auth: "auth", Form::Named;
     keys {
         /// `jwt` checks a signed JSON Web Token; `phoenix_token` one that a Phoenix application made with

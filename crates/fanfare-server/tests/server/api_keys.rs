@@ -155,6 +155,33 @@ fn keys_are_made_listed_rotated_and_revoked_in_every_store() {
     }
 }
 
+/// Row 25, for keys that come by message: the one that counts is watched, and no longer the one before.
+#[test]
+fn security_25_a_key_that_came_by_message_can_be_revoked() {
+    let store = Store::new("file");
+    store.apikey(&["migrate"]).unwrap();
+    let add = || store.apikey(&["add", "--username", "ada"]).unwrap();
+    let (first, second) = (add(), add());
+    let config = store.config("").replacen(
+        "auth = 'keys'\nsocket_id = 'key:{key}'",
+        "auth = 'keys'\ncredential_within = '10s'",
+        1,
+    );
+    let server = Server::serve(&config);
+    let mut client = server.connect("");
+    for key in [&first, &second] {
+        assert_eq!(client.push_on_phoenix("access_token", json!({"access_token": key}))["status"], "ok");
+    }
+    client.join_ok("by:ada");
+    store.apikey(&["revoke", &first]).unwrap();
+    eventually(|| connect(&server, &first) == Err(403));
+    client.heartbeat();
+    let revoked = Instant::now();
+    store.apikey(&["revoke", &second]).unwrap();
+    assert_eq!(client.receive_close(), 1001);
+    assert!(revoked.elapsed() < Duration::from_secs(5), "closed after {:?}", revoked.elapsed());
+}
+
 #[test]
 fn hub_11_bridge_3_a_database_that_is_down_is_503_and_closes_nobody() {
     for kind in ["postgres", "mongo"] {

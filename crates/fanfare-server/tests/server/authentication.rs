@@ -361,3 +361,68 @@ rn2G2v7o7ol7SLU5GWCogYR1dhRdAWHoFOg8abCrrYvf56dHRvcul1P+S+f3gjbR
 dCs4mxVtPg6sezyPTwIDAQAB
 -----END PUBLIC KEY-----
 ";
+
+/// Row 21: every way of a credential, on both transports.
+#[test]
+fn security_21_every_way_of_a_credential() {
+    use base64::Engine;
+    let config = format!("[auth.users]\nkind = 'jwt'\nsecret = '{SECRET}'\nleeway = '0s'\n{REST}");
+    let server = Server::serve(&config);
+    let claims = |exp| json!({"sub": "7", "exp": exp}).to_string();
+    let token = |exp| shared(Algorithm::HS512, SECRET.as_bytes(), r#"{"alg":"HS512"}"#, &claims(exp));
+    let (good, expired) = (token(seconds_from_now(600)), token(seconds_from_now(0) - 1));
+    let bad = format!("{good}x");
+    let encoded = |token: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(token);
+    let verdicts = [(Some(&good), true), (Some(&bad), false), (Some(&expired), false), (None, false)];
+    for way in ["authorization", "x-api-key", "x-phoenix-authtoken", "phoenix", "fanfare", "parameter"] {
+        for (token, is_good) in verdicts {
+            let mut query = "vsn=2.0.0".to_owned();
+            let mut headers: Vec<(&'static str, String)> = Vec::new();
+            match (way, token) {
+                ("authorization", Some(token)) => headers.push(("authorization", format!("Bearer {token}"))),
+                ("x-api-key", Some(token)) => headers.push(("x-api-key", token.clone())),
+                ("x-phoenix-authtoken", Some(token)) => headers.push(("x-phoenix-authtoken", token.clone())),
+                ("phoenix", Some(token)) => {
+                    headers
+                        .push(("sec-websocket-protocol", format!("phoenix, base64url.bearer.phx.{}", encoded(token))));
+                }
+                ("fanfare", Some(token)) => {
+                    headers.push(("sec-websocket-protocol", format!("fanfare, bearer.{}", encoded(token))));
+                }
+                (_, Some(token)) => query += &format!("&token={token}"),
+                (_, None) => {}
+            }
+            let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            if way != "x-phoenix-authtoken" {
+                let upgraded = server.upgrade(&format!("/socket/websocket?{query}"), &headers);
+                let status = upgraded.as_ref().err().copied();
+                assert_eq!(status, (!is_good).then_some(403), "{way} {token:?} on WebSocket");
+                if let Ok(mut client) = upgraded {
+                    client.join_ok("room:1");
+                }
+            }
+            if !matches!(way, "phoenix" | "fanfare") {
+                let answer = server.http("GET", &format!("/socket/longpoll?{query}"), &headers, "").json();
+                assert_eq!(answer["status"], if is_good { 410 } else { 403 }, "{way} {token:?} on long-poll");
+            }
+        }
+    }
+}
+
+/// What a user may do follows the credential, and not what it was when the topic was joined.
+#[test]
+fn a_renewed_credential_changes_what_a_member_may_publish() {
+    let config = format!(
+        "[auth.users]\nkind = 'jwt'\nsecret = '{SECRET}'\n[[endpoint]]\nauth = 'users'\n\
+         [[channel]]\ntopic = 'room:*'\npublish = 'claim:role=support'\n"
+    );
+    let server = Server::serve(&config);
+    let token = |role: &str| mint(&config, &["--sub", "7", "--claim", &format!("role={role}")]).unwrap();
+    let mut client = server.connect(&format!("token={}", token("guest")));
+    let join_ref = client.join_ok("room:1");
+    for (role, status) in [("guest", "error"), ("support", "ok"), ("guest", "error")] {
+        let renewed = client.push(&join_ref, "room:1", "access_token", json!({"access_token": token(role)}));
+        assert_eq!(renewed["status"], "ok", "{renewed}");
+        assert_eq!(client.push(&join_ref, "room:1", "new_msg", json!({}))["status"], status, "{role}");
+    }
+}

@@ -26,6 +26,14 @@ fn a_marker_is_in_no_line_at_trace_level() {
         Some(403)
     );
     server.http("GET", &format!("/socket/longpoll?vsn=2.0.0&token={MARKER}"), &[("x-phoenix-authtoken", MARKER)], "");
+    for (name, value) in [
+        ("sec-websocket-protocol", format!("fanfare, bearer.{bearer}")),
+        ("authorization", format!("Bearer {MARKER}")),
+        ("x-api-key", MARKER.to_owned()),
+    ] {
+        assert_eq!(server.upgrade("/socket/websocket?vsn=2.0.0", &[(name, &value)]).err(), Some(403), "{name}");
+        server.http("GET", "/socket/longpoll?vsn=2.0.0", &[(name, &value)], "");
+    }
     server.http("GET", &format!("/missing?token={MARKER}"), &[("authorization", MARKER), ("cookie", MARKER)], "");
     http(&server.admin(), "GET", "/api/topics", &[("authorization", &format!("Bearer {MARKER}"))], "");
     // As a good token's signature and claims, and as what is sent.
@@ -36,6 +44,10 @@ fn a_marker_is_in_no_line_at_trace_level() {
     let mut client = server.connect(&format!("token={token}"));
     let join_ref = client.join_ok("room");
     assert_eq!(client.push(&join_ref, "room", "new_msg", json!({"body": MARKER}))["status"], "ok");
+    for credential in [format!("{MARKER}.x.y"), token.clone()] {
+        client.push_on_phoenix("access_token", json!({"access_token": credential}));
+        client.push(&join_ref, "room", "access_token", json!({"token": credential, "other": MARKER}));
+    }
     client.send_text(&format!("{{{MARKER}"));
     assert_eq!(client.receive_close(), 1011);
     server.api("POST", "/api/publish", &json!({"topic": "room", "event": "new_msg", "payload": {"body": MARKER}}));

@@ -10,7 +10,7 @@ use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::topic::check_topic;
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 use serde_json::Value;
 
 use super::{Body, Connection, Found, text};
@@ -75,16 +75,6 @@ pub(super) fn params(found: &Found, parts: &Parts) -> Result<(Params, Version), 
     Ok((params, version))
 }
 
-/// The token in one of the headers that programs set, which browsers cannot.
-pub(super) fn header_token(headers: &HeaderMap) -> Option<String> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = text("authorization").and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    bearer.or_else(|| text("x-api-key")).filter(|token| !token.is_empty()).map(str::to_owned)
-}
-
 /// Asks the application.
 pub(super) async fn connect(
     mount: &Mount,
@@ -96,7 +86,10 @@ pub(super) async fn connect(
     auth_token: Option<String>,
 ) -> Result<Connected, Refusal> {
     let peer = connection.map(|connection| connection.peer);
-    let info = ConnectInfo::collect(mount.connect_info, peer, &original_uri(parts), &parts.headers, auth_token);
+    let mut info = ConnectInfo::collect(mount.connect_info, peer, &original_uri(parts), &parts.headers, auth_token);
+    if mount.auth_token {
+        info = info.with_header_token(&parts.headers);
+    }
     match mount.connect.connect(ConnectRequest { params, info, transport, version }).await {
         Ok(Ok(connected)) => Ok(connected),
         Ok(Err(rejected)) => Err(Refusal::Rejected(rejected)),

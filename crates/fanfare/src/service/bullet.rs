@@ -157,8 +157,7 @@ impl Bullet<'_> {
             return Err(Box::new(status(StatusCode::SERVICE_UNAVAILABLE)));
         }
         let mount = &self.found.mount;
-        let auth_token = admission::header_token(&self.parts.headers).filter(|_| mount.auth_token);
-        admission::connect(mount, params, Version::V2, transport, self.parts, self.connection, auth_token)
+        admission::connect(mount, params, Version::V2, transport, self.parts, self.connection, None)
             .await
             .map_err(|refusal| self.refused(refusal))
     }

@@ -120,8 +120,7 @@ impl Endpoint {
         };
         let mount = &found.mount;
         let header = |name| parts.headers.get(name).and_then(|token| token.to_str().ok()).map(str::to_owned);
-        let auth_token = header(AUTH_TOKEN_HEADER).or_else(|| admission::header_token(&parts.headers));
-        let auth_token = auth_token.filter(|_| mount.auth_token);
+        let auth_token = header(AUTH_TOKEN_HEADER).filter(|_| mount.auth_token);
         let transport = Transport::LongPoll;
         let connected = match admission::connect(mount, params, version, transport, parts, connection, auth_token).await
         {

@@ -131,7 +131,7 @@ fn subprotocol(mount: &Mount, headers: &HeaderMap) -> Result<(Option<HeaderValue
         served.splice(0..0, [PHOENIX_SUBPROTOCOL, OWN_SUBPROTOCOL]);
         let (auth_token, rest) = auth_token::extract(offered.into_iter());
         token = match auth_token {
-            AuthToken::Absent => admission::header_token(headers),
+            AuthToken::Absent => None,
             AuthToken::Token(token) => Some(token),
             AuthToken::Undecodable => return Err(Event::RejectedToken),
         };

@@ -9,6 +9,7 @@ use fanfare_proto::rooms;
 use fanfare_proto::topic::check_topic;
 
 use super::Shard;
+use super::credentials::ACCESS_TOKEN;
 use super::replies::reason_payload;
 use crate::channel::{Ended, Status};
 use crate::command::{Command, JoinKey, SocketKey};
@@ -22,14 +23,14 @@ impl Shard {
     /// A client's message, decoded.
     pub(crate) fn receive(&mut self, key: SocketKey, message: Incoming<'_>) {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
-        let Incoming { join_ref, msg_ref, topic, event, payload } = message;
-        let verdict = socket.session.admit(&join_ref, &topic, &event);
-        let about = (&join_ref, &msg_ref, &*topic, &*event);
-        if socket.info.mount.connect.refreshes() && self.is_credential(key, verdict, about, &payload) {
-            return;
-        }
-        let Some(socket) = self.socket(key) else { return };
+        let verdict = socket.session.admit(&message.join_ref, &message.topic, &message.event);
         let is_in_rooms = socket.protocol == Protocol::Rooms;
+        let concerns_credential = socket.info.is_pending || message.event == ACCESS_TOKEN;
+        let message = match concerns_credential && socket.info.mount.connect.refreshes() {
+            true => self.take_credential(key, verdict, message),
+            false => Some(message),
+        };
+        let Some(Incoming { join_ref, msg_ref, topic, event, payload }) = message else { return };
         if is_in_rooms && self.is_otherwise_in_rooms(key, verdict, &topic, &event, &msg_ref) {
             return;
         }
@@ -153,7 +154,7 @@ impl Shard {
         let Some(slot) = self.slot(join) else { return self.finished_alone(join, channel, outcome) };
         match outcome {
             Outcome::Joined { mut live, reply, meta } => {
-                live.cx.socket = self.sockets[join.socket.index as usize].info.clone();
+                self.renew(join.socket, &mut live);
                 self.joined(join, slot, &msg_ref, live, reply, meta);
             }
             Outcome::Refused { cx, response } => {
@@ -165,8 +166,7 @@ impl Shard {
                 self.join_failed(join.socket, slot, &msg_ref, cx, reason_payload("join crashed"));
             }
             Outcome::Ran { mut live, result } => {
-                // Its credential may have been renewed meanwhile.
-                live.cx.socket = self.sockets[join.socket.index as usize].info.clone();
+                self.renew(join.socket, &mut live);
                 self.entry(join.socket, slot).data.live = Some(live);
                 match result {
                     Ok(reply) => self.ran(join, slot, &msg_ref, reply),

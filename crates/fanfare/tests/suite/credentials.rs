@@ -30,7 +30,8 @@ impl Connect for Gate {
     const REFRESHES: bool = true;
 
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        match request.info.auth_token.as_deref().or(request.params.str("token")) {
+        let info = &request.info;
+        match info.auth_token.as_deref().or(request.params.str("token")).or(info.header_token.as_deref()) {
             Some(credential) => check(credential),
             None if request.params.str("late").is_some() => Ok(Connected::pending()),
             None => Err(Rejected::new()),
@@ -39,6 +40,9 @@ impl Connect for Gate {
 
     async fn refresh(&self, socket: &SocketInfo, credential: String) -> Result<Connected, Rejected> {
         assert!(socket.id().is_none_or(|id| id != "panic"), "told to panic in refresh");
+        if credential.starts_with("slow") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         check(&credential)
     }
 }
@@ -227,4 +231,48 @@ async fn a_panic_in_refresh_hurts_nobody_and_without_refresh_it_is_an_event_like
         Received::Text(text) => assert!(text.contains("unmatched topic"), "{text}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_first_credential_waits_for_its_answer() {
+    let served = served(Duration::from_secs(10)).await;
+    for (credential, status) in [("slow:5:60000", "ok"), ("slow:bad", "error")] {
+        let mut client = served.client_at(&format!("{TARGET}&late=1")).await;
+        client.send_json(&json!([null, "r", "phoenix", "access_token", {"access_token": credential}])).await;
+        client.send_json(&json!(["1", "1", "t", "phx_join", {}])).await;
+        client.send_json(&json!([null, "h", "phoenix", "heartbeat", {}])).await;
+        let refs = [client.frame().await, client.frame().await, client.frame().await];
+        let refs = refs.map(|frame| (frame[1].clone(), frame[4]["status"].clone()));
+        let expected = [("h", "ok"), ("r", status), ("1", status)];
+        assert_eq!(refs, expected.map(|(msg_ref, status)| (json!(msg_ref), json!(status))), "{credential}");
+    }
+}
+
+/// Some clients send theirs on each topic at once.
+#[tokio::test]
+async fn several_credentials_may_be_checked_at_a_time() {
+    let served = served(Duration::from_secs(10)).await;
+    let mut client = served.client_at(&format!("{TARGET}&token=slow:1:60000")).await;
+    for number in 2..22 {
+        client
+            .send_json(&json!([null, "r", "phoenix", "access_token", {"access_token": format!("slow:{number}:60000")}]))
+            .await;
+    }
+    for _ in 2..22 {
+        assert_eq!(client.frame().await[4]["status"], "ok");
+    }
+    for _ in 0..101 {
+        client.send_json(&json!([null, "r", "phoenix", "access_token", {"access_token": "slow:9:60000"}])).await;
+    }
+    let refused = client.frame().await;
+    assert!(refused[4]["response"]["reason"].as_str().unwrap().contains("100"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_header_that_a_proxy_added_does_not_hide_the_parameter() {
+    let served = served(Duration::from_secs(10)).await;
+    let headers = [("authorization", "Bearer the-proxy's-own")];
+    let mut client = Client::connect(served.address, &format!("{TARGET}&token=ada:7:60000"), &headers).await.unwrap();
+    client.join("t").await;
+    assert_eq!(client.call("t", "who", json!({}), "ok").await["number"], 7);
 }
