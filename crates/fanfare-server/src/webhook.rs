@@ -81,7 +81,7 @@ impl Webhook {
             signer: Signer::new(settings.secret.as_ref())?,
             client,
             seen: Mutex::new(Seen {
-                tracker: Tracker::new(settings.grace.0),
+                tracker: Tracker::new(settings.grace.0, settings.queue_max.0 as usize),
                 queue: Queue::new(settings.queue_max.0 as usize),
                 users: HashMap::new(),
             }),
@@ -168,7 +168,8 @@ impl Webhook {
         if !seen.tracker.leave(subject, now, at) {
             return;
         }
-        // Without a grace the task must not miss it if the next one comes at once.
+        // Without a grace the task must not miss it if the next one comes at once; and there may be no room for all who
+        // leave.
         for (subject, at) in seen.tracker.gone(now) {
             self.tell(&mut seen, subject, false, at);
         }

@@ -49,7 +49,8 @@ section! {
         /// How long to wait before the first repetition; each next wait is twice as long, up to a minute, and all are up to
         /// half longer or shorter by chance.
         retry_wait: Span<10, 60_000> = "\"1s\"",
-        /// How many events may wait to be sent. What comes beyond is dropped.
+        /// How many events may wait to be sent. What comes beyond is dropped. So many topics and users, too, may be within
+        /// their `grace`; beyond that it is cut short for those who left first.
         queue_max: Count<1, 10_000_000> = "100000",
     }
     later []

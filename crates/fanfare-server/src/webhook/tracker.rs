@@ -6,10 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::event::Subject;
 
-/// Holds one entry for each topic and user that is here or was a moment ago: as many as the engine's limits let in.
+/// Holds one entry for each topic and user that is here, as many as the engine's limits let in, and a bounded number of those
+/// that were.
 #[derive(Debug)]
 pub(super) struct Tracker {
     grace: Duration,
+    /// Beyond so many the one that left first is given up: whoever joins one new topic after the other must not fill the
+    /// memory for as long as the grace is.
+    leaving_max: usize,
     known: HashMap<Subject, Standing>,
     /// When goings are to be told, by time.
     due: BTreeSet<(Instant, Subject)>,
@@ -26,8 +30,8 @@ enum Standing {
 }
 
 impl Tracker {
-    pub(super) fn new(grace: Duration) -> Self {
-        Self { grace, known: HashMap::new(), due: BTreeSet::new() }
+    pub(super) fn new(grace: Duration, leaving_max: usize) -> Self {
+        Self { grace, leaving_max, known: HashMap::new(), due: BTreeSet::new() }
     }
 
     /// Somebody comes: whether that is news.
@@ -73,10 +77,10 @@ impl Tracker {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Those who have stayed away, and since when.
+    /// Those who have stayed away, or for whom there is no room, and since when.
     pub(super) fn gone(&mut self, now: Instant) -> Vec<(Subject, SystemTime)> {
         let mut gone = Vec::new();
-        while self.next_due().is_some_and(|due| due <= now) {
+        while self.due.len() > self.leaving_max || self.next_due().is_some_and(|due| due <= now) {
             let Some((_, subject)) = self.due.pop_first() else { break };
             if let Some(Standing::Leaving { at, .. }) = self.known.remove(&subject) {
                 gone.push((subject, at));
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn who_is_back_within_the_grace_was_never_away() {
-        let mut test = Test { tracker: Tracker::new(Duration::from_secs(3)), start: Instant::now() };
+        let mut test = Test { tracker: Tracker::new(Duration::from_secs(3), 100), start: Instant::now() };
         test.check(0, "+a", &["+a"]);
         test.check(0, "-a", &[]);
         test.check(2999, "+a", &[]);
@@ -161,7 +165,7 @@ mod tests {
 
     #[test]
     fn flapping_leaves_nothing_behind() {
-        let mut test = Test { tracker: Tracker::new(Duration::from_secs(3)), start: Instant::now() };
+        let mut test = Test { tracker: Tracker::new(Duration::from_secs(3), 100), start: Instant::now() };
         test.check(0, "+a", &["+a"]);
         for _ in 0..1000 {
             test.check(0, "-a", &[]);
@@ -171,5 +175,21 @@ mod tests {
         assert_eq!((test.tracker.known.len(), test.tracker.due.len()), (1, 1));
         let gone = test.tracker.all_gone(SystemTime::UNIX_EPOCH);
         assert_eq!((gone.len(), test.tracker.next_due()), (1, None));
+    }
+
+    #[test]
+    fn beyond_the_bound_who_left_first_is_gone_early() {
+        let mut test = Test { tracker: Tracker::new(Duration::from_secs(3600), 2), start: Instant::now() };
+        for (at_ms, name) in [(0, "a"), (1, "b"), (2, "c")] {
+            test.check(at_ms, &format!("+{name}"), &[&format!("+{name}")]);
+            test.check(at_ms, &format!("-{name}"), &[]);
+        }
+        test.check(2, "", &["-a@0"]);
+        assert_eq!((test.tracker.known.len(), test.tracker.due.len()), (2, 2));
+        test.check(3, "+b", &[]);
+        test.check(3, "+a", &["+a"]);
+        test.check(3, "-a", &[]);
+        test.check(3, "-b", &[]);
+        test.check(4, "", &["-c@2"]);
     }
 }

@@ -252,6 +252,23 @@ fn the_queue_has_a_bound() {
 }
 
 #[test]
+fn who_leaves_has_a_bound_however_long_the_grace() {
+    let back_end = BackEnd::new(TAKEN);
+    let server = Server::serve(&config(&back_end.url(), "grace = '1h'\nqueue_max = 3\nevents = 'topic_vacated'"));
+    let mut client = server.connect("");
+    for n in 0..5 {
+        let topic = format!("t{n}");
+        let join_ref = client.join_ok(&topic);
+        assert_eq!(client.push(&join_ref, &topic, "phx_leave", json!({}))["status"], "ok");
+    }
+    expect(&back_end, &["topic_vacated t0", "topic_vacated t1"]);
+    // Whoever comes back is still within the grace.
+    client.join_ok("t4");
+    thread::sleep(SILENCE);
+    expect(&back_end, &["topic_vacated t0", "topic_vacated t1"]);
+}
+
+#[test]
 fn a_server_that_stops_says_who_is_gone() {
     let back_end = BackEnd::new(TAKEN);
     let config = format!(
