@@ -7,8 +7,12 @@ use serde_json::json;
 
 use crate::config::bridge::Bridge as Settings;
 use crate::connections::Audience;
+#[cfg(not(feature = "redis"))]
+mod absent;
 #[cfg(feature = "redis")]
 pub(crate) use crate::source::publisher::RedisPublisher as Publisher;
+#[cfg(not(feature = "redis"))]
+pub(crate) use absent::Publisher;
 
 /// Hands a Redis what it is to be told. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -51,29 +55,5 @@ impl Audience for Bridge {
 
     fn disconnected(&self, key: &Arc<str>) {
         self.publisher.publish(&self.disconnected, key.as_bytes().to_vec());
-    }
-}
-
-/// In a build without Redis there is none, and whoever asks for a bridge is told so.
-#[cfg(not(feature = "redis"))]
-#[derive(Debug, Clone)]
-pub(crate) struct Publisher(std::convert::Infallible);
-
-#[cfg(not(feature = "redis"))]
-impl Publisher {
-    pub(crate) fn start(_: &str, _: &str, _: usize) -> Result<Self, String> {
-        Err("[bridge]: this build has no Redis: build it with the cargo feature `redis`".into())
-    }
-
-    pub(crate) fn part(&self) -> Arc<dyn crate::health::Part> {
-        match self.0 {}
-    }
-
-    pub(crate) fn publish(&self, _: &Arc<str>, _: impl Into<bytes::Bytes>) -> bool {
-        match self.0 {}
-    }
-
-    pub(crate) async fn finish(&self, _: std::time::Duration) {
-        match self.0 {}
     }
 }
