@@ -2,7 +2,7 @@
 // Same sources and lock file, same bytes: nothing here depends on the time, the machine or the output folder.
 
 import {build} from "esbuild"
-import {copyFile, mkdir, readFile, rm} from "node:fs/promises"
+import {copyFile, mkdir, readFile, rm, writeFile} from "node:fs/promises"
 import {createRequire} from "node:module"
 import {dirname, join, resolve} from "node:path"
 import {fileURLToPath} from "node:url"
@@ -29,10 +29,17 @@ await build({...options, entryPoints: ["demo/app.js", "demo/app.css"], banner: {
 const scripts = PROTOCOLS.map(name => `demo/protocols/${name}.js`)
 await build({...options, entryPoints: [...scripts, "demo/protocols/protocols.css"]})
 await copyFile(join(root, "demo/index.html"), join(out, "demo/index.html"))
-for (const name of PROTOCOLS) {
-  await copyFile(join(root, `demo/protocols/${name}.html`), join(out, `demo/${name}.html`))
-}
+const frame = await readFile(join(root, "demo/protocols/page.html"), "utf8")
+for (const name of PROTOCOLS) await writeFile(join(out, `demo/${name}.html`), await page(name))
 await copyFile(join(root, "console/index.html"), join(out, "console/index.html"))
+
+// A page of a protocol: the frame with what is its own, a comment `Title: lead` and the main part.
+async function page(name) {
+  const own = await readFile(join(root, `demo/protocols/${name}.html`), "utf8")
+  const [, title, lead, main] = own.match(/^<!-- (.*?): (.*) -->\n(.*)\n$/s)
+  const parts = {name, title, lead, main}
+  return frame.replace(/{{(\w+)}}/g, (_, part) => parts[part])
+}
 
 // The bundle holds a copy of the client, whose licence asks for its notice to go with every copy.
 async function phoenixNotice() {

@@ -166,8 +166,7 @@ fn mount(settings: &Settings, config: &Config, channels: &[Declared], authentica
             mount = mount.credential_timeout(timeout.0);
         }
     }
-    let has_channels = matches!(settings.protocol, Protocol::Phoenix | Protocol::Rooms);
-    for channel in channels.iter().filter(|_| has_channels) {
+    for channel in channels.iter().filter(|_| settings.protocol.has_channels()) {
         for pattern in channel.patterns() {
             mount = mount.channel(&pattern.to_string(), channel.clone());
         }

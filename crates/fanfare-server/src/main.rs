@@ -15,6 +15,7 @@ use clap::Parser;
 mod admin;
 mod apikey;
 mod auth;
+mod backoff;
 mod bridge;
 mod channel;
 mod cli;

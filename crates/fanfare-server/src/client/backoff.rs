@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::backoff::doubled;
+
 const FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
@@ -14,7 +16,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// The next pause: half of it is certain, half is up to chance.
     pub(super) fn next(&mut self, random: u32) -> Duration {
-        let pause = FIRST.saturating_mul(1 << self.tries.min(16)).min(PAUSE_MAX);
+        let pause = doubled(FIRST, self.tries, PAUSE_MAX);
         self.tries = self.tries.saturating_add(1);
         (pause / 2).saturating_add((pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX)))
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::problem::Problems;
-use super::secret::Secret;
+use super::secret::{self, Secret};
 use super::section::{Form, section};
 use super::value::Count;
 use crate::identity::Template;
@@ -40,7 +40,7 @@ section! {
 impl Bridge {
     /// Checks what concerns more than one key.
     pub(super) fn check(&self, problems: &mut Problems) {
-        if !["url", "url_env", "url_file"].iter().any(|key| self.places.is_given(key)) {
+        if !secret::is_given("url", &self.places) {
             self.places.problem(problems, "url", "the address is missing: give url_env, url_file or url");
         }
     }

@@ -6,7 +6,7 @@ use super::endpoint::Protocol;
 use super::problem::Problems;
 use super::secret::Given;
 use super::section::nearest;
-use super::{Draft, Endpoint, Overrides, SECTIONS};
+use super::{Draft, Overrides, SECTIONS};
 use crate::auth::keys;
 use crate::tls;
 
@@ -55,12 +55,7 @@ impl Draft {
         for (name, auth) in &mut self.auths {
             let Some(auth) = auth else { continue };
             auth.check(problems);
-            let given = Given {
-                name: "secret",
-                plain: auth.secret.as_ref(),
-                env: auth.secret_env.as_ref(),
-                file: auth.secret_file.as_ref(),
-            };
+            let given = Given::new("secret", &auth.secret, &auth.secret_env, &auth.secret_file);
             auth.secret = given.resolve(overrides.variables(), &auth.places, problems);
             if let Err(fault) = keys::load(auth) {
                 auth.places.problem(problems, fault.setting, fault.text);
@@ -78,32 +73,17 @@ impl Draft {
 
     fn check_stores_and_sources(&mut self, overrides: &Overrides, problems: &mut Problems) {
         for keys in self.keys.values_mut().flatten() {
-            let given = Given {
-                name: "url",
-                plain: keys.url.as_ref(),
-                env: keys.url_env.as_ref(),
-                file: keys.url_file.as_ref(),
-            };
+            let given = Given::new("url", &keys.url, &keys.url_env, &keys.url_file);
             keys.url = given.resolve(overrides.variables(), &keys.places, problems);
             keys.check(problems);
         }
         for source in self.sources.values_mut().flatten() {
-            let given = Given {
-                name: "url",
-                plain: source.url.as_ref(),
-                env: source.url_env.as_ref(),
-                file: source.url_file.as_ref(),
-            };
+            let given = Given::new("url", &source.url, &source.url_env, &source.url_file);
             source.url = given.resolve(overrides.variables(), &source.places, problems);
             source.check(problems);
         }
         if let Some(bridge) = &mut self.bridge {
-            let given = Given {
-                name: "url",
-                plain: bridge.url.as_ref(),
-                env: bridge.url_env.as_ref(),
-                file: bridge.url_file.as_ref(),
-            };
+            let given = Given::new("url", &bridge.url, &bridge.url_env, &bridge.url_file);
             bridge.url = given.resolve(overrides.variables(), &bridge.places, problems);
             bridge.check(problems);
         }
@@ -170,12 +150,7 @@ impl Draft {
 
     fn check_admin(&mut self, overrides: &Overrides, problems: &mut Problems) {
         let Some(admin) = &mut self.admin else { return };
-        let given = Given {
-            name: "token",
-            plain: admin.token.as_ref(),
-            env: admin.token_env.as_ref(),
-            file: admin.token_file.as_ref(),
-        };
+        let given = Given::new("token", &admin.token, &admin.token_env, &admin.token_file);
         let is_given = ["token", "token_env", "token_file"].iter().find(|key| admin.places.is_given(key));
         admin.token = given.resolve(overrides.variables(), &admin.places, problems);
         match (&admin.token, is_given) {
@@ -211,8 +186,7 @@ impl Draft {
     }
 
     fn warn_of_unreachable(&self, warnings: &mut Vec<String>) {
-        let has_channels = |endpoint: &Endpoint| matches!(endpoint.protocol, Protocol::Phoenix | Protocol::Rooms);
-        if self.channels.is_empty() && self.endpoints.iter().any(has_channels) {
+        if self.channels.is_empty() && self.endpoints.iter().any(|endpoint| endpoint.protocol.has_channels()) {
             warnings.push("there is no [[channel]], so that every join is refused".into());
         }
         if self.endpoints.iter().any(|endpoint| endpoint.auth.0.iter().any(|auth| self.checks(auth))) {

@@ -104,15 +104,20 @@ const USES: [(&str, &[Protocol]); 10] = [
 /// Phoenix's clients give up a poll after 20 s.
 const PHOENIX_WINDOW_MAX: Duration = Duration::from_secs(19);
 
+impl Protocol {
+    /// Whether its clients join the topics of a `[[channel]]`.
+    pub(crate) fn has_channels(self) -> bool {
+        matches!(self, Protocol::Phoenix | Protocol::Rooms)
+    }
+}
+
 impl Endpoint {
     /// Checks what concerns more than one key.
     pub(crate) fn check(&self, problems: &mut Problems) {
-        for (key, protocols) in USES {
-            if self.places.is_given(key) && !protocols.contains(&self.protocol) {
-                let text = format!("has no effect with protocol = \"{}\"; remove it", self.protocol.name());
-                self.places.problem(problems, key, text);
-            }
-        }
+        let choice = format!("protocol = \"{}\"", self.protocol.name());
+        self.places.report_useless(problems, &choice, |key| {
+            USES.iter().all(|(used, protocols)| *used != key || protocols.contains(&self.protocol))
+        });
         if self.path.0 == "/" && self.protocol != Protocol::Rooms {
             let text = "the root itself can be an endpoint with protocol = \"rooms\" only; take \"/socket\"";
             self.places.problem(problems, "path", text);

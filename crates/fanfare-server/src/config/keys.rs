@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::problem::Problems;
-use super::secret::Secret;
+use super::secret::{self, Secret};
 use super::section::{Form, section};
 use super::value::{Count, Span, choice};
 
@@ -80,14 +80,11 @@ impl Keys {
 
     /// Checks what concerns more than one key; the address is filled in.
     pub(super) fn check(&self, problems: &mut Problems) {
-        for (key, stores) in USES {
-            if self.places.is_given(key) && !stores.contains(&self.store) {
-                let text = format!("has no effect with store = \"{}\"; remove it", self.store.name());
-                self.places.problem(problems, key, text);
-            }
-        }
-        let is_given = ["url", "url_env", "url_file"].iter().any(|key| self.places.is_given(key));
-        if self.store == Store::Postgres && !is_given {
+        let choice = format!("store = \"{}\"", self.store.name());
+        self.places.report_useless(problems, &choice, |key| {
+            USES.iter().all(|(used, stores)| *used != key || stores.contains(&self.store))
+        });
+        if self.store == Store::Postgres && !secret::is_given("url", &self.places) {
             let text = "the address of the database is missing: give url_env, url_file or url";
             self.places.problem(problems, "url", text);
         }

@@ -61,14 +61,33 @@ impl Setting for Secret {
 
 /// The three ways to give a secret.
 pub(crate) struct Given<'a> {
-    /// What the keys are called: `NAME`, `NAME_env`, `NAME_file`.
-    pub(crate) name: &'static str,
-    pub(crate) plain: Option<&'a Secret>,
-    pub(crate) env: Option<&'a String>,
-    pub(crate) file: Option<&'a PathBuf>,
+    name: &'static str,
+    plain: &'a Option<Secret>,
+    env: &'a Option<String>,
+    file: &'a Option<PathBuf>,
 }
 
-impl Given<'_> {
+/// What the three keys are called.
+fn keys(name: &str) -> [String; 3] {
+    [name.to_owned(), format!("{name}_env"), format!("{name}_file")]
+}
+
+/// Whether a secret is given in one of the three ways, readable or not.
+pub(crate) fn is_given(name: &str, places: &Places) -> bool {
+    keys(name).iter().any(|key| places.is_given(key))
+}
+
+impl<'a> Given<'a> {
+    /// `name` is what the keys are called: `NAME`, `NAME_env`, `NAME_file`.
+    pub(crate) fn new(
+        name: &'static str,
+        plain: &'a Option<Secret>,
+        env: &'a Option<String>,
+        file: &'a Option<PathBuf>,
+    ) -> Self {
+        Self { name, plain, env, file }
+    }
+
     /// The secret, from wherever it is; `None` if there is none, or after a problem.
     pub(crate) fn resolve(
         &self,
@@ -76,7 +95,7 @@ impl Given<'_> {
         places: &Places,
         problems: &mut Problems,
     ) -> Option<Secret> {
-        let keys = [self.name.to_owned(), format!("{}_env", self.name), format!("{}_file", self.name)];
+        let keys = keys(self.name);
         let given = [self.plain.is_some(), self.env.is_some(), self.file.is_some()];
         // The three are one setting: what the environment gives in one form wins over the file in another.
         let rank = |index: usize| if given[index] { places.rank(&keys[index]) } else { 0 };
@@ -91,7 +110,7 @@ impl Given<'_> {
         let read = match (index, self.env, self.file) {
             (1, Some(variable), _) => from_variable(variable, variables),
             (2, _, Some(file)) => from_file(file),
-            _ => return self.plain.cloned(),
+            _ => return self.plain.clone(),
         };
         match read {
             Ok(secret) => Some(Secret(secret)),

@@ -105,6 +105,13 @@ impl Places {
         }
     }
 
+    /// Reports the keys that were given and are of no use with a choice such as `protocol = "hub"`.
+    pub(crate) fn report_useless(&self, problems: &mut Problems, choice: &str, is_of_use: impl Fn(&str) -> bool) {
+        for key in self.keys.keys().filter(|key| !is_of_use(key)) {
+            self.problem(problems, key, format!("has no effect with {choice}; remove it"));
+        }
+    }
+
     /// Adds a problem with a key, at its place or else at the section's.
     pub(crate) fn problem(&self, problems: &mut Problems, key: &str, text: impl Into<String>) {
         let place = self.keys.get(key).unwrap_or(&self.header).clone();

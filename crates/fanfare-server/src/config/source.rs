@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::channel::EventName;
 use super::problem::Problems;
-use super::secret::Secret;
+use super::secret::{self, Secret};
 use super::section::{Form, section};
 use super::value::{Count, OneOrMore, Size, Span, choice};
 use crate::identity::Template;
@@ -135,22 +135,16 @@ impl Kind {
 impl Source {
     /// Checks what concerns more than one key; the address is filled in.
     pub(super) fn check(&self, problems: &mut Problems) {
-        for key in Self::SECTION.keys.iter().map(super::section::Key::name) {
-            if self.places.is_given(key) && !self.kind.uses(key) {
-                let text = format!("has no effect with kind = \"{}\"; remove it", self.kind.name());
-                self.places.problem(problems, key, text);
-            }
-        }
+        let choice = format!("kind = \"{}\"", self.kind.name());
+        self.places.report_useless(problems, &choice, |key| self.kind.uses(key));
         let unused: &[&str] = match self.route {
             Route::Envelope => &["topic", "broadcast_topic", "recipients_max", "event"],
             Route::Channel => &["broadcast_topic", "recipients_max"],
             Route::Recipients => &[],
         };
-        for key in unused.iter().filter(|key| self.places.is_given(key) && self.kind.uses(key)) {
-            let text = format!("has no effect with route = \"{}\"; remove it", self.route.name());
-            self.places.problem(problems, key, text);
-        }
-        if !["url", "url_env", "url_file"].iter().any(|key| self.places.is_given(key)) {
+        let choice = format!("route = \"{}\"", self.route.name());
+        self.places.report_useless(problems, &choice, |key| !self.kind.uses(key) || !unused.contains(&key));
+        if !secret::is_given("url", &self.places) {
             self.places.problem(problems, "url", "the address is missing: give url_env, url_file or url");
         }
         if self.kind.uses("channels") && self.channels.is_none() && self.patterns.is_none() {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::backoff::doubled;
+
 const FIRST: Duration = Duration::from_millis(100);
 
 /// Who waits for messages waits no longer than this for a server that is back.
@@ -21,7 +23,7 @@ impl Backoff {
 
     /// The next wait.
     pub(crate) fn next(&mut self) -> Duration {
-        let wait = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        let wait = doubled(FIRST, self.failures, LONGEST);
         self.failures = self.failures.saturating_add(1);
         // Without random bytes there is no jitter, which is no reason to stop.
         let chance = getrandom::u32().unwrap_or_default();

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Webhook;
 use super::event::{self, Event};
+use crate::backoff::doubled;
 use crate::http_client::{Failure, Limits};
 
 /// The longest wait between two attempts.
@@ -78,8 +79,8 @@ impl Webhook {
 
 /// Twice as long each time, and by chance up to half shorter or longer, so that many servers do not come back together.
 fn wait_before(attempt: u64, first: Duration, random: u64) -> Duration {
-    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    let wait = first.saturating_mul(1 << doublings).min(WAIT_MAX);
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+    let wait = doubled(first, doublings, WAIT_MAX);
     // From 500 to 1500 thousandths.
     wait.saturating_mul(500 + (random % 1001) as u32) / 1000
 }

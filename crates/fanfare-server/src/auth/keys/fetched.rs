@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::{KeySet, jwk};
+use crate::backoff::doubled;
 use crate::config::auth::{Algorithm, Auth};
 use crate::config::url::Url;
 use crate::health::{Part, State};
@@ -103,7 +104,7 @@ impl Fetched {
 fn wait_after(failures: u32, refresh: Duration) -> Duration {
     match failures {
         0 => refresh,
-        n => BACKOFF_MIN.saturating_mul(1 << (n - 1).min(16)).min(BACKOFF_MAX).min(refresh),
+        n => doubled(BACKOFF_MIN, n - 1, BACKOFF_MAX).min(refresh),
     }
 }
 

@@ -51,12 +51,7 @@ impl Draft {
                 places: &hook.places,
                 url: &hook.url,
                 allow_http: hook.allow_http,
-                given: Given {
-                    name: "secret",
-                    plain: hook.secret.as_ref(),
-                    env: hook.secret_env.as_ref(),
-                    file: hook.secret_file.as_ref(),
-                },
+                given: Given::new("secret", &hook.secret, &hook.secret_env, &hook.secret_file),
             };
             hook.secret = back_end.check(overrides, problems, warnings);
         }
@@ -67,12 +62,7 @@ impl Draft {
                 places: &webhook.places,
                 url: &webhook.url,
                 allow_http: webhook.allow_http,
-                given: Given {
-                    name: "secret",
-                    plain: webhook.secret.as_ref(),
-                    env: webhook.secret_env.as_ref(),
-                    file: webhook.secret_file.as_ref(),
-                },
+                given: Given::new("secret", &webhook.secret, &webhook.secret_env, &webhook.secret_file),
             };
             webhook.secret = back_end.check(overrides, problems, warnings);
         }
