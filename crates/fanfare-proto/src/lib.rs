@@ -3,12 +3,14 @@
 //! No socket, clock, task or source of randomness lives here. The engine that drives these machines is the `fanfare` crate.
 
 pub mod bullet;
+pub mod history;
 pub mod hub;
 mod json;
 pub mod origin;
 pub mod params;
 pub mod payload;
 pub mod phoenix;
+pub mod position;
 pub mod presence;
 pub mod rooms;
 pub mod sse;

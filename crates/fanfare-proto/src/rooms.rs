@@ -1,4 +1,5 @@
 //! The rooms protocol: JSON frames `{"join": c}`, `{"leave": c}` and `{"say": m, "to": c}`, and members that get `m` alone.
+//! A join with `"since"`, a position or `true`, resumes: it gets envelopes, with the position of each message.
 //!
 //! A channel's name is a topic. Joining, leaving and saying are what `phx_join`, `phx_leave` and an event are to Phoenix, so
 //! that the same channels serve both. Source: the behaviour that users of the original library rely on.
@@ -12,7 +13,7 @@ use crate::json;
 use crate::payload::{Json, Text};
 use crate::phoenix::codec::{Kind, write_payload, write_string};
 use crate::phoenix::message::{Incoming, Ref};
-use crate::wire::{Form, Outgoing, bare};
+use crate::wire::{Form, Outgoing, bare, broadcast};
 
 /// The close code of a client that breaks the protocol.
 pub const CLOSE_CODE: u16 = 3000;
@@ -38,6 +39,8 @@ struct Frame<'a> {
     say: Option<&'a RawValue>,
     #[serde(borrow)]
     to: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    since: Option<&'a RawValue>,
 }
 
 /// `{"say": null}` says something.
@@ -59,10 +62,15 @@ pub fn decode<'a>(text: &'a str, event: &'a str) -> Result<Incoming<'a>, Invalid
         event: Cow::Borrowed(event),
         payload,
     };
-    match (frame.join, frame.leave, frame.say, frame.to) {
-        (Some(topic), None, None, None) => Ok(incoming(Asked::Join, topic, "phx_join", Json::empty_object().into())),
-        (None, Some(topic), None, None) => Ok(incoming(Asked::Leave, topic, "phx_leave", Json::empty_object().into())),
-        (None, None, Some(message), Some(topic)) => {
+    let empty = || Json::empty_object().into();
+    match (frame.join, frame.leave, frame.say, frame.to, frame.since) {
+        (Some(topic), None, None, None, None) => Ok(incoming(Asked::Join, topic, "phx_join", empty())),
+        (Some(topic), None, None, None, Some(since)) => {
+            let params = Json::parse(format!("{{\"resume\":{since}}}")).map_err(|_| InvalidPayload)?;
+            Ok(incoming(Asked::Join, topic, "phx_join", params.into()))
+        }
+        (None, Some(topic), None, None, None) => Ok(incoming(Asked::Leave, topic, "phx_leave", empty())),
+        (None, None, Some(message), Some(topic), None) => {
             Ok(incoming(Asked::Say, topic, event, Text::copy(message.get()).into()))
         }
         _ => Err(InvalidPayload),
@@ -72,6 +80,9 @@ pub fn decode<'a>(text: &'a str, event: &'a str) -> Result<Incoming<'a>, Invalid
 /// Appends what a client is told; `None` where that is nothing.
 pub(crate) fn encode(frame: Outgoing<'_>, acks: bool, out: &mut Vec<u8>) -> Option<Kind> {
     match frame {
+        Outgoing::Push { topic, event, payload, position: position @ Some(_), .. } => {
+            return broadcast(Form::Envelope, topic, event, payload, position, out).ok();
+        }
         Outgoing::Push { payload, .. } => return Some(bare(Form::Bare, payload, out)),
         Outgoing::Reply { msg_ref, topic, status: "ok", .. } => match Asked::of(msg_ref)? {
             Asked::Join => acks.then(|| object(&[("joined", topic)], out))?,
@@ -126,6 +137,7 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::{Epoch, Position};
 
     #[test]
     fn frames() {
@@ -143,6 +155,8 @@ mod tests {
         check(r#"{"join":"a"}"#, Some(("phx_join", "a", "{}")));
         check(r#" {"leave":"\u00e9"} "#, Some(("phx_leave", "é", "{}")));
         check(r#"{"say":{"x": 1},"to":"a"}"#, Some(("message", "a", r#"{"x": 1}"#)));
+        check(r#"{"join":"a","since":"5e:3"}"#, Some(("phx_join", "a", r#"{"resume":"5e:3"}"#)));
+        check(r#"{"join":"a","since":true}"#, Some(("phx_join", "a", r#"{"resume":true}"#)));
         check(r#"{"to":"a","say":"hi"}"#, Some(("message", "a", r#""hi""#)));
         check(r#"{"say":null,"to":"a"}"#, Some(("message", "a", "null")));
         check(r#"{"say":18446744073709551616,"to":"a"}"#, Some(("message", "a", "18446744073709551616")));
@@ -158,6 +172,8 @@ mod tests {
             r#"{"say":1}"#,
             r#"{"to":"a"}"#,
             r#"{"join":"a","x":1}"#,
+            r#"{"leave":"a","since":true}"#,
+            r#"{"say":1,"to":"a","since":true}"#,
             r#"{"join":"a","join":"b"}"#,
             r#"{"join":"\ud800"}"#,
             r#"{"join":"a"}{"join":"b"}"#,
@@ -191,6 +207,10 @@ mod tests {
         let crashed = r#"{"left":"a","error":"channel_crash"}"#;
         check(Outgoing::Error { join_ref: &Ref::NULL, topic: "a" }, crashed, crashed);
         let payload = &Text::copy("[1]").into();
-        check(Outgoing::Push { join_ref: &Ref::NULL, topic: "a", event: "e", payload }, "[1]", "[1]");
+        let join_ref = &Ref::NULL;
+        check(Outgoing::Push { join_ref, topic: "a", event: "e", payload, position: None }, "[1]", "[1]");
+        let position = Some(Position { epoch: Epoch::new(10).unwrap(), offset: 3 });
+        let envelope = r#"{"topic":"a","event":"e","payload":{"value":[1]},"position":"a:3"}"#;
+        check(Outgoing::Push { join_ref, topic: "a", event: "e", payload, position }, envelope, envelope);
     }
 }

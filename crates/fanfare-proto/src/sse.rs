@@ -1,7 +1,34 @@
 //! Server-sent events as they go on the wire (HTML, section "Server-sent events").
 
+use std::io::Write as _;
+
+use crate::payload::Payload;
+use crate::phoenix::codec;
+use crate::position::Position;
+
 /// A comment: nothing for the client's code, a sign of life for the client and what is between.
 pub const HEARTBEAT: &[u8] = b":\n\n";
+
+/// Appends a message: its position as the id, its event as the name, its payload as the data.
+pub fn event(event: &str, payload: &Payload, position: Option<Position>, out: &mut Vec<u8>) {
+    if let Some(position) = position {
+        writeln!(out, "id: {position}").expect("writing to memory does not fail");
+    }
+    out.extend_from_slice(b"event: ");
+    // A name is one line.
+    out.extend(event.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+    out.push(b'\n');
+    let mut text = Vec::new();
+    let text = match payload {
+        Payload::Json(json) => json.as_str(),
+        Payload::Text(text) => text.as_str(),
+        Payload::Binary(_) => {
+            codec::write_payload(payload, &mut text);
+            std::str::from_utf8(&text).expect("base64 is text")
+        }
+    };
+    data(text, out);
+}
 
 /// Appends an event without name and id. A line break of any kind in the text, a lone CR too, begins another `data` line: a
 /// reader would take it for the end of the field, and what follows for a field of its own.
@@ -39,6 +66,15 @@ mod tests {
             let mut out = Vec::new();
             data(text, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_event_breaks_out_of_its_name() {
+        for (name, line) in [("a", "a"), ("a\rdata: x", "a data: x"), ("a\r\nid: 1", "a  id: 1"), ("\n", " ")] {
+            let mut out = Vec::new();
+            event(name, &Payload::default(), None, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("event: {line}\ndata: {{}}\n\n"));
         }
     }
 }

@@ -12,11 +12,18 @@
 //! | binary | a binary frame; where only text can go, `{"binary": "<base64>"}` | likewise |
 //!
 //! What has no place in a form is left out: the topic and event where payloads stand alone.
+//!
+//! Clients that asked to resume get the position of each message with it, in forms of their own: in Phoenix's messages it
+//! stands in the place of the ref (a binary payload goes as text there, since binary frames have no room for it), and where
+//! payloads would stand alone, an envelope holds all parts as JSON.
+
+use std::io::Write as _;
 
 use crate::payload::Payload;
 use crate::phoenix::codec::{self, FieldTooLong, Kind};
 use crate::phoenix::message::{Format, Ref};
-use crate::rooms;
+use crate::position::Position;
+use crate::{rooms, sse};
 
 /// The form of a socket's frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,6 +39,12 @@ pub enum Form {
         /// Whether joins and leaves are acknowledged.
         acks: bool,
     },
+    /// Phoenix's messages to a join that resumes: broadcasts have their position in the place of the ref.
+    Resuming(Format),
+    /// JSON objects with the members `topic`, `event`, `payload` and `position`.
+    Envelope,
+    /// Server-sent events, with the position as their id.
+    Events,
 }
 
 /// A frame for one socket.
@@ -60,6 +73,8 @@ pub enum Outgoing<'a> {
         event: &'a str,
         /// What it carries.
         payload: &'a Payload,
+        /// Where it stands in the topic's history.
+        position: Option<Position>,
     },
     /// A join has ended: the client left, or shall stay away.
     Close {
@@ -83,21 +98,27 @@ pub enum Outgoing<'a> {
 /// The frame must be binary, and a field does not fit: nothing was written.
 pub fn encode(form: Form, frame: Outgoing<'_>, out: &mut Vec<u8>) -> Result<Option<Kind>, FieldTooLong> {
     let format = match form {
-        Form::Phoenix(format) => format,
+        Form::Phoenix(format) | Form::Resuming(format) => format,
         Form::Rooms { acks } => return Ok(rooms::encode(frame, acks, out)),
-        Form::Bare | Form::BareText => {
-            return Ok(match frame {
-                Outgoing::Push { payload, .. } => Some(bare(form, payload, out)),
-                Outgoing::Reply { .. } | Outgoing::Close { .. } | Outgoing::Error { .. } => None,
-            });
+        Form::Bare | Form::BareText | Form::Envelope | Form::Events => {
+            return match frame {
+                Outgoing::Push { topic, event, payload, position, .. } => {
+                    broadcast(form, topic, event, payload, position, out).map(Some)
+                }
+                Outgoing::Reply { .. } | Outgoing::Close { .. } | Outgoing::Error { .. } => Ok(None),
+            };
         }
     };
     match frame {
         Outgoing::Reply { join_ref, msg_ref, topic, status, response } => {
             codec::reply(format, join_ref, msg_ref, topic, status, response, out).map(Some)
         }
-        Outgoing::Push { join_ref, topic, event, payload } => {
+        Outgoing::Push { join_ref, topic, event, payload, position: None } => {
             codec::push(format, join_ref, topic, event, payload, out).map(Some)
+        }
+        Outgoing::Push { join_ref, topic, event, payload, position: Some(position) } => {
+            codec::positioned(format, join_ref, position, topic, event, payload, out);
+            Ok(Some(Kind::Text))
         }
         Outgoing::Close { join_ref, topic } => {
             codec::close(format, join_ref, topic, out);
@@ -119,12 +140,35 @@ pub fn broadcast(
     topic: &str,
     event: &str,
     payload: &Payload,
+    position: Option<Position>,
     out: &mut Vec<u8>,
 ) -> Result<Kind, FieldTooLong> {
-    match form {
-        Form::Phoenix(format) => codec::broadcast(format, topic, event, payload, out),
-        Form::Bare | Form::BareText | Form::Rooms { .. } => Ok(bare(form, payload, out)),
+    match (form, position) {
+        (Form::Phoenix(format), _) | (Form::Resuming(format), None) => {
+            return codec::broadcast(format, topic, event, payload, out);
+        }
+        (Form::Resuming(format), Some(position)) => {
+            codec::positioned(format, &Ref::NULL, position, topic, event, payload, out);
+        }
+        (Form::Bare | Form::BareText | Form::Rooms { .. }, _) => return Ok(bare(form, payload, out)),
+        (Form::Envelope, _) => envelope(topic, event, payload, position, out),
+        (Form::Events, _) => sse::event(event, payload, position, out),
     }
+    Ok(Kind::Text)
+}
+
+fn envelope(topic: &str, event: &str, payload: &Payload, position: Option<Position>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"topic\":");
+    codec::write_string(topic, out);
+    out.extend_from_slice(b",\"event\":");
+    codec::write_string(event, out);
+    out.extend_from_slice(b",\"payload\":");
+    codec::write_payload(payload, out);
+    if let Some(position) = position {
+        // Its characters need no escapes.
+        write!(out, ",\"position\":\"{position}\"").expect("writing to memory does not fail");
+    }
+    out.push(b'}');
 }
 
 /// Appends a payload as it stands in a Phoenix message that is text.
@@ -150,6 +194,7 @@ pub(crate) fn bare(form: Form, payload: &Payload, out: &mut Vec<u8>) -> Kind {
 mod tests {
     use super::*;
     use crate::payload::{Json, Text};
+    use crate::position::Epoch;
 
     #[test]
     fn one_message_in_every_form() {
@@ -159,7 +204,8 @@ mod tests {
             let payload = payload.into();
             for (form, expected) in forms {
                 let mut out = Vec::new();
-                broadcast(*form, "t", "e", &payload, &mut out).unwrap();
+                let position = Some(Position { epoch: Epoch::new(10).unwrap(), offset: 3 });
+                broadcast(*form, "t", "e", &payload, position, &mut out).unwrap();
                 assert_eq!(String::from_utf8(out).unwrap(), *expected, "{form:?}");
             }
         }
@@ -174,5 +220,16 @@ mod tests {
         let binary = || Payload::Binary(b"abc"[..].into());
         check(binary(), &[(v2, &phoenix(r#"{"binary":"YWJj"}"#)), (Form::Bare, "abc")]);
         check(binary(), &[(Form::BareText, r#"{"binary":"YWJj"}"#), (rooms, "abc")]);
+
+        let v1 = Form::Resuming(Format::V1);
+        check(Json::empty_object(), &[(v1, r#"{"topic":"t","event":"e","payload":{},"ref":"a:3"}"#)]);
+        let resumes = Form::Resuming(Format::V2);
+        check(Json::empty_object(), &[(resumes, r#"[null,"a:3","t","e",{}]"#)]);
+        check(binary(), &[(resumes, r#"[null,"a:3","t","e",{"binary":"YWJj"}]"#)]);
+        let envelope = |payload| format!(r#"{{"topic":"t","event":"e","payload":{payload},"position":"a:3"}}"#);
+        check(Text::copy("1"), &[(Form::Envelope, &envelope(r#"{"value":1}"#))]);
+        check(binary(), &[(Form::Envelope, &envelope(r#"{"binary":"YWJj"}"#))]);
+        check(Text::copy("1"), &[(Form::Events, "id: a:3\nevent: e\ndata: 1\n\n")]);
+        check(binary(), &[(Form::Events, "id: a:3\nevent: e\ndata: {\"binary\":\"YWJj\"}\n\n")]);
     }
 }

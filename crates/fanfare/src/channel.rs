@@ -119,17 +119,28 @@ pub struct Joined<S> {
     pub(crate) state: S,
     pub(crate) reply: Payload,
     pub(crate) meta: Option<Json>,
+    pub(crate) catch_up: Option<usize>,
 }
 
 impl<S> Joined<S> {
     /// Joined, with the empty object as the reply.
     pub fn new(state: S) -> Self {
-        Joined { state, reply: Payload::default(), meta: None }
+        Joined { state, reply: Payload::default(), meta: None, catch_up: None }
     }
 
     /// What the client gets as the response: any JSON, or binary.
     pub fn reply(mut self, reply: impl Into<Payload>) -> Self {
         self.reply = reply.into();
+        self
+    }
+
+    /// Puts the newest messages of the topic's history into the reply, at most `limit`, as its member `messages`: a list of
+    /// objects with `event`, `payload` and `position`, oldest first. What is published after the last of them follows as
+    /// usual, without a gap. A client that comes back and gets all that it missed gets that, and an empty list.
+    ///
+    /// The reply must be an object then; any other is its member `value`. Without a history the list is empty.
+    pub fn catch_up(mut self, limit: usize) -> Self {
+        self.catch_up = Some(limit);
         self
     }
 

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::position::Since;
 use http::{HeaderMap, Uri};
 
 use crate::clock::Clock;
@@ -153,6 +154,8 @@ pub struct Connected {
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) is_pending: bool,
+    /// From where the client wants to go on; the engine's own doing.
+    pub(crate) since: Option<Since>,
 }
 
 impl Connected {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fanfare_proto::payload::{Json, Payload};
 use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::position::{Position, Since};
 use fanfare_proto::topic::check_topic;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -16,10 +17,12 @@ use crate::channel::Reply;
 use crate::command::{Command, JoinKey};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::history::Replay;
 use crate::join::Job;
 use crate::mailbox::ShardHandle;
-use crate::message::{Message, check_pushable};
+use crate::message::check_pushable;
 use crate::presence::{Presence, TrackerId};
+use crate::publish::Publish;
 use crate::socket::{CloseReason, SocketInfo};
 
 /// One join's handle on its socket, its topic and the engine.
@@ -38,6 +41,8 @@ pub struct Context {
     pub(crate) push_ref_size: u16,
     /// Whether the join has tracked something, so that its end must untrack it.
     pub(crate) tracks: bool,
+    /// Of the intercepted message being handled: what is pushed meanwhile takes its place.
+    pub(crate) position: Option<Position>,
 }
 
 impl Context {
@@ -81,7 +86,7 @@ impl Context {
         if matches!(payload, Payload::Binary(_)) && self.push_ref_size > 255 {
             return Err(Error::invalid("the client's join_ref is over 255 bytes: binary frames cannot carry it"));
         }
-        self.send_command(Command::Push { join: self.join, event: event.into(), payload });
+        self.send_command(Command::Push { join: self.join, event: event.into(), payload, position: self.position });
         Ok(())
     }
 
@@ -90,8 +95,7 @@ impl Context {
     /// # Errors
     /// The payload is neither an object nor binary, or a field of a binary frame is over 255 bytes: nothing was sent.
     pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        self.endpoint().publish(&Message::new(self.topic.clone(), event, payload.into())?, None);
-        Ok(())
+        self.endpoint().publish(Publish::on(self.topic.clone(), event, payload.into())).await.map(drop)
     }
 
     /// Sends an event to every other join of this topic.
@@ -99,9 +103,17 @@ impl Context {
     /// # Errors
     /// As [`broadcast`](Context::broadcast).
     pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish(&message, Some((&self.socket.shard, self.join)));
-        Ok(())
+        let publish = Publish::on(self.topic.clone(), event, payload.into()).except(&self.id());
+        self.endpoint().publish(publish).await.map(drop)
+    }
+
+    /// The newest messages of this topic's history, at most `limit`, for a join that tells what was said. Messages that come
+    /// between this and the reply to the join are not missed by [`Joined::catch_up`](crate::Joined::catch_up) only.
+    ///
+    /// # Errors
+    /// The topic keeps no history, or it cannot be read now.
+    pub async fn history(&self, limit: usize) -> Result<Replay, Error> {
+        self.endpoint().history(&self.topic, Since::Now, limit).await
     }
 
     /// Keeps the ref of the message being handled, to reply to it later or more than once.

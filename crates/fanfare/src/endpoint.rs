@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use fanfare_proto::history::Retention;
 use fanfare_proto::payload::{Json, Payload};
 use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::address::AddressCounts;
 use crate::clock::Clock;
-use crate::command::{Command, JoinKey};
+use crate::command::Command;
 use crate::context::JoinId;
 use crate::error::Error;
 use crate::event::{self, Counters, Event};
+use crate::history::{Accepted, Append, HistoryLimits, KEY_SIZE_MAX, Memory, Replay, Store, Wanted};
 use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
 use crate::message::Message;
@@ -24,7 +27,9 @@ use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::ownership::Started;
 use crate::path::MountPath;
+use crate::policy::{Policies, Policy, is_kept};
 use crate::presence::Presence;
+use crate::publish::{Publish, Published};
 use crate::registry::{LocalSocket, ask};
 use crate::shard::{Shard, Surroundings};
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
@@ -47,6 +52,9 @@ struct Engine {
     mounts: Vec<(MountPath, Arc<Mount>)>,
     local_mount: Arc<Mount>,
     presence: Presence,
+    policies: Policies,
+    /// There if any topic keeps something.
+    history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
     counters: Counters,
     token_key: TokenKey,
@@ -69,6 +77,8 @@ pub struct Builder {
     observers: Vec<Box<dyn Observer>>,
     shards: Option<usize>,
     presence: Presence,
+    policies: Vec<(String, Policy)>,
+    history_limits: HistoryLimits,
     sessions_per_address_max: usize,
     clock: Clock,
 }
@@ -91,6 +101,19 @@ impl Builder {
     /// The presence of all routes that are given no other.
     pub fn presence(mut self, presence: Presence) -> Self {
         self.presence = presence;
+        self
+    }
+
+    /// What holds for the topics of a pattern (exact, or a prefix that ends in `*`). The first that fits a topic counts; topics
+    /// without one keep no history.
+    pub fn policy(mut self, pattern: &str, policy: Policy) -> Self {
+        self.policies.push((pattern.to_owned(), policy));
+        self
+    }
+
+    /// What all histories may take together.
+    pub fn history_limits(mut self, limits: HistoryLimits) -> Self {
+        self.history_limits = limits;
         self
     }
 
@@ -149,8 +172,13 @@ impl Builder {
             }
             mounts.push((path, Arc::new(mount)));
         }
+        let policies = Policies::new(self.policies)?;
         // A mount that serves all paths below it leaves those that others are mounted at.
         mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        let history: Option<Arc<dyn Store>> = match policies.have_history() {
+            true => Some(Arc::new(Memory::new(self.history_limits, self.clock.clone())?)),
+            false => None,
+        };
         let surroundings = Surroundings {
             clock: self.clock,
             runtime,
@@ -168,6 +196,8 @@ impl Builder {
             mounts,
             local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
             presence: self.presence,
+            policies,
+            history,
             counters: Counters::default(),
             token_key: TokenKey::generate()?,
             session_counts: AddressCounts::new(self.sessions_per_address_max),
@@ -212,20 +242,21 @@ impl Endpoint {
             observers: Vec::new(),
             shards: None,
             presence: Presence::new(),
+            policies: Vec::new(),
+            history_limits: HistoryLimits::default(),
             sessions_per_address_max: 10_000,
             clock: Clock::Real(std::time::Instant::now()),
         }
     }
 
-    /// Sends an event to every join of a topic. Any event name passes, reserved ones included.
+    /// Sends an event to every join of a topic. Any event name passes, reserved ones included. Where the topic keeps a history,
+    /// this ends once the message is kept.
     ///
     /// # Errors
-    /// The topic is empty, over 255 bytes or has control characters, the payload is neither an object nor binary, or a
-    /// binary payload's event is over 255 bytes.
+    /// The topic is empty, over 255 bytes or has control characters, the payload is neither an object nor binary, a binary
+    /// payload's event is over 255 bytes, or the message cannot be kept: nothing was sent.
     pub async fn broadcast(&self, topic: &str, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        self.publish(&Message::new(topic.into(), event, payload.into())?, None);
-        Ok(())
+        self.publish(Publish::new(topic, event, payload)).await.map(drop)
     }
 
     /// Sends an event to every join of a topic but one, see [`Context::id`](crate::Context::id).
@@ -239,9 +270,54 @@ impl Endpoint {
         event: &str,
         payload: impl Into<Payload>,
     ) -> Result<(), Error> {
+        self.publish(Publish::new(topic, event, payload).except(from)).await.map(drop)
+    }
+
+    /// Publishes a message, and says where it stands in its topic's history.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Endpoint::broadcast); a message with a key or an expectation whose topic keeps no history; and a
+    /// [conflict](Error::is_conflict) where the topic is not at the expected position.
+    pub async fn publish(&self, publish: Publish) -> Result<Published, Error> {
+        let Publish { topic, event, payload, except, key, expected } = publish;
+        check_topic(&topic).map_err(|error| Error::invalid(error.to_string()))?;
+        let message = Message::new(topic, event, payload)?;
+        let asks_for_history = key.is_some() || expected.is_some();
+        let Some((store, retention)) = self.history_of(&message) else {
+            if asks_for_history {
+                return Err(Error::invalid(format!(
+                    "{:?} on {:?} is kept in no history, which a key and an expected position need: give the topic a policy \
+                     with a history, or publish without them",
+                    message.event, message.topic
+                )));
+            }
+            self.dispatch(&Arc::new(message), except.as_ref());
+            return Ok(Published { position: None, is_repeated: false });
+        };
+        if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > KEY_SIZE_MAX) {
+            let size = key.len();
+            return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {KEY_SIZE_MAX}")));
+        }
+        let (done, published) = oneshot::channel();
+        let settle = self.settle(except, move |result| {
+            // Whoever published may not wait for the answer.
+            let _ = done.send(result);
+        });
+        store.append(Append { message, retention, key, expected, settle });
+        published.await.unwrap_or_else(|_| Err(Error::unavailable("the engine ended before the message was kept")))
+    }
+
+    /// What a topic's history has for a reader who comes from somewhere, and at most `limit` messages of it: all from there
+    /// on, or, where some of them are gone, the newest.
+    ///
+    /// # Errors
+    /// The topic keeps no history, or it cannot be read now.
+    pub async fn history(&self, topic: &str, since: Since, limit: usize) -> Result<Replay, Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        self.publish(&Message::new(topic.into(), event, payload.into())?, Some((&from.shard, from.join)));
-        Ok(())
+        match (&self.0.history, self.0.policies.retention(topic)) {
+            (Some(store), Some(_)) => store.read(topic, Wanted { since, limit, newest: limit }).await,
+            _ => Err(Error::invalid(format!("the topic {topic:?} keeps no history: give it a policy with one"))),
+        }
     }
 
     /// Keeps order across topics: whatever this sender published before reaches a socket before what it publishes from
@@ -281,6 +357,7 @@ impl Endpoint {
             shard: shard.clone(),
             expires_ms: None,
             is_pending: false,
+            since: None,
             ownership: None,
             _slot: None,
         };
@@ -329,6 +406,9 @@ impl Endpoint {
             // A shard that has ended has no connections.
             let _ = ask(shard, Shard::cut_all).await;
         }
+        if let Some(history) = &self.0.history {
+            history.flush().await;
+        }
     }
 
     /// Whether a drain has begun.
@@ -336,15 +416,59 @@ impl Endpoint {
         self.0.draining.load(Ordering::Acquire)
     }
 
-    /// Hands a message to the shards that have members of its topic. `from` is the join that does not get it.
-    pub(crate) fn publish(&self, message: &Arc<Message>, from: Option<(&ShardHandle, JoinKey)>) {
+    /// Publishes a message of the engine's own or of a client that is not answered: one that cannot be kept is counted.
+    pub(crate) fn publish_unanswered(&self, message: Message) {
+        let Some((store, retention)) = self.history_of(&message) else {
+            return self.dispatch(&Arc::new(message), None);
+        };
+        let endpoint = self.clone();
+        let settle = self.settle(None, move |result| {
+            if let Err(error) = result {
+                event::not_kept(&endpoint.0.counters, &error.to_string());
+            }
+        });
+        store.append(Append { message, retention, key: None, expected: None, settle });
+    }
+
+    /// The store that keeps a message, and how much of its topic.
+    fn history_of(&self, message: &Message) -> Option<(&Arc<dyn Store>, Retention)> {
+        let store = self.0.history.as_ref()?;
+        let retention = self.0.policies.retention(&message.topic)?;
+        is_kept(&message.event).then_some((store, retention))
+    }
+
+    /// Hands a message on once it is kept, and says where.
+    fn settle(
+        &self,
+        except: Option<JoinId>,
+        done: impl FnOnce(Result<Published, Error>) + Send + 'static,
+    ) -> crate::history::Settle {
+        let endpoint = self.clone();
+        Box::new(move |accepted| {
+            done(accepted.map(|accepted| match accepted {
+                Accepted::New(message) => {
+                    endpoint.dispatch(&message, except.as_ref());
+                    Published { position: message.position, is_repeated: false }
+                }
+                Accepted::Repeated(position) => Published { position: Some(position), is_repeated: true },
+            }));
+        })
+    }
+
+    /// What is kept of a topic, and where, if it has a history.
+    pub(crate) fn kept(&self, topic: &str) -> Option<(&Arc<dyn Store>, Retention)> {
+        Some((self.0.history.as_ref()?, self.0.policies.retention(topic)?))
+    }
+
+    /// Hands a message to the shards that have members of its topic. `except` is the join that does not get it.
+    pub(crate) fn dispatch(&self, message: &Arc<Message>, except: Option<&JoinId>) {
         self.0.counters.count(Event::Published);
         // The topic of a disconnect is the id of sockets, wherever they are.
         let is_disconnect = &*message.event == "disconnect";
         let (interested, at) = self.interest().shards_of(&message.topic);
         let shards = self.0.shards.iter().enumerate();
         for (_, shard) in shards.filter(|&(number, _)| is_disconnect || interested.contains(number)) {
-            let except = from.filter(|(its_shard, _)| *its_shard == shard).map(|(_, join)| join);
+            let except = except.filter(|id| id.shard == *shard).map(|id| id.join);
             shard.send(Command::Publish { message: message.clone(), at, except });
         }
     }

@@ -14,6 +14,10 @@ pub struct Error(Box<Kind>);
 enum Kind {
     /// The caller gave something that cannot be done; the text names the value, the limit and the next step.
     Invalid(String),
+    /// What the caller took for granted is not so; the text says what is.
+    Conflict(String),
+    /// Something that the engine depends on is away or full.
+    Unavailable(String),
     /// The operating system refused.
     Io(&'static str, std::io::Error),
     /// The user's code failed.
@@ -30,6 +34,14 @@ impl Error {
         Error(Box::new(Kind::Invalid(text.into())))
     }
 
+    pub(crate) fn conflict(text: impl Into<String>) -> Self {
+        Error(Box::new(Kind::Conflict(text.into())))
+    }
+
+    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
+        Error(Box::new(Kind::Unavailable(text.into())))
+    }
+
     pub(crate) fn io(what: &'static str, cause: std::io::Error) -> Self {
         Error(Box::new(Kind::Io(what, cause)))
     }
@@ -38,12 +50,22 @@ impl Error {
     pub fn is_invalid(&self) -> bool {
         matches!(*self.0, Kind::Invalid(_))
     }
+
+    /// Whether a message was not published because its topic is not at the position that it expects.
+    pub fn is_conflict(&self) -> bool {
+        matches!(*self.0, Kind::Conflict(_))
+    }
+
+    /// Whether something that the engine depends on is away or full: trying again later may help.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(*self.0, Kind::Unavailable(_))
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Kind::Invalid(text) => f.write_str(text),
+            Kind::Invalid(text) | Kind::Conflict(text) | Kind::Unavailable(text) => f.write_str(text),
             Kind::Io(what, cause) => write!(f, "{what}: {cause}"),
             Kind::Other(cause) => fmt::Display::fmt(cause, f),
         }

@@ -72,6 +72,8 @@ counters! {
     ClosedTopicEnded = "closes", "topic_ended";
     /// Closed with a code of the application's, or 3000 in the rooms protocol.
     ClosedApplication = "closes", "application";
+    /// Closed 1013: a history could not be read.
+    ClosedHistoryUnavailable = "closes", "history_unavailable";
     /// A long-poll session that nobody polled.
     ClosedUnpolled = "closes", "unpolled";
     /// A join was answered `ok`.
@@ -100,6 +102,12 @@ counters! {
     FieldTooLong = "drops", "field_too_long";
     /// A channel that panicked or failed.
     ChannelCrashed = "channels", "crashed";
+    /// A message that could not be kept in its topic's history, and whose sender is not answered.
+    NotKept = "drops", "not_kept";
+    /// A client came back and got all that it had missed.
+    Recovered = "resumes", "recovered";
+    /// A client came back and was told that messages are gone.
+    NotRecovered = "resumes", "not_recovered";
     /// A message was published.
     Published = "messages", "published";
     /// Frames received from clients.
@@ -180,6 +188,14 @@ pub(crate) fn join_crashed(counters: &Counters, topic: &str, reason: &str) {
     counters.count(Event::JoinCrashed);
     if LINES_BY_CLIENTS.admits() {
         tracing::warn!(topic, reason, "join crashed");
+    }
+}
+
+/// A message that could not be kept, and whose sender is not answered.
+pub(crate) fn not_kept(counters: &Counters, reason: &str) {
+    counters.count(Event::NotKept);
+    if LINES_BY_CLIENTS.admits() {
+        tracing::warn!(reason, "a message could not be kept in its topic's history and was not published");
     }
 }
 

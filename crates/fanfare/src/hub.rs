@@ -38,6 +38,21 @@ pub(crate) enum Reach {
     Intercepted(Variant),
     /// Each message by itself: a channel that subscribed, an in-process socket.
     Each,
+    /// The same for a member that is still reading the topic's history, to become another kind when it has caught up.
+    Held,
+}
+
+/// What a member does with a message that it was asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// It gets it with the others.
+    Batch,
+    /// It gets it by itself.
+    Alone,
+    /// It does not get it.
+    Skip,
+    /// It is asked again, and from now on reached like this.
+    Follow(Reach),
 }
 
 #[derive(Debug)]
@@ -159,17 +174,17 @@ impl Hub {
         &self.topics[place.topic as usize].name
     }
 
-    /// Adds a message to its topic's batch, and calls `each` for every member that wants the message by itself.
+    /// Adds a message to its topic's batch, and asks `each` what members do with it that are not plain `Wire`.
     ///
-    /// `except` and the members for which `each` takes an intercepted message are passed over by the batch; what was
-    /// published before is handed out for them through `settled`, so that it stays ahead. `at` is when it was published.
+    /// `except` and the members that do not take it with the others are passed over by the batch; what was published before
+    /// is handed out for them through `settled`, so that it stays ahead. `at` is when it was published.
     pub(crate) fn publish(
         &mut self,
         message: &Arc<Message>,
         at: Tick,
         except: Option<Place>,
         mut settled: impl FnMut(MemberId, Frames),
-        mut each: impl FnMut(MemberId, Reach) -> bool,
+        mut each: impl FnMut(MemberId, Reach) -> Take,
     ) {
         let Some(index) = self.topic(&message.topic) else { return };
         let topic = &mut self.topics[index as usize];
@@ -190,7 +205,13 @@ impl Hub {
                 if Some(position) == except || matches!(member.reach, Reach::Wire(_)) {
                     continue;
                 }
-                if each(member.id, member.reach) {
+                let mut take = each(member.id, member.reach);
+                if let Take::Follow(reach) = take {
+                    topic.special -= u32::from(matches!(reach, Reach::Wire(_)));
+                    member.reach = reach;
+                    take = if matches!(reach, Reach::Wire(_)) { Take::Batch } else { each(member.id, reach) };
+                }
+                if take != Take::Batch {
                     pass(member, &topic.batch);
                 }
             }

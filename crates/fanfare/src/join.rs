@@ -11,10 +11,13 @@ use std::task::Poll;
 
 use fanfare_proto::payload::{FromPayload, Json, Payload};
 use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::position::{Position, Since};
 
 use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply};
 use crate::command::JoinKey;
 use crate::context::Context;
+use crate::error::Error;
+use crate::history::{Replay, Wanted};
 use crate::hub::Place;
 use crate::message::Message;
 
@@ -35,6 +38,21 @@ pub(crate) struct Seat {
     pub(crate) meta: Option<Json>,
     /// The join that this one replaced is told of its end after this one is answered.
     pub(crate) replaced: Option<Box<Ref>>,
+    /// Its messages carry positions.
+    pub(crate) resumes: bool,
+    /// Until it has caught up with its topic.
+    pub(crate) catching_up: Option<Box<CatchingUp>>,
+}
+
+/// How far a join is that gets what its topic has kept.
+#[derive(Debug)]
+pub(crate) enum CatchingUp {
+    /// The client wants to go on from here.
+    Wanted(Since),
+    /// The history is being read, and what is published meanwhile waits. `None`: too much was, and it is read again.
+    Reading { wanted: Wanted, held: Option<Vec<Arc<Message>>> },
+    /// What comes up to here it has got already.
+    Behind(Position),
 }
 
 /// A join's state together with its context.
@@ -63,7 +81,7 @@ pub(crate) enum Job {
     /// An intercepted event.
     Out(Arc<Message>),
     /// A push made before the join was answered.
-    Push { event: Box<str>, payload: Payload },
+    Push { event: Box<str>, payload: Payload, position: Option<Position> },
 }
 
 /// The end of a run of a channel's code.
@@ -78,10 +96,37 @@ pub(crate) struct Finished {
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Joined { live: Live, reply: Payload, meta: Option<Json> },
-    Refused { cx: Context, response: Payload },
-    JoinCrashed { cx: Context, reason: String },
-    Ran { live: Live, result: Result<Reply, String> },
+    Joined {
+        live: Live,
+        admitted: Admitted,
+    },
+    /// What the topic has kept for it was read.
+    Read {
+        live: Live,
+        admitted: Admitted,
+        replay: Result<Replay, Error>,
+    },
+    Refused {
+        cx: Context,
+        response: Payload,
+    },
+    JoinCrashed {
+        cx: Context,
+        reason: String,
+    },
+    Ran {
+        live: Live,
+        result: Result<Reply, String>,
+    },
+}
+
+/// What a channel says to a join that it lets in.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) reply: Payload,
+    pub(crate) meta: Option<Json>,
+    /// How many of the newest messages the reply shall have.
+    pub(crate) catch_up: Option<usize>,
 }
 
 /// A run of a channel's code.
@@ -111,9 +156,10 @@ impl<C: Channel> AnyChannel for C {
                 }
             });
             match joined.await {
-                Ok(Ok(Joined { state, reply, meta })) => {
-                    Outcome::Joined { live: Live { state: Box::new(state), cx }, reply, meta }
-                }
+                Ok(Ok(Joined { state, reply, meta, catch_up })) => Outcome::Joined {
+                    live: Live { state: Box::new(state), cx },
+                    admitted: Admitted { reply, meta, catch_up },
+                },
                 Ok(Err(Refused(RefusedKind::Response(response)))) => Outcome::Refused { cx, response },
                 Ok(Err(Refused(RefusedKind::Crashed(reason)))) | Err(reason) => Outcome::JoinCrashed { cx, reason },
             }
@@ -159,9 +205,12 @@ async fn run_job<C: Channel>(channel: &C, live: &mut Live, job: Job) -> Result<R
         Job::Broadcast(message) => guarded(channel.handle_broadcast(state, cx, Broadcast(message)))
             .await
             .map(|result| result.map(without_answer)),
-        Job::Out(message) => guarded(channel.handle_out(state, cx, &message.event, message.payload.clone()))
-            .await
-            .map(|result| result.map(without_answer)),
+        Job::Out(message) => {
+            cx.position = message.position;
+            let result = guarded(channel.handle_out(state, cx, &message.event, message.payload.clone())).await;
+            cx.position = None;
+            result.map(|result| result.map(without_answer))
+        }
         Job::Leave { .. } | Job::Push { .. } => unreachable!("the shard does these without the channel"),
     };
     result.and_then(|result| result.map_err(|error| error.to_string()))

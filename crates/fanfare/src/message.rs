@@ -7,6 +7,7 @@ use bytes::Bytes;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::codec::Kind;
 use fanfare_proto::phoenix::message::Format;
+use fanfare_proto::position::Position;
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanfare_proto::websocket::frame::{self, Opcode};
 use fanfare_proto::wire::{self, Form};
@@ -36,7 +37,12 @@ pub(crate) struct Variant(u8);
 
 impl Variant {
     /// How many variants there are.
-    pub(crate) const COUNT: usize = 9;
+    pub(crate) const COUNT: usize = Variant::FORMS * Variant::CARRIAGES.len();
+
+    /// Forms whose broadcasts differ: first those of clients that do not resume, then the others.
+    const FORMS: usize = Variant::PLAIN_FORMS + Variant::RESUMING_FORMS;
+    const PLAIN_FORMS: usize = 3;
+    const RESUMING_FORMS: usize = 4;
 
     const CARRIAGES: [Carriage; 3] = [Carriage::WebSocket, Carriage::Deflated, Carriage::Text];
 
@@ -46,27 +52,36 @@ impl Variant {
             Form::Phoenix(Format::V1) => 0,
             Form::Phoenix(Format::V2 | Format::V2Text) => 1,
             Form::Bare | Form::BareText | Form::Rooms { .. } => 2,
+            Form::Resuming(Format::V1) => 3,
+            Form::Resuming(Format::V2 | Format::V2Text) => 4,
+            Form::Envelope => 5,
+            Form::Events => 6,
         };
-        Variant(carriage as u8 * 3 + form)
+        Variant(carriage as u8 * Variant::FORMS as u8 + form)
     }
 
     pub(crate) fn form(self) -> Form {
-        match (self.0 % 3, self.carriage()) {
+        match (self.0 % Variant::FORMS as u8, self.carriage()) {
             (0, _) => Form::Phoenix(Format::V1),
             (1, Carriage::Text) => Form::Phoenix(Format::V2Text),
             (1, _) => Form::Phoenix(Format::V2),
-            (_, Carriage::Text) => Form::BareText,
-            _ => Form::Bare,
+            (2, Carriage::Text) => Form::BareText,
+            (2, _) => Form::Bare,
+            (3, _) => Form::Resuming(Format::V1),
+            (4, Carriage::Text) => Form::Resuming(Format::V2Text),
+            (4, _) => Form::Resuming(Format::V2),
+            (5, _) => Form::Envelope,
+            _ => Form::Events,
         }
     }
 
     pub(crate) fn carriage(self) -> Carriage {
-        Variant::CARRIAGES[usize::from(self.0 / 3)]
+        Variant::CARRIAGES[usize::from(self.0) / Variant::FORMS]
     }
 
     /// Whether nothing in its bytes says where a message ends. Asked once a delivery.
     pub(crate) fn is_text(self) -> bool {
-        self.0 >= Carriage::Text as u8 * 3
+        self.0 >= Carriage::Text as u8 * Variant::FORMS as u8
     }
 
     /// A number below `COUNT`.
@@ -81,7 +96,11 @@ pub(crate) struct Message {
     pub(crate) topic: Arc<str>,
     pub(crate) event: Box<str>,
     pub(crate) payload: Payload,
-    encoded: [OnceLock<Bytes>; Variant::COUNT],
+    /// Where it stands in its topic's history, if that has one.
+    pub(crate) position: Option<Position>,
+    plain: [OnceLock<Bytes>; Variant::PLAIN_FORMS * Variant::CARRIAGES.len()],
+    /// The other variants, once one of them is wanted: few messages have a history.
+    resuming: OnceLock<Box<[OnceLock<Bytes>; Variant::RESUMING_FORMS * Variant::CARRIAGES.len()]>>,
 }
 
 impl Message {
@@ -89,23 +108,33 @@ impl Message {
     ///
     /// # Errors
     /// When the payload is neither an object nor a text nor binary, or a binary payload's topic or event is over 255 bytes.
-    pub(crate) fn new(topic: Arc<str>, event: &str, payload: Payload) -> Result<Arc<Message>, Error> {
-        check_pushable(event, &payload)?;
+    pub(crate) fn new(topic: Arc<str>, event: impl Into<Box<str>>, payload: Payload) -> Result<Message, Error> {
+        let event = event.into();
+        check_pushable(&event, &payload)?;
         if matches!(payload, Payload::Binary(_)) && topic.len() > BINARY_FIELD_SIZE_MAX {
             return Err(too_long("topic", topic.len()));
         }
-        Ok(Arc::new(Message { topic, event: event.into(), payload, encoded: Default::default() }))
+        Ok(Message { topic, event, payload, position: None, plain: Default::default(), resuming: OnceLock::new() })
     }
 
     /// The bytes for one variant, made on first use.
     pub(crate) fn encoded(&self, variant: Variant) -> &Bytes {
-        self.encoded[variant.index()].get_or_init(|| {
+        self.cell(variant).get_or_init(|| {
             with_buffer(|text| {
-                let kind = wire::broadcast(variant.form(), &self.topic, &self.event, &self.payload, text)
+                let Message { topic, event, payload, position, .. } = self;
+                let kind = wire::broadcast(variant.form(), topic, event, payload, *position, text)
                     .expect("field lengths were checked when the message was made");
                 carry(variant.carriage(), kind, text)
             })
         })
+    }
+
+    fn cell(&self, variant: Variant) -> &OnceLock<Bytes> {
+        let (carriage, form) = (variant.index() / Variant::FORMS, variant.index() % Variant::FORMS);
+        match form.checked_sub(Variant::PLAIN_FORMS) {
+            None => &self.plain[carriage * Variant::PLAIN_FORMS + form],
+            Some(form) => &self.resuming.get_or_init(Box::default)[carriage * Variant::RESUMING_FORMS + form],
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! leaves together; nothing waits for more. Sockets are never locked, because nobody else touches them. A channel's code
 //! begins on this thread and moves to the runtime only if it has to wait.
 //!
-//! `shard/` has the parts: `receive` (bytes in), `joins`, `jobs` and `leaves` (the life of a join), `replies` (what the
+//! `shard/` has the parts: `receive` (bytes in), `joins`, `resume`, `jobs` and `leaves` (the life of a join), `replies` (what the
 //! protocol itself answers), `credentials` (sent and renewed in band), `deliver` (frames out), `poll` (long-poll sessions), `close` (the end of a socket), `registry`,
 //! `lockstep` (a shard without a thread).
 
@@ -20,6 +20,7 @@ mod poll;
 mod receive;
 mod registry;
 mod replies;
+mod resume;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -233,7 +234,7 @@ impl Shard {
             Command::Attach(new) => self.attach(*new),
             Command::Publish { message, at, except } => self.publish(&message, at, except),
             Command::Fence => self.fence(),
-            Command::Push { join, event, payload } => self.push(join, event, payload),
+            Command::Push { join, event, payload, position } => self.push(join, event, payload, position),
             Command::Reply { join, msg_ref, reply } => self.reply_from(join, &msg_ref, reply),
             Command::Finished(finished) => self.finished(*finished),
             Command::Job { join, job } => self.give(join, job),

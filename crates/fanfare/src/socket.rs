@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use fanfare_proto::phoenix::message::{Incoming, Version};
 use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::position::Since;
 use fanfare_proto::wire::Form;
 use tokio::sync::mpsc;
 
@@ -64,6 +65,8 @@ pub struct SocketInfo {
     pub(crate) expires_ms: Option<u64>,
     /// It has to send a credential before anything else.
     pub(crate) is_pending: bool,
+    /// From where it wants to go on with its topics, in a protocol whose joins do not say.
+    pub(crate) since: Option<Since>,
     /// Of a hub's publisher.
     pub(crate) ownership: Option<Ownership>,
     /// Counts among its server's connections while it lives.
@@ -105,6 +108,7 @@ impl SocketInfo {
             id: connected.id.map(Arc::from),
             assigns: connected.assigns,
             is_pending: false,
+            since: old.since,
             peer: old.peer,
             version: old.version,
             transport: old.transport,
@@ -246,6 +250,20 @@ impl Socket {
         }
     }
 
+    /// The form of what it gets of topics that it resumes.
+    pub(crate) fn resuming_form(&self) -> Form {
+        match self.form() {
+            Form::Phoenix(format) => Form::Resuming(format),
+            Form::Bare | Form::BareText | Form::Rooms { .. } => Form::Envelope,
+            form => form,
+        }
+    }
+
+    /// How it takes the broadcasts of such topics.
+    pub(crate) fn resuming_variant(&self) -> Variant {
+        Variant::new(self.resuming_form(), self.carriage())
+    }
+
     /// How this socket takes broadcasts, unless it takes them one by one.
     pub(crate) fn variant(&self) -> Variant {
         Variant::new(self.form(), self.carriage())
@@ -272,6 +290,8 @@ pub(crate) enum CloseReason {
     Unauthorized,
     /// The hub's topic has ended.
     TopicEnded,
+    /// What it wants to resume cannot be read.
+    HistoryUnavailable,
     /// With a code and reason of the application's, or of its protocol.
     Application(u16, Cow<'static, str>),
 }
@@ -290,7 +310,7 @@ impl CloseReason {
             CloseReason::Unauthorized => 1008,
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
-            CloseReason::Slow => 1013,
+            CloseReason::Slow | CloseReason::HistoryUnavailable => 1013,
         }
     }
 
@@ -298,6 +318,7 @@ impl CloseReason {
     pub(crate) fn text(&self) -> &str {
         match self {
             CloseReason::TopicEnded => "the topic has ended",
+            CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
             CloseReason::Unauthorized => "no credential came in time",
             CloseReason::Application(_, text) => text,
             _ => "",
@@ -318,6 +339,7 @@ impl CloseReason {
             CloseReason::TopicEnded => Some(Event::ClosedTopicEnded),
             CloseReason::Application(..) => Some(Event::ClosedApplication),
             CloseReason::Unpolled => Some(Event::ClosedUnpolled),
+            CloseReason::HistoryUnavailable => Some(Event::ClosedHistoryUnavailable),
             CloseReason::Undecodable | CloseReason::Slow => None,
         }
     }

@@ -4,8 +4,8 @@
 pub(super) const ENGINE: &[&[&str]] = &[
     &["error", "event", "address", "clock", "path"],
     &["message", "outbox", "interest"],
-    &["hub"],
-    &["command", "mailbox", "token", "channel", "context", "join", "presence", "transport"],
+    &["hub", "history", "policy"],
+    &["command", "mailbox", "token", "channel", "context", "join", "presence", "publish", "transport"],
     &["socket", "connect", "observer"],
     &["shard"],
     &["mount", "ownership", "registry", "relay", "endpoint"],

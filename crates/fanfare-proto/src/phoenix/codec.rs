@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::message::{Format, Incoming, Ref, Version};
 use crate::json::Fault;
 use crate::payload::Payload;
+use crate::position::Position;
 
 /// Why a message from a client cannot be read. Its socket is to be closed with 1011, its long-poll session ended.
 ///
@@ -152,6 +153,20 @@ pub fn broadcast(
     }
     text_message(format, &Ref::NULL, &Ref::NULL, topic, event, payload, out);
     Ok(Kind::Text)
+}
+
+/// Appends a message with its position in the place of the ref, which clients hand to their callbacks and otherwise ignore;
+/// always text.
+pub fn positioned(
+    format: Format,
+    join_ref: &Ref,
+    position: Position,
+    topic: &str,
+    event: &str,
+    payload: &Payload,
+    out: &mut Vec<u8>,
+) {
+    text_message(format, join_ref, &Ref::position(position), topic, event, payload, out);
 }
 
 /// Appends a `phx_close`, always text.

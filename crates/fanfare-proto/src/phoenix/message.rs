@@ -9,6 +9,7 @@ use compact_str::CompactString;
 
 use super::codec::Undecodable;
 use crate::payload::Payload;
+use crate::position::Position;
 
 /// The longest ref, in bytes of its JSON form. A join keeps its ref for as long as it lives, hence a bound; clients
 /// send a handful of digits.
@@ -29,6 +30,11 @@ impl Ref {
     pub fn string(text: &str) -> Self {
         let escaped = serde_json::to_string(text).expect("a string has a JSON form");
         Self { token: escaped.into() }
+    }
+
+    /// A position in the place of a ref.
+    pub(crate) fn position(position: Position) -> Self {
+        Self { token: compact_str::format_compact!("\"{position}\"") }
     }
 
     /// A ref from its JSON token, which the scanner has taken.

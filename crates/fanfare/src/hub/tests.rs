@@ -82,7 +82,7 @@ impl Game {
     fn publish(&mut self, except: Option<u32>) {
         let number = self.published.len();
         let payload = Payload::from(serde_json::json!({ "n": number }));
-        let message = Message::new("topic".into(), "event", payload).unwrap();
+        let message = Arc::new(Message::new("topic".into(), "event", payload).unwrap());
         let except_place = except.map(|socket| self.players[&socket].place);
         let (received, singly) = (&mut self.received, &mut self.singly);
         self.hub.publish(
@@ -96,7 +96,7 @@ impl Game {
                 if takes {
                     singly.entry(member.socket).or_default().push(number);
                 }
-                takes
+                if takes { Take::Alone } else { Take::Batch }
             },
         );
         for (&socket, player) in &mut self.players {
@@ -118,7 +118,7 @@ impl Game {
             let by_itself = |n: &usize| match player.reach {
                 Reach::Wire(_) => false,
                 Reach::Intercepted(_) => n.is_multiple_of(3),
-                Reach::Each => true,
+                Reach::Each | Reach::Held => true,
             };
             let (single, batched): (Vec<usize>, Vec<usize>) = player.expected.into_iter().partition(by_itself);
             let variant =
@@ -179,7 +179,8 @@ fn subscribers_of_a_variant_share_the_bytes() {
     for batch in [1, 3] {
         for n in 0..batch {
             let message = Message::new(topic.clone(), "event", serde_json::json!({ "n": n }).into()).unwrap();
-            hub.publish(&message, Tick::default(), None, |_, _| panic!("nobody is settled"), |_, _| false);
+            let message = Arc::new(message);
+            hub.publish(&message, Tick::default(), None, |_, _| panic!("nobody is settled"), |_, _| Take::Batch);
         }
         let mut addresses = vec![Vec::new(); members.len()];
         hub.flush(|member, frames| addresses[member.socket as usize].push(frames.bytes.as_ptr() as usize));
@@ -205,7 +206,7 @@ fn no_member_sees_a_gap() {
         let mut deliver = |hub: &mut Hub, (message, number, at): (Arc<Message>, usize, Tick)| {
             let hear = |member: MemberId, _| {
                 heard.entry(member.socket).or_default().push(number);
-                true
+                Take::Alone
             };
             hub.publish(&message, at, None, |_, _| (), hear);
             hub.flush(|_, _| ());
@@ -226,7 +227,7 @@ fn no_member_sees_a_gap() {
                 3 => mailboxes[shard].drain(..).for_each(|sent| deliver(&mut hubs[shard], sent)),
                 _ => {
                     let payload = Payload::from(serde_json::json!({ "n": published }));
-                    let message = Message::new(topic.clone(), "event", payload).unwrap();
+                    let message = Arc::new(Message::new(topic.clone(), "event", payload).unwrap());
                     let (shards, at) = interest.shards_of(&topic);
                     for shard in (0..2).filter(|&shard| shards.contains(shard)) {
                         mailboxes[shard].push_back((message.clone(), published, at));

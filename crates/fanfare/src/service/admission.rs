@@ -7,6 +7,7 @@ use fanfare_proto::hub::ClaimError;
 use fanfare_proto::origin::RequestOrigin;
 use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
@@ -30,6 +31,8 @@ pub(super) enum Refusal {
     Query,
     Rejected(Rejected),
     Panicked,
+    /// It wants to resume from what is no position.
+    NotAPosition,
 }
 
 impl Refusal {
@@ -37,7 +40,7 @@ impl Refusal {
         match self {
             Refusal::Origin => Event::RejectedOrigin,
             Refusal::Version => Event::RejectedVersion,
-            Refusal::Query => Event::RejectedHandshake,
+            Refusal::Query | Refusal::NotAPosition => Event::RejectedHandshake,
             Refusal::Rejected(_) => Event::RejectedConnect,
             Refusal::Panicked => Event::ConnectPanicked,
         }
@@ -73,6 +76,19 @@ pub(super) fn params(found: &Found, parts: &Parts) -> Result<(Params, Version), 
         params.insert(name, value.clone());
     }
     Ok((params, version))
+}
+
+/// From where a client of a protocol without join parameters wants to go on: the parameter `since`, a position, or nothing for
+/// what comes from now on.
+pub(super) fn since(found: &Found, params: &Params) -> Result<Option<Since>, Refusal> {
+    if !matches!(found.protocol, Protocol::HubSubscriber | Protocol::Rooms) {
+        return Ok(None);
+    }
+    match params.str("since") {
+        None => Ok(None),
+        Some("") => Ok(Some(Since::Now)),
+        Some(text) => text.parse().map(Some).map_err(|_| Refusal::NotAPosition),
+    }
 }
 
 /// Asks the application.
@@ -153,6 +169,7 @@ impl Endpoint {
             shard,
             expires_ms,
             is_pending,
+            since: connected.since,
             ownership,
             // A long-poll session outlives the connection that it was created by, and has a bound of its own.
             _slot: connection

@@ -203,7 +203,10 @@ impl Endpoint {
         self.own_counters().count(refusal.event());
         match refusal {
             Refusal::Panicked => status(StatusCode::INTERNAL_SERVER_ERROR),
-            Refusal::Query => text(StatusCode::BAD_REQUEST, "the query is not UTF-8, or has too many parameters"),
+            // Only protocols without join parameters take a position here.
+            Refusal::Query | Refusal::NotAPosition => {
+                text(StatusCode::BAD_REQUEST, "the query is not UTF-8, or has too many parameters")
+            }
             Refusal::Origin | Refusal::Version | Refusal::Rejected(_) => logical(403, None, &[]),
         }
     }

@@ -95,8 +95,9 @@ impl Endpoint {
         })?;
         let (params, version) =
             admission::params(found, parts).map_err(|refusal| refused(refusal, protocol.clone()))?;
+        let since = admission::since(found, &params).map_err(|refusal| refused(refusal, protocol.clone()))?;
         match admission::connect(mount, params, version, transport, parts, connection, auth_token).await {
-            Ok(connected) => Ok(Admitted { connected, version, protocol }),
+            Ok(connected) => Ok(Admitted { connected: Connected { since, ..connected }, version, protocol }),
             Err(refusal) => Err(refused(refusal, protocol)),
         }
     }
@@ -114,6 +115,10 @@ pub(super) fn refuse(mount: &Mount, refusal: Refusal) -> Response<Body> {
     match refusal {
         Refusal::Origin | Refusal::Version => status(StatusCode::FORBIDDEN),
         Refusal::Query => text(StatusCode::BAD_REQUEST, "the query is not UTF-8, or has too many parameters"),
+        Refusal::NotAPosition => text(
+            StatusCode::BAD_REQUEST,
+            "since is not a position such as 5e1f:42: give back one that the server sent, or 0:0 for the beginning",
+        ),
         Refusal::Panicked => status(StatusCode::INTERNAL_SERVER_ERROR),
         Refusal::Rejected(rejected) => match (rejected.0, &mount.on_reject) {
             (Some(reason), Some(on_reject)) => on_reject(&reason),

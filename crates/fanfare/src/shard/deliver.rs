@@ -10,9 +10,9 @@ use super::{Shard, Timer};
 use crate::channel::Broadcast;
 use crate::command::{JoinKey, SocketKey};
 use crate::event::Event;
-use crate::hub::{MemberId, Reach};
+use crate::hub::{MemberId, Reach, Take};
 use crate::interest::Tick;
-use crate::join::Job;
+use crate::join::{CatchingUp, Job, Seat};
 use crate::message::{Message, carry, with_buffer};
 use crate::socket::{Carrier, CloseReason, Socket};
 use crate::transport::websocket::{Pool, Written};
@@ -26,6 +26,7 @@ impl Shard {
         let except = except.and_then(|join| self.place_of(join, &message.topic));
         let mut settled = Vec::new();
         let mut singles = Vec::new();
+        let mut followed = Vec::new();
         let sockets = &self.sockets;
         self.hub.publish(
             message,
@@ -33,21 +34,20 @@ impl Shard {
             except,
             |member, frames| settled.push((member, frames)),
             |member, reach| {
-                let wants = match reach {
-                    Reach::Each => true,
-                    Reach::Intercepted(_) => {
-                        intercepts(&sockets[member.socket as usize], member.serial, &message.event)
-                    }
-                    Reach::Wire(_) => false,
-                };
-                if wants {
-                    singles.push((member, reach));
+                let take = take(&sockets[member.socket as usize], member.serial, reach, message);
+                match take {
+                    Take::Alone => singles.push((member, reach)),
+                    Take::Follow(_) => followed.push(member),
+                    Take::Batch | Take::Skip => {}
                 }
-                wants
+                take
             },
         );
         for (member, frames) in settled {
             self.queue(member.socket as usize, frames.bytes, frames.count);
+        }
+        for member in followed {
+            self.has_caught_up(member);
         }
         for (member, reach) in singles {
             self.hand_over(member, reach, message);
@@ -72,11 +72,11 @@ impl Shard {
             return;
         }
         let join = JoinKey { socket: socket.key, serial: member.serial };
-        let job = match reach {
-            Reach::Each => Job::Broadcast(message.clone()),
-            Reach::Intercepted(_) | Reach::Wire(_) => Job::Out(message.clone()),
-        };
-        self.give(join, job);
+        match reach {
+            Reach::Each => self.give(join, Job::Broadcast(message.clone())),
+            Reach::Held => self.hold(join, message),
+            Reach::Intercepted(_) | Reach::Wire(_) => self.give(join, Job::Out(message.clone())),
+        }
     }
 
     /// Encodes a frame of the socket's own and queues it: it leaves at the end of the turn.
@@ -93,6 +93,21 @@ impl Shard {
             self.queue(index, bytes, 1);
         }
         Ok(())
+    }
+
+    /// The same in the form of one of its joins.
+    pub(super) fn send_to(&mut self, join: JoinKey, slot: usize, frame: Outgoing<'_>) {
+        let socket = &self.sockets[join.socket.index as usize];
+        let resumes = socket.session.entry(slot).data.resumes;
+        let form = if resumes { socket.resuming_form() } else { socket.form() };
+        let carriage = socket.carriage();
+        let bytes = with_buffer(|out| {
+            let kind = wire::encode(form, frame, out);
+            kind.expect("a join's own forms have no binary frames").map(|kind| carry(carriage, kind, out))
+        });
+        if let Some(bytes) = bytes {
+            self.queue(join.socket.index as usize, bytes, 1);
+        }
     }
 
     /// Sends a text of the protocol's own.
@@ -160,7 +175,7 @@ impl Shard {
         }
     }
 
-    fn write_out(&mut self, index: usize) {
+    pub(super) fn write_out(&mut self, index: usize) {
         let now_ms = self.now_ms;
         let Some(socket) = self.sockets.get_mut(index) else { return };
         socket.is_dirty = false;
@@ -284,8 +299,43 @@ fn mark_dirty(socket: &mut Socket, dirty: &mut Vec<u32>) {
     }
 }
 
-fn intercepts(socket: &Socket, serial: u32, event: &str) -> bool {
-    let Some(index) = socket.session.position(serial) else { return false };
-    let route = socket.session.entry(index).data.route;
-    socket.info.mount.routes[route as usize].channel.intercepts().contains(&event)
+/// What a member that is not plain `Wire` does with a message.
+fn take(socket: &Socket, serial: u32, reach: Reach, message: &Message) -> Take {
+    match reach {
+        Reach::Each => Take::Alone,
+        Reach::Wire(_) => Take::Batch,
+        Reach::Intercepted(_) => match socket.session.position(serial) {
+            Some(slot) if intercepts(socket, slot, &message.event) => Take::Alone,
+            _ => Take::Batch,
+        },
+        Reach::Held => {
+            let Some(slot) = socket.session.position(serial) else { return Take::Skip };
+            match (socket.session.entry(slot).data.catching_up.as_deref(), message.position) {
+                (Some(CatchingUp::Behind(head)), Some(position)) if position.epoch == head.epoch => {
+                    let is_new = position.offset > head.offset;
+                    if is_new { Take::Follow(reach_of(socket, slot)) } else { Take::Skip }
+                }
+                // Another epoch: the history was forgotten meanwhile, and the next one goes on from its beginning.
+                (Some(CatchingUp::Behind(_)), Some(_)) => Take::Follow(reach_of(socket, slot)),
+                _ => Take::Alone,
+            }
+        }
+    }
+}
+
+/// How a join that has caught up takes the messages of its topic.
+pub(super) fn reach_of(socket: &Socket, slot: usize) -> Reach {
+    let Seat { route, resumes, .. } = socket.session.entry(slot).data;
+    let variant = if resumes { socket.resuming_variant() } else { socket.variant() };
+    let has_channel = socket.protocol.has_channels();
+    match has_channel && !socket.info.mount.routes[route as usize].channel.intercepts().is_empty() {
+        true => Reach::Intercepted(variant),
+        false => Reach::Wire(variant),
+    }
+}
+
+/// Whether a join's channel wants to see an event before its client does.
+pub(super) fn intercepts(socket: &Socket, slot: usize, event: &str) -> bool {
+    let route = socket.session.entry(slot).data.route;
+    socket.protocol.has_channels() && socket.info.mount.routes[route as usize].channel.intercepts().contains(&event)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::position::Position;
 use fanfare_proto::wire::Outgoing;
 
 use super::Shard;
@@ -86,7 +87,7 @@ impl Shard {
                 return;
             };
             match job {
-                Job::Push { event, payload } => self.push(join, event, payload),
+                Job::Push { event, payload, position } => self.push(join, event, payload, position),
                 Job::Leave { msg_ref } => {
                     self.answer_from(join.socket, slot, &msg_ref, Status::Ok, Payload::default());
                     return self.end_with_frames(join.socket, slot, Ended::Left);
@@ -108,16 +109,17 @@ impl Shard {
     }
 
     /// A push of a join's own; before the join is answered it waits.
-    pub(super) fn push(&mut self, join: JoinKey, event: Box<str>, payload: Payload) {
+    pub(super) fn push(&mut self, join: JoinKey, event: Box<str>, payload: Payload, position: Option<Position>) {
         let Some(slot) = self.slot(join) else { return };
         let entry = self.entry(join.socket, slot);
         if !entry.is_live() {
-            entry.data.jobs.push_back(Job::Push { event, payload });
+            entry.data.jobs.push_back(Job::Push { event, payload, position });
             return;
         }
+        let position = position.filter(|_| entry.data.resumes);
         let (topic, push_ref) = (entry.topic().clone(), entry.push_ref().clone());
         self.settle_batches(join.socket, slot);
-        let frame = Outgoing::Push { join_ref: &push_ref, topic: &topic, event: &event, payload: &payload };
+        let frame = Outgoing::Push { join_ref: &push_ref, topic: &topic, event: &event, payload: &payload, position };
         let sent = self.send(join.socket.index as usize, frame);
         sent.expect("field lengths were checked when the push was made");
     }

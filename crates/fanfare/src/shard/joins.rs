@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fanfare_proto::payload::{Json, Payload};
+use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::{Incoming, Ref};
 use fanfare_proto::phoenix::session::{Entry, Verdict};
 use fanfare_proto::rooms;
@@ -10,13 +10,15 @@ use fanfare_proto::topic::check_topic;
 
 use super::Shard;
 use super::credentials::ACCESS_TOKEN;
+use super::deliver::reach_of;
 use super::replies::reason_payload;
+use super::resume::{Joining, resume_param};
 use crate::channel::{Ended, Status};
 use crate::command::{Command, JoinKey, SocketKey};
 use crate::context::Context;
 use crate::event::{self, Event};
 use crate::hub::{MemberId, Reach};
-use crate::join::{AnyChannel, Finished, Job, Live, Outcome, Run, Seat};
+use crate::join::{AnyChannel, CatchingUp, Finished, Job, Live, Outcome, Run, Seat};
 use crate::socket::Protocol;
 
 impl Shard {
@@ -95,9 +97,19 @@ impl Shard {
         }
         let topic = self.hub.interned(topic).unwrap_or_else(|| topic.into());
         let socket = &mut self.sockets[key.index as usize];
+        let has_history = socket.info.endpoint.kept(&topic).is_some();
+        let since = match has_history.then(|| resume_param(&payload)).transpose() {
+            Ok(since) => since.flatten().or(socket.info.since.filter(|_| has_history)),
+            Err(reason) => {
+                self.answer(key, &join_ref, &msg_ref, &topic, Status::Error, reason_payload(&reason));
+                return self.close_replaced(key, &topic, replaced);
+            }
+        };
         let (route, found) = socket.info.mount.route_of(&topic).expect("a topic without a route was refused");
         let (channel, presence) = (found.channel.clone(), found.presence.clone());
-        let seat = Seat { route, replaced: replaced.map(Box::new), ..Seat::default() };
+        let catching_up = since.map(|since| Box::new(CatchingUp::Wanted(since)));
+        let resumes = since.is_some();
+        let seat = Seat { route, replaced: replaced.map(Box::new), resumes, catching_up, ..Seat::default() };
         let serial = socket.session.begin(topic.clone(), join_ref.clone(), &msg_ref, seat);
         let slot = socket.session.position(serial).expect("the join has just begun");
         let push_ref_size = socket.session.entry(slot).push_ref().text().len().min(usize::from(u16::MAX)) as u16;
@@ -112,6 +124,7 @@ impl Shard {
             msg_ref: msg_ref.clone(),
             push_ref_size,
             tracks: false,
+            position: None,
         };
         self.start_run(join, channel.clone(), msg_ref, channel.join(cx, payload));
         // What runs at once is answered first; a join that takes time must not keep the old channel's client waiting.
@@ -153,9 +166,13 @@ impl Shard {
         let Finished { join, channel, msg_ref, outcome } = finished;
         let Some(slot) = self.slot(join) else { return self.finished_alone(join, channel, outcome) };
         match outcome {
-            Outcome::Joined { mut live, reply, meta } => {
+            Outcome::Joined { mut live, admitted } => {
                 self.renew(join.socket, &mut live);
-                self.joined(join, slot, &msg_ref, live, reply, meta);
+                self.admitted(slot, Joining { join, channel, msg_ref, live, admitted });
+            }
+            Outcome::Read { mut live, admitted, replay } => {
+                self.renew(join.socket, &mut live);
+                self.history_read(slot, Joining { join, channel, msg_ref, live, admitted }, replay);
             }
             Outcome::Refused { cx, response } => {
                 self.handle.counters().count(Event::JoinRefused);
@@ -180,7 +197,7 @@ impl Shard {
     pub(super) fn finished_alone(&mut self, join: JoinKey, channel: Arc<dyn AnyChannel>, outcome: Outcome) {
         let ended = self.orphans.remove(&join).unwrap_or(Ended::Closed);
         match outcome {
-            Outcome::Joined { live, .. } => self.terminate(channel, live, ended),
+            Outcome::Joined { live, .. } | Outcome::Read { live, .. } => self.terminate(channel, live, ended),
             Outcome::Ran { live, result } => {
                 self.terminate(channel, live, result.err().map_or(ended, Ended::Crashed));
             }
@@ -188,35 +205,36 @@ impl Shard {
         }
     }
 
-    pub(super) fn joined(
-        &mut self,
-        join: JoinKey,
-        slot: usize,
-        msg_ref: &Ref,
-        live: Live,
-        reply: Payload,
-        meta: Option<Json>,
-    ) {
+    /// The join is answered; it is a member of its topic already if it has read the history.
+    pub(super) fn joined(&mut self, join: JoinKey, slot: usize, msg_ref: &Ref, live: Live, reply: Payload) {
         self.handle.counters().count(Event::Joined);
         let key = join.socket;
-        let socket = &mut self.sockets[key.index as usize];
-        let variant = socket.variant();
-        socket.session.go_live(slot);
-        let entry = socket.session.entry_mut(slot);
-        let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
-        let intercepts = !socket.info.mount.routes[entry.data.route as usize].channel.intercepts().is_empty();
-        let reach = if intercepts { Reach::Intercepted(variant) } else { Reach::Wire(variant) };
-        let id = MemberId { socket: key.index, serial: join.serial };
-        let place = self.enter(&topic, id, reach, None);
+        self.sockets[key.index as usize].session.go_live(slot);
+        if self.entry(key, slot).data.place.is_none() {
+            self.enter_as(join, slot, reach_of(&self.sockets[key.index as usize], slot));
+        }
         let entry = self.entry(key, slot);
-        entry.data.place = Some(place);
+        let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
         entry.data.live = Some(live);
-        entry.data.meta = meta;
         let replaced = entry.data.replaced.take().map(|old| *old);
-        let waiting = std::mem::take(&mut entry.data.jobs);
         self.answer(key, &join_ref, msg_ref, &topic, Status::Ok, reply);
         self.close_replaced(key, &topic, replaced);
-        for job in waiting {
+    }
+
+    /// A join becomes a member of its topic.
+    pub(super) fn enter_as(&mut self, join: JoinKey, slot: usize, reach: Reach) {
+        let topic = self.entry(join.socket, slot).topic().clone();
+        let id = MemberId { socket: join.socket.index, serial: join.serial };
+        let place = self.enter(&topic, id, reach, None);
+        self.entry(join.socket, slot).data.place = Some(place);
+    }
+
+    /// What came for a join before it was answered.
+    pub(super) fn after_joining(&mut self, join: JoinKey, slot: usize) {
+        let key = join.socket;
+        let entry = self.entry(key, slot);
+        let topic = entry.topic().clone();
+        for job in std::mem::take(&mut entry.data.jobs) {
             match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => {
                     self.waited(key, &payload);

@@ -180,10 +180,10 @@ impl Shard {
         self.handle.counters().count(Event::Received);
         let Some(socket) = self.socket(key) else { return };
         let topic = socket.session.entries()[0].topic().clone();
-        let message = Message::new(topic, &socket.info.mount.event, payload);
+        let message = Message::new(topic, &*socket.info.mount.event, payload);
         let message = message.expect("the mount's event and the publisher's topic were checked");
         let endpoint = socket.info.endpoint.clone();
-        endpoint.publish(&message, None);
+        endpoint.publish_unanswered(message);
     }
 
     fn heard_bullet(&mut self, key: SocketKey, text: &str) {

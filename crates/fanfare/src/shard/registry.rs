@@ -7,7 +7,7 @@ use fanfare_proto::payload::Json;
 use fanfare_proto::phoenix::message::Ref;
 
 use super::Shard;
-use crate::command::SocketKey;
+use crate::command::{JoinKey, SocketKey};
 use crate::hub::{MemberId, Reach};
 use crate::join::Seat;
 use crate::registry::{Member, TopicSummary};
@@ -34,7 +34,13 @@ impl Shard {
         let is_publisher = socket.protocol == Protocol::HubPublisher;
         let reach = (!is_publisher).then(|| Reach::Wire(socket.variant()));
         let (info, protocol) = (socket.info.clone(), socket.protocol);
-        self.join_without_channel(key, topic, None, reach);
+        match info.since.filter(|_| !is_publisher) {
+            None => drop(self.join_without_channel(key, topic, None, reach)),
+            Some(since) => {
+                let join = self.join_without_channel(key, topic, None, None);
+                self.read_for_subscriber(join, since);
+            }
+        }
         let waits = info.mount.waits_for_topic;
         if protocol == Protocol::HubSubscriber && !waits && !info.endpoint.started().contains(topic, None) {
             // It has ended since the subscriber was let in, and nobody would tell.
@@ -42,7 +48,13 @@ impl Shard {
         }
     }
 
-    fn join_without_channel(&mut self, key: SocketKey, topic: &Arc<str>, meta: Option<Json>, reach: Option<Reach>) {
+    fn join_without_channel(
+        &mut self,
+        key: SocketKey,
+        topic: &Arc<str>,
+        meta: Option<Json>,
+        reach: Option<Reach>,
+    ) -> JoinKey {
         let topic = &self.hub.interned(topic).unwrap_or_else(|| topic.clone());
         let session = &mut self.sockets[key.index as usize].session;
         let seat = Seat { meta, ..Seat::default() };
@@ -53,6 +65,7 @@ impl Shard {
             let place = self.enter(topic, MemberId { socket: key.index, serial }, reach, None);
             self.entry(key, slot).data.place = Some(place);
         }
+        JoinKey { socket: key, serial }
     }
 
     /// Leaves a topic; safe for one that is not joined.

@@ -21,6 +21,7 @@ mod phoenix_connecting;
 mod phoenix_joining;
 mod phoenix_messages;
 mod presence;
+mod resume;
 mod rooms;
 mod rooms_2;
 mod secrets_are_not_shown;

@@ -1,0 +1,154 @@
+//! What topics keep: stores behind one trait. A store gives each message its position, keeps it, and only then hands it on,
+//! in the order of the positions, so that whoever reads the store and then the live messages misses none.
+//!
+//! `history/` has the parts: `topics` (all histories of a store, without locks), `memory` (a store that ends with the process).
+
+mod memory;
+mod topics;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use fanfare_proto::history::Retention;
+use fanfare_proto::payload::Payload;
+use fanfare_proto::position::{Position, Since};
+
+use crate::error::Error;
+use crate::message::Message;
+
+pub(crate) use memory::Memory;
+
+/// The longest idempotency key, in bytes.
+pub(crate) const KEY_SIZE_MAX: usize = 255;
+
+/// A store of histories.
+pub(crate) trait Store: Send + Sync + fmt::Debug {
+    /// Keeps a message, then settles: at once or later, from any thread, but for each topic in the order of the positions.
+    fn append(&self, append: Append);
+
+    /// What of a topic a reader gets.
+    fn read(&self, topic: &str, wanted: Wanted) -> Reading;
+
+    /// Waits until all that was accepted is as safe as it gets.
+    fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// A read on its way.
+pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Replay, Error>> + Send>>;
+
+/// A message to be kept.
+pub(crate) struct Append {
+    pub(crate) message: Message,
+    pub(crate) retention: Retention,
+    /// A repetition with the same key is not kept again.
+    pub(crate) key: Option<Box<str>>,
+    /// It is kept only if the topic is here.
+    pub(crate) expected: Option<Since>,
+    pub(crate) settle: Settle,
+}
+
+/// Told what became of a message. A new one is handed to the topic's members by this, within the topic's order.
+pub(crate) type Settle = Box<dyn FnOnce(Result<Accepted, Error>) + Send>;
+
+/// A message that was accepted.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// It is kept, and has its position.
+    New(Arc<Message>),
+    /// One with the same key was kept before, there.
+    Repeated(Position),
+}
+
+/// What a reader wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) since: Since,
+    /// More than this is not given: the reader is not recovered then.
+    pub(crate) limit: usize,
+    /// So many of the newest, for whoever is not recovered from a position.
+    pub(crate) newest: usize,
+}
+
+/// What a reader gets: where the topic stands, and messages up to there.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    pub(crate) head: Position,
+    pub(crate) recovered: bool,
+    pub(crate) messages: Vec<Stored>,
+}
+
+impl Replay {
+    /// Behind the last message that the topic has had.
+    pub fn position(&self) -> Position {
+        self.head
+    }
+
+    /// Whether the messages are all from the wanted position on; if not, some are gone, and the messages are the newest.
+    pub fn recovered(&self) -> bool {
+        self.recovered
+    }
+
+    /// The messages, oldest first.
+    pub fn messages(&self) -> &[Stored] {
+        &self.messages
+    }
+}
+
+/// A message of a history.
+#[derive(Clone)]
+pub struct Stored {
+    pub(crate) position: Position,
+    pub(crate) event: Arc<str>,
+    pub(crate) payload: Payload,
+}
+
+impl Stored {
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Its event.
+    pub fn event(&self) -> &str {
+        &self.event
+    }
+
+    /// Its payload.
+    pub fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// Appends the object by which clients are told: `event`, `payload` as in a message, and `position`.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"event\":");
+        serde_json::to_writer(&mut *out, &*self.event).expect("writing a string to memory does not fail");
+        out.extend_from_slice(b",\"payload\":");
+        fanfare_proto::wire::in_message(&self.payload, out);
+        out.extend_from_slice(format!(",\"position\":\"{}\"}}", self.position).as_bytes());
+    }
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Payloads may hold secrets.
+        f.debug_struct("Stored").field("position", &self.position).field("event", &self.event).finish_non_exhaustive()
+    }
+}
+
+/// What all histories of a node may take together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// Bytes of kept messages. Above it the topics to which nobody has published for the longest time lose theirs, and their
+    /// readers are told. Default 256 MiB.
+    pub bytes_max: usize,
+    /// Topics that are remembered, with or without messages; the same happens above it. Default 1,000,000.
+    pub topics_max: usize,
+}
+
+impl Default for HistoryLimits {
+    fn default() -> Self {
+        HistoryLimits { bytes_max: 256 * 1024 * 1024, topics_max: 1_000_000 }
+    }
+}

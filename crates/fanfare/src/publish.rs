@@ -1,0 +1,69 @@
+//! A message to be published, and what became of it.
+
+use std::sync::Arc;
+
+use fanfare_proto::payload::Payload;
+use fanfare_proto::position::{Position, Since};
+
+use crate::context::JoinId;
+
+/// A message to be published by [`Endpoint::publish`](crate::Endpoint::publish).
+#[derive(Debug, Clone)]
+pub struct Publish {
+    pub(crate) topic: Arc<str>,
+    pub(crate) event: Box<str>,
+    pub(crate) payload: Payload,
+    pub(crate) except: Option<JoinId>,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) expected: Option<Since>,
+}
+
+impl Publish {
+    /// A message to all members of a topic.
+    pub fn new(topic: &str, event: &str, payload: impl Into<Payload>) -> Self {
+        Publish::on(topic.into(), event, payload.into())
+    }
+
+    pub(crate) fn on(topic: Arc<str>, event: &str, payload: Payload) -> Self {
+        Publish { topic, event: event.into(), payload, except: None, key: None, expected: None }
+    }
+
+    /// To all but one, see [`Context::id`](crate::Context::id).
+    pub fn except(mut self, join: &JoinId) -> Self {
+        self.except = Some(join.clone());
+        self
+    }
+
+    /// Makes it safe to publish again when the answer was lost: a message with a key that the topic has seen in the last five
+    /// minutes, among its last 1,024 keys, is not published, and the answer is where the first one stands. 1 to 255 bytes.
+    pub fn idempotency_key(mut self, key: &str) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Publishes only if the topic is at this position, so that nothing has come that the publisher has not seen.
+    /// [`Since::Start`] expects a topic without messages.
+    pub fn expect(mut self, position: Since) -> Self {
+        self.expected = Some(position);
+        self
+    }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    pub(crate) position: Option<Position>,
+    pub(crate) is_repeated: bool,
+}
+
+impl Published {
+    /// Where it stands in its topic's history; `None` where it is kept in none.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// Whether it was published before, with the same key.
+    pub fn is_repeated(&self) -> bool {
+        self.is_repeated
+    }
+}

@@ -1,0 +1,371 @@
+//! A join of a topic that keeps a history: what the client missed is read and sent before anything that is live.
+//!
+//! The join is a member of its topic from before the read on, and what is published meanwhile is held for it. Since a store
+//! hands a message on only after it has kept it, the read and what was held have no hole between them; what both have is
+//! known by its position.
+
+use std::sync::Arc;
+
+use fanfare_proto::payload::{Json, Payload};
+use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::position::{Position, Since};
+use fanfare_proto::wire::{self, Outgoing};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::Shard;
+use super::deliver::{intercepts, reach_of};
+use super::replies::reason_payload;
+use crate::channel::{Ended, Status};
+use crate::command::{Command, JoinKey};
+use crate::error::Error;
+use crate::event::Event;
+use crate::history::{Reading, Replay, Stored, Wanted};
+use crate::hub::{MemberId, Reach};
+use crate::join::{Admitted, AnyChannel, CatchingUp, Finished, Job, Live, Outcome};
+use crate::message::Message;
+use crate::socket::{Carrier, CloseReason, Protocol};
+
+/// So much of a socket's outbox may be filled by what one join has missed, as one part of so many.
+const OUTBOX_PARTS: usize = 2;
+
+impl Shard {
+    /// A channel has let a join in: if that wants something of the history, it is read first.
+    pub(super) fn admitted(&mut self, slot: usize, mut joining: Joining) {
+        let (join, admitted) = (joining.join, &mut joining.admitted);
+        let seat = &mut self.entry(join.socket, slot).data;
+        seat.meta = admitted.meta.take();
+        let since = match seat.catching_up.as_deref() {
+            Some(CatchingUp::Wanted(since)) => Some(*since),
+            _ => None,
+        };
+        if since.is_none() && admitted.catch_up.is_none() {
+            self.joined(join, slot, &joining.msg_ref, joining.live, joining.admitted.reply);
+            return self.after_joining(join, slot);
+        }
+        let Some(reading) = self.begin_reading(join, slot, since.unwrap_or(Since::Now), admitted.catch_up) else {
+            // A reply with messages, of which a topic without a history has none.
+            let reply = with_messages(&admitted.reply, None, &[]);
+            self.joined(join, slot, &joining.msg_ref, joining.live, reply);
+            return self.after_joining(join, slot);
+        };
+        self.await_history(joining, reading);
+    }
+
+    fn await_history(&mut self, joining: Joining, reading: Reading) {
+        let Joining { join, channel, msg_ref, live, admitted } = joining;
+        let shard = self.handle.clone();
+        self.run_user_code(reading, move |replay| {
+            let outcome = Outcome::Read { live, admitted, replay };
+            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
+        });
+    }
+
+    /// Makes a join a member for which everything is held, and reads what its topic has kept; `None` where it keeps nothing.
+    pub(super) fn begin_reading(
+        &mut self,
+        join: JoinKey,
+        slot: usize,
+        since: Since,
+        newest: Option<usize>,
+    ) -> Option<Reading> {
+        let topic = self.entry(join.socket, slot).topic().clone();
+        let info = self.sockets[join.socket.index as usize].info.clone();
+        let (store, retention) = info.endpoint.kept(&topic)?;
+        let frames_max = info.mount.limits.outbox.frames_max / OUTBOX_PARTS;
+        let wanted =
+            Wanted { since, limit: retention.messages_max.min(frames_max), newest: newest.unwrap_or_default() };
+        if self.entry(join.socket, slot).data.place.is_none() {
+            self.enter_as(join, slot, Reach::Held);
+        }
+        let held = Some(Vec::new());
+        self.entry(join.socket, slot).data.catching_up = Some(Box::new(CatchingUp::Reading { wanted, held }));
+        Some(store.read(&topic, wanted))
+    }
+
+    /// The history was read: the join is answered, and gets what it missed and then what was held.
+    pub(super) fn history_read(&mut self, slot: usize, joining: Joining, replay: Result<Replay, Error>) {
+        let join = joining.join;
+        let key = join.socket;
+        let (wanted, held) = match self.entry(key, slot).data.catching_up.take().map(|catching_up| *catching_up) {
+            Some(CatchingUp::Reading { wanted, held }) => (wanted, held),
+            _ => unreachable!("a join that reads is in that state until it has read"),
+        };
+        let (replay, held) = match (replay, held) {
+            (Ok(replay), Some(held)) => (replay, held),
+            (Ok(_), None) => {
+                // So much came meanwhile that it was not held. It is kept, so that the next read has it.
+                let again = self.begin_reading(join, slot, wanted.since, Some(wanted.newest));
+                let reading = again.expect("a topic that keeps a history goes on keeping it");
+                return self.await_history(joining, reading);
+            }
+            (Err(error), _) => {
+                tracing::warn!(%error, "a history could not be read, a join was refused");
+                self.terminate(joining.channel, joining.live, Ended::Closed);
+                let mut entry = self.take_entry(key, slot);
+                let reason = reason_payload("the history cannot be read now: join again");
+                self.answer(key, entry.join_ref(), &joining.msg_ref, entry.topic(), Status::Error, reason);
+                let replaced = entry.data.replaced.take().map(|old| *old);
+                self.close_replaced(key, entry.topic(), replaced);
+                return self.receive_waiting(key, entry);
+            }
+        };
+        let Joining { msg_ref, live, admitted, .. } = joining;
+        let CaughtUp { replay, missed, from } = self.judge(join, replay, wanted);
+        let resumes = self.entry(key, slot).data.resumes;
+        let resume = resumes.then(|| json!({ "position": from.to_string(), "recovered": replay.recovered }));
+        let in_reply: &[Stored] = if missed { &[] } else { &replay.messages };
+        let reply = match admitted.catch_up {
+            Some(_) => with_messages(&admitted.reply, resume.as_ref(), in_reply),
+            None => with_resume(&admitted.reply, resume.as_ref()),
+        };
+        self.joined(join, slot, &msg_ref, live, reply);
+        if resumes
+            && let Some(slot) = self.slot(join)
+            && self.sockets[key.index as usize].protocol != Protocol::Phoenix
+        {
+            self.say_joined(join, slot, from, replay.recovered);
+        }
+        let missed = if missed { replay.messages } else { Vec::new() };
+        self.catch_up(join, missed, held, replay.head);
+        if let Some(slot) = self.slot(join) {
+            self.after_joining(join, slot);
+        }
+    }
+
+    /// The same for a subscriber without a channel, which is told in its own form.
+    pub(super) fn subscriber_read(&mut self, join: JoinKey, replay: Result<Replay, Error>) {
+        let Some(slot) = self.slot(join) else { return };
+        let (wanted, held) = match self.entry(join.socket, slot).data.catching_up.take().map(|reading| *reading) {
+            Some(CatchingUp::Reading { wanted, held }) => (wanted, held),
+            _ => return,
+        };
+        match (replay, held) {
+            (Ok(replay), Some(held)) => {
+                let CaughtUp { replay, missed, from } = self.judge(join, replay, wanted);
+                self.say_joined(join, slot, from, replay.recovered);
+                let missed = if missed { replay.messages } else { Vec::new() };
+                self.catch_up(join, missed, held, replay.head);
+            }
+            (Ok(_), None) => self.read_for_subscriber(join, wanted.since),
+            (Err(error), _) => {
+                tracing::warn!(%error, "a history could not be read, a subscriber was closed");
+                self.close(join.socket, CloseReason::HistoryUnavailable);
+            }
+        }
+    }
+
+    /// Reads the history for a subscriber without a channel; where there is none, it gets what comes.
+    pub(super) fn read_for_subscriber(&mut self, join: JoinKey, since: Since) {
+        let Some(slot) = self.slot(join) else { return };
+        match self.begin_reading(join, slot, since, None) {
+            Some(reading) => {
+                self.entry(join.socket, slot).data.resumes = true;
+                let shard = self.handle.clone();
+                self.run_user_code(reading, move |replay| {
+                    shard.send(Command::Run(Box::new(move |shard| shard.subscriber_read(join, replay))));
+                });
+            }
+            None => {
+                let reach = reach_of(&self.sockets[join.socket.index as usize], slot);
+                self.enter_as(join, slot, reach);
+            }
+        }
+    }
+
+    /// What a subscriber is told first that has no replies.
+    fn say_joined(&mut self, join: JoinKey, slot: usize, from: Position, recovered: bool) {
+        let topic = self.entry(join.socket, slot).topic().clone();
+        let payload = json!({ "position": from.to_string(), "recovered": recovered }).into();
+        let push = Outgoing::Push {
+            join_ref: &Ref::NULL,
+            topic: &topic,
+            event: "joined",
+            payload: &payload,
+            position: Some(from),
+        };
+        self.send_to(join, slot, push);
+    }
+
+    /// What becomes of a read: whether its messages are what was missed, and from where on the client knows all.
+    fn judge(&mut self, join: JoinKey, mut replay: Replay, wanted: Wanted) -> CaughtUp {
+        let is_back = !matches!(wanted.since, Since::Now);
+        let mut missed = is_back && replay.recovered;
+        if missed {
+            let bounds = self.sockets[join.socket.index as usize].info.mount.limits.outbox;
+            let bytes: usize = replay.messages.iter().map(|stored| stored.payload.size() + stored.event.len()).sum();
+            if bytes > bounds.bytes_max / OUTBOX_PARTS {
+                // It would not fit, and the client would come back for it for ever.
+                (missed, replay.recovered) = (false, false);
+                replay.messages.clear();
+            }
+        }
+        if is_back {
+            let event = if replay.recovered { Event::Recovered } else { Event::NotRecovered };
+            self.handle.counters().count(event);
+        }
+        let from = match wanted.since {
+            Since::Position(position) if missed => position,
+            Since::Start if missed => Position { offset: 0, ..replay.head },
+            _ => replay.head,
+        };
+        CaughtUp { replay, missed, from }
+    }
+
+    /// Sends a live join what it missed and what was held, and lets it take the rest as others do.
+    fn catch_up(&mut self, join: JoinKey, missed: Vec<Stored>, held: Vec<Arc<Message>>, head: Position) {
+        let Some(slot) = self.slot(join) else { return };
+        self.make_room(join);
+        self.entry(join.socket, slot).data.catching_up = Some(Box::new(CatchingUp::Behind(head)));
+        let topic = self.entry(join.socket, slot).topic().clone();
+        for Stored { position, event, payload } in missed {
+            let message = Message::new(topic.clone(), &*event, payload);
+            let mut message = message.expect("it was checked when it was published");
+            message.position = Some(position);
+            self.send_alone(join, &Arc::new(message));
+        }
+        for message in held {
+            match message.position {
+                Some(position) if position.epoch == head.epoch && position.offset <= head.offset => {}
+                _ => self.send_alone(join, &message),
+            }
+        }
+    }
+
+    /// Joins of one socket may come back at once: what one has missed leaves before the next is sent what it has.
+    fn make_room(&mut self, join: JoinKey) {
+        let socket = &self.sockets[join.socket.index as usize];
+        let bounds = socket.info.mount.limits.outbox;
+        if let Carrier::WebSocket(websocket) = &socket.carrier {
+            let (bytes, frames) = websocket.waiting();
+            let is_filled =
+                bytes > bounds.bytes_max / OUTBOX_PARTS / 2 || frames > bounds.frames_max / OUTBOX_PARTS / 2;
+            if is_filled && websocket.stalled_since_ms.is_none() {
+                self.write_out(join.socket.index as usize);
+            }
+        }
+    }
+
+    /// A message was published for a join that is catching up.
+    pub(super) fn hold(&mut self, join: JoinKey, message: &Arc<Message>) {
+        let Some(slot) = self.slot(join) else { return };
+        let held_max = self.sockets[join.socket.index as usize].info.mount.limits.waiting_frames_max;
+        match self.entry(join.socket, slot).data.catching_up.as_deref_mut() {
+            Some(CatchingUp::Reading { held, .. }) => {
+                if held.as_ref().is_some_and(|held| held.len() >= held_max) {
+                    *held = None;
+                }
+                if let Some(held) = held {
+                    held.push(message.clone());
+                }
+            }
+            _ => self.send_alone(join, message),
+        }
+    }
+
+    /// Sends one message of its topic to a join that has been answered.
+    fn send_alone(&mut self, join: JoinKey, message: &Arc<Message>) {
+        let Some(slot) = self.slot(join) else { return };
+        let index = join.socket.index as usize;
+        if intercepts(&self.sockets[index], slot, &message.event) {
+            return self.give(join, Job::Out(message.clone()));
+        }
+        let (Reach::Wire(variant) | Reach::Intercepted(variant)) = reach_of(&self.sockets[index], slot) else { return };
+        self.queue(index, message.encoded(variant).clone(), 1);
+    }
+
+    /// A member has got all that its topic had kept, and is like the others from now on.
+    pub(super) fn has_caught_up(&mut self, member: MemberId) {
+        let session = &mut self.sockets[member.socket as usize].session;
+        if let Some(slot) = session.position(member.serial) {
+            session.entry_mut(slot).data.catching_up = None;
+        }
+    }
+}
+
+/// A join that its channel has let in, and that is not answered yet.
+pub(super) struct Joining {
+    pub(super) join: JoinKey,
+    pub(super) channel: Arc<dyn AnyChannel>,
+    pub(super) msg_ref: Ref,
+    pub(super) live: Live,
+    pub(super) admitted: Admitted,
+}
+
+/// A read that was judged.
+struct CaughtUp {
+    replay: Replay,
+    /// The messages of the replay are those that the client missed.
+    missed: bool,
+    from: Position,
+}
+
+/// From where a client wants to go on, by the payload of its join.
+///
+/// # Errors
+/// It gives something that is neither `true` nor a position.
+pub(super) fn resume_param(payload: &Payload) -> Result<Option<Since>, String> {
+    #[derive(Deserialize)]
+    struct Params<'a> {
+        #[serde(borrow)]
+        resume: Option<&'a RawValue>,
+    }
+    let text = match payload {
+        Payload::Json(json) => json.as_str(),
+        Payload::Text(text) => text.as_str(),
+        Payload::Binary(_) => return Ok(None),
+    };
+    let Ok(Params { resume: Some(resume) }) = serde_json::from_str(text) else { return Ok(None) };
+    match resume.get() {
+        "null" | "false" => Ok(None),
+        "true" => Ok(Some(Since::Now)),
+        token => match serde_json::from_str::<String>(token) {
+            Ok(text) => text.parse().map(Some).map_err(|error| format!("resume: {text:.64?} is {error}")),
+            Err(_) => Err(format!("resume: {token:.64} is neither true nor a position")),
+        },
+    }
+}
+
+/// A reply with what a client that resumes is told.
+fn with_resume(reply: &Payload, resume: Option<&serde_json::Value>) -> Payload {
+    match resume {
+        Some(resume) => with_member(reply, "resume", resume.to_string().as_bytes()),
+        None => reply.clone(),
+    }
+}
+
+/// The same with messages of the history.
+fn with_messages(reply: &Payload, resume: Option<&serde_json::Value>, messages: &[Stored]) -> Payload {
+    let mut list = vec![b'['];
+    for stored in messages {
+        if list.len() > 1 {
+            list.push(b',');
+        }
+        stored.write_json(&mut list);
+    }
+    list.push(b']');
+    with_member(&with_resume(reply, resume), "messages", &list)
+}
+
+/// A reply with one more member; one that is no object becomes the member `value` of one.
+fn with_member(reply: &Payload, name: &str, value: &[u8]) -> Payload {
+    let mut out = Vec::new();
+    match reply {
+        Payload::Json(json) if !json.is_object() => {
+            out.extend_from_slice(b"{\"value\":");
+            wire::in_message(reply, &mut out);
+        }
+        _ => {
+            wire::in_message(reply, &mut out);
+            out.pop();
+        }
+    }
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    out.extend_from_slice(format!("\"{name}\":").as_bytes());
+    out.extend_from_slice(value);
+    out.push(b'}');
+    Json::parse(out).expect("it is put together of JSON").into()
+}
