@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::{Incoming, Ref};
-use fanfare_proto::position::Position;
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;
@@ -49,8 +48,8 @@ pub(crate) enum Command {
     Publish { message: Arc<Message>, at: Tick, except: Option<JoinKey> },
     /// What was published so far stays ahead of what is published from now on, in all topics.
     Fence,
-    /// A push of a join's own, in the place of a message at a position if it is intercepted.
-    Push { join: JoinKey, event: Box<str>, payload: Payload, position: Option<Position> },
+    /// A push of a join's own.
+    Push { join: JoinKey, event: Box<str>, payload: Payload },
     /// A reply to a message that a join received.
     Reply { join: JoinKey, msg_ref: Ref, reply: Reply },
     /// A channel's code ran to its end.

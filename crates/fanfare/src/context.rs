@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fanfare_proto::payload::{Json, Payload};
 use fanfare_proto::phoenix::message::Ref;
-use fanfare_proto::position::{Position, Since};
+use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,9 +20,8 @@ use crate::error::Error;
 use crate::history::Replay;
 use crate::join::Job;
 use crate::mailbox::ShardHandle;
-use crate::message::check_pushable;
+use crate::message::{Message, check_pushable};
 use crate::presence::{Presence, TrackerId};
-use crate::publish::Publish;
 use crate::socket::{CloseReason, SocketInfo};
 
 /// One join's handle on its socket, its topic and the engine.
@@ -41,8 +40,6 @@ pub struct Context {
     pub(crate) push_ref_size: u16,
     /// Whether the join has tracked something, so that its end must untrack it.
     pub(crate) tracks: bool,
-    /// Of the intercepted message being handled: what is pushed meanwhile takes its place.
-    pub(crate) position: Option<Position>,
 }
 
 impl Context {
@@ -86,7 +83,7 @@ impl Context {
         if matches!(payload, Payload::Binary(_)) && self.push_ref_size > 255 {
             return Err(Error::invalid("the client's join_ref is over 255 bytes: binary frames cannot carry it"));
         }
-        self.send_command(Command::Push { join: self.join, event: event.into(), payload, position: self.position });
+        self.send_command(Command::Push { join: self.join, event: event.into(), payload });
         Ok(())
     }
 
@@ -95,7 +92,8 @@ impl Context {
     /// # Errors
     /// The payload is neither an object nor binary, or a field of a binary frame is over 255 bytes: nothing was sent.
     pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        self.endpoint().publish(Publish::on(self.topic.clone(), event, payload.into())).await.map(drop)
+        let message = Message::new(self.topic.clone(), event, payload.into())?;
+        self.endpoint().publish_message(message, None).await
     }
 
     /// Sends an event to every other join of this topic.
@@ -103,8 +101,8 @@ impl Context {
     /// # Errors
     /// As [`broadcast`](Context::broadcast).
     pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let publish = Publish::on(self.topic.clone(), event, payload.into()).except(&self.id());
-        self.endpoint().publish(publish).await.map(drop)
+        let message = Message::new(self.topic.clone(), event, payload.into())?;
+        self.endpoint().publish_message(message, Some(&self.id())).await
     }
 
     /// The newest messages of this topic's history, at most `limit`, for a join that tells what was said. Messages that come

@@ -19,7 +19,7 @@ use crate::command::Command;
 use crate::context::JoinId;
 use crate::error::Error;
 use crate::event::{self, Counters, Event};
-use crate::history::{Accepted, Append, HistoryLimits, KEY_SIZE_MAX, Memory, Replay, Store, Wanted};
+use crate::history::{Accepted, Append, HistoryLimits, KEY_SIZE_MAX, Memory, Replay, Settle, Store, Wanted};
 use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
 use crate::message::Message;
@@ -256,7 +256,8 @@ impl Endpoint {
     /// The topic is empty, over 255 bytes or has control characters, the payload is neither an object nor binary, a binary
     /// payload's event is over 255 bytes, or the message cannot be kept: nothing was sent.
     pub async fn broadcast(&self, topic: &str, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        self.publish(Publish::new(topic, event, payload)).await.map(drop)
+        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
+        self.publish_message(Message::new(topic.into(), event, payload.into())?, None).await
     }
 
     /// Sends an event to every join of a topic but one, see [`Context::id`](crate::Context::id).
@@ -270,7 +271,8 @@ impl Endpoint {
         event: &str,
         payload: impl Into<Payload>,
     ) -> Result<(), Error> {
-        self.publish(Publish::new(topic, event, payload).except(from)).await.map(drop)
+        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
+        self.publish_message(Message::new(topic.into(), event, payload.into())?, Some(from)).await
     }
 
     /// Publishes a message, and says where it stands in its topic's history.
@@ -282,29 +284,24 @@ impl Endpoint {
         let Publish { topic, event, payload, except, key, expected } = publish;
         check_topic(&topic).map_err(|error| Error::invalid(error.to_string()))?;
         let message = Message::new(topic, event, payload)?;
-        let asks_for_history = key.is_some() || expected.is_some();
         let Some((store, retention)) = self.history_of(&message) else {
-            if asks_for_history {
+            if key.is_some() || expected.is_some() {
                 return Err(Error::invalid(format!(
                     "{:?} on {:?} is kept in no history, which a key and an expected position need: give the topic a policy \
                      with a history, or publish without them",
                     message.event, message.topic
                 )));
             }
-            self.dispatch(&Arc::new(message), except.as_ref());
+            self.dispatch(&message, except.as_ref());
             return Ok(Published { position: None, is_repeated: false });
         };
         if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > KEY_SIZE_MAX) {
             let size = key.len();
             return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {KEY_SIZE_MAX}")));
         }
-        let (done, published) = oneshot::channel();
-        let settle = self.settle(except, move |result| {
-            // Whoever published may not wait for the answer.
-            let _ = done.send(result);
-        });
+        let (settle, published) = self.settle(except);
         store.append(Append { message, retention, key, expected, settle });
-        published.await.unwrap_or_else(|_| Err(Error::unavailable("the engine ended before the message was kept")))
+        published.await
     }
 
     /// What a topic's history has for a reader who comes from somewhere, and at most `limit` messages of it: all from there
@@ -416,16 +413,25 @@ impl Endpoint {
         self.0.draining.load(Ordering::Acquire)
     }
 
-    /// Publishes a message of the engine's own or of a client that is not answered: one that cannot be kept is counted.
-    pub(crate) fn publish_unanswered(&self, message: Message) {
+    /// Publishes a message, and ends once it is kept where it is to be kept.
+    pub(crate) async fn publish_message(&self, message: Arc<Message>, except: Option<&JoinId>) -> Result<(), Error> {
         let Some((store, retention)) = self.history_of(&message) else {
-            return self.dispatch(&Arc::new(message), None);
+            self.dispatch(&message, except);
+            return Ok(());
         };
+        let (settle, published) = self.settle(except.cloned());
+        store.append(Append { message, retention, key: None, expected: None, settle });
+        published.await.map(drop)
+    }
+
+    /// Publishes a message of a client that is not answered: one that cannot be kept is counted.
+    pub(crate) fn publish_unanswered(&self, message: Arc<Message>) {
+        let Some((store, retention)) = self.history_of(&message) else { return self.dispatch(&message, None) };
         let endpoint = self.clone();
-        let settle = self.settle(None, move |result| {
-            if let Err(error) = result {
-                event::not_kept(&endpoint.0.counters, &error.to_string());
-            }
+        let settle: Settle = Box::new(move |accepted| match accepted {
+            Ok(Accepted::New(message)) => endpoint.dispatch(&message, None),
+            Ok(Accepted::Repeated(_)) => {}
+            Err(error) => event::not_kept(&endpoint.0.counters, &error.to_string()),
         });
         store.append(Append { message, retention, key: None, expected: None, settle });
     }
@@ -437,22 +443,23 @@ impl Endpoint {
         is_kept(&message.event).then_some((store, retention))
     }
 
-    /// Hands a message on once it is kept, and says where.
-    fn settle(
-        &self,
-        except: Option<JoinId>,
-        done: impl FnOnce(Result<Published, Error>) + Send + 'static,
-    ) -> crate::history::Settle {
+    /// What hands a message on once it is kept, and then says where.
+    fn settle(&self, except: Option<JoinId>) -> (Settle, impl Future<Output = Result<Published, Error>>) {
         let endpoint = self.clone();
-        Box::new(move |accepted| {
-            done(accepted.map(|accepted| match accepted {
+        let (done, published) = oneshot::channel();
+        let settle: Settle = Box::new(move |accepted| {
+            let published = accepted.map(|accepted| match accepted {
                 Accepted::New(message) => {
                     endpoint.dispatch(&message, except.as_ref());
                     Published { position: message.position, is_repeated: false }
                 }
                 Accepted::Repeated(position) => Published { position: Some(position), is_repeated: true },
-            }));
-        })
+            });
+            // Whoever published may not wait for the answer.
+            let _ = done.send(published);
+        });
+        let ended = || Err(Error::unavailable("the engine ended before the message was kept"));
+        (settle, async move { published.await.unwrap_or_else(|_| ended()) })
     }
 
     /// What is kept of a topic, and where, if it has a history.

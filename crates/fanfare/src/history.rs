@@ -40,7 +40,8 @@ pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Replay, Error>> + S
 
 /// A message to be kept.
 pub(crate) struct Append {
-    pub(crate) message: Message,
+    /// It has no other owner yet.
+    pub(crate) message: Arc<Message>,
     pub(crate) retention: Retention,
     /// A repetition with the same key is not kept again.
     pub(crate) key: Option<Box<str>>,

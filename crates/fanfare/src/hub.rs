@@ -95,12 +95,21 @@ pub(crate) struct Hub {
     topics: Slab<Topic>,
     /// The topics that have a batch.
     dirty: Vec<u32>,
+    /// A batch as each variant has it, while it is handed out. Kept, since most topics have members of one variant only.
+    whole: Box<[Option<Frames>; Variant::COUNT]>,
 }
 
 impl Hub {
     /// The hub of the shard with this number.
     pub(crate) fn new(shard: usize, interest: Arc<Interest>) -> Self {
-        Hub { shard, interest, by_name: HashMap::default(), topics: Slab::new(), dirty: Vec::new() }
+        Hub {
+            shard,
+            interest,
+            by_name: HashMap::default(),
+            topics: Slab::new(),
+            dirty: Vec::new(),
+            whole: Box::default(),
+        }
     }
 
     /// The shared name of a topic, if it has members here.
@@ -244,16 +253,23 @@ impl Hub {
     pub(crate) fn flush(&mut self, mut deliver: impl FnMut(MemberId, &Frames)) {
         for index in self.dirty.drain(..) {
             let topic = &mut self.topics[index as usize];
-            let mut whole: [Option<Frames>; Variant::COUNT] = Default::default();
+            let mut variants = 0_u32;
             for member in &mut topic.members {
                 let passed = std::mem::take(&mut member.passed) as usize;
                 let (Reach::Wire(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
                 if passed == 0 && !variant.is_text() {
-                    let frames = whole[variant.index()].get_or_insert_with(|| put_together(&topic.batch, variant));
+                    let frames = self.whole[variant.index()].get_or_insert_with(|| {
+                        variants |= 1 << variant.index();
+                        put_together(&topic.batch, variant)
+                    });
                     deliver(member.id, frames);
                 } else if passed < topic.batch.len() {
                     hand_out(&topic.batch[passed..], variant, |frames| deliver(member.id, &frames));
                 }
+            }
+            while variants != 0 {
+                self.whole[variants.trailing_zeros() as usize] = None;
+                variants &= variants - 1;
             }
             topic.batch.clear();
             if topic.batch.capacity() > 64 {

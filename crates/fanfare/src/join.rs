@@ -40,6 +40,8 @@ pub(crate) struct Seat {
     pub(crate) replaced: Option<Box<Ref>>,
     /// Its messages carry positions.
     pub(crate) resumes: bool,
+    /// Of the intercepted message that its channel handles: what is pushed meanwhile takes the place of that.
+    pub(crate) handled: Option<Box<Position>>,
     /// Until it has caught up with its topic.
     pub(crate) catching_up: Option<Box<CatchingUp>>,
 }
@@ -81,7 +83,7 @@ pub(crate) enum Job {
     /// An intercepted event.
     Out(Arc<Message>),
     /// A push made before the join was answered.
-    Push { event: Box<str>, payload: Payload, position: Option<Position> },
+    Push { event: Box<str>, payload: Payload },
 }
 
 /// The end of a run of a channel's code.
@@ -101,11 +103,7 @@ pub(crate) enum Outcome {
         admitted: Admitted,
     },
     /// What the topic has kept for it was read.
-    Read {
-        live: Live,
-        admitted: Admitted,
-        replay: Result<Replay, Error>,
-    },
+    Read(Box<HistoryRead>),
     Refused {
         cx: Context,
         response: Payload,
@@ -118,6 +116,14 @@ pub(crate) enum Outcome {
         live: Live,
         result: Result<Reply, String>,
     },
+}
+
+/// A join that was let in, and what its topic had kept.
+#[derive(Debug)]
+pub(crate) struct HistoryRead {
+    pub(crate) live: Live,
+    pub(crate) admitted: Admitted,
+    pub(crate) replay: Result<Replay, Error>,
 }
 
 /// What a channel says to a join that it lets in.
@@ -205,12 +211,9 @@ async fn run_job<C: Channel>(channel: &C, live: &mut Live, job: Job) -> Result<R
         Job::Broadcast(message) => guarded(channel.handle_broadcast(state, cx, Broadcast(message)))
             .await
             .map(|result| result.map(without_answer)),
-        Job::Out(message) => {
-            cx.position = message.position;
-            let result = guarded(channel.handle_out(state, cx, &message.event, message.payload.clone())).await;
-            cx.position = None;
-            result.map(|result| result.map(without_answer))
-        }
+        Job::Out(message) => guarded(channel.handle_out(state, cx, &message.event, message.payload.clone()))
+            .await
+            .map(|result| result.map(without_answer)),
         Job::Leave { .. } | Job::Push { .. } => unreachable!("the shard does these without the channel"),
     };
     result.and_then(|result| result.map_err(|error| error.to_string()))

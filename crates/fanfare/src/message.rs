@@ -108,13 +108,20 @@ impl Message {
     ///
     /// # Errors
     /// When the payload is neither an object nor a text nor binary, or a binary payload's topic or event is over 255 bytes.
-    pub(crate) fn new(topic: Arc<str>, event: impl Into<Box<str>>, payload: Payload) -> Result<Message, Error> {
+    pub(crate) fn new(topic: Arc<str>, event: impl Into<Box<str>>, payload: Payload) -> Result<Arc<Message>, Error> {
         let event = event.into();
         check_pushable(&event, &payload)?;
         if matches!(payload, Payload::Binary(_)) && topic.len() > BINARY_FIELD_SIZE_MAX {
             return Err(too_long("topic", topic.len()));
         }
-        Ok(Message { topic, event, payload, position: None, plain: Default::default(), resuming: OnceLock::new() })
+        let (plain, resuming) = (Default::default(), OnceLock::new());
+        Ok(Arc::new(Message { topic, event, payload, position: None, plain, resuming }))
+    }
+
+    /// The message with its position, which it gets before anybody else has it.
+    pub(crate) fn placed(mut self: Arc<Self>, position: Position) -> Arc<Self> {
+        Arc::get_mut(&mut self).expect("a message that was not published has one owner").position = Some(position);
+        self
     }
 
     /// The bytes for one variant, made on first use.

@@ -270,7 +270,7 @@ impl fmt::Debug for Presence {
 
 fn send_diff(endpoint: &Endpoint, topic: &Arc<str>, diff: Json) {
     let message = Message::new(topic.clone(), "presence_diff", Payload::Json(diff)).expect("a diff is an object");
-    endpoint.dispatch(&Arc::new(message), None);
+    endpoint.dispatch(&message, None);
 }
 
 /// [`PresenceHooks`] behind a pointer. A hook that panics counts as one that adds nothing.

@@ -21,11 +21,14 @@ pub struct Publish {
 impl Publish {
     /// A message to all members of a topic.
     pub fn new(topic: &str, event: &str, payload: impl Into<Payload>) -> Self {
-        Publish::on(topic.into(), event, payload.into())
-    }
-
-    pub(crate) fn on(topic: Arc<str>, event: &str, payload: Payload) -> Self {
-        Publish { topic, event: event.into(), payload, except: None, key: None, expected: None }
+        Publish {
+            topic: topic.into(),
+            event: event.into(),
+            payload: payload.into(),
+            except: None,
+            key: None,
+            expected: None,
+        }
     }
 
     /// To all but one, see [`Context::id`](crate::Context::id).

@@ -234,7 +234,7 @@ impl Shard {
             Command::Attach(new) => self.attach(*new),
             Command::Publish { message, at, except } => self.publish(&message, at, except),
             Command::Fence => self.fence(),
-            Command::Push { join, event, payload, position } => self.push(join, event, payload, position),
+            Command::Push { join, event, payload } => self.push(join, event, payload),
             Command::Reply { join, msg_ref, reply } => self.reply_from(join, &msg_ref, reply),
             Command::Finished(finished) => self.finished(*finished),
             Command::Job { join, job } => self.give(join, job),

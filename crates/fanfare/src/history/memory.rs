@@ -3,7 +3,6 @@
 use std::future::ready;
 use std::hash::BuildHasher;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -46,7 +45,7 @@ impl Memory {
 
 impl Store for Memory {
     fn append(&self, append: Append) {
-        let Append { mut message, retention, key, expected, settle } = append;
+        let Append { message, retention, key, expected, settle } = append;
         let now_ms = self.clock.now_ms();
         // Held until the message is on its way, so that messages leave in the order of their positions.
         let mut topics = self.stripe(&message.topic).lock();
@@ -54,8 +53,7 @@ impl Store for Memory {
             Ok(Verdict::Keep(position)) => {
                 let entry = Entry { event: (&*message.event).into(), payload: message.payload.clone() };
                 topics.keep(&message.topic, position, entry, key.as_deref(), retention, now_ms);
-                message.position = Some(position);
-                settle(Ok(Accepted::New(Arc::new(message))));
+                settle(Ok(Accepted::New(message.placed(position))));
             }
             Ok(Verdict::Repeated(position)) => settle(Ok(Accepted::Repeated(position))),
             Err(error) => settle(Err(error)),

@@ -82,7 +82,7 @@ impl Game {
     fn publish(&mut self, except: Option<u32>) {
         let number = self.published.len();
         let payload = Payload::from(serde_json::json!({ "n": number }));
-        let message = Arc::new(Message::new("topic".into(), "event", payload).unwrap());
+        let message = Message::new("topic".into(), "event", payload).unwrap();
         let except_place = except.map(|socket| self.players[&socket].place);
         let (received, singly) = (&mut self.received, &mut self.singly);
         self.hub.publish(
@@ -179,7 +179,6 @@ fn subscribers_of_a_variant_share_the_bytes() {
     for batch in [1, 3] {
         for n in 0..batch {
             let message = Message::new(topic.clone(), "event", serde_json::json!({ "n": n }).into()).unwrap();
-            let message = Arc::new(message);
             hub.publish(&message, Tick::default(), None, |_, _| panic!("nobody is settled"), |_, _| Take::Batch);
         }
         let mut addresses = vec![Vec::new(); members.len()];
@@ -227,7 +226,7 @@ fn no_member_sees_a_gap() {
                 3 => mailboxes[shard].drain(..).for_each(|sent| deliver(&mut hubs[shard], sent)),
                 _ => {
                     let payload = Payload::from(serde_json::json!({ "n": published }));
-                    let message = Arc::new(Message::new(topic.clone(), "event", payload).unwrap());
+                    let message = Message::new(topic.clone(), "event", payload).unwrap();
                     let (shards, at) = interest.shards_of(&topic);
                     for shard in (0..2).filter(|&shard| shards.contains(shard)) {
                         mailboxes[shard].push_back((message.clone(), published, at));

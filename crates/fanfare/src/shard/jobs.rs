@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::Ref;
-use fanfare_proto::position::Position;
 use fanfare_proto::wire::Outgoing;
 
 use super::Shard;
@@ -87,7 +86,7 @@ impl Shard {
                 return;
             };
             match job {
-                Job::Push { event, payload, position } => self.push(join, event, payload, position),
+                Job::Push { event, payload } => self.push(join, event, payload),
                 Job::Leave { msg_ref } => {
                     self.answer_from(join.socket, slot, &msg_ref, Status::Ok, Payload::default());
                     return self.end_with_frames(join.socket, slot, Ended::Left);
@@ -95,6 +94,11 @@ impl Shard {
                 mut job => {
                     let channel = socket.info.mount.routes[entry.data.route as usize].channel.clone();
                     let mut live = entry.data.live.take().expect("checked above");
+                    if let Job::Out(message) = &job
+                        && entry.data.resumes
+                    {
+                        entry.data.handled = message.position.map(Box::new);
+                    }
                     let mut msg_ref = Ref::NULL;
                     if let Job::Frame { msg_ref: of_frame, payload, .. } = &mut job {
                         msg_ref = of_frame.clone();
@@ -109,14 +113,14 @@ impl Shard {
     }
 
     /// A push of a join's own; before the join is answered it waits.
-    pub(super) fn push(&mut self, join: JoinKey, event: Box<str>, payload: Payload, position: Option<Position>) {
+    pub(super) fn push(&mut self, join: JoinKey, event: Box<str>, payload: Payload) {
         let Some(slot) = self.slot(join) else { return };
         let entry = self.entry(join.socket, slot);
         if !entry.is_live() {
-            entry.data.jobs.push_back(Job::Push { event, payload, position });
+            entry.data.jobs.push_back(Job::Push { event, payload });
             return;
         }
-        let position = position.filter(|_| entry.data.resumes);
+        let position = entry.data.handled.as_deref().copied();
         let (topic, push_ref) = (entry.topic().clone(), entry.push_ref().clone());
         self.settle_batches(join.socket, slot);
         let frame = Outgoing::Push { join_ref: &push_ref, topic: &topic, event: &event, payload: &payload, position };

@@ -18,7 +18,7 @@ use crate::command::{Command, JoinKey, SocketKey};
 use crate::context::Context;
 use crate::event::{self, Event};
 use crate::hub::{MemberId, Reach};
-use crate::join::{AnyChannel, CatchingUp, Finished, Job, Live, Outcome, Run, Seat};
+use crate::join::{AnyChannel, CatchingUp, Finished, HistoryRead, Job, Live, Outcome, Run, Seat};
 use crate::socket::Protocol;
 
 impl Shard {
@@ -124,7 +124,6 @@ impl Shard {
             msg_ref: msg_ref.clone(),
             push_ref_size,
             tracks: false,
-            position: None,
         };
         self.start_run(join, channel.clone(), msg_ref, channel.join(cx, payload));
         // What runs at once is answered first; a join that takes time must not keep the old channel's client waiting.
@@ -170,7 +169,8 @@ impl Shard {
                 self.renew(join.socket, &mut live);
                 self.admitted(slot, Joining { join, channel, msg_ref, live, admitted });
             }
-            Outcome::Read { mut live, admitted, replay } => {
+            Outcome::Read(read) => {
+                let HistoryRead { mut live, admitted, replay } = *read;
                 self.renew(join.socket, &mut live);
                 self.history_read(slot, Joining { join, channel, msg_ref, live, admitted }, replay);
             }
@@ -184,7 +184,8 @@ impl Shard {
             }
             Outcome::Ran { mut live, result } => {
                 self.renew(join.socket, &mut live);
-                self.entry(join.socket, slot).data.live = Some(live);
+                let seat = &mut self.entry(join.socket, slot).data;
+                (seat.live, seat.handled) = (Some(live), None);
                 match result {
                     Ok(reply) => self.ran(join, slot, &msg_ref, reply),
                     Err(reason) => self.crash(join.socket, slot, reason),
@@ -197,7 +198,8 @@ impl Shard {
     pub(super) fn finished_alone(&mut self, join: JoinKey, channel: Arc<dyn AnyChannel>, outcome: Outcome) {
         let ended = self.orphans.remove(&join).unwrap_or(Ended::Closed);
         match outcome {
-            Outcome::Joined { live, .. } | Outcome::Read { live, .. } => self.terminate(channel, live, ended),
+            Outcome::Joined { live, .. } => self.terminate(channel, live, ended),
+            Outcome::Read(read) => self.terminate(channel, read.live, ended),
             Outcome::Ran { live, result } => {
                 self.terminate(channel, live, result.err().map_or(ended, Ended::Crashed));
             }

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::{MemberId, Reach};
-use crate::join::{Admitted, AnyChannel, CatchingUp, Finished, Job, Live, Outcome};
+use crate::join::{Admitted, AnyChannel, CatchingUp, Finished, HistoryRead, Job, Live, Outcome};
 use crate::message::Message;
 use crate::socket::{Carrier, CloseReason, Protocol};
 
@@ -57,7 +57,7 @@ impl Shard {
         let Joining { join, channel, msg_ref, live, admitted } = joining;
         let shard = self.handle.clone();
         self.run_user_code(reading, move |replay| {
-            let outcome = Outcome::Read { live, admitted, replay };
+            let outcome = Outcome::Read(Box::new(HistoryRead { live, admitted, replay }));
             shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
         });
     }
@@ -221,9 +221,8 @@ impl Shard {
         let topic = self.entry(join.socket, slot).topic().clone();
         for Stored { position, event, payload } in missed {
             let message = Message::new(topic.clone(), &*event, payload);
-            let mut message = message.expect("it was checked when it was published");
-            message.position = Some(position);
-            self.send_alone(join, &Arc::new(message));
+            let message = message.expect("it was checked when it was published").placed(position);
+            self.send_alone(join, &message);
         }
         for message in held {
             match message.position {
