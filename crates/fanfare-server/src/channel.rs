@@ -10,7 +10,7 @@ use crate::config::channel::{Audience, Channel as Settings, EventName, PresenceK
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
 use crate::policy::Rule;
-use crate::reserved::is_reserved;
+use crate::reserved::is_kept_from_clients;
 
 /// The longest name that a client may give itself in the presence, in bytes.
 const NAME_SIZE_MAX: usize = 255;
@@ -129,7 +129,7 @@ impl Declared {
         if !may_publish && self.0.publish_hooks.is_empty() {
             return Some(NOT_ALLOWED.into());
         }
-        if is_reserved(event) {
+        if is_kept_from_clients(event) {
             return Some("the event is reserved".into());
         }
         if let Some(events) = &self.0.settings.events

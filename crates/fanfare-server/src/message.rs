@@ -5,15 +5,12 @@ use fanfare::{Endpoint, Error, Json, Payload, check_topic};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::reserved::is_reserved;
+use crate::reserved::{DISCONNECT, is_reserved};
 
 /// How many messages one envelope may hold.
 const MESSAGES_MAX: usize = 1_000;
 
 const EVENT_SIZE_MAX: usize = 255;
-
-/// Published on the topic that is a socket's id, it closes that socket.
-const DISCONNECT: &str = "disconnect";
 
 /// A message that may go out.
 #[derive(Debug, Clone, PartialEq, Eq)]

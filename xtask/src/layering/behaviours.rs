@@ -28,11 +28,24 @@ fn promised(page: &str) -> Vec<&str> {
     first_cells.filter(is_name).collect()
 }
 
-/// A Rust function `phoenix_7…`, or a title in quotes that begins so.
+/// A Rust function `phoenix_7…`, or a title in quotes that begins so. A test may bear several names: `hub_7_hub_12_…`,
+/// `"bridge_9, bridge_12: …"`.
 fn has_test(text: &str, name: &str) -> bool {
     ["fn ", "\"", "'", "`", "def test_"].iter().any(|before| {
-        let test = format!("{before}{name}");
-        text.match_indices(&test).any(|(at, _)| !text[at + test.len()..].starts_with(|c: char| c.is_ascii_digit()))
+        let mut titles = text.match_indices(before).map(|(at, _)| &text[at + before.len()..]);
+        titles.any(|title| names(title).any(|borne| borne == name))
+    })
+}
+
+/// The names of behaviours that a title begins with.
+fn names(title: &str) -> impl Iterator<Item = &str> {
+    let mut rest = title;
+    std::iter::from_fn(move || {
+        let letters = rest.bytes().take_while(u8::is_ascii_lowercase).count();
+        let digits = rest[letters..].strip_prefix('_')?.bytes().take_while(u8::is_ascii_digit).count();
+        let (name, behind) = rest.split_at(letters + 1 + digits);
+        rest = behind.trim_start_matches(['_', ',', ' ']);
+        (letters > 0 && digits > 0).then_some(name)
     })
 }
 
@@ -54,6 +67,10 @@ mod tests {
             ("fn phoenix_12() {}", false),
             ("test(\"phoenix_1: mounts\", ", true),
             ("// see phoenix_1", false),
+            ("fn hub_1_phoenix_1_both() {}", true),
+            ("test(`hub_1, phoenix_1: both`, ", true),
+            ("fn phoenix_2_1() {}", false),
+            ("fn hub_1_as_phoenix_1() {}", false),
         ] {
             assert_eq!(has_test(text, "phoenix_1"), found, "{text}");
         }

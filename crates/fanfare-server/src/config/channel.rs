@@ -8,6 +8,7 @@ use super::problem::Problems;
 use super::section::{Form, section};
 use super::value::{OneOrMore, Size, Text, choice};
 use crate::policy::Rule;
+use crate::reserved::{DISCONNECT, is_reserved};
 
 section! {
     /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
@@ -28,7 +29,7 @@ section! {
         /// `lobby` it is `open`.
         publish: Option<OneOrMore<Rule>> = "",
         /// The events that may be published; others are answered with an error. Left out: every event but the
-        /// protocol's own.
+        /// protocol's own and `disconnect`, which closes sockets.
         events: Option<OneOrMore<EventName>> = "",
         /// Who gets what a member publishes.
         broadcast: Audience = "\"all\"",
@@ -119,7 +120,7 @@ impl FromStr for EventName {
         if text.is_empty() || text.len() > 255 {
             return Err("an event has 1 to 255 bytes".into());
         }
-        if crate::reserved::is_reserved(text) {
+        if is_reserved(text) {
             return Err("the protocol keeps events that begin with phx_ or presence_ for itself".into());
         }
         Ok(Self(text.to_owned()))
@@ -173,6 +174,7 @@ impl Channel {
             self.places.problem(problems, "topic", format!("is missing: it takes {}", TopicPattern::accepts()));
         }
         self.check_suffixes(problems);
+        self.check_events(problems);
     }
 
     /// The patterns; a complete channel has at least one.
@@ -189,6 +191,14 @@ impl Channel {
             rules.iter().flat_map(|OneOrMore(rules)| rules).map(move |rule| (key, rule))
         }
         of("join", &self.join).chain(of("publish", &self.publish))
+    }
+
+    fn check_events(&self, problems: &mut Problems) {
+        let mut events = self.events.iter().flat_map(|OneOrMore(events)| events);
+        if events.any(|EventName(name)| name == DISCONNECT) {
+            let text = format!("{DISCONNECT:?} closes the sockets whose id is the topic: clients cannot publish it");
+            self.places.problem(problems, "events", text);
+        }
     }
 
     fn check_suffixes(&self, problems: &mut Problems) {

@@ -117,6 +117,10 @@ fn bad_configurations_are_explained() {
     check("[[channel]]\ntopic = 'a'\njoin = 'opne'", &["3:8: channel.join: \"opne\"", "\"authenticated\""]);
     check("[[channel]]\ntopic = 'a'\nevents = ['x', 5]", &["3:16: channel.events: 5 is not accepted"]);
     check("[[channel]]\ntopic = 'a'\nevents = ['phx_join']", &["the protocol keeps events"]);
+    check(
+        "[[channel]]\ntopic = 'a'\nevents = ['x', 'disconnect']",
+        &["channel.events: \"disconnect\" closes the sockets"],
+    );
     check("[[channel]]", &["f.toml:1:1: channel.topic: is missing"]);
     // Out of range.
     check("limits.joins_max = 0", &["0 is not accepted: it takes a whole number from 1 to 1000000"]);

@@ -51,7 +51,7 @@ fn check_that_it_ends(server: &Server, token: &str) {
 }
 
 #[test]
-fn security_22_25_json_web_tokens_of_every_kind() {
+fn security_22_security_25_json_web_tokens_of_every_kind() {
     let folder = Folder::new();
     let kinds = [
         (Kind::Rsa, Algorithm::RS256, "RS256"),
@@ -82,7 +82,7 @@ fn security_22_25_json_web_tokens_of_every_kind() {
 }
 
 #[test]
-fn security_21_25_a_credential_by_message_and_a_renewed_one() {
+fn security_21_security_25_a_credential_by_message_and_a_renewed_one() {
     let config = format!(
         "[auth.users]\nkind = 'jwt'\nalgorithms = 'HS512'\nsecret = '{SECRET}'\n{}",
         REST.replace("[[endpoint]]", "[[endpoint]]\ncredential_within = '1s'")

@@ -33,7 +33,7 @@ fn every_event_passes_where_none_is_listed_but_the_protocols_own() {
     for event in ["anything", "", "heartbeat", "PHX_CLOSE"] {
         assert_eq!(client.push(&join_ref, "a", event, json!({}))["status"], "ok", "{event}");
     }
-    for event in ["phx_reply", "phx_error", "phx_close", "presence_state", "presence_diff"] {
+    for event in ["phx_reply", "phx_error", "phx_close", "presence_state", "presence_diff", "disconnect"] {
         assert_eq!(reason(&client.push(&join_ref, "a", event, json!({}))), "the event is reserved");
     }
 }

@@ -2,11 +2,12 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Folder, Server, fanfare, run};
+use crate::support::{Folder, Server, TOKEN, eventually, fanfare, http, run};
 
 #[test]
 fn dev_and_serve_print_one_line_and_stop_on_sigterm() {
@@ -29,6 +30,59 @@ fn a_drain_does_not_outlast_its_limit() {
     let started = Instant::now();
     assert_eq!(server.terminate().code(), Some(0));
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+/// As a service manager runs it: started twice, with the error output appended to a file.
+#[test]
+fn hub_13_it_starts_and_stops_can_be_looked_into_and_logs_to_a_file() {
+    let folder = Folder::new();
+    let keys = folder.path("keys.jsonl");
+    let config = format!(
+        "[keys.main]\nstore = 'file'\npath = {keys:?}\n[auth.keys]\nkind = 'apikeys'\nkeys = 'main'\n\
+         [[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'keys'\nsocket_id = 'publisher:{{domain}}'\n"
+    );
+    let file = folder.write("fanfare.toml", &config);
+    let file = file.to_str().unwrap();
+    assert!(run(&["apikey", "migrate", "--config", file]).0);
+    let key = run(&["apikey", "add", "--config", file, "--domain", "example.com"]).1;
+    let (key, log) = (key.trim(), folder.path("fanfare.log"));
+    for round in 1..=2 {
+        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", r#"exec "$0" "$@" 2>>"$LOG""#, env!("CARGO_BIN_EXE_fanfare"), "serve", "--config", file]);
+        command.args(["--listen", "127.0.0.1:0", "--admin", &admin]);
+        command.env_clear().env("LOG", &log).env("FANFARE_ADMIN_TOKEN", TOKEN);
+        let server = Server::run(command);
+        let ask = |path: &str| http(&admin, "GET", path, &[("authorization", &format!("Bearer {TOKEN}"))], "").json();
+        assert_eq!(ask("/api/health"), json!({"status": "ok", "stores": {"main": "ok"}}));
+        let mut publisher = server.upgrade(&format!("/ws/pub/{key}/example.com/news"), &[]).unwrap();
+        let mut subscribers = [(); 2].map(|()| server.upgrade("/ws/sub/example.com/news", &[]).unwrap());
+        eventually(|| ask("/api/topics")["topics"] == json!([{"topic": "hub:news", "members": 2}]));
+        assert_eq!(ask("/api/connections")["connections"], json!([{"key": "publisher:example.com", "sockets": 1}]));
+        let mut topics = fanfare(&["topics", "--admin", &format!("http://{admin}")]);
+        let printed = topics.env("FANFARE_ADMIN_TOKEN", TOKEN).output().unwrap().stdout;
+        assert_eq!(String::from_utf8(printed).unwrap(), "{\"members\":2,\"topic\":\"hub:news\"}\n");
+        publisher.send_text("hello");
+        for subscriber in &mut subscribers {
+            assert_eq!(subscriber.receive_text(), "hello");
+        }
+        let counters = ask("/api/counters")["counters"].clone();
+        let counted = |name: &str, reason: &str, value: u64| {
+            counters.as_array().unwrap().contains(&json!({"name": name, "reason": reason, "value": value}))
+        };
+        assert!(counted("connections", "accepted", 3) && counted("messages", "received", 1), "{counters}");
+
+        let ended = subscribers.into_iter().chain([publisher]);
+        let ended: Vec<_> = ended.map(|mut client| std::thread::spawn(move || client.receive_close())).collect();
+        assert_eq!(server.terminate().code(), Some(0));
+        for client in ended {
+            assert_eq!(client.join().unwrap(), 1012);
+        }
+        let written = std::fs::read_to_string(&log).unwrap();
+        for (part, times) in [("HTTP API", round), (" draining;", round), (" stopped\n", round), (&key[12..], 0)] {
+            assert_eq!(written.matches(part).count(), times, "{part} in\n{written}");
+        }
+    }
 }
 
 #[test]

@@ -86,6 +86,27 @@ fn silence_ends_a_connection() {
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
+/// Bytes that keep coming do not lengthen it.
+#[test]
+fn rooms_5_a_handshake_has_an_absolute_limit() {
+    use std::io::Write;
+    let server = lobby("limits.handshake_timeout = '1s'\n[[endpoint]]\npath = '/'\nprotocol = 'rooms'\n");
+    let mut dripping = TcpStream::connect(&server.address).unwrap();
+    dripping.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let started = Instant::now();
+    let mut head = b"GET /any/path HTTP/1.1\r\nhost: x\r\nx-header: ".iter().chain(std::iter::repeat(&b'x'));
+    let is_open = |stream: &mut TcpStream| match stream.read(&mut [0; 1000]) {
+        Ok(0) => false,
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+    };
+    while dripping.write_all(&[*head.next().unwrap()]).is_ok() && is_open(&mut dripping) {
+        assert!(started.elapsed() < Duration::from_secs(5), "it is still open");
+    }
+    assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+    assert!(server.upgrade("/any/path", &[]).is_ok());
+}
+
 #[test]
 fn only_listed_pages_may_connect() {
     #[track_caller]

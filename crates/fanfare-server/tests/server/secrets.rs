@@ -11,7 +11,7 @@ use crate::support::{Folder, Server, TOKEN, http, run};
 const MARKER: &str = "m4rk3r0secret0that0must0not0appear0anywhere0in0the0output0at0all";
 
 #[test]
-fn a_marker_is_in_no_line_at_trace_level() {
+fn security_20_a_marker_is_in_no_line_at_trace_level() {
     let config = "[log]\nlevel = 'trace'\n[auth.users]\nkind = 'jwt'\nsecret_env = 'MY_SECRET'\n\
                   [[endpoint]]\nauth = 'users'\nsocket_id = 'u:{sub}'\n[[channel]]\ntopic = '*'\npublish = 'authenticated'\n";
     let server = Server::serve_with(config, |command| {

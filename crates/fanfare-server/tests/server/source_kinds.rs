@@ -54,7 +54,7 @@ fn envelope(topic: &str, payload: Value) -> String {
 }
 
 #[test]
-fn redis_channels_and_patterns() {
+fn security_32_redis_channels_and_patterns() {
     let redis = redis_server::start();
     let source = format!(
         "kind = 'redis'\nurl = '{}'\nchannels = ['news', 'a*b?[c]']\npatterns = ['p.*']\n\
@@ -107,7 +107,7 @@ fn bridge_10_redis_dies_and_comes_back() {
 }
 
 #[test]
-fn bridge_5_and_6_recipients_in_the_order_of_redis() {
+fn bridge_5_bridge_6_recipients_in_the_order_of_redis() {
     let redis = redis_server::start();
     let server =
         serve(&format!("kind = 'redis'\nurl = '{}'\nchannels = 'my_channel'\nroute = 'recipients'", redis.redis_url()));
@@ -141,7 +141,7 @@ fn bridge_5_and_6_recipients_in_the_order_of_redis() {
 }
 
 #[test]
-fn bridge_10_and_row_47_poisoned_messages_harm_nothing() {
+fn bridge_10_security_47_poisoned_messages_harm_nothing() {
     let redis = redis_server::start();
     let source = format!("kind = 'redis'\nurl = '{}'\nchannels = 'c'\nmessage_size_max = 1000", redis.redis_url());
     let server = serve(&source);
@@ -339,7 +339,7 @@ fn an_outbox_of_ones_own_is_emptied() {
 }
 
 #[test]
-fn nats_subjects_and_its_death() {
+fn security_32_nats_subjects_and_its_death() {
     let mut nats = nats::start();
     let source = format!(
         "kind = 'nats'\nurl = '{}'\nchannels = ['news.*', 'all.>', 'x*']\nroute = 'channel'\ntopic = '{{channel}}'\nevent = 'e'",
@@ -443,7 +443,7 @@ fn bridge_4_to_7_as_its_instructions_say() {
 const SECRET: &str = "a-secret-for-the-tests-which-is-long-enough-for-any-algorithm-there-is";
 
 #[test]
-fn bridge_4_and_11_keys_are_told_when_they_come_and_go() {
+fn bridge_4_bridge_11_keys_are_told_when_they_come_and_go() {
     let mut redis = redis_server::start();
     let config = format!(
         "{CHANNEL}\n[auth.users]\nkind = 'jwt'\nalgorithms = 'HS256'\nsecret = '{SECRET}'\n[[endpoint]]\nauth = 'users'\n\

@@ -185,7 +185,7 @@ async fn objects_of_version_1_need_their_keys() {
 }
 
 #[tokio::test]
-async fn unknown_topics_and_events_and_pushes_before_join_are_answered() {
+async fn security_33_unknown_topics_and_events_and_pushes_before_join_are_answered() {
     let served = serve_mount(stage()).await;
     let unmatched = || Answered("error", "unmatched topic");
     let drop = ("drops", "unmatched_topic");
@@ -215,7 +215,7 @@ async fn unknown_topics_and_events_and_pushes_before_join_are_answered() {
 }
 
 #[tokio::test]
-async fn names_are_bounded() {
+async fn security_31_names_are_bounded() {
     let served = serve_mount(Mount::new().channel("*", crate::support::stage::Stage::default())).await;
     let bad = ("joins", "bad_topic");
     let join = |topic: &str| text(json!(["1", "1", topic, "phx_join", {}]).to_string());

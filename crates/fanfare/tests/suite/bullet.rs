@@ -54,7 +54,7 @@ impl Served {
 }
 
 #[tokio::test]
-async fn bridge_1_3_the_query_is_the_key() {
+async fn bridge_1_bridge_3_the_query_is_the_key() {
     let bridge = bridge(mount()).await;
     for query in ["good", "key=good", "good&_=1700000000", "_=17&key=good", "good=1&x"] {
         bridge.bullet(query).await.assert_closed_by_nobody().await;

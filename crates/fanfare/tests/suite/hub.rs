@@ -34,6 +34,10 @@ impl Served {
         Client::connect(self.address, target, &[]).await.map_err(|answer| answer.status)
     }
 
+    async fn has_sockets(&self, count: usize) {
+        eventually("sockets", async || self.endpoint.socket_count().await == count).await;
+    }
+
     async fn refused(&self, target: &str) -> u16 {
         self.at(target).await.err().unwrap_or_else(|| panic!("{target} was let in"))
     }
@@ -50,7 +54,7 @@ async fn hub_1_paths_have_a_fixed_number_of_segments() {
 }
 
 #[tokio::test]
-async fn hub_2_6_a_publisher_starts_the_topic() {
+async fn hub_2_hub_6_a_publisher_starts_the_topic() {
     let hub = hub(mount()).await;
     assert_eq!(hub.refused("/ws/sub/d/t").await, 404, "nobody has started it");
     let _publisher = hub.at("/ws/pub/good/d/t").await.unwrap();
@@ -70,7 +74,7 @@ async fn hub_6_a_subscriber_may_come_first_where_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn hub_4_5_bad_keys_and_second_publishers_are_refused() {
+async fn hub_4_hub_5_bad_keys_and_second_publishers_are_refused() {
     let hub = hub(mount()).await;
     for target in ["/ws/pub/bad/d/t", "/ws/pub/good/other/t", "/ws/pub/-/d/t"] {
         assert_eq!(hub.refused(target).await, 403, "{target}");
@@ -84,7 +88,7 @@ async fn hub_4_5_bad_keys_and_second_publishers_are_refused() {
 }
 
 #[tokio::test]
-async fn hub_7_12_frames_go_verbatim_and_in_order() {
+async fn hub_7_hub_12_frames_go_verbatim_and_in_order() {
     let hub = hub(mount()).await;
     let mut publisher = hub.at("/ws/pub/good/d/a%20t").await.unwrap();
     let mut subscribers = [hub.at("/ws/sub/d/a%20t").await.unwrap(), hub.at("/ws/sub/d/a%20t").await.unwrap()];
@@ -126,6 +130,10 @@ async fn hub_8_another_publisher_takes_over_within_the_grace() {
     })
     .await;
     assert_eq!(hub.refused("/ws/pub/good/e/t").await, 409);
+    drop(second.take());
+    hub.has_sockets(1).await;
+    assert_eq!(hub.refused("/ws/pub/bad/d/t").await, 403, "it takes a good key as before");
+    let second = hub.at("/ws/pub/good/d/t").await;
     second.unwrap().send_text("from the second").await;
     subscriber.assert_text("from the second").await;
 }
@@ -166,6 +174,33 @@ async fn hub_9_subscribers_come_and_go() {
 }
 
 #[tokio::test]
+async fn hub_10_a_connection_has_one_topic_and_there_are_many_connections() {
+    let hub = hub(mount()).await;
+    let mut topics = Vec::new();
+    for n in 0..30 {
+        let publisher = hub.at(&format!("/ws/pub/good/d/t{n}")).await.unwrap();
+        let mut subscribers = Vec::new();
+        for _ in 0..4 {
+            subscribers.push(hub.at(&format!("/ws/sub/d/t{n}")).await.unwrap());
+        }
+        topics.push((publisher, subscribers));
+    }
+    hub.has_sockets(30 * 5).await;
+    for text in ["first", "second"] {
+        for (n, (publisher, _)) in topics.iter_mut().enumerate() {
+            publisher.send_text(&format!("{text} of {n}")).await;
+        }
+    }
+    for (n, (_, subscribers)) in topics.iter_mut().enumerate() {
+        for subscriber in subscribers {
+            for text in ["first", "second"] {
+                subscriber.assert_text(&format!("{text} of {n}")).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_failed_upgrade_leaves_no_topic_behind() {
     let hub = hub(mount()).await;
     let answer = crate::support::http::request(hub.address, "GET", "/ws/pub/good/d/t", &[], b"").await;
@@ -174,7 +209,7 @@ async fn a_failed_upgrade_leaves_no_topic_behind() {
 }
 
 #[tokio::test]
-async fn topics_that_cannot_be_are_refused() {
+async fn security_31_topics_that_cannot_be_are_refused() {
     let hub = hub(mount()).await;
     let long = "t".repeat(252);
     for topic in ["%0a", "%00", &long] {

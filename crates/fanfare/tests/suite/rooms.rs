@@ -1,7 +1,11 @@
 //! JSON rooms over WebSocket, with the channels that serve Phoenix as well.
 
+use std::time::{Duration, Instant};
+
+use fanfare::testing::{Lockstep, Peer, Pipe};
 use fanfare::{Endpoint, Mount, Relay};
-use fanfare_proto::websocket::frame::Opcode;
+use fanfare_proto::websocket::frame::{Opcode, encode_masked};
+use http::Request;
 use serde_json::json;
 
 use crate::support::client::{Client, Received};
@@ -82,6 +86,50 @@ async fn rooms_3_a_disconnect_leaves_everything() {
     eventually("no topics are left", async || rooms.endpoint.topics().await.is_empty()).await;
 }
 
+/// Members of one room on sixteen threads, and three of them that say something at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_4_a_large_room_has_several_writers_and_keeps_order() {
+    const SAID: usize = 100;
+    let mount = Mount::rooms().channel("*", Relay);
+    let rooms = serve(Endpoint::builder().shards(16).mount("/", mount)).await;
+    let mut members = Vec::new();
+    for _ in 0..32 {
+        let mut member = rooms.in_rooms().await;
+        member.send_text(r#"{"join":"general"}"#).await;
+        members.push(member);
+    }
+    // One that never reads.
+    let mut stalled = rooms.in_rooms().await;
+    stalled.send_text(r#"{"join":"general"}"#).await;
+    rooms.has_members("general", 33).await;
+    let mut elsewhere = rooms.in_rooms().await;
+    elsewhere.send_text(r#"{"join":"elsewhere"}"#).await;
+    rooms.has_members("elsewhere", 1).await;
+
+    let padding = "x".repeat(5_000);
+    let mut longest = Duration::ZERO;
+    for n in 0..SAID {
+        for (speaker, member) in members.iter_mut().take(3).enumerate() {
+            member.send_text(&format!(r#"{{"say":"{speaker} {n} {padding}","to":"general"}}"#)).await;
+        }
+        let asked = Instant::now();
+        elsewhere.send_text(r#"{"say":1,"to":"elsewhere"}"#).await;
+        elsewhere.assert_text("1").await;
+        longest = longest.max(asked.elapsed());
+    }
+    assert!(longest < Duration::from_secs(2), "another room waited {longest:?}");
+    for mut member in members {
+        let mut next = [0; 3];
+        while next != [SAID; 3] {
+            let Received::Text(text) = member.receive().await else { panic!("a member lost its connection") };
+            let mut words = text.trim_matches('"').split(' ').map(|word| word.parse::<usize>().unwrap_or_default());
+            let (speaker, n) = (words.next().unwrap(), words.next().unwrap());
+            assert_eq!(n, next[speaker], "of speaker {speaker}");
+            next[speaker] += 1;
+        }
+    }
+}
+
 #[tokio::test]
 async fn rooms_5_any_path_but_those_of_others() {
     let rooms = rooms(Mount::rooms().channel("*", Relay)).await;
@@ -95,6 +143,49 @@ async fn rooms_5_any_path_but_those_of_others() {
     let answer = crate::support::http::request(rooms.address, "GET", "/x", &[], b"").await;
     assert_eq!(answer.status, 400);
     assert!(!answer.body.is_empty(), "a refused handshake says why");
+}
+
+#[tokio::test]
+async fn rooms_5_application_close_codes_are_answered() {
+    let rooms = rooms(Mount::rooms().channel("*", Relay)).await;
+    for code in [3000_u16, 3999, 4000, 4999] {
+        let mut client = rooms.in_rooms().await;
+        client.send(Opcode::Close, &code.to_be_bytes(), true).await;
+        client.assert_closed(code).await;
+    }
+}
+
+#[test]
+fn rooms_6_a_room_of_more_than_50_000_members() {
+    const CROWD: usize = 50_001;
+    let mut lockstep = Lockstep::new(Endpoint::builder().mount("/", Mount::rooms().channel("*", Relay)), 2);
+    let join = |lockstep: &mut Lockstep, pipe: &Pipe| {
+        let peer = lockstep.connect(Request::get("/any").body(()).unwrap(), pipe).unwrap();
+        send(lockstep, peer, r#"{"join":"general"}"#);
+        peer
+    };
+    let (speakers, crowd) = (Pipe::keeping(), Pipe::discarding());
+    let speaker = join(&mut lockstep, &speakers);
+    for _ in 0..CROWD {
+        join(&mut lockstep, &crowd);
+    }
+    lockstep.settle();
+    let endpoint = lockstep.endpoint().clone();
+    let members = lockstep.run(endpoint.fold_members("general", 0, |count, _| count + 1));
+    assert_eq!((members, crowd.written().bytes), (CROWD + 1, 0));
+    for n in 1..=3 {
+        send(&mut lockstep, speaker, r#"{"say":"to all","to":"general"}"#);
+        lockstep.settle();
+        let frame = speakers.take();
+        assert_eq!(frame, b"\x81\x08\"to all\"");
+        assert_eq!(crowd.written().bytes, (n * CROWD * frame.len()) as u64);
+    }
+}
+
+fn send(lockstep: &mut Lockstep, peer: Peer, text: &str) {
+    let mut frame = Vec::new();
+    encode_masked(Opcode::Text, text.as_bytes(), [1, 2, 3, 4], true, false, &mut frame);
+    lockstep.send(peer, &frame);
 }
 
 #[tokio::test]
