@@ -193,6 +193,19 @@ impl Mount {
         mount
     }
 
+    /// Topics over plain HTTP, read only: `GET <mount>/<topic>`, or `<mount>?topic=<topic>`, for one topic of the mount's
+    /// channels, which are joined with the parameters `params[NAME]`.
+    ///
+    /// A client that accepts `text/event-stream` (`EventSource` does) gets server-sent events, any other JSON lines. Where the
+    /// topic keeps a history each message has its position, as the id of an event or the member `position` of a line, and the
+    /// client goes on behind the header `Last-Event-ID` or the parameter `since`; the first message is then `joined`, with
+    /// `position` and `recovered`. A refused join is a 403 with the channel's response as JSON.
+    pub fn stream() -> Self {
+        let mut mount = Mount::new();
+        mount.protocol = Protocol::Events;
+        mount
+    }
+
     /// What a message counts as that comes from a client of a protocol without events. Default: `message`.
     pub fn event(mut self, event: &str) -> Self {
         self.event = event.to_owned();

@@ -1,7 +1,7 @@
 //! HTTP requests to the endpoint's mounts, whatever server they came through.
 //!
 //! `service/websocket.rs` has the upgrade, `service/longpoll.rs` Phoenix's polls and posts, `service/bullet.rs` those of
-//! bullet.js and its event streams, `service/local.rs` what the test kit needs.
+//! bullet.js, `service/stream.rs` topics over plain HTTP, `service/local.rs` what the test kit needs.
 
 mod admission;
 mod body;
@@ -9,6 +9,7 @@ mod bullet;
 #[cfg(feature = "testing")]
 mod local;
 mod longpoll;
+mod stream;
 mod upgrade;
 mod websocket;
 
@@ -80,6 +81,8 @@ enum Served {
     LongPoll,
     /// Whatever bullet.js asks for.
     Bullet,
+    /// A topic over plain HTTP.
+    Stream,
 }
 
 impl Endpoint {
@@ -98,6 +101,7 @@ impl Endpoint {
                 Served::WebSocket => self.websocket(found, request).await,
                 Served::LongPoll => self.longpoll(found, request).await,
                 Served::Bullet => self.bullet(found, request).await,
+                Served::Stream => self.stream(found, request).await,
             },
         }
     }
@@ -144,6 +148,7 @@ fn served(mount: &Mount, rest: &[&str], params: &mut Params) -> Option<(Served, 
         }
         Protocol::Bullet => rest.is_empty().then_some(Served::Bullet),
         Protocol::Rooms => Some(Served::WebSocket),
+        Protocol::Events | Protocol::Lines => stream::topic_of(rest, params).map(|()| Served::Stream),
         _ if mount.longpoll && rest == ["longpoll"] => Some(Served::LongPoll),
         _ => {
             let below = mount.websocket_path.as_ref()?;

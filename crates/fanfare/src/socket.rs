@@ -162,6 +162,10 @@ pub(crate) enum Protocol {
     HubSubscriber,
     /// Texts of bullet.js.
     Bullet,
+    /// Server-sent events of one topic.
+    Events,
+    /// JSON lines of one topic.
+    Lines,
     /// Every message comes back as it is: for conformance tests.
     Echo,
     /// No frames: the registry's sockets of this process.
@@ -221,7 +225,12 @@ pub(crate) struct Credentials {
 impl Protocol {
     /// Whether a client joins and leaves by itself, through channels. The others have their topics from connect.
     pub(crate) fn has_channels(self) -> bool {
-        matches!(self, Protocol::Phoenix | Protocol::Rooms)
+        matches!(self, Protocol::Phoenix | Protocol::Rooms | Protocol::Events | Protocol::Lines)
+    }
+
+    /// Whether a client has one topic for as long as it is connected.
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, Protocol::Events | Protocol::Lines)
     }
 
     /// Whether clients send heartbeats of their own. Others are pinged.
@@ -238,6 +247,8 @@ impl Socket {
             Protocol::Phoenix if is_websocket => Form::Phoenix(self.info.version.websocket_format()),
             Protocol::Phoenix => Form::Phoenix(self.info.version.longpoll_format()),
             Protocol::Rooms => Form::Rooms { acks: self.info.mount.acks },
+            Protocol::Events => Form::Events,
+            Protocol::Lines => Form::Envelope,
             _ if is_websocket => Form::Bare,
             _ => Form::BareText,
         }
@@ -288,7 +299,7 @@ pub(crate) enum CloseReason {
     Unpolled,
     /// It has sent no credential in time.
     Unauthorized,
-    /// The hub's topic has ended.
+    /// The hub's topic has ended, or a stream's join.
     TopicEnded,
     /// What it wants to resume cannot be read.
     HistoryUnavailable,

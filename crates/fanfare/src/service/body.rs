@@ -1,4 +1,4 @@
-//! The body of an answer: whole, or a stream of server-sent events.
+//! The body of an answer: whole, or a stream of messages.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,12 +20,12 @@ pub struct Body(Kind);
 
 enum Kind {
     Whole(Full<Bytes>),
-    Events(Events),
+    Stream(Stream),
 }
 
 impl Body {
-    pub(super) fn events(session: SessionHandle) -> Self {
-        Body(Kind::Events(Events { session, polled: None, has_begun: false }))
+    pub(super) fn stream(session: SessionHandle, framing: Framing) -> Self {
+        Body(Kind::Stream(Stream { session, framing, polled: None, has_begun: false }))
     }
 }
 
@@ -55,39 +55,94 @@ impl http_body::Body for Body {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.get_mut().0 {
             Kind::Whole(whole) => Pin::new(whole).poll_frame(cx),
-            Kind::Events(events) => events.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Stream(stream) => stream.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(whole) => whole.is_end_stream(),
-            Kind::Events(_) => false,
+            Kind::Stream(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(whole) => whole.size_hint(),
-            Kind::Events(_) => SizeHint::default(),
+            Kind::Stream(_) => SizeHint::default(),
         }
     }
 }
 
+/// How messages stand in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Texts, as events without name and id.
+    Data,
+    /// Whole events.
+    Events,
+    /// One JSON text a line.
+    Lines,
+}
+
+impl Framing {
+    pub(super) fn content_type(self) -> &'static str {
+        match self {
+            Framing::Data | Framing::Events => "text/event-stream",
+            Framing::Lines => "application/x-ndjson",
+        }
+    }
+
+    fn beginning(self) -> Bytes {
+        match self {
+            Framing::Data | Framing::Lines => Bytes::from_static(self.heartbeat()),
+            Framing::Events => {
+                // Those that are cut off at the same moment come back at different ones.
+                let spread_ms = getrandom::u32().map_or(0, |random| u64::from(random) % RETRY_SPREAD_MS);
+                format!("retry: {}\n\n", RETRY_MS + spread_ms).into()
+            }
+        }
+    }
+
+    fn heartbeat(self) -> &'static [u8] {
+        match self {
+            Framing::Data | Framing::Events => sse::HEARTBEAT,
+            Framing::Lines => b"\n",
+        }
+    }
+
+    fn write(self, message: &[u8], out: &mut Vec<u8>) {
+        match self {
+            // What is queued for a carrier of texts is a text.
+            Framing::Data => sse::data(std::str::from_utf8(message).unwrap_or_default(), out),
+            Framing::Events => out.extend_from_slice(message),
+            Framing::Lines => {
+                out.extend_from_slice(message);
+                out.push(b'\n');
+            }
+        }
+    }
+}
+
+/// A client of server-sent events that was cut off waits for so long, and up to so much longer.
+const RETRY_MS: u64 = 1_000;
+const RETRY_SPREAD_MS: u64 = 2_000;
+
 /// Polls a session for as long as the client takes what it gives. The server asks for more only once the client has taken
 /// what was there, so that a slow reader's messages wait in its session, within its bounds.
-struct Events {
+struct Stream {
     session: SessionHandle,
+    framing: Framing,
     polled: Option<oneshot::Receiver<Polled>>,
     has_begun: bool,
 }
 
-impl Events {
+impl Stream {
     /// `None` at the end of the session.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if !std::mem::replace(&mut self.has_begun, true) {
             // The head goes out with it, and a proxy sees that something comes.
-            return Poll::Ready(Some(Bytes::from_static(sse::HEARTBEAT)));
+            return Poll::Ready(Some(self.framing.beginning()));
         }
         let polled = self.polled.get_or_insert_with(|| self.session.poll());
         let answer = std::task::ready!(Pin::new(polled).poll(cx));
@@ -96,18 +151,17 @@ impl Events {
             Ok(Polled::Messages(messages)) => {
                 let mut out = Vec::with_capacity(messages.iter().map(|message| message.len() + 8).sum());
                 for message in messages {
-                    // What is queued for a carrier of texts is a text.
-                    sse::data(std::str::from_utf8(&message).unwrap_or_default(), &mut out);
+                    self.framing.write(&message, &mut out);
                 }
                 Some(out.into())
             }
-            Ok(Polled::Nothing) => Some(Bytes::from_static(sse::HEARTBEAT)),
+            Ok(Polled::Nothing) => Some(Bytes::from_static(self.framing.heartbeat())),
             Ok(Polled::Gone) | Err(_) => None,
         })
     }
 }
 
-impl Drop for Events {
+impl Drop for Stream {
     fn drop(&mut self) {
         let SessionHandle { shard, socket, .. } = &self.session;
         shard.send(Command::Close { socket: *socket, reason: CloseReason::Lost });

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::admission::{self, Refusal};
+use super::body::Framing;
 use super::longpoll::{preflight, random_secret};
 use super::websocket::refuse;
 use super::{Body, Connection, Found, status, text};
@@ -68,7 +69,7 @@ impl Bullet<'_> {
     async fn events(&self) -> Result<Response<Body>, Refused> {
         let connected = self.connect(self.params()?, Transport::EventStream).await?;
         let session = self.open(connected, Transport::EventStream, None).await?;
-        let mut response = Response::new(Body::events(session));
+        let mut response = Response::new(Body::stream(session, Framing::Data));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         Ok(response)
     }
@@ -187,7 +188,7 @@ impl Bullet<'_> {
     }
 }
 
-fn accepts_events(parts: &Parts) -> bool {
+pub(super) fn accepts_events(parts: &Parts) -> bool {
     let mut accepted = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.any(|value| value.split([',', ';']).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
 }

@@ -58,6 +58,13 @@ impl Shard {
         }
     }
 
+    /// Joins the only topic of a stream.
+    pub(crate) fn join_stream(&mut self, key: SocketKey, topic: &str, params: Payload) {
+        if self.socket(key).is_some() {
+            self.begin_join(key, Ref::NULL, Ref::NULL, topic, params, None);
+        }
+    }
+
     /// What means something else in the rooms protocol than in Phoenix's.
     fn is_otherwise_in_rooms(
         &mut self,

@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::hub::{MemberId, Place, Reach};
 use crate::interest::Tick;
 use crate::join::{Job, Seat};
+use crate::socket::CloseReason;
 
 impl Shard {
     /// Ends a join, tells the client, and handles what waited behind it.
@@ -33,6 +34,9 @@ impl Shard {
         let (join_ref, topic) = (entry.join_ref(), &**entry.topic());
         let frame = if is_error { Outgoing::Error { join_ref, topic } } else { Outgoing::Close { join_ref, topic } };
         self.send(key.index as usize, frame).expect("it is text");
+        if self.sockets[key.index as usize].protocol.is_stream() {
+            return self.close(key, CloseReason::TopicEnded);
+        }
         if left {
             // What the client sent to the join after it had left means nothing, and is not answered.
             self.forget_waiting(key, entry);

@@ -117,7 +117,8 @@ impl Shard {
             }
             (Protocol::Echo, Item::Text(text)) => self.echo(key, Kind::Text, text.as_bytes()),
             (Protocol::Echo, Item::Binary(data)) => self.echo(key, Kind::Binary, data),
-            (Protocol::Registry, _) => {}
+            // None of them has a WebSocket.
+            (Protocol::Registry | Protocol::Events | Protocol::Lines, _) => {}
         }
         self.settle();
         match self.socket(key) {

@@ -8,6 +8,7 @@ use super::Shard;
 use crate::channel::Status;
 use crate::command::SocketKey;
 use crate::event::Event;
+use crate::socket::{Carrier, Socket};
 
 impl Shard {
     /// Sends a reply. A field that does not fit a binary frame makes it an error reply that says so.
@@ -20,8 +21,12 @@ impl Shard {
         status: Status,
         response: Payload,
     ) {
-        if self.socket(key).is_none() {
-            return;
+        match self.socket(key) {
+            None => return,
+            Some(Socket { carrier: Carrier::Poll(session), protocol, .. }) if protocol.is_stream() => {
+                return session.answered(status, &response);
+            }
+            Some(_) => {}
         }
         let index = key.index as usize;
         let reply = Outgoing::Reply { join_ref, msg_ref, topic, status: status.as_str(), response: &response };

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
 use super::bullet::Listing;
 use crate::address::AddressSlot;
+use crate::channel::Status;
 use crate::command::{Command, Polled, SocketKey};
 use crate::mailbox::ShardHandle;
 use crate::outbox::Bounds;
@@ -26,6 +28,8 @@ pub(crate) struct PollSession {
     /// Of clients that take one message in an answer. Those that cannot be told apart share a session, and each of their
     /// polls that wait gets the message.
     listing: Option<Listing>,
+    /// Told what the session's only join is answered.
+    joined: Option<oneshot::Sender<(Status, Payload)>>,
     /// Counts against its address while it lives.
     _slot: Option<AddressSlot>,
 }
@@ -63,7 +67,21 @@ impl PollSession {
             next_serial: 0,
             last_poll_ended_ms: now_ms,
             listing,
+            joined: None,
             _slot: slot,
+        }
+    }
+
+    /// Tells somebody what the session's only join is answered.
+    pub(crate) fn answering(self, joined: oneshot::Sender<(Status, Payload)>) -> Self {
+        PollSession { joined: Some(joined), ..self }
+    }
+
+    /// The join was answered.
+    pub(crate) fn answered(&mut self, status: Status, response: &Payload) {
+        if let Some(joined) = self.joined.take() {
+            // The client may have gone.
+            let _ = joined.send((status, response.clone()));
         }
     }
 
