@@ -27,7 +27,7 @@ use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
-                      GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/counters and GET /api/health";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/counters and GET /api/health";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -52,6 +52,7 @@ pub(crate) fn router(
         .route("/api/disconnect", post(publish::disconnect))
         .route("/api/topics", get(query::topics))
         .route("/api/presence/{*topic}", get(query::presence))
+        .route("/api/history/{*topic}", get(query::history))
         .route("/api/connections", get(connections::list))
         .route("/api/connections/{*key}", get(connections::one).delete(connections::close))
         .route("/api/counters", get(query::counters))

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fanfare::{Channel, Context, Error, Flow, Joined, Pattern, Payload, Refused, Reply};
+use fanfare::{Channel, Context, Error, Flow, Joined, Pattern, Payload, Policy, Refused, Reply};
 use serde_json::{Map, Value, json};
 
 use crate::config::channel::{Audience, Channel as Settings, EventName, PresenceKey, Slow};
+use crate::config::history::Kept;
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
 use crate::policy::Rule;
@@ -54,6 +55,14 @@ impl Declared {
     /// The patterns that it serves.
     pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.0.settings.patterns()
+    }
+
+    /// What holds for the topics of its patterns.
+    pub(crate) fn policy(&self) -> Policy {
+        match self.0.settings.history {
+            Some(Kept(retention)) => Policy::new().history(retention),
+            None => Policy::new(),
+        }
     }
 
     /// Whether one of the rules of a policy allows a socket to act on a topic, without a hook being asked.
@@ -165,7 +174,10 @@ impl Channel for Declared {
             let key = self.presence_key(identity, &params)?;
             cx.send(Enter { key });
         }
-        let joined = Joined::new(());
+        let mut joined = Joined::new(());
+        if let Some(messages) = self.0.settings.catch_up {
+            joined = joined.catch_up(messages.0 as usize);
+        }
         Ok(match reply {
             Some(reply) => joined.reply(reply),
             None => joined,

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Sub(client::Sub),
     /// Prints who is in a topic of a running server
     Presence(client::Presence),
+    /// Print what a topic has kept, one JSON object a line
+    History(client::History),
     /// Prints the topics of a running server that have somebody in them, one JSON object a line
     Topics(client::Topics),
     /// Closes every socket of a running server that has this id

@@ -4,9 +4,11 @@
 //! `api` asks the HTTP API, for `publish` and the questions here. `subscribe` keeps a socket: `dial` opens it, `protocol`
 //! says what its frames mean.
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Disconnect, Presence, Pub, Sub, Topics};
+use crate::cli::client::{Disconnect, History, Presence, Pub, Sub, Topics};
 use crate::command::print;
 
 mod address;
@@ -68,6 +70,34 @@ pub(crate) fn topics(asked: &Topics) -> Result<(), String> {
             }
         }
     })
+}
+
+/// Runs `fanfare history`.
+///
+/// # Errors
+/// Why there is no answer, or that some of what is asked for is kept no more.
+pub(crate) fn history(asked: &History) -> Result<(), String> {
+    block_on(async {
+        let since = asked.since.as_ref().map_or_else(String::new, |since| format!("&since={}", encoded(since)));
+        let path = format!("/api/history/{}?limit={}{since}", encoded(&asked.topic), asked.limit);
+        let body = Api::new(&asked.api)?.text(&path).await?;
+        let kept: Kept<'_> =
+            serde_json::from_str(&body).map_err(|error| format!("the answer is none of ours: {error}"))?;
+        print(&kept.messages.iter().map(|message| format!("{message}\n")).collect::<String>())?;
+        match kept.recovered {
+            true => Ok(()),
+            false => Err(format!("messages are missing before these: the topic is at {} now", kept.position)),
+        }
+    })
+}
+
+/// The API's answer. Messages are printed as they come, numbers with all their digits.
+#[derive(Deserialize)]
+struct Kept<'a> {
+    position: String,
+    recovered: bool,
+    #[serde(borrow)]
+    messages: Vec<&'a RawValue>,
 }
 
 /// Runs `fanfare disconnect`.

@@ -47,6 +47,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Pub(asked) => client::publish(&asked).map(done),
         Command::Sub(asked) => client::subscribe(&asked).map(done),
         Command::Presence(asked) => client::presence(&asked).map(done),
+        Command::History(asked) => client::history(&asked).map(done),
         Command::Topics(asked) => client::topics(&asked).map(done),
         Command::Disconnect(asked) => client::disconnect(&asked).map(done),
         Command::Token(token) => {

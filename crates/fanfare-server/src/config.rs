@@ -13,6 +13,7 @@ pub(crate) mod bridge;
 pub(crate) mod channel;
 mod check;
 pub(crate) mod endpoint;
+pub(crate) mod history;
 pub(crate) mod hook;
 pub(crate) mod keys;
 mod problem;
@@ -33,6 +34,7 @@ use auth::Auth;
 use bridge::Bridge;
 use channel::Channel;
 use endpoint::Endpoint;
+use history::History;
 use hook::Hook;
 use keys::Keys;
 use problem::{Place, Problems};
@@ -47,13 +49,14 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 14] = [
+const SECTIONS: [&Section; 15] = [
     Server::SECTION,
     Tls::SECTION,
     Endpoint::SECTION,
     Auth::SECTION,
     Keys::SECTION,
     Channel::SECTION,
+    History::SECTION,
     Source::SECTION,
     Bridge::SECTION,
     Hook::SECTION,
@@ -74,6 +77,7 @@ pub(crate) struct Config {
     pub(crate) keys: BTreeMap<String, Keys>,
     pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) channels: Vec<Channel>,
+    pub(crate) history: History,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) hooks: BTreeMap<String, Hook>,
     pub(crate) webhooks: Vec<Webhook>,
@@ -134,6 +138,7 @@ struct Draft {
     keys: BTreeMap<String, Option<Keys>>,
     sources: BTreeMap<String, Option<Source>>,
     channels: Vec<Channel>,
+    history: Option<History>,
     bridge: Option<Bridge>,
     hooks: BTreeMap<String, Option<Hook>>,
     webhooks: Vec<Webhook>,
@@ -153,6 +158,7 @@ impl Draft {
             keys: complete(self.keys)?,
             sources: complete(self.sources)?,
             channels: self.channels,
+            history: self.history?,
             bridge: self.bridge,
             hooks: complete(self.hooks)?,
             webhooks: self.webhooks,
@@ -188,6 +194,7 @@ impl Sections<'_, '_> {
             auths: self.named(Auth::SECTION, |reader| Auth::read(reader, &[])),
             keys: self.named(Keys::SECTION, |reader| Keys::read(reader, &[])),
             channels: self.list(Channel::SECTION, |reader| Channel::read(reader, &[])),
+            history: self.single(History::SECTION, |reader| History::read(reader, &[])),
             sources: self.named(Source::SECTION, |reader| Source::read(reader, &[])),
             bridge: self.optional(Bridge::SECTION, |reader| Bridge::read(reader, &[])),
             hooks: self.named(Hook::SECTION, |reader| Hook::read(reader, &[])),

@@ -58,6 +58,12 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     for (name, lookup) in &lookups {
         builder = builder.observer(Watch::start(lookup.clone(), config.keys[name].revoke_closes));
     }
+    for channel in &channels {
+        for pattern in channel.patterns() {
+            builder = builder.policy(&pattern.to_string(), channel.policy());
+        }
+    }
+    builder = builder.history_limits(config.history.limits());
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }
@@ -188,6 +194,7 @@ fn of_protocol(settings: &Settings) -> Mount {
             .waits_for_topic(settings.wait_for_topic),
         Protocol::Rooms => Mount::rooms().acks(settings.acks),
         Protocol::Bullet => Mount::bullet(),
+        Protocol::Sse => Mount::stream(),
     };
     let mount = mount.event(&settings.event.0);
     match &settings.longpoll_window {

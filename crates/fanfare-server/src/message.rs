@@ -1,7 +1,7 @@
 //! A message to publish, as others send it: `{"topic", "event", "payload"}`, or several in `messages`. The HTTP API and the
 //! sources take the same form and check it here.
 
-use fanfare::{Endpoint, Error, Json, Payload, check_topic};
+use fanfare::{Endpoint, Error, Json, Payload, Publish, Published, Since, check_topic};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -12,12 +12,16 @@ const MESSAGES_MAX: usize = 1_000;
 
 const EVENT_SIZE_MAX: usize = 255;
 
+const KEY_SIZE_MAX: usize = 255;
+
 /// A message that may go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
     pub(crate) topic: String,
     pub(crate) event: String,
     pub(crate) payload: Payload,
+    pub(crate) key: Option<String>,
+    pub(crate) expect: Option<Since>,
 }
 
 /// What is wrong with a message, for whoever sent it.
@@ -42,6 +46,8 @@ struct Envelope<'a> {
     event: Option<String>,
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
+    idempotency_key: Option<String>,
+    expect: Option<String>,
     #[serde(borrow)]
     messages: Option<Vec<Item<'a>>>,
     #[serde(default)]
@@ -55,6 +61,8 @@ struct Item<'a> {
     event: String,
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
+    idempotency_key: Option<String>,
+    expect: Option<String>,
 }
 
 /// The messages of an envelope, all of which are right.
@@ -64,11 +72,16 @@ struct Item<'a> {
 pub(crate) fn parse(body: &[u8]) -> Result<Vec<Message>, Fault> {
     let example = r#"{"topic": "room:lobby", "event": "new_msg", "payload": {}} or {"messages": [...]}"#;
     let envelope: Envelope<'_> = decode(body, example).map_err(Fault::form)?;
-    let items = match (envelope.messages, envelope.topic, envelope.event, envelope.payload) {
-        (None, Some(topic), Some(event), payload) => vec![Item { topic, event, payload }],
-        (Some(messages), None, None, None) => messages,
+    let Envelope { idempotency_key, expect, .. } = &envelope;
+    let is_about_one = envelope.payload.is_some() || idempotency_key.is_some() || expect.is_some();
+    let items = match (envelope.messages, envelope.topic, envelope.event) {
+        (None, Some(topic), Some(event)) => {
+            let Envelope { payload, idempotency_key, expect, .. } = envelope;
+            vec![Item { topic, event, payload, idempotency_key, expect }]
+        }
+        (Some(messages), None, None) if !is_about_one => messages,
         (Some(_), ..) => {
-            return Err(Fault::form("messages stands alone: put topic, event and payload into it"));
+            return Err(Fault::form("messages stands alone: put the parts of a message into it"));
         }
         (None, None, ..) => return Err(Fault::form(format!("topic is missing; the body is like {example}"))),
         (None, ..) => return Err(Fault::form(format!("event is missing; the body is like {example}"))),
@@ -79,9 +92,10 @@ pub(crate) fn parse(body: &[u8]) -> Result<Vec<Message>, Fault> {
     }
     let numbered = items.into_iter().enumerate();
     numbered
-        .map(|(i, Item { topic, event, payload })| {
+        .map(|(i, Item { topic, event, payload, idempotency_key, expect })| {
             let payload = payload.map(RawValue::get);
             check(topic, event, payload, envelope.allow_reserved)
+                .and_then(|message| message.with(idempotency_key, expect))
                 .map_err(|fault| Fault { text: format!("message {i}: {}", fault.text), ..fault })
         })
         .collect()
@@ -123,19 +137,40 @@ pub(crate) fn check(
     if !payload.is_pushable() {
         return Err(Fault::form("the payload must be a JSON object"));
     }
-    Ok(Message { topic, event, payload })
+    Ok(Message::new(topic, event, payload))
 }
 
 impl Message {
+    pub(crate) fn new(topic: String, event: String, payload: Payload) -> Self {
+        Self { topic, event, payload, key: None, expect: None }
+    }
+
+    /// The message with what makes it safe to send again.
+    fn with(self, key: Option<String>, expect: Option<String>) -> Result<Self, Fault> {
+        if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > KEY_SIZE_MAX) {
+            let text = format!("the idempotency_key has {} bytes; it takes 1 to {KEY_SIZE_MAX}", key.len());
+            return Err(Fault::form(text));
+        }
+        let parse = |text: String| text.parse().map_err(|error| Fault::form(format!("expect: {text:.64?} is {error}")));
+        Ok(Self { key, expect: expect.map(parse).transpose()?, ..self })
+    }
+
     /// Hands it to the engine; a disconnect is carried out as well.
     ///
     /// # Errors
-    /// Those of [`Endpoint::broadcast`].
-    pub(crate) async fn publish(self, endpoint: &Endpoint) -> Result<(), Error> {
+    /// Those of [`Endpoint::publish`].
+    pub(crate) async fn publish(self, endpoint: &Endpoint) -> Result<Published, Error> {
         if self.event == DISCONNECT {
             endpoint.disconnect(&self.topic).await;
         }
-        endpoint.broadcast(&self.topic, &self.event, self.payload).await
+        let mut publish = Publish::new(&self.topic, &self.event, self.payload);
+        if let Some(key) = &self.key {
+            publish = publish.idempotency_key(key);
+        }
+        if let Some(position) = self.expect {
+            publish = publish.expect(position);
+        }
+        endpoint.publish(publish).await
     }
 }
 
@@ -172,6 +207,13 @@ mod tests {
         check(r#"{"topic":"a","event":"b","payload":[1]}"#, "must be a JSON object");
         check(r#"{"topic":"a","event":"b","payload":"\ud800"}"#, "payload: unpaired surrogate");
         check(r#"{"topic":"a","event":"b","messages":[]}"#, "messages stands alone");
+        check(r#"{"idempotency_key":"k","messages":[]}"#, "messages stands alone");
+        check(r#"{"topic":"a","event":"b","idempotency_key":"k","expect":"5e:3"}"#, "");
+        check(
+            r#"{"topic":"a","event":"b","idempotency_key":""}"#,
+            "the idempotency_key has 0 bytes; it takes 1 to 255",
+        );
+        check(r#"{"topic":"a","event":"b","expect":"3"}"#, "expect: \"3\" is not a position");
         check(r#"{"messages":[{"topic":"a","event":"b"},{"topic":"","event":"d"}]}"#, "message 1: the topic is empty");
         let many = vec![r#"{"topic":"a","event":"b"}"#; MESSAGES_MAX + 1].join(",");
         check(&format!(r#"{{"messages":[{many}]}}"#), "1001 messages are more than 1000");

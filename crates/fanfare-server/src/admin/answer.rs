@@ -3,8 +3,9 @@
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use fanfare::Error;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What kind of error it is; clients go by this and not by the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(super) enum Code {
     MethodNotAllowed,
     TooLarge,
     Invalid,
+    Conflict,
+    Unavailable,
     Internal,
 }
 
@@ -25,6 +28,8 @@ impl Code {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::TooLarge => "too_large",
             Self::Invalid => "invalid",
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
             Self::Internal => "internal",
         }
     }
@@ -36,6 +41,8 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict => StatusCode::CONFLICT,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -58,9 +65,32 @@ impl ApiError {
     }
 }
 
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let code = match () {
+            () if error.is_invalid() => Code::Invalid,
+            () if error.is_conflict() => Code::Conflict,
+            () if error.is_unavailable() => Code::Unavailable,
+            () => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl ApiError {
+    /// What is told of it.
+    pub(super) fn told(&self) -> Value {
+        json!({ "code": self.code.name(), "message": self.message })
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = json!({ "error": { "code": self.code.name(), "message": self.message } });
+        let error = json!({ "error": self.told() });
         let mut response = (self.code.status(), Answer(error)).into_response();
         if self.code == Code::Unauthorized {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

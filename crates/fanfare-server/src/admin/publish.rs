@@ -2,7 +2,9 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use fanfare::check_topic;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -19,18 +21,40 @@ struct Disconnect {
     id: String,
 }
 
-/// Publishes all messages of a request or, if there is something wrong with any of them, none.
-pub(super) async fn publish(State(api): State<Api>, body: Body) -> Result<Answer<Value>, ApiError> {
+/// Publishes all messages of a request or, if one of them is not in order, none. Then each stands for itself: one that
+/// cannot be kept, or whose topic is not where it expects it, does not hold up the others.
+pub(super) async fn publish(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
     let body = read(body).await?;
     let messages = message::parse(&body).map_err(|fault| ApiError::invalid(fault.text))?;
-    let count = messages.len();
-    for message in messages {
-        message.publish(&api.endpoint).await.map_err(|error| match error.is_invalid() {
-            true => ApiError::invalid(error.to_string()),
-            false => ApiError::new(Code::Internal, error.to_string()),
-        })?;
+    // All are on their way, in their order, before the first is waited for: a store writes them together.
+    let results = join_all(messages.into_iter().map(|message| message.publish(&api.endpoint))).await;
+    let (mut published, mut failed, mut told) = (0, None, Vec::new());
+    for result in results {
+        told.push(match result {
+            Ok(message) => {
+                published += usize::from(!message.is_repeated());
+                let position = message.position().map(|position| position.to_string());
+                json!({ "position": position, "repeated": message.is_repeated() })
+            }
+            Err(error) => {
+                let error = ApiError::from(error);
+                let told = json!({ "error": error.told() });
+                failed.get_or_insert(error);
+                told
+            }
+        });
     }
-    Ok(Answer(json!({ "published": count })))
+    let mut answer = json!({ "published": published });
+    if failed.is_some() || told.iter().any(|message| !message["position"].is_null()) {
+        answer["messages"] = told.into();
+    }
+    Ok(match failed {
+        None => Answer(answer).into_response(),
+        Some(error) => {
+            answer["error"] = error.told();
+            (error.status(), Answer(answer)).into_response()
+        }
+    })
 }
 
 /// Closes every socket with an id.

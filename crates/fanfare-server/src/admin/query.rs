@@ -2,8 +2,9 @@
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use fanfare::check_topic;
-use serde::Deserialize;
+use fanfare::{Since, Stored, check_topic};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -62,6 +63,51 @@ pub(super) async fn presence(State(api): State<Api>, Path(topic): Path<String>) 
     check_topic(&topic).map_err(|error| ApiError::invalid(error.to_string()))?;
     let presence: Value = api.endpoint.presences(&topic).await.to().unwrap_or_default();
     Ok(Answer(json!({ "topic": topic, "presence": presence })))
+}
+
+/// Which part of a history is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Part {
+    limit: Option<usize>,
+    since: Option<String>,
+}
+
+/// What a topic has kept: all behind a position, or the newest.
+pub(super) async fn history(
+    State(api): State<Api>,
+    Path(topic): Path<String>,
+    part: Result<Query<Part>, QueryRejection>,
+) -> Result<Answer<Kept>, ApiError> {
+    let Query(part) =
+        part.map_err(|error| ApiError::invalid(format!("{}; it takes limit and since", error.body_text())))?;
+    let limit = part.limit.unwrap_or(ITEMS_DEFAULT);
+    if !(1..=ITEMS_MAX).contains(&limit) {
+        return Err(ApiError::invalid(format!("limit: {limit} is not accepted: it takes 1 to {ITEMS_MAX}")));
+    }
+    let since = match part.since {
+        None => Since::Now,
+        Some(text) => text.parse().map_err(|error| ApiError::invalid(format!("since: {text:.64?} is {error}")))?,
+    };
+    let replay = api.endpoint.history(&topic, since, limit).await?;
+    let (position, recovered) = (replay.position().to_string(), replay.recovered());
+    Ok(Answer(Kept { topic, position, recovered, messages: replay.messages().iter().map(raw).collect() }))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Kept {
+    topic: String,
+    position: String,
+    recovered: bool,
+    /// Payloads go out as they came in, whatever their numbers are.
+    messages: Vec<Box<RawValue>>,
+}
+
+fn raw(stored: &Stored) -> Box<RawValue> {
+    let mut json = Vec::new();
+    stored.write_json(&mut json);
+    let json = String::from_utf8(json).expect("JSON is text");
+    RawValue::from_string(json).expect("it is put together of JSON")
 }
 
 /// What was counted since the start, by name and reason.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use fanfare::Since;
 use serde_json::{Map, Value};
 
 use crate::config::url::Url;
@@ -17,6 +18,12 @@ pub(crate) struct Pub {
     pub(crate) event: Option<String>,
     /// The payload, a JSON object; `-` to read one a line from the standard input; left out, it is {}
     pub(crate) payload: Option<String>,
+    /// Makes it safe to publish again: a repetition with the same key within five minutes is not published
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+    /// Publish only if the topic's history is at this position; `0:0` expects it to be empty
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    pub(crate) expect: Option<String>,
     /// Take events that begin with phx_ or presence_, which belong to the protocol
     #[arg(long)]
     pub(crate) allow_reserved: bool,
@@ -54,6 +61,9 @@ pub(crate) struct Sub {
     /// What is sent with every join, JSON
     #[arg(long, value_name = "JSON", value_parser = json, default_value = "{}")]
     pub(crate) join_payload: Value,
+    /// Begin behind this position of the topics' history, as printed with a message before; `0:0` for its beginning
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    pub(crate) since: Option<String>,
     /// Print this event only; may be repeated. Replies to joins are printed only with `--event phx_reply`
     #[arg(long, value_name = "EVENT")]
     pub(crate) event: Vec<String>,
@@ -80,6 +90,21 @@ pub(crate) enum Protocol {
 pub(crate) struct Presence {
     /// The topic
     pub(crate) topic: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// A topic whose kept messages are printed.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The topic
+    pub(crate) topic: String,
+    /// Print all behind this position, and fail if some of them are gone; `0:0` for the beginning
+    #[arg(long, value_name = "POSITION", value_parser = position)]
+    pub(crate) since: Option<String>,
+    /// Print at most so many: without --since the newest
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: u32,
     #[command(flatten)]
     pub(crate) api: Api,
 }
@@ -122,6 +147,10 @@ fn parameter(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("it takes NAME=VALUE, such as room=5".into()),
     }
+}
+
+fn position(text: &str) -> Result<String, String> {
+    text.parse::<Since>().map(|_| text.to_owned()).map_err(|error| format!("it is {error}"))
 }
 
 fn json(text: &str) -> Result<Value, String> {

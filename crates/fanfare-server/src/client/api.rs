@@ -68,16 +68,25 @@ impl Api {
     /// # Errors
     /// Why there is no good answer.
     pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
-        self.ask(Method::GET, path, String::new()).await
+        Ok(self.ask(Method::GET, path, String::new()).await?.1)
+    }
+
+    /// The same as text.
+    ///
+    /// # Errors
+    /// Why there is no good answer.
+    pub(super) async fn text(&self, path: &str) -> Result<String, String> {
+        let (body, _) = self.ask(Method::GET, path, String::new()).await?;
+        String::from_utf8(body.into()).map_err(|_| "the answer is no text".to_owned())
     }
 
     /// # Errors
     /// Why there is no good answer.
     pub(super) async fn post(&self, path: &str, body: String) -> Result<Value, String> {
-        self.ask(Method::POST, path, body).await
+        Ok(self.ask(Method::POST, path, body).await?.1)
     }
 
-    async fn ask(&self, method: Method, path: &str, body: String) -> Result<Value, String> {
+    async fn ask(&self, method: Method, path: &str, body: String) -> Result<(Bytes, Value), String> {
         let base = &self.base;
         let request = Request::builder()
             .method(method)
@@ -95,7 +104,7 @@ impl Api {
         })?;
         let answer = serde_json::from_slice::<Value>(&body);
         match (status, answer) {
-            (status, Ok(answer)) if status.is_success() => Ok(answer),
+            (status, Ok(answer)) if status.is_success() => Ok((body, answer)),
             (StatusCode::UNAUTHORIZED, _) => Err(format!(
                 "{base}: the API refuses this token; take the server's own, from {VARIABLE}, --admin-token-file or --config"
             )),

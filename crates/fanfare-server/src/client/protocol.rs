@@ -78,13 +78,17 @@ pub(super) trait Protocol {
 /// An option that means nothing to it.
 pub(super) fn of(asked: &Sub) -> Result<Box<dyn Protocol>, String> {
     if asked.protocol != Name::Phoenix {
-        let mut given = [("--event", !asked.event.is_empty()), ("--join-payload", asked.join_payload != json!({}))];
+        let has_payload = asked.join_payload != json!({});
+        let mut given =
+            [("--event", !asked.event.is_empty()), ("--join-payload", has_payload), ("--since", asked.since.is_some())];
         if let Some((flag, _)) = given.iter_mut().find(|(_, is_given)| *is_given) {
             return Err(format!("{flag} has no effect with this protocol; leave it out"));
         }
     }
     Ok(match asked.protocol {
-        Name::Phoenix => Box::new(phoenix::Phoenix::new(&asked.topics, &asked.join_payload, &asked.event)),
+        Name::Phoenix => {
+            Box::new(phoenix::Phoenix::new(&asked.topics, &asked.join_payload, &asked.event, asked.since.as_deref()))
+        }
         Name::Hub => Box::new(raw::Hub),
         Name::Rooms => Box::new(rooms::Rooms::new(&asked.topics)),
         Name::Bullet => Box::new(raw::Bullet),

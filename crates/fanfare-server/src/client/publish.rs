@@ -2,9 +2,10 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::api::Api;
 use crate::cli::client::Pub;
@@ -19,12 +20,19 @@ const LINE_SIZE_MAX: u64 = 1_000_000;
 /// Lines that have come in are published together as long as they fit in here.
 const BUFFER_SIZE: usize = 64 * 1024;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Message {
     topic: String,
     event: String,
     payload: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect: Option<String>,
+    /// Where it stood in the history that it was read from, if it was: it gets a place of its own.
+    #[serde(default, rename = "position", skip_serializing)]
+    _position: IgnoredAny,
 }
 
 /// A request. Payloads go into it as they were given, numbers with all their digits.
@@ -50,14 +58,26 @@ pub(super) async fn run(asked: &Pub) -> Result<(), String> {
         (topic, None) => return Err(format!("{topic}: no event; type: fanfare pub TOPIC EVENT [PAYLOAD]")),
     };
     let api = Api::new(&asked.api)?;
-    let published = match (&form, asked.payload.as_deref()) {
-        (Form::Whole, _) | (_, Some("-")) => stream(&api, form, asked.allow_reserved).await?,
+    let answer = match (&form, asked.payload.as_deref()) {
+        (Form::Whole, _) | (_, Some("-")) if asked.key.is_some() || asked.expect.is_some() => {
+            return Err(
+                "--key and --expect are for one message; lines have idempotency_key and expect of their own".into()
+            );
+        }
+        (Form::Whole, _) | (_, Some("-")) => json!({ "published": stream(&api, form, asked.allow_reserved).await? }),
         (_, payload) => {
             let message = form.read(payload.unwrap_or("{}").as_bytes())?;
-            send(&api, &[message], asked.allow_reserved).await?
+            let (key, expect) = (asked.key.clone(), asked.expect.clone());
+            let message = Message { idempotency_key: key, expect, ..message };
+            let mut answer = send(&api, &[message], asked.allow_reserved).await?;
+            let mut told = json!({ "published": answer["published"] });
+            if let Some(position) = answer.pointer_mut("/messages/0/position").filter(|position| !position.is_null()) {
+                told["position"] = position.take();
+            }
+            told
         }
     };
-    print(&format!("{}\n", json!({ "published": published })))
+    print(&format!("{answer}\n"))
 }
 
 impl Form {
@@ -70,7 +90,10 @@ impl Form {
                 let payload: Box<RawValue> =
                     serde_json::from_slice(line).map_err(|error| wrong(&format!(": {error}")))?;
                 match payload.get().starts_with('{') {
-                    true => Ok(Message { topic: topic.clone(), event: event.clone(), payload: Some(payload) }),
+                    true => {
+                        let (topic, event) = (topic.clone(), event.clone());
+                        Ok(Message { topic, event, payload: Some(payload), ..Message::default() })
+                    }
                     false => Err(wrong("")),
                 }
             }
@@ -78,12 +101,11 @@ impl Form {
     }
 }
 
-/// Publishes all of them: how many that are.
-async fn send(api: &Api, messages: &[Message], allow_reserved: bool) -> Result<u64, String> {
+/// Publishes all of them, and returns what the API says of it.
+async fn send(api: &Api, messages: &[Message], allow_reserved: bool) -> Result<Value, String> {
     let body = serde_json::to_string(&Body { messages, allow_reserved })
         .map_err(|error| format!("cannot put the messages together: {error}"))?;
-    api.post("/api/publish", body).await?;
-    Ok(messages.len() as u64)
+    api.post("/api/publish", body).await
 }
 
 /// Publishes the standard input as it comes: how many messages that were.
@@ -103,7 +125,7 @@ async fn stream(api: &Api, form: Form, allow_reserved: bool) -> Result<u64, Stri
         if !batch.messages.is_empty() {
             let sent = send(api, &batch.messages, allow_reserved).await;
             let sent = sent.map_err(|error| told(format!("lines {first} to {}: {error}", lines.count)))?;
-            published += sent;
+            published += sent["published"].as_u64().unwrap_or_default();
         }
         match batch.end {
             None => {}

@@ -4,9 +4,10 @@ use std::str::FromStr;
 
 use fanfare::Pattern;
 
+use super::history::Kept;
 use super::problem::Problems;
 use super::section::{Form, section};
-use super::value::{OneOrMore, Size, Text, choice};
+use super::value::{Count, OneOrMore, Size, Text, choice};
 use crate::policy::Rule;
 use crate::reserved::{DISCONNECT, is_reserved};
 
@@ -43,10 +44,16 @@ section! {
         /// What a member is called in the presence: a claim, else a string in the join's payload, else (`unique`) a
         /// name that is made up. The first that exists counts; the last resort is always a name that is made up.
         presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]",
+        /// How much of each topic is kept, so that clients that come back get what they missed: a table such as
+        /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. Left out: nothing is kept.
+        history: Option<Kept> = "",
+        /// How many of the newest kept messages the reply to a join has, as its member `messages`. Left out: it has no such
+        /// member. Needs `history`.
+        catch_up: Option<Count<1, 10_000>> = "",
         /// What happens to a member that reads too slowly: `disconnect` closes its socket with 1013.
         slow: Slow = "\"disconnect\"",
     }
-    later ["history", "resume", "shards", "rate"]
+    later ["shards", "rate"]
 }
 
 choice! {
@@ -172,6 +179,10 @@ impl Channel {
         }
         if self.topic.is_none() {
             self.places.problem(problems, "topic", format!("is missing: it takes {}", TopicPattern::accepts()));
+        }
+        if self.catch_up.is_some() && self.history.is_none() {
+            let text = "there is nothing to catch up with: give the channel a history as well";
+            self.places.problem(problems, "catch_up", text);
         }
         self.check_suffixes(problems);
         self.check_events(problems);

@@ -74,6 +74,8 @@ choice! {
         Rooms = "rooms",
         /// What clients of bullet.js speak: a key in the query, messages by WebSocket, server-sent events or polls.
         Bullet = "bullet",
+        /// One topic of the channels at `PATH/TOPIC`, read only, as server-sent events or JSON lines over plain HTTP.
+        Sse = "sse",
     } later ["supabase"]
 }
 
@@ -107,7 +109,7 @@ const PHOENIX_WINDOW_MAX: Duration = Duration::from_secs(19);
 impl Protocol {
     /// Whether its clients join the topics of a `[[channel]]`.
     pub(crate) fn has_channels(self) -> bool {
-        matches!(self, Protocol::Phoenix | Protocol::Rooms)
+        matches!(self, Protocol::Phoenix | Protocol::Rooms | Protocol::Sse)
     }
 }
 
@@ -139,7 +141,7 @@ choice! {
         Websocket = "websocket",
         /// Long-polling over HTTP.
         Longpoll = "longpoll",
-    } later ["sse"]
+    } later []
 }
 
 /// The path of an endpoint, without a slash at its end.

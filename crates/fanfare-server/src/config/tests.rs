@@ -154,7 +154,18 @@ fn bad_configurations_are_explained() {
     check("[[channel]]\ntopic = 'a'\njoin = 'claim:sub={suffix}'", &["channel.join: {suffix} needs a pattern"]);
     // What later versions will have is neither taken nor ignored.
     check("[broker]\nurl = 'redis://'", &["f.toml:1:2: broker: is not supported in this version"]);
-    check("[[channel]]\ntopic = 'a'\nhistory = { messages = 1 }", &["3:1: channel.history: is not supported"]);
+    check("[[channel]]\ntopic = 'a'\nhistory = 5", &["3:11: channel.history: it takes a table of bounds such as"]);
+    check(
+        "[[channel]]\ntopic = 'a'\nhistory = { messages = 0, ttl = '90d', age = 1 }",
+        &[
+            "messages",
+            "0 is not accepted",
+            "\"90d\" is not accepted",
+            "unknown key \"age\" in history: it takes a table",
+        ],
+    );
+    check("[[channel]]\ntopic = 'a'\ncatch_up = 5", &["3:12: channel.catch_up: there is nothing to catch up with"]);
+    check("[history]\nbytes_max = '1KB'", &["history.bytes_max: \"1KB\" is not accepted: it takes a size from 1MB"]);
     check(
         "[[channel]]\ntopic = 'a'\nslow = 'latest'",
         &["\"latest\" is not accepted: it is not supported in this version"],

@@ -97,13 +97,13 @@ impl Route {
             Self::Channel { topic, event } => {
                 let topic = topic.fill(|_| Some(channel.to_owned())).map_err(|_| Skip::BadTopic)?;
                 check_topic(&topic).map_err(|_| Skip::BadTopic)?;
-                let messages = vec![Message { topic, event: event.clone(), payload: verbatim(body)? }];
+                let messages = vec![Message::new(topic, event.clone(), verbatim(body)?)];
                 Ok(Routed { messages, bad_recipients: 0 })
             }
             Self::Recipients { topic, broadcast_topic, event, recipients_max } => {
                 let Addressed { recipients, payload } = Addressed::parse(body)?;
                 let Some(recipients) = recipients else {
-                    let message = Message { topic: broadcast_topic.clone(), event: event.clone(), payload };
+                    let message = Message::new(broadcast_topic.clone(), event.clone(), payload);
                     return Ok(Routed { messages: vec![message], bad_recipients: 0 });
                 };
                 if recipients.len() > *recipients_max {
@@ -122,7 +122,7 @@ fn to_each(recipients: &[Recipient], topic: &Template, event: &str, payload: &Pa
         let topic = recipient.as_ref().and_then(|recipient| topic.fill(|_| Some(recipient.clone())).ok());
         match topic.filter(|topic| check_topic(topic).is_ok()) {
             Some(topic) if seen.insert(topic.clone()) => {
-                routed.messages.push(Message { topic, event: event.to_owned(), payload: payload.clone() });
+                routed.messages.push(Message::new(topic, event.to_owned(), payload.clone()));
             }
             Some(_) => {}
             None => routed.bad_recipients += 1,

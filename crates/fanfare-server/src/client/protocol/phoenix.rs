@@ -5,14 +5,15 @@ use base64::engine::general_purpose::STANDARD;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::codec;
 use fanfare_proto::phoenix::message::{Incoming, Version};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Frame, Protocol, Said, on_one_line};
 
 /// Members of topics.
 pub(super) struct Phoenix {
     topics: Vec<Topic>,
-    join_payload: String,
+    join_payload: Map<String, Value>,
+    resumes: bool,
     events: Vec<String>,
     last_ref: u64,
 }
@@ -21,6 +22,8 @@ struct Topic {
     name: String,
     join_ref: String,
     state: State,
+    /// Where the last message stands that was printed, if the topic keeps a history.
+    position: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +37,24 @@ enum State {
 }
 
 impl Phoenix {
-    pub(super) fn new(topics: &[String], join_payload: &Value, events: &[String]) -> Self {
-        let topic = |name: &String| Topic { name: name.clone(), join_ref: String::new(), state: State::Failed };
+    /// Topics that keep a history are followed without a gap, from a position on if one is given, unless the join's payload
+    /// says what is to be resumed.
+    pub(super) fn new(topics: &[String], join_payload: &Value, events: &[String], since: Option<&str>) -> Self {
+        let topic = |name: &String| Topic {
+            name: name.clone(),
+            join_ref: String::new(),
+            state: State::Failed,
+            position: since.map(str::to_owned),
+        };
+        let join_payload = join_payload.as_object().cloned().unwrap_or_default();
         // A topic that is named twice would be joined twice, and the first join closed by the second.
         let mut names = topics.to_vec();
         names.sort();
         names.dedup();
         Self {
             topics: names.iter().map(topic).collect(),
-            join_payload: join_payload.to_string(),
+            resumes: !join_payload.contains_key("resume"),
+            join_payload,
             events: events.to_vec(),
             last_ref: 0,
         }
@@ -61,8 +73,14 @@ impl Phoenix {
             }
             let join_ref = self.next_ref();
             let head = json!([join_ref, join_ref, self.topics[at].name, "phx_join"]).to_string();
-            frames.push(Frame::Text(format!("{},{}]", head.trim_end_matches(']'), self.join_payload)));
-            self.topics[at] = Topic { name: self.topics[at].name.clone(), join_ref, state: State::Joining };
+            let mut payload = self.join_payload.clone();
+            if self.resumes {
+                let position = &self.topics[at].position;
+                payload.insert("resume".into(), position.clone().map_or(Value::Bool(true), Value::String));
+            }
+            frames.push(Frame::Text(format!("{},{}]", head.trim_end_matches(']'), Value::Object(payload))));
+            let topic = &mut self.topics[at];
+            (topic.join_ref, topic.state) = (join_ref, State::Joining);
         }
         frames
     }
@@ -75,11 +93,18 @@ impl Phoenix {
             return Vec::new();
         }
         let mut said = Vec::new();
+        // Where a ref would be, a message of a history has its position.
+        let position = Some(msg_ref).filter(|position| event != "phx_reply" && position.contains(':'));
+        if let Some(position) = position {
+            self.topics[at].position = Some(position.to_owned());
+        }
         let is_own = matches!(event, "phx_reply" | "phx_close" | "phx_error");
         if self.events.iter().any(|wanted| wanted == event) || (self.events.is_empty() && !is_own) {
             let names = (json!(topic), json!(event));
             let payload = on_one_line(payload);
-            said.push(Said::Line(format!("{{\"topic\":{},\"event\":{},\"payload\":{payload}}}", names.0, names.1)));
+            let position = position.map_or_else(String::new, |position| format!(",\"position\":{}", json!(position)));
+            let line = format!("{{\"topic\":{},\"event\":{},\"payload\":{payload}{position}}}", names.0, names.1);
+            said.push(Said::Line(line));
         }
         match event {
             "phx_reply" if msg_ref == self.topics[at].join_ref => said.push(self.joined(at, payload)),
@@ -103,7 +128,16 @@ impl Phoenix {
         let reply: Value = serde_json::from_str(payload).unwrap_or_default();
         if reply["status"] == "ok" {
             topic.state = State::Joined;
-            return Said::Note(format!("joined {}", topic.name));
+            let resume = &reply["response"]["resume"];
+            let was_there = topic.position.is_some();
+            if let Some(position) = resume["position"].as_str().filter(|_| self.resumes) {
+                topic.position = Some(position.to_owned());
+            }
+            return Said::Note(match (resume["recovered"].as_bool(), was_there) {
+                (Some(false), _) => format!("joined {}; messages are missing: they are kept no more", topic.name),
+                (Some(true), true) => format!("joined {} where it was left", topic.name),
+                _ => format!("joined {}", topic.name),
+            });
         }
         let response = &reply["response"];
         let reason = response["reason"].as_str().map_or_else(|| response.to_string(), str::to_owned);

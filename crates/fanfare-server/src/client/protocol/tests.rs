@@ -20,13 +20,14 @@ fn fatal(text: &str) -> Said {
 
 fn phoenix(topics: &[&str], events: &[&str]) -> phoenix::Phoenix {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    phoenix::Phoenix::new(&owned(topics), &json!({ "a": [1] }), &owned(events))
+    phoenix::Phoenix::new(&owned(topics), &json!({ "a": [1], "resume": null }), &owned(events), None)
 }
 
 #[test]
 fn phoenix_joins_and_reads() {
     let mut client = phoenix(&["a", "b", "a"], &[]);
-    let joins = [r#"["1","1","a","phx_join",{"a":[1]}]"#, r#"["2","2","b","phx_join",{"a":[1]}]"#];
+    let joins =
+        [r#"["1","1","a","phx_join",{"a":[1],"resume":null}]"#, r#"["2","2","b","phx_join",{"a":[1],"resume":null}]"#];
     assert_eq!(client.open(), joins.map(|join| Frame::Text(join.into())));
     assert!(client.is_joining());
     let mut check = |frame: &str, expected: &[Said]| assert_eq!(client.text(frame), expected, "{frame}");
@@ -44,7 +45,7 @@ fn phoenix_joins_and_reads() {
     check(r#"["1","1","a","phx_error",{}]"#, &[note("a has failed on the server; joining it again")]);
     check("{}", &[fatal("the server sent what is no message of Phoenix; --protocol names another")]);
     assert!(client.has_failed() && !client.is_joining());
-    assert_eq!(client.rejoin(), [Frame::Text(r#"["3","3","a","phx_join",{"a":[1]}]"#.into())]);
+    assert_eq!(client.rejoin(), [Frame::Text(r#"["3","3","a","phx_join",{"a":[1],"resume":null}]"#.into())]);
     assert!(!client.has_failed() && client.is_joining());
     assert_eq!(client.text(r#"["3","3","a","phx_close",{}]"#), [fatal("a was closed by the server")]);
     assert_eq!(client.heartbeat(), Frame::Text(r#"[null,"4","phoenix","heartbeat",{}]"#.into()));
@@ -129,4 +130,27 @@ fn rooms_take_answers_for_joins_only() {
     rooms.heartbeat();
     assert_eq!(rooms.text(refused), [line(refused)], "long after the join a member says it");
     assert!(rooms.end(3000).is_some_and(|end| end.is_err()));
+}
+
+#[test]
+fn phoenix_goes_on_where_it_was() {
+    let new = |since| phoenix::Phoenix::new(&["a".to_owned()], &json!({}), &[], since);
+    let join =
+        |n: u32, resume: &str| vec![Frame::Text(format!(r#"["{n}","{n}","a","phx_join",{{"resume":{resume}}}]"#))];
+    let reply = |n: u32, position: &str, recovered: bool| {
+        let resume = format!(r#"{{"position":"{position}","recovered":{recovered}}}"#);
+        format!(r#"["{n}","{n}","a","phx_reply",{{"status":"ok","response":{{"resume":{resume}}}}}]"#)
+    };
+    let mut client = new(None);
+    assert_eq!(client.open(), join(1, "true"));
+    assert_eq!(client.text(&reply(1, "5e:3", true)), [note("joined a")]);
+    assert_eq!(client.open(), join(2, "\"5e:3\""), "nothing came since");
+    assert_eq!(client.text(&reply(2, "5e:3", true)), [note("joined a where it was left")]);
+    let printed = line(r#"{"topic":"a","event":"x","payload":{},"position":"5e:4"}"#);
+    assert_eq!(client.text(r#"[null,"5e:4","a","x",{}]"#), [printed]);
+    assert_eq!(client.open(), join(3, "\"5e:4\""));
+    let missing = "joined a; messages are missing: they are kept no more";
+    assert_eq!(client.text(&reply(3, "6f:9", false)), [note(missing)]);
+    assert_eq!(client.open(), join(4, "\"6f:9\""));
+    assert_eq!(new(Some("0:0")).open(), join(1, "\"0:0\""));
 }

@@ -1,0 +1,184 @@
+//! What topics keep, as the binary gives it: to members that come back, over HTTP, on streams, by the commands.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, Server, TOKEN, fanfare};
+
+const CONFIG: &str = r#"
+[[endpoint]]
+[[endpoint]]
+path = "/events"
+protocol = "sse"
+[[channel]]
+topic = "room:*"
+join = "open"
+publish = "open"
+history = { messages = 5 }
+catch_up = 2
+[[channel]]
+topic = "plain"
+join = "open"
+"#;
+
+fn publish(server: &Server, message: Value) -> Value {
+    let answer = server.api("POST", "/api/publish", &message);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+fn n(n: u64) -> Value {
+    json!({ "topic": "room:1", "event": "n", "payload": { "n": n } })
+}
+
+fn history(server: &Server, query: &str) -> Value {
+    server.api("GET", &format!("/api/history/room:1{query}"), &Value::Null).json()
+}
+
+fn numbers(messages: &Value) -> Vec<u64> {
+    messages.as_array().unwrap().iter().map(|message| message["payload"]["n"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn publishes_have_positions_by_which_the_history_is_read() {
+    let server = Server::serve(CONFIG);
+    let first = publish(&server, n(1));
+    assert_eq!((&first["published"], &first["messages"][0]["repeated"]), (&json!(1), &json!(false)));
+    let position = first["messages"][0]["position"].as_str().unwrap().to_owned();
+    let batch = publish(&server, json!({ "messages": [n(2), { "topic": "plain", "event": "n" }, n(3)] }));
+    let offsets: Vec<Option<&str>> = batch["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["position"].as_str().and_then(|position| position.split(':').nth(1)))
+        .collect();
+    assert_eq!(offsets, [Some("2"), None, Some("3")]);
+
+    let since = history(&server, &format!("?since={position}"));
+    assert_eq!((&since["recovered"], numbers(&since["messages"])), (&json!(true), vec![2, 3]));
+    assert_eq!(numbers(&history(&server, "?limit=1")["messages"]), [3], "the newest");
+    for number in 4..=7 {
+        publish(&server, n(number));
+    }
+    let late = history(&server, &format!("?since={position}"));
+    assert_eq!((&late["recovered"], numbers(&late["messages"])), (&json!(false), vec![3, 4, 5, 6, 7]));
+    let big = json!({ "topic": "room:2", "event": "n", "payload": { "n": 1 } });
+    publish(&server, big);
+    let raw =
+        server.http_api("POST", r#"{"topic":"room:2","event":"n","payload":{"n":123456789012345678901234567890}}"#);
+    assert!(raw.contains("\"published\":1"), "{raw}");
+    let text = server.api("GET", "/api/history/room:2?limit=1", &Value::Null).body;
+    assert!(text.contains("{\"n\":123456789012345678901234567890}"), "{text}");
+
+    for (path, status, part) in [
+        ("/api/history/plain", 422, "keeps no history"),
+        ("/api/history/room:1?since=x", 422, "since: \\\"x\\\" is not a position"),
+        ("/api/history/room:1?limit=0", 422, "limit: 0 is not accepted: it takes 1 to 1000"),
+        ("/api/history/room:1?page=1", 422, "it takes limit and since"),
+    ] {
+        let answer = server.api("GET", path, &Value::Null);
+        assert!(answer.status == status && answer.body.contains(part), "{path}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_publish_can_be_repeated_and_can_expect() {
+    let server = Server::serve(CONFIG);
+    let keyed = json!({ "topic": "room:1", "event": "n", "payload": { "n": 1 }, "idempotency_key": "order-1" });
+    let first = publish(&server, keyed.clone());
+    let again = publish(&server, keyed);
+    assert_eq!((&first["published"], &again["published"]), (&json!(1), &json!(0)));
+    assert_eq!(first["messages"][0]["position"], again["messages"][0]["position"]);
+    assert_eq!(again["messages"][0]["repeated"], true);
+
+    let expecting =
+        |position: &Value| json!({ "topic": "room:1", "event": "n", "payload": { "n": 2 }, "expect": position });
+    let at = &first["messages"][0]["position"];
+    publish(&server, expecting(at));
+    let conflict = server.api("POST", "/api/publish", &json!({ "messages": [expecting(at), n(3)] }));
+    assert_eq!(conflict.status, 409);
+    let body = conflict.json();
+    assert_eq!((&body["error"]["code"], &body["published"]), (&json!("conflict"), &json!(1)), "{body}");
+    assert_eq!(body["messages"][0]["error"]["code"], "conflict");
+    assert!(body["messages"][1]["position"].as_str().unwrap().ends_with(":3"), "the other stands for itself");
+    let unkept = json!({ "topic": "plain", "event": "n", "idempotency_key": "k" });
+    assert_eq!(server.api("POST", "/api/publish", &unkept).status, 422);
+}
+
+#[test]
+fn phoenix_11_members_catch_up_and_resume() {
+    let server = Server::serve(CONFIG);
+    for number in 1..=3 {
+        publish(&server, n(number));
+    }
+    let mut client = server.connect("");
+    let reply = client.join("room:1", json!({ "resume": true }))["response"].clone();
+    assert_eq!(numbers(&reply["messages"]), [2, 3]);
+    let position = reply["resume"]["position"].clone();
+    drop(client);
+    publish(&server, n(4));
+    let mut client = server.connect("");
+    let reply = client.join("room:1", json!({ "resume": position }))["response"].clone();
+    assert_eq!(reply["resume"]["recovered"], true);
+    let frame = client.receive();
+    assert_eq!((&frame[3], &frame[4]), (&json!("n"), &json!({ "n": 4 })));
+    assert!(frame[1].as_str().unwrap().ends_with(":4"), "{frame}");
+}
+
+impl Server {
+    /// A body as it is, without a detour by a number type.
+    fn http_api(&self, method: &str, body: &str) -> String {
+        let token = format!("Bearer {TOKEN}");
+        crate::support::http(&self.admin(), method, "/api/publish", &[("authorization", &token)], body).body
+    }
+}
+
+#[test]
+fn streams_are_read_with_nothing_but_http() {
+    let server = Server::serve(CONFIG);
+    publish(&server, n(1));
+    let open = |headers: &str| {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /events/room:1?since=0:0 HTTP/1.1\r\nhost: {}\r\n{headers}\r\n", server.address).unwrap();
+        BufReader::new(stream).lines().map(Result::unwrap)
+    };
+    let line = open("").find(|line| line.contains("\"n\":1")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["topic"], "room:1");
+    let mut lines = open("accept: text/event-stream\r\n").skip_while(|line| line != "event: n");
+    assert_eq!(lines.nth(1).unwrap(), "data: {\"n\":1}");
+    let refused = server.http("GET", "/events/other", &[], "");
+    assert_eq!((refused.status, refused.json()), (403, json!({ "reason": "unmatched topic" })));
+}
+
+#[test]
+fn commands_publish_with_a_key_and_print_what_is_kept() {
+    let server = Server::serve(CONFIG);
+    let run = |args: &[&str]| {
+        let mut command = fanfare(args);
+        command.args(["--admin", &format!("http://{}", server.admin())]).env("FANFARE_ADMIN_TOKEN", TOKEN);
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let publish = |extra: &[&str]| run(&[&["pub", "room:1", "n", r#"{"n":1.50}"#], extra].concat());
+    let (_, first, _) = publish(&["--key", "k", "--expect", "0:0"]);
+    let first: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(first["published"], 1);
+    let (_, again, _) = publish(&["--key", "k"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&again).unwrap(),
+        json!({ "published": 0, "position": first["position"] })
+    );
+    let (is_ok, _, error) = publish(&["--expect", "0:0"]);
+    assert!(!is_ok && error.contains("the topic is at"), "{error}");
+    let (is_ok, printed, _) = run(&["history", "room:1", "--since", "0:0"]);
+    let expected = format!("{{\"event\":\"n\",\"payload\":{{\"n\":1.50}},\"position\":{}}}\n", first["position"]);
+    assert_eq!((is_ok, printed), (true, expected));
+    let (is_ok, _, error) = run(&["history", "room:1", "--since", "1:1"]);
+    assert!(!is_ok && error.contains("messages are missing before these"), "{error}");
+    let (is_ok, _, error) = run(&["history", "room:1", "--since", "yesterday"]);
+    assert!(!is_ok && error.contains("not a position"), "{error}");
+}
