@@ -3,5 +3,8 @@
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
+#[doc = include_str!("../../../docs/history.md")]
+struct History;
+
 #[doc = include_str!("../../../docs/rust-api.md")]
 struct RustApi;
