@@ -79,6 +79,8 @@ pub struct Builder {
     presence: Presence,
     policies: Vec<(String, Policy)>,
     history_limits: HistoryLimits,
+    #[cfg(feature = "testing")]
+    pub(crate) faults: Option<crate::testing::Faults>,
     sessions_per_address_max: usize,
     clock: Clock,
 }
@@ -176,6 +178,8 @@ impl Builder {
         // A mount that serves all paths below it leaves those that others are mounted at.
         mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         let history: Option<Arc<dyn Store>> = match policies.have_history() {
+            #[cfg(feature = "testing")]
+            true if self.faults.is_some() => self.faults.as_ref().map(|faults| faults.store(&self.clock)),
             true => Some(Arc::new(Memory::new(self.history_limits, self.clock.clone())?)),
             false => None,
         };
@@ -244,6 +248,8 @@ impl Endpoint {
             presence: Presence::new(),
             policies: Vec::new(),
             history_limits: HistoryLimits::default(),
+            #[cfg(feature = "testing")]
+            faults: None,
             sessions_per_address_max: 10_000,
             clock: Clock::Real(std::time::Instant::now()),
         }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use fanfare_proto::position::Position;
 use hashbrown::HashMap;
 use slab::Slab;
 
@@ -76,6 +77,8 @@ struct Topic {
     batch: Vec<Arc<Message>>,
     /// How many members are not plain `Wire`.
     special: u32,
+    /// Of the newest message with a position that was published here.
+    last: Option<Position>,
 }
 
 /// Some frames for one member.
@@ -125,7 +128,14 @@ impl Hub {
             None => {
                 let topic = topic.clone();
                 let since = since.unwrap_or_else(|| self.interest.enter(self.shard, &topic));
-                let empty = Topic { name: topic.clone(), members: Vec::new(), since, batch: Vec::new(), special: 0 };
+                let empty = Topic {
+                    name: topic.clone(),
+                    members: Vec::new(),
+                    since,
+                    batch: Vec::new(),
+                    special: 0,
+                    last: None,
+                };
                 let index = self.topics.insert(empty) as u32;
                 self.by_name.insert(topic, index);
                 index
@@ -229,6 +239,14 @@ impl Hub {
             self.dirty.push(index);
         }
         topic.batch.push(message.clone());
+        if message.position.is_some() {
+            topic.last = message.position;
+        }
+    }
+
+    /// Where the newest message of a place's topic stands that was published here.
+    pub(crate) fn last_position(&self, place: Place) -> Option<Position> {
+        self.topics[place.topic as usize].last
     }
 
     /// Hands out what was published and has not reached this member yet.

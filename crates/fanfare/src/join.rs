@@ -40,6 +40,8 @@ pub(crate) struct Seat {
     pub(crate) replaced: Option<Box<Ref>>,
     /// Its messages carry positions.
     pub(crate) resumes: bool,
+    /// Behind here it has been sent all, if it resumes and was answered.
+    pub(crate) complete_from: Option<Box<Position>>,
     /// Of the intercepted message that its channel handles: what is pushed meanwhile takes the place of that.
     pub(crate) handled: Option<Box<Position>>,
     /// Until it has caught up with its topic.

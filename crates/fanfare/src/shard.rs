@@ -279,6 +279,7 @@ impl Shard {
             waiting_bytes: 0,
             is_dirty: false,
             closing: false,
+            overflowed: false,
             credentials: Default::default(),
         }));
         self.name(key);

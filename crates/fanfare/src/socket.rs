@@ -209,6 +209,9 @@ pub(crate) struct Socket {
     pub(crate) credentials: Credentials,
     /// Set once the socket is being closed: nothing is read or queued any more.
     pub(crate) closing: bool,
+    /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
+    /// get what comes behind a gap of which it knows nothing.
+    pub(crate) overflowed: bool,
 }
 
 /// What a socket has sent to be let in, or to stay.

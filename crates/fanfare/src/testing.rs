@@ -62,6 +62,7 @@
 //! ```
 
 mod expected;
+mod faults;
 mod inbox;
 mod join;
 mod lockstep;
@@ -79,6 +80,7 @@ use http::{Request, Response};
 use serde_json::Value;
 
 pub use expected::{Expected, anything, including};
+pub use faults::Faults;
 pub use join::{Pushed, TestJoin};
 pub use lockstep::{Lockstep, Peer};
 pub use socket::TestSocket;

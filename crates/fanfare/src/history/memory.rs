@@ -18,7 +18,7 @@ const STRIPES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Memory {
     stripes: Box<[Mutex<Topics>]>,
-    hasher: foldhash::fast::RandomState,
+    hasher: foldhash::fast::FixedState,
     clock: Clock,
 }
 
@@ -28,14 +28,19 @@ impl Memory {
     pub(crate) fn new(limits: HistoryLimits, clock: Clock) -> Result<Self, Error> {
         let seed =
             getrandom::u64().map_err(|error| Error::new(format!("the system gives no random bytes: {error}")))?;
+        Ok(Memory::seeded(limits, clock, seed))
+    }
+
+    /// A store whose epochs follow from a seed.
+    pub(crate) fn seeded(limits: HistoryLimits, clock: Clock, seed: u64) -> Self {
         let HistoryLimits { bytes_max, topics_max } = limits;
         let share = HistoryLimits { bytes_max: bytes_max / STRIPES, topics_max: topics_max.div_ceil(STRIPES) };
-        Ok(Memory {
+        Memory {
             // Far apart: each takes one step for every topic that it forgets.
             stripes: (0..STRIPES as u64).map(|stripe| Mutex::new(Topics::new(share, seed ^ stripe << 60))).collect(),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: foldhash::fast::FixedState::with_seed(seed),
             clock,
-        })
+        }
     }
 
     fn stripe(&self, topic: &str) -> &Mutex<Topics> {

@@ -119,7 +119,7 @@ impl Shard {
     /// Queues whole frames for a socket.
     pub(super) fn queue(&mut self, index: usize, bytes: Bytes, frames: usize) {
         let socket = &mut *self.sockets[index];
-        if socket.closing {
+        if socket.closing || socket.overflowed {
             return;
         }
         let bounds = socket.info.mount.limits.outbox;
@@ -135,6 +135,7 @@ impl Shard {
             self.mark_dirty(index);
             self.handle.counters().add(Event::Delivered, frames as u64);
         } else {
+            socket.overflowed = true;
             self.slow.push(key);
         }
     }
@@ -179,6 +180,9 @@ impl Shard {
         let now_ms = self.now_ms;
         let Some(socket) = self.sockets.get_mut(index) else { return };
         socket.is_dirty = false;
+        if socket.overflowed && !socket.closing {
+            return;
+        }
         let key = socket.key;
         match &mut socket.carrier {
             Carrier::WebSocket(websocket) => match websocket.flush(&mut self.pool) {

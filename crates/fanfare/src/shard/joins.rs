@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::{Incoming, Ref};
 use fanfare_proto::phoenix::session::{Entry, Verdict};
+use fanfare_proto::position::Position;
 use fanfare_proto::rooms;
 use fanfare_proto::topic::check_topic;
 
@@ -12,7 +13,7 @@ use super::Shard;
 use super::credentials::ACCESS_TOKEN;
 use super::deliver::reach_of;
 use super::replies::reason_payload;
-use super::resume::{Joining, resume_param};
+use super::resume::{Joining, behind, resume_param};
 use crate::channel::{Ended, Status};
 use crate::command::{Command, JoinKey, SocketKey};
 use crate::context::Context;
@@ -20,6 +21,13 @@ use crate::event::{self, Event};
 use crate::hub::{MemberId, Reach};
 use crate::join::{AnyChannel, CatchingUp, Finished, HistoryRead, Job, Live, Outcome, Run, Seat};
 use crate::socket::Protocol;
+
+/// A join that ends because its client joins the topic again.
+pub(super) struct Replaced {
+    join_ref: Ref,
+    /// What it was sent of the topic's messages, if it resumes: all from a position up to another.
+    sent: Option<(Position, Position)>,
+}
 
 impl Shard {
     /// A client's message, decoded.
@@ -43,9 +51,12 @@ impl Shard {
             Verdict::Stale => self.handle.counters().count(Event::Stale),
             Verdict::Join => self.begin_join(key, join_ref, msg_ref, &topic, payload, None),
             Verdict::Rejoin(slot) => {
-                let old = self.sockets[key.index as usize].session.entry(slot).join_ref().clone();
+                let replaced = Replaced {
+                    join_ref: self.sockets[key.index as usize].session.entry(slot).join_ref().clone(),
+                    sent: self.sent(key, slot),
+                };
                 self.end_join(key, slot, Ended::DuplicateJoin);
-                self.begin_join(key, join_ref, msg_ref, &topic, payload, Some(old));
+                self.begin_join(key, join_ref, msg_ref, &topic, payload, Some(replaced));
             }
             Verdict::Leave(slot) => {
                 let join = JoinKey { socket: key, serial: self.entry(key, slot).serial() };
@@ -91,8 +102,10 @@ impl Shard {
         msg_ref: Ref,
         topic: &str,
         payload: Payload,
-        replaced: Option<Ref>,
+        replaced: Option<Replaced>,
     ) {
+        let sent = replaced.as_ref().and_then(|replaced| replaced.sent);
+        let replaced = replaced.map(|replaced| replaced.join_ref);
         if let Some(refusal) = self.refusal_of(key, topic) {
             match refusal {
                 None => self.unmatched(key, &msg_ref, topic),
@@ -106,7 +119,7 @@ impl Shard {
         let socket = &mut self.sockets[key.index as usize];
         let has_history = socket.info.endpoint.kept(&topic).is_some();
         let since = match has_history.then(|| resume_param(&payload)).transpose() {
-            Ok(since) => since.flatten().or(socket.info.since.filter(|_| has_history)),
+            Ok(since) => since.flatten().or(socket.info.since.filter(|_| has_history)).map(|since| behind(since, sent)),
             Err(reason) => {
                 self.answer(key, &join_ref, &msg_ref, &topic, Status::Error, reason_payload(&reason));
                 return self.close_replaced(key, &topic, replaced);

@@ -18,7 +18,7 @@ use super::Shard;
 use super::deliver::{intercepts, reach_of};
 use super::replies::reason_payload;
 use crate::channel::{Ended, Status};
-use crate::command::{Command, JoinKey};
+use crate::command::{Command, JoinKey, SocketKey};
 use crate::error::Error;
 use crate::event::Event;
 use crate::history::{Reading, Replay, Stored, Wanted};
@@ -120,6 +120,11 @@ impl Shard {
             Some(_) => with_messages(&admitted.reply, resume.as_ref(), in_reply),
             None => with_resume(&admitted.reply, resume.as_ref()),
         };
+        let entry = self.entry(key, slot);
+        let is_over = entry.data.jobs.iter().any(ends_join);
+        if resumes && !is_over {
+            entry.data.complete_from = Some(Box::new(from));
+        }
         self.joined(join, slot, &msg_ref, live, reply);
         if resumes
             && let Some(slot) = self.slot(join)
@@ -127,7 +132,9 @@ impl Shard {
         {
             self.say_joined(join, slot, from, replay.recovered);
         }
-        let missed = if missed { replay.messages } else { Vec::new() };
+        // Whoever has left or joined anew meanwhile gets its messages by that join, and would get them twice.
+        let missed = if missed && !is_over { replay.messages } else { Vec::new() };
+        let held = if is_over { Vec::new() } else { held };
         self.catch_up(join, missed, held, replay.head);
         if let Some(slot) = self.slot(join) {
             self.after_joining(join, slot);
@@ -215,8 +222,9 @@ impl Shard {
 
     /// Sends a live join what it missed and what was held, and lets it take the rest as others do.
     fn catch_up(&mut self, join: JoinKey, missed: Vec<Stored>, held: Vec<Arc<Message>>, head: Position) {
-        let Some(slot) = self.slot(join) else { return };
         self.make_room(join);
+        // Writing may have shown that the connection is lost.
+        let Some(slot) = self.slot(join) else { return };
         self.entry(join.socket, slot).data.catching_up = Some(Box::new(CatchingUp::Behind(head)));
         let topic = self.entry(join.socket, slot).topic().clone();
         for Stored { position, event, payload } in missed {
@@ -234,7 +242,7 @@ impl Shard {
 
     /// Joins of one socket may come back at once: what one has missed leaves before the next is sent what it has.
     fn make_room(&mut self, join: JoinKey) {
-        let socket = &self.sockets[join.socket.index as usize];
+        let Some(socket) = self.socket(join.socket) else { return };
         let bounds = socket.info.mount.limits.outbox;
         if let Carrier::WebSocket(websocket) = &socket.carrier {
             let (bytes, frames) = websocket.waiting();
@@ -274,6 +282,22 @@ impl Shard {
         self.queue(index, message.encoded(variant).clone(), 1);
     }
 
+    /// What a join that resumes has been sent of its topic's messages: all from a position up to another.
+    pub(super) fn sent(&self, key: SocketKey, slot: usize) -> Option<(Position, Position)> {
+        let seat = &self.sockets[key.index as usize].session.entry(slot).data;
+        let from = **seat.complete_from.as_ref()?;
+        let live = seat.place.and_then(|place| self.hub.last_position(place));
+        let to = match (seat.catching_up.as_deref(), live) {
+            (None, live) => live,
+            (Some(CatchingUp::Behind(head)), Some(live)) if live.epoch == head.epoch && live.offset > head.offset => {
+                Some(live)
+            }
+            (Some(CatchingUp::Behind(head)), _) => Some(*head),
+            (Some(_), _) => None,
+        };
+        to.filter(|to| to.epoch == from.epoch).map(|to| (from, to))
+    }
+
     /// A member has got all that its topic had kept, and is like the others from now on.
     pub(super) fn has_caught_up(&mut self, member: MemberId) {
         let session = &mut self.sockets[member.socket as usize].session;
@@ -281,6 +305,12 @@ impl Shard {
             session.entry_mut(slot).data.catching_up = None;
         }
     }
+}
+
+/// Whether a job that waits for a join's answer is the end of it.
+fn ends_join(job: &Job) -> bool {
+    matches!(job, Job::Leave { .. })
+        || matches!(job, Job::Frame { event, .. } if matches!(&**event, "phx_join" | "phx_leave"))
 }
 
 /// A join that its channel has let in, and that is not answered yet.
@@ -323,6 +353,21 @@ pub(super) fn resume_param(payload: &Payload) -> Result<Option<Since>, String> {
             Ok(text) => text.parse().map(Some).map_err(|error| format!("resume: {text:.64?} is {error}")),
             Err(_) => Err(format!("resume: {token:.64} is neither true nor a position")),
         },
+    }
+}
+
+/// From where a client goes on that was sent messages by an earlier join of the same socket: it gets them before the answer to
+/// this one, and may not have had them yet when it asked.
+pub(super) fn behind(since: Since, sent: Option<(Position, Position)>) -> Since {
+    match (since, sent) {
+        (Since::Position(asked), Some((from, to)))
+            if asked.epoch == from.epoch && (from.offset..to.offset).contains(&asked.offset) =>
+        {
+            Since::Position(to)
+        }
+        // It had no answer yet when it asked again.
+        (Since::Now, Some((_, to))) => Since::Position(to),
+        _ => since,
     }
 }
 

@@ -25,6 +25,7 @@ mod resume;
 mod rooms;
 mod rooms_2;
 mod secrets_are_not_shown;
+mod simulation;
 mod slow_join_blocks_its_topic_only;
 mod slow_reader_is_closed_1013_and_delays_nobody;
 mod stream;

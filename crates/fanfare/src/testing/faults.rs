@@ -1,0 +1,116 @@
+//! A history that fails when a test says so.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::endpoint::Builder;
+use crate::error::Error;
+use crate::history::{Append, HistoryLimits, Memory, Reading, Store, Wanted};
+
+/// What happens to the history of an endpoint that is built [with it](Builder::faulty_history). Cheap to clone.
+///
+/// It outlives the endpoint, as a disk would: one that is built with the same faults later finds what was kept.
+#[derive(Clone)]
+pub struct Faults(Arc<Inner>);
+
+struct Inner {
+    seed: u64,
+    memory: OnceLock<Memory>,
+    does: Mutex<Does>,
+    /// Whether reads wait.
+    waits: watch::Sender<bool>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Does {
+    appends_fail: bool,
+    reads_fail: bool,
+}
+
+impl Faults {
+    /// A history without faults, whose epochs follow from a seed.
+    pub fn new(seed: u64) -> Self {
+        let (memory, does, waits) = (OnceLock::new(), Mutex::default(), watch::Sender::new(false));
+        Faults(Arc::new(Inner { seed, memory, does, waits }))
+    }
+
+    /// Whether messages are refused, as by a full disk.
+    pub fn fail_appends(&self, fail: bool) {
+        self.0.does.lock().appends_fail = fail;
+    }
+
+    /// Whether reads fail.
+    pub fn fail_reads(&self, fail: bool) {
+        self.0.does.lock().reads_fail = fail;
+    }
+
+    /// Whether the answers to reads are late: those that were asked for come when this is taken back.
+    pub fn delay_reads(&self, delay: bool) {
+        self.0.waits.send_replace(delay);
+    }
+}
+
+impl Faults {
+    pub(crate) fn store(&self, clock: &Clock) -> Arc<dyn Store> {
+        Arc::new(FaultyStore { faults: self.clone(), clock: clock.clone() })
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.does.lock().fmt(f)
+    }
+}
+
+impl Builder {
+    /// Keeps histories in memory, with faults.
+    pub fn faulty_history(mut self, faults: &Faults) -> Self {
+        self.faults = Some(faults.clone());
+        self
+    }
+}
+
+#[derive(Debug)]
+struct FaultyStore {
+    faults: Faults,
+    clock: Clock,
+}
+
+impl FaultyStore {
+    fn memory(&self) -> &Memory {
+        let new = || Memory::seeded(HistoryLimits::default(), self.clock.clone(), self.faults.0.seed);
+        self.faults.0.memory.get_or_init(new)
+    }
+}
+
+impl Store for FaultyStore {
+    fn append(&self, append: Append) {
+        let fails = self.faults.0.does.lock().appends_fail;
+        match fails {
+            true => (append.settle)(Err(Error::unavailable("told to fail"))),
+            false => self.memory().append(append),
+        }
+    }
+
+    fn read(&self, topic: &str, wanted: Wanted) -> Reading {
+        let fails = self.faults.0.does.lock().reads_fail;
+        // Read at once and told late: what is published meanwhile is what joins have to hold.
+        let read = self.memory().read(topic, wanted);
+        let mut waits = self.faults.0.waits.subscribe();
+        Box::pin(async move {
+            // The other end lives as long as the store.
+            let _ = waits.wait_for(|waits| !waits).await;
+            if fails { Err(Error::unavailable("told to fail")) } else { read.await }
+        })
+    }
+
+    fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.memory().flush()
+    }
+}
