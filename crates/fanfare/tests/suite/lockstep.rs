@@ -228,3 +228,25 @@ fn code_that_waits_goes_on_in_a_later_turn() {
 fn a_future_that_nobody_wakes_is_told_of() {
     lockstep(stage(), 1).run(std::future::pending::<()>());
 }
+
+/// What comes behind messages that did not fit must not be seen: a client that counts positions would take them for had.
+#[test]
+fn a_socket_whose_outbox_overflowed_gets_nothing_more_but_its_close() {
+    let policy = fanfare::Policy::new().history(fanfare::Retention::default());
+    let builder = Endpoint::builder().policy("*", policy).mount("/socket", stage().outbox_frames_max(10));
+    let mut lockstep = Lockstep::new(builder, 1);
+    let pipe = Pipe::keeping();
+    let request = Request::get("/socket/websocket?vsn=2.0.0").body(()).unwrap();
+    let guest = Guest { peer: lockstep.connect(request, &pipe).unwrap(), pipe };
+    guest.send(&mut lockstep, "phx_join", json!({ "resume": true }));
+    lockstep.settle();
+    guest.received();
+    // Five messages leave in one piece ahead of an answer, and do not fit behind eight others; one and its answer would.
+    for (event, count) in [("echo", 8), ("shout", 5), ("echo", 1), ("shout", 1), ("echo", 1)] {
+        (0..count).for_each(|_| guest.send(&mut lockstep, event, json!({})));
+    }
+    lockstep.turn();
+    let received = guest.received();
+    assert!(!received.iter().any(|frame| frame.starts_with("shout")), "{received:?}");
+    assert_eq!(received.last().map(String::as_str), Some("1013"));
+}
