@@ -80,7 +80,7 @@ pub struct Builder {
     policies: Vec<(String, Policy)>,
     history_limits: HistoryLimits,
     #[cfg(feature = "testing")]
-    pub(crate) faults: Option<crate::testing::Faults>,
+    pub(crate) faults: Option<crate::history::Faults>,
     sessions_per_address_max: usize,
     clock: Clock,
 }
@@ -129,6 +129,13 @@ impl Builder {
     /// clients may share an address.
     pub fn sessions_per_address_max(mut self, sessions: usize) -> Self {
         self.sessions_per_address_max = sessions;
+        self
+    }
+
+    /// Keeps histories in memory, with faults.
+    #[cfg(feature = "testing")]
+    pub fn faulty_history(mut self, faults: &crate::history::Faults) -> Self {
+        self.faults = Some(faults.clone());
         self
     }
 

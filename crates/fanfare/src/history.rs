@@ -1,8 +1,11 @@
 //! What topics keep: stores behind one trait. A store gives each message its position, keeps it, and only then hands it on,
 //! in the order of the positions, so that whoever reads the store and then the live messages misses none.
 //!
-//! `history/` has the parts: `topics` (all histories of a store, without locks), `memory` (a store that ends with the process).
+//! `history/` has the parts: `topics` (all histories of a store, without locks), `memory` (a store that ends with the process),
+//! `faults` (one that fails when a test says so).
 
+#[cfg(feature = "testing")]
+mod faults;
 mod memory;
 mod topics;
 
@@ -18,6 +21,8 @@ use fanfare_proto::position::{Position, Since};
 use crate::error::Error;
 use crate::message::Message;
 
+#[cfg(feature = "testing")]
+pub use faults::Faults;
 pub(crate) use memory::Memory;
 
 /// The longest idempotency key, in bytes.

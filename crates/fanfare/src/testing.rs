@@ -62,7 +62,6 @@
 //! ```
 
 mod expected;
-mod faults;
 mod inbox;
 mod join;
 mod lockstep;
@@ -80,7 +79,6 @@ use http::{Request, Response};
 use serde_json::Value;
 
 pub use expected::{Expected, anything, including};
-pub use faults::Faults;
 pub use join::{Pushed, TestJoin};
 pub use lockstep::{Lockstep, Peer};
 pub use socket::TestSocket;
@@ -88,6 +86,7 @@ pub use subscription::TestSubscription;
 
 use crate::clock::Clock;
 use crate::endpoint::{Builder, Endpoint};
+pub use crate::history::Faults;
 use crate::registry::ask;
 use crate::service::Body;
 pub use crate::transport::memory::{Pipe, Written};

@@ -8,12 +8,11 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::{Append, HistoryLimits, Memory, Reading, Store, Wanted};
 use crate::clock::Clock;
-use crate::endpoint::Builder;
 use crate::error::Error;
-use crate::history::{Append, HistoryLimits, Memory, Reading, Store, Wanted};
 
-/// What happens to the history of an endpoint that is built [with it](Builder::faulty_history). Cheap to clone.
+/// What happens to the history of an endpoint that is built [with it](crate::Builder::faulty_history). Cheap to clone.
 ///
 /// It outlives the endpoint, as a disk would: one that is built with the same faults later finds what was kept.
 #[derive(Clone)]
@@ -65,14 +64,6 @@ impl Faults {
 impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.does.lock().fmt(f)
-    }
-}
-
-impl Builder {
-    /// Keeps histories in memory, with faults.
-    pub fn faulty_history(mut self, faults: &Faults) -> Self {
-        self.faults = Some(faults.clone());
-        self
     }
 }
 
