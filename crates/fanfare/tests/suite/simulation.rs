@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::support::stage;
 
-const STEPS: usize = 160;
+const STEPS: usize = 250;
 const CLIENTS: usize = 5;
 const PUBLISHERS: usize = 3;
 const TOPICS: [&str; 2] = ["room:a", "room:b"];
@@ -197,11 +197,11 @@ impl World {
     fn leave(&mut self, client: usize) {
         let topic = TOPICS[self.dice.below(TOPICS.len())];
         let client = &mut self.clients[client];
-        if let Some(connection) = &mut client.connection {
-            if client.joins.remove(topic).is_some() {
-                client.leaves.insert(topic);
-                connection.send(&mut self.lockstep, json!([null, "leave", topic, "phx_leave", {}]));
-            }
+        if let Some(connection) = &client.connection
+            && client.joins.remove(topic).is_some()
+        {
+            client.leaves.insert(topic);
+            connection.send(&mut self.lockstep, json!([null, "leave", topic, "phx_leave", {}]));
         }
     }
 
