@@ -8,6 +8,7 @@ use fanfare::{
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
+use crate::support::http::request;
 use crate::support::{Served, serve, stage};
 
 fn retention(messages_max: usize) -> Retention {
@@ -409,4 +410,46 @@ async fn members_of_rooms_resume() {
     client.send_json(&json!({ "join": "room:1", "since": "yesterday" })).await;
     let refused = client.frame().await;
     assert_eq!(refused["refused"], "room:1", "{refused}");
+}
+
+/// A position is the same on every transport: a client moves from a WebSocket to polls and back.
+#[tokio::test]
+async fn a_client_moves_between_transports() {
+    let served = served(stage(), 100).await;
+    publish(&served, 1..=2).await;
+    let mut client = served.client().await;
+    resume(&mut client, json!("0:0")).await;
+    next(&mut client).await;
+    let (_, position) = next(&mut client).await;
+    drop(client);
+
+    publish(&served, 3..=4).await;
+    let target = "/socket/longpoll?vsn=2.0.0";
+    let token = request(served.address, "GET", target, &[], b"").await.json()["token"].as_str().unwrap().to_owned();
+    let target = format!("{target}&token={token}");
+    let join = json!(["1", "1", "room:1", "phx_join", { "resume": position }]).to_string();
+    let ndjson = [("content-type", "application/x-ndjson")];
+    assert_eq!(request(served.address, "POST", &target, &ndjson, join.as_bytes()).await.json()["status"], 200);
+    let polled = request(served.address, "GET", &target, &[], b"").await.json();
+    let frames: Vec<Value> = polled["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| serde_json::from_str(message.as_str().unwrap()).unwrap())
+        .collect();
+    assert_eq!(frames[0][4]["response"]["resume"], json!({ "position": position, "recovered": true }));
+    let numbers: Vec<&Value> = frames[1..].iter().map(|frame| &frame[4]["n"]).collect();
+    assert_eq!(numbers, [3, 4]);
+    let position = frames[2][1].as_str().unwrap().to_owned();
+
+    publish(&served, 5..=5).await;
+    let mut client = served.client_at("/socket/websocket?vsn=1.0.0").await;
+    let join = json!({ "topic": "room:1", "event": "phx_join", "payload": { "resume": position }, "ref": "1" });
+    client.send_json(&join).await;
+    assert_eq!(client.frame().await["payload"]["response"]["resume"]["recovered"], true);
+    let message = client.frame().await;
+    assert_eq!(
+        (&message["payload"]["n"], message["ref"].as_str()),
+        (&json!(5), Some(&*format!("{}:5", epoch(&position))))
+    );
 }
