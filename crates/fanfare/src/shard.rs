@@ -191,12 +191,13 @@ impl Shard {
             _ => {}
         }
         self.now_ms = self.surroundings.clock.now_ms();
+        let unread = std::mem::take(&mut self.unread);
         for event in &*events {
             if event.token() != WAKER {
-                self.ready(event.token().0, event.is_readable() || event.is_read_closed(), event.is_writable());
+                self.ready(event.token().0, event.is_readable(), event.is_read_closed(), event.is_writable());
             }
         }
-        for key in std::mem::take(&mut self.unread) {
+        for key in unread {
             self.read(key);
         }
         self.handle.take_mailbox(mail);

@@ -22,17 +22,20 @@ use crate::socket::{Carrier, CloseReason, Protocol, Socket};
 const READS_PER_TURN_MAX: usize = 4;
 
 impl Shard {
-    /// The kernel says that something can be done with a socket.
-    pub(super) fn ready(&mut self, index: usize, readable: bool, writable: bool) {
+    /// The kernel says that something can be done with a socket; `ended`, that the client sends no more than what is there.
+    pub(super) fn ready(&mut self, index: usize, readable: bool, ended: bool, writable: bool) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         let key = socket.key;
+        if ended && let Carrier::WebSocket(websocket) = &mut socket.carrier {
+            websocket.has_ended = true;
+        }
         if writable
             && let Carrier::WebSocket(websocket) = &socket.carrier
             && websocket.stalled_since_ms.is_some()
         {
             self.resume_writing(key);
         }
-        if readable {
+        if readable || ended {
             self.read(key);
         }
     }
@@ -51,9 +54,14 @@ impl Shard {
                 Ok(0) => return self.lost(key),
                 Ok(count) => {
                     let is_last = count < buffer.len() && websocket.stream.short_read_is_last();
+                    let has_ended = websocket.has_ended;
                     self.take_bytes(key, &mut buffer[..count]);
-                    if is_last {
-                        return;
+                    match (is_last, has_ended) {
+                        (true, false) => return,
+                        // The kernel does not tell of the end again. It is read in the next turn, when what these bytes
+                        // brought about has been written.
+                        (true, true) => break,
+                        (false, _) => {}
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

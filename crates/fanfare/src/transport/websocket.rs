@@ -24,6 +24,8 @@ pub(crate) struct WebSocket {
     pub(crate) stalled_since_ms: Option<u64>,
     /// Whether a timer looks after the stall.
     pub(crate) is_watched: bool,
+    /// Whether the client has ended its direction, be it behind bytes that are not read yet.
+    pub(crate) has_ended: bool,
 }
 
 /// What became of bytes that were to be written.
@@ -54,6 +56,7 @@ impl WebSocket {
             outbox: None,
             stalled_since_ms: None,
             is_watched: false,
+            has_ended: false,
         }
     }
 

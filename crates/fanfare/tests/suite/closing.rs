@@ -6,7 +6,7 @@ use fanfare::testing::TestEndpoint;
 use fanfare::{Connect, ConnectRequest, Connected, Drain, Ended, Endpoint, Mount, Rejected};
 use serde_json::{Value, json};
 
-use crate::support::client::Client;
+use crate::support::client::{Client, Received};
 use crate::support::http::request;
 use crate::support::stage::Stage;
 use crate::support::{Served, eventually, serve_mount};
@@ -184,4 +184,24 @@ async fn a_session_that_nobody_polls_ends() {
     eventually("it ends", async || channel.ends() == [("room:1".to_owned(), Ended::Closed)]).await;
     assert_eq!(poll(&served, &target).await["status"], 410);
     assert_eq!(served.counter("closes", "unpolled"), 1);
+}
+
+/// The last bytes and the end of the connection may be one piece of news from the kernel.
+#[tokio::test]
+async fn a_client_that_ends_behind_its_last_bytes_is_gone_at_once() {
+    let channel = Stage::default();
+    let served = serve_mount(mount(&channel)).await;
+    for turn in 1..=100 {
+        let mut client = served.client_at("/socket?vsn=2.0.0&user=1").await;
+        client.join("room:1").await;
+        // The beginning of a frame, or a frame with an answer, which still comes.
+        let is_whole = turn % 2 == 0;
+        let frame = [0x89, 0x80, 1, 2, 3, 4];
+        client.send_bytes_and_end(if is_whole { &frame } else { &frame[..3] }).await;
+        if is_whole {
+            assert_eq!(client.receive().await, Received::Pong(Vec::new()));
+        }
+        assert_eq!(client.receive().await, Received::Ended);
+        assert_eq!(channel.ends().len(), turn);
+    }
 }

@@ -76,6 +76,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let _ = self.stream.write_all(bytes).await;
     }
 
+    /// The same, and sends no more; what comes is still read.
+    pub(crate) async fn send_bytes_and_end(&mut self, bytes: &[u8]) {
+        self.send_bytes(bytes).await;
+        self.stream.shutdown().await.unwrap();
+    }
+
     pub(crate) async fn send_text(&mut self, text: &str) {
         self.send(Opcode::Text, text.as_bytes(), true).await;
     }
