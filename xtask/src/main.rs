@@ -12,8 +12,9 @@ mod metadata;
 mod packages;
 mod process;
 mod python;
+mod release;
 mod repository;
-
+mod scoreboard;
 mod source;
 mod test;
 
@@ -29,6 +30,8 @@ usage: cargo xtask <command>
   dependencies        licences, sources, banned and unused dependencies
   autobahn [--full]   Autobahn's WebSocket cases against the echo example; --full takes minutes instead of seconds
   counts [--update]   what the hot paths cost, in instructions, against bench/counts/baseline.toml
+  scoreboard [ROW...] what the server must withstand, row by row, against the bars of docs/reliability.md; --help has more
+       --full           the sizes of the table, in some minutes
   docs [FILE...]      run the commands and snippets of README.md and docs/
 ";
 
@@ -56,6 +59,7 @@ fn run(command: &str, args: &[String]) -> Result<(), String> {
         "autobahn" => no_more(args).and_then(|()| autobahn::run(autobahn::Set::Quick)),
         "counts" if args == ["--update"] => counts::update(),
         "counts" => no_more(args).and_then(|()| counts::check()),
+        "scoreboard" => scoreboard::run(args),
         "docs" => docs::run(args),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::{autobahn, counts, dependencies, docs, layering, packages, process, repository};
+use crate::{autobahn, counts, dependencies, docs, layering, packages, process, release, repository, scoreboard};
 
 /// One step of the tests.
 struct Step {
@@ -23,7 +23,7 @@ const STEPS: &[Step] = &[
     Step { name: "rustdoc", what: "documentation without warnings", run: rustdoc },
     Step { name: "rust", what: "the Rust tests", run: rust },
     Step { name: "doc-tests", what: "the examples in documentation and guides", run: doc_tests },
-    Step { name: "build", what: "the release build that the next steps use", run: build },
+    Step { name: "build", what: "the release build that the next steps use", run: release::build },
     Step { name: "bench", what: "the comparison with other servers, a few seconds of it", run: bench },
     Step { name: "counts", what: "what the hot paths cost, in instructions", run: counts::check },
     Step {
@@ -31,6 +31,7 @@ const STEPS: &[Step] = &[
         what: "Autobahn's WebSocket cases, the quick set",
         run: || autobahn::run(autobahn::Set::Quick),
     },
+    Step { name: "scoreboard", what: "what the server must withstand, in reduced sizes", run: || scoreboard::run(&[]) },
     Step { name: "docs", what: "the commands and snippets of the guides", run: || docs::run(&[]) },
     Step { name: "e2e", what: "the clients of other people, and two browser pages", run: e2e },
 ];
@@ -121,11 +122,6 @@ fn rust() -> Result<(), String> {
 
 fn doc_tests() -> Result<(), String> {
     cargo(&["test", "--doc", "--workspace", "--all-features"])
-}
-
-/// The binary and the examples by one command: apart, they would build some libraries twice, with different features.
-fn build() -> Result<(), String> {
-    cargo(&["build", "--release", "--bins", "--examples"])
 }
 
 /// All servers that are installed, few clients, one round: figures mean nothing then, but nothing may be lost.

@@ -1,0 +1,220 @@
+//! `fanfare serve` beside a check: how it is, and what it has said.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// How long the server may take to start, and to end.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+const TOKEN: &str = "a token for the scoreboard";
+
+/// All protocols, and any topic.
+const CONFIGURATION: &str = r#"
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+token = "a token for the scoreboard"
+[log]
+format = "json"
+[[channel]]
+topic = "room:*"
+join = "open"
+publish = "open"
+presence = true
+[[channel]]
+topic = "*"
+join = "open"
+publish = "open"
+[[endpoint]]
+path = "/socket"
+idle_timeout = "{idle_timeout}"
+[[endpoint]]
+path = "/rooms"
+protocol = "rooms"
+acks = true
+idle_timeout = "{idle_timeout}"
+[[endpoint]]
+path = "/hub"
+protocol = "hub"
+wait_for_topic = true
+grace = "{idle_timeout}"
+idle_timeout = "{idle_timeout}"
+[[endpoint]]
+path = "/bullet"
+protocol = "bullet"
+idle_timeout = "{idle_timeout}"
+"#;
+
+/// A running server. Killed when dropped: none of its clients is told, and nothing is waited for.
+pub(crate) struct Server {
+    child: Child,
+    file: PathBuf,
+    pub(crate) address: SocketAddr,
+    admin: SocketAddr,
+    said: Arc<Mutex<Vec<Said>>>,
+}
+
+/// A line of its log that a check may ask for.
+struct Said {
+    at: Instant,
+    line: Value,
+}
+
+/// A socket that was closed because it did not read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlowReader {
+    pub(crate) at: Instant,
+    /// What waited for it, in bytes.
+    pub(crate) queued: u64,
+}
+
+impl Server {
+    /// Starts a server with all protocols at `/socket`, `/rooms`, `/hub` and `/bullet`, defaults for everything else, and
+    /// waits until it listens.
+    pub(crate) fn start(fanfare: &Path) -> Result<Self, String> {
+        Self::start_with(fanfare, "60s")
+    }
+
+    /// The same, with another `idle_timeout` than the default, in TOML.
+    pub(crate) fn start_with(fanfare: &Path, idle_timeout: &str) -> Result<Self, String> {
+        let file = std::env::temp_dir().join(format!("fanfare-scoreboard-{}.toml", std::process::id()));
+        std::fs::write(&file, CONFIGURATION.replace("{idle_timeout}", idle_timeout))
+            .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        let mut command = Command::new(fanfare);
+        command.arg("serve").arg("--config").arg(&file);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.map_err(|e| format!("cannot start {}: {e}", fanfare.display()))?;
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let said = Arc::new(Mutex::new(Vec::new()));
+        listen(stdout, said.clone());
+        listen(stderr, said.clone());
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server = Self { child, file, address: nowhere, admin: nowhere, said };
+        let deadline = Instant::now() + PATIENCE;
+        while server.address == nowhere || server.admin == nowhere {
+            server.address = server.address_after("serve: listening on http://").unwrap_or(nowhere);
+            server.admin = server.address_after("the HTTP API and the console listen on http://").unwrap_or(nowhere);
+            server.check_alive()?;
+            if Instant::now() > deadline {
+                return Err(format!("{} says no address in {PATIENCE:?}", fanfare.display()));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+
+    fn address_after(&self, words: &str) -> Option<SocketAddr> {
+        let said = self.said.lock().expect("nothing panics with the lock held");
+        said.iter().find_map(|said| said.line["message"].as_str()?.split_once(words)?.1.parse().ok())
+    }
+
+    /// It has not ended.
+    ///
+    /// # Errors
+    /// Says how it has, and what it said last.
+    pub(crate) fn check_alive(&mut self) -> Result<(), String> {
+        let ended = self.child.try_wait().map_err(|e| format!("cannot tell whether the server runs: {e}"))?;
+        let Some(status) = ended else { return Ok(()) };
+        let last =
+            self.said.lock().expect("nothing panics with the lock held").last().map(|said| said.line.to_string());
+        Err(format!("the server has ended with {status}; its last words: {}", last.unwrap_or_default()))
+    }
+
+    /// How often it has said of itself that it panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        let said = self.said.lock().expect("nothing panics with the lock held");
+        said.iter().filter(|said| said.line.to_string().contains("panicked")).count() as u64
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its resident memory, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+
+    /// How many files and sockets it has open.
+    pub(crate) fn descriptors(&self) -> u64 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, |entries| entries.count() as u64)
+    }
+
+    /// Waits until something is so, and says whether it was in time.
+    pub(crate) fn wait(limit: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + limit;
+        while !is_so() {
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
+    /// The sockets that it has closed because they did not read, up to now.
+    pub(crate) fn slow_readers(&self) -> Vec<SlowReader> {
+        let said = self.said.lock().expect("nothing panics with the lock held");
+        let slow =
+            said.iter().filter(|said| said.line["message"].as_str().is_some_and(|m| m.starts_with("slow consumer")));
+        slow.map(|said| SlowReader { at: said.at, queued: said.line["queued_bytes"].as_u64().unwrap_or(u64::MAX) })
+            .collect()
+    }
+
+    /// Publishes a message of so many bytes.
+    pub(crate) fn publish(&self, topic: &str, size: usize) -> Result<(), String> {
+        let message = json!({ "topic": topic, "event": "fill", "payload": { "body": "x".repeat(size) } });
+        match self.ask("POST", "/api/publish", &message.to_string())?["published"] == 1 {
+            true => Ok(()),
+            false => Err("the server has not published".into()),
+        }
+    }
+
+    /// A request to the HTTP API.
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, String> {
+        let exchange = || -> std::io::Result<Value> {
+            let mut stream = TcpStream::connect(self.admin)?;
+            let host = self.admin;
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close"
+            );
+            stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(serde_json::from_str(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body))?)
+        };
+        exchange().map_err(|e| format!("{method} {path} of the server: {e}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The id of one that has ended, and was waited for, may be another process's by now.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+/// Keeps every line: those that clients can cause at will are limited by the server. Lines that are no JSON become a message.
+fn listen(output: impl Read + Send + 'static, said: Arc<Mutex<Vec<Said>>>) {
+    thread::spawn(move || {
+        for text in BufReader::new(output).lines().map_while(Result::ok) {
+            let line = serde_json::from_str(&text).unwrap_or_else(|_| json!({ "message": text }));
+            said.lock().expect("nothing panics with the lock held").push(Said { at: Instant::now(), line });
+        }
+    });
+}
