@@ -1,9 +1,10 @@
 //! The handle of the running engine.
 
+mod drain;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use fanfare_proto::history::Retention;
 use fanfare_proto::payload::{Json, Payload};
@@ -30,11 +31,13 @@ use crate::path::MountPath;
 use crate::policy::{Policies, Policy, is_kept};
 use crate::presence::Presence;
 use crate::publish::{Publish, Published};
-use crate::registry::{LocalSocket, ask};
+use crate::registry::LocalSocket;
 use crate::shard::{Shard, Surroundings};
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
 use crate::token::TokenKey;
 use crate::transport::bullet::BulletSessions;
+
+pub use drain::Drain;
 
 /// How many broadcasts may wait for a socket of this process.
 const LOCAL_QUEUE_MAX: usize = 4_096;
@@ -227,24 +230,6 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// The pace of a drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drain {
-    /// So many sockets are closed at a time.
-    pub batch: usize,
-    /// A batch goes out so often.
-    pub every: Duration,
-    /// After so long, what is left is cut.
-    pub limit: Duration,
-}
-
-impl Default for Drain {
-    /// 10,000 sockets every 2 s, 30 s in all.
-    fn default() -> Self {
-        Drain { batch: 10_000, every: Duration::from_secs(2), limit: Duration::from_secs(30) }
-    }
-}
-
 impl Endpoint {
     /// Begins an endpoint.
     pub fn builder() -> Builder {
@@ -389,41 +374,6 @@ impl Endpoint {
     /// All counters as (name, reason, value).
     pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
         event::sum(self.0.shards.iter().map(ShardHandle::counters).chain([&self.0.counters]))
-    }
-
-    /// Closes all sockets with 1012, in batches, and lets channels finish what they do. New connections are refused with
-    /// 503 from now on.
-    pub async fn drain(&self, pace: Drain) {
-        self.0.draining.store(true, Ordering::Release);
-        let started = tokio::time::Instant::now();
-        let share = pace.batch.div_ceil(self.0.shards.len()).max(1);
-        let mut next_batch = started;
-        loop {
-            let count = if tokio::time::Instant::now() >= next_batch { share } else { 0 };
-            if count > 0 {
-                next_batch = tokio::time::Instant::now() + pace.every;
-            }
-            let mut left = self.0.surroundings.running.load(Ordering::Acquire);
-            for shard in &self.0.shards {
-                left += ask(shard, move |shard| shard.drain(count)).await.unwrap_or_default();
-            }
-            if left == 0 || started.elapsed() >= pace.limit {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        for shard in &self.0.shards {
-            // A shard that has ended has no connections.
-            let _ = ask(shard, Shard::cut_all).await;
-        }
-        if let Some(history) = &self.0.history {
-            history.flush().await;
-        }
-    }
-
-    /// Whether a drain has begun.
-    pub fn is_draining(&self) -> bool {
-        self.0.draining.load(Ordering::Acquire)
     }
 
     /// Publishes a message, and ends once it is kept where it is to be kept.

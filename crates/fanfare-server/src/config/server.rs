@@ -34,18 +34,19 @@ section! {
 }
 
 section! {
-    /// What happens on SIGTERM and SIGINT: no new connections, then every socket is closed with 1012, in batches, so
-    /// that not all clients come back at once. `drain = "30s"` at the top is short for `limit`.
+    /// What happens on SIGTERM and SIGINT: no new connections, then every socket is closed with 1012, one after the other
+    /// at an even pace, so that not all clients come back at once. `drain = "30s"` at the top is short for `limit`.
     struct Drain: "drain", Form::Shorthand("limit");
     keys {
-        /// The longest that it may take; what is open then is cut.
+        /// The longest that it may take; what is open then is cut. The pace becomes faster where it has to, so that the last
+        /// socket is closed after three quarters of this time.
         limit: Span<0, 3_600_000> = "\"30s\"",
-        /// How many sockets are closed at a time.
+        /// How many sockets are closed in the time of `every`, evenly over it. Fewer sockets take less time.
         batch: Count<1, 10_000_000> = "10000",
-        /// How long to wait between two batches.
+        /// The time in which a batch is closed. `"0s"` closes all at once.
         every: Span<0, 60_000> = "\"2s\"",
     }
-    later ["jitter"]
+    later []
 }
 
 section! {
