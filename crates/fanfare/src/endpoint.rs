@@ -14,6 +14,7 @@ use fanfare_proto::topic::check_topic;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::accept_rate::AcceptRate;
 use crate::address::AddressCounts;
 use crate::clock::Clock;
 use crate::command::Command;
@@ -62,6 +63,7 @@ struct Engine {
     counters: Counters,
     token_key: TokenKey,
     session_counts: Arc<AddressCounts>,
+    accept_rate: Option<AcceptRate>,
     started: Started,
     bullet_sessions: BulletSessions,
     draining: AtomicBool,
@@ -85,6 +87,7 @@ pub struct Builder {
     #[cfg(feature = "testing")]
     pub(crate) faults: Option<crate::history::Faults>,
     sessions_per_address_max: usize,
+    accept_rate: Option<(u32, u32)>,
     clock: Clock,
 }
 
@@ -142,6 +145,18 @@ impl Builder {
         self
     }
 
+    /// How many clients may connect a second, by all mounts and transports together, and how many at once when it was
+    /// quiet. Beyond it the answer is 503 with a `Retry-After` of 1 to 5 seconds, before [`Connect`](crate::Connect) is
+    /// asked. Default: no limit.
+    ///
+    /// The last quarter of `burst` is for clients that resume, which find the bucket empty later than new ones: those whose
+    /// request has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event streams).
+    /// A long-poll session counts once, when it begins.
+    pub fn accept_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.accept_rate = Some((per_second, burst));
+        self
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -151,8 +166,8 @@ impl Builder {
     /// Starts the engine. Channels' code that has to wait runs on the current tokio runtime.
     ///
     /// # Errors
-    /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, or the
-    /// system gives no more threads.
+    /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
+    /// its burst is 0, or the system gives no more threads.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -173,6 +188,13 @@ impl Builder {
         if !(1..=ShardSet::SHARDS_MAX).contains(&count) {
             return Err(Error::invalid(format!("{count} shards: use 1 to {}", ShardSet::SHARDS_MAX)));
         }
+        if let Some((per_second @ 0, burst)) | Some((per_second, burst @ 0)) = self.accept_rate {
+            return Err(Error::invalid(format!(
+                "an accept rate of {per_second} with a burst of {burst}: use 1 or more"
+            )));
+        }
+        let now_ms = self.clock.now_ms();
+        let accept_rate = self.accept_rate.map(|(per_second, burst)| AcceptRate::new(per_second, burst, now_ms));
         let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
         for (path, mount) in self.mounts {
             if let Some(problem) = mount.problem() {
@@ -215,6 +237,7 @@ impl Builder {
             counters: Counters::default(),
             token_key: TokenKey::generate()?,
             session_counts: AddressCounts::new(self.sessions_per_address_max),
+            accept_rate,
             started: Started::default(),
             bullet_sessions: BulletSessions::default(),
             draining: AtomicBool::new(false),
@@ -243,6 +266,7 @@ impl Endpoint {
             #[cfg(feature = "testing")]
             faults: None,
             sessions_per_address_max: 10_000,
+            accept_rate: None,
             clock: Clock::Real(std::time::Instant::now()),
         }
     }
@@ -506,6 +530,10 @@ impl Endpoint {
 
     pub(crate) fn session_counts(&self) -> &Arc<AddressCounts> {
         &self.0.session_counts
+    }
+
+    pub(crate) fn accept_rate(&self) -> Option<&AcceptRate> {
+        self.0.accept_rate.as_ref()
     }
 
     /// The hub's topics.

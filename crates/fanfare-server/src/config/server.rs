@@ -76,6 +76,14 @@ section! {
         /// How many connections one address may hold. The next one is answered 429 and closed. Behind a proxy all clients
         /// have its address.
         connections_per_address_max: Count<1, 100_000_000> = "100000",
+        /// How many clients may connect a second, over all endpoints: handshakes of WebSockets, event streams and new long-poll
+        /// sessions. Those beyond it are answered 503 with a `Retry-After` of 1 to 5 seconds, before any `auth` is asked.
+        /// Left out: no limit.
+        accept_rate: Option<Count<1, 1_000_000>> = "",
+        /// How many may connect at once when it was quiet. The last quarter is kept for clients that resume: those whose request
+        /// has the parameter `resume` (Phoenix) or `since` (hub, rooms), or the header `Last-Event-ID` (event streams). Left
+        /// out: as many as `accept_rate`.
+        accept_burst: Option<Count<1, 10_000_000>> = "",
         /// How long a client may take for the head of a request, and so long again for a TLS handshake.
         handshake_timeout: Span<100, 600_000> = "\"10s\"",
     }

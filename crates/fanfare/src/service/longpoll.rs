@@ -72,7 +72,6 @@ impl Endpoint {
         self.new_session(found, parts, connection).await
     }
 
-    /// 410 is what clients take for "here is a new session".
     /// The whole body of a request.
     pub(super) async fn collect<B>(&self, body: B, size_max: usize) -> Result<Bytes, Box<Response<Body>>>
     where
@@ -106,6 +105,7 @@ impl Endpoint {
         }
     }
 
+    /// 410 is what clients take for "here is a new session".
     async fn new_session(&self, found: &Found, parts: &Parts, connection: Option<&Connection>) -> Response<Body> {
         if self.is_draining() {
             return status(StatusCode::SERVICE_UNAVAILABLE);
@@ -118,6 +118,9 @@ impl Endpoint {
             Ok(asked) => asked,
             Err(refusal) => return self.refused(refusal),
         };
+        if let Err(response) = self.check_rate(found, &params, &parts.headers) {
+            return *response;
+        }
         let mount = &found.mount;
         let header = |name| parts.headers.get(name).and_then(|token| token.to_str().ok()).map(str::to_owned);
         let auth_token = header(AUTH_TOKEN_HEADER).filter(|_| mount.auth_token);

@@ -3,6 +3,7 @@
 mod support;
 
 mod a_server_on_any_stream;
+mod accept_rate;
 mod bad_input;
 mod bullet;
 mod closing;
