@@ -81,7 +81,7 @@ impl Bullet<'_> {
         for _ in 0..ATTEMPTS_MAX {
             let (place, session) = self.session().await?;
             match session.poll().await {
-                Ok(Polled::Messages(messages)) => {
+                Ok(Polled::Messages(messages, _)) => {
                     let message = messages.into_iter().next().unwrap_or_default();
                     let mut response = Response::new(Body::from(message));
                     let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
