@@ -81,8 +81,8 @@ section! {
         /// Left out: no limit.
         accept_rate: Option<Count<1, 1_000_000>> = "",
         /// How many may connect at once when it was quiet. The last quarter is kept for clients that resume: those whose request
-        /// has the parameter `resume` (Phoenix) or `since` (hub, rooms), or the header `Last-Event-ID` (event streams). Left
-        /// out: as many as `accept_rate`.
+        /// has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event
+        /// streams). Left out: as many as `accept_rate`.
         accept_burst: Option<Count<1, 10_000_000>> = "",
         /// How long a client may take for the head of a request, and so long again for a TLS handshake.
         handshake_timeout: Span<100, 600_000> = "\"10s\"",
