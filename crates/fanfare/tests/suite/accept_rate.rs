@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::support::client::Client;
 use crate::support::http::request;
+use crate::support::stage::Stage;
 use crate::support::{Served, serve_endpoint};
 
 /// Lets everybody in, and counts how often it was asked.
@@ -40,7 +41,8 @@ impl Door {
             .mount("/socket", Mount::new().connect(asked.clone()))
             .mount("/hub", Mount::hub().waits_for_topic(true).connect(asked.clone()))
             .mount("/rooms", Mount::rooms().connect(asked.clone()))
-            .mount("/bullet", Mount::bullet().connect(asked.clone()));
+            .mount("/bullet", Mount::bullet().connect(asked.clone()))
+            .mount("/events", Mount::stream().channel("*", Stage::default()).connect(asked.clone()));
         let test = TestEndpoint::start(builder).await;
         let served = serve_endpoint(test.endpoint().clone()).await;
         Door { test, served, asked, clients: Vec::new() }
@@ -81,6 +83,8 @@ async fn whoever_resumes_finds_the_last_quarter() {
         ("websocket", "/hub/sub/d/t?resume=e:7", "/hub/sub/d/t?since=e:7", None),
         ("websocket", "/rooms/x?since=", "/rooms/x?since=e:7", None),
         ("events", "/bullet?key=k", "/bullet?key=k", id),
+        ("events", "/events/a", "/events/a", id),
+        ("lines", "/events/a?since=", "/events/a?since=e:7", None),
         ("websocket", "/bullet?key=k", "/bullet?key=k", id),
     ] {
         let mut door = Door::open().await;
