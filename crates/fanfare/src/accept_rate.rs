@@ -82,10 +82,12 @@ impl Bucket {
 mod tests {
     use super::*;
 
+    /// At so many milliseconds, whether they resume, how many try, how many are let in.
+    type Step = (u64, bool, u32, usize);
+
     #[test]
     fn the_bucket() {
-        // (at ms, is resuming, how many try, how many are let in)
-        let cases: [(&str, u32, u32, &[(u64, bool, u32, u32)]); 6] = [
+        let cases: [(&str, u32, u32, &[Step]); 6] = [
             ("new ones leave a quarter, resuming ones take it", 10, 8, &[(0, false, 9, 6), (0, true, 9, 2)]),
             (
                 "resuming ones take all, and new ones wait longer",
@@ -112,7 +114,7 @@ mod tests {
             let mut bucket = Bucket::new(per_second, burst, steps[0].0);
             for &(at, is_resuming, tries, expected) in steps {
                 let admitted = (0..tries).filter(|_| bucket.take(at, is_resuming)).count();
-                assert_eq!(admitted, expected as usize, "{what}, at {at} ms");
+                assert_eq!(admitted, expected, "{what}, at {at} ms");
             }
         }
         let mut bucket = Bucket::new(u32::MAX, u32::MAX, 0);

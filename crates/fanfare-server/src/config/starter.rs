@@ -65,6 +65,8 @@ const EXAMPLES: [(&str, &str); 59] = [
     ("webhook.secret_env", "\"FANFARE_SECRET\""),
     ("webhook.secret_file", "\"secret.txt\""),
     ("webhook.secret", "\"at least 32 characters that nobody can guess\""),
+    ("limits.accept_rate", "2000"),
+    ("limits.accept_burst", "4000"),
     ("admin.token_env", "\"FANFARE_API_TOKEN\""),
     ("admin.token_file", "\"token.txt\""),
     ("admin.token", "\"at least 16 characters\""),
@@ -148,6 +150,7 @@ mod tests {
         }
         // These exclude others, or need something else beside them.
         let dependent = [
+            "accept_burst",
             "secret_env",
             "secret_file",
             "token_env",
