@@ -54,6 +54,12 @@ Measures how long it takes until all have joined again.
 
   fanfare bench storm --clients 2000 --server-pid 1234";
 
+const RESTART: &str = "\
+Waits, with all clients joined, until the server is restarted by somebody else, and lets the clients come back as phoenix.js does
+it. Measures how long after the new server let the first one in the last one has joined again.
+
+  fanfare bench restart --clients 10000";
+
 const JITTER: &str = "\
 Messages flow while a share of the clients loses its connection and comes back, over and over. Shows how many of the messages
 those clients got; to the clients that stay nothing may be lost.
@@ -89,6 +95,9 @@ pub(crate) enum Scenario {
     /// All are cut at once and come back at once
     #[command(long_about = STORM)]
     Storm(Storm),
+    /// The server restarts and all come back
+    #[command(long_about = RESTART)]
+    Restart(Restart),
     /// Some drop and come back while messages flow
     #[command(long_about = JITTER)]
     Jitter(Jitter),
@@ -107,6 +116,7 @@ impl Scenario {
             Self::Idle(args) => &args.common,
             Self::Churn(args) => &args.common,
             Self::Storm(args) => &args.common,
+            Self::Restart(args) => &args.common,
             Self::Jitter(args) => &args.common,
             Self::Broadcast(args) => &args.common,
         }
@@ -211,6 +221,15 @@ pub(crate) struct Storm {
     /// How long a client waits before it tries again
     #[arg(long, value_enum, default_value_t = Backoff::Phoenix)]
     pub(crate) backoff: Backoff,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Clients
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = count())]
+    pub(crate) clients: u32,
     #[command(flatten)]
     pub(crate) common: Common,
 }

@@ -15,6 +15,7 @@ mod plan;
 mod process;
 mod protocol;
 mod report;
+mod restart;
 mod run;
 mod scenario;
 mod sequence;

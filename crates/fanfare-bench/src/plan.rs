@@ -36,6 +36,8 @@ pub(crate) enum Life {
     Churn,
     /// They are cut at a command, and come back.
     Storm(Backoff),
+    /// They stay until the server closes them, and come back.
+    Restart,
     /// The first ones drop and come back by themselves.
     Jitter {
         /// How many of the seats do.

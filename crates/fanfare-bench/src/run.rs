@@ -217,6 +217,11 @@ impl Stage<'_> {
         Ok(())
     }
 
+    /// What happens from now on.
+    pub(crate) fn say(&mut self, doing: &'static str) {
+        self.progress.say(doing);
+    }
+
     /// Lets traffic flow that does not count, and waits until none of it is under way.
     pub(crate) fn warm_up(&mut self, seconds: f64) -> Result<(), Halt> {
         self.progress.say("warming up");

@@ -7,6 +7,7 @@ mod fanout;
 mod idle;
 mod jitter;
 mod presence;
+mod restart;
 mod rooms;
 mod storm;
 
@@ -46,6 +47,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report, String> {
         Scenario::Idle(args) => idle::run(args),
         Scenario::Churn(args) => churn::run(args),
         Scenario::Storm(args) => storm::run(args),
+        Scenario::Restart(args) => restart::run(args),
         Scenario::Jitter(args) => jitter::run(args),
         Scenario::Broadcast(args) => broadcast::run(args),
     }

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use mio::Waker;
 
+use crate::restart::Restarted;
+
 /// What is going on. Each goes over to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     /// Workers that are done with the round.
     pub(crate) round_done: AtomicUsize,
     pub(crate) counts: Counts,
+    pub(crate) restart: Restarted,
     /// When the last client entered, and when the last one saw all the others.
     pub(crate) last_entered: AtomicU64,
     pub(crate) last_settled: AtomicU64,
@@ -84,6 +87,7 @@ impl Shared {
             round: AtomicU64::new(0),
             round_done: AtomicUsize::new(0),
             counts: Counts::default(),
+            restart: Restarted::default(),
             last_entered: AtomicU64::new(0),
             last_settled: AtomicU64::new(0),
             last_delivery: AtomicU64::new(0),

@@ -67,6 +67,11 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }
+    if let Some(rate) = config.limits.accept_rate {
+        let burst = config.limits.accept_burst.map_or(rate.0, |burst| burst.0);
+        let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        builder = builder.accept_rate(count(rate.0), count(burst));
+    }
     let bridge = config.bridge.as_ref().map(Bridge::start).transpose()?;
     for webhook in &webhooks {
         builder = builder.observer(webhook.observer());

@@ -31,8 +31,8 @@ pub(crate) struct JoinKey {
 /// A long-poll answer: the messages, or why there are none.
 #[derive(Debug)]
 pub(crate) enum Polled {
-    /// At least one message.
-    Messages(Vec<bytes::Bytes>),
+    /// At least one message, and how many the client has with these.
+    Messages(Vec<bytes::Bytes>, u64),
     /// The window ended, the session was closed while waiting, or a drain began.
     Nothing,
     /// There is no such session.
@@ -64,8 +64,8 @@ pub(crate) enum Command {
     Disconnect { socket_id: Arc<str> },
     /// Close one socket.
     Close { socket: SocketKey, reason: CloseReason },
-    /// A long-poll request for messages.
-    Poll { socket: SocketKey, secret: u128, answer: oneshot::Sender<Polled> },
+    /// A long-poll request for messages, from a client that has so many if that can be known.
+    Poll { socket: SocketKey, secret: u128, position: Option<u64>, answer: oneshot::Sender<Polled> },
     /// The client's messages of one long-poll request; `Err` ends the session. Answers whether the session exists.
     Post {
         socket: SocketKey,

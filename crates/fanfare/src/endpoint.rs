@@ -1,9 +1,10 @@
 //! The handle of the running engine.
 
+mod drain;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use fanfare_proto::history::Retention;
 use fanfare_proto::payload::{Json, Payload};
@@ -13,6 +14,7 @@ use fanfare_proto::topic::check_topic;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::accept_rate::AcceptRate;
 use crate::address::AddressCounts;
 use crate::clock::Clock;
 use crate::command::Command;
@@ -30,11 +32,13 @@ use crate::path::MountPath;
 use crate::policy::{Policies, Policy, is_kept};
 use crate::presence::Presence;
 use crate::publish::{Publish, Published};
-use crate::registry::{LocalSocket, ask};
+use crate::registry::LocalSocket;
 use crate::shard::{Shard, Surroundings};
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
 use crate::token::TokenKey;
 use crate::transport::bullet::BulletSessions;
+
+pub use drain::Drain;
 
 /// How many broadcasts may wait for a socket of this process.
 const LOCAL_QUEUE_MAX: usize = 4_096;
@@ -59,6 +63,7 @@ struct Engine {
     counters: Counters,
     token_key: TokenKey,
     session_counts: Arc<AddressCounts>,
+    accept_rate: Option<AcceptRate>,
     started: Started,
     bullet_sessions: BulletSessions,
     draining: AtomicBool,
@@ -82,6 +87,7 @@ pub struct Builder {
     #[cfg(feature = "testing")]
     pub(crate) faults: Option<crate::history::Faults>,
     sessions_per_address_max: usize,
+    accept_rate: Option<(u32, u32)>,
     clock: Clock,
 }
 
@@ -139,6 +145,18 @@ impl Builder {
         self
     }
 
+    /// How many clients may connect a second, by all mounts and transports together, and how many at once when it was
+    /// quiet. Beyond it the answer is 503 with a `Retry-After` of 1 to 5 seconds, before [`Connect`](crate::Connect) is
+    /// asked. Default: no limit.
+    ///
+    /// The last quarter of `burst` is for clients that resume, which find the bucket empty later than new ones: those whose
+    /// request has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event streams).
+    /// A long-poll session counts once, when it begins.
+    pub fn accept_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.accept_rate = Some((per_second, burst));
+        self
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -148,8 +166,8 @@ impl Builder {
     /// Starts the engine. Channels' code that has to wait runs on the current tokio runtime.
     ///
     /// # Errors
-    /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, or the
-    /// system gives no more threads.
+    /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
+    /// its burst is 0, or the system gives no more threads.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -170,6 +188,13 @@ impl Builder {
         if !(1..=ShardSet::SHARDS_MAX).contains(&count) {
             return Err(Error::invalid(format!("{count} shards: use 1 to {}", ShardSet::SHARDS_MAX)));
         }
+        if let Some((per_second @ 0, burst)) | Some((per_second, burst @ 0)) = self.accept_rate {
+            return Err(Error::invalid(format!(
+                "an accept rate of {per_second} with a burst of {burst}: use 1 or more"
+            )));
+        }
+        let now_ms = self.clock.now_ms();
+        let accept_rate = self.accept_rate.map(|(per_second, burst)| AcceptRate::new(per_second, burst, now_ms));
         let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
         for (path, mount) in self.mounts {
             if let Some(problem) = mount.problem() {
@@ -212,6 +237,7 @@ impl Builder {
             counters: Counters::default(),
             token_key: TokenKey::generate()?,
             session_counts: AddressCounts::new(self.sessions_per_address_max),
+            accept_rate,
             started: Started::default(),
             bullet_sessions: BulletSessions::default(),
             draining: AtomicBool::new(false),
@@ -224,24 +250,6 @@ impl Builder {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("mounts", &self.mounts).field("shards", &self.shards).finish_non_exhaustive()
-    }
-}
-
-/// The pace of a drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drain {
-    /// So many sockets are closed at a time.
-    pub batch: usize,
-    /// A batch goes out so often.
-    pub every: Duration,
-    /// After so long, what is left is cut.
-    pub limit: Duration,
-}
-
-impl Default for Drain {
-    /// 10,000 sockets every 2 s, 30 s in all.
-    fn default() -> Self {
-        Drain { batch: 10_000, every: Duration::from_secs(2), limit: Duration::from_secs(30) }
     }
 }
 
@@ -258,6 +266,7 @@ impl Endpoint {
             #[cfg(feature = "testing")]
             faults: None,
             sessions_per_address_max: 10_000,
+            accept_rate: None,
             clock: Clock::Real(std::time::Instant::now()),
         }
     }
@@ -391,41 +400,6 @@ impl Endpoint {
         event::sum(self.0.shards.iter().map(ShardHandle::counters).chain([&self.0.counters]))
     }
 
-    /// Closes all sockets with 1012, in batches, and lets channels finish what they do. New connections are refused with
-    /// 503 from now on.
-    pub async fn drain(&self, pace: Drain) {
-        self.0.draining.store(true, Ordering::Release);
-        let started = tokio::time::Instant::now();
-        let share = pace.batch.div_ceil(self.0.shards.len()).max(1);
-        let mut next_batch = started;
-        loop {
-            let count = if tokio::time::Instant::now() >= next_batch { share } else { 0 };
-            if count > 0 {
-                next_batch = tokio::time::Instant::now() + pace.every;
-            }
-            let mut left = self.0.surroundings.running.load(Ordering::Acquire);
-            for shard in &self.0.shards {
-                left += ask(shard, move |shard| shard.drain(count)).await.unwrap_or_default();
-            }
-            if left == 0 || started.elapsed() >= pace.limit {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        for shard in &self.0.shards {
-            // A shard that has ended has no connections.
-            let _ = ask(shard, Shard::cut_all).await;
-        }
-        if let Some(history) = &self.0.history {
-            history.flush().await;
-        }
-    }
-
-    /// Whether a drain has begun.
-    pub fn is_draining(&self) -> bool {
-        self.0.draining.load(Ordering::Acquire)
-    }
-
     /// Publishes a message, and ends once it is kept where it is to be kept.
     pub(crate) async fn publish_message(&self, message: Arc<Message>, except: Option<&JoinId>) -> Result<(), Error> {
         let Some((store, retention)) = self.history_of(&message) else {
@@ -556,6 +530,10 @@ impl Endpoint {
 
     pub(crate) fn session_counts(&self) -> &Arc<AddressCounts> {
         &self.0.session_counts
+    }
+
+    pub(crate) fn accept_rate(&self) -> Option<&AcceptRate> {
+        self.0.accept_rate.as_ref()
     }
 
     /// The hub's topics.

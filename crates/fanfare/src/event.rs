@@ -40,6 +40,8 @@ counters! {
     RejectedHandshake = "connections", "refused_handshake";
     /// A connect was refused: too many connections, in total or from one address.
     RejectedLimit = "connections", "refused_limit";
+    /// A connect was refused: more handshakes a second than are let in.
+    RejectedRate = "connections", "refused_rate";
     /// The connect callback panicked.
     ConnectPanicked = "connections", "connect_panicked";
     /// A hub's publisher was refused: the topic has an owner.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod accept_rate;
 mod address;
 #[cfg(feature = "axum")]
 mod axum;

@@ -244,7 +244,7 @@ impl Shard {
             Command::RunAt { due_ms, run } => self.at(due_ms, Timer::Run(run)),
             Command::Disconnect { socket_id } => self.disconnect(&socket_id),
             Command::Close { socket, reason } => self.close(socket, reason),
-            Command::Poll { socket, secret, answer } => self.poll_session(socket, secret, answer),
+            Command::Poll { socket, secret, position, answer } => self.poll_session(socket, secret, position, answer),
             Command::Post { socket, secret, messages, answer } => self.post(socket, secret, messages, answer),
             Command::Run(run) => run(self),
             Command::Stop => self.stopping = true,

@@ -14,7 +14,7 @@ use crate::error::Error;
 /// A token is good for 14 days at most.
 const AGE_MAX_MS: u64 = 14 * 24 * 60 * 60 * 1_000;
 
-const CLAIMS_SIZE: usize = 2 + 2 + 4 + 4 + 16 + 8 + 1;
+const CLAIMS_SIZE: usize = 2 + 2 + 4 + 4 + 16 + 8 + 1 + 8;
 const MAC_SIZE: usize = 32;
 
 /// What a token names.
@@ -27,6 +27,8 @@ pub(crate) struct SessionClaims {
     pub(crate) issued_ms: u64,
     /// What the session's messages are encoded in.
     pub(crate) version: Version,
+    /// How many of the session's messages came before this token and with it.
+    pub(crate) position: u64,
 }
 
 /// The key of one run of the engine: a token of an earlier run is no token.
@@ -48,6 +50,7 @@ impl TokenKey {
         bytes.extend(claims.secret.to_be_bytes());
         bytes.extend(claims.issued_ms.to_be_bytes());
         bytes.push(u8::from(claims.version == Version::V2));
+        bytes.extend(claims.position.to_be_bytes());
         let mac = self.mac(&bytes).finalize().into_bytes();
         bytes.extend(mac);
         URL_SAFE_NO_PAD.encode(bytes)
@@ -68,6 +71,7 @@ impl TokenKey {
             secret: u128::from_be_bytes(claims[12..28].try_into().ok()?),
             issued_ms: u64::from_be_bytes(claims[28..36].try_into().ok()?),
             version: if claims[36] == 0 { Version::V1 } else { Version::V2 },
+            position: u64::from_be_bytes(claims[37..45].try_into().ok()?),
         };
         (now_ms.saturating_sub(claims.issued_ms) < AGE_MAX_MS).then_some(claims)
     }
@@ -93,7 +97,8 @@ mod tests {
     fn only_untouched_young_tokens_of_this_key_pass() {
         let key = TokenKey::generate().unwrap();
         let socket = SocketKey { index: 3, generation: 9 };
-        let claims = SessionClaims { mount: 1, shard: 2, socket, secret: 77, issued_ms: 1_000, version: Version::V2 };
+        let (issued_ms, version, position) = (1_000, Version::V2, 5);
+        let claims = SessionClaims { mount: 1, shard: 2, socket, secret: 77, issued_ms, version, position };
         let token = key.sign(&claims);
         assert_eq!(key.verify(&token, 2_000), Some(claims));
         assert_eq!(key.verify(&token, 1_000 + AGE_MAX_MS), None, "too old");

@@ -5,17 +5,29 @@ use std::io::{self, ErrorKind};
 /// Why a connection ended.
 pub(super) struct Failure {
     pub(super) text: String,
-    /// Whether it may help to try again.
-    pub(super) transient: bool,
+    pub(super) kind: Kind,
+}
+
+/// What can be made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It cannot help to try again.
+    Fatal,
+    /// It may help.
+    Transient,
+    /// The server has enough to do, and says so.
+    Busy,
+    /// The server says that it restarts.
+    Restart,
 }
 
 impl Failure {
     pub(super) fn transient(text: impl Into<String>) -> Self {
-        Self { text: text.into(), transient: true }
+        Self { text: text.into(), kind: Kind::Transient }
     }
 
     pub(super) fn fatal(text: impl Into<String>) -> Self {
-        Self { text: text.into(), transient: false }
+        Self { text: text.into(), kind: Kind::Fatal }
     }
 
     pub(super) fn of(error: &io::Error) -> Self {
@@ -45,7 +57,10 @@ impl Failure {
             401 | 403 => {
                 "the server wants credentials, or another origin; --params '{\"token\": \"…\"}' sends parameters"
             }
-            429 | 503 => return Self::transient(format!("the server answered `{line}`: it has enough connections")),
+            429 | 503 => {
+                let text = format!("the server answered `{line}`: it has enough connections");
+                return Self { text, kind: Kind::Busy };
+            }
             _ => "this is no WebSocket of that protocol; --protocol says what the server speaks",
         };
         Self::fatal(format!("the server answered the upgrade with `{line}`: {next}"))
@@ -56,6 +71,7 @@ impl Failure {
     }
 
     pub(super) fn close(code: Option<u16>) -> Self {
+        let kind = if code == Some(1012) { Kind::Restart } else { Kind::Transient };
         let meaning = match code {
             Some(1011) => " (it did not understand us: --protocol says what it speaks)",
             Some(1012) => " (the server restarts)",
@@ -65,6 +81,6 @@ impl Failure {
             _ => "",
         };
         let code = code.map_or("without a code".to_owned(), |code| format!("with code {code}"));
-        Self::transient(format!("the server closed the WebSocket {code}{meaning}"))
+        Self { text: format!("the server closed the WebSocket {code}{meaning}"), kind }
     }
 }

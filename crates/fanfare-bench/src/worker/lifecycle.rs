@@ -9,7 +9,7 @@ use fanfare_proto::websocket::decoder::{Decoder, Role as Side};
 use fanfare_proto::websocket::frame::Opcode;
 use mio::{Interest, Token};
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::{State, Worker};
 use crate::args::Backoff;
 use crate::handshake;
@@ -91,6 +91,7 @@ impl Worker<'_> {
     pub(super) fn enter(&mut self, index: usize) {
         let seat = self.plan.seats[self.first + index];
         let client = (self.first + index) as u32;
+        self.shared.restart.opened(self.now);
         self.connections[index].state = State::Entering;
         self.tally.forget(index);
         self.forget_presence(index);
@@ -107,7 +108,9 @@ impl Worker<'_> {
         connection.tries = 0;
         self.in_flight -= 1;
         self.shared.live.fetch_add(1, Ordering::Relaxed);
-        self.shared.last_entered.fetch_max(self.shared.now(), Ordering::Relaxed);
+        let now = self.shared.now();
+        self.shared.last_entered.fetch_max(now, Ordering::Relaxed);
+        self.shared.restart.entered(now);
         self.shared.counts.entered.fetch_add(1, Ordering::Relaxed);
         match self.plan.life {
             Life::Churn => self.leave_if_live(index),
@@ -206,7 +209,13 @@ impl Worker<'_> {
                     self.not_live(index, State::Away);
                 }
                 self.connections[index].state = State::Away;
-                self.shared.problem(failure.text);
+                let is_restart = failure.kind == Kind::Restart;
+                if self.plan.life == Life::Restart {
+                    self.shared.restart.connection_ended(self.shared.now(), is_restart);
+                }
+                if self.plan.life != Life::Restart || !is_restart {
+                    self.shared.problem(failure.text);
+                }
                 if self.plan.life != Life::Stay {
                     self.try_again(index);
                 }
@@ -223,10 +232,11 @@ impl Worker<'_> {
         // What a server that is overrun answers is part of these scenarios, once anybody has been in.
         let expected = self.plan.life != Life::Stay && self.shared.counts.entered.load(Ordering::Relaxed) > 0;
         let gives_up = self.connections[index].tries >= TRIES_MAX;
-        if !expected && (!failure.transient || gives_up) {
+        if !expected && (failure.kind == Kind::Fatal || gives_up) {
             self.shared.fatal(format!("cannot connect to {}: {}", self.plan.dialer.address, failure.text));
         } else {
             self.shared.counts.retries.fetch_add(1, Ordering::Relaxed);
+            self.shared.restart.attempt_failed(failure.kind == Kind::Busy);
             self.try_again(index);
         }
     }
@@ -241,7 +251,7 @@ impl Worker<'_> {
     /// How long to wait before this attempt, in nanoseconds.
     fn delay(&self, tries: u8) -> u64 {
         match self.plan.life {
-            Life::Storm(Backoff::Phoenix) => {
+            Life::Storm(Backoff::Phoenix) | Life::Restart => {
                 let tries = usize::from(tries).saturating_sub(1);
                 PHOENIX_BACKOFF.get(tries).unwrap_or(&5_000) * MILLISECOND
             }

@@ -32,6 +32,7 @@ impl Draft {
         self.check_endpoints(problems);
         self.check_admin(overrides, problems);
         self.check_tls(problems);
+        self.check_limits(problems);
         let named: Vec<&String> = self.named_variables().collect();
         for (name, near) in overrides.suspects(&SECTIONS).iter().filter(|(name, _)| !named.contains(&name)) {
             warnings.push(format!("the environment variable {name} is not a setting; did you mean {near}?"));
@@ -182,6 +183,15 @@ impl Draft {
             Ok(_) => {}
             Err(tls::Fault::Cert(text)) => tls.places.problem(problems, "cert", text),
             Err(tls::Fault::Key(text)) => tls.places.problem(problems, "key", text),
+        }
+    }
+
+    fn check_limits(&self, problems: &mut Problems) {
+        if let Some(limits) = &self.limits
+            && limits.accept_burst.is_some()
+            && limits.accept_rate.is_none()
+        {
+            limits.places.problem(problems, "accept_burst", "has no effect without `accept_rate`; set both or none");
         }
     }
 

@@ -34,18 +34,19 @@ section! {
 }
 
 section! {
-    /// What happens on SIGTERM and SIGINT: no new connections, then every socket is closed with 1012, in batches, so
-    /// that not all clients come back at once. `drain = "30s"` at the top is short for `limit`.
+    /// What happens on SIGTERM and SIGINT: no new connections, then every socket is closed with 1012, one after the other
+    /// at an even pace, so that not all clients come back at once. `drain = "30s"` at the top is short for `limit`.
     struct Drain: "drain", Form::Shorthand("limit");
     keys {
-        /// The longest that it may take; what is open then is cut.
+        /// The longest that it may take; what is open then is cut. The pace becomes faster where it has to, so that the last
+        /// socket is closed after three quarters of this time.
         limit: Span<0, 3_600_000> = "\"30s\"",
-        /// How many sockets are closed at a time.
+        /// How many sockets are closed in the time of `every`, evenly over it. Fewer sockets take less time.
         batch: Count<1, 10_000_000> = "10000",
-        /// How long to wait between two batches.
+        /// The time in which a batch is closed. `"0s"` closes all at once.
         every: Span<0, 60_000> = "\"2s\"",
     }
-    later ["jitter"]
+    later []
 }
 
 section! {
@@ -75,6 +76,14 @@ section! {
         /// How many connections one address may hold. The next one is answered 429 and closed. Behind a proxy all clients
         /// have its address.
         connections_per_address_max: Count<1, 100_000_000> = "100000",
+        /// How many clients may connect a second, over all endpoints: handshakes of WebSockets, event streams and new long-poll
+        /// sessions. Those beyond it are answered 503 with a `Retry-After` of 1 to 5 seconds, before any `auth` is asked.
+        /// Left out: no limit.
+        accept_rate: Option<Count<1, 1_000_000>> = "",
+        /// How many may connect at once when it was quiet. The last quarter is kept for clients that resume: those whose request
+        /// has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event
+        /// streams). Left out: as many as `accept_rate`.
+        accept_burst: Option<Count<1, 10_000_000>> = "",
         /// How long a client may take for the head of a request, and so long again for a TLS handshake.
         handshake_timeout: Span<100, 600_000> = "\"10s\"",
     }

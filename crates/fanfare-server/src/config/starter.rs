@@ -8,7 +8,7 @@ const SET: [(&str, &str, &str); 3] =
     [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
 
 /// What to write for keys without a default.
-const EXAMPLES: [(&str, &str); 59] = [
+const EXAMPLES: [(&str, &str); 61] = [
     ("shards", "4"),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
@@ -65,6 +65,8 @@ const EXAMPLES: [(&str, &str); 59] = [
     ("webhook.secret_env", "\"FANFARE_SECRET\""),
     ("webhook.secret_file", "\"secret.txt\""),
     ("webhook.secret", "\"at least 32 characters that nobody can guess\""),
+    ("limits.accept_rate", "2000"),
+    ("limits.accept_burst", "4000"),
     ("admin.token_env", "\"FANFARE_API_TOKEN\""),
     ("admin.token_file", "\"token.txt\""),
     ("admin.token", "\"at least 16 characters\""),

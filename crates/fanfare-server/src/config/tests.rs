@@ -123,6 +123,7 @@ fn bad_configurations_are_explained() {
     );
     check("[[channel]]", &["f.toml:1:1: channel.topic: is missing"]);
     // Out of range.
+    check("limits.accept_burst = 5", &["f.toml:1:23: limits.accept_burst", "no effect without `accept_rate`"]);
     check("limits.joins_max = 0", &["0 is not accepted: it takes a whole number from 1 to 1000000"]);
     check("limits.message_size_max = '9GB'", &["\"9GB\"", "from 1KB to 1GB"]);
     check("[[endpoint]]\nlongpoll_window = '600s'", &["endpoint.longpoll_window", "from 100ms to 2m"]);

@@ -63,6 +63,24 @@ fn connections_are_counted() {
     }
 }
 
+#[test]
+fn clients_a_second_are_counted_and_resuming_ones_come_first() {
+    let server = lobby("limits.accept_rate = 1\nlimits.accept_burst = 8");
+    let started = Instant::now();
+    let mut clients = Vec::new();
+    let refused = loop {
+        match server.try_connect("") {
+            Ok(client) => clients.push(client),
+            Err(status) => break status,
+        }
+    };
+    let most = 6 + started.elapsed().as_secs() as usize;
+    assert!(refused == 503 && (6..=most).contains(&clients.len()), "{refused} after {}", clients.len());
+    assert!(server.try_connect("resume=e:1").is_ok(), "a quarter is kept");
+    clients.iter_mut().for_each(|client| client.heartbeat());
+    assert_eq!(server.counter("connections", "refused_rate"), 1);
+}
+
 fn is_served(server: &Server) -> bool {
     use std::io::Write;
     let mut stream = TcpStream::connect(&server.address).unwrap();

@@ -18,6 +18,7 @@ mod limits;
 mod names;
 mod phoenix;
 mod protocols;
+mod restart;
 mod scaffold;
 mod secrets;
 mod services;

@@ -174,6 +174,14 @@ impl Server {
         http(&self.admin(), method, path, &[("authorization", &format!("Bearer {TOKEN}"))], &body)
     }
 
+    /// A counter of the HTTP API.
+    pub(crate) fn counter(&self, name: &str, reason: &str) -> u64 {
+        let counters = self.api("GET", "/api/counters", &Value::Null).json();
+        let found =
+            counters["counters"].as_array().unwrap().iter().find(|c| c["name"] == name && c["reason"] == reason);
+        found.unwrap_or_else(|| panic!("no counter {name}/{reason}"))["value"].as_u64().unwrap()
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());

@@ -9,12 +9,12 @@ use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
-use http::header::{HOST, ORIGIN};
+use http::header::{HOST, ORIGIN, RETRY_AFTER};
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use serde_json::Value;
 
-use super::{Body, Connection, Found, text};
+use super::{Body, Connection, Found, status, text};
 use crate::connect::{ConnectInfo, ConnectRequest, Connected, Rejected};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
@@ -125,12 +125,44 @@ fn original_uri(parts: &Parts) -> http::Uri {
     parts.uri.clone()
 }
 
+/// Whether a client shows that it was here before. Nobody checks it: whoever lies is served a little earlier.
+fn is_resuming(protocol: Protocol, params: &Params, headers: &HeaderMap) -> bool {
+    let has = |name| params.str(name).is_some_and(|value| !value.is_empty());
+    let has_received = || headers.get("last-event-id").is_some_and(|id| !id.is_empty());
+    match protocol {
+        Protocol::Phoenix => has("resume"),
+        Protocol::HubPublisher | Protocol::HubSubscriber | Protocol::Rooms => has("since"),
+        Protocol::Events | Protocol::Lines => has("since") || has_received(),
+        Protocol::Bullet => has_received(),
+        Protocol::Echo | Protocol::Registry => false,
+    }
+}
+
 fn hub_topic(found: &Found) -> Arc<str> {
     let topic = found.params.str("topic").unwrap_or_default();
     format!("{}{topic}", found.mount.topic_prefix).into()
 }
 
 impl Endpoint {
+    /// Counts a new client against the rate at which they are let in.
+    ///
+    /// # Errors
+    /// The answer to one that has to wait.
+    pub(super) fn check_rate(
+        &self,
+        found: &Found,
+        params: &Params,
+        headers: &HeaderMap,
+    ) -> Result<(), Box<Response<Body>>> {
+        let Some(rate) = self.accept_rate() else { return Ok(()) };
+        rate.admit(self.clock().now_ms(), is_resuming(found.protocol, params, headers)).map_err(|seconds| {
+            self.own_counters().count(Event::RejectedRate);
+            let mut response = status(StatusCode::SERVICE_UNAVAILABLE);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            Box::new(response)
+        })
+    }
+
     /// A socket that may have a carrier. A hub's publisher has its topic from now on.
     ///
     /// # Errors

@@ -148,7 +148,7 @@ impl Stream {
         let answer = std::task::ready!(Pin::new(polled).poll(cx));
         self.polled = None;
         Poll::Ready(match answer {
-            Ok(Polled::Messages(messages)) => {
+            Ok(Polled::Messages(messages, _)) => {
                 let mut out = Vec::with_capacity(messages.iter().map(|message| message.len() + 8).sum());
                 for message in messages {
                     self.framing.write(&message, &mut out);

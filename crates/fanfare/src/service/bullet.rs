@@ -67,7 +67,9 @@ type Refused = Box<Response<Body>>;
 impl Bullet<'_> {
     /// A stream of all messages from now on.
     async fn events(&self) -> Result<Response<Body>, Refused> {
-        let connected = self.connect(self.params()?, Transport::EventStream).await?;
+        let params = self.params()?;
+        self.endpoint.check_rate(self.found, &params, &self.parts.headers)?;
+        let connected = self.connect(params, Transport::EventStream).await?;
         let session = self.open(connected, Transport::EventStream, None).await?;
         let mut response = Response::new(Body::stream(session, Framing::Data));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -79,7 +81,7 @@ impl Bullet<'_> {
         for _ in 0..ATTEMPTS_MAX {
             let (place, session) = self.session().await?;
             match session.poll().await {
-                Ok(Polled::Messages(messages)) => {
+                Ok(Polled::Messages(messages, _)) => {
                     let message = messages.into_iter().next().unwrap_or_default();
                     let mut response = Response::new(Body::from(message));
                     let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -133,6 +135,7 @@ impl Bullet<'_> {
         {
             return Ok((place.clone(), session));
         }
+        self.endpoint.check_rate(self.found, &params, &self.parts.headers)?;
         // Whoever is refused leaves no place behind.
         let connected = self.connect(params, Transport::LongPoll).await?;
         let place = self.endpoint.bullet_sessions().enter(&client);

@@ -58,12 +58,15 @@ impl Endpoint {
         let (token, claims) = self.session_token(found, parts);
         if let Some(claims) = claims {
             let (answer, answered) = oneshot::channel();
-            let SessionClaims { socket, secret, .. } = claims;
+            let SessionClaims { socket, secret, position, .. } = claims;
             if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
-                shard.send(Command::Poll { socket, secret, answer });
+                shard.send(Command::Poll { socket, secret, position: Some(position), answer });
             }
             match answered.await {
-                Ok(Polled::Messages(messages)) => return logical(200, token.as_deref(), &messages),
+                Ok(Polled::Messages(messages, position)) => {
+                    let token = self.token_key().sign(&SessionClaims { position, ..claims });
+                    return logical(200, Some(&token), &messages);
+                }
                 Ok(Polled::Nothing) => return logical(204, token.as_deref(), &[]),
                 // It is over: a new one begins, as for a client that never had one.
                 Ok(Polled::Gone) | Err(_) => {}
@@ -72,7 +75,6 @@ impl Endpoint {
         self.new_session(found, parts, connection).await
     }
 
-    /// 410 is what clients take for "here is a new session".
     /// The whole body of a request.
     pub(super) async fn collect<B>(&self, body: B, size_max: usize) -> Result<Bytes, Box<Response<Body>>>
     where
@@ -106,6 +108,7 @@ impl Endpoint {
         }
     }
 
+    /// 410 is what clients take for "here is a new session".
     async fn new_session(&self, found: &Found, parts: &Parts, connection: Option<&Connection>) -> Response<Body> {
         if self.is_draining() {
             return status(StatusCode::SERVICE_UNAVAILABLE);
@@ -118,6 +121,9 @@ impl Endpoint {
             Ok(asked) => asked,
             Err(refusal) => return self.refused(refusal),
         };
+        if let Err(response) = self.check_rate(found, &params, &parts.headers) {
+            return *response;
+        }
         let mount = &found.mount;
         let header = |name| parts.headers.get(name).and_then(|token| token.to_str().ok()).map(str::to_owned);
         let auth_token = header(AUTH_TOKEN_HEADER).filter(|_| mount.auth_token);
@@ -139,7 +145,8 @@ impl Endpoint {
         let Ok(socket) = self.attach(socket, carrier).await else {
             return status(StatusCode::SERVICE_UNAVAILABLE);
         };
-        let claims = SessionClaims { mount: found.number, shard: number, socket, secret, issued_ms, version };
+        let claims =
+            SessionClaims { mount: found.number, shard: number, socket, secret, issued_ms, version, position: 0 };
         logical(410, Some(&self.token_key().sign(&claims)), &[])
     }
 

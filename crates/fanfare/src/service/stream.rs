@@ -71,6 +71,7 @@ impl Endpoint {
         admission::check_origin(mount, parts, connection).map_err(refused)?;
         let (params, _) = admission::params(found, parts).map_err(refused)?;
         let since = since(parts, &params).map_err(refused)?;
+        self.check_rate(found, &params, &parts.headers)?;
         let topic = params.str("topic").unwrap_or_default().to_owned();
         // The others are for connect, credentials among them.
         let asked = params.get("params").filter(|params| params.is_object()).cloned();

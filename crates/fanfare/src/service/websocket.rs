@@ -96,6 +96,7 @@ impl Endpoint {
         let (params, version) =
             admission::params(found, parts).map_err(|refusal| refused(refusal, protocol.clone()))?;
         let since = admission::since(found, &params).map_err(|refusal| refused(refusal, protocol.clone()))?;
+        self.check_rate(found, &params, &parts.headers)?;
         match admission::connect(mount, params, version, transport, parts, connection, auth_token).await {
             Ok(connected) => Ok(Admitted { connected: Connected { since, ..connected }, version, protocol }),
             Err(refusal) => Err(refused(refusal, protocol)),

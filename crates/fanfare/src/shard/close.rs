@@ -154,12 +154,15 @@ impl Shard {
         }
     }
 
-    /// Closes up to `count` sockets for a drain, and returns how many are left.
-    pub(crate) fn drain(&mut self, count: usize) -> usize {
-        let is_open = |socket: &crate::socket::Socket| !socket.closing && socket.protocol != Protocol::Registry;
-        let open = self.sockets.iter().filter(|(_, socket)| is_open(socket));
-        let keys: Vec<SocketKey> = open.map(|(_, socket)| socket.key).take(count).collect();
-        for key in keys {
+    /// The sockets of clients that are not being closed.
+    pub(crate) fn open_sockets(&self) -> Vec<SocketKey> {
+        let is_open = |socket: &Socket| !socket.closing && socket.protocol != Protocol::Registry;
+        self.sockets.iter().filter(|(_, socket)| is_open(socket)).map(|(_, socket)| socket.key).collect()
+    }
+
+    /// Closes every client's socket for a drain, and returns how many are left.
+    pub(crate) fn drain(&mut self) -> usize {
+        for key in self.open_sockets() {
             self.close(key, CloseReason::Drain);
             self.settle();
         }

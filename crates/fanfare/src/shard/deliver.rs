@@ -12,7 +12,7 @@ use crate::command::{JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::{MemberId, Reach, Take};
 use crate::interest::Tick;
-use crate::join::{CatchingUp, Job, Seat};
+use crate::join::{CatchingUp, Job};
 use crate::message::{Message, carry, with_buffer};
 use crate::socket::{Carrier, CloseReason, Socket};
 use crate::transport::websocket::{Pool, Written};
@@ -329,17 +329,20 @@ fn take(socket: &Socket, serial: u32, reach: Reach, message: &Message) -> Take {
 
 /// How a join that has caught up takes the messages of its topic.
 pub(super) fn reach_of(socket: &Socket, slot: usize) -> Reach {
-    let Seat { route, resumes, .. } = socket.session.entry(slot).data;
-    let variant = if resumes { socket.resuming_variant() } else { socket.variant() };
-    let has_channel = socket.protocol.has_channels();
-    match has_channel && !socket.info.mount.routes[route as usize].channel.intercepts().is_empty() {
-        true => Reach::Intercepted(variant),
-        false => Reach::Wire(variant),
-    }
+    let variant = if socket.session.entry(slot).data.resumes { socket.resuming_variant() } else { socket.variant() };
+    if intercepted(socket, slot).is_empty() { Reach::Wire(variant) } else { Reach::Intercepted(variant) }
 }
 
 /// Whether a join's channel wants to see an event before its client does.
 pub(super) fn intercepts(socket: &Socket, slot: usize, event: &str) -> bool {
+    intercepted(socket, slot).contains(&event)
+}
+
+/// The events that a join's channel wants to see first. A topic that connect gave has no channel, nor need its mount have any.
+fn intercepted(socket: &Socket, slot: usize) -> &'static [&'static str] {
     let route = socket.session.entry(slot).data.route;
-    socket.protocol.has_channels() && socket.info.mount.routes[route as usize].channel.intercepts().contains(&event)
+    match socket.info.mount.routes.get(route as usize) {
+        Some(route) if socket.protocol.has_channels() => route.channel.intercepts(),
+        _ => &[],
+    }
 }

@@ -14,7 +14,13 @@ const EVENT_STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
 
 impl Shard {
     /// Answers with what waits, or waits for one message until the window ends.
-    pub(super) fn poll_session(&mut self, key: SocketKey, secret: u128, answer: oneshot::Sender<Polled>) {
+    pub(super) fn poll_session(
+        &mut self,
+        key: SocketKey,
+        secret: u128,
+        position: Option<u64>,
+        answer: oneshot::Sender<Polled>,
+    ) {
         let now_ms = self.now_ms;
         let Some(socket) = self.session(key, secret) else {
             // The one who asked may have gone; so it is with all answers below.
@@ -25,7 +31,7 @@ impl Shard {
         let window = if is_stream { EVENT_STREAM_HEARTBEAT } else { socket.info.mount.longpoll_window };
         let window_ms = window.as_millis() as u64;
         let Carrier::Poll(session) = &mut socket.carrier else { return };
-        let serial = session.wait(answer, now_ms);
+        let serial = session.wait(answer, position, now_ms);
         if session.is_waiting(serial) {
             self.at(now_ms + window_ms, Timer::PollWindow(key, serial));
         }

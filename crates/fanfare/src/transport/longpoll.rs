@@ -1,4 +1,11 @@
 //! A long-poll session in its shard: the frames that wait for the client, and the polls that wait for frames.
+//!
+//! An answer can get lost on a connection that nobody knows to be dead, and the protocol has no acknowledgement. But its
+//! clients take their token out of each answer; so each answer brings another one, which says how many messages the client has
+//! with it. Who polls with it has the answer; who polls with the one before it has not, and is given it again.
+//!
+//! Whether a client does so shows when it first polls with another token than its first. Up to then, and for clients that keep
+//! one token, an answer is forgotten once it is given: it might otherwise come twice.
 
 use std::collections::VecDeque;
 
@@ -20,8 +27,15 @@ const POLLS_MAX: usize = 4;
 pub(crate) struct PollSession {
     /// Part of the session's token: nobody who cannot name it is answered.
     secret: u128,
+    /// Those that were given in the last answer, while that may have to be given again, and then those that wait.
     messages: VecDeque<Bytes>,
     bytes: usize,
+    /// How many of them were given.
+    given: usize,
+    /// How many messages came before these.
+    position: u64,
+    /// Whether the client's last token has said how many messages it has.
+    acknowledges: bool,
     polls: Vec<Waiting>,
     next_serial: u32,
     last_poll_ended_ms: u64,
@@ -46,7 +60,7 @@ impl SessionHandle {
     /// Asks for messages.
     pub(crate) fn poll(&self) -> oneshot::Receiver<Polled> {
         let (answer, answered) = oneshot::channel();
-        self.shard.send(Command::Poll { socket: self.socket, secret: self.secret, answer });
+        self.shard.send(Command::Poll { socket: self.socket, secret: self.secret, position: None, answer });
         answered
     }
 }
@@ -63,6 +77,9 @@ impl PollSession {
             secret,
             messages: VecDeque::new(),
             bytes: 0,
+            given: 0,
+            position: 0,
+            acknowledges: false,
             polls: Vec::new(),
             next_serial: 0,
             last_poll_ended_ms: now_ms,
@@ -91,10 +108,10 @@ impl PollSession {
         std::hint::black_box(difference) == 0
     }
 
-    /// Queues a message; `false` when it does not fit.
+    /// Queues a message; `false` when it does not fit beside what waits and what may have to be given again.
     pub(crate) fn push(&mut self, message: Bytes, bounds: Bounds) -> bool {
         let fits = self.bytes + message.len() <= bounds.bytes_max && self.messages.len() < bounds.frames_max;
-        if !fits && !self.messages.is_empty() {
+        if !fits && self.messages.len() > self.given {
             return false;
         }
         self.bytes += message.len();
@@ -102,13 +119,16 @@ impl PollSession {
         true
     }
 
-    /// The bytes and messages that wait.
+    /// The bytes and messages that the client may not have.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         (self.bytes, self.messages.len())
     }
 
-    /// Adds a poll, and returns the number by which its window is known.
-    pub(crate) fn wait(&mut self, answer: oneshot::Sender<Polled>, now_ms: u64) -> u32 {
+    /// Adds a poll of a client that has so many messages, and returns the number by which its window is known.
+    pub(crate) fn wait(&mut self, answer: oneshot::Sender<Polled>, position: Option<u64>, now_ms: u64) -> u32 {
+        if let Some(position) = position {
+            self.acknowledge(position);
+        }
         if self.polls.len() >= POLLS_MAX {
             let oldest = self.polls.remove(0);
             let _ = oldest.answer.send(Polled::Nothing);
@@ -120,27 +140,43 @@ impl PollSession {
         serial
     }
 
+    /// Forgets what the client has. What it has not is given again.
+    fn acknowledge(&mut self, position: u64) {
+        let has = position.checked_sub(self.position).filter(|&has| has <= self.given as u64);
+        // An older token than one of before says nothing: it is kept for all polls. So does the first one of a session.
+        self.acknowledges = has.is_some() && position > 0;
+        let has = has.map_or(self.given, |has| has as usize);
+        self.bytes -= self.messages.drain(..has).map(|message| message.len()).sum::<usize>();
+        self.position += has as u64;
+        self.given = 0;
+    }
+
     pub(crate) fn is_waiting(&self, serial: u32) -> bool {
         self.polls.iter().any(|poll| poll.serial == serial)
     }
 
     /// Gives all messages to the newest poll that is still there. An older one runs to the end of its window: if it were
-    /// answered, two pollers would chase each other.
+    /// answered, two pollers would chase each other. What comes behind an answer waits until a poll tells whether that has
+    /// arrived.
     pub(crate) fn answer_waiting(&mut self, now_ms: u64) {
         if self.listing.is_some() {
             return self.answer_each_with_one(now_ms);
         }
-        while !self.messages.is_empty() {
+        while self.given == 0 && !self.messages.is_empty() {
             let Some(newest) = self.polls.pop() else { return };
-            let messages = std::mem::take(&mut self.messages).into();
-            match newest.answer.send(Polled::Messages(messages)) {
-                Ok(()) => {
-                    self.bytes = 0;
-                    self.last_poll_ended_ms = now_ms;
-                }
-                // The client has gone in the meantime: nothing is lost.
-                Err(Polled::Messages(messages)) => self.messages = messages.into(),
-                Err(_) => {}
+            let messages: Vec<Bytes> = self.messages.iter().cloned().collect();
+            let given = messages.len();
+            // The client may have gone in the meantime: then nothing is lost.
+            if newest.answer.send(Polled::Messages(messages, self.position + given as u64)).is_err() {
+                continue;
+            }
+            self.last_poll_ended_ms = now_ms;
+            if self.acknowledges {
+                self.given = given;
+            } else {
+                self.messages.clear();
+                self.bytes = 0;
+                self.position += given as u64;
             }
         }
     }
@@ -149,7 +185,7 @@ impl PollSession {
         while !self.polls.is_empty()
             && let Some(message) = self.messages.front()
         {
-            let answers = self.polls.drain(..).map(|poll| poll.answer.send(Polled::Messages(vec![message.clone()])));
+            let answers = self.polls.drain(..).map(|poll| poll.answer.send(Polled::Messages(vec![message.clone()], 0)));
             let answered = answers.filter(Result::is_ok).count();
             // Those whose client has gone have taken nothing.
             if answered > 0 {

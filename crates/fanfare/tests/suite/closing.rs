@@ -143,25 +143,57 @@ async fn drain_closes_1012_and_answers_waiting_polls() {
     assert_eq!(served.endpoint.socket_count().await, 0);
 }
 
+/// Clients come back by a table that all of them have: whoever is closed together comes back together.
 #[tokio::test]
-async fn a_drain_goes_in_batches_and_ends_at_its_limit() {
+async fn a_drain_is_spread_over_its_time_and_not_in_the_order_of_connecting() {
     let served = serve_mount(mount(&Stage::default())).await;
     let mut clients = Vec::new();
-    for _ in 0..4 {
+    for number in 0..40 {
+        let mut client = served.client_at("/socket?vsn=2.0.0&user=1").await;
+        client.join("room:1").await;
+        clients.push(async move {
+            client.assert_closed(1012).await;
+            (std::time::Instant::now(), number)
+        });
+    }
+    let clients: Vec<_> = clients.into_iter().map(tokio::spawn).collect();
+    let pace = Drain { batch: 40, every: Duration::from_secs(1), limit: Duration::from_secs(20) };
+    let began = std::time::Instant::now();
+    served.endpoint.drain(pace).await;
+    let mut closed = Vec::new();
+    for client in clients {
+        closed.push(client.await.unwrap());
+    }
+    closed.sort_unstable();
+    let times: Vec<Duration> = closed.iter().map(|(at, _)| at.duration_since(began)).collect();
+    assert!(times[39] >= Duration::from_millis(900), "the last one at its time: {times:?}");
+    for quarter in 1..4 {
+        let expected = Duration::from_millis(250) * quarter;
+        assert!(times[10 * quarter as usize].abs_diff(expected) < Duration::from_millis(200), "{quarter}: {times:?}");
+    }
+    let later_ones_later = closed.windows(2).filter(|pair| pair[0].1 < pair[1].1).count();
+    assert!(later_ones_later < 30, "in the order of connecting: {closed:?}");
+}
+
+/// 30 sockets at one in a second would take half a minute; nobody answers the close frames.
+#[tokio::test]
+async fn a_drain_closes_all_within_its_limit() {
+    let served = serve_mount(mount(&Stage::default())).await;
+    let mut clients = Vec::new();
+    for _ in 0..30 {
         let mut client = served.client_at("/socket?vsn=2.0.0&user=1").await;
         client.assert_untouched().await;
         clients.push(client);
     }
-    let endpoint = served.endpoint.clone();
-    let pace = Drain { batch: 2, every: Duration::from_millis(400), limit: Duration::from_secs(5) };
-    let draining = tokio::spawn(async move { endpoint.drain(pace).await });
-    eventually("the first batch", async || served.counter("closes", "drain") == 2).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(served.counter("closes", "drain"), 2, "the second comes later");
-    // They do not close their side, and are let go after a while all the same.
-    draining.await.unwrap();
-    assert_eq!(served.counter("closes", "drain"), 4);
+    let pace = Drain { batch: 1, every: Duration::from_secs(1), limit: Duration::from_secs(1) };
+    let began = std::time::Instant::now();
+    served.endpoint.drain(pace).await;
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(served.counter("closes", "drain"), 30, "each is told, none is merely cut");
     assert_eq!(served.endpoint.socket_count().await, 0);
+    for mut client in clients {
+        client.assert_closed(1012).await;
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 mod support;
 
+mod a_lost_longpoll_answer_is_given_again;
 mod a_server_on_any_stream;
+mod accept_rate;
 mod bad_input;
 mod bullet;
 mod closing;

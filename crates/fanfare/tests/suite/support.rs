@@ -25,7 +25,11 @@ pub(crate) struct Served {
 
 /// Serves what the builder says, until the test ends.
 pub(crate) async fn serve(builder: Builder) -> Served {
-    let endpoint = builder.build().await.unwrap();
+    serve_endpoint(builder.build().await.unwrap()).await
+}
+
+/// The same for an endpoint that is built already.
+pub(crate) async fn serve_endpoint(endpoint: Endpoint) -> Served {
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = server.local_addr().unwrap();
     let served = endpoint.clone();
