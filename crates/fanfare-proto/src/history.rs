@@ -142,6 +142,14 @@ impl<T> Stream<T> {
         }
     }
 
+    /// The messages behind an offset, oldest first, each with its offset and the time when it came.
+    pub fn after(&self, offset: u64) -> impl Iterator<Item = (u64, u64, &T)> {
+        let before = self.last - self.kept.len() as u64;
+        let skipped = usize::try_from(offset.saturating_sub(before)).unwrap_or(usize::MAX);
+        let kept = self.kept.iter().enumerate().skip(skipped);
+        kept.map(move |(index, kept)| (before + index as u64 + 1, kept.at_ms, &kept.value))
+    }
+
     /// The newest messages with their positions, oldest first.
     pub fn newest(&self, count: usize) -> impl Iterator<Item = (Position, &T)> {
         let skipped = self.kept.len().saturating_sub(count);
@@ -241,6 +249,8 @@ mod tests {
         stream.restore(6, 6, 10, 0);
         assert_eq!(stream.recover(at(EPOCH, 4), 9), Recovery { recovered: false, count: 0 }, "one is missing");
         assert_eq!(stream.recover(at(EPOCH, 5), 9), Recovery { recovered: true, count: 1 });
+        let behind = |offset| stream.after(offset).map(|(offset, _, _)| offset).collect::<Vec<_>>();
+        assert_eq!((behind(0), behind(5), behind(6), behind(u64::MAX)), (vec![6], vec![6], vec![], vec![]));
         stream.restore_head(5);
         assert_eq!(stream.head().offset, 6);
         stream.restore_head(8);

@@ -21,7 +21,7 @@ use crate::command::Command;
 use crate::context::JoinId;
 use crate::error::Error;
 use crate::event::{self, Counters, Event};
-use crate::history::{Accepted, Append, HistoryLimits, KEY_SIZE_MAX, Memory, Replay, Settle, Store, Wanted};
+use crate::history::{Accepted, Append, History, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
 use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
 use crate::message::Message;
@@ -83,9 +83,7 @@ pub struct Builder {
     shards: Option<usize>,
     presence: Presence,
     policies: Vec<(String, Policy)>,
-    history_limits: HistoryLimits,
-    #[cfg(feature = "testing")]
-    pub(crate) faults: Option<crate::history::Faults>,
+    history: History,
     sessions_per_address_max: usize,
     accept_rate: Option<(u32, u32)>,
     clock: Clock,
@@ -119,9 +117,9 @@ impl Builder {
         self
     }
 
-    /// What all histories may take together.
-    pub fn history_limits(mut self, limits: HistoryLimits) -> Self {
-        self.history_limits = limits;
+    /// Where the topics of policies with a history keep it, and how much all of them may keep. Default: in memory.
+    pub fn history(mut self, history: History) -> Self {
+        self.history = history;
         self
     }
 
@@ -141,7 +139,7 @@ impl Builder {
     /// Keeps histories in memory, with faults.
     #[cfg(feature = "testing")]
     pub fn faulty_history(mut self, faults: &crate::history::Faults) -> Self {
-        self.faults = Some(faults.clone());
+        self.history = History::faulty(faults);
         self
     }
 
@@ -163,11 +161,12 @@ impl Builder {
         self
     }
 
-    /// Starts the engine. Channels' code that has to wait runs on the current tokio runtime.
+    /// Starts the engine. Channels' code that has to wait runs on the current tokio runtime. A history in a directory is read
+    /// before this ends.
     ///
     /// # Errors
     /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
-    /// its burst is 0, or the system gives no more threads.
+    /// its burst is 0, the directory of the history cannot be used, or the system gives no more threads.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -210,9 +209,7 @@ impl Builder {
         // A mount that serves all paths below it leaves those that others are mounted at.
         mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         let history: Option<Arc<dyn Store>> = match policies.have_history() {
-            #[cfg(feature = "testing")]
-            true if self.faults.is_some() => self.faults.as_ref().map(|faults| faults.store(&self.clock)),
-            true => Some(Arc::new(Memory::new(self.history_limits, self.clock.clone())?)),
+            true => Some(self.history.open(self.clock.clone(), &policies)?),
             false => None,
         };
         let surroundings = Surroundings {
@@ -262,9 +259,7 @@ impl Endpoint {
             shards: None,
             presence: Presence::new(),
             policies: Vec::new(),
-            history_limits: HistoryLimits::default(),
-            #[cfg(feature = "testing")]
-            faults: None,
+            history: History::memory(),
             sessions_per_address_max: 10_000,
             accept_rate: None,
             clock: Clock::Real(std::time::Instant::now()),

@@ -2,12 +2,25 @@
 //! in the order of the positions, so that whoever reads the store and then the live messages misses none.
 //!
 //! `history/` has the parts: `topics` (all histories of a store, without locks), `memory` (a store that ends with the process),
-//! `faults` (one that fails when a test says so).
+//! `disk` (one in a directory, which outlives it). Below the latter: `writer` (judge, write, keep, hand on), `recovery` (a start),
+//! `compaction`, `record` (what is written), `log` (how), `files` (where to). `faults` is a store that fails when a test says so.
 
+mod compaction;
+mod disk;
 #[cfg(feature = "testing")]
 mod faults;
+mod files;
+mod log;
 mod memory;
+mod record;
+mod recovery;
+mod setup;
+#[cfg(test)]
+mod simulation;
+#[cfg(all(test, feature = "testing"))]
+mod tests;
 mod topics;
+mod writer;
 
 use std::fmt;
 use std::future::Future;
@@ -23,7 +36,7 @@ use crate::message::Message;
 
 #[cfg(feature = "testing")]
 pub use faults::Faults;
-pub(crate) use memory::Memory;
+pub use setup::{History, HistoryLimits, HistorySync};
 
 /// The longest idempotency key, in bytes.
 pub(crate) const KEY_SIZE_MAX: usize = 255;
@@ -53,6 +66,12 @@ pub(crate) struct Append {
     /// It is kept only if the topic is here.
     pub(crate) expected: Option<Since>,
     pub(crate) settle: Settle,
+}
+
+impl fmt::Debug for Append {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Append").field("message", &self.message).finish_non_exhaustive()
+    }
 }
 
 /// Told what became of a message. A new one is handed to the topic's members by this, within the topic's order.
@@ -140,21 +159,5 @@ impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Payloads may hold secrets.
         f.debug_struct("Stored").field("position", &self.position).field("event", &self.event).finish_non_exhaustive()
-    }
-}
-
-/// What all histories of a node may take together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HistoryLimits {
-    /// Bytes of kept messages. Above it the topics to which nobody has published for the longest time lose theirs, and their
-    /// readers are told. Default 256 MiB.
-    pub bytes_max: usize,
-    /// Topics that are remembered, with or without messages; the same happens above it. Default 1,000,000.
-    pub topics_max: usize,
-}
-
-impl Default for HistoryLimits {
-    fn default() -> Self {
-        HistoryLimits { bytes_max: 256 * 1024 * 1024, topics_max: 1_000_000 }
     }
 }

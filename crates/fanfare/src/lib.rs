@@ -52,7 +52,7 @@ pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Conne
 pub use context::{Context, JoinId, JoinSender, ReplyHandle};
 pub use endpoint::{Builder, Drain, Endpoint};
 pub use error::Error;
-pub use history::{HistoryLimits, Replay, Stored};
+pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
 pub use mount::{Mount, Route};
 pub use observer::{Observer, SocketHandle};
 pub use policy::Policy;

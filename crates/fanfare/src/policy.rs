@@ -49,6 +49,15 @@ impl Policies {
         self.of(topic)?.history
     }
 
+    /// A number that changes when other topics keep a history than before.
+    pub(crate) fn history_sum(&self) -> u32 {
+        let mut sum = flate2::Crc::new();
+        for (pattern, policy) in &self.0 {
+            sum.update(format!("{pattern} {}\n", policy.history.is_some()).as_bytes());
+        }
+        sum.sum()
+    }
+
     /// Whether any topic keeps something.
     pub(crate) fn have_history(&self) -> bool {
         self.0.iter().any(|(_, policy)| policy.history.is_some())

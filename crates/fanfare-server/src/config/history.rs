@@ -22,7 +22,8 @@ section! {
 
 impl History {
     pub(crate) fn limits(&self) -> HistoryLimits {
-        HistoryLimits { bytes_max: self.bytes_max.0 as usize, topics_max: self.topics_max.0 as usize }
+        let (bytes_max, topics_max) = (self.bytes_max.0 as usize, self.topics_max.0 as usize);
+        HistoryLimits { bytes_max, topics_max, ..HistoryLimits::default() }
     }
 }
 

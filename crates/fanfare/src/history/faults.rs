@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Append, HistoryLimits, Memory, Reading, Store, Wanted};
+use super::memory::Memory;
+use super::{Append, HistoryLimits, Reading, Store, Wanted};
 use crate::clock::Clock;
 use crate::error::Error;
 

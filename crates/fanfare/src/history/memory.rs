@@ -33,8 +33,9 @@ impl Memory {
 
     /// A store whose epochs follow from a seed.
     pub(crate) fn seeded(limits: HistoryLimits, clock: Clock, seed: u64) -> Self {
-        let HistoryLimits { bytes_max, topics_max } = limits;
-        let share = HistoryLimits { bytes_max: bytes_max / STRIPES, topics_max: topics_max.div_ceil(STRIPES) };
+        let HistoryLimits { bytes_max, topics_max, .. } = limits;
+        let share =
+            HistoryLimits { bytes_max: bytes_max / STRIPES, topics_max: topics_max.div_ceil(STRIPES), ..limits };
         Memory {
             // Far apart: each takes one step for every topic that it forgets.
             stripes: (0..STRIPES as u64).map(|stripe| Mutex::new(Topics::new(share, seed ^ stripe << 60))).collect(),
@@ -54,10 +55,11 @@ impl Store for Memory {
         let now_ms = self.clock.now_ms();
         // Held until the message is on its way, so that messages leave in the order of their positions.
         let mut topics = self.stripe(&message.topic).lock();
-        match topics.judge(&message.topic, key.as_deref(), expected, now_ms) {
+        match topics.standing(&message.topic, key.as_deref(), now_ms).judge(expected) {
             Ok(Verdict::Keep(position)) => {
                 let entry = Entry { event: (&*message.event).into(), payload: message.payload.clone() };
-                topics.keep(&message.topic, position, entry, key.as_deref(), retention, now_ms);
+                topics.keep(&message.topic, position, entry, key.as_deref(), retention, now_ms, 0);
+                topics.evict(now_ms, |_| {});
                 settle(Ok(Accepted::New(message.placed(position))));
             }
             Ok(Verdict::Repeated(position)) => settle(Ok(Accepted::Repeated(position))),

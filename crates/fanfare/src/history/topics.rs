@@ -8,6 +8,7 @@ use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Epoch, Position, Since};
 use hashbrown::HashMap;
 
+use super::record::RECORD_SIZE;
 use super::{HistoryLimits, Replay, Stored, Wanted};
 use crate::error::Error;
 
@@ -31,21 +32,32 @@ pub(super) struct Topics {
     /// The topics by the time of their last message, as a count of messages.
     by_age: BTreeMap<u64, Arc<str>>,
     appends: u64,
-    bytes: usize,
+    size: Size,
     /// That of topics that are not known. It changes whenever one is forgotten: nobody may take the topic's next life for the
     /// one before.
     epoch: Epoch,
     seed: u64,
 }
 
+/// One topic that is known.
 #[derive(Debug)]
-struct Topic {
-    stream: Stream<Entry>,
+pub(super) struct Topic {
+    pub(super) stream: Stream<Entry>,
     retention: Retention,
-    keys: Keys,
+    pub(super) keys: Keys,
     /// Its place in `by_age`.
     age: u64,
-    last_ms: u64,
+    pub(super) last_ms: u64,
+    /// The oldest segment of a log in which something of it may be; 0 without a log.
+    pub(super) origin: u64,
+}
+
+/// What something takes, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Size {
+    memory: usize,
+    /// If all of it that is worth keeping were written to a log, at most.
+    log: usize,
 }
 
 #[derive(Debug)]
@@ -56,9 +68,19 @@ pub(super) struct Entry {
 
 /// The idempotency keys of a topic, oldest first.
 #[derive(Debug, Default)]
-struct Keys {
+pub(super) struct Keys {
     positions: HashMap<Arc<str>, Position, foldhash::fast::RandomState>,
     order: VecDeque<(u64, Arc<str>)>,
+    /// The bytes of all keys.
+    text_size: usize,
+}
+
+/// Where a topic stands for a message that comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) head: Position,
+    /// Where the message with the same key stands, if there was one.
+    pub(super) repeated: Option<Position>,
 }
 
 /// What becomes of a message, as far as its topic is concerned.
@@ -78,28 +100,166 @@ impl Topics {
             by_name: HashMap::default(),
             by_age: BTreeMap::new(),
             appends: 0,
-            bytes: 0,
+            size: Size::default(),
             epoch: next_epoch(&mut seed),
             seed,
         }
     }
 
-    /// What is to become of a message.
+    /// The epoch of topics that are not known.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The bytes that a log of all topics takes which has nothing else, at most.
+    pub(super) fn log_size(&self) -> usize {
+        self.size.log
+    }
+
+    /// Where a topic stands for a message with this key.
+    pub(super) fn standing(&mut self, topic: &str, key: Option<&str>, now_ms: u64) -> Standing {
+        match self.by_name.get_mut(topic) {
+            None => Standing { head: Position { epoch: self.epoch, offset: 0 }, repeated: None },
+            Some(topic) => {
+                Standing { head: topic.stream.head(), repeated: key.and_then(|key| topic.keys.find(key, now_ms)) }
+            }
+        }
+    }
+
+    /// Keeps a message at the position that its topic's [`Standing`] gave, and says whether the topic was not known before;
+    /// `origin` is where it is in a log then. [`evict`](Topics::evict) is to follow, once all that has its position is kept.
+    #[expect(clippy::too_many_arguments, reason = "all that a message is kept with")]
+    pub(super) fn keep(
+        &mut self,
+        topic: &Arc<str>,
+        position: Position,
+        entry: Entry,
+        key: Option<&str>,
+        retention: Retention,
+        now_ms: u64,
+        origin: u64,
+    ) -> bool {
+        let size = entry.size();
+        self.change(topic, position.epoch, retention, now_ms, origin, |topic| {
+            let appended = topic.stream.append(entry, size, now_ms, &retention);
+            debug_assert_eq!(appended, position, "nothing came between the judgement and this");
+            topic.keys.remember(key, position, now_ms);
+        })
+    }
+
+    /// Puts a topic back that another process has left. Those published to last come last.
+    pub(super) fn restore(&mut self, name: &Arc<str>, retention: Retention, life: Life) {
+        let Life { head, last_ms, origin, newest: _, messages, keys } = life;
+        self.change(name, head.epoch, retention, last_ms, origin, |topic| {
+            for (offset, at_ms, entry) in messages {
+                let size = entry.size();
+                topic.stream.restore(offset, entry, size, at_ms);
+            }
+            topic.stream.restore_head(head.offset);
+            for (key, offset, at_ms) in keys {
+                topic.keys.remember(Some(&key), Position { offset, ..head }, at_ms);
+            }
+        });
+    }
+
+    /// The epoch of topics that are not known, as another process has left it.
+    pub(super) fn restore_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// A topic, without what is too old; `None` if it is not known.
+    pub(super) fn trimmed(&mut self, name: &str, now_ms: u64) -> Option<&mut Topic> {
+        let topic = self.by_name.get_mut(name)?;
+        let before = topic.size(name);
+        topic.stream.trim(now_ms, &topic.retention);
+        topic.keys.forget(now_ms);
+        self.size.change(before, topic.size(name));
+        Some(topic)
+    }
+
+    /// What of a topic a reader gets. A topic that is not known stays so: its epoch is that of whoever is the first to
+    /// publish there.
+    pub(super) fn read(&mut self, name: &str, wanted: Wanted, now_ms: u64) -> Replay {
+        let Wanted { since, limit, newest } = wanted;
+        let unknown = Position { epoch: self.epoch, offset: 0 };
+        let Some(topic) = self.trimmed(name, now_ms) else {
+            let recovered = !matches!(since, Since::Position(position) if position != unknown);
+            return Replay { head: unknown, recovered, messages: Vec::new() };
+        };
+        let recovery = topic.stream.recover(since, limit);
+        let comes_back = recovery.recovered && since != Since::Now;
+        let count = if comes_back { recovery.count } else { newest };
+        let stored = |(position, entry): (Position, &Entry)| Stored {
+            position,
+            event: entry.event.clone(),
+            payload: entry.payload.clone(),
+        };
+        let messages = topic.stream.newest(count).map(stored).collect();
+        Replay { head: topic.stream.head(), recovered: recovery.recovered, messages }
+    }
+
+    /// Knows that nothing of a topic is in segments before this one.
+    pub(super) fn set_origin(&mut self, name: &str, segment: u64) {
+        if let Some(topic) = self.by_name.get_mut(name) {
+            topic.origin = segment;
+        }
+    }
+
+    /// Changes a topic, keeps account of it, and says whether it was not known before.
+    fn change(
+        &mut self,
+        name: &Arc<str>,
+        epoch: Epoch,
+        retention: Retention,
+        now_ms: u64,
+        origin: u64,
+        change: impl FnOnce(&mut Topic),
+    ) -> bool {
+        let age = self.appends;
+        self.appends += 1;
+        let mut is_new = false;
+        let topic = self.by_name.entry_ref(&**name).or_insert_with(|| {
+            is_new = true;
+            Topic { stream: Stream::new(epoch), retention, keys: Keys::default(), age, last_ms: now_ms, origin }
+        });
+        let shared = self.by_age.remove(&topic.age).unwrap_or_else(|| name.clone());
+        self.by_age.insert(age, shared);
+        let before = if is_new { Size::default() } else { topic.size(name) };
+        (topic.age, topic.last_ms, topic.retention) = (age, now_ms, retention);
+        change(topic);
+        self.size.change(before, topic.size(name));
+        is_new
+    }
+
+    /// Forgets what the common bounds have no room for, and whom nobody can remember, and tells of each.
+    pub(super) fn evict(&mut self, now_ms: u64, mut forgotten: impl FnMut(&str)) {
+        // The topic that has just been published to is the last to go.
+        while self.by_age.len() > 1
+            && let Some(oldest) = self.by_age.first_entry()
+        {
+            let topic = &self.by_name[oldest.get()];
+            let is_too_much = self.size.memory > self.limits.bytes_max || self.by_name.len() > self.limits.topics_max;
+            let forgotten_ms = topic.last_ms.saturating_add(topic.retention.age_max_ms).saturating_add(REMEMBERED_MS);
+            if !is_too_much && forgotten_ms > now_ms {
+                return;
+            }
+            let name = oldest.remove();
+            let topic = self.by_name.remove(&name).expect("both name the same topics");
+            self.size.change(topic.size(&name), Size::default());
+            self.epoch = next_epoch(&mut self.seed);
+            forgotten(&name);
+        }
+    }
+}
+
+impl Standing {
+    /// What is to become of a message that expects its topic somewhere.
     ///
     /// # Errors
-    /// The topic is not where it was expected to be.
-    pub(super) fn judge(
-        &mut self,
-        topic: &str,
-        key: Option<&str>,
-        expected: Option<Since>,
-        now_ms: u64,
-    ) -> Result<Verdict, Error> {
-        let topic = self.by_name.get_mut(topic);
-        let head = topic.as_ref().map_or(Position { epoch: self.epoch, offset: 0 }, |topic| topic.stream.head());
-        if let (Some(topic), Some(key)) = (topic, key)
-            && let Some(position) = topic.keys.find(key, now_ms)
-        {
+    /// It is not there.
+    pub(super) fn judge(self, expected: Option<Since>) -> Result<Verdict, Error> {
+        let Standing { head, repeated } = self;
+        if let Some(position) = repeated {
             return Ok(Verdict::Repeated(position));
         }
         let is_there = match expected {
@@ -115,98 +275,38 @@ impl Topics {
         }
         Ok(Verdict::Keep(Position { offset: head.offset + 1, ..head }))
     }
+}
 
-    /// Keeps a message at the position that [`judge`](Topics::judge) gave.
-    pub(super) fn keep(
-        &mut self,
-        topic: &Arc<str>,
-        position: Position,
-        entry: Entry,
-        key: Option<&str>,
-        retention: Retention,
-        now_ms: u64,
-    ) {
-        let size = entry.size();
-        self.change(topic, position.epoch, retention, now_ms, |topic| {
-            let appended = topic.stream.append(entry, size, now_ms, &retention);
-            debug_assert_eq!(appended, position, "nothing came between the judgement and this");
-            topic.keys.remember(key, position, now_ms);
-        });
-        self.evict(now_ms);
-    }
+/// What another process has left of a topic.
+#[derive(Debug)]
+pub(super) struct Life {
+    pub(super) head: Position,
+    pub(super) last_ms: u64,
+    /// The oldest and the newest segment of the log with something of it.
+    pub(super) origin: u64,
+    pub(super) newest: u64,
+    /// Offset, time and content, by their offsets.
+    pub(super) messages: Vec<(u64, u64, Entry)>,
+    /// Keys with the offset of their message and its time, by their times.
+    pub(super) keys: Vec<(Box<str>, u64, u64)>,
+}
 
-    /// What of a topic a reader gets. A topic that is not known stays so: its epoch is that of whoever is the first to
-    /// publish there.
-    pub(super) fn read(&mut self, name: &str, wanted: Wanted, now_ms: u64) -> Replay {
-        let Wanted { since, limit, newest } = wanted;
-        let Some(topic) = self.by_name.get_mut(name) else {
-            let head = Position { epoch: self.epoch, offset: 0 };
-            let recovered = !matches!(since, Since::Position(position) if position != head);
-            return Replay { head, recovered, messages: Vec::new() };
-        };
-        let before = topic.stream.bytes();
-        topic.stream.trim(now_ms, &topic.retention);
-        self.bytes -= before - topic.stream.bytes();
-        let recovery = topic.stream.recover(since, limit);
-        let comes_back = recovery.recovered && since != Since::Now;
-        let count = if comes_back { recovery.count } else { newest };
-        let stored = |(position, entry): (Position, &Entry)| Stored {
-            position,
-            event: entry.event.clone(),
-            payload: entry.payload.clone(),
-        };
-        let messages = topic.stream.newest(count).map(stored).collect();
-        Replay { head: topic.stream.head(), recovered: recovery.recovered, messages }
-    }
-
-    /// Changes a topic, and keeps account of it.
-    fn change(
-        &mut self,
-        name: &Arc<str>,
-        epoch: Epoch,
-        retention: Retention,
-        now_ms: u64,
-        change: impl FnOnce(&mut Topic),
-    ) {
-        let age = self.appends;
-        self.appends += 1;
-        let topic = self.by_name.entry_ref(&**name).or_insert_with(|| Topic {
-            stream: Stream::new(epoch),
-            retention,
-            keys: Keys::default(),
-            age,
-            last_ms: now_ms,
-        });
-        let shared = self.by_age.remove(&topic.age).unwrap_or_else(|| name.clone());
-        self.by_age.insert(age, shared);
-        (topic.age, topic.last_ms, topic.retention) = (age, now_ms, retention);
-        let before = topic.bytes();
-        change(topic);
-        self.bytes = self.bytes + topic.bytes() - before;
-    }
-
-    /// Forgets what the common bounds have no room for, and whom nobody can remember.
-    fn evict(&mut self, now_ms: u64) {
-        // The topic that has just been published to is the last to go.
-        while self.by_age.len() > 1
-            && let Some(oldest) = self.by_age.first_entry()
-        {
-            let topic = &self.by_name[oldest.get()];
-            let is_too_much = self.bytes > self.limits.bytes_max || self.by_name.len() > self.limits.topics_max;
-            let forgotten_ms = topic.last_ms.saturating_add(topic.retention.age_max_ms).saturating_add(REMEMBERED_MS);
-            if !is_too_much && forgotten_ms > now_ms {
-                return;
-            }
-            let topic = self.by_name.remove(&oldest.remove()).expect("both name the same topics");
-            self.bytes -= topic.bytes();
-            self.epoch = next_epoch(&mut self.seed);
+impl Topic {
+    fn size(&self, name: &str) -> Size {
+        let (stream, keys) = (&self.stream, &self.keys);
+        let records = 1 + stream.len() + keys.order.len();
+        let contents = stream.bytes() - stream.len() * ENTRY_SIZE + keys.text_size;
+        Size {
+            memory: stream.bytes() + keys.order.len() * ENTRY_SIZE,
+            log: records * (RECORD_SIZE + name.len()) + contents,
         }
     }
 }
 
-impl Topic {
-    fn bytes(&self) -> usize {
-        self.stream.bytes() + self.keys.bytes()
+impl Size {
+    fn change(&mut self, before: Size, after: Size) {
+        self.memory = self.memory + after.memory - before.memory;
+        self.log = self.log + after.log - before.log;
     }
 }
 
@@ -226,7 +326,13 @@ impl Keys {
         self.forget(now_ms);
         let Some(key) = key.map(Arc::<str>::from) else { return };
         self.positions.insert(key.clone(), position);
+        self.text_size += key.len();
         self.order.push_back((now_ms, key));
+    }
+
+    /// All of them with their messages' offsets and times, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.order.iter().filter_map(|(at_ms, key)| Some((&**key, self.positions.get(key)?.offset, *at_ms)))
     }
 
     fn forget(&mut self, now_ms: u64) {
@@ -234,17 +340,14 @@ impl Keys {
             && (at_ms.saturating_add(KEY_AGE_MAX_MS) <= now_ms || self.order.len() >= KEYS_MAX)
         {
             self.positions.remove(key);
+            self.text_size -= key.len();
             self.order.pop_front();
         }
-    }
-
-    fn bytes(&self) -> usize {
-        self.order.len() * ENTRY_SIZE
     }
 }
 
 /// An epoch that no topic has had, by the steps of SplitMix64.
-fn next_epoch(seed: &mut u64) -> Epoch {
+pub(super) fn next_epoch(seed: &mut u64) -> Epoch {
     loop {
         *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (*seed ^ (*seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -259,14 +362,15 @@ fn next_epoch(seed: &mut u64) -> Epoch {
 mod tests {
     use super::*;
 
-    const PLENTY: HistoryLimits = HistoryLimits { bytes_max: 1_000_000, topics_max: 1_000 };
+    const PLENTY: HistoryLimits = HistoryLimits { bytes_max: 1_000_000, topics_max: 1_000, ..HistoryLimits::DEFAULT };
 
     fn publish(topics: &mut Topics, topic: &str, key: Option<&str>, now_ms: u64) -> Position {
-        match topics.judge(topic, key, None, now_ms).unwrap() {
+        match topics.standing(topic, key, now_ms).judge(None).unwrap() {
             Verdict::Repeated(position) => position,
             Verdict::Keep(position) => {
                 let entry = Entry { event: "e".into(), payload: Payload::default() };
-                topics.keep(&topic.into(), position, entry, key, Retention::default(), now_ms);
+                topics.keep(&topic.into(), position, entry, key, Retention::default(), now_ms, 0);
+                topics.evict(now_ms, |_| {});
                 position
             }
         }
@@ -292,7 +396,7 @@ mod tests {
             }
             let again = publish(&mut topics, "b", None, 0);
             assert!(again.offset == 1 && again.epoch != b.epoch, "a new life has a new epoch");
-            assert!(topics.by_name.len() <= 2 && topics.bytes <= 300);
+            assert!(topics.by_name.len() <= 2 && topics.size.memory <= 300);
         }
     }
 
@@ -303,7 +407,8 @@ mod tests {
         let day = REMEMBERED_MS + Retention::default().age_max_ms;
         publish(&mut topics, "b", None, day - 1);
         assert_eq!(resumes(&mut topics, "a", last, day - 1), Some(0));
-        assert_eq!(topics.bytes, topics.by_name.values().map(Topic::bytes).sum::<usize>());
+        let memory: usize = topics.by_name.iter().map(|(name, topic)| topic.size(name).memory).sum();
+        assert_eq!(topics.size.memory, memory);
         publish(&mut topics, "b", None, day);
         assert_eq!(resumes(&mut topics, "a", last, day), None);
     }

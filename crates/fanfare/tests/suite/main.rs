@@ -13,6 +13,7 @@ mod credentials;
 mod every_protocol_in_its_own_form;
 mod everything_that_grows_has_a_bound;
 mod hub;
+mod killed;
 mod lockstep;
 mod no_broadcast_before_join_reply;
 mod observers;
