@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use axum::http::{Response, StatusCode};
-use fanfare::{Body, Endpoint, History, Mount};
+use fanfare::{Body, Endpoint, Mount};
 
 use crate::apikey::lookup::{Lifetimes, Lookup};
 use crate::apikey::{Watch, store};
@@ -63,7 +63,7 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
             builder = builder.policy(&pattern.to_string(), channel.policy());
         }
     }
-    builder = builder.history(History::memory().limits(config.history.limits()));
+    builder = builder.history(config.history.settled());
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }

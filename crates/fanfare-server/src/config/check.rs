@@ -26,6 +26,9 @@ impl Draft {
         for channel in &mut self.channels {
             channel.complete(problems);
         }
+        if let Some(history) = &self.history {
+            history.check(problems);
+        }
         self.check_auths(overrides, problems, &mut warnings);
         self.check_stores_and_sources(overrides, problems);
         self.check_hooks(overrides, problems, &mut warnings);

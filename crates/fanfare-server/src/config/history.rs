@@ -1,29 +1,92 @@
 //! What topics keep: `[history]`, and the key `history` of a `[[channel]]`.
 
-use fanfare::{HistoryLimits, Retention};
+use std::path::PathBuf;
+
+use fanfare::{HistoryLimits, HistorySync, Retention};
 use toml::de::DeValue;
 
+use super::problem::Problems;
 use super::section::{Form, section};
-use super::value::{Count, Fault, Raw, Setting, Size, Span};
+use super::value::{Count, Fault, Raw, Setting, Size, Span, refused};
 
 section! {
     /// What the histories of all topics may take together. Which topics keep something is said by the key `history` of their
     /// `[[channel]]`.
     struct History: "history", Form::Table;
     keys {
+        /// The directory where what is kept outlives the server; it is made if it is not there, and is this server's alone. Left out:
+        /// histories end with the process.
+        dir: Option<PathBuf> = "",
+        /// When messages in the directory are safe from a power cut: `always` before they are acknowledged, after a duration such
+        /// as `1s`, or `never` but when the operating system likes it. Whichever it is, they outlive the process.
+        sync: Sync = "\"1s\"",
         /// The bytes of all kept messages. Beyond it the topics to which nobody has published for the longest time lose
         /// theirs, and clients that come back to them are told that there is a gap.
         bytes_max: Size<1_000_000, 1_000_000_000_000> = "\"256MiB\"",
         /// How many topics are remembered, with or without messages. The same happens beyond it.
         topics_max: Count<1_000, 1_000_000_000> = "1000000",
+        /// With `dir`: how large the log in it may grow before what is kept no more is taken out of it. It is never smaller than
+        /// twice what is kept.
+        log_bytes_max: Size<1_000_000, 1_000_000_000_000> = "\"64MiB\"",
+        /// With `dir`: how many messages may wait to be written. Beyond it publishing fails with `unavailable`.
+        waiting_messages_max: Count<1, 10_000_000> = "65536",
+        /// The same in bytes.
+        waiting_bytes_max: Size<1_000_000, 10_000_000_000> = "\"64MiB\"",
     }
     later ["url"]
 }
 
 impl History {
-    pub(crate) fn limits(&self) -> HistoryLimits {
-        let (bytes_max, topics_max) = (self.bytes_max.0 as usize, self.topics_max.0 as usize);
-        HistoryLimits { bytes_max, topics_max, ..HistoryLimits::default() }
+    /// As the engine takes it.
+    pub(crate) fn settled(&self) -> fanfare::History {
+        let history = match &self.dir {
+            Some(dir) => fanfare::History::dir(dir).sync(self.sync.0),
+            None => fanfare::History::memory(),
+        };
+        history.limits(HistoryLimits {
+            bytes_max: self.bytes_max.0 as usize,
+            topics_max: self.topics_max.0 as usize,
+            log_bytes_max: self.log_bytes_max.0 as usize,
+            waiting_messages_max: self.waiting_messages_max.0 as usize,
+            waiting_bytes_max: self.waiting_bytes_max.0 as usize,
+        })
+    }
+
+    /// Checks what concerns more than one key.
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        if self.dir.is_none() {
+            let of_dir = ["sync", "log_bytes_max", "waiting_messages_max", "waiting_bytes_max"];
+            for key in of_dir.into_iter().filter(|key| self.places.is_given(key)) {
+                self.places.problem(
+                    problems,
+                    key,
+                    "is for a history in a directory: give `dir` as well, or leave it out",
+                );
+            }
+        }
+    }
+}
+
+/// When messages are safe from a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sync(HistorySync);
+
+type Every = Span<10, 3_600_000>;
+
+impl Setting for Sync {
+    fn accepts() -> String {
+        format!("`always`, `never`, or {}", Every::accepts())
+    }
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {
+        match raw.get_ref().as_str() {
+            Some("always") => Ok(Self(HistorySync::Always)),
+            Some("never") => Ok(Self(HistorySync::Never)),
+            _ => match Every::read(raw) {
+                Ok(span) => Ok(Self(HistorySync::Every(span.0))),
+                Err(_) => Err(refused::<Self>(raw)),
+            },
+        }
     }
 }
 

@@ -8,7 +8,7 @@ const SET: [(&str, &str, &str); 3] =
     [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
 
 /// What to write for keys without a default.
-const EXAMPLES: [(&str, &str); 61] = [
+const EXAMPLES: [(&str, &str); 62] = [
     ("shards", "4"),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
@@ -48,6 +48,7 @@ const EXAMPLES: [(&str, &str); 61] = [
     ("bridge.key", "\"{sub}\""),
     ("bridge.forward", "\"from_clients\""),
     ("auth.hook", "\"backend\""),
+    ("history.dir", "\"history\""),
     ("channel.history", "{ messages = 100, bytes = \"1MiB\", ttl = \"10m\" }"),
     ("channel.catch_up", "20"),
     ("channel.topic", "\"room:*\""),

@@ -166,6 +166,11 @@ fn bad_configurations_are_explained() {
         ],
     );
     check("[[channel]]\ntopic = 'a'\ncatch_up = 5", &["3:12: channel.catch_up: there is nothing to catch up with"]);
+    check(
+        "[history]\ndir = 'x'\nsync = 'often'",
+        &["history.sync: \"often\" is not accepted: it takes `always`, `never`, or"],
+    );
+    check("[history]\nsync = 'always'", &["history.sync: is for a history in a directory: give `dir` as well"]);
     check("[history]\nbytes_max = '1KB'", &["history.bytes_max: \"1KB\" is not accepted: it takes a size from 1MB"]);
     check(
         "[[channel]]\ntopic = 'a'\nslow = 'latest'",

@@ -297,7 +297,7 @@ pub(crate) fn any_of(words: &[&str]) -> String {
     }
 }
 
-fn refused<T: Setting>(raw: &Raw<'_>) -> Vec<Fault> {
+pub(super) fn refused<T: Setting>(raw: &Raw<'_>) -> Vec<Fault> {
     Fault::of(raw, format!("{} is not accepted: it takes {}", show(raw), T::accepts()))
 }
 

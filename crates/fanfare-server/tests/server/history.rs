@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Server, TOKEN, fanfare};
+use crate::support::{Folder, PATIENCE, Server, TOKEN, fanfare};
 
 const CONFIG: &str = r#"
 [[endpoint]]
@@ -181,4 +181,40 @@ fn commands_publish_with_a_key_and_print_what_is_kept() {
     assert!(!is_ok && error.contains("messages are missing before these"), "{error}");
     let (is_ok, _, error) = run(&["history", "room:1", "--since", "yesterday"]);
     assert!(!is_ok && error.contains("not a position"), "{error}");
+}
+
+/// A server that is killed in the midst of publishing: what was answered is there, and clients go on where they were.
+#[test]
+fn with_a_directory_the_history_outlives_the_server() {
+    let folder = Folder::new();
+    let config =
+        format!("[history]\ndir = {:?}\n{}", folder.path("history"), CONFIG.replace("messages = 5", "messages = 1000"));
+    let mut position = json!("0:0");
+    let mut seen = 0;
+    for round in 1..=3 {
+        let server = Server::serve(&config);
+        let mut client = server.connect("");
+        let reply = client.join("room:1", json!({ "resume": position }))["response"].clone();
+        assert_eq!(reply["resume"]["recovered"], true, "{reply}");
+        for number in round * 20 - 19..=round * 20 {
+            publish(&server, n(number));
+        }
+        // The last five it has not seen when the server is killed.
+        while seen < round * 20 - 5 {
+            let frame = client.receive();
+            seen += 1;
+            assert_eq!(frame[4], json!({ "n": seen }));
+            position = frame[1].clone();
+        }
+        if round == 1 {
+            let second = folder.write("second.toml", &config);
+            let mut second = fanfare(&["serve", "--config", second.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+            let output = second.output().unwrap();
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success() && error.contains("in use by another process"), "{error}");
+        }
+        drop(server);
+    }
+    let server = Server::serve(&config);
+    assert_eq!(numbers(&history(&server, "?since=0:0&limit=1000")["messages"]), (1..=60).collect::<Vec<_>>());
 }
