@@ -8,8 +8,8 @@ export interface Channel {
 /** Messages are missing: the state that they would have led to has to be loaded anew. */
 export interface Gap {
   /**
-   * `not_recovered`: the server has not kept so much. `no_history`: the topic keeps nothing. Anything else is the policy by
-   * which the server left messages out for a slow reader.
+   * `not_recovered`: the server has not kept so much. `no_history`: the topic keeps nothing. Anything else is the
+   * policy by which the server left messages out for a slow reader.
    */
   reason: "not_recovered" | "no_history" | (string & {})
   /** Behind which position messages are missing; null where the topic has none. */

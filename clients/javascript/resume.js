@@ -1,15 +1,16 @@
-// Lets a channel of the npm package `phoenix` go on where it was: what it missed while it was away is delivered after the
-// next join, in order and once, or `onGap` is told that it is not. Keeps nothing but the position; storage is the caller's.
+// Lets a channel of the npm package `phoenix` go on where it was: what it missed while it was away is delivered after
+// the next join, in order and once, or `onGap` is told that it is not. Keeps nothing but the position; storage is the
+// caller's.
 
 /**
  * Makes `channel` resume. To be called before `channel.join()`.
  *
  * Options:
  * - `from`: the position of an earlier page, to go on from there; without it the channel begins with what comes;
- * - `onPosition(position)`: the position has moved, as it does with every message, before the message's own callbacks;
- * - `onGap({reason, from, to})`: messages behind `from` are missing, so reload the state. What follows begins behind `to`.
- *   The reason is `not_recovered` (the server has not kept so much), `no_history` (the topic keeps nothing), or that of a
- *   `gap` event of the server, which has the number `dropped` as well.
+ * - `onPosition(position)`: the position has moved, as with every message; told before the message's own callbacks;
+ * - `onGap({reason, from, to})`: messages behind `from` are missing, so reload the state. What follows begins behind
+ *   `to`. The reason is `not_recovered` (the server has not kept so much), `no_history` (the topic keeps nothing), or
+ *   that of a `gap` event of the server, which has the number `dropped` as well.
  *
  * The `position` of the object that is returned is null until the first join is answered, unless `from` was given.
  */
@@ -32,7 +33,9 @@ export function resume(channel, {from = null, onPosition, onGap} = {}) {
     const before = position
     const answer = response?.resume
     if (answer) move(answer.position)
-    if (following && !answer?.recovered) onGap?.({reason: answer ? "not_recovered" : "no_history", from: before, to: position})
+    if (following && !answer?.recovered) {
+      onGap?.({reason: answer ? "not_recovered" : "no_history", from: before, to: position})
+    }
     following = true
   })
 
@@ -50,8 +53,8 @@ export function resume(channel, {from = null, onPosition, onGap} = {}) {
     trigger.call(channel, event, payload, ref, joinRef)
   }
 
-  // The client's version 1.7 does not join again when the server gives its long-poll a new session for one that is gone, or
-  // after disconnect() and connect().
+  // The client's version 1.7 does not join again when the server gives its long-poll a new session for one that is
+  // gone, or after disconnect() and connect().
   const opened = socket.onOpen(() => {
     if (channel.state === "joined") channel.trigger("phx_error", {reason: "the connection is a new one"})
   })

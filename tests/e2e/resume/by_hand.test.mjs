@@ -6,7 +6,7 @@ import {Inbox, eventually} from "../support/deadline.mjs"
 import {block} from "../support/readme.mjs"
 import {closed, cut, expectNumbers, publish, startWithHistory} from "../support/resume.mjs"
 
-/** A page that has joined by the README's lines: `box` has what it shows, `loads` counts how often it loads everything. */
+/** A page that has joined by the README's lines. `box` has what it shows; it has loaded everything `loads` times. */
 async function load(visit, topic, storage = new Map()) {
   const page = {box: new Inbox(`what the page of ${topic} shows`), loads: 0}
   const localStorage = {getItem: key => storage.get(key) ?? null, setItem: (key, value) => storage.set(key, value)}

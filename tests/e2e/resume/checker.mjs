@@ -1,6 +1,6 @@
-// A topic with a history, publishers, and stock clients that resume, while everything goes wrong that a network and a server
-// can do: connections are cut and stall, clients move between the transports, the server is killed and starts again.
-// What the clients have seen is judged by verdict.mjs.
+// A topic with a history, publishers, and stock clients that resume, while everything goes wrong that a network and a
+// server can do: connections are cut and stall, clients move between the transports, the server is killed and starts
+// again. What the clients have seen is judged by verdict.mjs.
 
 import {resume} from "fanfare-resume"
 import {CLIENTS, Visit} from "../support/clients.mjs"
@@ -85,7 +85,8 @@ export async function check({seed, seconds, disk = false}) {
 
     const unanswered = new Set(publishers.flatMap(publisher => publisher.unanswered))
     const history = historyOf(answers, unanswered, clients.map(({seen}) => seen))
-    const faults = clients.flatMap(client => verdict(history, client.seen, disk ? 0 : restarts).map(fault => `${client.name}: ${fault}`))
+    const faultsOf = client => verdict(history, client.seen, disk ? 0 : restarts)
+    const faults = clients.flatMap(client => faultsOf(client).map(fault => `${client.name}: ${fault}`))
     const seen = clients.flatMap(client => client.seen)
     return {
       faults: [...verdictOnOrder(history), ...faults],
@@ -206,7 +207,7 @@ class Client {
   }
 }
 
-/** Whether one position is behind another of the same life of the server; of different ones, the later was answered later. */
+/** Whether a position is behind another that was answered before it, maybe by a server that is gone. */
 function after(one, other) {
   const [[epoch, offset], [otherEpoch, otherOffset]] = [one.split(":"), other.split(":")]
   return epoch !== otherEpoch || Number(offset) > Number(otherOffset)

@@ -3,7 +3,8 @@
 //     CHECKER_SEEDS=1-500 CHECKER_SECONDS=20 ./run.sh resume/checker.test.mjs
 //     CHECKER_SEEDS=17 ./run.sh resume/checker.test.mjs
 //
-// A seed fixes what goes wrong and when, not how fast the machine is: what one seed has found may take some rounds to come again.
+// A seed fixes what goes wrong and when, not how fast the machine is: what one seed has found may take some rounds to
+// come again.
 
 import assert from "node:assert/strict"
 import {describe, test} from "node:test"
@@ -31,7 +32,7 @@ describe("nothing is lost, doubled, swapped or silently missing", {concurrency: 
         const {faults, ...figures} = await check({seed, seconds: SECONDS, disk})
         t.diagnostic(`seed ${seed}: ${JSON.stringify(figures)}`)
         const shown = faults.slice(0, FAULTS_SHOWN_MAX).join("\n")
-        assert.equal(faults.length, 0, `seed ${seed}, ${SECONDS} s, history ${where}: ${faults.length} faults\n${shown}`)
+        assert.equal(faults.length, 0, `seed ${seed}, history ${where}: ${faults.length} faults\n${shown}`)
         for (const [what, count] of Object.entries(figures)) {
           if (what !== "gaps") assert.ok(count > 0, `no ${what}: nothing was checked`)
         }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict"
 import {resume} from "fanfare-resume"
 import {answer} from "../support/clients.mjs"
 import {checks, checksWithOwnServer} from "../support/check.mjs"
-import {eventually} from "../support/deadline.mjs"
+import {DEADLINE_MS, eventually} from "../support/deadline.mjs"
 import {closed, cut, expectNumbers, numbers, publish, startWithHistory} from "../support/resume.mjs"
 
 const OVER_LONGPOLL = ({transport}) => transport === "longpoll"
@@ -112,7 +112,7 @@ checks("resuming channels", check => {
       }
     }
     visit.straight()
-    const socket = visit.connect({transport: Proxied, longPollFallbackMs: 2_000, sessionStorage: null})
+    const socket = visit.connect({transport: Proxied, longPollFallbackMs: 20_000, sessionStorage: null})
     const {channel, box, gaps} = await join(visit, topic, {}, socket)
     await publish(visit.server, topic, 1, 3)
     await expectNumbers(assert, box, 1, 3)
@@ -131,13 +131,15 @@ checks("resuming channels", check => {
     await publish(visit.server, topic, 1, 3)
 
     const proxy = await visit.through({})
-    const socket = visit.connect({timeout: 200, rejoinAfterMs: () => 50})
+    const socket = visit.connect({rejoinAfterMs: () => 50})
     await eventually(() => socket.isConnected(), "the connection")
     const channel = socket.channel(topic)
     resume(channel, {from})
     const box = numbers(channel)
     proxy.stall()
-    channel.join()
+    channel.join(200)
+    // The second one has time.
+    channel.timeout = DEADLINE_MS
     const given = channel.joinRef()
     await eventually(() => channel.state === "joining" && channel.joinRef() !== given, "a second join")
     proxy.mend()
@@ -157,6 +159,16 @@ checks("resuming channels", check => {
     await publish(visit.server, topic, 1, 3)
     await expectNumbers(assert, box, 1, 3)
     assert.deepEqual([box.rest(), gaps], [[], []])
+  })
+
+  // An event that is published stands in for one that the server makes itself.
+  check("a gap within a connection is told as the server tells it", {}, async visit => {
+    const topic = visit.topic()
+    const {gaps} = await join(visit, topic)
+    const gap = {reason: "drop_oldest", dropped: 2, from: "5e1f:40", to: "5e1f:42"}
+    await visit.server.publish(topic, "gap", gap)
+    await eventually(() => gaps.length > 0, "the gap to be told")
+    assert.deepEqual(gaps, [gap])
   })
 
   check("hooks and params that were there stay", ONCE, async visit => {

@@ -15,7 +15,8 @@ const LICENCES = ["LICENSE-APACHE", "LICENSE-MIT"]
 test("it has what it names, and nothing else", () => {
   const packed = execFileSync("npm", ["pack", "--dry-run", "--json"], {cwd: fileURLToPath(FOLDER), encoding: "utf8"})
   const [{files, name, version}] = JSON.parse(packed)
-  assert.deepEqual(files.map(({path}) => path).sort(), [...LICENCES, "README.md", "package.json", "resume.d.ts", "resume.js"])
+  const expected = [...LICENCES, "README.md", "package.json", "resume.d.ts", "resume.js"]
+  assert.deepEqual(files.map(({path}) => path).sort(), expected)
   const {default: code, types} = MANIFEST.exports["."]
   for (const path of [code, types, MANIFEST.types]) assert.ok(files.some(file => `./${file.path}` === path), path)
   assert.equal(MANIFEST.dependencies, undefined)

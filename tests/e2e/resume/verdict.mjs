@@ -1,14 +1,14 @@
 // What clients that resume may have seen, given what was published. Pure: the checker brings both, and so do the tests.
 //
-// A message is named by its id, `<publisher>-<number>`, and by its position. Positions mean nothing to clients; here they are
-// taken apart, `<epoch>:<offset>`, to put what was published in order.
+// A message is named by its id, `<publisher>-<number>`, and by its position. Positions mean nothing to clients; here
+// they are taken apart, `<epoch>:<offset>`, to put what was published in order.
 
 /**
  * What a topic was sent, in the order of the positions: `{id, position, unsure}`.
  *
- * `answers` are the publishes that were answered, in the order of the answers. Where the server ended instead of answering,
- * nobody knows whether it has kept the message: its id is in the set `unanswered`, and if a client has seen it, it is part of
- * the history, but others need not have seen it.
+ * `answers` are the publishes that were answered, in the order of the answers. Where the server ended instead of
+ * answering, nobody knows whether it has kept the message: its id is in the set `unanswered`, and if a client has
+ * seen it, it is part of the history, but others need not have seen it.
  */
 export function historyOf(answers, unanswered, clients) {
   const epochs = [...new Set(answers.map(({position}) => parse(position).epoch))]
@@ -31,12 +31,14 @@ export function verdictOnOrder(history) {
     last.set(by, {epoch, n: Number(n)})
     // Published once more, since the server that had it has ended before it said so.
     const isRepeated = before?.n === Number(n) && before.epoch !== epoch
-    return !before || before.n < Number(n) || isRepeated ? [] : [`swapped: ${id} at ${position} behind ${by}-${before.n}`]
+    if (!before || before.n < Number(n) || isRepeated) return []
+    return [`swapped: ${id} at ${position} behind ${by}-${before.n}`]
   })
 }
 
 /**
- * What is wrong with what one client has seen of a history; empty when nothing is. `seen` is what happened to it, in order:
+ * What is wrong with what one client has seen of a history; empty when nothing is. `seen` is what happened to it, in
+ * order:
  * - `{joined: position}`, at the beginning: what follows comes from behind there;
  * - `{position, id}`: a message;
  * - `{gap: position}`: it was told that messages up to there are missing.

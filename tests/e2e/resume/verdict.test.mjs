@@ -30,7 +30,10 @@ for (const [what, client, gapsMax, faults] of [
   ["the last lost", "joined@y:0 a-3@y:1", 0, ["lost: b-2 at y:2, before the end"]],
   ["one doubled", "joined@y:0 a-3@y:1 a-3@y:1 b-2@y:2", 0, ["doubled: a-3 at y:1"]],
   ["one doubled later", "joined@y:0 a-3@y:1 b-2@y:2 a-3@y:1", 0, ["doubled: a-3 at y:1"]],
-  ["two swapped", "joined@y:0 b-2@y:2 a-3@y:1", 0, ["lost: a-3 at y:1, before b-2", "late: a-3 at y:1 came behind later ones"]],
+  ["two swapped", "joined@y:0 b-2@y:2 a-3@y:1", 0, [
+    "lost: a-3 at y:1, before b-2",
+    "late: a-3 at y:1 came behind later ones",
+  ]],
   ["a silent gap", "joined@x:2 a-2@x:3 b-2@y:2", 0, ["lost: a-3 at y:1, before b-2"]],
   ["one lost behind a gap", "joined@x:0 gap@x:2 gap@y:0 b-2@y:2", 2, ["lost: a-3 at y:1, before b-2"]],
   ["a gap that spans too little", "joined@x:0 gap@x:1 a-2@x:3 a-3@y:1 b-2@y:2", 1, ["lost: b-1 at x:2, before a-2"]],

@@ -13,8 +13,8 @@ const NETWORKS = {
 }
 
 /**
- * A group of checks against one server, an oracle unless `start` starts another. `body` gets `check(name, options, run)`; run
- * gets a Visit. Options:
+ * A group of checks against one server, an oracle unless `start` starts another. `body` gets `check(name, options,
+ * run)`; run gets a Visit. Options:
  * - `on`: which clients, a predicate over `{version, transport}`; all of them by default;
  * - `networks`: names from NETWORKS, `["good"]` by default.
  */

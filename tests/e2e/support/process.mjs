@@ -28,7 +28,7 @@ export function startDev(cwd) {
   return start(binary("FANFARE_BIN"), ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], {cwd})
 }
 
-/** `fanfare serve` with this configuration, in a folder of its own. Its ports stay the same when it is started again. */
+/** `fanfare serve` with this configuration, in a folder of its own. It keeps its ports when it is started again. */
 export async function startServe(config) {
   const folder = folderWith(config)
   const [listen, admin] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
