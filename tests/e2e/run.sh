@@ -35,7 +35,7 @@ if [ -z "${FANFARE_BIN:-}" ]; then
 fi
 export FANFARE_ORACLE FANFARE_BIN
 
-[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs python/*.test.mjs browser/*.test.mjs
+[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs
 # Clients that were given up keep timers of ten seconds and more, which nobody need wait for. Node 18 has to.
 hurry=
 case $(node --help) in *--test-force-exit*) hurry=--test-force-exit ;; esac

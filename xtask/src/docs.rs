@@ -114,7 +114,7 @@ impl Bench {
         let folder = repository::scratch("docs")?;
         let clients = repository::root().join("tests/e2e");
         let modules = clients.join("node_modules");
-        if !modules.exists() {
+        if !is_newer(&modules.join(".package-lock.json"), &clients.join("package-lock.json")) {
             process::run(Command::new("npm").current_dir(clients).args(["ci", "--no-audit", "--no-fund"]))?;
         }
         std::os::unix::fs::symlink(modules, folder.join("node_modules")).map_err(|e| format!("cannot link: {e}"))?;
@@ -225,6 +225,12 @@ impl Bench {
         }
         Ok(self.addresses.iter().fold(text.to_owned(), |text, (default, ours)| text.replace(default, ours)))
     }
+}
+
+/// Whether a file is there, and was written after another.
+fn is_newer(file: &Path, other: &Path) -> bool {
+    let written = |file: &Path| file.metadata().and_then(|metadata| metadata.modified()).ok();
+    written(file).is_some_and(|at| written(other).is_none_or(|other| at > other))
 }
 
 /// A back end, ended when dropped.

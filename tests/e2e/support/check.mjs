@@ -13,30 +13,31 @@ const NETWORKS = {
 }
 
 /**
- * A group of checks against one oracle. `body` gets `check(name, options, run)`; run gets a Visit. Options:
+ * A group of checks against one server, an oracle unless `start` starts another. `body` gets `check(name, options,
+ * run)`; run gets a Visit. Options:
  * - `on`: which clients, a predicate over `{version, transport}`; all of them by default;
  * - `networks`: names from NETWORKS, `["good"]` by default.
  */
-export function checks(title, body) {
+export function checks(title, body, start = startOracle) {
   describe(title, {concurrency: CONCURRENCY}, () => {
     let server
     before(async () => {
-      server = await startOracle()
+      server = await start()
     })
-    after(() => server.stop("SIGKILL"))
+    after(() => server.remove())
     body(checkWith(use => use(server)))
   })
 }
 
-/** As `checks`, with an oracle for each test, which may do with it what it likes. */
-export function checksWithOwnServer(title, body) {
+/** As `checks`, with a server for each test, which may do with it what it likes. */
+export function checksWithOwnServer(title, body, start = startOracle) {
   describe(title, {concurrency: CONCURRENCY}, () => {
     body(checkWith(async use => {
-      const server = await startOracle()
+      const server = await start()
       try {
         await use(server)
       } finally {
-        await server.stop("SIGKILL")
+        await server.remove()
       }
     }))
   })

@@ -50,6 +50,11 @@ export class Visit {
     return proxy
   }
 
+  /** Leaves the proxy out, for the sockets made from now on. */
+  straight() {
+    this.#address = this.server
+  }
+
   /** A socket that is connecting. `options` are the client's own; `mount` is where. */
   connect({mount = "/socket", ...options} = {}) {
     const socket = new this.#library.Socket(this.#address.ws + mount, {

@@ -1,12 +1,17 @@
 // Starts one of the binaries, knows its address, and sees to it that it is gone in the end.
 
-import {spawn} from "node:child_process"
+import {spawn, spawnSync} from "node:child_process"
 import {once} from "node:events"
+import {mkdtempSync, rmSync, writeFileSync} from "node:fs"
 import {createServer} from "node:net"
+import {tmpdir} from "node:os"
+import {join} from "node:path"
 import {createInterface} from "node:readline"
 import {within} from "./deadline.mjs"
 
 const ADDRESS = /(?:127\.0\.0\.1|0\.0\.0\.0|localhost):(\d+)/
+const CONFIG = "fanfare.toml"
+const TOKEN = "a-token-for-the-end-to-end-tests"
 // Draining may take 30 s.
 const STOP_MS_MAX = 40_000
 
@@ -21,6 +26,32 @@ export async function startOracle() {
 /** `fanfare dev` on a free port, in the folder `cwd`. */
 export function startDev(cwd) {
   return start(binary("FANFARE_BIN"), ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], {cwd})
+}
+
+/** `fanfare serve` with this configuration, in a folder of its own. It keeps its ports when it is started again. */
+export async function startServe(config) {
+  const folder = folderWith(config)
+  const [listen, admin] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
+  const env = {...process.env, FANFARE_ADMIN_TOKEN: TOKEN}
+  const args = ["serve", "--config", CONFIG, "--listen", listen, "--admin", admin]
+  const server = await start(binary("FANFARE_BIN"), args, {cwd: folder, env})
+  server.folder = folder
+  server.admin = `http://${admin}`
+  return server
+}
+
+/** Whether the binary takes this configuration. */
+export function accepts(config) {
+  const folder = folderWith(config)
+  const {status} = spawnSync(binary("FANFARE_BIN"), ["check", "--config", CONFIG], {cwd: folder})
+  rmSync(folder, {recursive: true})
+  return status === 0
+}
+
+function folderWith(config) {
+  const folder = mkdtempSync(join(tmpdir(), "fanfare-"))
+  writeFileSync(join(folder, CONFIG), config)
+  return folder
 }
 
 async function start(command, args, options) {
@@ -74,6 +105,22 @@ class Server {
     }
     running.delete(child)
     return child.signalCode ?? child.exitCode
+  }
+
+  /** Ends it, and removes what it may have left. */
+  async remove() {
+    await this.stop("SIGKILL")
+    if (this.folder) rmSync(this.folder, {recursive: true})
+  }
+
+  /** Publishes by the HTTP API of a server that `startServe` started, and returns the position. */
+  async publish(topic, event, payload, more = {}) {
+    const headers = {"content-type": "application/json", authorization: `Bearer ${TOKEN}`}
+    const body = JSON.stringify({topic, event, payload, ...more})
+    const response = await fetch(`${this.admin}/api/publish`, {method: "POST", headers, body})
+    const answer = await response.json()
+    if (!response.ok) throw new Error(`publishing was answered with ${response.status}: ${JSON.stringify(answer)}`)
+    return answer.messages?.[0].position
   }
 
   /** Posts JSON and returns the JSON that is answered. */

@@ -1,4 +1,4 @@
-// A TCP proxy that is a bad network: late, in little pieces, silent, or cut.
+// A TCP proxy that is a bad network: late, in little pieces, silent, stalled, or cut.
 
 import {once} from "node:events"
 import {connect, createServer} from "node:net"
@@ -25,6 +25,8 @@ class Proxy {
   #sockets = new Set()
   #refusing = false
   #silent = false
+  #flowing = Promise.resolve()
+  #flow = () => {}
 
   constructor(target, latencyMs, sliced) {
     this.#target = target
@@ -52,8 +54,15 @@ class Proxy {
     this.#silent = true
   }
 
-  /** Passes everything on again, for connections made from now on. */
+  /** Keeps all connections, and takes new ones, but reads nothing: what is sent waits where it is until `mend`. */
+  stall() {
+    this.#flow()
+    this.#flowing = new Promise(resolve => (this.#flow = resolve))
+  }
+
+  /** Passes everything on again. Connections that were silent have lost something and are broken. */
   mend() {
+    this.#flow()
     for (const socket of this.#silent ? this.#sockets : []) socket.destroy()
     this.#refusing = false
     this.#silent = false
@@ -61,6 +70,7 @@ class Proxy {
 
   async close() {
     this.cut()
+    this.#flow()
     this.#server.close()
     await once(this.#server, "close")
   }
@@ -84,6 +94,7 @@ class Proxy {
   async #pass(from, to) {
     try {
       for await (const bytes of from) {
+        await this.#flowing
         if (this.#silent) continue
         if (this.#latencyMs) await sleep(this.#latencyMs)
         if (this.#sliced) await writeSliced(to, bytes)
