@@ -4,6 +4,7 @@ mod drops;
 mod mutated;
 mod panics;
 mod rest;
+mod restart;
 mod stalled;
 
 use crate::{Finding, Setting};
@@ -19,8 +20,10 @@ pub(crate) struct Row {
 pub(crate) const ROWS: &[Row] = &[
     Row { number: 3, what: "one stalled reader among many", check: stalled::one },
     Row { number: 4, what: "ten stalled readers under full load", check: stalled::ten },
+    Row { number: 5, what: "a drain under many clients", check: restart::drained },
     Row { number: 10, what: "mutated frames, connects and drops", check: hostile },
     Row { number: 13, what: "a channel that panics", check: panics::check },
+    Row { number: 14, what: "many clients that reconnect at once", check: restart::storm },
 ];
 
 /// Row 10 has two halves.

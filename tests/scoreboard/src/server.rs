@@ -17,14 +17,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 const TOKEN: &str = "a token for the scoreboard";
 
-/// All protocols, and any topic.
-const CONFIGURATION: &str = r#"
-listen = "127.0.0.1:0"
+const COMMON: &str = r#"
 [admin]
 listen = "127.0.0.1:0"
 token = "a token for the scoreboard"
 [log]
 format = "json"
+"#;
+
+/// All protocols, and any topic.
+const CONFIGURATION: &str = r#"
 [[channel]]
 topic = "room:*"
 join = "open"
@@ -86,8 +88,14 @@ impl Server {
 
     /// The same, with another `idle_timeout` than the default, in TOML.
     pub(crate) fn start_with(fanfare: &Path, idle_timeout: &str) -> Result<Self, String> {
+        let rest = CONFIGURATION.replace("{idle_timeout}", idle_timeout);
+        Self::start_as(fanfare, &format!("listen = \"127.0.0.1:0\"\n{rest}"))
+    }
+
+    /// The same with a configuration of its own, apart from the HTTP API and the log.
+    pub(crate) fn start_as(fanfare: &Path, configuration: &str) -> Result<Self, String> {
         let file = std::env::temp_dir().join(format!("fanfare-scoreboard-{}.toml", std::process::id()));
-        std::fs::write(&file, CONFIGURATION.replace("{idle_timeout}", idle_timeout))
+        std::fs::write(&file, format!("{configuration}{COMMON}"))
             .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
         let mut command = Command::new(fanfare);
         command.arg("serve").arg("--config").arg(&file);
@@ -175,27 +183,49 @@ impl Server {
     /// Publishes a message of so many bytes.
     pub(crate) fn publish(&self, topic: &str, size: usize) -> Result<(), String> {
         let message = json!({ "topic": topic, "event": "fill", "payload": { "body": "x".repeat(size) } });
-        match self.ask("POST", "/api/publish", &message.to_string())?["published"] == 1 {
+        match ask(self.admin, "POST", "/api/publish", &message.to_string())?["published"] == 1 {
             true => Ok(()),
             false => Err("the server has not published".into()),
         }
     }
 
-    /// A request to the HTTP API.
-    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, String> {
-        let exchange = || -> std::io::Result<Value> {
-            let mut stream = TcpStream::connect(self.admin)?;
-            let host = self.admin;
-            let head = format!(
-                "{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close"
-            );
-            stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(serde_json::from_str(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body))?)
-        };
-        exchange().map_err(|e| format!("{method} {path} of the server: {e}"))
+    /// Where its HTTP API is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
     }
+
+    /// Lets it end as an operator would.
+    ///
+    /// # Errors
+    /// It ends otherwise, or not in time.
+    pub(crate) fn terminate(mut self) -> Result<(), String> {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM)
+            .map_err(|e| format!("cannot tell it to end: {e}"))?;
+        let mut status = None;
+        Self::wait(PATIENCE, || {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        });
+        match status {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => Err(format!("the server has ended with {status}")),
+            None => Err(format!("the server has not ended in {PATIENCE:?}")),
+        }
+    }
+}
+
+/// A request to the HTTP API of a server.
+pub(crate) fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> Result<Value, String> {
+    let exchange = || -> std::io::Result<Value> {
+        let mut stream = TcpStream::connect(admin)?;
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close");
+        stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(serde_json::from_str(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body))?)
+    };
+    exchange().map_err(|e| format!("{method} {path} of the server: {e}"))
 }
 
 impl Drop for Server {

@@ -123,7 +123,7 @@ fn run() -> Result<Outcome, String> {
 
 /// Serves both channels until the runtime ends.
 async fn serve() -> Result<(Endpoint, SocketAddr), Error> {
-    let mount = Mount::new().channel(CALM, Relay::default()).channel(FRAGILE, Fragile);
+    let mount = Mount::new().channel(CALM, Relay).channel(FRAGILE, Fragile);
     let endpoint = Endpoint::builder().shards(2).mount("/socket", mount).build().await?;
     let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let address = server.local_addr()?;
