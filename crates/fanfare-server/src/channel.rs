@@ -42,8 +42,6 @@ pub(crate) struct Enter {
 impl Declared {
     /// `settings` are complete, and name hooks that exist.
     pub(crate) fn new(settings: Settings, hooks: &Hooks) -> Self {
-        // What the engine does with slow readers by itself. A second choice will not compile until it is heeded.
-        let Slow::Disconnect = settings.slow;
         let of = |policy: &str| -> Vec<Arc<Hook>> {
             let rules = settings.rules().filter(|(key, _)| *key == policy);
             rules.filter_map(|(_, rule)| hooks.get(rule.hook()?).cloned()).collect()
@@ -59,9 +57,16 @@ impl Declared {
 
     /// What holds for the topics of its patterns.
     pub(crate) fn policy(&self) -> Policy {
-        match self.0.settings.history {
-            Some(Kept(retention)) => Policy::new().history(retention),
-            None => Policy::new(),
+        let Settings { history, slow, latest_key, .. } = &self.0.settings;
+        let policy = Policy::new().slow(match slow {
+            Slow::Disconnect => fanfare::Slow::Disconnect,
+            Slow::DropOldest => fanfare::Slow::DropOldest,
+            Slow::Latest => fanfare::Slow::Latest { key: latest_key.clone() },
+            Slow::Resync => fanfare::Slow::Resync,
+        });
+        match *history {
+            Some(Kept(retention)) => policy.history(retention),
+            None => policy,
         }
     }
 

@@ -8,3 +8,6 @@ struct History;
 
 #[doc = include_str!("../../../docs/rust-api.md")]
 struct RustApi;
+
+#[doc = include_str!("../../../docs/delivery.md")]
+struct Delivery;

@@ -56,7 +56,6 @@ struct Engine {
     mounts: Vec<(MountPath, Arc<Mount>)>,
     local_mount: Arc<Mount>,
     presence: Presence,
-    policies: Policies,
     /// There if any topic keeps something.
     history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
@@ -111,7 +110,7 @@ impl Builder {
     }
 
     /// What holds for the topics of a pattern (exact, or a prefix that ends in `*`). The first that fits a topic counts; topics
-    /// without one keep no history.
+    /// without one keep no history, and who reads them too slowly is closed.
     pub fn policy(mut self, pattern: &str, policy: Policy) -> Self {
         self.policies.push((pattern.to_owned(), policy));
         self
@@ -216,6 +215,7 @@ impl Builder {
             clock: self.clock,
             runtime,
             interest: Arc::new(Interest::new(count)),
+            policies: Arc::new(policies),
             observers: Arc::new(Observers::new(self.observers)),
             running: Arc::default(),
         };
@@ -229,7 +229,6 @@ impl Builder {
             mounts,
             local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
             presence: self.presence,
-            policies,
             history,
             counters: Counters::default(),
             token_key: TokenKey::generate()?,
@@ -328,7 +327,7 @@ impl Endpoint {
     /// The topic keeps no history, or it cannot be read now.
     pub async fn history(&self, topic: &str, since: Since, limit: usize) -> Result<Replay, Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        match (&self.0.history, self.0.policies.retention(topic)) {
+        match (&self.0.history, self.policies().retention(topic)) {
             (Some(store), Some(_)) => store.read(topic, Wanted { since, limit, newest: limit }).await,
             _ => Err(Error::invalid(format!("the topic {topic:?} keeps no history: give it a policy with one"))),
         }
@@ -421,7 +420,7 @@ impl Endpoint {
     /// The store that keeps a message, and how much of its topic.
     fn history_of(&self, message: &Message) -> Option<(&Arc<dyn Store>, Retention)> {
         let store = self.0.history.as_ref()?;
-        let retention = self.0.policies.retention(&message.topic)?;
+        let retention = self.policies().retention(&message.topic)?;
         is_kept(&message.event).then_some((store, retention))
     }
 
@@ -446,7 +445,7 @@ impl Endpoint {
 
     /// What is kept of a topic, and where, if it has a history.
     pub(crate) fn kept(&self, topic: &str) -> Option<(&Arc<dyn Store>, Retention)> {
-        Some((self.0.history.as_ref()?, self.0.policies.retention(topic)?))
+        Some((self.0.history.as_ref()?, self.policies().retention(topic)?))
     }
 
     /// Hands a message to the shards that have members of its topic. `except` is the join that does not get it.
@@ -509,6 +508,10 @@ impl Endpoint {
 
     pub(crate) fn clock(&self) -> &Clock {
         &self.0.surroundings.clock
+    }
+
+    pub(crate) fn policies(&self) -> &Policies {
+        &self.0.surroundings.policies
     }
 
     pub(crate) fn interest(&self) -> &Interest {

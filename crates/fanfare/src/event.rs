@@ -96,6 +96,12 @@ counters! {
     WaitingFull = "drops", "waiting_full";
     /// A broadcast that a slow reader did not get any more.
     SlowLost = "drops", "slow_consumer";
+    /// A message that gave way to newer ones of its topic: `Slow::DropOldest`.
+    DroppedOldest = "drops", "drop_oldest";
+    /// A message whose place a newer one took: `Slow::Latest`.
+    DroppedForLatest = "drops", "latest";
+    /// A message that a reader did not get before it had caught up: `Slow::Resync`.
+    DroppedUntilResync = "drops", "resync";
     /// A message beyond an in-process socket's queue.
     LocalLost = "drops", "local_queue_full";
     /// A long-poll POST whose token names no session.

@@ -13,6 +13,7 @@ use slab::Slab;
 
 use crate::interest::{Interest, Tick};
 use crate::message::{Message, Variant};
+use crate::policy::{Policies, Slow};
 
 /// Where a member stands. Changes when another member leaves: [`Hub::leave`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,13 +80,49 @@ struct Topic {
     special: u32,
     /// Of the newest message with a position that was published here.
     last: Option<Position>,
+    /// What happens where a reader is slow, unless its socket is closed.
+    slow: Option<Arc<Slow>>,
 }
 
-/// Some frames for one member.
-#[derive(Debug, Clone)]
-pub(crate) struct Frames {
-    pub(crate) bytes: Bytes,
-    pub(crate) count: usize,
+/// Some messages for one member.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Frames<'a> {
+    pub(crate) bytes: &'a Bytes,
+    pub(crate) messages: &'a [Arc<Message>],
+    pub(crate) variant: Variant,
+    /// What happens to them where the member is slow, unless its socket is closed.
+    pub(crate) slow: Option<&'a Arc<Slow>>,
+}
+
+/// The same, kept for later.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) member: MemberId,
+    pub(crate) what: Due,
+}
+
+/// Frames that a member is to get.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// So many, or its socket is closed.
+    Whole(Bytes, usize),
+    /// One that may give way.
+    Yielding(Arc<Message>, Variant, Arc<Slow>),
+}
+
+impl Frames<'_> {
+    /// Keeps them for later.
+    pub(crate) fn keep_for(self, member: MemberId, kept: &mut Vec<Settled>) {
+        match self.slow {
+            None => kept.push(Settled { member, what: Due::Whole(self.bytes.clone(), self.messages.len()) }),
+            Some(slow) => {
+                kept.extend(self.messages.iter().map(|message| Settled {
+                    member,
+                    what: Due::Yielding(message.clone(), self.variant, slow.clone()),
+                }))
+            }
+        }
+    }
 }
 
 /// The topics of one shard. A topic exists while it has members.
@@ -94,20 +131,22 @@ pub(crate) struct Hub {
     /// The shard's number, under which the topics that exist here are known to the others.
     shard: usize,
     interest: Arc<Interest>,
+    policies: Arc<Policies>,
     by_name: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
     topics: Slab<Topic>,
     /// The topics that have a batch.
     dirty: Vec<u32>,
     /// A batch as each variant has it, while it is handed out. Kept, since most topics have members of one variant only.
-    whole: Box<[Option<Frames>; Variant::COUNT]>,
+    whole: Box<[Option<Bytes>; Variant::COUNT]>,
 }
 
 impl Hub {
     /// The hub of the shard with this number.
-    pub(crate) fn new(shard: usize, interest: Arc<Interest>) -> Self {
+    pub(crate) fn new(shard: usize, interest: Arc<Interest>, policies: Arc<Policies>) -> Self {
         Hub {
             shard,
             interest,
+            policies,
             by_name: HashMap::default(),
             topics: Slab::new(),
             dirty: Vec::new(),
@@ -135,6 +174,7 @@ impl Hub {
                     batch: Vec::new(),
                     special: 0,
                     last: None,
+                    slow: self.policies.slow(&topic).cloned(),
                 };
                 let index = self.topics.insert(empty) as u32;
                 self.by_name.insert(topic, index);
@@ -193,6 +233,11 @@ impl Hub {
         &self.topics[place.topic as usize].name
     }
 
+    /// What happens to messages in a place's topic where a reader is slow, unless its socket is closed.
+    pub(crate) fn slow(&self, place: Place) -> Option<&Arc<Slow>> {
+        self.topics[place.topic as usize].slow.as_ref()
+    }
+
     /// Adds a message to its topic's batch, and asks `each` what members do with it that are not plain `Wire`.
     ///
     /// `except` and the members that do not take it with the others are passed over by the batch; what was published before
@@ -202,7 +247,7 @@ impl Hub {
         message: &Arc<Message>,
         at: Tick,
         except: Option<Place>,
-        mut settled: impl FnMut(MemberId, Frames),
+        mut settled: impl FnMut(MemberId, Frames<'_>),
         mut each: impl FnMut(MemberId, Reach) -> Take,
     ) {
         let Some(index) = self.topic(&message.topic) else { return };
@@ -212,8 +257,9 @@ impl Hub {
         }
         let except = except.filter(|place| place.topic == index).map(|place| place.position as usize);
         let behind = topic.batch.len() as u32 + 1;
+        let slow = topic.slow.as_ref();
         let mut pass = |member: &mut Member, batch: &[Arc<Message>]| {
-            settle(member, batch, &mut settled);
+            settle(member, batch, slow, &mut settled);
             member.passed = behind;
         };
         if let Some(position) = except {
@@ -250,10 +296,11 @@ impl Hub {
     }
 
     /// Hands out what was published and has not reached this member yet.
-    pub(crate) fn settle(&mut self, place: Place, mut settled: impl FnMut(MemberId, Frames)) {
+    pub(crate) fn settle(&mut self, place: Place, mut settled: impl FnMut(MemberId, Frames<'_>)) {
         let topic = &mut self.topics[place.topic as usize];
         if !topic.batch.is_empty() {
-            settle(&mut topic.members[place.position as usize], &topic.batch, &mut settled);
+            let member = &mut topic.members[place.position as usize];
+            settle(member, &topic.batch, topic.slow.as_ref(), &mut settled);
         }
     }
 
@@ -268,21 +315,22 @@ impl Hub {
     }
 
     /// Hands out every batch: for each member, in the order in which they joined, its frames.
-    pub(crate) fn flush(&mut self, mut deliver: impl FnMut(MemberId, &Frames)) {
+    pub(crate) fn flush(&mut self, mut deliver: impl FnMut(MemberId, Frames<'_>)) {
         for index in self.dirty.drain(..) {
             let topic = &mut self.topics[index as usize];
+            let (messages, slow) = (&topic.batch[..], topic.slow.as_ref());
             let mut variants = 0_u32;
             for member in &mut topic.members {
                 let passed = std::mem::take(&mut member.passed) as usize;
                 let (Reach::Wire(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
                 if passed == 0 && !variant.is_text() {
-                    let frames = self.whole[variant.index()].get_or_insert_with(|| {
+                    let bytes = self.whole[variant.index()].get_or_insert_with(|| {
                         variants |= 1 << variant.index();
-                        put_together(&topic.batch, variant)
+                        put_together(messages, variant)
                     });
-                    deliver(member.id, frames);
-                } else if passed < topic.batch.len() {
-                    hand_out(&topic.batch[passed..], variant, |frames| deliver(member.id, &frames));
+                    deliver(member.id, Frames { bytes, messages, variant, slow });
+                } else if passed < messages.len() {
+                    hand_out(&messages[passed..], variant, slow, |frames| deliver(member.id, frames));
                 }
             }
             while variants != 0 {
@@ -312,37 +360,40 @@ impl Hub {
     }
 }
 
-fn settle(member: &mut Member, batch: &[Arc<Message>], settled: &mut impl FnMut(MemberId, Frames)) {
+fn settle(
+    member: &mut Member,
+    batch: &[Arc<Message>],
+    slow: Option<&Arc<Slow>>,
+    settled: &mut impl FnMut(MemberId, Frames<'_>),
+) {
     let rest = &batch[(member.passed as usize).min(batch.len())..];
     member.passed = member.passed.max(batch.len() as u32);
     match member.reach {
         Reach::Wire(variant) | Reach::Intercepted(variant) if !rest.is_empty() => {
-            hand_out(rest, variant, |frames| settled(member.id, frames));
+            hand_out(rest, variant, slow, |frames| settled(member.id, frames));
         }
         _ => {}
     }
 }
 
 /// WebSocket frames leave together, texts one by one: nothing in a text says where it ends.
-fn hand_out(batch: &[Arc<Message>], variant: Variant, mut deliver: impl FnMut(Frames)) {
-    if variant.is_text() {
-        batch.iter().for_each(|message| deliver(Frames { bytes: message.encoded(variant).clone(), count: 1 }));
-    } else {
-        deliver(put_together(batch, variant));
+fn hand_out(batch: &[Arc<Message>], variant: Variant, slow: Option<&Arc<Slow>>, mut deliver: impl FnMut(Frames<'_>)) {
+    let at_once = if variant.is_text() { 1 } else { batch.len() };
+    for messages in batch.chunks(at_once) {
+        deliver(Frames { bytes: &put_together(messages, variant), messages, variant, slow });
     }
 }
 
 /// One message is shared as it is; several become one piece of memory, so that one plain `send` carries them.
-fn put_together(batch: &[Arc<Message>], variant: Variant) -> Frames {
-    let bytes = match batch {
+fn put_together(batch: &[Arc<Message>], variant: Variant) -> Bytes {
+    match batch {
         [one] => one.encoded(variant).clone(),
         many => {
             let mut out = BytesMut::with_capacity(many.iter().map(|message| message.encoded(variant).len()).sum());
             many.iter().for_each(|message| out.extend_from_slice(message.encoded(variant)));
             out.freeze()
         }
-    };
-    Frames { bytes, count: batch.len() }
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub(crate) struct Seat {
     pub(crate) complete_from: Option<Box<Position>>,
     /// Of the intercepted message that its channel handles: what is pushed meanwhile takes the place of that.
     pub(crate) handled: Option<Box<Position>>,
+    /// Its client wants to hear of messages that have given way because it was slow. One that resumes does so in any case.
+    pub(crate) hears_gaps: bool,
     /// Until it has caught up with its topic.
     pub(crate) catching_up: Option<Box<CatchingUp>>,
 }

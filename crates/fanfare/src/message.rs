@@ -1,7 +1,9 @@
 //! A broadcast, encoded at most once per variant and shared by all its subscribers.
 
 use std::cell::RefCell;
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 use fanfare_proto::payload::Payload;
@@ -11,6 +13,7 @@ use fanfare_proto::position::Position;
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanfare_proto::websocket::frame::{self, Opcode};
 use fanfare_proto::wire::{self, Form};
+use serde_json::value::RawValue;
 
 use crate::error::Error;
 
@@ -84,6 +87,11 @@ impl Variant {
         self.0 >= Carriage::Text as u8 * Variant::FORMS as u8
     }
 
+    /// Whether its bytes say where a message stands.
+    fn resumes(self) -> bool {
+        usize::from(self.0) % Variant::FORMS >= Variant::PLAIN_FORMS
+    }
+
     /// A number below `COUNT`.
     pub(crate) fn index(self) -> usize {
         usize::from(self.0)
@@ -99,8 +107,16 @@ pub(crate) struct Message {
     /// Where it stands in its topic's history, if that has one.
     pub(crate) position: Option<Position>,
     plain: [OnceLock<Bytes>; Variant::PLAIN_FORMS * Variant::CARRIAGES.len()],
-    /// The other variants, once one of them is wanted: few messages have a history.
-    resuming: OnceLock<Box<[OnceLock<Bytes>; Variant::RESUMING_FORMS * Variant::CARRIAGES.len()]>>,
+    /// What few messages need, once it is asked for: every move of a message costs by its size.
+    rare: OnceLock<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    /// The variants of those that have a history.
+    resuming: [OnceLock<Bytes>; Variant::RESUMING_FORMS * Variant::CARRIAGES.len()],
+    /// What is the same in those that it replaces where only the newest count.
+    key: OnceLock<u64>,
 }
 
 impl Message {
@@ -114,8 +130,8 @@ impl Message {
         if matches!(payload, Payload::Binary(_)) && topic.len() > BINARY_FIELD_SIZE_MAX {
             return Err(too_long("topic", topic.len()));
         }
-        let (plain, resuming) = (Default::default(), OnceLock::new());
-        Ok(Arc::new(Message { topic, event, payload, position: None, plain, resuming }))
+        let (plain, rare) = (Default::default(), OnceLock::new());
+        Ok(Arc::new(Message { topic, event, payload, position: None, plain, rare }))
     }
 
     /// The message with its position, which it gets before anybody else has it.
@@ -126,13 +142,43 @@ impl Message {
 
     /// The bytes for one variant, made on first use.
     pub(crate) fn encoded(&self, variant: Variant) -> &Bytes {
-        self.cell(variant).get_or_init(|| {
-            with_buffer(|text| {
-                let Message { topic, event, payload, position, .. } = self;
-                let kind = wire::broadcast(variant.form(), topic, event, payload, *position, text)
-                    .expect("field lengths were checked when the message was made");
-                carry(variant.carriage(), kind, text)
-            })
+        self.cell(variant).get_or_init(|| self.encode(variant, self.position))
+    }
+
+    /// The same for a reader who is told that it stands somewhere else.
+    pub(crate) fn encoded_at(&self, variant: Variant, position: Option<Position>) -> Bytes {
+        if variant.resumes() && position != self.position {
+            self.encode(variant, position)
+        } else {
+            self.encoded(variant).clone()
+        }
+    }
+
+    /// What it shares with those that it replaces where only the newest count: its event, and the value of a member of its
+    /// payload, as it is written. A topic's messages are all asked for the same member.
+    pub(crate) fn key(&self, member: Option<&str>) -> u64 {
+        /// Clients must not be able to choose two values that are taken for one.
+        static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        *self.rare.get_or_init(Box::default).key.get_or_init(|| {
+            let text = match &self.payload {
+                Payload::Json(json) => json.as_str(),
+                Payload::Text(text) => text.as_str(),
+                Payload::Binary(_) => "",
+            };
+            let value = member.and_then(|member| {
+                let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+                Some(members.get(member)?.get())
+            });
+            HASH.hash_one((&self.event, value))
+        })
+    }
+
+    fn encode(&self, variant: Variant, position: Option<Position>) -> Bytes {
+        with_buffer(|text| {
+            let Message { topic, event, payload, .. } = self;
+            let kind = wire::broadcast(variant.form(), topic, event, payload, position, text)
+                .expect("field lengths were checked when the message was made");
+            carry(variant.carriage(), kind, text)
         })
     }
 
@@ -140,7 +186,7 @@ impl Message {
         let (carriage, form) = (variant.index() / Variant::FORMS, variant.index() % Variant::FORMS);
         match form.checked_sub(Variant::PLAIN_FORMS) {
             None => &self.plain[carriage * Variant::PLAIN_FORMS + form],
-            Some(form) => &self.resuming.get_or_init(Box::default)[carriage * Variant::RESUMING_FORMS + form],
+            Some(form) => &self.rare.get_or_init(Box::default).resuming[carriage * Variant::RESUMING_FORMS + form],
         }
     }
 }

@@ -1,85 +1,179 @@
-//! A socket's bounded queue of outgoing frames: what the kernel would not take at once.
+//! A socket's bounded queue of outgoing frames: what the kernel would not take at once, or what no poll has asked for yet.
 //!
 //! It knows bytes and frame boundaries, nothing of topics or sockets. An idle socket has none: the shard lends one when
 //! something must wait and takes it back when it is empty.
+//!
+//! Most of what waits is required: it leaves, or the socket is closed. Messages of topics whose policy says so may give way
+//! instead, by the rule of their lane (one for each join). What has given way leaves a gap in its place, in which its reader
+//! is told, if it has asked. Of a gap that is not told nothing leaves.
 
-use std::collections::VecDeque;
+mod give_way;
+mod queue;
+
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes};
+use fanfare_proto::position::Position;
+use hashbrown::HashMap;
+
+use crate::gap::{Gap, Losses, Rule, Voice};
+use queue::{Amount, Ends, Queue, What};
 
 /// At most this many segments leave in one `writev`.
 const SEGMENTS_PER_WRITE_MAX: usize = 64;
 
-/// What a socket's outbox may hold.
+/// What a socket's outbox may hold. Gaps come on top: at most one between two messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) bytes_max: usize,
     pub(crate) frames_max: usize,
 }
 
-/// The queue. A segment is one or more whole frames; only the first may be partly written.
+/// The queue. An entry is one or more whole frames; only the first may be partly written.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    segments: VecDeque<Segment>,
-    bytes: usize,
-    frames: usize,
+    queue: Queue,
+    lanes: Map<u32, Lane>,
+    /// The newest message of each key, in lanes where only that counts.
+    newest: Map<(u32, u64), u32>,
+    waiting: Amount,
+    /// So much of it may give way.
+    yielding: Amount,
+    /// So many frames, the first ones, have been given to the client and may have to be given again.
+    held: usize,
+    losses: Losses,
+    /// Where those lanes' latest losses stand in their topics' histories whose readers are told.
+    gaps: Vec<(u32, Position)>,
 }
 
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// The messages and gaps of one join. No two gaps stand next to each other.
 #[derive(Debug)]
-struct Segment {
-    rest: Bytes,
-    frames: u32,
-    /// The bytes of `rest` up to the next frame boundary are of a frame whose beginning was written; 0 when none was.
-    begun: usize,
+struct Lane {
+    rule: Rule,
+    ends: Ends,
+    voice: Option<Box<Voice>>,
+}
+
+/// A message that may give way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Yielding {
+    /// Messages of a lane give way to each other first.
+    pub(crate) lane: u32,
+    pub(crate) rule: Rule,
+    /// Of messages with the same key only the newest counts, where the rule says so.
+    pub(crate) key: u64,
+    pub(crate) position: Option<Position>,
+    /// The reader takes no more at present: values give way to newer ones only then.
+    pub(crate) is_held_up: bool,
 }
 
 impl Outbox {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.segments.is_empty()
+    /// The bytes and frames that wait.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        (self.waiting.bytes, self.waiting.frames)
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// For how many entries it keeps memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.queue.capacity()
     }
 
-    pub(crate) fn frames(&self) -> usize {
-        self.frames
+    /// What has given way since the last time.
+    pub(crate) fn take_losses(&mut self) -> Losses {
+        std::mem::take(&mut self.losses)
     }
 
-    /// Whether this much fits. An empty outbox takes one segment of any size: the frame limit bounds it.
+    /// The lanes that have gaps since the last time, and up to where.
+    pub(crate) fn take_gaps(&mut self) -> impl Iterator<Item = (u32, Position)> {
+        self.gaps.drain(..)
+    }
+
+    /// Whether this much fits. Where nothing waits anything does: the frame limit bounds it.
     pub(crate) fn has_room(&self, bytes: usize, frames: usize, bounds: Bounds) -> bool {
-        self.is_empty() || (self.bytes + bytes <= bounds.bytes_max && self.frames + frames <= bounds.frames_max)
+        self.fits(self.waiting, Amount { bytes, frames }, bounds)
     }
 
-    /// Queues whole frames.
+    /// Whether so much more would fit beside this.
+    fn fits(&self, waiting: Amount, more: Amount, bounds: Bounds) -> bool {
+        waiting.frames == self.held
+            || (waiting.bytes + more.bytes <= bounds.bytes_max && waiting.frames + more.frames <= bounds.frames_max)
+    }
+
+    /// Lets messages that may give way do so until so much fits. `false`, and nothing is lost, if that is not to be had.
+    pub(crate) fn make_room(&mut self, bytes: usize, frames: usize, bounds: Bounds) -> bool {
+        self.make_room_for(Amount { bytes, frames }, bounds, None)
+    }
+
+    /// Queues whole frames that must not be lost, for which there is room.
     pub(crate) fn push(&mut self, bytes: Bytes, frames: usize) {
-        self.bytes += bytes.len();
-        self.frames += frames;
-        self.segments.push_back(Segment { rest: bytes, frames: frames as u32, begun: 0 });
+        self.waiting += Amount { bytes: bytes.len(), frames };
+        self.queue.append(bytes, frames, 0);
     }
 
-    /// Queues the rest of frames of which `written` bytes have left already.
+    /// Queues the rest of frames of which `written` bytes have left already, into an empty outbox.
     pub(crate) fn push_rest(&mut self, mut bytes: Bytes, frames: usize, written: usize) {
         let begun = rest_of_begun_frame(&bytes, written);
         bytes.advance(written);
-        self.bytes += bytes.len();
-        self.frames += frames;
-        self.segments.push_back(Segment { rest: bytes, frames: frames as u32, begun });
+        self.waiting += Amount { bytes: bytes.len(), frames };
+        self.queue.append(bytes, frames, begun);
+    }
+
+    /// Queues a message that may give way, or lets it give way at once. `encode` makes the frame that says that the message
+    /// stands at some position; `voice` is what its lane is told by, if that is a new one.
+    ///
+    /// A message that takes an older one's place says the position of that one as long as others wait behind it: who comes
+    /// back from there gets all that it has not seen, and this one perhaps again.
+    pub(crate) fn offer(
+        &mut self,
+        message: Yielding,
+        encode: impl Fn(Option<Position>) -> Bytes,
+        bounds: Bounds,
+        voice: impl FnOnce() -> Option<Box<Voice>>,
+    ) {
+        let Yielding { lane, rule, key, position, is_held_up } = message;
+        if rule == Rule::Latest && is_held_up && self.replace(message, &encode, bounds) {
+            return;
+        }
+        self.lanes.entry(lane).or_insert_with(|| Lane { rule, ends: Ends::default(), voice: voice() });
+        let bytes = encode(position);
+        let amount = Amount { bytes: bytes.len(), frames: 1 };
+        let has_room = match rule {
+            Rule::Resync => !self.ends_with_gap(lane) && self.fits(self.waiting, amount, bounds),
+            Rule::DropOldest | Rule::Latest => self.make_room_for(amount, bounds, Some(lane)),
+        };
+        if has_room {
+            self.waiting += amount;
+            self.yielding += amount;
+            let index = self.queue.append(bytes, 1, 0);
+            self.enter_lane(index, lane, What::Message { key, position, said: position });
+            if rule == Rule::Latest {
+                self.newest.insert((lane, key), index);
+            }
+        } else {
+            if rule == Rule::Resync {
+                self.drop_all(lane);
+            }
+            self.lose(lane, rule, position);
+            let index = self.queue.append(Bytes::new(), 0, 0);
+            self.enter_lane(index, lane, What::Gap(Gap::of(rule, position, position)));
+            self.merge_gaps(index);
+        }
     }
 
     /// Writes as much as the kernel takes. `Ok(true)` when all has left, `Ok(false)` when the kernel took no more.
     pub(crate) fn write_to(&mut self, write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<bool> {
-        while !self.segments.is_empty() {
+        self.skip_silent_gaps();
+        while self.queue.first().is_some() {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE_MAX];
-            let mut count = 0;
-            for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-                *slice = IoSlice::new(&segment.rest);
-                count += 1;
-            }
+            let count = self.gather(&mut slices);
             match write(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.advance(written),
+                Ok(written) => {
+                    self.advance(written);
+                    self.skip_silent_gaps();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -88,35 +182,167 @@ impl Outbox {
         Ok(true)
     }
 
+    /// All that waits, of a carrier on which every entry is one message.
+    pub(crate) fn messages(&mut self) -> Vec<Bytes> {
+        let mut messages = Vec::with_capacity(self.waiting.frames);
+        let mut next = self.queue.first();
+        while let Some(index) = next {
+            self.say(index);
+            let entry = self.queue.get(index);
+            if !entry.is_gap() || !entry.rest.is_empty() {
+                messages.push(entry.rest.clone());
+            }
+            next = self.queue.after(index);
+        }
+        messages
+    }
+
+    /// The first of them.
+    pub(crate) fn first_message(&mut self) -> Option<Bytes> {
+        self.skip_silent_gaps();
+        let index = self.queue.first()?;
+        self.say(index);
+        Some(self.queue.get(index).rest.clone())
+    }
+
+    /// The first message has left.
+    pub(crate) fn pop(&mut self) {
+        if let Some(index) = self.queue.first() {
+            self.leave(index);
+        }
+        // What is not told is over with what was before it.
+        self.skip_silent_gaps();
+    }
+
+    /// All messages were given to the client, and stay until it is known that it has them.
+    pub(crate) fn hold(&mut self) {
+        let mut next = self.queue.first();
+        while let Some(index) = next {
+            next = self.queue.after(index);
+            if self.is_silent(index) {
+                self.leave(index);
+            } else {
+                self.require(index);
+            }
+        }
+        self.held = self.waiting.frames;
+    }
+
+    /// The client has so many of those that were given. The others are given again.
+    pub(crate) fn release(&mut self, frames: usize) {
+        (0..frames).for_each(|_| self.pop());
+        self.held = 0;
+    }
+
     /// Drops all frames of which nothing was written yet, and returns how many those were: the stream stays well-formed.
     pub(crate) fn cut(&mut self) -> usize {
-        let before = self.frames;
-        let begun = self.segments.pop_front().filter(|segment| segment.begun > 0);
-        self.segments.clear();
-        (self.bytes, self.frames) = (0, 0);
-        if let Some(segment) = begun {
-            self.bytes = segment.begun;
-            self.frames = 1;
-            self.segments.push_back(Segment { rest: segment.rest.slice(..segment.begun), frames: 1, ..segment });
+        let before = self.waiting.frames;
+        let first = self.queue.first().map(|index| self.queue.get(index)).filter(|entry| entry.begun > 0);
+        let begun = first.map(|entry| entry.rest.slice(..entry.begun));
+        *self = Outbox { losses: self.losses, ..Outbox::default() };
+        if let Some(rest) = begun {
+            let begun = rest.len();
+            self.waiting = Amount { bytes: begun, frames: 1 };
+            self.queue.append(rest, 1, begun);
         }
-        before - self.frames
+        before - self.waiting.frames
+    }
+
+    /// Makes what is first something that has bytes.
+    #[inline]
+    fn skip_silent_gaps(&mut self) {
+        if !self.lanes.is_empty() {
+            while let Some(first) = self.queue.first().filter(|&first| self.is_silent(first)) {
+                self.leave(first);
+            }
+        }
+    }
+
+    fn is_silent(&self, index: u32) -> bool {
+        let entry = self.queue.get(index);
+        entry.is_gap() && entry.in_lane.as_ref().is_some_and(|in_lane| self.lanes[&in_lane.lane].voice.is_none())
+    }
+
+    /// Puts a gap into words, if somebody is to hear of it.
+    fn say(&mut self, index: u32) {
+        let entry = self.queue.get(index);
+        if let Some(in_lane) = &entry.in_lane
+            && let What::Gap(gap) = &in_lane.what
+            && entry.rest.is_empty()
+            && let Some(voice) = &self.lanes[&in_lane.lane].voice
+        {
+            let said = voice.say(gap);
+            self.queue.get_mut(index).rest = said;
+        }
+    }
+
+    /// The pieces that leave next.
+    fn gather<'a>(&'a mut self, slices: &mut [IoSlice<'a>; SEGMENTS_PER_WRITE_MAX]) -> usize {
+        if !self.lanes.is_empty() {
+            let mut next = self.queue.first();
+            for _ in 0..slices.len() {
+                let Some(index) = next else { break };
+                self.say(index);
+                next = self.queue.after(index);
+            }
+        }
+        let mut count = 0;
+        let mut next = self.queue.first();
+        for _ in 0..slices.len() {
+            let Some(index) = next else { break };
+            let rest = &self.queue.get(index).rest;
+            if !rest.is_empty() {
+                slices[count] = IoSlice::new(rest);
+                count += 1;
+            }
+            next = self.queue.after(index);
+        }
+        count
     }
 
     fn advance(&mut self, mut written: usize) {
-        self.bytes -= written;
-        while let Some(first) = self.segments.front_mut() {
-            if written < first.rest.len() {
-                first.begun = match written.checked_sub(first.begun) {
-                    None => first.begun - written,
-                    Some(past) => rest_of_begun_frame(&first.rest[first.begun..], past),
-                };
-                first.rest.advance(written);
-                return;
+        while written > 0 {
+            let first = self.queue.first().expect("no more is written than waits");
+            let size = self.queue.get(first).rest.len();
+            if written < size {
+                return self.begin(first, written);
             }
-            written -= first.rest.len();
-            self.frames -= first.frames as usize;
-            self.segments.pop_front();
+            written -= size;
+            self.leave(first);
         }
+    }
+
+    /// Part of the first entry has left: the frame that was begun stays, whatever it is.
+    fn begin(&mut self, index: u32, written: usize) {
+        self.require(index);
+        let entry = self.queue.get_mut(index);
+        entry.begun = match written.checked_sub(entry.begun) {
+            None => entry.begun - written,
+            Some(past) => rest_of_begun_frame(&entry.rest[entry.begun..], past),
+        };
+        entry.rest.advance(written);
+        self.waiting.bytes -= written;
+    }
+
+    /// An entry cannot give way any more, and a gap in words is a frame like others.
+    fn require(&mut self, index: u32) {
+        let is_gap = self.queue.get(index).is_gap();
+        self.leave_lane(index);
+        if is_gap {
+            let entry = self.queue.get_mut(index);
+            entry.frames = 1;
+            self.waiting += entry.amount();
+        }
+    }
+
+    /// An entry is gone, whole.
+    fn leave(&mut self, index: u32) {
+        let entry = self.queue.get(index);
+        if !entry.is_gap() {
+            self.waiting -= entry.amount();
+        }
+        self.leave_lane(index);
+        self.queue.remove(index);
     }
 }
 
@@ -139,73 +365,4 @@ fn frame_size(bytes: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Frames of the given payload sizes, one after the other.
-    fn frames(sizes: &[usize]) -> Bytes {
-        let mut out = Vec::new();
-        for &size in sizes {
-            fanfare_proto::websocket::frame::encode(
-                fanfare_proto::websocket::frame::Opcode::Binary,
-                &vec![7; size],
-                false,
-                &mut out,
-            );
-        }
-        out.into()
-    }
-
-    /// Lets `room` bytes leave, then cuts: what stays must complete exactly the frame that was begun.
-    #[test]
-    fn cut_keeps_the_begun_frame_only() {
-        let sizes = [3, 200, 70_000, 0, 5];
-        let whole = frames(&sizes);
-        for room in 0..whole.len() {
-            if room > 300 && room < 70_200 && room % 997 != 0 {
-                continue;
-            }
-            let mut outbox = Outbox::default();
-            outbox.push(whole.clone(), sizes.len());
-            outbox.push(frames(&[1]), 1);
-            let mut left = room;
-            let done = outbox
-                .write_to(&mut |slices| {
-                    let n = left.min(slices[0].len()).min(100);
-                    left -= n;
-                    if n == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(n) }
-                })
-                .unwrap();
-            assert!(!done);
-            outbox.cut();
-            let mut boundary = 0;
-            while boundary < room {
-                boundary += frame_size(&whole[boundary..]);
-            }
-            assert_eq!(outbox.bytes(), boundary - room, "after {room} bytes");
-            assert_eq!(outbox.is_empty(), boundary == room);
-        }
-    }
-
-    #[test]
-    fn rest_is_a_boundary_or_a_begun_frame() {
-        let two = frames(&[3, 4]);
-        for (written, kept) in [(0, 0), (1, 4), (4, 1), (5, 0), (6, 5)] {
-            let mut outbox = Outbox::default();
-            outbox.push_rest(two.clone(), 2, written);
-            outbox.cut();
-            assert_eq!(outbox.bytes(), kept, "{written} written");
-        }
-    }
-
-    #[test]
-    fn bounds_hold_but_never_for_the_first() {
-        let bounds = Bounds { bytes_max: 10, frames_max: 2 };
-        let mut outbox = Outbox::default();
-        assert!(outbox.has_room(100, 1, bounds));
-        outbox.push(frames(&[3]), 1);
-        assert!(outbox.has_room(5, 1, bounds));
-        assert!(!outbox.has_room(6, 1, bounds), "bytes");
-        assert!(!outbox.has_room(1, 2, bounds), "frames");
-    }
-}
+mod tests;

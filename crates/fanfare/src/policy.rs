@@ -1,5 +1,7 @@
 //! What holds for the topics of a pattern, whoever joins them and by whatever mount.
 
+use std::sync::Arc;
+
 use fanfare_proto::history::Retention;
 use fanfare_proto::topic::{Pattern, is_reserved_event};
 
@@ -9,6 +11,32 @@ use crate::error::Error;
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     pub(crate) history: Option<Retention>,
+    slow: Slow,
+}
+
+/// What happens to messages of a topic where a reader is so slow that they wait for it. It concerns what is published, never
+/// replies or what a channel pushes; and a reader that takes nothing at all for [`Mount::write_timeout`] is closed in any
+/// case.
+///
+/// [`Mount::write_timeout`]: crate::Mount::write_timeout
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Slow {
+    /// When a message does not fit any more, the socket is closed with 1013. The default.
+    #[default]
+    Disconnect,
+    /// When a message does not fit any more, the oldest of the topic give way.
+    DropOldest,
+    /// As long as a message waits, a newer one with the same event, and of the same key, takes its place. If they do not fit
+    /// even so, the oldest give way.
+    Latest {
+        /// A member of the JSON payload whose value, as it is written, is the key. Messages without it have no key but the
+        /// event.
+        key: Option<String>,
+    },
+    /// When a message does not fit any more, it and all that wait of the topic give way, and so do those that follow until the
+    /// reader has taken what waits before them.
+    Resync,
 }
 
 impl Policy {
@@ -22,26 +50,43 @@ impl Policy {
         self.history = Some(retention);
         self
     }
+
+    /// What happens to messages that wait for slow readers.
+    pub fn slow(mut self, slow: Slow) -> Self {
+        self.slow = slow;
+        self
+    }
 }
 
 /// All policies, in the order in which they were declared.
 #[derive(Debug, Default)]
-pub(crate) struct Policies(Vec<(Pattern, Policy)>);
+pub(crate) struct Policies(Vec<Declared>);
+
+#[derive(Debug)]
+struct Declared {
+    pattern: Pattern,
+    history: Option<Retention>,
+    /// Shared by the topics; `None` where slow readers are closed.
+    slow: Option<Arc<Slow>>,
+}
 
 impl Policies {
     /// # Errors
     /// One of the patterns is none.
     pub(crate) fn new(declared: Vec<(String, Policy)>) -> Result<Self, Error> {
         let parse = |(pattern, policy): (String, Policy)| match Pattern::parse(&pattern) {
-            Ok(parsed) => Ok((parsed, policy)),
+            Ok(pattern) => {
+                let slow = (policy.slow != Slow::Disconnect).then(|| Arc::new(policy.slow));
+                Ok(Declared { pattern, history: policy.history, slow })
+            }
             Err(error) => Err(Error::invalid(format!("the policy for {pattern:?}: {error}"))),
         };
         declared.into_iter().map(parse).collect::<Result<_, _>>().map(Policies)
     }
 
     /// The first that fits a topic.
-    pub(crate) fn of(&self, topic: &str) -> Option<&Policy> {
-        self.0.iter().find(|(pattern, _)| pattern.matches(topic)).map(|(_, policy)| policy)
+    fn of(&self, topic: &str) -> Option<&Declared> {
+        self.0.iter().find(|declared| declared.pattern.matches(topic))
     }
 
     /// What is kept of a topic, if anything is.
@@ -52,15 +97,20 @@ impl Policies {
     /// A number that changes when other topics keep a history than before.
     pub(crate) fn history_sum(&self) -> u32 {
         let mut sum = flate2::Crc::new();
-        for (pattern, policy) in &self.0 {
-            sum.update(format!("{pattern} {}\n", policy.history.is_some()).as_bytes());
+        for Declared { pattern, history, .. } in &self.0 {
+            sum.update(format!("{pattern} {}\n", history.is_some()).as_bytes());
         }
         sum.sum()
     }
 
+    /// What happens to a topic's messages where a reader is slow, unless its socket is closed.
+    pub(crate) fn slow(&self, topic: &str) -> Option<&Arc<Slow>> {
+        self.of(topic)?.slow.as_ref()
+    }
+
     /// Whether any topic keeps something.
     pub(crate) fn have_history(&self) -> bool {
-        self.0.iter().any(|(_, policy)| policy.history.is_some())
+        self.0.iter().any(|declared| declared.history.is_some())
     }
 }
 

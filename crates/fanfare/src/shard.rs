@@ -5,7 +5,8 @@
 //! begins on this thread and moves to the runtime only if it has to wait.
 //!
 //! `shard/` has the parts: `receive` (bytes in), `joins`, `resume`, `jobs` and `leaves` (the life of a join), `replies` (what the
-//! protocol itself answers), `credentials` (sent and renewed in band), `deliver` (frames out), `poll` (long-poll sessions), `close` (the end of a socket), `registry`,
+//! protocol itself answers), `credentials` (sent and renewed in band), `deliver` (frames out), `waiting` (those that do
+//! not leave at once), `poll` (long-poll sessions), `close` (the end of a socket), `registry`,
 //! `lockstep` (a shard without a thread).
 
 mod close;
@@ -21,6 +22,7 @@ mod receive;
 mod registry;
 mod replies;
 mod resume;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -43,6 +45,7 @@ use crate::interest::Interest;
 use crate::join::Live;
 use crate::mailbox::{self, ShardHandle};
 use crate::observer::{Observers, SocketHandle};
+use crate::policy::Policies;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, Socket};
 use crate::transport::websocket::Pool;
 
@@ -63,6 +66,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) interest: Arc<Interest>,
+    pub(crate) policies: Arc<Policies>,
     pub(crate) observers: Arc<Observers>,
     /// Runs of channels' code that went on on the runtime and are not finished.
     pub(crate) running: Arc<AtomicUsize>,
@@ -133,7 +137,7 @@ impl Shard {
         Ok(Shard {
             number,
             handle: ShardHandle::new(Waker::new(poll.registry(), WAKER)?),
-            hub: Hub::new(number, surroundings.interest.clone()),
+            hub: Hub::new(number, surroundings.interest.clone(), surroundings.policies.clone()),
             surroundings,
             poll,
             sockets: Slab::new(),

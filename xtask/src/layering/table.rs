@@ -3,7 +3,7 @@
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
     &["error", "event", "address", "accept_rate", "clock", "path"],
-    &["message", "outbox", "interest"],
+    &["message", "gap", "outbox", "interest"],
     &["hub", "history", "policy"],
     &["command", "mailbox", "token", "channel", "context", "join", "presence", "publish", "transport"],
     &["socket", "connect", "observer"],

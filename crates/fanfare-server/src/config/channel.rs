@@ -50,8 +50,14 @@ section! {
         /// How many of the newest kept messages the reply to a join has, as its member `messages`. Left out: it has no such
         /// member. Needs `history`.
         catch_up: Option<Count<1, 10_000>> = "",
-        /// What happens to a member that reads too slowly: `disconnect` closes its socket with 1013.
+        /// What happens to messages that wait for a member that reads too slowly, when `limits.outbox_frames_max` or
+        /// `limits.outbox_bytes_max` is reached: `disconnect` closes its socket with 1013, `drop_oldest` drops the oldest,
+        /// `latest` keeps the newest of each event only, from the first that has to wait, and `resync` drops all until the
+        /// member has caught up. See [delivery.md](delivery.md).
         slow: Slow = "\"disconnect\"",
+        /// With `slow = "latest"`: a member of the payload, such as `symbol`, by whose value messages are told apart beside
+        /// their event.
+        latest_key: Option<String> = "",
     }
     later ["shards", "rate"]
 }
@@ -79,7 +85,13 @@ choice! {
     pub(crate) enum Slow {
         /// Their socket is closed.
         Disconnect = "disconnect",
-    } later ["drop_oldest", "latest", "resync"]
+        /// The oldest messages give way.
+        DropOldest = "drop_oldest",
+        /// Older messages of the same event and key give way.
+        Latest = "latest",
+        /// All messages give way until the reader has caught up.
+        Resync = "resync",
+    } later []
 }
 
 /// A topic or a pattern that ends in `*`.
@@ -183,6 +195,9 @@ impl Channel {
         if self.catch_up.is_some() && self.history.is_none() {
             let text = "there is nothing to catch up with: give the channel a history as well";
             self.places.problem(problems, "catch_up", text);
+        }
+        if self.latest_key.is_some() && self.slow != Slow::Latest {
+            self.places.problem(problems, "latest_key", "has no effect without slow = \"latest\"");
         }
         self.check_suffixes(problems);
         self.check_events(problems);

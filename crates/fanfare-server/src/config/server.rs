@@ -65,9 +65,10 @@ section! {
         waiting_frames_max: Count<1, 1_000_000> = "1024",
         /// The same in bytes of payload, for all topics of a socket together.
         waiting_bytes_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
-        /// How many bytes may wait for one slow reader. Beyond it the socket is closed with 1013.
+        /// How many bytes may wait for one slow reader. Beyond it the socket is closed with 1013, unless messages can give way
+        /// by `channel.slow`.
         outbox_bytes_max: Size<10_000, 1_000_000_000> = "\"8MB\"",
-        /// How many frames may wait for one slow reader. Beyond it the socket is closed with 1013.
+        /// How many frames may wait for one slow reader. Beyond it the same happens.
         outbox_frames_max: Count<10, 10_000_000> = "8192",
         /// A client that takes nothing for so long, while something waits for it, is closed with 1013.
         write_timeout: Span<100, 600_000> = "\"10s\"",

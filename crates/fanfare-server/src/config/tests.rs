@@ -173,9 +173,10 @@ fn bad_configurations_are_explained() {
     check("[history]\nsync = 'always'", &["history.sync: is for a history in a directory: give `dir` as well"]);
     check("[history]\nbytes_max = '1KB'", &["history.bytes_max: \"1KB\" is not accepted: it takes a size from 1MB"]);
     check(
-        "[[channel]]\ntopic = 'a'\nslow = 'latest'",
-        &["\"latest\" is not accepted: it is not supported in this version"],
+        "[[channel]]\ntopic = 'a'\nslow = 'newest'",
+        &["\"newest\" is not accepted: it takes \"disconnect\", \"drop_ol"],
     );
+    check("[[channel]]\ntopic = 'a'\nlatest_key = 'id'", &["3:14: channel.latest_key: has no effect without slow"]);
     check(
         "[[endpoint]]\nprotocol = 'supabase'",
         &["\"supabase\"", "not supported in this version, which takes \"phoenix\""],

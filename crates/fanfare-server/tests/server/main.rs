@@ -22,6 +22,7 @@ mod restart;
 mod scaffold;
 mod secrets;
 mod services;
+mod slow_readers;
 mod source_kinds;
 mod sources;
 mod support;

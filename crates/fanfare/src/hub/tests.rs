@@ -40,7 +40,7 @@ struct Game {
 
 /// A hub of a single shard.
 fn hub() -> Hub {
-    Hub::new(0, Arc::new(Interest::new(1)))
+    Hub::new(0, Arc::new(Interest::new(1)), Arc::default())
 }
 
 impl Game {
@@ -75,7 +75,7 @@ impl Game {
         let received = self.received.entry(socket).or_default();
         self.hub.settle(self.players[&socket].place, |member, frames| {
             assert_eq!(member.socket, socket);
-            received.extend_from_slice(&frames.bytes);
+            received.extend_from_slice(frames.bytes);
         });
     }
 
@@ -89,7 +89,7 @@ impl Game {
             &message,
             Tick::default(),
             except_place,
-            |member, frames| received.entry(member.socket).or_default().extend_from_slice(&frames.bytes),
+            |member, frames| received.entry(member.socket).or_default().extend_from_slice(frames.bytes),
             |member, reach| {
                 // Intercepting channels take every third message themselves.
                 let takes = reach == Reach::Each || number.is_multiple_of(3);
@@ -109,7 +109,7 @@ impl Game {
 
     fn flush(&mut self) {
         let received = &mut self.received;
-        self.hub.flush(|member, frames| received.entry(member.socket).or_default().extend_from_slice(&frames.bytes));
+        self.hub.flush(|member, frames| received.entry(member.socket).or_default().extend_from_slice(frames.bytes));
     }
 
     fn check(mut self, seed: u64) {
@@ -197,7 +197,7 @@ fn no_member_sees_a_gap() {
     for seed in 0..500 {
         let mut dice = Dice(seed);
         let interest = Arc::new(Interest::new(2));
-        let mut hubs = [0, 1].map(|shard| Hub::new(shard, interest.clone()));
+        let mut hubs = [0, 1].map(|shard| Hub::new(shard, interest.clone(), Arc::default()));
         let mut mailboxes = [(); 2].map(|()| std::collections::VecDeque::new());
         let mut members: [Vec<(u32, usize)>; 2] = Default::default();
         let mut heard: BTreeMap<u32, Vec<usize>> = BTreeMap::new();

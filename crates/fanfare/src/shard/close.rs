@@ -67,7 +67,6 @@ impl Shard {
 
     fn queue_close(&mut self, key: SocketKey, close: Vec<u8>) {
         let now_ms = self.now_ms;
-        let unbounded = crate::outbox::Bounds { bytes_max: usize::MAX, frames_max: usize::MAX };
         let Self { sockets, pool, .. } = self;
         let Some(socket) = sockets.get_mut(key.index as usize) else { return };
         socket.closing = true;
@@ -75,7 +74,7 @@ impl Shard {
         let mut until_ms = now_ms + socket.info.mount.write_timeout.as_millis() as u64;
         if let Carrier::WebSocket(websocket) = &mut socket.carrier {
             until_ms -= websocket.stalled_since_ms.map_or(0, |since_ms| (now_ms - since_ms).min(until_ms - now_ms));
-            websocket.queue(close.into(), 1, unbounded, pool);
+            websocket.outbox(pool).push(close.into(), 1);
         }
         self.mark_dirty(key.index as usize);
         self.at(until_ms.max(now_ms + LINGER_MS), Timer::Linger(key));

@@ -6,16 +6,18 @@ use bytes::Bytes;
 use fanfare_proto::phoenix::codec::{FieldTooLong, Kind};
 use fanfare_proto::wire::{self, Outgoing};
 
+use super::waiting::{self, Common};
 use super::{Shard, Timer};
 use crate::channel::Broadcast;
 use crate::command::{JoinKey, SocketKey};
 use crate::event::Event;
-use crate::hub::{MemberId, Reach, Take};
+use crate::hub::{Due, Frames, MemberId, Reach, Settled, Take};
 use crate::interest::Tick;
 use crate::join::{CatchingUp, Job};
-use crate::message::{Message, carry, with_buffer};
+use crate::message::{Message, Variant, carry, with_buffer};
+use crate::policy::Slow;
 use crate::socket::{Carrier, CloseReason, Socket};
-use crate::transport::websocket::{Pool, Written};
+use crate::transport::websocket::{Sent, Written};
 
 impl Shard {
     /// Adds a message to its topic's batch, or hands it to those who want it by itself.
@@ -32,7 +34,7 @@ impl Shard {
             message,
             at,
             except,
-            |member, frames| settled.push((member, frames)),
+            |member, frames| frames.keep_for(member, &mut settled),
             |member, reach| {
                 let take = take(&sockets[member.socket as usize], member.serial, reach, message);
                 match take {
@@ -43,9 +45,7 @@ impl Shard {
                 take
             },
         );
-        for (member, frames) in settled {
-            self.queue(member.socket as usize, frames.bytes, frames.count);
-        }
+        settled.into_iter().for_each(|settled| self.queue_settled(settled));
         for member in followed {
             self.has_caught_up(member);
         }
@@ -56,11 +56,9 @@ impl Shard {
 
     /// Lets every batch go to its members' outboxes now, so that what is published next, in any topic, comes after it.
     pub(super) fn fence(&mut self) {
-        let mut batches = Vec::new();
-        self.hub.flush(|member, frames| batches.push((member, frames.clone())));
-        for (member, frames) in batches {
-            self.queue(member.socket as usize, frames.bytes, frames.count);
-        }
+        let mut settled = Vec::new();
+        self.hub.flush(|member, frames| frames.keep_for(member, &mut settled));
+        settled.into_iter().for_each(|settled| self.queue_settled(settled));
     }
 
     fn hand_over(&mut self, member: MemberId, reach: Reach, message: &Arc<Message>) {
@@ -118,25 +116,51 @@ impl Shard {
 
     /// Queues whole frames for a socket.
     pub(super) fn queue(&mut self, index: usize, bytes: Bytes, frames: usize) {
-        let socket = &mut *self.sockets[index];
+        self.queue_with(index, frames, |socket, common| waiting::queue(socket, bytes, frames, common));
+    }
+
+    /// Queues what a member was to get before something else.
+    pub(super) fn queue_settled(&mut self, settled: Settled) {
+        let Settled { member, what } = settled;
+        match what {
+            Due::Whole(bytes, frames) => self.queue(member.socket as usize, bytes, frames),
+            Due::Yielding(message, variant, slow) => self.queue_message(member, &message, variant, Some(&slow)),
+        }
+    }
+
+    /// Queues one message of a topic for a member.
+    pub(super) fn queue_message(
+        &mut self,
+        member: MemberId,
+        message: &Message,
+        variant: Variant,
+        slow: Option<&Arc<Slow>>,
+    ) {
+        let index = member.socket as usize;
+        match slow {
+            None => self.queue(index, message.encoded(variant).clone(), 1),
+            Some(slow) => self.queue_with(index, 1, |socket, common| {
+                waiting::queue_message(socket, member.serial, message, variant, slow, common)
+            }),
+        }
+    }
+
+    fn queue_with(&mut self, index: usize, frames: usize, queue: impl FnOnce(&mut Socket, &mut Common<'_>) -> Written) {
+        let Shard { sockets, pool, dirty, handle, slow, .. } = self;
+        let socket = &mut *sockets[index];
         if socket.closing || socket.overflowed {
             return;
         }
-        let bounds = socket.info.mount.limits.outbox;
-        let room = match &mut socket.carrier {
-            Carrier::WebSocket(websocket) => websocket.queue(bytes, frames, bounds, &mut self.pool) != Written::Full,
-            Carrier::Poll(session) => session.push(bytes, bounds),
-            #[cfg(feature = "testing")]
-            Carrier::Frames(frames) => frames.send(crate::socket::LocalFrame::Text(bytes)).is_ok(),
-            Carrier::Broadcasts(_) => true,
-        };
-        let key = socket.key;
-        if room {
-            self.mark_dirty(index);
-            self.handle.counters().add(Event::Delivered, frames as u64);
-        } else {
-            socket.overflowed = true;
-            self.slow.push(key);
+        let counters = handle.counters();
+        match queue(socket, &mut Common { pool, dirty, counters }) {
+            Written::Full => {
+                socket.overflowed = true;
+                slow.push(socket.key);
+            }
+            _ => {
+                counters.add(Event::Delivered, frames as u64);
+                mark_dirty(socket, dirty);
+            }
         }
     }
 
@@ -144,11 +168,12 @@ impl Shard {
     pub(super) fn flush(&mut self) {
         let mut failed = Vec::new();
         let (mut delivered, many) = (0, self.hub.has_many_batches());
-        let Shard { hub, sockets, pool, dirty, .. } = self;
+        let Shard { hub, sockets, pool, dirty, handle, .. } = self;
+        let mut common = Common { pool, dirty, counters: handle.counters() };
         hub.flush(|member, frames| {
             let socket = &mut *sockets[member.socket as usize];
-            delivered += frames.count as u64;
-            match deliver(socket, &frames.bytes, frames.count, many, pool, dirty) {
+            delivered += frames.messages.len() as u64;
+            match deliver(socket, member.serial, frames, many, &mut common) {
                 Written::All => {}
                 trouble => failed.push((socket.key, trouble)),
             }
@@ -252,13 +277,13 @@ impl Shard {
 }
 
 /// One member's share of a batch: written at once where nothing else is queued for the socket.
+#[inline(always)]
 fn deliver(
     socket: &mut Socket,
-    bytes: &Bytes,
-    frames: usize,
+    serial: u32,
+    frames: Frames<'_>,
     many_batches: bool,
-    pool: &mut Pool,
-    dirty: &mut Vec<u32>,
+    common: &mut Common<'_>,
 ) -> Written {
     if socket.closing {
         return Written::All;
@@ -267,33 +292,28 @@ fn deliver(
     let waits = many_batches && socket.session.entries().len() > 1;
     match &mut socket.carrier {
         // The fast path touches the socket and nothing else: each line of memory counts, ten thousand times a message.
-        Carrier::WebSocket(websocket) if !waits && !websocket.has_waiting() => websocket.send(bytes, frames, pool),
-        Carrier::WebSocket(websocket) => {
-            let stalled = websocket.stalled_since_ms.is_some();
-            match websocket.queue(bytes.clone(), frames, socket.info.mount.limits.outbox, pool) {
-                Written::Waiting => {
-                    if !stalled {
-                        mark_dirty(socket, dirty);
-                    }
-                    Written::All
-                }
-                other => other,
+        Carrier::WebSocket(websocket) if !waits && !websocket.has_waiting() => match websocket.send(frames.bytes) {
+            Sent::All => Written::All,
+            Sent::HeldBack => Written::Waiting,
+            Sent::Part(written) => waiting::queue_rest(socket, serial, frames, written, common),
+            Sent::Lost => Written::Lost,
+        },
+        _ => deliver_behind(socket, serial, frames, common),
+    }
+}
+
+/// The same where something else is.
+#[inline(never)]
+fn deliver_behind(socket: &mut Socket, serial: u32, frames: Frames<'_>, common: &mut Common<'_>) -> Written {
+    match waiting::queue_frames(socket, serial, frames, common) {
+        Written::Waiting => {
+            let is_stalled = matches!(&socket.carrier, Carrier::WebSocket(socket) if socket.stalled_since_ms.is_some());
+            if !is_stalled {
+                mark_dirty(socket, common.dirty);
             }
-        }
-        Carrier::Poll(session) => {
-            if !session.push(bytes.clone(), socket.info.mount.limits.outbox) {
-                return Written::Full;
-            }
-            mark_dirty(socket, dirty);
             Written::All
         }
-        #[cfg(feature = "testing")]
-        Carrier::Frames(frames) => {
-            // The test kit's end may be gone: then its socket is about to be closed.
-            let _ = frames.send(crate::socket::LocalFrame::Text(bytes.clone()));
-            Written::All
-        }
-        Carrier::Broadcasts(_) => Written::All,
+        other => other,
     }
 }
 

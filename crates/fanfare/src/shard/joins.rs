@@ -13,7 +13,7 @@ use super::Shard;
 use super::credentials::ACCESS_TOKEN;
 use super::deliver::reach_of;
 use super::replies::reason_payload;
-use super::resume::{Joining, behind, resume_param};
+use super::resume::{Joining, behind, gap_param, resume_param};
 use crate::channel::{Ended, Status};
 use crate::command::{Command, JoinKey, SocketKey};
 use crate::context::Context;
@@ -129,7 +129,9 @@ impl Shard {
         let (channel, presence) = (found.channel.clone(), found.presence.clone());
         let catching_up = since.map(|since| Box::new(CatchingUp::Wanted(since)));
         let resumes = since.is_some();
-        let seat = Seat { route, replaced: replaced.map(Box::new), resumes, catching_up, ..Seat::default() };
+        let hears_gaps = socket.info.endpoint.policies().slow(&topic).is_some() && gap_param(&payload);
+        let seat =
+            Seat { route, replaced: replaced.map(Box::new), resumes, hears_gaps, catching_up, ..Seat::default() };
         let serial = socket.session.begin(topic.clone(), join_ref.clone(), &msg_ref, seat);
         let slot = socket.session.position(serial).expect("the join has just begun");
         let push_ref_size = socket.session.entry(slot).push_ref().text().len().min(usize::from(u16::MAX)) as u16;

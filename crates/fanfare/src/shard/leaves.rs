@@ -169,10 +169,8 @@ impl Shard {
     pub(super) fn settle_batches(&mut self, key: SocketKey, slot: usize) {
         let Some(place) = self.entry(key, slot).data.place else { return };
         let mut settled = Vec::new();
-        self.hub.settle(place, |_, frames| settled.push(frames));
-        for frames in settled {
-            self.queue(key.index as usize, frames.bytes, frames.count);
-        }
+        self.hub.settle(place, |member, frames| frames.keep_for(member, &mut settled));
+        settled.into_iter().for_each(|settled| self.queue_settled(settled));
     }
 }
 

@@ -279,7 +279,9 @@ impl Shard {
             return self.give(join, Job::Out(message.clone()));
         }
         let (Reach::Wire(variant) | Reach::Intercepted(variant)) = reach_of(&self.sockets[index], slot) else { return };
-        self.queue(index, message.encoded(variant).clone(), 1);
+        let slow = self.entry(join.socket, slot).data.place.and_then(|place| self.hub.slow(place)).cloned();
+        let member = MemberId { socket: join.socket.index, serial: join.serial };
+        self.queue_message(member, message, variant, slow.as_ref());
     }
 
     /// What a join that resumes has been sent of its topic's messages: all from a position up to another.
@@ -340,11 +342,7 @@ pub(super) fn resume_param(payload: &Payload) -> Result<Option<Since>, String> {
         #[serde(borrow)]
         resume: Option<&'a RawValue>,
     }
-    let text = match payload {
-        Payload::Json(json) => json.as_str(),
-        Payload::Text(text) => text.as_str(),
-        Payload::Binary(_) => return Ok(None),
-    };
+    let Some(text) = json_text(payload) else { return Ok(None) };
     let Ok(Params { resume: Some(resume) }) = serde_json::from_str(text) else { return Ok(None) };
     match resume.get() {
         "null" | "false" => Ok(None),
@@ -368,6 +366,23 @@ pub(super) fn behind(since: Since, sent: Option<(Position, Position)>) -> Since 
         // It had no answer yet when it asked again.
         (Since::Now, Some((_, to))) => Since::Position(to),
         _ => since,
+    }
+}
+
+/// Whether a client wants to hear of gaps, by the payload of its join.
+pub(super) fn gap_param(payload: &Payload) -> bool {
+    #[derive(Deserialize)]
+    struct Params {
+        gap: bool,
+    }
+    json_text(payload).is_some_and(|text| serde_json::from_str(text).is_ok_and(|Params { gap }| gap))
+}
+
+fn json_text(payload: &Payload) -> Option<&str> {
+    match payload {
+        Payload::Json(json) => Some(json.as_str()),
+        Payload::Text(text) => Some(text.as_str()),
+        Payload::Binary(_) => None,
     }
 }
 

@@ -7,9 +7,6 @@
 //! Whether a client does so shows when it first polls with another token than its first. Up to then, and for clients that keep
 //! one token, an answer is forgotten once it is given: it might otherwise come twice.
 
-use std::collections::VecDeque;
-
-use bytes::Bytes;
 use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
@@ -18,7 +15,7 @@ use crate::address::AddressSlot;
 use crate::channel::Status;
 use crate::command::{Command, Polled, SocketKey};
 use crate::mailbox::ShardHandle;
-use crate::outbox::Bounds;
+use crate::outbox::Outbox;
 
 /// More polls than this at a time: the oldest is answered at once.
 const POLLS_MAX: usize = 4;
@@ -27,10 +24,9 @@ const POLLS_MAX: usize = 4;
 pub(crate) struct PollSession {
     /// Part of the session's token: nobody who cannot name it is answered.
     secret: u128,
-    /// Those that were given in the last answer, while that may have to be given again, and then those that wait.
-    messages: VecDeque<Bytes>,
-    bytes: usize,
-    /// How many of them were given.
+    /// What was given in the last answer, while that may have to be given again, and then what waits.
+    outbox: Outbox,
+    /// How many messages of it were given.
     given: usize,
     /// How many messages came before these.
     position: u64,
@@ -75,8 +71,7 @@ impl PollSession {
     pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>, listing: Option<Listing>) -> Self {
         PollSession {
             secret,
-            messages: VecDeque::new(),
-            bytes: 0,
+            outbox: Outbox::default(),
             given: 0,
             position: 0,
             acknowledges: false,
@@ -108,20 +103,19 @@ impl PollSession {
         std::hint::black_box(difference) == 0
     }
 
-    /// Queues a message; `false` when it does not fit beside what waits and what may have to be given again.
-    pub(crate) fn push(&mut self, message: Bytes, bounds: Bounds) -> bool {
-        let fits = self.bytes + message.len() <= bounds.bytes_max && self.messages.len() < bounds.frames_max;
-        if !fits && self.messages.len() > self.given {
-            return false;
-        }
-        self.bytes += message.len();
-        self.messages.push_back(message);
-        true
+    /// What waits for a poll, beside what may have to be given again.
+    pub(crate) fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Whether what waits has to wait for the client to ask.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.polls.is_empty() || self.given > 0
     }
 
     /// The bytes and messages that the client may not have.
     pub(crate) fn waiting(&self) -> (usize, usize) {
-        (self.bytes, self.messages.len())
+        self.outbox.waiting()
     }
 
     /// Adds a poll of a client that has so many messages, and returns the number by which its window is known.
@@ -146,7 +140,7 @@ impl PollSession {
         // An older token than one of before says nothing: it is kept for all polls. So does the first one of a session.
         self.acknowledges = has.is_some() && position > 0;
         let has = has.map_or(self.given, |has| has as usize);
-        self.bytes -= self.messages.drain(..has).map(|message| message.len()).sum::<usize>();
+        self.outbox.release(has);
         self.position += has as u64;
         self.given = 0;
     }
@@ -162,20 +156,23 @@ impl PollSession {
         if self.listing.is_some() {
             return self.answer_each_with_one(now_ms);
         }
-        while self.given == 0 && !self.messages.is_empty() {
-            let Some(newest) = self.polls.pop() else { return };
-            let messages: Vec<Bytes> = self.messages.iter().cloned().collect();
+        while self.given == 0 && !self.polls.is_empty() {
+            let messages = self.outbox.messages();
             let given = messages.len();
+            if given == 0 {
+                return;
+            }
             // The client may have gone in the meantime: then nothing is lost.
+            let Some(newest) = self.polls.pop() else { return };
             if newest.answer.send(Polled::Messages(messages, self.position + given as u64)).is_err() {
                 continue;
             }
             self.last_poll_ended_ms = now_ms;
             if self.acknowledges {
+                self.outbox.hold();
                 self.given = given;
             } else {
-                self.messages.clear();
-                self.bytes = 0;
+                self.outbox = Outbox::default();
                 self.position += given as u64;
             }
         }
@@ -183,14 +180,13 @@ impl PollSession {
 
     fn answer_each_with_one(&mut self, now_ms: u64) {
         while !self.polls.is_empty()
-            && let Some(message) = self.messages.front()
+            && let Some(message) = self.outbox.first_message()
         {
             let answers = self.polls.drain(..).map(|poll| poll.answer.send(Polled::Messages(vec![message.clone()], 0)));
             let answered = answers.filter(Result::is_ok).count();
             // Those whose client has gone have taken nothing.
             if answered > 0 {
-                self.bytes -= message.len();
-                self.messages.pop_front();
+                self.outbox.pop();
                 self.last_poll_ended_ms = now_ms;
             }
         }

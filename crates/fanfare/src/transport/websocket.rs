@@ -2,13 +2,12 @@
 
 use std::io;
 
-use bytes::Bytes;
 use fanfare_proto::websocket::decoder::{Decoder, Role};
 use fanfare_proto::websocket::deflate::WINDOW_BITS_MAX;
 
 use super::stream::Stream;
 use crate::message::Carriage;
-use crate::outbox::{Bounds, Outbox};
+use crate::outbox::Outbox;
 
 /// Of an idle connection this is all: no buffer is held.
 #[derive(Debug)]
@@ -20,6 +19,7 @@ pub(crate) struct WebSocket {
     carriage: Carriage,
     /// Lent while something waits.
     outbox: Option<Box<Outbox>>,
+    is_held_up: bool,
     /// Set while the kernel takes no more: when it last took something, in milliseconds.
     pub(crate) stalled_since_ms: Option<u64>,
     /// Whether a timer looks after the stall.
@@ -41,6 +41,19 @@ pub(crate) enum Written {
     Lost,
 }
 
+/// What became of bytes that were to be written at once.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// All have left.
+    All,
+    /// The stream has taken all, and the kernel not yet.
+    HeldBack,
+    /// So many have left, and the kernel takes no more.
+    Part(usize),
+    /// The connection is lost.
+    Lost,
+}
+
 impl WebSocket {
     pub(crate) fn new(stream: Stream, deflate_window_bits: Option<u8>) -> Self {
         // Shared frames are compressed with the full window; a client with a smaller one gets them uncompressed.
@@ -54,6 +67,7 @@ impl WebSocket {
             deflate_window_bits,
             carriage,
             outbox: None,
+            is_held_up: false,
             stalled_since_ms: None,
             is_watched: false,
             has_ended: false,
@@ -71,43 +85,54 @@ impl WebSocket {
 
     /// The bytes and frames that wait.
     pub(crate) fn waiting(&self) -> (usize, usize) {
-        self.outbox.as_ref().map_or((0, 0), |outbox| (outbox.bytes(), outbox.frames()))
+        self.outbox.as_ref().map_or((0, 0), |outbox| outbox.waiting())
     }
 
-    /// Writes whole frames at once; nothing may wait already. What the kernel does not take waits in an outbox from the pool.
-    pub(crate) fn send(&mut self, bytes: &Bytes, frames: usize, pool: &mut Pool) -> Written {
+    /// Whether the kernel took no more the last time, and what it did not take waits.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.is_held_up
+    }
+
+    /// What waits, to be written by [`flush`](WebSocket::flush): from the pool if nothing did.
+    #[inline]
+    pub(crate) fn outbox(&mut self, pool: &mut Pool) -> &mut Outbox {
+        self.outbox.get_or_insert_with(|| pool.take())
+    }
+
+    /// Writes whole frames at once; nothing may wait already.
+    #[inline]
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Sent {
         debug_assert!(self.outbox.is_none(), "what waits must leave first");
-        let written = loop {
+        loop {
             match self.stream.write(bytes) {
-                Ok(written) if written == bytes.len() && self.stream.holds_back() => return Written::Waiting,
-                Ok(written) if written == bytes.len() => return Written::All,
-                Ok(written) => break written,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break 0,
+                Ok(written) if written == bytes.len() && self.stream.holds_back() => return Sent::HeldBack,
+                Ok(written) if written == bytes.len() => return Sent::All,
+                Ok(written) => break self.hold_up(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break self.hold_up(0),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Written::Lost,
+                Err(_) => return Sent::Lost,
             }
-        };
-        let outbox = self.outbox.insert(pool.take());
-        outbox.push_rest(bytes.clone(), frames, written);
-        Written::Waiting
+        }
     }
 
-    /// Queues whole frames behind what waits, to be written by [`flush`](WebSocket::flush).
-    pub(crate) fn queue(&mut self, bytes: Bytes, frames: usize, bounds: Bounds, pool: &mut Pool) -> Written {
-        let outbox = self.outbox.get_or_insert_with(|| pool.take());
-        if !outbox.has_room(bytes.len(), frames, bounds) {
-            return Written::Full;
-        }
-        outbox.push(bytes, frames);
-        Written::Waiting
+    #[cold]
+    fn hold_up(&mut self, written: usize) -> Sent {
+        self.is_held_up = true;
+        Sent::Part(written)
     }
 
     /// Writes what waits.
     pub(crate) fn flush(&mut self, pool: &mut Pool) -> Written {
         if let Some(outbox) = &mut self.outbox {
             match outbox.write_to(&mut |slices| self.stream.write_vectored(slices)) {
-                Ok(true) => pool.put(self.outbox.take()),
-                Ok(false) => return Written::Waiting,
+                Ok(true) => {
+                    self.is_held_up = false;
+                    pool.put(self.outbox.take());
+                }
+                Ok(false) => {
+                    self.is_held_up = true;
+                    return Written::Waiting;
+                }
                 Err(_) => return Written::Lost,
             }
         }
@@ -132,6 +157,9 @@ pub(crate) struct Pool(Vec<Box<Outbox>>);
 impl Pool {
     const KEPT_MAX: usize = 256;
 
+    /// One that has held more gives its memory back.
+    const ENTRIES_MAX: usize = 256;
+
     fn take(&mut self) -> Box<Outbox> {
         self.0.pop().unwrap_or_default()
     }
@@ -139,6 +167,7 @@ impl Pool {
     fn put(&mut self, outbox: Option<Box<Outbox>>) {
         if let Some(outbox) = outbox
             && self.0.len() < Pool::KEPT_MAX
+            && outbox.capacity() <= Pool::ENTRIES_MAX
         {
             self.0.push(outbox);
         }

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
+use fanfare::{Endpoint, Policy, Slow};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::support::http::{head, request};
-use crate::support::{PATIENCE, Served, serve_mount, stage};
+use crate::support::{PATIENCE, Served, serve, serve_mount, stage};
 
 /// A client that has joined `room:1`, and has polled once.
 struct Poller<'a> {
@@ -83,6 +84,26 @@ async fn an_answer_that_got_lost() {
     assert_eq!(poller.poll().await, Ok(vec![json!(0), json!(1)]));
     served.tick(2).await;
     assert_eq!(poller.poll().await, Ok(vec![json!(2)]), "what it has is not given again");
+}
+
+/// Messages that give way for newer ones do so only before they were given.
+#[tokio::test]
+async fn what_was_given_does_not_give_way() {
+    let policy = Policy::new().slow(Slow::DropOldest);
+    let mount = stage().outbox_frames_max(3);
+    let served = serve(Endpoint::builder().policy("room:*", policy).mount("/socket", mount)).await;
+    let mut poller = Poller::join(&served, true).await;
+    for number in 0..3 {
+        served.tick(number).await;
+    }
+    poller.lose().await;
+    for number in 3..7 {
+        served.tick(number).await;
+    }
+    assert_eq!(poller.poll().await, Ok(vec![json!(0), json!(1), json!(2), json!(6)]));
+    assert_eq!(served.counter("drops", "drop_oldest"), 3);
+    served.tick(7).await;
+    assert_eq!(poller.poll().await, Ok(vec![json!(7)]));
 }
 
 /// Whatever is cut when, each message comes once and in order.

@@ -31,6 +31,7 @@ mod secrets_are_not_shown;
 mod simulation;
 mod slow_join_blocks_its_topic_only;
 mod slow_reader_is_closed_1013_and_delays_nobody;
+mod slow_readers_lose_by_the_policy_of_the_topic;
 mod stream;
 mod test_kit;
 mod tls;

@@ -1,6 +1,6 @@
 //! Topics over plain HTTP: server-sent events and JSON lines.
 
-use fanfare::{Endpoint, Mount, OriginPolicy, Policy, Retention};
+use fanfare::{Endpoint, Mount, OriginPolicy, Policy, Retention, Slow};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -215,4 +215,34 @@ async fn a_stream_ends_with_its_join() {
         assert_eq!(line, "", "heartbeats only");
     }
     assert_eq!(request(served.address, "GET", "/events/plain", &[], b"").await.status, 503);
+}
+
+/// A reader that stops reading for a while loses by the policy of the topic. The id of the gap is where it was before that, so
+/// that whoever comes back has missed nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_slow_is_told_of_its_gap() {
+    let policy = Policy::new().history(Retention::default()).slow(Slow::DropOldest);
+    let mount = Mount::stream().channel("room:*", Stage::default()).outbox_bytes_max(1_000_000);
+    let served = serve(Endpoint::builder().shards(1).policy("room:*", policy).mount("/events", mount)).await;
+    let mut reader = served.open("/events/room:1", &[EVENTS]).await;
+    let (mut last, name, _) = reader.event().await;
+    assert_eq!(name, "joined");
+    let body = "x".repeat(100_000);
+    for n in 1..=200 {
+        served.endpoint.broadcast("room:1", "n", json!({ "n": n, "body": body })).await.unwrap();
+    }
+    eventually("something is lost", async || served.counter("drops", "drop_oldest") > 50).await;
+    let offset = |position: &str| position.split_once(':').unwrap().1.parse::<u64>().unwrap();
+    let gap: Value = loop {
+        let (id, name, data) = reader.event().await;
+        if name == "gap" {
+            assert_eq!(id, last);
+            break serde_json::from_str(&data).unwrap();
+        }
+        assert_eq!(offset(&id), offset(&last) + 1);
+        last = id;
+    };
+    assert_eq!((&gap["reason"], &gap["from"]), (&json!("drop_oldest"), &json!(last)));
+    let (id, ..) = reader.event().await;
+    assert_eq!(offset(&id), offset(&last) + gap["dropped"].as_u64().unwrap() + 1);
 }
