@@ -8,7 +8,7 @@ const SET: [(&str, &str, &str); 3] =
     [("", "listen", "\"127.0.0.1:4000\""), ("endpoint", "path", "\"/socket\""), ("channel", "preset", "\"lobby\"")];
 
 /// What to write for keys without a default.
-const EXAMPLES: [(&str, &str); 62] = [
+const EXAMPLES: &[(&str, &str)] = &[
     ("shards", "4"),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),

@@ -34,6 +34,9 @@ fn policies() -> Policies {
     Policies::new(vec![("*".to_owned(), Policy::new().history(RETENTION))]).unwrap()
 }
 
+/// The number of a message, and what became of it.
+type Outcome = (u64, Result<Accepted, Error>);
+
 /// What the publishers of all processes know.
 #[derive(Debug, Default)]
 struct Publishers {
@@ -218,7 +221,7 @@ impl Machine {
 
     fn publish(&mut self, writer: &mut Writer<Faulty>) {
         self.now_ms += self.random.below(20);
-        let outcomes: Arc<Mutex<Vec<(u64, Result<Accepted, Error>)>>> = Arc::default();
+        let outcomes: Arc<Mutex<Vec<Outcome>>> = Arc::default();
         let mut published: Vec<(String, u64, bool)> = Vec::new();
         let mut appends = Vec::new();
         for _ in 0..1 + self.random.below(8) {

@@ -270,7 +270,10 @@ struct Judged {
 
 /// What the messages of a batch change, for those behind them.
 #[derive(Debug, Default)]
-struct Ahead(Map<Arc<str>, (Position, Map<Box<str>, Position>)>);
+struct Ahead(Map<Arc<str>, (Position, Keys)>);
+
+/// Where the messages with these keys stand.
+type Keys = Map<Box<str>, Position>;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
