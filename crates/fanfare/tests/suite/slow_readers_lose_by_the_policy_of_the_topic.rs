@@ -216,6 +216,37 @@ fn what_must_not_be_lost_is_not() {
     assert_eq!(lost(&lockstep), [0, 1, 0, 2]);
 }
 
+/// A topic makes room for itself first, though another one's messages wait for longer.
+#[test]
+fn a_topic_costs_others_nothing_as_long_as_it_can() {
+    let mut lockstep = all_policies(3);
+    let mut reader = reader_of_all(&mut lockstep);
+    reader.pipe.limit(0);
+    for (topic, what) in [("newest", "C1"), ("oldest", "A1"), ("oldest", "A2"), ("oldest", "A3")] {
+        publish(&mut lockstep, topic, what);
+        lockstep.turn();
+    }
+    lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
+    assert_eq!(reader.heard(""), ["C1", "gap(drop_oldest 1 ?-?)", "A2", "A3"]);
+}
+
+/// What was published before a reply goes ahead of it, and may give way all the same.
+#[test]
+fn messages_that_went_ahead_of_a_reply_give_way_like_others() {
+    let mut lockstep = all_policies(4);
+    let mut reader = reader_of_all(&mut lockstep);
+    reader.pipe.limit(0);
+    for n in 1..=3 {
+        reader.push(&mut lockstep, "oldest", "shout", json!({ "symbol": "A", "n": n }));
+    }
+    reader.push(&mut lockstep, "oldest", "echo", json!({}));
+    lockstep.turn();
+    publish(&mut lockstep, "oldest", "B4");
+    lockstep.turn();
+    lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
+    assert_eq!(reader.heard(""), ["gap(drop_oldest 1 ?-?)", "shout A2", "shout A3", "ok", "B4"]);
+}
+
 #[test]
 fn without_room_for_what_must_not_be_lost_the_socket_is_closed() {
     let mut lockstep = all_policies(3);
