@@ -12,20 +12,23 @@ use crate::server::{PATIENCE, Server};
 /// rest a minute later.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Makes the server's allocator give back at once what is free. It keeps some for later otherwise, a mebibyte or two now and then, and
+/// a leak of that size could not be told from it.
+const GIVE_BACK: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "0");
+
 /// How often and how long to look at a server at rest.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A server whose memory comes to rest soon.
 pub(super) fn impatient_server(setting: &Setting) -> Result<Server, String> {
-    Server::start_with(&setting.fanfare, &format!("{}s", IDLE_TIMEOUT.as_secs()))
+    Server::start_with(&setting.fanfare, &format!("{}s", IDLE_TIMEOUT.as_secs()), &[GIVE_BACK])
 }
 
 /// Does `all` of something in steps, with rests between, and says what the server has to show for it. `go` is told how much is to
 /// be done up to the next rest.
 ///
-/// Memory is compared from the first rests to the last, as the least of each: an allocator keeps some for later now and then, of a size
-/// that has nothing to do with what is in use.
+/// Memory is compared from the first rests to the last, as the least of each.
 pub(super) fn endure(
     setting: &Setting,
     server: &mut Server,
@@ -33,8 +36,8 @@ pub(super) fn endure(
     go: impl Fn(&Server, u64) -> Result<(), String>,
 ) -> Result<Vec<Figure>, String> {
     let steps = setting.size(3, 10);
-    // One rest is too few to tell two mebibytes of the allocator's from two of a leak's.
-    let drift_max = setting.size(0.2, 0.02);
+    // Two rests are too few to tell a leak from chance by less.
+    let drift_max = setting.size(0.1, 0.02);
     let base = server.descriptors();
     let mut memory = Vec::new();
     for step in 1..=steps {
@@ -55,7 +58,7 @@ pub(super) fn endure(
 }
 
 /// Lets the server come to rest and gives its memory, the least of several looks. A client comes and goes before each: it shows that the
-/// server still serves, and an allocator gives back what is free when it is called again.
+/// server still serves, and gives the allocator an occasion.
 fn rest(server: &Server, descriptors: u64) -> Result<u64, String> {
     thread::sleep(IDLE_TIMEOUT);
     let mut memory = u64::MAX;
