@@ -93,11 +93,7 @@ impl Server {
     }
 
     /// The same with a configuration of its own, apart from the HTTP API and the log.
-    pub(crate) fn start_as(
-        fanfare: &Path,
-        configuration: &str,
-        environment: &[(&str, &str)],
-    ) -> Result<Self, String> {
+    pub(crate) fn start_as(fanfare: &Path, configuration: &str, environment: &[(&str, &str)]) -> Result<Self, String> {
         let file = std::env::temp_dir().join(format!("fanfare-scoreboard-{}.toml", std::process::id()));
         std::fs::write(&file, format!("{configuration}{COMMON}"))
             .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
