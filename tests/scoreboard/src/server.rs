@@ -83,22 +83,22 @@ impl Server {
     /// Starts a server with all protocols at `/socket`, `/rooms`, `/hub` and `/bullet`, defaults for everything else, and
     /// waits until it listens.
     pub(crate) fn start(fanfare: &Path) -> Result<Self, String> {
-        Self::start_with(fanfare, "60s")
+        Self::start_with(fanfare, "60s", &[])
     }
 
-    /// The same, with another `idle_timeout` than the default, in TOML.
-    pub(crate) fn start_with(fanfare: &Path, idle_timeout: &str) -> Result<Self, String> {
+    /// The same, with another `idle_timeout` than the default, in TOML, and variables of the environment.
+    pub(crate) fn start_with(fanfare: &Path, idle_timeout: &str, environment: &[(&str, &str)]) -> Result<Self, String> {
         let rest = CONFIGURATION.replace("{idle_timeout}", idle_timeout);
-        Self::start_as(fanfare, &format!("listen = \"127.0.0.1:0\"\n{rest}"))
+        Self::start_as(fanfare, &format!("listen = \"127.0.0.1:0\"\n{rest}"), environment)
     }
 
     /// The same with a configuration of its own, apart from the HTTP API and the log.
-    pub(crate) fn start_as(fanfare: &Path, configuration: &str) -> Result<Self, String> {
+    pub(crate) fn start_as(fanfare: &Path, configuration: &str, environment: &[(&str, &str)]) -> Result<Self, String> {
         let file = std::env::temp_dir().join(format!("fanfare-scoreboard-{}.toml", std::process::id()));
         std::fs::write(&file, format!("{configuration}{COMMON}"))
             .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
         let mut command = Command::new(fanfare);
-        command.arg("serve").arg("--config").arg(&file);
+        command.arg("serve").arg("--config").arg(&file).envs(environment.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.map_err(|e| format!("cannot start {}: {e}", fanfare.display()))?;
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));

@@ -15,10 +15,10 @@ const ADDRESSES: u64 = 200;
 
 pub(super) fn check(setting: &Setting) -> Result<Finding, String> {
     let mut server = impatient_server(setting)?;
-    let all = setting.size(20_000, 1_000_000);
+    let many = setting.size(20_000, 1_000_000);
     let next = AtomicU64::new(0);
-    let figures = endure(setting, &mut server, all, |server, up_to| drop_all(server, &next, up_to))?;
-    Ok(Finding { size: format!("{} connects and drops", count(all)), figures })
+    let figures = endure(setting, &mut server, many, |server, up_to| drop_all(server, &next, up_to))?;
+    Ok(Finding { size: format!("{} connects and drops", count(next.into_inner())), figures })
 }
 
 fn drop_all(server: &Server, next: &AtomicU64, up_to: u64) -> Result<(), String> {

@@ -23,8 +23,8 @@ const FRAMES_PER_CONNECTION_MAX: usize = 100;
 pub(super) fn check(setting: &Setting) -> Result<Finding, String> {
     let mut server = impatient_server(setting)?;
     let tally = Tally::default();
-    let all = setting.size(50_000, 1_000_000);
-    let figures = endure(setting, &mut server, all, |server, up_to| send(setting, server, &tally, up_to))?;
+    let many = setting.size(50_000, 1_000_000);
+    let figures = endure(setting, &mut server, many, |server, up_to| send(setting, server, &tally, up_to))?;
     let (sent, taken) = (tally.sent.into_inner(), tally.taken.into_inner());
     let size = format!("{} mutated frames, {} of them taken and the others closed for", count(sent), count(taken));
     Ok(Finding { size, figures })

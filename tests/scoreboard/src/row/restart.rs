@@ -103,7 +103,7 @@ fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
             folder.0
         )
     };
-    let server = Server::start_as(&setting.fanfare, &configuration(SocketAddr::from(([127, 0, 0, 1], 0))))?;
+    let server = Server::start_as(&setting.fanfare, &configuration(SocketAddr::from(([127, 0, 0, 1], 0))), &[])?;
     let (address, admin) = (server.address, Arc::new(Mutex::new(server.admin())));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| format!("no runtime: {e}"))?;
@@ -127,7 +127,7 @@ fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
         drop(server)
     }
     let down_ms = begun.elapsed().as_millis() as u64;
-    let server = Server::start_as(&setting.fanfare, &configuration(address))?;
+    let server = Server::start_as(&setting.fanfare, &configuration(address), &[])?;
     let started = Instant::now();
     *admin.lock().expect("nothing panics with the lock held") = server.admin();
     if !Server::wait(PATIENCE, || all_in(2)) {
