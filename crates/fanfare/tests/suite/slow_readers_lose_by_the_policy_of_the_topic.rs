@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::http::request;
 use crate::support::stage::Stage;
-use crate::support::{Served, counter, eventually, serve, stage};
+use crate::support::{PATIENCE, Served, counter, eventually, serve, stage};
 
 /// A client in memory, which takes as much as its pipe has room for.
 struct Guest {
@@ -410,7 +410,7 @@ async fn served(slow: Slow, mount: Mount) -> Served {
 async fn a_stalled_reader_costs_nobody_anything_and_goes_on() {
     const COUNT: u64 = 300;
     for slow in [Slow::DropOldest, Slow::Latest { key: Some("symbol".into()) }, Slow::Resync] {
-        let served = served(slow.clone(), stage().outbox_bytes_max(1_000_000)).await;
+        let served = served(slow.clone(), stage().outbox_bytes_max(1_000_000).write_timeout(PATIENCE * 3)).await;
         let mut stalled = served.client().await;
         assert_eq!(stalled.try_join("room:1", json!({ "gap": true })).await["status"], "ok");
         let mut quick = served.client().await;
