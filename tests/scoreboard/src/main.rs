@@ -4,7 +4,7 @@
 //!     cargo xtask scoreboard 3 10 --full
 //!
 //! The rows are a table, [`row`]; a new one is a module below it and a line there. What they share: a [`server`] that runs beside the
-//! check, [`bench`] for thousands of well-behaved clients, and a [`client`] that can do everything wrong, as often
+//! check, [`mod@bench`] for thousands of well-behaved clients, and a [`client`] that can do everything wrong, as often
 //! as [`workers`] can.
 
 mod bench;

@@ -117,7 +117,8 @@ async fn drain_closes_1012_and_answers_waiting_polls() {
     let mut idle = served.client_at("/socket?vsn=2.0.0&user=2").await;
     let mut busy = served.client_at("/socket?vsn=2.0.0&user=3").await;
     busy.join("room:2").await;
-    busy.push("room:2", "room:2", "wait_ms", json!({"ms": 300})).await;
+    // Longer than all that comes before the drain takes on a busy machine.
+    busy.push("room:2", "room:2", "wait_ms", json!({"ms": 2_000})).await;
     let target = session(&served, "user=4").await;
     let address = served.address;
     let waiting = tokio::spawn(async move { request(address, "GET", &target, &[], b"").await.json() });
