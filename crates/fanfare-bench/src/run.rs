@@ -294,7 +294,8 @@ impl Stage<'_> {
     fn until_quiet(&self, arrived: impl Fn() -> u64, expected: impl Fn() -> u64) -> Result<(), Halt> {
         let (mut last, mut since) = (arrived(), Instant::now());
         while last < expected() && since.elapsed() < DRAIN {
-            self.check()?;
+            // Whoever ends a run early still wants to know what of it was lost.
+            self.check_failure()?;
             thread::sleep(GLANCE);
             let now = arrived();
             if now != last {
@@ -319,10 +320,12 @@ impl Stage<'_> {
         self.check()
     }
 
+    fn check_failure(&self) -> Result<(), Halt> {
+        self.shared.failure().map_or(Ok(()), |failure| Err(Halt::Failed(failure)))
+    }
+
     fn check(&self) -> Result<(), Halt> {
-        if let Some(failure) = self.shared.failure() {
-            return Err(Halt::Failed(failure));
-        }
+        self.check_failure()?;
         match self.interrupted.load(Ordering::Relaxed) {
             true => Err(Halt::Interrupted),
             false => Ok(()),

@@ -47,7 +47,7 @@ struct Kept<T> {
 pub struct Recovery {
     /// Whether all that it missed is there; if not, it gets nothing.
     pub recovered: bool,
-    /// How many of the newest messages it gets.
+    /// How many of the newest messages it has missed.
     pub count: usize,
 }
 
@@ -126,8 +126,8 @@ impl<T> Stream<T> {
         self.bytes = 0;
     }
 
-    /// What a reader gets that wants at most `limit` messages.
-    pub fn recover(&self, since: Since, limit: usize) -> Recovery {
+    /// What a reader gets that wants to go on from somewhere.
+    pub fn recover(&self, since: Since) -> Recovery {
         let none = Recovery { recovered: false, count: 0 };
         let offset = match since {
             Since::Now => return Recovery { recovered: true, count: 0 },
@@ -137,7 +137,7 @@ impl<T> Stream<T> {
         };
         let Some(missed) = self.last.checked_sub(offset) else { return none };
         match usize::try_from(missed) {
-            Ok(count) if count <= self.kept.len().min(limit) => Recovery { recovered: true, count },
+            Ok(count) if count <= self.kept.len() => Recovery { recovered: true, count },
             _ => none,
         }
     }
@@ -185,27 +185,24 @@ mod tests {
     fn all_that_was_missed_or_nothing() {
         let plenty = Retention { messages_max: 100, bytes_max: 10_000, age_max_ms: 60_000 };
         let three = Retention { messages_max: 3, ..plenty };
-        let all = usize::MAX;
         let got = |count| Some(count);
-        for (what, count, retention, since, limit, expected) in [
-            ("empty stream, start", 0, plenty, Since::Start, all, got(0)),
-            ("empty stream, same position", 0, plenty, at(EPOCH, 0), all, got(0)),
-            ("from a position", 5, plenty, at(EPOCH, 2), all, got(3)),
-            ("as many as the limit", 5, plenty, at(EPOCH, 2), 3, got(3)),
-            ("more than the limit", 5, plenty, at(EPOCH, 2), 2, None),
-            ("position trimmed", 5, three, at(EPOCH, 1), all, None),
-            ("the oldest that is kept", 5, three, at(EPOCH, 2), all, got(3)),
-            ("position in the future", 5, plenty, at(EPOCH, 6), all, None),
-            ("same position", 5, plenty, at(EPOCH, 5), all, got(0)),
-            ("zero position", 5, plenty, at(EPOCH, 0), all, got(5)),
-            ("start", 5, plenty, Since::Start, all, got(5)),
-            ("start, trimmed", 5, three, Since::Start, all, None),
-            ("now", 5, plenty, Since::Now, 0, got(0)),
-            ("another epoch", 5, plenty, at(EPOCH + 1, 5), all, None),
-            ("another epoch, empty stream", 0, plenty, at(EPOCH + 1, 0), all, None),
+        for (what, count, retention, since, expected) in [
+            ("empty stream, start", 0, plenty, Since::Start, got(0)),
+            ("empty stream, same position", 0, plenty, at(EPOCH, 0), got(0)),
+            ("from a position", 5, plenty, at(EPOCH, 2), got(3)),
+            ("more missed than is kept", 5, three, at(EPOCH, 1), None),
+            ("the oldest that is kept", 5, three, at(EPOCH, 2), got(3)),
+            ("position in the future", 5, plenty, at(EPOCH, 6), None),
+            ("same position", 5, plenty, at(EPOCH, 5), got(0)),
+            ("zero position", 5, plenty, at(EPOCH, 0), got(5)),
+            ("start", 5, plenty, Since::Start, got(5)),
+            ("start, trimmed", 5, three, Since::Start, None),
+            ("now", 5, plenty, Since::Now, got(0)),
+            ("another epoch", 5, plenty, at(EPOCH + 1, 5), None),
+            ("another epoch, empty stream", 0, plenty, at(EPOCH + 1, 0), None),
         ] {
             let stream = stream(count, &retention);
-            let recovery = stream.recover(since, limit);
+            let recovery = stream.recover(since);
             assert_eq!(recovery, Recovery { recovered: expected.is_some(), count: expected.unwrap_or(0) }, "{what}");
             let numbers: Vec<u64> = stream.newest(recovery.count).map(|(_, number)| *number).collect();
             assert_eq!(numbers, (count + 1 - recovery.count as u64..=count).collect::<Vec<_>>(), "{what}");
@@ -220,8 +217,8 @@ mod tests {
         assert_eq!(stream.len(), 2, "the fifth and the fourth, which came within two seconds");
         stream.trim(7_000, &retention);
         assert!(stream.is_empty() && stream.bytes() == 0);
-        assert_eq!(stream.recover(at(EPOCH, 4), 100), Recovery { recovered: false, count: 0 });
-        assert_eq!(stream.recover(at(EPOCH, 5), 100), Recovery { recovered: true, count: 0 });
+        assert_eq!(stream.recover(at(EPOCH, 4)), Recovery { recovered: false, count: 0 });
+        assert_eq!(stream.recover(at(EPOCH, 5)), Recovery { recovered: true, count: 0 });
         assert_eq!(stream.append(6, 10, 8_000, &retention).offset, 6);
     }
 
@@ -245,10 +242,10 @@ mod tests {
         let mut stream = Stream::new(Epoch::new(EPOCH).unwrap());
         stream.restore(3, 3, 10, 0);
         stream.restore(4, 4, 10, 0);
-        assert_eq!(stream.recover(at(EPOCH, 2), 9), Recovery { recovered: true, count: 2 });
+        assert_eq!(stream.recover(at(EPOCH, 2)), Recovery { recovered: true, count: 2 });
         stream.restore(6, 6, 10, 0);
-        assert_eq!(stream.recover(at(EPOCH, 4), 9), Recovery { recovered: false, count: 0 }, "one is missing");
-        assert_eq!(stream.recover(at(EPOCH, 5), 9), Recovery { recovered: true, count: 1 });
+        assert_eq!(stream.recover(at(EPOCH, 4)), Recovery { recovered: false, count: 0 }, "one is missing");
+        assert_eq!(stream.recover(at(EPOCH, 5)), Recovery { recovered: true, count: 1 });
         let behind = |offset| stream.after(offset).map(|(offset, _, _)| offset).collect::<Vec<_>>();
         assert_eq!((behind(0), behind(5), behind(6), behind(u64::MAX)), (vec![6], vec![6], vec![], vec![]));
         stream.restore_head(5);

@@ -22,8 +22,12 @@ mod subscribe;
 use address::encoded;
 use api::Api;
 
-/// How many topics are asked for at a time: as many as the API gives.
+/// How many topics and messages are asked for at a time: as many as the API gives.
 const TOPICS_A_PAGE: usize = 1_000;
+const MESSAGES_A_PAGE: u32 = 1_000;
+
+/// How many of a topic's newest messages are printed when nothing is said.
+const NEWEST_DEFAULT: u32 = 100;
 
 /// Runs `fanfare pub`.
 ///
@@ -78,17 +82,37 @@ pub(crate) fn topics(asked: &Topics) -> Result<(), String> {
 /// Why there is no answer, or that some of what is asked for is kept no more.
 pub(crate) fn history(asked: &History) -> Result<(), String> {
     block_on(async {
-        let since = asked.since.as_ref().map_or_else(String::new, |since| format!("&since={}", encoded(since)));
-        let path = format!("/api/history/{}?limit={}{since}", encoded(&asked.topic), asked.limit);
-        let body = Api::new(&asked.api)?.text(&path).await?;
-        let kept: Kept<'_> =
-            serde_json::from_str(&body).map_err(|error| format!("the answer is none of ours: {error}"))?;
-        print(&kept.messages.iter().map(|message| format!("{message}\n")).collect::<String>())?;
-        match kept.recovered {
-            true => Ok(()),
-            false => Err(format!("messages are missing before these: the topic is at {} now", kept.position)),
+        let api = Api::new(&asked.api)?;
+        let mut since = asked.since.clone();
+        let mut left = asked.limit.unwrap_or(if since.is_some() { u32::MAX } else { NEWEST_DEFAULT });
+        loop {
+            let behind = since.as_ref().map_or_else(String::new, |since| format!("&since={}", encoded(since)));
+            let limit = left.min(MESSAGES_A_PAGE);
+            let body = api.text(&format!("/api/history/{}?limit={limit}{behind}", encoded(&asked.topic))).await?;
+            let kept: Kept<'_> = read(&body)?;
+            print(&kept.messages.iter().map(|message| format!("{message}\n")).collect::<String>())?;
+            if !kept.recovered {
+                return Err(format!("messages are missing before these: the topic is at {} now", kept.position));
+            }
+            left -= kept.messages.len() as u32;
+            let Some(last) = kept.messages.last().filter(|_| since.is_some() && left > 0) else { return Ok(()) };
+            let Placed { position } = read(last.get())?;
+            if position == kept.position {
+                return Ok(());
+            }
+            since = Some(position.to_owned());
         }
     })
+}
+
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| format!("the answer is none of ours: {error}"))
+}
+
+/// A message of the answer, as far as it is looked at.
+#[derive(Deserialize)]
+struct Placed<'a> {
+    position: &'a str,
 }
 
 /// The API's answer. Messages are printed as they come, numbers with all their digits.

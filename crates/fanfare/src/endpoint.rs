@@ -320,8 +320,8 @@ impl Endpoint {
         published.await
     }
 
-    /// What a topic's history has for a reader who comes from somewhere, and at most `limit` messages of it: all from there
-    /// on, or, where some of them are gone, the newest.
+    /// What a topic's history has for a reader who comes from somewhere, at most `limit` messages at a time: those that follow, or, where
+    /// some of them are gone, the newest. With [`Since::Now`] it is the newest as well.
     ///
     /// # Errors
     /// The topic keeps no history, or it cannot be read now.
@@ -443,9 +443,9 @@ impl Endpoint {
         (settle, async move { published.await.unwrap_or_else(|_| ended()) })
     }
 
-    /// What is kept of a topic, and where, if it has a history.
-    pub(crate) fn kept(&self, topic: &str) -> Option<(&Arc<dyn Store>, Retention)> {
-        Some((self.0.history.as_ref()?, self.policies().retention(topic)?))
+    /// Where a topic keeps its history, if it has one.
+    pub(crate) fn store_of(&self, topic: &str) -> Option<&Arc<dyn Store>> {
+        self.policies().retention(topic).and(self.0.history.as_ref())
     }
 
     /// Hands a message to the shards that have members of its topic. `except` is the join that does not get it.

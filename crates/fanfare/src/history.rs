@@ -90,13 +90,13 @@ pub(crate) enum Accepted {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wanted {
     pub(crate) since: Since,
-    /// More than this is not given: the reader is not recovered then.
+    /// At most so many, the oldest first: there may be more behind the last of them.
     pub(crate) limit: usize,
     /// So many of the newest, for whoever is not recovered from a position.
     pub(crate) newest: usize,
 }
 
-/// What a reader gets: where the topic stands, and messages up to there.
+/// What a reader gets: where the topic stands, and messages.
 #[derive(Debug, Clone)]
 pub struct Replay {
     pub(crate) head: Position,
@@ -110,7 +110,9 @@ impl Replay {
         self.head
     }
 
-    /// Whether the messages are all from the wanted position on; if not, some are gone, and the messages are the newest.
+    /// Whether all from the wanted position on is kept: then the messages are those that follow it, and if there were too many for one
+    /// read, the next goes on behind the last of them, up to [`position`](Replay::position). If not, some are gone, and the messages
+    /// are the newest.
     pub fn recovered(&self) -> bool {
         self.recovered
     }

@@ -17,7 +17,7 @@ use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKi
 use crate::command::JoinKey;
 use crate::context::Context;
 use crate::error::Error;
-use crate::history::{Replay, Wanted};
+use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Place;
 use crate::message::Message;
 
@@ -55,10 +55,26 @@ pub(crate) struct Seat {
 pub(crate) enum CatchingUp {
     /// The client wants to go on from here.
     Wanted(Since),
-    /// The history is being read, and what is published meanwhile waits. `None`: too much was, and it is read again.
-    Reading { wanted: Wanted, held: Option<Vec<Arc<Message>>> },
+    /// The history is being read.
+    Reading { wanted: Wanted, held: Held },
+    /// What was read is sent, as fast as the client takes it.
+    Feeding(Feed),
     /// What comes up to here it has got already.
     Behind(Position),
+}
+
+/// What was published since a history was read. `None`: too much, and it is in the history.
+pub(crate) type Held = Option<Vec<Arc<Message>>>;
+
+/// A page of the history on its way to a client.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) page: std::vec::IntoIter<Stored>,
+    /// It has been sent all up to here.
+    pub(crate) at: Position,
+    /// Where the topic was when the page was read. If the page ends before, there is another.
+    pub(crate) head: Position,
+    pub(crate) held: Held,
 }
 
 /// A join's state together with its context.

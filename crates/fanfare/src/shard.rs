@@ -12,6 +12,7 @@
 mod close;
 mod credentials;
 mod deliver;
+mod feed;
 mod jobs;
 mod joins;
 mod leaves;
@@ -92,6 +93,8 @@ pub(crate) struct Shard {
     slow: Vec<SocketKey>,
     /// Sockets that had more to read than a turn takes.
     unread: Vec<SocketKey>,
+    /// Sockets with room for more of what their joins missed: each gets a portion a turn.
+    hungry: Vec<SocketKey>,
     pool: Pool,
     read_buffer: Box<[u8]>,
     scratch: Scratch,
@@ -148,6 +151,7 @@ impl Shard {
             dirty: Vec::new(),
             slow: Vec::new(),
             unread: Vec::new(),
+            hungry: Vec::new(),
             pool: Pool::default(),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
             scratch: Scratch::default(),
@@ -203,6 +207,10 @@ impl Shard {
         }
         for key in unread {
             self.read(key);
+        }
+        for key in std::mem::take(&mut self.hungry) {
+            self.feed_socket(key);
+            self.settle();
         }
         self.handle.take_mailbox(mail);
         for command in mail.drain(..) {
@@ -284,6 +292,7 @@ impl Shard {
             waiting_bytes: 0,
             is_dirty: false,
             closing: false,
+            is_behind: false,
             overflowed: false,
             credentials: Default::default(),
         }));
@@ -341,9 +350,14 @@ impl Shard {
         self.timers.entry(due_ms.next_multiple_of(TIMER_GRAIN_MS)).or_default().push(timer);
     }
 
+    /// Whether this turn has left something for the next.
+    fn has_more(&self) -> bool {
+        !self.unread.is_empty() || !self.hungry.is_empty()
+    }
+
     /// How long the kernel may let us sleep.
     fn patience(&self) -> Option<Duration> {
-        if !self.unread.is_empty() {
+        if self.has_more() {
             return Some(Duration::ZERO);
         }
         if self.surroundings.clock.is_virtual() {

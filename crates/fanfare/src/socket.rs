@@ -209,6 +209,8 @@ pub(crate) struct Socket {
     pub(crate) credentials: Credentials,
     /// Set once the socket is being closed: nothing is read or queued any more.
     pub(crate) closing: bool,
+    /// Joins of it wait for room to be sent more of what they missed.
+    pub(crate) is_behind: bool,
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,

@@ -2,6 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::Setting;
@@ -28,11 +30,15 @@ pub(crate) struct Report {
     /// Messages that came once and in order.
     pub(crate) right: u64,
     pub(crate) p99_ms: f64,
-    pub(crate) per_second: f64,
-    /// Deliveries for each second of the server's CPU time.
-    pub(crate) per_cpu_second: f64,
     /// What other programs took meanwhile, in cores.
     pub(crate) others: f64,
+}
+
+impl Report {
+    /// What did not come once and in order.
+    pub(crate) fn lost(&self) -> u64 {
+        self.expected - self.right
+    }
 }
 
 impl Run {
@@ -57,6 +63,13 @@ impl Run {
         child.map(Run).map_err(|e| format!("cannot start fanfare bench: {e}"))
     }
 
+    /// Ends it early, and waits for its end.
+    pub(crate) fn stop(self) -> Result<Report, String> {
+        let interrupted = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT);
+        interrupted.map_err(|e| format!("cannot end fanfare bench: {e}"))?;
+        self.finish()
+    }
+
     /// Waits for the end. Losses are no error: they are in the report.
     pub(crate) fn finish(self) -> Result<Report, String> {
         let output = self.0.wait_with_output().map_err(|e| format!("cannot wait for fanfare bench: {e}"))?;
@@ -69,8 +82,6 @@ impl Run {
             expected: number("expected")?,
             right: number("delivered")?.saturating_sub(wrong),
             p99_ms: measure(&report["latency_us"]["p99"])? / 1e3,
-            per_second: measure(&report["deliveries_per_s"])?,
-            per_cpu_second: measure(&report["deliveries_per_server_cpu_s"])?,
             others: measure(&report["others_cpu_s"])? / measure(&report["seconds"])?,
         })
     }

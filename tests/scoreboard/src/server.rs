@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -145,6 +146,24 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How many messages it has published.
+    pub(crate) fn published(&self) -> Result<u64, String> {
+        let answer = ask(self.admin, "GET", "/api/counters", "")?;
+        let counters = answer["counters"].as_array().into_iter().flatten();
+        let mut published =
+            counters.filter(|counter| counter["name"] == "messages" && counter["reason"] == "published");
+        published
+            .next()
+            .and_then(|counter| counter["value"].as_u64())
+            .ok_or_else(|| format!("no such counter: {answer}"))
+    }
+
+    /// The CPU time that it has taken.
+    pub(crate) fn cpu(&self) -> Result<Duration, String> {
+        let clock = clock_getcpuclockid(Pid::from_raw(self.pid() as i32)).and_then(ClockId::now);
+        clock.map(Duration::from).map_err(|e| format!("cannot tell the server's CPU time: {e}"))
     }
 
     /// Its resident memory, in bytes.

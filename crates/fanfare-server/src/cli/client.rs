@@ -102,9 +102,9 @@ pub(crate) struct History {
     /// Print all behind this position, and fail if some of them are gone; `0:0` for the beginning
     #[arg(long, value_name = "POSITION", value_parser = position)]
     pub(crate) since: Option<String>,
-    /// Print at most so many: without --since the newest
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub(crate) limit: u32,
+    /// Print at most so many; without --since they are the newest, and 100 if nothing else is said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: Option<u32>,
     #[command(flatten)]
     pub(crate) api: Api,
 }

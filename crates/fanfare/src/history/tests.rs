@@ -202,13 +202,14 @@ async fn all_that_was_missed_or_nothing() {
             check(&tested, "empty stream", "nothing", Since::Start, all, Some(&[])).await;
             check(&tested, "empty stream, its position", "nothing", behind(nothing), all, Some(&[])).await;
             check(&tested, "from a position", "five", behind(at(2)), all, Some(&[3, 4, 5])).await;
-            check(&tested, "as many as the limit", "five", behind(at(2)), 3, Some(&[3, 4, 5])).await;
-            check(&tested, "more missed than the limit", "five", behind(at(2)), 2, None).await;
+            check(&tested, "the first of two pages", "five", behind(at(2)), 2, Some(&[3, 4])).await;
+            check(&tested, "the last of two pages", "five", behind(at(4)), 2, Some(&[5])).await;
             let trimmed: &[u64] = if is_behind { &[4, 5, 6] } else { &[3, 4, 5] };
             let kept_from =
                 Position { offset: trimmed[0] - 1, ..tested.read(&topic("trimmed"), Since::Now, 0).await.head };
             let gone = Position { offset: kept_from.offset - 1, ..kept_from };
-            check(&tested, "position trimmed", "trimmed", behind(gone), all, None).await;
+            check(&tested, "more missed than is kept", "trimmed", behind(gone), all, None).await;
+            check(&tested, "more missed than is kept, in pages", "trimmed", behind(gone), 1, None).await;
             check(&tested, "the oldest that is kept", "trimmed", behind(kept_from), all, Some(trimmed)).await;
             check(&tested, "the start, trimmed", "trimmed", Since::Start, all, None).await;
             check(&tested, "position in the future", "five", behind(at(6)), all, None).await;

@@ -186,15 +186,15 @@ impl Topics {
             let recovered = !matches!(since, Since::Position(position) if position != unknown);
             return Replay { head: unknown, recovered, messages: Vec::new() };
         };
-        let recovery = topic.stream.recover(since, limit);
+        let recovery = topic.stream.recover(since);
         let comes_back = recovery.recovered && since != Since::Now;
-        let count = if comes_back { recovery.count } else { newest };
+        let (count, limit) = if comes_back { (recovery.count, limit) } else { (newest, newest) };
         let stored = |(position, entry): (Position, &Entry)| Stored {
             position,
             event: entry.event.clone(),
             payload: entry.payload.clone(),
         };
-        let messages = topic.stream.newest(count).map(stored).collect();
+        let messages = topic.stream.newest(count).take(limit).map(stored).collect();
         Replay { head: topic.stream.head(), recovered: recovery.recovered, messages }
     }
 

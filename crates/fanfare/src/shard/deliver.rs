@@ -212,12 +212,15 @@ impl Shard {
         match &mut socket.carrier {
             Carrier::WebSocket(websocket) => match websocket.flush(&mut self.pool) {
                 Written::All if socket.closing => self.end_of_writing(key),
-                Written::All => {}
+                Written::All => self.feed_soon(index),
                 trouble => self.trouble(key, trouble),
             },
-            Carrier::Poll(session) => session.answer_waiting(now_ms),
+            Carrier::Poll(session) => {
+                session.answer_waiting(now_ms);
+                self.feed_soon(index);
+            }
             #[cfg(feature = "testing")]
-            Carrier::Frames(_) => {}
+            Carrier::Frames(_) => self.feed_soon(index),
             Carrier::Broadcasts(_) => {}
         }
     }

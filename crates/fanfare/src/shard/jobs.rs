@@ -83,7 +83,7 @@ impl Shard {
             let Some(job) = entry.data.jobs.pop_front() else {
                 // An idle join keeps no queue.
                 entry.data.jobs = Default::default();
-                return;
+                return self.feed_soon(join.socket.index as usize);
             };
             match job {
                 Job::Push { event, payload } => self.push(join, event, payload),

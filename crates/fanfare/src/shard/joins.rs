@@ -117,7 +117,7 @@ impl Shard {
         }
         let topic = self.hub.interned(topic).unwrap_or_else(|| topic.into());
         let socket = &mut self.sockets[key.index as usize];
-        let has_history = socket.info.endpoint.kept(&topic).is_some();
+        let has_history = socket.info.endpoint.store_of(&topic).is_some();
         let since = match has_history.then(|| resume_param(&payload)).transpose() {
             Ok(since) => since.flatten().or(socket.info.since.filter(|_| has_history)).map(|since| behind(since, sent)),
             Err(reason) => {

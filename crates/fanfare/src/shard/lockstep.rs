@@ -16,7 +16,7 @@ impl Shard {
 
     /// Whether another turn has something to do, timers apart.
     pub(crate) fn has_work(&self) -> bool {
-        self.handle.has_mail() || !self.unread.is_empty()
+        self.handle.has_mail() || self.has_more()
     }
 
     /// Bytes of the client's have come, however they are cut. They are unmasked in place.

@@ -35,6 +35,7 @@ impl Shard {
         if session.is_waiting(serial) {
             self.at(now_ms + window_ms, Timer::PollWindow(key, serial));
         }
+        self.feed_soon(key.index as usize);
     }
 
     pub(super) fn end_poll_window(&mut self, key: SocketKey, serial: u32) {

@@ -1,4 +1,4 @@
-//! A join of a topic that keeps a history: what the client missed is read and sent before anything that is live.
+//! A join of a topic that keeps a history: what the client missed is read, and sent (see `feed`) before anything that is live.
 //!
 //! The join is a member of its topic from before the read on, and what is published meanwhile is held for it. Since a store
 //! hands a message on only after it has kept it, the read and what was held have no hole between them; what both have is
@@ -15,20 +15,17 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::Shard;
-use super::deliver::{intercepts, reach_of};
+use super::deliver::reach_of;
+use super::feed::portion;
 use super::replies::reason_payload;
 use crate::channel::{Ended, Status};
 use crate::command::{Command, JoinKey, SocketKey};
 use crate::error::Error;
 use crate::event::Event;
 use crate::history::{Reading, Replay, Stored, Wanted};
-use crate::hub::{MemberId, Reach};
-use crate::join::{Admitted, AnyChannel, CatchingUp, Finished, HistoryRead, Job, Live, Outcome};
-use crate::message::Message;
-use crate::socket::{Carrier, CloseReason, Protocol};
-
-/// So much of a socket's outbox may be filled by what one join has missed, as one part of so many.
-const OUTBOX_PARTS: usize = 2;
+use crate::hub::Reach;
+use crate::join::{Admitted, AnyChannel, CatchingUp, Feed, Finished, Held, HistoryRead, Job, Live, Outcome};
+use crate::socket::{CloseReason, Protocol};
 
 impl Shard {
     /// A channel has let a join in: if that wants something of the history, it is read first.
@@ -62,7 +59,8 @@ impl Shard {
         });
     }
 
-    /// Makes a join a member for which everything is held, and reads what its topic has kept; `None` where it keeps nothing.
+    /// Makes a join a member for which everything is held, and reads a page of what its topic has kept; `None` where it keeps
+    /// nothing.
     pub(super) fn begin_reading(
         &mut self,
         join: JoinKey,
@@ -72,10 +70,9 @@ impl Shard {
     ) -> Option<Reading> {
         let topic = self.entry(join.socket, slot).topic().clone();
         let info = self.sockets[join.socket.index as usize].info.clone();
-        let (store, retention) = info.endpoint.kept(&topic)?;
-        let frames_max = info.mount.limits.outbox.frames_max / OUTBOX_PARTS;
+        let store = info.endpoint.store_of(&topic)?;
         let wanted =
-            Wanted { since, limit: retention.messages_max.min(frames_max), newest: newest.unwrap_or_default() };
+            Wanted { since, limit: portion(info.mount.limits.outbox).frames_max, newest: newest.unwrap_or_default() };
         if self.entry(join.socket, slot).data.place.is_none() {
             self.enter_as(join, slot, Reach::Held);
         }
@@ -84,23 +81,15 @@ impl Shard {
         Some(store.read(&topic, wanted))
     }
 
-    /// The history was read: the join is answered, and gets what it missed and then what was held.
+    /// The history was read: the join is answered, and gets what it missed.
     pub(super) fn history_read(&mut self, slot: usize, joining: Joining, replay: Result<Replay, Error>) {
         let join = joining.join;
         let key = join.socket;
-        let (wanted, held) = match self.entry(key, slot).data.catching_up.take().map(|catching_up| *catching_up) {
-            Some(CatchingUp::Reading { wanted, held }) => (wanted, held),
-            _ => unreachable!("a join that reads is in that state until it has read"),
-        };
-        let (replay, held) = match (replay, held) {
-            (Ok(replay), Some(held)) => (replay, held),
-            (Ok(_), None) => {
-                // So much came meanwhile that it was not held. It is kept, so that the next read has it.
-                let again = self.begin_reading(join, slot, wanted.since, Some(wanted.newest));
-                let reading = again.expect("a topic that keeps a history goes on keeping it");
-                return self.await_history(joining, reading);
-            }
-            (Err(error), _) => {
+        let (wanted, held) =
+            self.end_reading(join, slot).expect("a join that reads is in that state until it has read");
+        let replay = match replay {
+            Ok(replay) => replay,
+            Err(error) => {
                 tracing::warn!(%error, "a history could not be read, a join was refused");
                 self.terminate(joining.channel, joining.live, Ended::Closed);
                 let mut entry = self.take_entry(key, slot);
@@ -112,7 +101,7 @@ impl Shard {
             }
         };
         let Joining { msg_ref, live, admitted, .. } = joining;
-        let CaughtUp { replay, missed, from } = self.judge(join, replay, wanted);
+        let CaughtUp { replay, missed, from } = self.judge(replay, wanted);
         let resumes = self.entry(key, slot).data.resumes;
         let resume = resumes.then(|| json!({ "position": from.to_string(), "recovered": replay.recovered }));
         let in_reply: &[Stored] = if missed { &[] } else { &replay.messages };
@@ -133,9 +122,13 @@ impl Shard {
             self.say_joined(join, slot, from, replay.recovered);
         }
         // Whoever has left or joined anew meanwhile gets its messages by that join, and would get them twice.
-        let missed = if missed && !is_over { replay.messages } else { Vec::new() };
-        let held = if is_over { Vec::new() } else { held };
-        self.catch_up(join, missed, held, replay.head);
+        let (page, held) = match (is_over, missed) {
+            (true, _) => (Vec::new(), Some(Vec::new())),
+            (false, true) => (replay.messages, held),
+            (false, false) => (Vec::new(), held),
+        };
+        let at = if missed && !is_over { from } else { replay.head };
+        self.begin_feeding(join, Feed { page: page.into_iter(), at, head: replay.head, held });
         if let Some(slot) = self.slot(join) {
             self.after_joining(join, slot);
         }
@@ -144,23 +137,29 @@ impl Shard {
     /// The same for a subscriber without a channel, which is told in its own form.
     pub(super) fn subscriber_read(&mut self, join: JoinKey, replay: Result<Replay, Error>) {
         let Some(slot) = self.slot(join) else { return };
-        let (wanted, held) = match self.entry(join.socket, slot).data.catching_up.take().map(|reading| *reading) {
-            Some(CatchingUp::Reading { wanted, held }) => (wanted, held),
-            _ => return,
-        };
-        match (replay, held) {
-            (Ok(replay), Some(held)) => {
-                let CaughtUp { replay, missed, from } = self.judge(join, replay, wanted);
+        let Some((wanted, held)) = self.end_reading(join, slot) else { return };
+        match replay {
+            Ok(replay) => {
+                let CaughtUp { replay, missed, from } = self.judge(replay, wanted);
                 self.say_joined(join, slot, from, replay.recovered);
-                let missed = if missed { replay.messages } else { Vec::new() };
-                self.catch_up(join, missed, held, replay.head);
+                let page = if missed { replay.messages } else { Vec::new() };
+                self.begin_feeding(join, Feed { page: page.into_iter(), at: from, head: replay.head, held });
             }
-            (Ok(_), None) => self.read_for_subscriber(join, wanted.since),
-            (Err(error), _) => {
-                tracing::warn!(%error, "a history could not be read, a subscriber was closed");
-                self.close(join.socket, CloseReason::HistoryUnavailable);
-            }
+            Err(error) => self.cannot_read(join.socket, &error),
         }
+    }
+
+    /// What a join wanted of its history, and what was held for it while that was read.
+    pub(super) fn end_reading(&mut self, join: JoinKey, slot: usize) -> Option<(Wanted, Held)> {
+        match *self.entry(join.socket, slot).data.catching_up.take()? {
+            CatchingUp::Reading { wanted, held } => Some((wanted, held)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn cannot_read(&mut self, key: SocketKey, error: &Error) {
+        tracing::warn!(%error, "a history could not be read, a socket was closed");
+        self.close(key, CloseReason::HistoryUnavailable);
     }
 
     /// Reads the history for a subscriber without a channel; where there is none, it gets what comes.
@@ -196,18 +195,9 @@ impl Shard {
     }
 
     /// What becomes of a read: whether its messages are what was missed, and from where on the client knows all.
-    fn judge(&mut self, join: JoinKey, mut replay: Replay, wanted: Wanted) -> CaughtUp {
+    fn judge(&mut self, replay: Replay, wanted: Wanted) -> CaughtUp {
         let is_back = !matches!(wanted.since, Since::Now);
-        let mut missed = is_back && replay.recovered;
-        if missed {
-            let bounds = self.sockets[join.socket.index as usize].info.mount.limits.outbox;
-            let bytes: usize = replay.messages.iter().map(|stored| stored.payload.size() + stored.event.len()).sum();
-            if bytes > bounds.bytes_max / OUTBOX_PARTS {
-                // It would not fit, and the client would come back for it for ever.
-                (missed, replay.recovered) = (false, false);
-                replay.messages.clear();
-            }
-        }
+        let missed = is_back && replay.recovered;
         if is_back {
             let event = if replay.recovered { Event::Recovered } else { Event::NotRecovered };
             self.handle.counters().count(event);
@@ -218,70 +208,6 @@ impl Shard {
             _ => replay.head,
         };
         CaughtUp { replay, missed, from }
-    }
-
-    /// Sends a live join what it missed and what was held, and lets it take the rest as others do.
-    fn catch_up(&mut self, join: JoinKey, missed: Vec<Stored>, held: Vec<Arc<Message>>, head: Position) {
-        self.make_room(join);
-        // Writing may have shown that the connection is lost.
-        let Some(slot) = self.slot(join) else { return };
-        self.entry(join.socket, slot).data.catching_up = Some(Box::new(CatchingUp::Behind(head)));
-        let topic = self.entry(join.socket, slot).topic().clone();
-        for Stored { position, event, payload } in missed {
-            let message = Message::new(topic.clone(), &*event, payload);
-            let message = message.expect("it was checked when it was published").placed(position);
-            self.send_alone(join, &message);
-        }
-        for message in held {
-            match message.position {
-                Some(position) if position.epoch == head.epoch && position.offset <= head.offset => {}
-                _ => self.send_alone(join, &message),
-            }
-        }
-    }
-
-    /// Joins of one socket may come back at once: what one has missed leaves before the next is sent what it has.
-    fn make_room(&mut self, join: JoinKey) {
-        let Some(socket) = self.socket(join.socket) else { return };
-        let bounds = socket.info.mount.limits.outbox;
-        if let Carrier::WebSocket(websocket) = &socket.carrier {
-            let (bytes, frames) = websocket.waiting();
-            let is_filled =
-                bytes > bounds.bytes_max / OUTBOX_PARTS / 2 || frames > bounds.frames_max / OUTBOX_PARTS / 2;
-            if is_filled && websocket.stalled_since_ms.is_none() {
-                self.write_out(join.socket.index as usize);
-            }
-        }
-    }
-
-    /// A message was published for a join that is catching up.
-    pub(super) fn hold(&mut self, join: JoinKey, message: &Arc<Message>) {
-        let Some(slot) = self.slot(join) else { return };
-        let held_max = self.sockets[join.socket.index as usize].info.mount.limits.waiting_frames_max;
-        match self.entry(join.socket, slot).data.catching_up.as_deref_mut() {
-            Some(CatchingUp::Reading { held, .. }) => {
-                if held.as_ref().is_some_and(|held| held.len() >= held_max) {
-                    *held = None;
-                }
-                if let Some(held) = held {
-                    held.push(message.clone());
-                }
-            }
-            _ => self.send_alone(join, message),
-        }
-    }
-
-    /// Sends one message of its topic to a join that has been answered.
-    fn send_alone(&mut self, join: JoinKey, message: &Arc<Message>) {
-        let Some(slot) = self.slot(join) else { return };
-        let index = join.socket.index as usize;
-        if intercepts(&self.sockets[index], slot, &message.event) {
-            return self.give(join, Job::Out(message.clone()));
-        }
-        let (Reach::Wire(variant) | Reach::Intercepted(variant)) = reach_of(&self.sockets[index], slot) else { return };
-        let slow = self.entry(join.socket, slot).data.place.and_then(|place| self.hub.slow(place)).cloned();
-        let member = MemberId { socket: join.socket.index, serial: join.serial };
-        self.queue_message(member, message, variant, slow.as_ref());
     }
 
     /// What a join that resumes has been sent of its topic's messages: all from a position up to another.
@@ -295,17 +221,12 @@ impl Shard {
                 Some(live)
             }
             (Some(CatchingUp::Behind(head)), _) => Some(*head),
+            (Some(CatchingUp::Feeding(feed)), _) => Some(feed.at),
+            // The next page: all before it has been sent.
+            (Some(CatchingUp::Reading { wanted: Wanted { since: Since::Position(at), .. }, .. }), _) => Some(*at),
             (Some(_), _) => None,
         };
         to.filter(|to| to.epoch == from.epoch).map(|to| (from, to))
-    }
-
-    /// A member has got all that its topic had kept, and is like the others from now on.
-    pub(super) fn has_caught_up(&mut self, member: MemberId) {
-        let session = &mut self.sockets[member.socket as usize].session;
-        if let Some(slot) = session.position(member.serial) {
-            session.entry_mut(slot).data.catching_up = None;
-        }
     }
 }
 
