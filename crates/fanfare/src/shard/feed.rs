@@ -82,7 +82,8 @@ impl Shard {
 
     fn has_room_for_missed(&self, key: SocketKey, slot: usize) -> bool {
         let socket = &self.sockets[key.index as usize];
-        let portion = portion(socket.info.mount.limits.outbox);
+        let limits = socket.info.mount.limits;
+        let (portion, jobs_max) = (portion(limits.outbox), (limits.waiting_frames_max / 2).max(1));
         let (bytes, frames) = match &socket.carrier {
             Carrier::WebSocket(websocket) => websocket.waiting(),
             Carrier::Poll(session) => session.waiting(),
@@ -90,7 +91,7 @@ impl Shard {
         };
         bytes < portion.bytes_max
             && frames < portion.frames_max
-            && socket.session.entry(slot).data.jobs.len() < JOBS_MAX
+            && socket.session.entry(slot).data.jobs.len() < JOBS_MAX.min(jobs_max)
     }
 
     /// All of a page was sent: what was held follows, or the next page.
@@ -138,7 +139,7 @@ impl Shard {
     pub(super) fn hold(&mut self, join: JoinKey, message: &Arc<Message>) {
         let Some(slot) = self.slot(join) else { return };
         let limits = self.sockets[join.socket.index as usize].info.mount.limits;
-        let held_max = limits.waiting_frames_max.min(portion(limits.outbox).frames_max);
+        let held_max = (limits.waiting_frames_max / 2).min(portion(limits.outbox).frames_max);
         match self.entry(join.socket, slot).data.catching_up.as_deref_mut() {
             Some(CatchingUp::Reading { held, .. } | CatchingUp::Feeding(Feed { held, .. })) => {
                 if held.as_ref().is_some_and(|held| held.len() >= held_max) {

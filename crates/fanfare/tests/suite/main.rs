@@ -15,6 +15,7 @@ mod everything_that_grows_has_a_bound;
 mod hub;
 mod killed;
 mod lockstep;
+mod missed_messages_come_in_portions;
 mod no_broadcast_before_join_reply;
 mod observers;
 mod order_per_topic_and_publisher;

@@ -2,69 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use fanfare::testing::{Lockstep, Peer, Pipe};
+use fanfare::testing::Lockstep;
 use fanfare::{Endpoint, Mount, Policy, Relay, Retention, Slow};
-use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
-use fanfare_proto::websocket::frame::{Opcode, encode_masked};
-use http::Request;
 use serde_json::{Value, json};
 
+use crate::support::guest::Guest;
 use crate::support::http::request;
 use crate::support::stage::Stage;
 use crate::support::{PATIENCE, Served, counter, eventually, serve, stage};
 
-/// A client in memory, which takes as much as its pipe has room for.
-struct Guest {
-    peer: Peer,
-    pipe: Pipe,
-    decoder: Decoder,
-}
-
-impl Guest {
-    fn connect(lockstep: &mut Lockstep) -> Guest {
-        let pipe = Pipe::keeping();
-        let request = Request::get("/socket/websocket?vsn=2.0.0").body(()).unwrap();
-        let peer = lockstep.connect(request, &pipe).unwrap();
-        Guest { peer, pipe, decoder: Decoder::new(Role::Client) }
-    }
-
-    /// Joins with the topic as join_ref, and returns the epoch of the topic's history, if it was told.
-    fn join(&mut self, lockstep: &mut Lockstep, topic: &str, params: Value) -> String {
-        self.push(lockstep, topic, "phx_join", params);
-        lockstep.settle();
-        let reply = &self.frames()[0];
-        assert_eq!(reply[4]["status"], "ok");
-        let position = reply[4]["response"]["resume"]["position"].as_str().unwrap_or_default();
-        position.split(':').next().unwrap_or_default().to_owned()
-    }
-
-    fn push(&self, lockstep: &mut Lockstep, topic: &str, event: &str, payload: Value) {
-        let text = json!([topic, "r", topic, event, payload]).to_string();
-        let mut frame = Vec::new();
-        encode_masked(Opcode::Text, text.as_bytes(), [1, 2, 3, 4], true, false, &mut frame);
-        lockstep.send(self.peer, &frame);
-    }
-
-    /// The whole frames that have come since the last time; the close code is one as well.
-    fn frames(&mut self) -> Vec<Value> {
-        let mut frames = Vec::new();
-        let mut sink = |item: Item<'_>| {
-            frames.push(match item {
-                Item::Text(text) => serde_json::from_str(text).unwrap(),
-                Item::Close(code) => json!(code.unwrap()),
-                other => panic!("{other:?}"),
-            });
-            std::ops::ControlFlow::Continue(())
-        };
-        let mut bytes = self.pipe.take();
-        self.decoder.decode(&mut bytes, &Limits::default(), false, &mut Scratch::default(), &mut sink).unwrap();
-        frames
-    }
-
-    /// The same, each in short: what its payload is called by, and what is said of its place.
-    fn heard(&mut self, epoch: &str) -> Vec<String> {
-        self.frames().iter().map(|frame| in_short(frame, epoch)).collect()
-    }
+/// What has come, each in short: what its payload is called by, and what is said of its place.
+fn heard(guest: &mut Guest, epoch: &str) -> Vec<String> {
+    guest.frames().iter().map(|frame| in_short(frame, epoch)).collect()
 }
 
 /// `A1` is a message with the symbol A and the number 1, `A1@3` the same with position 3, `gap(latest 2 0-3)` a gap, `ok` a
@@ -133,8 +82,8 @@ fn what_waits_and_what_leaves() {
         assert_eq!(reader.frames().len(), 0);
         lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
         lockstep.settle();
-        let heard = reader.heard(&epoch);
-        assert_eq!(heard, expected, "{slow:?} {params} {published}");
+        let all = heard(&mut reader, &epoch);
+        assert_eq!(all, expected, "{slow:?} {params} {published}");
         assert_eq!(lost(&lockstep), losses, "{slow:?} {params} {published}");
         if slow == Slow::Disconnect {
             return;
@@ -142,7 +91,7 @@ fn what_waits_and_what_leaves() {
         // It is a reader like any other again.
         publish(&mut lockstep, "room:1", "Z9");
         lockstep.turn();
-        assert!(reader.heard(&epoch)[0].starts_with("Z9"));
+        assert!(heard(&mut reader, &epoch)[0].starts_with("Z9"));
     }
     let (silent, told, resumes) = (json!({}), json!({ "gap": true }), json!({ "resume": true }));
     let (plain, kept) = (KEEPS_NOTHING, KEEPS_HISTORY);
@@ -212,7 +161,7 @@ fn what_must_not_be_lost_is_not() {
     lockstep.turn();
     lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
     let gaps = ["gap(drop_oldest 1 ?-?)", "gap(resync 2 ?-?)"];
-    assert_eq!(reader.heard(""), [gaps[0], gaps[1], "C1", "ok", "D1", "whisper W1"]);
+    assert_eq!(heard(&mut reader, ""), [gaps[0], gaps[1], "C1", "ok", "D1", "whisper W1"]);
     assert_eq!(lost(&lockstep), [0, 1, 0, 2]);
 }
 
@@ -227,7 +176,7 @@ fn a_topic_costs_others_nothing_as_long_as_it_can() {
         lockstep.turn();
     }
     lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
-    assert_eq!(reader.heard(""), ["C1", "gap(drop_oldest 1 ?-?)", "A2", "A3"]);
+    assert_eq!(heard(&mut reader, ""), ["C1", "gap(drop_oldest 1 ?-?)", "A2", "A3"]);
 }
 
 /// What was published before a reply goes ahead of it, and may give way all the same.
@@ -244,7 +193,7 @@ fn messages_that_went_ahead_of_a_reply_give_way_like_others() {
     publish(&mut lockstep, "oldest", "B4");
     lockstep.turn();
     lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
-    assert_eq!(reader.heard(""), ["gap(drop_oldest 1 ?-?)", "shout A2", "shout A3", "ok", "B4"]);
+    assert_eq!(heard(&mut reader, ""), ["gap(drop_oldest 1 ?-?)", "shout A2", "shout A3", "ok", "B4"]);
 }
 
 #[test]
@@ -265,7 +214,7 @@ fn without_room_for_what_must_not_be_lost_the_socket_is_closed() {
     assert_eq!(counter(lockstep.endpoint(), "closes", "slow_consumer"), 1);
     lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
     lockstep.turn();
-    assert_eq!(reader.heard(""), ["1013"]);
+    assert_eq!(heard(&mut reader, ""), ["1013"]);
 }
 
 /// Several messages leave in one write, of which the kernel takes a part: the frame that was begun stays whole, and the rest
@@ -314,7 +263,7 @@ fn a_batch_that_was_cut_gives_way_message_by_message() {
                 _ if dropped == 0 => all.iter().map(ToString::to_string).collect(),
                 _ => sent.iter().map(ToString::to_string).chain([format!("gap(resync {} ?-?)", rest.len())]).collect(),
             };
-            assert_eq!(reader.heard(""), expected, "{topic}: {room} of {size}-byte frames");
+            assert_eq!(heard(&mut reader, ""), expected, "{topic}: {room} of {size}-byte frames");
         }
     }
 }
@@ -332,11 +281,11 @@ fn resync_begins_anew_when_the_reader_has_caught_up() {
     lockstep.make_room(reader.peer, &reader.pipe, 1);
     publish(&mut lockstep, "resync", "A7");
     lockstep.turn();
-    assert_eq!(reader.heard(""), [""; 0], "A1 has begun to leave");
+    assert_eq!(heard(&mut reader, ""), [""; 0], "A1 has begun to leave");
     lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
     publish(&mut lockstep, "resync", "A8");
     lockstep.turn();
-    assert_eq!(reader.heard(""), ["A1", "gap(resync 6 ?-?)", "A8"]);
+    assert_eq!(heard(&mut reader, ""), ["A1", "gap(resync 6 ?-?)", "A8"]);
 }
 
 /// A join whose channel crashes while its messages wait comes back from where it was: the gap must have come before that.
@@ -355,7 +304,7 @@ fn a_gap_is_told_though_its_join_has_ended() {
     reader.push(&mut lockstep, "room:1", "fail", json!({}));
     lockstep.turn();
     lockstep.make_room(reader.peer, &reader.pipe, usize::MAX);
-    assert_eq!(reader.heard(&epoch), ["gap(drop_oldest 2 0-2)@0", "A3@3", "phx_error"]);
+    assert_eq!(heard(&mut reader, &epoch), ["gap(drop_oldest 2 0-2)@0", "A3@3", "phx_error"]);
 }
 
 /// Policies are for what waits, not for what a reader could take at once: two topics in a turn, more messages than may wait.
@@ -371,7 +320,7 @@ fn a_quick_reader_gets_everything() {
         }
     }
     lockstep.turn();
-    let mut heard = reader.heard("");
+    let mut heard = heard(&mut reader, "");
     expected.sort();
     heard.sort();
     assert_eq!(heard, expected);

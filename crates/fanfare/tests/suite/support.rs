@@ -1,6 +1,7 @@
 //! What the tests share: a server on a port of its own, a client that speaks frames, a channel for every rule.
 
 pub(crate) mod client;
+pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod stage;
 
