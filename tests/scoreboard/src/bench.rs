@@ -63,6 +63,10 @@ impl Run {
         child.map(Run).map_err(|e| format!("cannot start fanfare bench: {e}"))
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Ends it early, and waits for its end.
     pub(crate) fn stop(self) -> Result<Report, String> {
         let interrupted = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT);

@@ -10,6 +10,7 @@
 mod bench;
 mod client;
 mod figure;
+mod others;
 mod random;
 mod row;
 mod server;

@@ -153,16 +153,49 @@ fn streams_are_read_with_nothing_but_http() {
     assert_eq!((refused.status, refused.json()), (403, json!({ "reason": "unmatched topic" })));
 }
 
+/// Whether a command against the HTTP API has succeeded, and what it has printed.
+fn run(server: &Server, args: &[&str]) -> (bool, String, String) {
+    let mut command = fanfare(args);
+    command.args(["--admin", &format!("http://{}", server.admin())]).env("FANFARE_ADMIN_TOKEN", TOKEN);
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+/// More than a request can ask for is read in pages, over HTTP and by the command.
+#[test]
+fn what_is_kept_is_read_in_pages() {
+    let server = Server::serve(&CONFIG.replace("messages = 5", "messages = 10000"));
+    for first in [1, 1_001, 2_001] {
+        publish(&server, json!({ "messages": (first..first + 1_000).map(n).collect::<Vec<_>>() }));
+    }
+    let (mut since, mut seen) = ("0:0".to_owned(), Vec::new());
+    loop {
+        let page = history(&server, &format!("?since={since}&limit=700"));
+        assert_eq!(page["recovered"], true);
+        seen.extend(numbers(&page["messages"]));
+        since = page["messages"].as_array().unwrap().last().unwrap()["position"].as_str().unwrap().to_owned();
+        if page["position"] == since {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=3_000).collect::<Vec<_>>());
+    for (args, expected) in [
+        (&["--since", "0:0"][..], 1..=3_000),
+        (&["--since", "0:0", "--limit", "1500"], 1..=1_500),
+        (&["--limit", "3"], 2_998..=3_000),
+        (&[], 2_901..=3_000),
+    ] {
+        let (is_ok, printed, error) = run(&server, &[&["history", "room:1"], args].concat());
+        let messages: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(is_ok && numbers(&json!(messages)) == expected.clone().collect::<Vec<_>>(), "{args:?}: {error}");
+    }
+}
+
 #[test]
 fn commands_publish_with_a_key_and_print_what_is_kept() {
     let server = Server::serve(CONFIG);
-    let run = |args: &[&str]| {
-        let mut command = fanfare(args);
-        command.args(["--admin", &format!("http://{}", server.admin())]).env("FANFARE_ADMIN_TOKEN", TOKEN);
-        let output = command.output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.success(), text(&output.stdout), text(&output.stderr))
-    };
+    let run = |args: &[&str]| run(&server, args);
     let publish = |extra: &[&str]| run(&[&["pub", "room:1", "n", r#"{"n":1.50}"#], extra].concat());
     let (_, first, _) = publish(&["--key", "k", "--expect", "0:0"]);
     let first: Value = serde_json::from_str(&first).unwrap();

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FILL, FILL_SIZE, Reader, WARMUP, fill, guest};
+use super::{FILL, FILL_SIZE, Reader, WARMUP, fill, guest, quietly};
 use crate::bench::{self, Load, Report};
 use crate::client::Client;
 use crate::figure::{Figure, count, mebibytes, median};
@@ -22,10 +22,6 @@ const GROWTH_MAX: u64 = OUTBOX_BYTES_MAX + OUTBOX_BYTES_MAX / 2;
 /// The default of `limits.write_timeout`, and what it takes to fill the buffers, from where it is measured.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 const FILLED_WITHIN: Duration = Duration::from_millis(500);
-
-/// A pair is made again, so many times at most, if other programs took more than this of the machine's cores beside one of its runs.
-const OTHERS_MAX: f64 = 0.2;
-const REPEATS_MAX: usize = 2;
 
 pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
     let mut server = Server::start(&setting.fanfare)?;
@@ -74,6 +70,7 @@ struct Trial<'a> {
 struct Pair {
     control: Report,
     test: Report,
+    is_quiet: bool,
 }
 
 struct Pairs(Vec<Pair>);
@@ -118,32 +115,29 @@ impl<'a> Trial<'a> {
     }
 
     fn quiet_pair(&self, server: &Server, number: usize) -> Result<Pair, String> {
-        let mut repeats = 0;
-        loop {
-            let pair = self.pair(server, number)?;
-            let others = pair.control.others.max(pair.test.others);
-            let (number, control, test) = (number + 1, pair.control.p99_ms, pair.test.p99_ms);
-            eprintln!("  pair {number}: p99 {control:.1} ms without, {test:.1} ms with, {others:.1} cores of others");
-            if others <= OTHERS_MAX || repeats == REPEATS_MAX {
-                return Ok(pair);
-            }
-            repeats += 1;
-        }
+        let ((control, test), is_quiet) = quietly(self.setting, || {
+            let (control, test) = self.pair(server, number)?;
+            let (others, number) = (control.others.max(test.others), number + 1);
+            let (p99, with) = (control.p99_ms, test.p99_ms);
+            eprintln!("  pair {number}: p99 {p99:.1} ms without, {with:.1} ms with, {others:.1} cores of others");
+            Ok(((control, test), others))
+        })?;
+        Ok(Pair { control, test, is_quiet })
     }
 
-    fn pair(&self, server: &Server, number: usize) -> Result<Pair, String> {
+    fn pair(&self, server: &Server, number: usize) -> Result<(Report, Report), String> {
         // Neither is always the first.
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let control = self.control(server)?;
-            return Ok(Pair { control, test: self.test(server)?.0 });
+            return Ok((control, self.test(server)?.0));
         }
         let test = self.test(server)?.0;
-        Ok(Pair { control: self.control(server)?, test })
+        Ok((self.control(server)?, test))
     }
 
     fn size(&self, pairs: &Pairs) -> String {
         let subscribers = count(self.subscribers as u64);
-        let busy = pairs.0.iter().filter(|pair| pair.control.others.max(pair.test.others) > OTHERS_MAX).count();
+        let busy = pairs.0.iter().filter(|pair| !pair.is_quiet).count();
         format!(
             "one of {subscribers} stalled, {} messages a second, {} pairs of {} s, {busy} of them beside busy other programs",
             self.rate,

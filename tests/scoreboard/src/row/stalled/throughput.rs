@@ -7,10 +7,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{FILL, Reader, WARMUP, fill, guest};
+use super::{FILL, Reader, WARMUP, fill, guest, quietly};
 use crate::bench::{self, Load};
 use crate::client::Client;
 use crate::figure::{Figure, count, median, percent};
+use crate::others::Others;
 use crate::server::Server;
 use crate::{Finding, Setting};
 
@@ -42,21 +43,24 @@ pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
     let crowd = subscribers - GUESTS - 1;
     let run = bench::Run::start(setting, &server, crowd, Load::Window(WINDOW), WARMUP, SECONDS_MAX)?;
     let scout = Reader::after_first(scout)?;
-    let pairs = (0..pairs).map(|number| pair(&server, span, number)).collect::<Result<Vec<_>, _>>()?;
+    let ours = [server.pid(), run.pid()];
+    let pairs = (0..pairs).map(|number| quietly(setting, || pair(&server, &ours, span, number)));
+    let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
     let report = run.stop()?;
     drop(scout);
     server.check_alive()?;
 
     let (fall_max, cost_max) = setting.size((0.5, 0.25), (0.05, 0.05));
+    let busy = pairs.iter().filter(|(_, is_quiet)| !is_quiet).count();
     let fall = |what: &str, figure: fn(&Pace) -> f64, max| {
-        let control = median(pairs.iter().map(|(reading, _)| figure(reading)).collect());
-        let ratio = median(pairs.iter().map(|(reading, stalled)| figure(stalled) / figure(reading)).collect());
+        let control = median(pairs.iter().map(|((reading, _), _)| figure(reading)).collect());
+        let ratio = median(pairs.iter().map(|((reading, stalled), _)| figure(stalled) / figure(reading)).collect());
         let deliveries = count((control * subscribers as f64) as u64);
         Figure::at_most(&format!("{deliveries} {what} fell by"), 1.0 - ratio, max, percent)
     };
     Ok(Finding {
         size: format!(
-            "{GUESTS} of {} stalled, {WINDOW} messages in flight, {} pairs of {span:?}",
+            "{GUESTS} of {} stalled, {WINDOW} messages in flight, {} pairs of {span:?}, {busy} of them beside busy other programs",
             count(subscribers as u64),
             pairs.len()
         ),
@@ -69,9 +73,10 @@ pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
 }
 
 /// The pace beside guests that read, and beside guests that do not. Neither is always the first.
-fn pair(server: &Server, span: Duration, number: usize) -> Result<(Pace, Pace), String> {
+fn pair(server: &Server, ours: &[u32], span: Duration, number: usize) -> Result<((Pace, Pace), f64), String> {
+    let before = Others::look(ours)?;
     let (reading, stalled);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         reading = beside_readers(server, span)?;
         stalled = beside_stalled(server, span)?;
     } else {
@@ -80,8 +85,9 @@ fn pair(server: &Server, span: Duration, number: usize) -> Result<(Pace, Pace), 
     }
     let percent = |figure: fn(&Pace) -> f64| percent(1.0 - figure(&stalled) / figure(&reading));
     let (fall, cost) = (percent(|pace| pace.per_second), percent(|pace| pace.per_cpu_second));
-    eprintln!("  pair {}: {fall} less a second, {cost} less a CPU second", number + 1);
-    Ok((reading, stalled))
+    let others = before.until(&Others::look(ours)?);
+    eprintln!("  pair {}: {fall} less a second, {cost} less a CPU second, {others:.1} cores of others", number + 1);
+    Ok(((reading, stalled), others))
 }
 
 fn beside_readers(server: &Server, span: Duration) -> Result<Pace, String> {
