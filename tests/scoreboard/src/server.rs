@@ -148,16 +148,13 @@ impl Server {
         self.child.id()
     }
 
-    /// How many messages it has published.
-    pub(crate) fn published(&self) -> Result<u64, String> {
+    /// What it has counted since its start.
+    pub(crate) fn counter(&self, name: &str, reason: &str) -> Result<u64, String> {
         let answer = ask(self.admin, "GET", "/api/counters", "")?;
-        let counters = answer["counters"].as_array().into_iter().flatten();
-        let mut published =
-            counters.filter(|counter| counter["name"] == "messages" && counter["reason"] == "published");
-        published
-            .next()
-            .and_then(|counter| counter["value"].as_u64())
-            .ok_or_else(|| format!("no such counter: {answer}"))
+        let mut counters = answer["counters"].as_array().into_iter().flatten();
+        let counter = counters.find(|counter| counter["name"] == name && counter["reason"] == reason);
+        let value = counter.and_then(|counter| counter["value"].as_u64());
+        value.ok_or_else(|| format!("there is no counter {name} {reason}: {answer}"))
     }
 
     /// The CPU time that it has taken.

@@ -1,6 +1,7 @@
 //! Looking keys up: answers are kept for a while, so that clients that all come back at once are not so many queries.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ pub(crate) struct Lookup {
     lifetimes: Lifetimes,
     entries_max: usize,
     entries: Mutex<HashMap<Hash, Arc<Entry>>>,
+    /// How often the store was asked, and how often nothing had to be.
+    queries: AtomicU64,
+    remembered: AtomicU64,
     /// Whether the last query failed.
     state: Mutex<State>,
 }
@@ -46,6 +50,8 @@ impl Lookup {
             lifetimes,
             entries_max,
             entries: Mutex::default(),
+            queries: AtomicU64::new(0),
+            remembered: AtomicU64::new(0),
             state: Mutex::new(State::Ok),
         }
     }
@@ -57,8 +63,10 @@ impl Lookup {
         if let Some((at, answer)) = &*known
             && at.elapsed() < self.lifetime(answer)
         {
+            self.remembered.fetch_add(1, Ordering::Relaxed);
             return answer.clone();
         }
+        self.queries.fetch_add(1, Ordering::Relaxed);
         let answer = self.store.find(key).await;
         self.note(answer.as_ref().err());
         *known = Some((Instant::now(), answer.clone()));
@@ -67,6 +75,7 @@ impl Lookup {
 
     /// Those of some records that are still active.
     pub(crate) async fn active(&self, handles: &[String]) -> Result<Vec<String>, Unavailable> {
+        self.queries.fetch_add(1, Ordering::Relaxed);
         let answer = self.store.active(handles).await;
         self.note(answer.as_ref().err());
         answer
@@ -153,5 +162,10 @@ impl Part for Lookup {
 
     fn state(&self) -> State {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        vec![("queries", counted(&self.queries)), ("remembered", counted(&self.remembered))]
     }
 }

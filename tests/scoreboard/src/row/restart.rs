@@ -1,9 +1,12 @@
 //! Rows 5 and 14: the server restarts under many clients, which come back as phoenix.js does and resume. A publisher goes on all the
 //! while, and repeats what was not answered; each client must see every number of its topic once and in order.
 //!
-//! Row 5 drains the server; row 14 kills it, so that all clients come back at once.
+//! Row 5 drains the server; row 14 kills it, so that all clients come back at once. They come with API keys of a database, which the new
+//! server has to look up.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -19,6 +22,9 @@ use crate::server::{Server, ask};
 use crate::{Finding, Setting};
 
 const TOPICS: u64 = 100;
+
+/// Clients share them.
+const KEYS: u64 = 10;
 
 /// Between two numbers of a topic.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -50,7 +56,12 @@ pub(super) fn drained(setting: &Setting) -> Result<Finding, String> {
 
 pub(super) fn storm(setting: &Setting) -> Result<Finding, String> {
     let outcome = run(setting, false)?;
-    let mut figures = vec![Figure::at_most("all back in", outcome.back_ms, ALL_BACK_MS, milliseconds)];
+    // Each key is looked up once, and all are checked together, at the start and every other second.
+    let queries_max = KEYS + 1 + outcome.back_ms / 2_000;
+    let mut figures = vec![
+        Figure::at_most("all back in", outcome.back_ms, ALL_BACK_MS, milliseconds),
+        Figure::at_most(&format!("database reads for clients with {KEYS} keys"), outcome.queries, queries_max, count),
+    ];
     figures.extend(outcome.deliveries());
     Ok(Finding { size: outcome.size(), figures })
 }
@@ -61,6 +72,8 @@ struct Outcome {
     closed_1012: u64,
     down_ms: u64,
     back_ms: u64,
+    /// Of the database, while they came back.
+    queries: u64,
     tally: Arc<Tally>,
 }
 
@@ -98,18 +111,22 @@ fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
     let folder = Folder::new();
     let configuration = |listen: SocketAddr| {
         format!(
-            "listen = '{listen}'\ndrain = '{DRAIN_MS}ms'\n[history]\ndir = {:?}\n[[channel]]\ntopic = 'n:*'\njoin = 'open'\n\
-             history = {{ messages = 1000 }}\n",
-            folder.0
+            "listen = '{listen}'\ndrain = '{DRAIN_MS}ms'\n[history]\ndir = {:?}\n[keys.clients]\nstore = 'sqlite'\npath = {:?}\n\
+             [auth.keys]\nkind = 'apikeys'\nkeys = 'clients'\n[[endpoint]]\nauth = 'keys'\n\
+             [[channel]]\ntopic = 'n:*'\njoin = 'open'\nhistory = {{ messages = 1000 }}\n",
+            folder.0.join("history"),
+            folder.0.join("keys.db")
         )
     };
+    let keys = make_keys(setting, &folder.0, &configuration(SocketAddr::from(([127, 0, 0, 1], 0))))?;
     let server = Server::start_as(&setting.fanfare, &configuration(SocketAddr::from(([127, 0, 0, 1], 0))), &[])?;
     let (address, admin) = (server.address, Arc::new(Mutex::new(server.admin())));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| format!("no runtime: {e}"))?;
     let tally = Arc::new(Tally::default());
     for number in 0..clients {
-        let client = Client { address, topic: format!("n:{}", number % TOPICS), tally: tally.clone(), seen: 0 };
+        let (topic, key) = (format!("n:{}", number % TOPICS), keys[(number % KEYS) as usize].clone());
+        let client = Client { address, key, topic, tally: tally.clone(), seen: 0 };
         runtime.spawn(client.live());
     }
     let all_in = |more: u64| tally.joined.load(Ordering::Relaxed) >= clients * more;
@@ -134,6 +151,7 @@ fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
         return Err(format!("{} clients of {clients} came back", tally.joined.load(Ordering::Relaxed) - clients));
     }
     let back_ms = started.elapsed().as_millis() as u64;
+    let queries = server.counter("stores.clients", "queries")?;
     thread::sleep(CALM);
     stop.store(true, Ordering::Relaxed);
     let last = publisher.join().map_err(|_| "the publisher panicked")? + 1;
@@ -145,7 +163,24 @@ fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
     tally.lost.fetch_add(missing, Ordering::Relaxed);
     runtime.shutdown_background();
     let closed_1012 = tally.closed_1012.load(Ordering::Relaxed);
-    Ok(Outcome { clients, published: last, closed_1012, down_ms, back_ms, tally })
+    Ok(Outcome { clients, published: last, closed_1012, down_ms, back_ms, queries, tally })
+}
+
+/// Makes the keys by which clients are let in.
+fn make_keys(setting: &Setting, folder: &Path, configuration: &str) -> Result<Vec<String>, String> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    let file = folder.join("fanfare.toml");
+    std::fs::write(&file, configuration).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    let apikey = |what: &str| {
+        let output = Command::new(&setting.fanfare).args(["apikey", what, "--config"]).arg(&file).output();
+        let output = output.map_err(|e| format!("cannot run fanfare apikey {what}: {e}"))?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            false => Err(format!("fanfare apikey {what}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        }
+    };
+    apikey("migrate")?;
+    (0..KEYS).map(|_| apikey("add")).collect()
 }
 
 /// Publishes numbers to all topics until it is told to stop, each until it is acknowledged: the last number.
@@ -175,6 +210,7 @@ fn publish_number(admin: SocketAddr, n: u64) -> bool {
 
 struct Client {
     address: SocketAddr,
+    key: String,
     topic: String,
     tally: Arc<Tally>,
     /// The last number.
@@ -199,7 +235,8 @@ impl Client {
 
     async fn connect(&self) -> std::io::Result<BufReader<TcpStream>> {
         let mut stream = BufReader::with_capacity(1_024, TcpStream::connect(self.address).await?);
-        stream.write_all(upgrade(self.address, "/socket/websocket?vsn=2.0.0").as_bytes()).await?;
+        let target = format!("/socket/websocket?vsn=2.0.0&token={}", self.key);
+        stream.write_all(upgrade(self.address, &target).as_bytes()).await?;
         let (mut line, mut is_first) = (String::new(), true);
         while line != "\r\n" {
             line.clear();
@@ -269,12 +306,12 @@ async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<(u8, Vec<u8>
     Ok((head[0] & 15, payload))
 }
 
-/// Where the server keeps its history.
+/// Where the server keeps its history and its keys.
 struct Folder(std::path::PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("fanfare-scoreboard-{}-history", std::process::id()));
+        let path = std::env::temp_dir().join(format!("fanfare-scoreboard-{}-restart", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Self(path)
     }

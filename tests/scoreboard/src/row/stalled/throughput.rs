@@ -112,7 +112,7 @@ fn guests(server: &Server) -> Result<Vec<Client>, String> {
 
 fn pace(server: &Server, span: Duration) -> Result<Pace, String> {
     thread::sleep(SETTLED);
-    let look = || Ok::<_, String>((Instant::now(), server.published()?, server.cpu()?));
+    let look = || Ok::<_, String>((Instant::now(), server.counter("messages", "published")?, server.cpu()?));
     let before = look()?;
     thread::sleep(span);
     let after = look()?;
