@@ -234,9 +234,8 @@ impl Outbox {
         self.held = 0;
     }
 
-    /// Drops all frames of which nothing was written yet, and returns how many those were: the stream stays well-formed.
-    pub(crate) fn cut(&mut self) -> usize {
-        let before = self.waiting.frames;
+    /// Drops all frames of which nothing was written yet: the stream stays well-formed.
+    pub(crate) fn cut(&mut self) {
         let first = self.queue.first().map(|index| self.queue.get(index)).filter(|entry| entry.begun > 0);
         let begun = first.map(|entry| entry.rest.slice(..entry.begun));
         *self = Outbox { losses: self.losses, ..Outbox::default() };
@@ -245,7 +244,6 @@ impl Outbox {
             self.waiting = Amount { bytes: begun, frames: 1 };
             self.queue.append(rest, 1, begun);
         }
-        before - self.waiting.frames
     }
 
     /// Makes what is first something that has bytes.

@@ -184,6 +184,26 @@ pub(crate) enum Carrier {
     Broadcasts(mpsc::Sender<Broadcast>),
 }
 
+impl Carrier {
+    /// The bytes and frames that wait for the client to take them.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        match self {
+            Carrier::WebSocket(websocket) => websocket.waiting(),
+            Carrier::Poll(session) => session.waiting(),
+            _ => (0, 0),
+        }
+    }
+
+    /// Gives up what waits, if that can be done between two messages: there may be a gap in it.
+    pub(crate) fn cut(&mut self) {
+        match self {
+            Carrier::WebSocket(websocket) => websocket.cut(),
+            Carrier::Poll(session) => session.cut(),
+            _ => {}
+        }
+    }
+}
+
 /// What a socket of the test kit receives.
 #[cfg(feature = "testing")]
 #[derive(Debug)]

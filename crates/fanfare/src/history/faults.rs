@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::memory::Memory;
 use super::{Append, HistoryLimits, Reading, Store, Wanted};
@@ -23,21 +23,22 @@ struct Inner {
     seed: u64,
     memory: OnceLock<Memory>,
     does: Mutex<Does>,
-    /// Whether reads wait.
-    waits: watch::Sender<bool>,
+    /// Tells those that wait, in the order in which they came: a run is to be the same each time.
+    goes_on: Notify,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Does {
     appends_fail: bool,
     reads_fail: bool,
+    reads_wait: bool,
 }
 
 impl Faults {
     /// A history without faults, whose epochs follow from a seed.
     pub fn new(seed: u64) -> Self {
-        let (memory, does, waits) = (OnceLock::new(), Mutex::default(), watch::Sender::new(false));
-        Faults(Arc::new(Inner { seed, memory, does, waits }))
+        let (memory, does, goes_on) = (OnceLock::new(), Mutex::default(), Notify::new());
+        Faults(Arc::new(Inner { seed, memory, does, goes_on }))
     }
 
     /// Whether messages are refused, as by a full disk.
@@ -52,7 +53,10 @@ impl Faults {
 
     /// Whether the answers to reads are late: those that were asked for come when this is taken back.
     pub fn delay_reads(&self, delay: bool) {
-        self.0.waits.send_replace(delay);
+        self.0.does.lock().reads_wait = delay;
+        if !delay {
+            self.0.goes_on.notify_waiters();
+        }
     }
 }
 
@@ -94,10 +98,11 @@ impl Store for FaultyStore {
         let fails = self.faults.0.does.lock().reads_fail;
         // Read at once and told late: what is published meanwhile is what joins have to hold.
         let read = self.memory().read(topic, wanted);
-        let mut waits = self.faults.0.waits.subscribe();
+        let faults = self.faults.clone();
         Box::pin(async move {
-            // The other end lives as long as the store.
-            let _ = waits.wait_for(|waits| !waits).await;
+            while faults.0.does.lock().reads_wait {
+                faults.0.goes_on.notified().await;
+            }
             if fails { Err(Error::unavailable("told to fail")) } else { read.await }
         })
     }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_proto::sse;
@@ -96,11 +97,7 @@ impl Framing {
     fn beginning(self) -> Bytes {
         match self {
             Framing::Data | Framing::Lines => Bytes::from_static(self.heartbeat()),
-            Framing::Events => {
-                // Those that are cut off at the same moment come back at different ones.
-                let spread_ms = getrandom::u32().map_or(0, |random| u64::from(random) % RETRY_SPREAD_MS);
-                format!("retry: {}\n\n", RETRY_MS + spread_ms).into()
-            }
+            Framing::Events => retry(None),
         }
     }
 
@@ -125,8 +122,15 @@ impl Framing {
 }
 
 /// A client of server-sent events that was cut off waits for so long, and up to so much longer.
-const RETRY_MS: u64 = 1_000;
+const RETRY: Duration = Duration::from_secs(1);
 const RETRY_SPREAD_MS: u64 = 2_000;
+
+/// Tells a client of server-sent events how long to wait when it is cut off. Those that are at the same moment come back at different ones.
+pub(super) fn retry(after: Option<Duration>) -> Bytes {
+    let spread_ms = getrandom::u32().map_or(0, |random| u64::from(random) % RETRY_SPREAD_MS);
+    let after_ms = after.unwrap_or(RETRY).as_millis() + u128::from(spread_ms);
+    format!("retry: {after_ms}\n\n").into()
+}
 
 /// Polls a session for as long as the client takes what it gives. The server asks for more only once the client has taken
 /// what was there, so that a slow reader's messages wait in its session, within its bounds.

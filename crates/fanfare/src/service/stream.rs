@@ -1,16 +1,18 @@
 //! One topic as a stream over plain HTTP: server-sent events for `EventSource`, JSON lines for everybody else.
 
+use std::time::Duration;
+
 use fanfare_proto::params::{Params, decode_path_segment};
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN, VARY};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER, VARY};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::admission::{self, Refusal};
-use super::body::Framing;
+use super::body::{Framing, retry};
 use super::bullet::accepts_events;
 use super::longpoll::random_secret;
 use super::websocket::refuse;
@@ -41,6 +43,7 @@ impl Endpoint {
         found.protocol = if accepts_events(&parts) { Protocol::Events } else { Protocol::Lines };
         let mut answer = match self.open_stream(&found, &parts, connection.as_ref()).await {
             Ok(answer) => answer,
+            Err(refused) if found.protocol == Protocol::Events && is_passing(refused.status()) => come_again(&refused),
             Err(refused) => *refused,
         };
         let headers = answer.headers_mut();
@@ -102,6 +105,20 @@ impl Endpoint {
             Err(_) => Err(Box::new(status(StatusCode::SERVICE_UNAVAILABLE))),
         }
     }
+}
+
+/// Whether whoever is refused so may be let in later.
+fn is_passing(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// The same refusal for `EventSource`, which gives up for ever where the status is not 200: a stream that ends at once, and says when to
+/// come again.
+fn come_again(refused: &Response<Body>) -> Response<Body> {
+    let seconds = refused.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut answer = Response::new(Body::from(retry(seconds.map(Duration::from_secs))));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Framing::Events.content_type()));
+    answer
 }
 
 /// From where a client wants to go on: what it has received last, or the parameter `since`.

@@ -22,8 +22,8 @@ impl Shard {
 
     fn close_with(&mut self, key: SocketKey, reason: &CloseReason, code: u16, text: &str) {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
-        if let (Carrier::WebSocket(websocket), CloseReason::Slow) = (&mut socket.carrier, reason) {
-            websocket.cut();
+        if matches!(reason, CloseReason::Slow) {
+            socket.carrier.cut();
         }
         self.end_all_joins(key, reason);
         let now_ms = self.now_ms;

@@ -265,11 +265,7 @@ impl Shard {
     fn too_slow(&mut self, key: SocketKey) {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
         let peer = socket.info.peer;
-        let (bytes, frames) = match &socket.carrier {
-            Carrier::WebSocket(websocket) => websocket.waiting(),
-            Carrier::Poll(session) => session.waiting(),
-            _ => (0, 0),
-        };
+        let (bytes, frames) = socket.carrier.waiting();
         crate::event::slow_consumer(self.handle.counters(), peer, bytes, frames);
         self.close(key, CloseReason::Slow);
     }
@@ -288,7 +284,8 @@ fn deliver(
     many_batches: bool,
     common: &mut Common<'_>,
 ) -> Written {
-    if socket.closing {
+    // What did not fit an outbox leaves nothing in it by which the fast path would be closed.
+    if socket.closing | socket.overflowed {
         return Written::All;
     }
     // Other batches may have something for the same socket: then all leave in one write.

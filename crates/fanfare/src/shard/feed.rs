@@ -18,7 +18,6 @@ use crate::hub::{MemberId, Reach};
 use crate::join::{CatchingUp, Feed, Job};
 use crate::message::Message;
 use crate::outbox::Bounds;
-use crate::socket::Carrier;
 
 /// What a socket is sent at a time, at most, and what a page has.
 const PORTION: Bounds = Bounds { frames_max: 1_024, bytes_max: 256 * 1024 };
@@ -30,7 +29,7 @@ const JOBS_MAX: usize = 16;
 pub(super) fn portion(outbox: Bounds) -> Bounds {
     Bounds {
         frames_max: PORTION.frames_max.min(outbox.frames_max / 2).max(1),
-        bytes_max: PORTION.bytes_max.min(outbox.bytes_max / 2),
+        bytes_max: PORTION.bytes_max.min(outbox.bytes_max / 2).max(1),
     }
 }
 
@@ -84,11 +83,7 @@ impl Shard {
         let socket = &self.sockets[key.index as usize];
         let limits = socket.info.mount.limits;
         let (portion, jobs_max) = (portion(limits.outbox), (limits.waiting_frames_max / 2).max(1));
-        let (bytes, frames) = match &socket.carrier {
-            Carrier::WebSocket(websocket) => websocket.waiting(),
-            Carrier::Poll(session) => session.waiting(),
-            _ => (0, 0),
-        };
+        let (bytes, frames) = socket.carrier.waiting();
         bytes < portion.bytes_max
             && frames < portion.frames_max
             && socket.session.entry(slot).data.jobs.len() < JOBS_MAX.min(jobs_max)

@@ -90,9 +90,13 @@ impl Shard {
         let replay = match replay {
             Ok(replay) => replay,
             Err(error) => {
-                tracing::warn!(%error, "a history could not be read, a join was refused");
                 self.terminate(joining.channel, joining.live, Ended::Closed);
                 let mut entry = self.take_entry(key, slot);
+                if self.sockets[key.index as usize].protocol.is_stream() {
+                    // A refused join would be for good.
+                    return self.cannot_read(key, &error);
+                }
+                tracing::warn!(%error, "a history could not be read, a join was refused");
                 let reason = reason_payload("the history cannot be read now: join again");
                 self.answer(key, entry.join_ref(), &joining.msg_ref, entry.topic(), Status::Error, reason);
                 let replaced = entry.data.replaced.take().map(|old| *old);
@@ -157,6 +161,7 @@ impl Shard {
         }
     }
 
+    /// Closes a socket that has to come again, since there is no reply by which it could be told.
     pub(super) fn cannot_read(&mut self, key: SocketKey, error: &Error) {
         tracing::warn!(%error, "a history could not be read, a socket was closed");
         self.close(key, CloseReason::HistoryUnavailable);

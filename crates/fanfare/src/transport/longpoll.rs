@@ -204,6 +204,11 @@ impl PollSession {
         if self.polls.iter().any(|poll| !poll.answer.is_closed()) { now_ms } else { self.last_poll_ended_ms }
     }
 
+    /// Gives up what waits.
+    pub(crate) fn cut(&mut self) {
+        self.outbox = Outbox::default();
+    }
+
     /// Answers every poll.
     pub(crate) fn close(&mut self, now_ms: u64) {
         self.answer_waiting(now_ms);

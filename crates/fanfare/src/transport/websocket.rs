@@ -143,9 +143,11 @@ impl WebSocket {
         }
     }
 
-    /// Drops what waits, but for the rest of a frame that was begun, and returns how many frames those were.
-    pub(crate) fn cut(&mut self) -> usize {
-        self.outbox.as_mut().map_or(0, |outbox| outbox.cut())
+    /// Drops what waits, but for the rest of a frame that was begun.
+    pub(crate) fn cut(&mut self) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.cut();
+        }
     }
 }
 

@@ -66,6 +66,12 @@ impl Door {
             }
             _ => request(address, "GET", target, &headers, b"").await,
         };
+        let retry = answer.body.strip_prefix(b"retry: ").and_then(|body| std::str::from_utf8(body).ok());
+        if let Some(retry_ms) = retry.and_then(|text| text.trim().parse::<u32>().ok()) {
+            // `EventSource` comes again only after a stream that was opened.
+            assert!(target.starts_with("/events") && (1_000..7_000).contains(&retry_ms), "{retry_ms}");
+            return 503;
+        }
         if answer.status == 503 {
             let seconds: u32 = answer.headers["retry-after"].parse().unwrap();
             assert!((1..=5).contains(&seconds), "{seconds}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fanfare::testing::Faults;
 use fanfare::{
     Channel, Context, Endpoint, Error, Joined, Mount, Payload, Policy, Publish, Refused, Reply, Retention, Since,
 };
@@ -109,6 +110,40 @@ async fn all_or_nothing() {
     check("in the future", format!("{epoch}:6"), None).await;
     check("another epoch", "1:5".into(), None).await;
     assert_eq!((served.counter("resumes", "recovered"), served.counter("resumes", "not_recovered")), (7, 4));
+}
+
+/// While a history cannot be read nobody is told anything of it: whoever asks has to come again, from where it was.
+#[tokio::test]
+async fn who_meets_a_history_that_cannot_be_read_comes_again() {
+    let faults = Faults::new(1);
+    let builder = Endpoint::builder().shards(2).policy("*", Policy::new().history(retention(100)));
+    let builder = builder.mount("/socket", stage()).mount("/ws", Mount::hub().waits_for_topic(true));
+    let events = Mount::stream().channel("*", fanfare::Relay);
+    let served = serve(builder.mount("/events", events).faulty_history(&faults)).await;
+    publish(&served, 1..=1).await;
+    let mut client = served.client().await;
+    for is_down in [true, false] {
+        faults.fail_reads(is_down);
+        let reply = client.try_join("room:1", json!({ "resume": "0:0" })).await;
+        let mut subscriber = served.client_at("/ws/sub/d/t?since=0:0").await;
+        let (lines, events) = ([], [("accept", "text/event-stream")]);
+        if is_down {
+            assert_eq!(reply["status"], "error", "{reply}");
+            let reason = reply["response"]["reason"].as_str().unwrap();
+            assert_eq!(reason, "the history cannot be read now: join again");
+            subscriber.assert_closed(1013).await;
+            let refused = request(served.address, "GET", "/events/room:1?since=0:0", &lines, b"").await;
+            assert_eq!(refused.status, 503);
+            // A browser would give up after any other status than 200.
+            let ended = request(served.address, "GET", "/events/room:1?since=0:0", &events, b"").await;
+            assert!(ended.status == 200 && ended.body.starts_with(b"retry: "), "{ended:?}");
+        } else {
+            assert_eq!((&reply["status"], &reply["response"]["resume"]["recovered"]), (&json!("ok"), &json!(true)));
+            assert_eq!(next(&mut client).await.0, 1);
+            assert_eq!(subscriber.frame().await["payload"]["recovered"], true);
+        }
+    }
+    assert_eq!((served.counter("resumes", "not_recovered"), served.counter("closes", "history_unavailable")), (0, 3));
 }
 
 #[tokio::test]

@@ -438,6 +438,36 @@ fn who_comes_back_from_a_gap_has_missed_nothing() {
     }
 }
 
+/// Where a reply did not fit into a session, nothing of the same turn goes out behind it: whoever resumes would take it for all there was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaves_behind_what_did_not_fit() {
+    let served = serve(
+        Endpoint::builder()
+            .shards(1)
+            .policy("room:*", Policy::new().history(Retention::default()))
+            .mount("/socket", stage().outbox_bytes_max(1_000)),
+    )
+    .await;
+    let join = json!(["1", "1", "room:1", "phx_join", { "resume": true }]);
+    let echo = json!(["1", "2", "room:1", "echo", { "body": "x".repeat(700) }]);
+    let shout = json!(["1", "3", "room:1", "shout", {}]);
+
+    let target = "/socket/longpoll?vsn=2.0.0";
+    let begun = request(served.address, "GET", target, &[], b"").await.json();
+    let target = format!("{target}&token={}", begun["token"].as_str().unwrap());
+    request(served.address, "POST", &target, &[], join.to_string().as_bytes()).await;
+    request(served.address, "GET", &target, &[], b"").await;
+    let waiting = {
+        let (address, target) = (served.address, target.clone());
+        tokio::spawn(async move { request(address, "GET", &target, &[], b"").await.json() })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let ndjson = [("content-type", "application/x-ndjson")];
+    request(served.address, "POST", &target, &ndjson, format!("{echo}\n{echo}\n{shout}").as_bytes()).await;
+    let answer = waiting.await.unwrap();
+    assert_eq!(answer["status"], 204, "{answer}");
+}
+
 /// A long-poll session has the same queue.
 #[tokio::test]
 async fn sessions_lose_by_the_same_policies() {
