@@ -7,7 +7,8 @@ import {ARGS} from "../support/browser.mjs"
 import {eventually} from "../support/deadline.mjs"
 import {startProxy} from "../support/proxy.mjs"
 import {block} from "../support/readme.mjs"
-import {publish, startWithHistory} from "../support/resume.mjs"
+import {startServe} from "../support/process.mjs"
+import {CONFIG, publish, startWithHistory} from "../support/resume.mjs"
 
 describe("EventSource", () => {
   let browser, server, proxy, page
@@ -73,5 +74,21 @@ describe("EventSource", () => {
     await publish(server, "short:events", 8)
     await eventually(async () => (await shown()).length >= 3, "the next number")
     assert.deepEqual(await shown(), [1, 2, 8])
+  })
+
+  // A browser would give up after any status but 200.
+  test("who is refused for a while comes again", async () => {
+    const strict = await startServe(`${CONFIG}\n[limits]\naccept_rate = 1\naccept_burst = 1\n`)
+    try {
+      await page.evaluate(`
+        var joins = 0
+        for (let n = 0; n < 3; n++) {
+          new EventSource("${strict.http}/events/room:" + n).addEventListener("joined", () => joins++)
+        }
+      `)
+      await eventually(() => page.evaluate("joins === 3"), "all to be let in")
+    } finally {
+      await strict.remove()
+    }
   })
 })
