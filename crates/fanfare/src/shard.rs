@@ -208,9 +208,8 @@ impl Shard {
         for key in unread {
             self.read(key);
         }
-        for key in std::mem::take(&mut self.hungry) {
-            self.feed_socket(key);
-            self.settle();
+        if !self.hungry.is_empty() {
+            self.feed_hungry();
         }
         self.handle.take_mailbox(mail);
         for command in mail.drain(..) {

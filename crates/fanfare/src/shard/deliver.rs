@@ -262,7 +262,7 @@ impl Shard {
         }
     }
 
-    fn too_slow(&mut self, key: SocketKey) {
+    pub(super) fn too_slow(&mut self, key: SocketKey) {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
         let peer = socket.info.peer;
         let (bytes, frames) = socket.carrier.waiting();
@@ -284,8 +284,7 @@ fn deliver(
     many_batches: bool,
     common: &mut Common<'_>,
 ) -> Written {
-    // What did not fit an outbox leaves nothing in it by which the fast path would be closed.
-    if socket.closing | socket.overflowed {
+    if socket.closing {
         return Written::All;
     }
     // Other batches may have something for the same socket: then all leave in one write.
@@ -302,9 +301,12 @@ fn deliver(
     }
 }
 
-/// The same where something else is.
+/// The same where something else is: what has not fitted leaves the outbox full, so that it is known here.
 #[inline(never)]
 fn deliver_behind(socket: &mut Socket, serial: u32, frames: Frames<'_>, common: &mut Common<'_>) -> Written {
+    if socket.overflowed {
+        return Written::All;
+    }
     match waiting::queue_frames(socket, serial, frames, common) {
         Written::Waiting => {
             let is_stalled = matches!(&socket.carrier, Carrier::WebSocket(socket) if socket.stalled_since_ms.is_some());

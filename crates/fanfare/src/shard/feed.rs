@@ -43,6 +43,7 @@ impl Shard {
     }
 
     /// A socket has taken what its joins were sent: they get more in the next turn.
+    #[inline]
     pub(super) fn feed_soon(&mut self, index: usize) {
         let socket = &mut self.sockets[index];
         if std::mem::take(&mut socket.is_behind) {
@@ -50,7 +51,15 @@ impl Shard {
         }
     }
 
-    pub(super) fn feed_socket(&mut self, key: SocketKey) {
+    #[cold]
+    pub(super) fn feed_hungry(&mut self) {
+        for key in std::mem::take(&mut self.hungry) {
+            self.feed_socket(key);
+            self.settle();
+        }
+    }
+
+    fn feed_socket(&mut self, key: SocketKey) {
         let Some(socket) = self.socket(key) else { return };
         let entries = socket.session.entries().iter();
         let behind = entries.filter(|entry| matches!(entry.data.catching_up.as_deref(), Some(CatchingUp::Feeding(_))));
@@ -122,10 +131,7 @@ impl Shard {
             (Ok(Replay { head, recovered: true, messages }), Since::Position(at)) => {
                 self.begin_feeding(join, Feed { page: messages.into_iter(), at, head, held });
             }
-            (Ok(_), _) => {
-                self.sockets[join.socket.index as usize].overflowed = true;
-                self.slow.push(join.socket);
-            }
+            (Ok(_), _) => self.too_slow(join.socket),
             (Err(error), _) => self.cannot_read(join.socket, &error),
         }
     }
