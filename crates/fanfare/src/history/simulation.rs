@@ -1,5 +1,5 @@
 //! The writer on files that fail, with processes that are killed and machines that lose power, by many seeds. A failure prints
-//! the seed that repeats it: `FANFARE_SEED=n`; `FANFARE_SEEDS=n` tries so many.
+//! the seed that repeats it: `FANFARE_SIMULATION=n`; `FANFARE_SIMULATIONS=n` tries so many.
 //!
 //! However it went, after each start and for the epoch that a topic has then: every message that was acknowledged there is where
 //! it was said to be, nothing is there twice, and what comes next comes behind it.
@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::message::Message;
 use crate::policy::{Policies, Policy};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 500;
 
 /// Processes of one seed.
 const LIVES: u64 = 6;
@@ -76,8 +76,8 @@ struct Machine {
 
 #[test]
 fn whatever_fails() {
-    let one = std::env::var("FANFARE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seeds = std::env::var("FANFARE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
+    let one = std::env::var("FANFARE_SIMULATION").ok().and_then(|seed| seed.parse().ok());
+    let seeds = std::env::var("FANFARE_SIMULATIONS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
     let range = one.map_or(0..seeds, |seed| seed..seed + 1);
     let mut renewed = 0;
     let mut acknowledged = 0;
@@ -89,6 +89,7 @@ fn whatever_fails() {
         }
         acknowledged += machine.publishers.acknowledged.values().map(BTreeMap::len).sum::<usize>();
     }
+    println!("{acknowledged} messages acknowledged, {renewed} lives with new epochs");
     if one.is_none() {
         assert!(renewed > 0 && acknowledged > 10_000, "{renewed} lives with new epochs, {acknowledged} messages");
     }
@@ -100,7 +101,7 @@ struct Seed(u64);
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("FANFARE_SEED={}", self.0);
+            eprintln!("FANFARE_SIMULATION={}", self.0);
         }
     }
 }
