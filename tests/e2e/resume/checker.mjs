@@ -1,50 +1,53 @@
-// A topic with a history, publishers, and stock clients that resume, while everything goes wrong that a network and a
-// server can do: connections are cut and stall, clients move between the transports, the server is killed and starts
-// again. What the clients have seen is judged by verdict.mjs.
+// A topic with a history, publishers, and clients that resume, while everything goes wrong that a network and a server
+// can do: connections are cut and stall, clients move between the transports, the server is killed and starts again.
+// What the clients have seen is judged by verdict.mjs.
 
-import {resume} from "fanfare-resume"
-import {CLIENTS, Visit} from "../support/clients.mjs"
 import {eventually, sleep, within} from "../support/deadline.mjs"
 import {startServe} from "../support/process.mjs"
 import {startProxy} from "../support/proxy.mjs"
+import {KINDS} from "./kinds.mjs"
 import {historyOf, verdict, verdictOnOrder} from "./verdict.mjs"
 
 const TOPIC = "room:checker"
 const PUBLISHERS = 3
 const PUBLISH_PAUSE_MS_MAX = 30
-/** Each of the stock clients so many times. */
+/** So many messages are published at once, now and then. */
+const BURST = 250
+/** Clients of each kind. */
 const CLIENTS_EACH = 2
 const RESTART_EVERY_MS = 2_500
-/** Clients wait at most 3 s for their connection to be closed. */
-const MOVE_MS_MAX = 4_000
+const BURST_EVERY_MS = 800
 /** Behind the last trouble every client must have got the rest by then. */
 const SETTLE_MS = 20_000
-/** Impatient clients have been gone and back more often. */
-const IMPATIENT = {
-  timeout: 800,
-  heartbeatIntervalMs: 600,
-  longpollerTimeout: 1_500,
-  reconnectAfterMs: tries => Math.min(20 * tries, 200),
-  rejoinAfterMs: tries => Math.min(20 * tries, 200),
-}
+/** With a policy, messages are so large, and so few may wait, that a client that stalls during a burst loses some. */
+const FILLER = "x".repeat(20_000)
+const OUTBOX_FRAMES_MAX = 20
 
-/** The server's configuration; with `disk`, what is kept outlives the server. */
-export function config({disk}) {
+/**
+ * The server's configuration. With `disk`, what is kept outlives the server; `slow` is the policy for readers that do
+ * not keep up, which makes gaps.
+ */
+export function config({disk, slow}) {
   return `
 [[endpoint]]
 longpoll_window = "1s"
+[[endpoint]]
+path = "/events"
+protocol = "sse"
 [[channel]]
 topic = "room:*"
 join = "open"
-history = { messages = 100000, bytes = "100MB" }
+history = { messages = 100000, bytes = "200MB" }
+${slow ? `slow = "${slow}"` : ""}
 [limits]
-outbox_frames_max = 100000
+outbox_frames_max = ${slow ? OUTBOX_FRAMES_MAX : 100_000}
 ${disk ? '[history]\ndir = "history"' : ""}
 `
 }
 
 /**
- * What goes wrong within `seconds`, in order: `{at, lasts, what}`, in ms, and `client` unless it is a restart.
+ * What goes wrong within `seconds`, in order: `{at, lasts, what}`, in ms, and `client` unless it is a restart
+ * or a burst.
  * The same seed makes the same plan.
  */
 export function planOf(seed, seconds, clients) {
@@ -53,10 +56,16 @@ export function planOf(seed, seconds, clients) {
   const freeAt = new Array(clients).fill(0)
   const plan = []
   let restartAt = RESTART_EVERY_MS / 2
+  let burstAt = BURST_EVERY_MS
   for (let at = 100; at < seconds * 1_000; at += between(20, 250)) {
     if (at >= restartAt) {
       plan.push({at, what: "restart", lasts: between(0, 500)})
       restartAt = at + between(RESTART_EVERY_MS / 2, RESTART_EVERY_MS * 1.5)
+      continue
+    }
+    if (at >= burstAt) {
+      plan.push({at, what: "burst", lasts: 0})
+      burstAt = at + between(0, BURST_EVERY_MS * 2)
       continue
     }
     const client = between(0, clients)
@@ -70,31 +79,37 @@ export function planOf(seed, seconds, clients) {
 }
 
 /** Carries a plan out, and returns what was wrong, and figures. */
-export async function check({seed, seconds, disk = false}) {
-  const server = await startServe(config({disk}))
-  const kinds = Array.from({length: CLIENTS_EACH}, () => CLIENTS).flat()
+export async function check({seed, seconds, disk = false, slow}) {
+  const server = await startServe(config({disk, slow}))
+  const kinds = Array.from({length: CLIENTS_EACH}, () => KINDS).flat()
   const clients = await Promise.all(kinds.map(kind => Client.start(kind, server)))
-  const publishers = Array.from({length: PUBLISHERS}, (_, by) => new Publisher(by, server, randomOf(seed + by + 1)))
+  const filler = slow ? {filler: FILLER} : {}
+  const publisher = (_, by) => new Publisher(by, server, randomOf(seed + by + 1), filler)
+  const publishers = Array.from({length: PUBLISHERS}, publisher)
   const answers = []
   try {
     const published = publishers.map(publisher => publisher.run(answers))
-    const restarts = await carryOut(planOf(seed, seconds, clients.length), clients, server, answers)
+    const restarts = await carryOut(planOf(seed, seconds, clients.length), clients, publishers, server, answers)
     for (const publisher of publishers) publisher.stopped = true
     await within(Promise.all(published), "the publishers to end")
     const last = answers.reduce((a, b) => (after(b.position, a.position) ? b : a))
-    const settled = client => client.position === last.position
+    const settled = client => client.upTo === last.position
     await eventually(() => clients.every(settled), "all clients to have got the rest", SETTLE_MS).catch(() => {})
 
     const unanswered = new Set(publishers.flatMap(publisher => publisher.unanswered))
     const history = historyOf(answers, unanswered, clients.map(({seen}) => seen))
-    const faultsOf = client => verdict(history, client.seen, disk ? 0 : restarts)
+    const cause = {restarts: disk ? 0 : restarts, slow}
+    const faultsOf = client => verdict(history, client.seen, cause)
     const faults = clients.flatMap(client => faultsOf(client).map(fault => `${client.name}: ${fault}`))
     const seen = clients.flatMap(client => client.seen)
+    const gaps = seen.flatMap(({gap}) => gap ?? [])
+    const forgotten = gaps.filter(({reason}) => reason === "not_recovered")
     return {
       faults: [...verdictOnOrder(history), ...faults],
       published: answers.length,
       received: seen.filter(({id}) => id).length,
-      gaps: seen.filter(({gap}) => gap).length,
+      gaps: gaps.length - forgotten.length,
+      forgotten: forgotten.length,
       joins: clients.reduce((sum, client) => sum + client.joins, 0),
       restarts,
     }
@@ -105,7 +120,7 @@ export async function check({seed, seconds, disk = false}) {
   }
 }
 
-async function carryOut(plan, clients, server, answers) {
+async function carryOut(plan, clients, publishers, server, answers) {
   const begin = Date.now()
   // What happens to one client happens one after the other: moving takes as long as the client takes to close.
   const running = clients.map(() => Promise.resolve())
@@ -120,6 +135,8 @@ async function carryOut(plan, clients, server, answers) {
       // Each life of the server has messages by which its place among the others is known.
       const count = answers.length
       await eventually(() => answers.length > count, "a publish to be answered after a restart")
+    } else if (what === "burst") {
+      publishers[0].bursts = true
     } else {
       running[client] = running[client].then(() => clients[client].suffer(what, lasts))
     }
@@ -128,65 +145,72 @@ async function carryOut(plan, clients, server, answers) {
   return restarts
 }
 
-/** Publishes one number after the other, each until it is answered. */
+/** Publishes one number after the other, each until it is answered; if it `bursts`, many at once for a time. */
 class Publisher {
   stopped = false
+  bursts = false
   /** The ids of attempts that were not answered. */
   unanswered = []
 
-  constructor(by, server, random) {
+  constructor(by, server, random, filler) {
     this.by = by
     this.server = server
     this.random = random
+    this.filler = filler
   }
 
   async run(answers) {
-    for (let n = 0; !this.stopped; n++) {
-      const id = `${this.by}-${n}`
-      answers.push({id, position: await this.#publish(id)})
+    for (let n = 0; !this.stopped; ) {
+      const ids = Array.from({length: this.bursts ? BURST : 1}, () => `${this.by}-${n++}`)
+      this.bursts = false
+      const positions = await this.#publish(ids)
+      answers.push(...ids.map((id, at) => ({id, position: positions[at]})))
       await sleep(this.random() * PUBLISH_PAUSE_MS_MAX)
     }
   }
 
-  async #publish(id) {
+  async #publish(ids) {
+    const message = id => ({topic: TOPIC, event: "n", payload: {id, ...this.filler}, idempotency_key: id})
+    const messages = ids.map(message)
     for (;;) {
       try {
-        return await this.server.publish(TOPIC, "n", {id}, {idempotency_key: id})
+        return await this.server.publishAll(messages)
       } catch {
-        this.unanswered.push(id)
+        this.unanswered.push(...ids)
         await sleep(10)
       }
     }
   }
 }
 
-/** A stock client behind a proxy of its own, and what it has seen. */
+/** A client behind a proxy of its own, and what it has seen. */
 class Client {
   seen = []
   joins = 0
 
   static async start(kind, server) {
     const client = new Client()
-    client.name = `${kind.version} ${kind.transport}`
-    client.visit = new Visit(kind, server)
-    client.proxy = await client.visit.through({})
-    client.socket = client.visit.connect(IMPATIENT)
-    const channel = client.socket.channel(TOPIC)
-    client.resuming = resume(channel, {onGap: ({to}) => client.seen.push({gap: to})})
-    channel.on("n", ({id}, position) => client.seen.push({position, id}))
-    const joined = new Promise(resolve => channel.join().receive("ok", resolve))
-    channel.joinPush.receive("ok", () => (client.joins += 1))
-    await within(joined, `${client.name} to join`)
-    client.seen.unshift({joined: client.resuming.position})
+    client.name = kind.name
+    client.proxy = await startProxy(server.port)
+    client.following = kind.follow(client.proxy, TOPIC, client)
+    await eventually(() => client.joins > 0, `${client.name} to join`)
     return client
   }
 
-  get position() {
-    return this.resuming.position
+  /** Up to where it knows what it has got and what not. */
+  get upTo() {
+    const {joined, gap, position} = this.seen.at(-1)
+    return joined ?? gap?.to ?? position
+  }
+
+  joined(position, recovered) {
+    if (this.joins === 0) this.seen.push({joined: position})
+    else if (!recovered) this.seen.push({gap: {reason: "not_recovered", from: this.upTo, to: position}})
+    this.joins += 1
   }
 
   async suffer(what, ms) {
-    if (what === "move") return this.#move()
+    if (what === "move") return this.following.move()
     if (what === "cut") this.proxy.cut()
     else this.proxy.stall()
     await sleep(ms)
@@ -194,21 +218,10 @@ class Client {
     this.proxy.mend()
   }
 
-  #move() {
-    const {socket, visit} = this
-    const next = socket.transport === visit.LongPoll ? visit.WebSocket : visit.LongPoll
-    const moved = new Promise(resolve => socket.disconnect(() => {
-      socket.replaceTransport(next)
-      socket.connect()
-      resolve()
-    }))
-    // Version 1.7 calls nobody back when its heartbeat gives the connection up meanwhile: it connects again where it was.
-    return Promise.race([moved, sleep(MOVE_MS_MAX)])
-  }
-
-  end() {
+  async end() {
     this.proxy.mend()
-    return this.visit.end()
+    await this.following.end()
+    await this.proxy.close()
   }
 }
 

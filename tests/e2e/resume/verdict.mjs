@@ -24,15 +24,14 @@ export function historyOf(answers, unanswered, clients) {
 /** What is wrong with the order in which the messages of each publisher were kept; empty when nothing is. */
 export function verdictOnOrder(history) {
   const last = new Map()
-  return history.flatMap(({id, position}) => {
+  return history.flatMap(({id, position, unsure}) => {
     const {epoch} = parse(position)
-    const [by, n] = id.split("-")
-    const before = last.get(by)
-    last.set(by, {epoch, n: Number(n)})
-    // Published once more, since the server that had it has ended before it said so.
-    const isRepeated = before?.n === Number(n) && before.epoch !== epoch
-    if (!before || before.n < Number(n) || isRepeated) return []
-    return [`swapped: ${id} at ${position} behind ${by}-${before.n}`]
+    const [by, number] = id.split("-")
+    const [n, before] = [Number(number), last.get(by) ?? {n: -1, sure: -1}]
+    last.set(by, {epoch, n, sure: unsure ? before.sure : n})
+    // What a server had that has ended before it said so is published once more.
+    const isAnew = before.epoch !== epoch && n > before.sure
+    return n > before.n || isAnew ? [] : [`swapped: ${id} at ${position} behind ${by}-${before.n}`]
   })
 }
 
@@ -41,15 +40,16 @@ export function verdictOnOrder(history) {
  * order:
  * - `{joined: position}`, at the beginning: what follows comes from behind there;
  * - `{position, id}`: a message;
- * - `{gap: position}`: it was told that messages up to there are missing.
+ * - `{gap: {reason, from, to, dropped}}`: it was told that messages behind `from` up to `to` are missing.
  *
- * There is cause for no more than `gapsMax` gaps.
+ * There is cause for as many gaps as there were `restarts` of a server that forgets, and for any that the policy `slow`
+ * has made.
  */
-export function verdict(history, seen, gapsMax = 0) {
+export function verdict(history, seen, {restarts = 0, slow} = {}) {
   const faults = []
   const index = new Map(history.map(({position}, at) => [position, at]))
   const got = new Set()
-  let gaps = 0
+  let forgotten = 0
   // So many messages of the history are done with: up to the last that came, and up to where the client knows of a gap.
   let served = 0
   let told = 0
@@ -65,8 +65,13 @@ export function verdict(history, seen, gapsMax = 0) {
     if (joined !== undefined) {
       served = upTo(history, joined)
     } else if (gap !== undefined) {
-      gaps += 1
-      told = Math.max(told, upTo(history, gap))
+      const begin = upTo(history, gap.from)
+      if (begin < served) faults.push(`gap: behind ${gap.from}, of what had come`)
+      serve(Math.max(served, begin), "a gap")
+      told = Math.max(told, upTo(history, gap.to))
+      if (gap.reason === "not_recovered") forgotten += 1
+      else if (gap.reason !== slow) faults.push(`gap: ${gap.reason} is not the policy`)
+      else if (gap.dropped !== distance(gap)) faults.push(`gap: ${gap.dropped} behind ${gap.from} up to ${gap.to}`)
     } else {
       const at = index.get(position)
       if (at === undefined) faults.push(`unknown: ${id} at ${position}`)
@@ -78,7 +83,7 @@ export function verdict(history, seen, gapsMax = 0) {
     }
   }
   serve(history.length, "the end")
-  if (gaps > gapsMax) faults.push(`${gaps} gaps were told, and there was cause for ${gapsMax}`)
+  if (forgotten > restarts) faults.push(`${forgotten} gaps were told, and there was cause for ${restarts}`)
   return faults
 }
 
@@ -91,6 +96,12 @@ function upTo(history, position) {
   })
   // Behind the last of its epoch comes the next epoch.
   return behind >= 0 ? behind : history.findLastIndex(message => parse(message.position).epoch === epoch) + 1
+}
+
+/** How many messages a gap spans; NaN if it has parts of two epochs. */
+function distance({from, to}) {
+  const [begin, end] = [parse(from), parse(to)]
+  return begin.epoch === end.epoch ? end.offset - begin.offset : NaN
 }
 
 function parse(position) {

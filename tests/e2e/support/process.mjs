@@ -1,6 +1,6 @@
 // Starts one of the binaries, knows its address, and sees to it that it is gone in the end.
 
-import {spawn, spawnSync} from "node:child_process"
+import {spawn} from "node:child_process"
 import {once} from "node:events"
 import {mkdtempSync, rmSync, writeFileSync} from "node:fs"
 import {createServer} from "node:net"
@@ -8,6 +8,7 @@ import {tmpdir} from "node:os"
 import {join} from "node:path"
 import {createInterface} from "node:readline"
 import {within} from "./deadline.mjs"
+import {linesOf} from "./lines.mjs"
 
 const ADDRESS = /(?:127\.0\.0\.1|0\.0\.0\.0|localhost):(\d+)/
 const CONFIG = "fanfare.toml"
@@ -40,12 +41,14 @@ export async function startServe(config) {
   return server
 }
 
-/** Whether the binary takes this configuration. */
-export function accepts(config) {
-  const folder = folderWith(config)
-  const {status} = spawnSync(binary("FANFARE_BIN"), ["check", "--config", CONFIG], {cwd: folder})
-  rmSync(folder, {recursive: true})
-  return status === 0
+/** `fanfare sub` with these arguments: `lines` are what it prints and says, in that order; `stop` ends it. */
+export function startSub(args) {
+  // One pipe for both outputs keeps their order.
+  const command = ["-c", 'exec "$0" sub "$@" 2>&1', binary("FANFARE_BIN"), ...args]
+  const child = spawn("sh", command, {stdio: ["ignore", "pipe", "inherit"]})
+  running.add(child)
+  child.on("exit", () => running.delete(child))
+  return {lines: linesOf(child.stdout), stop: () => child.kill()}
 }
 
 function folderWith(config) {
@@ -115,12 +118,27 @@ class Server {
 
   /** Publishes by the HTTP API of a server that `startServe` started, and returns the position. */
   async publish(topic, event, payload, more = {}) {
+    return (await this.publishAll([{topic, event, payload, ...more}]))[0]
+  }
+
+  /** The same for several messages at a time. */
+  async publishAll(messages) {
+    const {messages: published} = await this.#api("publish", {method: "POST", body: JSON.stringify({messages})})
+    return (published ?? []).map(({position}) => position)
+  }
+
+  /** How often something has happened since this server was started, for a reason if it has several. */
+  async counted(counter, why) {
+    const {counters} = await this.#api("counters")
+    return counters.find(({name, reason}) => name === counter && reason === why).value
+  }
+
+  async #api(path, request = {}) {
     const headers = {"content-type": "application/json", authorization: `Bearer ${TOKEN}`}
-    const body = JSON.stringify({topic, event, payload, ...more})
-    const response = await fetch(`${this.admin}/api/publish`, {method: "POST", headers, body})
+    const response = await fetch(`${this.admin}/api/${path}`, {...request, headers})
     const answer = await response.json()
-    if (!response.ok) throw new Error(`publishing was answered with ${response.status}: ${JSON.stringify(answer)}`)
-    return answer.messages?.[0].position
+    if (!response.ok) throw new Error(`/api/${path} answered ${response.status}: ${JSON.stringify(answer)}`)
+    return answer
   }
 
   /** Posts JSON and returns the JSON that is answered. */
