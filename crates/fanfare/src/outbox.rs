@@ -65,7 +65,7 @@ pub(crate) struct Yielding {
     /// Of messages with the same key only the newest counts, where the rule says so.
     pub(crate) key: u64,
     pub(crate) position: Option<Position>,
-    /// The reader takes no more at present: values give way to newer ones only then.
+    /// The reader takes no more at present: values give way to newer ones only then, or where there is no room.
     pub(crate) is_held_up: bool,
 }
 
@@ -133,7 +133,8 @@ impl Outbox {
         voice: impl FnOnce() -> Option<Box<Voice>>,
     ) {
         let Yielding { lane, rule, key, position, is_held_up } = message;
-        if rule == Rule::Latest && is_held_up && self.replace(message, &encode, bounds) {
+        let is_slow = || is_held_up || !self.fits(self.waiting, Amount { bytes: encode(position).len(), frames: 1 }, bounds);
+        if rule == Rule::Latest && is_slow() && self.replace(message, &encode, bounds) {
             return;
         }
         self.lanes.entry(lane).or_insert_with(|| Lane { rule, ends: Ends::default(), voice: voice() });

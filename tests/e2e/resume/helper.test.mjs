@@ -5,22 +5,11 @@ import {resume} from "fanfare-resume"
 import {answer} from "../support/clients.mjs"
 import {checks, checksWithOwnServer} from "../support/check.mjs"
 import {DEADLINE_MS, eventually} from "../support/deadline.mjs"
-import {closed, cut, expectNumbers, numbers, publish, startWithHistory} from "../support/resume.mjs"
+import {closed, cut, expectNumbers, join, numbers, publish, startWithHistory} from "../support/resume.mjs"
 
 const OVER_LONGPOLL = ({transport}) => transport === "longpoll"
 // Both transports are chosen by the case itself.
 const ONCE = {on: ({transport}) => transport === "websocket"}
-
-/** A channel that resumes and has joined: `box` has its numbers, `gaps` what `onGap` was told. */
-async function join(visit, topic, options = {}, socket = visit.connect()) {
-  const channel = socket.channel(topic, () => ({}))
-  const gaps = []
-  const resuming = resume(channel, {onGap: gap => gaps.push(gap), ...options})
-  const box = numbers(channel)
-  const {status, response} = await answer(channel.join())
-  assert.equal(status, "ok", JSON.stringify(response))
-  return {channel, resuming, box, gaps}
-}
 
 checks("resuming channels", check => {
   check("what is published while the connection is cut comes on return", {}, async visit => {
@@ -159,16 +148,6 @@ checks("resuming channels", check => {
     await publish(visit.server, topic, 1, 3)
     await expectNumbers(assert, box, 1, 3)
     assert.deepEqual([box.rest(), gaps], [[], []])
-  })
-
-  // An event that is published stands in for one that the server makes itself.
-  check("a gap within a connection is told as the server tells it", {}, async visit => {
-    const topic = visit.topic()
-    const {gaps} = await join(visit, topic)
-    const gap = {reason: "drop_oldest", dropped: 2, from: "5e1f:40", to: "5e1f:42"}
-    await visit.server.publish(topic, "gap", gap)
-    await eventually(() => gaps.length > 0, "the gap to be told")
-    assert.deepEqual(gaps, [gap])
   })
 
   check("hooks and params that were there stay", ONCE, async visit => {

@@ -82,10 +82,15 @@ impl Outbox {
         while self.drop_oldest(lane) {}
     }
 
-    /// Makes a lane's oldest message a gap; `false` if it has none.
+    /// Makes a lane's oldest message a gap; `false` if it has none. A value behind which a newer one waits is none's loss.
     fn drop_oldest(&mut self, lane: u32) -> bool {
         let Some(index) = self.oldest(lane) else { return false };
         let rule = self.lanes[&lane].rule;
+        if rule == Rule::Latest && !self.is_newest(index) {
+            self.losses.add(rule);
+            self.take_out(index);
+            return true;
+        }
         self.waiting -= self.queue.get(index).amount();
         self.forget(index);
         let entry = self.queue.get_mut(index);
@@ -98,6 +103,15 @@ impl Outbox {
         }
         self.merge_gaps(index);
         true
+    }
+
+    /// Whether no newer value waits behind one.
+    fn is_newest(&self, index: u32) -> bool {
+        let in_lane = self.queue.get(index).in_lane.as_ref();
+        in_lane.is_none_or(|in_lane| match in_lane.what {
+            What::Message { key, .. } => self.newest.get(&(in_lane.lane, key)) == Some(&index),
+            What::Gap(_) => false,
+        })
     }
 
     /// Keeps account of a message that its reader will not get.

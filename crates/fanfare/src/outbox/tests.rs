@@ -76,6 +76,36 @@ fn bounds_hold_but_never_for_the_first() {
     assert_eq!(outbox.waiting(), (5, 1));
 }
 
+/// Values that come faster than they can leave, of a reader that is not slow: what a newer one replaces is not told.
+#[test]
+fn what_a_newer_value_replaces_is_no_gap() {
+    let bounds = Bounds { bytes_max: 1_000, frames_max: 2 };
+    for (keys, left) in [
+        ("aaaa", vec!["a1", "a4"]),
+        ("aab", vec!["a2", "b3"]),
+        ("abab", vec!["a3", "b4"]),
+        ("abc", vec!["gap of 1", "b2", "c3"]),
+        ("aabc", vec!["gap of 1", "b3", "c4"]),
+    ] {
+        let mut outbox = Outbox::default();
+        for (at, key) in (1..).zip(keys.bytes()) {
+            let position = Some(Position { epoch: Epoch::new(1).unwrap(), offset: at });
+            let text = format!("{}{at}", char::from(key));
+            let voice = || {
+                let (topic, form, carriage) = ("t".into(), Form::Phoenix(Format::V2), Carriage::Text);
+                Some(Box::new(Voice { topic, join_ref: Ref::NULL, form, carriage, resumes: false }))
+            };
+            let message = Yielding { lane: 1, rule: Rule::Latest, key: key.into(), position, is_held_up: false };
+            outbox.offer(message, |_| text.clone().into(), bounds, voice);
+        }
+        let said = |bytes: &Bytes| match serde_json::from_slice::<Value>(bytes) {
+            Ok(gap) => format!("gap of {}", gap[4]["dropped"]),
+            Err(_) => String::from_utf8(bytes.to_vec()).unwrap(),
+        };
+        assert_eq!(outbox.messages().iter().map(said).collect::<Vec<_>>(), left, "{keys}");
+    }
+}
+
 /// A generator that a seed makes repeatable.
 struct Dice(u64);
 
