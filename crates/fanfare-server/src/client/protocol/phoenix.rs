@@ -118,6 +118,7 @@ impl Phoenix {
                 let text = format!("{topic} was closed by the server");
                 said.push(if is_over { Said::Fatal(text) } else { Said::Note(text) });
             }
+            "gap" if self.resumes => said.extend(missing(topic, payload).map(Said::Note)),
             _ => {}
         }
         said
@@ -143,6 +144,13 @@ impl Phoenix {
         let reason = response["reason"].as_str().map_or_else(|| response.to_string(), str::to_owned);
         Said::Fatal(format!("{}: the join was refused: {reason}", topic.name))
     }
+}
+
+/// What the server says it has left out, unless the event is an application's own.
+fn missing(topic: &str, payload: &str) -> Option<String> {
+    let gap: Value = serde_json::from_str(payload).ok()?;
+    let (dropped, reason) = (gap["dropped"].as_u64()?, gap["reason"].as_str()?);
+    Some(format!("{topic}: messages are missing: {dropped} were not taken in time ({reason})"))
 }
 
 impl Protocol for Phoenix {

@@ -134,7 +134,7 @@ fn rooms_take_answers_for_joins_only() {
 
 #[test]
 fn phoenix_goes_on_where_it_was() {
-    let new = |since| phoenix::Phoenix::new(&["a".to_owned()], &json!({}), &[], since);
+    let new = |since| phoenix::Phoenix::new(&["a".to_owned()], &json!({}), &["x".to_owned()], since);
     let join =
         |n: u32, resume: &str| vec![Frame::Text(format!(r#"["{n}","{n}","a","phx_join",{{"resume":{resume}}}]"#))];
     let reply = |n: u32, position: &str, recovered: bool| {
@@ -148,6 +148,10 @@ fn phoenix_goes_on_where_it_was() {
     assert_eq!(client.text(&reply(2, "5e:3", true)), [note("joined a where it was left")]);
     let printed = line(r#"{"topic":"a","event":"x","payload":{},"position":"5e:4"}"#);
     assert_eq!(client.text(r#"[null,"5e:4","a","x",{}]"#), [printed]);
+    let gap = |members: &str| format!(r#"[null,"5e:4","a","gap",{{"reason":"drop_oldest"{members}}}]"#);
+    let left_out = "a: messages are missing: 12 were not taken in time (drop_oldest)";
+    assert_eq!(client.text(&gap(r#","dropped":12,"from":"5e:4","to":"5e:16""#)), [note(left_out)], "asked for or not");
+    assert_eq!(client.text(&gap("")), [], "an application's own");
     assert_eq!(client.open(), join(3, "\"5e:4\""));
     let missing = "joined a; messages are missing: they are kept no more";
     assert_eq!(client.text(&reply(3, "6f:9", false)), [note(missing)]);
