@@ -133,7 +133,8 @@ impl Outbox {
         voice: impl FnOnce() -> Option<Box<Voice>>,
     ) {
         let Yielding { lane, rule, key, position, is_held_up } = message;
-        let is_slow = || is_held_up || !self.fits(self.waiting, Amount { bytes: encode(position).len(), frames: 1 }, bounds);
+        let is_slow =
+            || is_held_up || !self.fits(self.waiting, Amount { bytes: encode(position).len(), frames: 1 }, bounds);
         if rule == Rule::Latest && is_slow() && self.replace(message, &encode, bounds) {
             return;
         }
