@@ -1,6 +1,7 @@
-// The kinds of client that follow a topic: stock ones with the npm package, the command `fanfare sub`, and the stream over
-// plain HTTP. Each of them is a name and `follow(address, topic, witness)`, which begins and returns `{move, end}`. The
-// witness has `joined(position, recovered)`, and `seen`, to which messages, `{position, id}`, and gaps, `{gap}`, are added.
+// The kinds of client that follow a topic: stock ones with the npm package, the command `fanfare sub`, and the
+// stream over plain HTTP. Each of them is a name and `follow(address, topic, witness)`, which begins and returns
+// `{move, end}`. The witness has `joined(position, recovered)`, and `seen`, to which messages, `{position, id}`, and
+// gaps, `{gap}`, are added.
 
 import {resume} from "fanfare-resume"
 import {CLIENTS, Visit} from "../support/clients.mjs"
@@ -48,7 +49,8 @@ function followAsStock(client, address, topic, witness) {
       socket.connect()
       resolve()
     }))
-    // Version 1.7 calls nobody back when its heartbeat gives the connection up meanwhile: it connects again where it was.
+    // Version 1.7 calls nobody back when its heartbeat gives the connection up meanwhile: it connects again where it
+    // was.
     return Promise.race([moved, sleep(MOVE_MS_MAX)])
   }
   return {move, end: () => visit.end()}

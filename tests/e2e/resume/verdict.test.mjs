@@ -46,7 +46,9 @@ for (const [what, client, restarts, faults] of [
   ]],
   ["a silent gap", "joined@x:2 a-2@x:3 b-2@y:2", 0, ["lost: a-3 at y:1, before b-2"]],
   ["one lost behind a gap", "joined@x:0 gap@x:0>x:2 gap@x:2>y:0 b-2@y:2", 2, ["lost: a-3 at y:1, before b-2"]],
-  ["a gap that spans too little", "joined@x:0 gap@x:0>x:1 a-2@x:3 a-3@y:1 b-2@y:2", 1, ["lost: b-1 at x:2, before a-2"]],
+  ["a gap that spans too little", "joined@x:0 gap@x:0>x:1 a-2@x:3 a-3@y:1 b-2@y:2", 1, [
+    "lost: b-1 at x:2, before a-2",
+  ]],
   ["a gap without cause", "joined@y:0 gap@y:0>y:1 b-2@y:2", 0, ["1 gaps were told, and there was cause for 0"]],
   ["one lost before a gap", "joined@x:0 drop_oldest*2@x:1>x:3 gap@x:3>y:2", 1, ["lost: a-1 at x:1, before a gap"]],
   ["one lost behind a policy's gap", "joined@x:0 drop_oldest*1@x:0>x:1 a-2@x:3 gap@x:3>y:2", 1, [
@@ -64,7 +66,8 @@ for (const [what, client, restarts, faults] of [
     "lost: a-3 at y:1, before b-2",
   ]],
 ]) {
-  test(`a client that sees ${what}`, () => assert.deepEqual(verdict(ALL, seen(client), {restarts, slow: "drop_oldest"}), faults))
+  const cause = {restarts, slow: "drop_oldest"}
+  test(`a client that sees ${what}`, () => assert.deepEqual(verdict(ALL, seen(client), cause), faults))
 }
 
 test("what may not have been kept may be seen, and need not", () => {
