@@ -138,15 +138,16 @@ impl Faulty {
         next
     }
 
-    /// Changes one bit of a file, or takes a file away that is not the newest with records. Whether there was something to be damaged.
+    /// Changes one bit of a file, or takes a file away that is not the newest with records, nor will be after a power cut: what is left
+    /// then is a whole log of before. Whether there was something to be damaged.
     pub(in super::super) fn damage(&self) -> bool {
         let mut state = self.0.lock();
-        let State { names, contents, random, .. } = &mut *state;
+        let State { names, safe_names, contents, random, .. } = &mut *state;
         let at = random.below(names.len() as u64) as usize;
         let Some((name, &content)) = names.iter().nth(at) else { return false };
         let name = name.clone();
-        let mut newer = names.values().skip(at + 1);
-        if newer.any(|content| contents[*content].data.len() > 200) && random.happens(200) {
+        let mut newer = names.iter().skip(at + 1).filter(|(name, _)| safe_names.contains_key(*name));
+        if newer.any(|(_, content)| contents[*content].safe.len() > 200) && random.happens(200) {
             names.remove(&name);
             return true;
         }
