@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::vec;
 
 use fanfare_proto::payload::{FromPayload, Json, Payload};
 use fanfare_proto::phoenix::message::Ref;
@@ -69,7 +70,7 @@ pub(crate) type Held = Option<Vec<Arc<Message>>>;
 /// A page of the history on its way to a client.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    pub(crate) page: std::vec::IntoIter<Stored>,
+    pub(crate) page: vec::IntoIter<Stored>,
     /// It has been sent all up to here.
     pub(crate) at: Position,
     /// Where the topic was when the page was read. If the page ends before, there is another.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use fanfare_proto::position::Since;
+use fanfare_proto::position::{Position, Since};
 
 use super::Shard;
 use super::deliver::{intercepts, reach_of};
@@ -15,7 +15,7 @@ use crate::command::{Command, JoinKey, SocketKey};
 use crate::error::Error;
 use crate::history::{Replay, Stored};
 use crate::hub::{MemberId, Reach};
-use crate::join::{CatchingUp, Feed, Job};
+use crate::join::{CatchingUp, Feed, Held, Job};
 use crate::message::Message;
 use crate::outbox::Bounds;
 
@@ -33,11 +33,24 @@ pub(super) fn portion(outbox: Bounds) -> Bounds {
     }
 }
 
+/// Leaves what a client may make us keep of the history while it takes it, one message at least: the others are in the next page.
+fn cut(page: &mut Vec<Stored>, bytes_max: usize) {
+    let mut bytes = 0;
+    let fit = page.iter().take_while(|stored| {
+        bytes += stored.payload.size() + stored.event.len();
+        bytes <= bytes_max
+    });
+    page.truncate(fit.count().max(1));
+}
+
 impl Shard {
-    /// A join gets what was read for it, and what has come since.
-    pub(super) fn begin_feeding(&mut self, join: JoinKey, feed: Feed) {
+    /// A join that has been sent all up to a position gets what was read for it, and what has come since.
+    pub(super) fn begin_feeding(&mut self, join: JoinKey, at: Position, mut replay: Replay, held: Held) {
         // Writing may have shown that the connection is lost.
         let Some(slot) = self.slot(join) else { return };
+        let bytes_max = portion(self.sockets[join.socket.index as usize].info.mount.limits.outbox).bytes_max;
+        cut(&mut replay.messages, bytes_max);
+        let feed = Feed { page: replay.messages.into_iter(), at, head: replay.head, held };
         self.entry(join.socket, slot).data.catching_up = Some(Box::new(CatchingUp::Feeding(feed)));
         self.feed(join);
     }
@@ -128,9 +141,7 @@ impl Shard {
         let Some(slot) = self.slot(join) else { return };
         let Some((wanted, held)) = self.end_reading(join, slot) else { return };
         match (replay, wanted.since) {
-            (Ok(Replay { head, recovered: true, messages }), Since::Position(at)) => {
-                self.begin_feeding(join, Feed { page: messages.into_iter(), at, head, held });
-            }
+            (Ok(replay), Since::Position(at)) if replay.recovered => self.begin_feeding(join, at, replay, held),
             (Ok(_), _) => self.too_slow(join.socket),
             (Err(error), _) => self.cannot_read(join.socket, &error),
         }

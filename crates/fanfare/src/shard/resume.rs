@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::Reach;
-use crate::join::{Admitted, AnyChannel, CatchingUp, Feed, Finished, Held, HistoryRead, Job, Live, Outcome};
+use crate::join::{Admitted, AnyChannel, CatchingUp, Finished, Held, HistoryRead, Job, Live, Outcome};
 use crate::socket::{CloseReason, Protocol};
 
 impl Shard {
@@ -126,13 +126,9 @@ impl Shard {
             self.say_joined(join, slot, from, replay.recovered);
         }
         // Whoever has left or joined anew meanwhile gets its messages by that join, and would get them twice.
-        let (page, held) = match (is_over, missed) {
-            (true, _) => (Vec::new(), Some(Vec::new())),
-            (false, true) => (replay.messages, held),
-            (false, false) => (Vec::new(), held),
-        };
-        let at = if missed && !is_over { from } else { replay.head };
-        self.begin_feeding(join, Feed { page: page.into_iter(), at, head: replay.head, held });
+        let (at, held) = if is_over { (replay.head, Some(Vec::new())) } else { (from, held) };
+        let messages = if missed && !is_over { replay.messages } else { Vec::new() };
+        self.begin_feeding(join, at, Replay { messages, ..replay }, held);
         if let Some(slot) = self.slot(join) {
             self.after_joining(join, slot);
         }
@@ -146,8 +142,8 @@ impl Shard {
             Ok(replay) => {
                 let CaughtUp { replay, missed, from } = self.judge(replay, wanted);
                 self.say_joined(join, slot, from, replay.recovered);
-                let page = if missed { replay.messages } else { Vec::new() };
-                self.begin_feeding(join, Feed { page: page.into_iter(), at: from, head: replay.head, held });
+                let messages = if missed { replay.messages } else { Vec::new() };
+                self.begin_feeding(join, from, Replay { messages, ..replay }, held);
             }
             Err(error) => self.cannot_read(join.socket, &error),
         }

@@ -53,6 +53,24 @@ async fn over_a_websocket() {
     assert_eq!(served.counter("closes", "slow_consumer"), 0);
 }
 
+/// Each of them is more than a portion, and two are more than the outbox holds.
+#[tokio::test]
+async fn however_large_they_are() {
+    let served = served(stage()).await;
+    let filler = "x".repeat(60_000);
+    for n in 1..=100 {
+        served.endpoint.broadcast("room:1", "n", json!({ "n": n, "filler": filler })).await.unwrap();
+    }
+    let mut client = served.client().await;
+    let reply = client.try_join("room:1", json!({ "resume": "0:0" })).await;
+    assert_eq!(reply["response"]["resume"]["recovered"], true, "{reply}");
+    publish(&served.endpoint, "room:1", [101]).await;
+    for n in 1..=101 {
+        assert_eq!(client.frame().await[4]["n"], n);
+    }
+    assert_eq!(served.counter("closes", "slow_consumer"), 0);
+}
+
 #[tokio::test]
 async fn over_long_poll() {
     let served = served(stage()).await;
