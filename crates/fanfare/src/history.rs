@@ -1,9 +1,10 @@
-//! What topics keep: stores behind one trait. A store gives each message its position, keeps it, and only then hands it on,
-//! in the order of the positions, so that whoever reads the store and then the live messages misses none.
+//! What topics keep: stores behind one trait. A store gives each message its position, keeps it, and only then hands it
+//! on, in the order of the positions, so that whoever reads the store and then the live messages misses none.
 //!
-//! `history/` has the parts: `topics` (all histories of a store, without locks), `memory` (a store that ends with the process),
-//! `disk` (one in a directory, which outlives it). Below the latter: `writer` (judge, write, keep, hand on), `recovery` (a start),
-//! `compaction`, `record` (what is written), `log` (how), `files` (where to). `faults` is a store that fails when a test says so.
+//! `history/` has the parts: `topics` (all histories of a store, without locks), `memory` (a store that ends with the
+//! process), `disk` (one in a directory, which outlives it). Below the latter: `writer` (judge, write, keep, hand on),
+//! `recovery` (a start), `compaction`, `record` (what is written), `log` (how), `files` (where to). `faults` is a store
+//! that fails when a test says so.
 
 mod compaction;
 mod disk;
@@ -43,7 +44,8 @@ pub(crate) const KEY_SIZE_MAX: usize = 255;
 
 /// A store of histories.
 pub(crate) trait Store: Send + Sync + fmt::Debug {
-    /// Keeps a message, then settles: at once or later, from any thread, but for each topic in the order of the positions.
+    /// Keeps a message, then settles: at once or later, from any thread, but for each topic in the order of the
+    /// positions.
     fn append(&self, append: Append);
 
     /// What of a topic a reader gets.
@@ -110,9 +112,9 @@ impl Replay {
         self.head
     }
 
-    /// Whether all from the wanted position on is kept: then the messages are those that follow it, and if there were too many for one
-    /// read, the next goes on behind the last of them, up to [`position`](Replay::position). If not, some are gone, and the messages
-    /// are the newest.
+    /// Whether all from the wanted position on is kept: then the messages are those that follow it, and if there were
+    /// too many for one read, the next goes on behind the last of them, up to [`position`](Replay::position). If not,
+    /// some are gone, and the messages are the newest.
     pub fn recovered(&self) -> bool {
         self.recovered
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 /// The kernel counts in hundredths of a second, whatever its own clock is.
 const TICK: Duration = Duration::from_millis(10);
 
-/// A look at the time that programs took by themselves. What the kernel did for them is left out: who it did that for cannot be told.
+/// A look at the time that programs took by themselves. What the kernel did for them is left out: who it did that for
+/// cannot be told.
 pub(crate) struct Others {
     at: Instant,
     machine: Duration,

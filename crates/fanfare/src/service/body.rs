@@ -125,15 +125,16 @@ impl Framing {
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_SPREAD_MS: u64 = 2_000;
 
-/// Tells a client of server-sent events how long to wait when it is cut off. Those that are at the same moment come back at different ones.
+/// Tells a client of server-sent events how long to wait when it is cut off. Those that are at the same moment come
+/// back at different ones.
 pub(super) fn retry(after: Option<Duration>) -> Bytes {
     let spread_ms = getrandom::u32().map_or(0, |random| u64::from(random) % RETRY_SPREAD_MS);
     let after_ms = after.unwrap_or(RETRY).as_millis() + u128::from(spread_ms);
     format!("retry: {after_ms}\n\n").into()
 }
 
-/// Polls a session for as long as the client takes what it gives. The server asks for more only once the client has taken
-/// what was there, so that a slow reader's messages wait in its session, within its bounds.
+/// Polls a session for as long as the client takes what it gives. The server asks for more only once the client has
+/// taken what was there, so that a slow reader's messages wait in its session, within its bounds.
 struct Stream {
     session: SessionHandle,
     framing: Framing,

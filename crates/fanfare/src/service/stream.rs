@@ -112,8 +112,8 @@ fn is_passing(status: StatusCode) -> bool {
     matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
 
-/// The same refusal for `EventSource`, which gives up for ever where the status is not 200: a stream that ends at once, and says when to
-/// come again.
+/// The same refusal for `EventSource`, which gives up for ever where the status is not 200: a stream that ends at once,
+/// and says when to come again.
 fn come_again(refused: &Response<Body>) -> Response<Body> {
     let seconds = refused.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let mut answer = Response::new(Body::from(retry(seconds.map(Duration::from_secs))));

@@ -1,9 +1,10 @@
-//! Joins that are behind: what they missed is read page by page, and sent as fast as their clients take it, before anything
-//! that is live.
+//! Joins that are behind: what they missed is read page by page, and sent as fast as their clients take it, before
+//! anything that is live.
 //!
-//! However much that is, it takes no more of the outbox than a portion. Only the last page is followed by what was held since it was read;
-//! what comes before is in the history, and so in the next page. A client that is slower than its topic, so that what it has yet to get
-//! is kept no more, is closed as one that reads too slowly, and is told of the gap when it comes back.
+//! However much that is, it takes no more of the outbox than a portion. Only the last page is followed by what was held
+//! since it was read; what comes before is in the history, and so in the next page. A client that is slower than its
+//! topic, so that what it has yet to get is kept no more, is closed as one that reads too slowly, and is told of the
+//! gap when it comes back.
 
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ pub(super) fn portion(outbox: Bounds) -> Bounds {
     }
 }
 
-/// Leaves what a client may make us keep of the history while it takes it, one message at least: the others are in the next page.
+/// Leaves what a client may make us keep of the history while it takes it, one message at least: the others are in the
+/// next page.
 fn cut(page: &mut Vec<Stored>, bytes_max: usize) {
     let mut bytes = 0;
     let fit = page.iter().take_while(|stored| {

@@ -1,5 +1,5 @@
-//! However much a client has missed, it gets all of it, as fast as it takes it, while others are served: nothing of it waits in the
-//! outbox that a slow reader would be closed for.
+//! However much a client has missed, it gets all of it, as fast as it takes it, while others are served: nothing of it
+//! waits in the outbox that a slow reader would be closed for.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
-//! Rows 5 and 14: the server restarts under many clients, which come back as phoenix.js does and resume. A publisher goes on all the
-//! while, and repeats what was not answered; each client must see every number of its topic once and in order.
+//! Rows 5 and 14: the server restarts under many clients, which come back as phoenix.js does and resume. A publisher
+//! goes on all the while, and repeats what was not answered; each client must see every number of its topic once and in
+//! order.
 //!
-//! Row 5 drains the server; row 14 kills it, so that all clients come back at once. They come with API keys of a database, which the new
-//! server has to look up.
+//! Row 5 drains the server; row 14 kills it, so that all clients come back at once. They come with API keys of a
+//! database, which the new server has to look up.
 
 use std::net::SocketAddr;
 use std::path::Path;

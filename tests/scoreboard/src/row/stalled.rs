@@ -1,7 +1,7 @@
 //! Rows 3 and 4: readers that have stopped reading, among many that have not.
 //!
-//! A stalled reader is one whose buffers are full, in both kernels and not before. So each gets more than they hold, on a topic of its
-//! own; from there on what the others get piles up in its outbox.
+//! A stalled reader is one whose buffers are full, in both kernels and not before. So each gets more than they hold, on
+//! a topic of its own; from there on what the others get piles up in its outbox.
 
 mod latency;
 mod throughput;
@@ -30,8 +30,8 @@ const WARMUP: f64 = 0.5;
 /// What other programs may keep busy of the machine beside a figure that is compared, in cores.
 const OTHERS_MAX: f64 = 0.2;
 
-/// Takes figures, with what other programs kept busy meanwhile; and says whether those were quiet. In full size they are taken again if
-/// not, twice at most.
+/// Takes figures, with what other programs kept busy meanwhile; and says whether those were quiet. In full size they
+/// are taken again if not, twice at most.
 fn quietly<T>(setting: &Setting, mut take: impl FnMut() -> Result<(T, f64), String>) -> Result<(T, bool), String> {
     for _ in 0..setting.size(0, 2) {
         let (figures, others) = take()?;

@@ -138,8 +138,8 @@ impl Faulty {
         next
     }
 
-    /// Changes one bit of a file, or takes a file away that is not the newest with records, nor will be after a power cut: what is left
-    /// then is a whole log of before. Whether there was something to be damaged.
+    /// Changes one bit of a file, or takes a file away that is not the newest with records, nor will be after a power
+    /// cut: what is left then is a whole log of before. Whether there was something to be damaged.
     pub(in super::super) fn damage(&self) -> bool {
         let mut state = self.0.lock();
         let State { names, safe_names, contents, random, .. } = &mut *state;

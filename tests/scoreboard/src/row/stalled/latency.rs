@@ -1,8 +1,8 @@
 //! Row 3: the others lose nothing and wait no longer; the stalled one is closed, and takes no more memory than it may.
 //!
-//! In the control runs the others are alone. The runs take turns, as no machine is the same from one minute to the next: each run with a
-//! stalled reader has one without beside it, what is compared are these two, and what counts is the middle one of all pairs. A pair
-//! beside which other programs took a part of the machine is made again.
+//! In the control runs the others are alone. The runs take turns, as no machine is the same from one minute to the
+//! next: each run with a stalled reader has one without beside it, what is compared are these two, and what counts is
+//! the middle one of all pairs. A pair beside which other programs took a part of the machine is made again.
 
 use std::time::{Duration, Instant};
 
@@ -174,8 +174,8 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Floods a reader that does not read until it is closed, and says how much waited for it then, and by how much the server's memory
-/// grew at most.
+/// Floods a reader that does not read until it is closed, and says how much waited for it then, and by how much the
+/// server's memory grew at most.
 fn flood(server: &Server) -> Result<(u64, u64), String> {
     let client = guest(server, &[FILL])?;
     let (before, memory) = (server.slow_readers().len(), server.memory());

@@ -1,8 +1,9 @@
 //! Row 4: the others' throughput hardly falls.
 //!
-//! What a run of ten thousand sockets costs differs by a tenth from the next, by where they happen to lie in memory. So there is one crowd
-//! that stays, and ten guests beside it, which read for a while and then do not, by turns: what is compared is the pace of the same
-//! sockets in two spans of time side by side, and what counts is the middle one of all pairs.
+//! What a run of ten thousand sockets costs differs by a tenth from the next, by where they happen to lie in memory. So
+//! there is one crowd that stays, and ten guests beside it, which read for a while and then do not, by turns: what is
+//! compared is the pace of the same sockets in two spans of time side by side, and what counts is the middle one of all
+//! pairs.
 
 use std::thread;
 use std::time::{Duration, Instant};
