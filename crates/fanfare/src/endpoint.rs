@@ -328,7 +328,9 @@ impl Endpoint {
     pub async fn history(&self, topic: &str, since: Since, limit: usize) -> Result<Replay, Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         match (&self.0.history, self.policies().retention(topic)) {
-            (Some(store), Some(_)) => store.read(topic, Wanted { since, limit, newest: limit }).await,
+            (Some(store), Some(_)) => {
+                store.read(topic, Wanted { since, limit, bytes_max: usize::MAX, newest: limit }).await
+            }
             _ => Err(Error::invalid(format!("the topic {topic:?} keeps no history: give it a policy with one"))),
         }
     }

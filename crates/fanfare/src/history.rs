@@ -94,6 +94,8 @@ pub(crate) struct Wanted {
     pub(crate) since: Since,
     /// At most so many, the oldest first: there may be more behind the last of them.
     pub(crate) limit: usize,
+    /// The same in bytes of events and payloads, but one message at least.
+    pub(crate) bytes_max: usize,
     /// So many of the newest, for whoever is not recovered from a position.
     pub(crate) newest: usize,
 }

@@ -286,7 +286,7 @@ impl Machine {
         let mut topics = topics.lock();
         let mut is_renewed = false;
         for topic in (0..self.topics).map(|number| format!("room:{number}")) {
-            let all = Wanted { since: Since::Start, limit: usize::MAX, newest: usize::MAX };
+            let all = Wanted { since: Since::Start, limit: usize::MAX, bytes_max: usize::MAX, newest: usize::MAX };
             let replay = topics.read(&topic, all, self.now_ms);
             let Position { epoch, offset: last } = replay.head;
             let kept = replay.messages.len() as u64;
@@ -313,7 +313,8 @@ impl Machine {
                     }
                 }
                 let position = Position { epoch, offset: newest };
-                let wanted = Wanted { since: Since::Position(position), limit: usize::MAX, newest: 0 };
+                let wanted =
+                    Wanted { since: Since::Position(position), limit: usize::MAX, bytes_max: usize::MAX, newest: 0 };
                 let missed = topics.read(&topic, wanted, self.now_ms);
                 assert!(missed.recovered, "{topic}: who was at {position} has missed {}", last - newest);
             }

@@ -134,7 +134,7 @@ impl Tested {
     }
 
     async fn read(&self, topic: &str, since: Since, limit: usize) -> Replay {
-        self.store().read(topic, Wanted { since, limit, newest: 0 }).await.unwrap()
+        self.store().read(topic, Wanted { since, limit, bytes_max: usize::MAX, newest: 0 }).await.unwrap()
     }
 
     /// The numbers that a reader gets who comes from somewhere; `None` if it is not recovered, and gets none.
@@ -349,7 +349,7 @@ async fn bounds_hold() {
             for n in 1..=9 {
                 tested.append(name, n, Options { retention, ..Options::default() }).await.unwrap();
             }
-            let newest = Wanted { since: Since::Start, limit: 100, newest: 100 };
+            let newest = Wanted { since: Since::Start, limit: 100, bytes_max: usize::MAX, newest: 100 };
             let replay = tested.store().read(name, newest).await.unwrap();
             let numbers: Vec<u64> = replay.messages.iter().map(|stored| number(&stored.payload)).collect();
             assert_eq!(numbers, (10 - kept..=9).collect::<Vec<_>>(), "{name}: {kind:?}");
@@ -603,7 +603,7 @@ async fn damage_is_never_silent() {
         let mut epoch = None;
         for _ in 0..2 {
             tested.reopen();
-            let newest = Wanted { since: behind(head), limit: 100, newest: 100 };
+            let newest = Wanted { since: behind(head), limit: 100, bytes_max: usize::MAX, newest: 100 };
             let replay = tested.store().read("a", newest).await.unwrap();
             assert_eq!(replay.head.epoch != head.epoch, is_gap, "{what}");
             assert!(!(is_gap && replay.recovered) && replay.head.offset <= head.offset, "{what}");

@@ -180,7 +180,7 @@ impl Topics {
     /// What of a topic a reader gets. A topic that is not known stays so: its epoch is that of whoever is the first to
     /// publish there.
     pub(super) fn read(&mut self, name: &str, wanted: Wanted, now_ms: u64) -> Replay {
-        let Wanted { since, limit, newest } = wanted;
+        let Wanted { since, limit, bytes_max, newest } = wanted;
         let unknown = Position { epoch: self.epoch, offset: 0 };
         let Some(topic) = self.trimmed(name, now_ms) else {
             let recovered = !matches!(since, Since::Position(position) if position != unknown);
@@ -188,13 +188,20 @@ impl Topics {
         };
         let recovery = topic.stream.recover(since);
         let comes_back = recovery.recovered && since != Since::Now;
-        let (count, limit) = if comes_back { (recovery.count, limit) } else { (newest, newest) };
+        let (count, limit, bytes_max) =
+            if comes_back { (recovery.count, limit, bytes_max) } else { (newest, newest, usize::MAX) };
         let stored = |(position, entry): (Position, &Entry)| Stored {
             position,
             event: entry.event.clone(),
             payload: entry.payload.clone(),
         };
-        let messages = topic.stream.newest(count).take(limit).map(stored).collect();
+        let mut bytes = 0;
+        let fits = |(_, entry): &(Position, &Entry)| {
+            let is_first = bytes == 0;
+            bytes += entry.event.len() + entry.payload.size();
+            is_first || bytes <= bytes_max
+        };
+        let messages = topic.stream.newest(count).take(limit).take_while(fits).map(stored).collect();
         Replay { head: topic.stream.head(), recovered: recovery.recovered, messages }
     }
 
@@ -377,7 +384,7 @@ mod tests {
     }
 
     fn resumes(topics: &mut Topics, topic: &str, position: Position, now_ms: u64) -> Option<usize> {
-        let wanted = Wanted { since: Since::Position(position), limit: 100, newest: 0 };
+        let wanted = Wanted { since: Since::Position(position), limit: 100, bytes_max: usize::MAX, newest: 0 };
         let replay = topics.read(topic, wanted, now_ms);
         replay.recovered.then_some(replay.messages.len())
     }
@@ -417,7 +424,7 @@ mod tests {
     #[test]
     fn a_topic_begins_with_the_epoch_that_its_readers_were_told() {
         let mut topics = Topics::new(PLENTY, 1);
-        let now = Wanted { since: Since::Now, limit: 100, newest: 0 };
+        let now = Wanted { since: Since::Now, limit: 100, bytes_max: usize::MAX, newest: 0 };
         let head = topics.read("a", now, 0).head;
         publish(&mut topics, "a", None, 0);
         assert_eq!(resumes(&mut topics, "a", head, 0), Some(1));

@@ -12,7 +12,7 @@ use fanfare_proto::position::{Position, Since};
 
 use super::Shard;
 use super::deliver::{intercepts, reach_of};
-use crate::command::{Command, JoinKey, SocketKey};
+use crate::command::{JoinKey, SocketKey};
 use crate::error::Error;
 use crate::history::{Replay, Stored};
 use crate::hub::{MemberId, Reach};
@@ -34,24 +34,11 @@ pub(super) fn portion(outbox: Bounds) -> Bounds {
     }
 }
 
-/// Leaves what a client may make us keep of the history while it takes it, one message at least: the others are in the
-/// next page.
-fn cut(page: &mut Vec<Stored>, bytes_max: usize) {
-    let mut bytes = 0;
-    let fit = page.iter().take_while(|stored| {
-        bytes += stored.payload.size() + stored.event.len();
-        bytes <= bytes_max
-    });
-    page.truncate(fit.count().max(1));
-}
-
 impl Shard {
     /// A join that has been sent all up to a position gets what was read for it, and what has come since.
-    pub(super) fn begin_feeding(&mut self, join: JoinKey, at: Position, mut replay: Replay, held: Held) {
+    pub(super) fn begin_feeding(&mut self, join: JoinKey, at: Position, replay: Replay, held: Held) {
         // Writing may have shown that the connection is lost.
         let Some(slot) = self.slot(join) else { return };
-        let bytes_max = portion(self.sockets[join.socket.index as usize].info.mount.limits.outbox).bytes_max;
-        cut(&mut replay.messages, bytes_max);
         let feed = Feed { page: replay.messages.into_iter(), at, head: replay.head, held };
         self.entry(join.socket, slot).data.catching_up = Some(Box::new(CatchingUp::Feeding(feed)));
         self.feed(join);
@@ -120,7 +107,9 @@ impl Shard {
             return;
         };
         let Some(held) = held.filter(|_| at == head) else {
-            return self.read_next_page(join, slot, Since::Position(at));
+            let reading = self.begin_reading(join, slot, Since::Position(at), None);
+            let reading = reading.expect("a topic goes on keeping a history");
+            return self.await_page(join, reading, Shard::next_page_read);
         };
         self.entry(join.socket, slot).data.catching_up = Some(Box::new(CatchingUp::Behind(head)));
         for message in held {
@@ -129,14 +118,6 @@ impl Shard {
                 _ => self.send_alone(join, &message),
             }
         }
-    }
-
-    fn read_next_page(&mut self, join: JoinKey, slot: usize, since: Since) {
-        let reading = self.begin_reading(join, slot, since, None).expect("a topic goes on keeping a history");
-        let shard = self.handle.clone();
-        self.run_user_code(reading, move |replay| {
-            shard.send(Command::Run(Box::new(move |shard| shard.next_page_read(join, replay))));
-        });
     }
 
     fn next_page_read(&mut self, join: JoinKey, replay: Result<Replay, Error>) {
@@ -166,6 +147,7 @@ impl Shard {
             _ => self.send_alone(join, message),
         }
     }
+
     /// Sends one message of its topic to a join that has been answered.
     fn send_alone(&mut self, join: JoinKey, message: &Arc<Message>) {
         let Some(slot) = self.slot(join) else { return };

@@ -25,6 +25,7 @@ use crate::event::Event;
 use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::Reach;
 use crate::join::{Admitted, AnyChannel, CatchingUp, Finished, Held, HistoryRead, Job, Live, Outcome};
+use crate::outbox::Bounds;
 use crate::socket::{CloseReason, Protocol};
 
 impl Shard {
@@ -59,6 +60,19 @@ impl Shard {
         });
     }
 
+    /// The same for a join that waits for no answer.
+    pub(super) fn await_page(
+        &mut self,
+        join: JoinKey,
+        reading: Reading,
+        then: fn(&mut Shard, JoinKey, Result<Replay, Error>),
+    ) {
+        let shard = self.handle.clone();
+        self.run_user_code(reading, move |replay| {
+            shard.send(Command::Run(Box::new(move |shard| then(shard, join, replay))));
+        });
+    }
+
     /// Makes a join a member for which everything is held, and reads a page of what its topic has kept; `None` where it keeps
     /// nothing.
     pub(super) fn begin_reading(
@@ -71,8 +85,8 @@ impl Shard {
         let topic = self.entry(join.socket, slot).topic().clone();
         let info = self.sockets[join.socket.index as usize].info.clone();
         let store = info.endpoint.store_of(&topic)?;
-        let wanted =
-            Wanted { since, limit: portion(info.mount.limits.outbox).frames_max, newest: newest.unwrap_or_default() };
+        let Bounds { frames_max: limit, bytes_max } = portion(info.mount.limits.outbox);
+        let wanted = Wanted { since, limit, bytes_max, newest: newest.unwrap_or_default() };
         if self.entry(join.socket, slot).data.place.is_none() {
             self.enter_as(join, slot, Reach::Held);
         }
@@ -169,10 +183,7 @@ impl Shard {
         match self.begin_reading(join, slot, since, None) {
             Some(reading) => {
                 self.entry(join.socket, slot).data.resumes = true;
-                let shard = self.handle.clone();
-                self.run_user_code(reading, move |replay| {
-                    shard.send(Command::Run(Box::new(move |shard| shard.subscriber_read(join, replay))));
-                });
+                self.await_page(join, reading, Shard::subscriber_read);
             }
             None => {
                 let reach = reach_of(&self.sockets[join.socket.index as usize], slot);
