@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::Setting;
 use crate::client::{Client, Dial, Received};
+use crate::figure::median;
 use crate::server::Server;
 
 pub(super) use latency::check as one;
@@ -27,19 +28,73 @@ const RECEIVE_BUFFER: usize = 4096;
 /// What the others do before it counts, in seconds.
 const WARMUP: f64 = 0.5;
 
-/// What other programs may keep busy of the machine beside a figure that is compared, in cores.
+/// What other programs may keep busy of the machine beside a pair, in cores.
 const OTHERS_MAX: f64 = 0.2;
 
-/// Takes figures, with what other programs kept busy meanwhile; and says whether those were quiet. In full size they
-/// are taken again if not, twice at most.
-fn quietly<T>(setting: &Setting, mut take: impl FnMut() -> Result<(T, f64), String>) -> Result<(T, bool), String> {
-    for _ in 0..setting.size(0, 2) {
-        let (figures, others) = take()?;
-        if others <= OTHERS_MAX {
-            return Ok((figures, true));
+/// What was measured without stalled readers and with them, one after the other.
+struct Pair<T> {
+    control: T,
+    test: T,
+    /// What other programs kept busy meanwhile, in cores.
+    others: f64,
+}
+
+struct Pairs<T>(Vec<Pair<T>>);
+
+impl<T> Pair<T> {
+    /// Neither is always the first.
+    fn in_turn(
+        number: usize,
+        control: impl FnOnce() -> Result<T, String>,
+        test: impl FnOnce() -> Result<T, String>,
+    ) -> Result<(T, T), String> {
+        if number.is_multiple_of(2) {
+            let control = control()?;
+            return Ok((control, test()?));
         }
+        let test = test()?;
+        Ok((control()?, test))
     }
-    take().map(|(figures, others)| (figures, others <= OTHERS_MAX))
+
+    fn is_quiet(&self) -> bool {
+        self.others <= OTHERS_MAX
+    }
+}
+
+impl<T> Pairs<T> {
+    /// Takes so many by their numbers. In full size, one beside busy other programs is taken again, twice at most.
+    fn take(
+        setting: &Setting,
+        count: usize,
+        mut pair: impl FnMut(usize) -> Result<Pair<T>, String>,
+    ) -> Result<Self, String> {
+        let mut quiet = |number| {
+            for _ in 0..setting.size(0, 2) {
+                let pair = pair(number)?;
+                if pair.is_quiet() {
+                    return Ok(pair);
+                }
+            }
+            pair(number)
+        };
+        (0..count).map(&mut quiet).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// A figure with stalled readers in terms of the one without: the middle one of all pairs.
+    fn ratio(&self, figure: impl Fn(&T) -> f64) -> f64 {
+        median(self.0.iter().map(|pair| figure(&pair.test) / figure(&pair.control)).collect())
+    }
+
+    /// A figure without stalled readers.
+    fn control(&self, figure: impl Fn(&T) -> f64) -> f64 {
+        median(self.0.iter().map(|pair| figure(&pair.control)).collect())
+    }
+
+    /// How many there are, of what, and how many of them mean less.
+    fn size(&self, of: &str) -> String {
+        let busy = self.0.iter().filter(|pair| !pair.is_quiet()).count();
+        format!("{} pairs of {of}, {busy} of them beside busy other programs", self.0.len())
+    }
 }
 
 /// A client of the scoreboard's that is in these topics.

@@ -6,10 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{FILL, FILL_SIZE, Reader, WARMUP, fill, guest, quietly};
+use super::{FILL, FILL_SIZE, Pair, Pairs, Reader, WARMUP, fill, guest};
 use crate::bench::{self, Load, Report};
 use crate::client::Client;
-use crate::figure::{Figure, count, mebibytes, median};
+use crate::figure::{Figure, count, mebibytes};
 use crate::server::Server;
 use crate::{Finding, Setting};
 
@@ -28,7 +28,7 @@ pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
     let trial = Trial::new(setting);
     // Reduced runs are too short to tell more than that nobody is held up.
     let ratio_max = setting.size(3.0, 1.1);
-    let pairs = trial.run(&server)?;
+    let pairs = Pairs::take(setting, trial.pairs, |number| trial.pair(&server, number))?;
     // Once more, to the end of the stalled one.
     let (report, stalled) = trial.test(&server)?;
     let (closed, _) = stalled.closed(&server)?;
@@ -66,26 +66,7 @@ struct Trial<'a> {
     seconds: f64,
 }
 
-/// Two runs, one after the other.
-struct Pair {
-    control: Report,
-    test: Report,
-    is_quiet: bool,
-}
-
-struct Pairs(Vec<Pair>);
-
-impl Pairs {
-    /// A figure with stalled readers in terms of the one without.
-    fn ratio(&self, figure: impl Fn(&Report) -> f64) -> f64 {
-        median(self.0.iter().map(|pair| figure(&pair.test) / figure(&pair.control)).collect())
-    }
-
-    /// A figure without stalled readers.
-    fn control(&self, figure: impl Fn(&Report) -> f64) -> f64 {
-        median(self.0.iter().map(|pair| figure(&pair.control)).collect())
-    }
-
+impl Pairs<Report> {
     /// What should have come beside stalled readers.
     fn expected(&self) -> u64 {
         self.0.iter().map(|pair| pair.test.expected).sum()
@@ -109,41 +90,19 @@ impl<'a> Trial<'a> {
         }
     }
 
-    fn run(&self, server: &Server) -> Result<Pairs, String> {
-        let pairs = (0..self.pairs).map(|number| self.quiet_pair(server, number)).collect::<Result<_, _>>();
-        pairs.map(Pairs)
+    fn pair(&self, server: &Server, number: usize) -> Result<Pair<Report>, String> {
+        let test = || Ok(self.test(server)?.0);
+        let (control, test) = Pair::in_turn(number, || self.control(server), test)?;
+        let (others, number) = (control.others.max(test.others), number + 1);
+        let (p99, with) = (control.p99_ms, test.p99_ms);
+        eprintln!("  pair {number}: p99 {p99:.1} ms without, {with:.1} ms with, {others:.1} cores of others");
+        Ok(Pair { control, test, others })
     }
 
-    fn quiet_pair(&self, server: &Server, number: usize) -> Result<Pair, String> {
-        let ((control, test), is_quiet) = quietly(self.setting, || {
-            let (control, test) = self.pair(server, number)?;
-            let (others, number) = (control.others.max(test.others), number + 1);
-            let (p99, with) = (control.p99_ms, test.p99_ms);
-            eprintln!("  pair {number}: p99 {p99:.1} ms without, {with:.1} ms with, {others:.1} cores of others");
-            Ok(((control, test), others))
-        })?;
-        Ok(Pair { control, test, is_quiet })
-    }
-
-    fn pair(&self, server: &Server, number: usize) -> Result<(Report, Report), String> {
-        // Neither is always the first.
-        if number.is_multiple_of(2) {
-            let control = self.control(server)?;
-            return Ok((control, self.test(server)?.0));
-        }
-        let test = self.test(server)?.0;
-        Ok((self.control(server)?, test))
-    }
-
-    fn size(&self, pairs: &Pairs) -> String {
+    fn size(&self, pairs: &Pairs<Report>) -> String {
         let subscribers = count(self.subscribers as u64);
-        let busy = pairs.0.iter().filter(|pair| !pair.is_quiet).count();
-        format!(
-            "one of {subscribers} stalled, {} messages a second, {} pairs of {} s, {busy} of them beside busy other programs",
-            self.rate,
-            pairs.0.len(),
-            self.seconds
-        )
+        let pairs = pairs.size(&format!("{} s", self.seconds));
+        format!("one of {subscribers} stalled, {} messages a second, {pairs}", self.rate)
     }
 
     fn control(&self, server: &Server) -> Result<Report, String> {

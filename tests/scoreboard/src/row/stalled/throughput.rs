@@ -8,10 +8,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{FILL, Reader, WARMUP, fill, guest, quietly};
+use super::{FILL, Pair, Pairs, Reader, WARMUP, fill, guest};
 use crate::bench::{self, Load};
 use crate::client::Client;
-use crate::figure::{Figure, count, median, percent};
+use crate::figure::{Figure, count, percent};
 use crate::others::Others;
 use crate::server::Server;
 use crate::{Finding, Setting};
@@ -28,7 +28,6 @@ const SETTLED: Duration = Duration::from_millis(500);
 const SECONDS_MAX: f64 = 600.0;
 
 /// What was done in a span of time.
-#[derive(Clone, Copy)]
 struct Pace {
     /// Messages published a second.
     per_second: f64,
@@ -45,25 +44,21 @@ pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
     let run = bench::Run::start(setting, &server, crowd, Load::Window(WINDOW), WARMUP, SECONDS_MAX)?;
     let scout = Reader::after_first(scout)?;
     let ours = [server.pid(), run.pid()];
-    let pairs = (0..pairs).map(|number| quietly(setting, || pair(&server, &ours, span, number)));
-    let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+    let pairs = Pairs::take(setting, pairs, |number| pair(&server, &ours, span, number))?;
     let report = run.stop()?;
     drop(scout);
     server.check_alive()?;
 
     let (fall_max, cost_max) = setting.size((0.5, 0.25), (0.05, 0.05));
-    let busy = pairs.iter().filter(|(_, is_quiet)| !is_quiet).count();
     let fall = |what: &str, figure: fn(&Pace) -> f64, max| {
-        let control = median(pairs.iter().map(|((reading, _), _)| figure(reading)).collect());
-        let ratio = median(pairs.iter().map(|((reading, stalled), _)| figure(stalled) / figure(reading)).collect());
-        let deliveries = count((control * subscribers as f64) as u64);
-        Figure::at_most(&format!("{deliveries} {what} fell by"), 1.0 - ratio, max, percent)
+        let deliveries = count((pairs.control(figure) * subscribers as f64) as u64);
+        Figure::at_most(&format!("{deliveries} {what} fell by"), 1.0 - pairs.ratio(figure), max, percent)
     };
     Ok(Finding {
         size: format!(
-            "{GUESTS} of {} stalled, {WINDOW} messages in flight, {} pairs of {span:?}, {busy} of them beside busy other programs",
+            "{GUESTS} of {} stalled, {WINDOW} messages in flight, {}",
             count(subscribers as u64),
-            pairs.len()
+            pairs.size(&format!("{span:?}"))
         ),
         figures: vec![
             fall("deliveries a second", |pace| pace.per_second, fall_max),
@@ -73,22 +68,15 @@ pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
     })
 }
 
-/// The pace beside guests that read, and beside guests that do not. Neither is always the first.
-fn pair(server: &Server, ours: &[u32], span: Duration, number: usize) -> Result<((Pace, Pace), f64), String> {
+/// The pace beside guests that read, and beside guests that do not.
+fn pair(server: &Server, ours: &[u32], span: Duration, number: usize) -> Result<Pair<Pace>, String> {
     let before = Others::look(ours)?;
-    let (reading, stalled);
-    if number.is_multiple_of(2) {
-        reading = beside_readers(server, span)?;
-        stalled = beside_stalled(server, span)?;
-    } else {
-        stalled = beside_stalled(server, span)?;
-        reading = beside_readers(server, span)?;
-    }
-    let percent = |figure: fn(&Pace) -> f64| percent(1.0 - figure(&stalled) / figure(&reading));
+    let (control, test) = Pair::in_turn(number, || beside_readers(server, span), || beside_stalled(server, span))?;
+    let percent = |figure: fn(&Pace) -> f64| percent(1.0 - figure(&test) / figure(&control));
     let (fall, cost) = (percent(|pace| pace.per_second), percent(|pace| pace.per_cpu_second));
     let others = before.until(&Others::look(ours)?);
     eprintln!("  pair {}: {fall} less a second, {cost} less a CPU second, {others:.1} cores of others", number + 1);
-    Ok(((reading, stalled), others))
+    Ok(Pair { control, test, others })
 }
 
 fn beside_readers(server: &Server, span: Duration) -> Result<Pace, String> {
