@@ -107,9 +107,7 @@ fn socket(server: &Server) -> String {
 
 /// A command against the API of a server, with its token, and with this input.
 fn api(server: &Server, args: &[&str], input: &str) -> Output {
-    let mut command = fanfare(args);
-    command.args(["--admin", &format!("http://{}", server.admin())]).env("FANFARE_ADMIN_TOKEN", TOKEN);
-    with_input(command, input)
+    with_input(server.command(args), input)
 }
 
 fn with_input(mut command: Command, input: &str) -> Output {

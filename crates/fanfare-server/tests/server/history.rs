@@ -155,9 +155,7 @@ fn streams_are_read_with_nothing_but_http() {
 
 /// Whether a command against the HTTP API has succeeded, and what it has printed.
 fn run(server: &Server, args: &[&str]) -> (bool, String, String) {
-    let mut command = fanfare(args);
-    command.args(["--admin", &format!("http://{}", server.admin())]).env("FANFARE_ADMIN_TOKEN", TOKEN);
-    let output = command.output().unwrap();
+    let output = server.command(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.success(), text(&output.stdout), text(&output.stderr))
 }

@@ -37,10 +37,7 @@ fn health(server: &Server) -> Value {
 }
 
 fn counter(server: &Server, reason: &str) -> u64 {
-    let counters = server.api("GET", "/api/counters", &Value::Null).json();
-    let found =
-        counters["counters"].as_array().unwrap().iter().find(|c| c["name"] == "hooks.h" && c["reason"] == reason);
-    found.unwrap_or_else(|| panic!("no {reason} in {counters}"))["value"].as_u64().unwrap()
+    server.counter("hooks.h", reason)
 }
 
 #[track_caller]

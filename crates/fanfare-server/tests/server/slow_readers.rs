@@ -43,9 +43,5 @@ fn messages_give_way_as_the_channel_says() {
 }
 
 fn lost(server: &Server, reason: &str) -> u64 {
-    let counters = server.api("GET", "/api/counters", &Value::Null).json();
-    let is_it = |counter: &&Value| counter["name"] == "drops" && counter["reason"] == reason;
-    counters["counters"].as_array().unwrap().iter().find(is_it).expect("there is such a counter")["value"]
-        .as_u64()
-        .unwrap()
+    server.counter("drops", reason)
 }

@@ -31,10 +31,7 @@ fn is_down(server: &Server) {
 
 /// What was counted of the source.
 fn count(server: &Server, reason: &str) -> u64 {
-    let counters = server.api("GET", "/api/counters", &Value::Null).json();
-    let is_it = |counter: &&Value| counter["name"] == "sources.main" && counter["reason"] == reason;
-    let found = counters["counters"].as_array().unwrap().iter().find(is_it);
-    found.unwrap_or_else(|| panic!("{reason} is not in {counters}"))["value"].as_u64().unwrap()
+    server.counter("sources.main", reason)
 }
 
 fn started_postgres() -> Service {

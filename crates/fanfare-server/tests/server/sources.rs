@@ -21,10 +21,7 @@ fn health(server: &Server) -> Value {
 }
 
 fn counter(server: &Server, reason: &str) -> u64 {
-    let counters = server.api("GET", "/api/counters", &json!(null)).json();
-    let counters = counters["counters"].as_array().unwrap().clone();
-    let found = counters.iter().find(|counter| counter["name"] == "sources.main" && counter["reason"] == reason);
-    found.unwrap_or_else(|| panic!("no counter {reason}"))["value"].as_u64().unwrap()
+    server.counter("sources.main", reason)
 }
 
 fn is_connected(server: &Server) {

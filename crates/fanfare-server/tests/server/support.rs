@@ -174,6 +174,13 @@ impl Server {
         http(&self.admin(), method, path, &[("authorization", &format!("Bearer {TOKEN}"))], &body)
     }
 
+    /// A command against the HTTP API, with its token.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = fanfare(args);
+        command.args(["--admin", &format!("http://{}", self.admin())]).env("FANFARE_ADMIN_TOKEN", TOKEN);
+        command
+    }
+
     /// A counter of the HTTP API.
     pub(crate) fn counter(&self, name: &str, reason: &str) -> u64 {
         let counters = self.api("GET", "/api/counters", &Value::Null).json();

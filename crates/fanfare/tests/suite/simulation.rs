@@ -391,10 +391,10 @@ impl Client {
 
 /// Whether a position is behind another of the same epoch.
 fn is_behind(position: &str, other: &str) -> bool {
-    let parts =
-        |text: &str| text.split_once(':').map(|(epoch, offset)| (epoch.to_owned(), offset.parse::<u64>().unwrap()));
-    let ((epoch, offset), (of, at)) = (parts(position).unwrap(), parts(other).unwrap());
-    epoch == of && offset > at
+    match (position.parse(), other.parse()) {
+        (Ok(Since::Position(one)), Ok(Since::Position(other))) => one.epoch == other.epoch && one.offset > other.offset,
+        _ => panic!("{position} and {other} are positions"),
+    }
 }
 
 fn next(position: &str) -> String {
