@@ -16,6 +16,23 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     expect_success(command, status)
 }
 
+/// As [`run`], and an error repeats the lines of standard output that are chosen: at the end of a long run they are what
+/// somebody looks for.
+pub(crate) fn run_telling(command: &mut Command, chosen: impl Fn(&str) -> bool) -> Result<(), String> {
+    println!("$ {}", shown(command));
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| cannot_start(command, &e))?;
+    let stdout = child.stdout.take().expect("stdout is piped");
+    let mut told = Vec::new();
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        println!("{line}");
+        if chosen(&line) {
+            told.push(line);
+        }
+    }
+    let status = child.wait().map_err(|e| format!("cannot wait for `{}`: {e}", shown(command)))?;
+    expect_success(command, status).map_err(|error| format!("{error}\n{}", told.join("\n")))
+}
+
 /// Runs a program to its end and gives its standard output; standard error stays ours.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| cannot_start(command, &e))?;
@@ -152,6 +169,14 @@ mod tests {
         ] {
             assert_eq!(address_in(line), address, "{line}");
         }
+    }
+
+    #[test]
+    fn an_error_repeats_the_chosen_lines() {
+        let run = |script: &str| run_telling(Command::new("sh").args(["-c", script]), |line| line.contains("FAIL"));
+        assert!(run("echo FAIL").is_ok());
+        let error = run("echo one passed; echo FAIL two; exit 3").unwrap_err();
+        assert!(error.contains("exit status: 3\nFAIL two") && !error.ends_with("passed"), "{error}");
     }
 
     #[test]

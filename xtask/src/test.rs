@@ -76,7 +76,13 @@ fn run_steps(steps: &[&Step], fail_fast: bool) -> Vec<(Result<(), String>, Durat
     results
 }
 
+/// What has failed is said once more at the end, where it is looked for first.
 fn summarize(steps: &[&Step], results: &[(Result<(), String>, Duration)]) -> Result<(), String> {
+    for (step, (outcome, _)) in steps.iter().zip(results) {
+        if let Err(message) = outcome {
+            println!("\n{}: {message}", step.name);
+        }
+    }
     println!();
     for (step, (outcome, time)) in steps.iter().zip(results) {
         println!("{:7} {:16} {:7.1} s", verdict(outcome), step.name, time.as_secs_f64());

@@ -1,9 +1,11 @@
 //! Row 4: the others' throughput hardly falls.
 //!
 //! What a run of ten thousand sockets costs differs by a tenth from the next, by where they happen to lie in memory. So
-//! there is one crowd that stays, and ten guests beside it, which read for a while and then do not, by turns: what is
-//! compared is the pace of the same sockets in two spans of time side by side, and what counts is the middle one of all
-//! pairs.
+//! there is one crowd that stays, and ten guests that are beside it by turns and read nothing: what is compared is the pace
+//! of the same sockets in two spans of time side by side, and what counts is the middle one of all pairs.
+//!
+//! Guests that read are no control: with their threads, the load generator gets less of the machine and the server more
+//! messages at once, which it sends together. A crowd alone then seems a seventh slower than one beside them.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,8 +39,8 @@ struct Pace {
 
 pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
     let mut server = Server::start(&setting.fanfare)?;
-    let (subscribers, pairs) = (setting.size(1_000, 10_000), setting.size(3, 10));
-    let span = setting.size(Duration::from_secs(1), Duration::from_secs(4));
+    let (subscribers, pairs) = (setting.size(1_000, 10_000), setting.size(7, 10));
+    let span = setting.size(Duration::from_millis(500), Duration::from_secs(4));
     let scout = guest(&server, &[bench::TOPIC])?;
     let crowd = subscribers - GUESTS - 1;
     let run = bench::Run::start(setting, &server, crowd, Load::Window(WINDOW), WARMUP, SECONDS_MAX)?;
@@ -49,10 +51,11 @@ pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
     drop(scout);
     server.check_alive()?;
 
-    let (fall_max, cost_max) = setting.size((0.5, 0.25), (0.05, 0.05));
-    let fall = |what: &str, figure: fn(&Pace) -> f64, max| {
+    // Reduced runs are too short to tell more than that nobody is held up.
+    let fall_max = setting.size(0.5, 0.05);
+    let fall = |what: &str, figure: fn(&Pace) -> f64| {
         let deliveries = count((pairs.control(figure) * subscribers as f64) as u64);
-        Figure::at_most(&format!("{deliveries} {what} fell by"), 1.0 - pairs.ratio(figure), max, percent)
+        Figure::at_most(&format!("{deliveries} {what} fell by"), 1.0 - pairs.ratio(figure), fall_max, percent)
     };
     Ok(Finding {
         size: format!(
@@ -61,17 +64,17 @@ pub(in crate::row) fn check(setting: &Setting) -> Result<Finding, String> {
             pairs.size(&format!("{span:?}"))
         ),
         figures: vec![
-            fall("deliveries a second", |pace| pace.per_second, fall_max),
-            fall("a CPU second", |pace| pace.per_cpu_second, cost_max),
+            fall("deliveries a second", |pace| pace.per_second),
+            fall("a CPU second", |pace| pace.per_cpu_second),
             Figure::exactly(&format!("of {} messages the others lost", count(report.expected)), report.lost(), 0),
         ],
     })
 }
 
-/// The pace beside guests that read, and beside guests that do not.
+/// The pace without guests, and beside some that do not read.
 fn pair(server: &Server, ours: &[u32], span: Duration, number: usize) -> Result<Pair<Pace>, String> {
     let before = Others::look(ours)?;
-    let (control, test) = Pair::in_turn(number, || beside_readers(server, span), || beside_stalled(server, span))?;
+    let (control, test) = Pair::in_turn(number, || alone(server, span), || beside_stalled(server, span))?;
     let percent = |figure: fn(&Pace) -> f64| percent(1.0 - figure(&test) / figure(&control));
     let (fall, cost) = (percent(|pace| pace.per_second), percent(|pace| pace.per_cpu_second));
     let others = before.until(&Others::look(ours)?);
@@ -79,24 +82,17 @@ fn pair(server: &Server, ours: &[u32], span: Duration, number: usize) -> Result<
     Ok(Pair { control, test, others })
 }
 
-fn beside_readers(server: &Server, span: Duration) -> Result<Pace, String> {
-    let readers: Result<Vec<Reader>, _> = guests(server)?.into_iter().map(Reader::start).collect();
+fn alone(server: &Server, span: Duration) -> Result<Pace, String> {
     fill(server)?;
-    let pace = pace(server, span);
-    drop(readers?);
-    pace
+    pace(server, span)
 }
 
 fn beside_stalled(server: &Server, span: Duration) -> Result<Pace, String> {
-    let guests = guests(server)?;
+    let guests: Vec<Client> = (0..GUESTS).map(|_| guest(server, &[bench::TOPIC, FILL])).collect::<Result<_, _>>()?;
     fill(server)?;
     let pace = pace(server, span);
     drop(guests);
     pace
-}
-
-fn guests(server: &Server) -> Result<Vec<Client>, String> {
-    (0..GUESTS).map(|_| guest(server, &[bench::TOPIC, FILL])).collect()
 }
 
 fn pace(server: &Server, span: Duration) -> Result<Pace, String> {
