@@ -128,10 +128,6 @@ impl Reader {
     fn after_first(mut client: Client) -> Result<Self, String> {
         let patience = client.stream().set_read_timeout(Some(Duration::from_secs(60)));
         patience.and_then(|()| client.receive()).map_err(|e| format!("no message has come to the crowd: {e}"))?;
-        Self::start(client)
-    }
-
-    fn start(mut client: Client) -> Result<Self, String> {
         let stream = client.stream().try_clone().map_err(|e| format!("cannot share a connection: {e}"))?;
         let thread = thread::spawn(move || while !matches!(client.receive(), Ok(Received::End) | Err(_)) {});
         Ok(Self { stream, thread: Some(thread) })
