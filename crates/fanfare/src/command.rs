@@ -62,6 +62,8 @@ pub(crate) enum Command {
     RunAt { due_ms: u64, run: Box<dyn FnOnce(&mut Shard) + Send> },
     /// Close every socket with this id.
     Disconnect { socket_id: Arc<str> },
+    /// Read a socket on that was not read while what it sends had no room.
+    ReadOn { socket: SocketKey },
     /// Close one socket.
     Close { socket: SocketKey, reason: CloseReason },
     /// A long-poll request for messages, from a client that has so many if that can be known.
@@ -93,6 +95,7 @@ impl fmt::Debug for Command {
             Command::Listen { .. } => "Listen",
             Command::RunAt { .. } => "RunAt",
             Command::Disconnect { .. } => "Disconnect",
+            Command::ReadOn { .. } => "ReadOn",
             Command::Close { .. } => "Close",
             Command::Poll { .. } => "Poll",
             Command::Post { .. } => "Post",

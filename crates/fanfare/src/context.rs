@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use crate::channel::Reply;
 use crate::command::{Command, JoinKey};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::history::Replay;
 use crate::join::Job;
@@ -83,8 +83,8 @@ impl Context {
         if matches!(payload, Payload::Binary(_)) && self.push_ref_size > 255 {
             return Err(Error::invalid("the client's join_ref is over 255 bytes: binary frames cannot carry it"));
         }
-        self.send_command(Command::Push { join: self.join, event: event.into(), payload });
-        Ok(())
+        let size = payload.size();
+        self.socket.shard.send_to_join(Command::Push { join: self.join, event: event.into(), payload }, size)
     }
 
     /// Sends an event to every join of this topic, this one included.
@@ -93,7 +93,7 @@ impl Context {
     /// The payload is neither an object nor binary, or a field of a binary frame is over 255 bytes: nothing was sent.
     pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
         let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, None).await
+        self.endpoint().publish_message(message, None, Once::default()).await.map(drop)
     }
 
     /// Sends an event to every other join of this topic.
@@ -102,7 +102,7 @@ impl Context {
     /// As [`broadcast`](Context::broadcast).
     pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
         let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, Some(&self.id())).await
+        self.endpoint().publish_message(message, Some(&self.id()), Once::default()).await.map(drop)
     }
 
     /// The newest messages of this topic's history, at most `limit`, for a join that tells what was said. Messages that come

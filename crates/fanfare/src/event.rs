@@ -112,6 +112,10 @@ counters! {
     ChannelCrashed = "channels", "crashed";
     /// A message that could not be kept in its topic's history, and whose sender is not answered.
     NotKept = "drops", "not_kept";
+    /// A message that was not published, since too much waits to be: its publisher was told.
+    PublishingFull = "drops", "publishing_full";
+    /// A client's message that its channel could not publish now: a push that wants no answer was not told.
+    Unavailable = "drops", "unavailable";
     /// A client came back and got all that it had missed.
     Recovered = "resumes", "recovered";
     /// A client came back and was told that messages are gone.

@@ -1,7 +1,17 @@
-//! How commands reach a shard: from its own thread through a plain queue, from others through a mailbox and one wake-up.
+//! How commands reach a shard, from its own thread and from others: two queues with one order each.
 //!
-//! Order holds per sender. A channel's code begins on the shard's thread and may go on elsewhere; that is safe because a
-//! shard empties its own queue before it takes from the mailbox.
+//! What has its place among the messages (they themselves, a join's pushes and replies, the end of a channel's run) takes the
+//! **ordered** lane: first in, first out, whoever put it in, as much in a turn as the [budget](Budget) allows. What is asked
+//! and answered (queries, polls, new connections) takes the **prompt** lane, and is carried out in every turn, so that a
+//! crowd of messages does not keep it waiting.
+//!
+//! A command is in its lane when [`send`](ShardHandle::send) ends; only the wake-up of another shard may come later. `lane`
+//! has the queue itself, `room` how much may wait to be published.
+
+pub(crate) mod budget;
+pub(crate) mod lane;
+pub(crate) mod room;
+mod sync;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,10 +19,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mio::Waker;
-use parking_lot::Mutex;
 
 use crate::command::Command;
+use crate::error::Error;
 use crate::event::Counters;
+use budget::Budget;
+use lane::Lane;
+use room::{Room, Waiting};
 
 /// A shard's address: cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
@@ -20,29 +33,63 @@ pub(crate) struct ShardHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    mailbox: Mutex<Vec<Command>>,
-    /// Whether the shard knows already that its mailbox is not empty.
+    ordered: Lane<Queued>,
+    prompt: Lane<Queued>,
+    /// Of messages that are to be published.
+    room: Room,
+    /// Of what channels send to joins from other threads: there is no client whose reading could be paused for it.
+    joins_room: Room,
+    /// Whether the shard knows already that there is something for it.
     woken: AtomicBool,
     waker: Waker,
     counters: Counters,
     sockets: AtomicUsize,
 }
 
-/// The queue of the shard that runs on this thread.
+/// A command on its way, and the units of room that it takes until it is carried out.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) command: Command,
+    pub(crate) units: u32,
+}
+
+/// A shard's own part of its lanes, which its thread has at hand while it works.
+#[derive(Debug, Default)]
+pub(crate) struct Own {
+    ordered: VecDeque<Queued>,
+    prompt: VecDeque<Queued>,
+}
+
+/// The shard that runs on this thread.
 #[derive(Debug)]
 struct Local {
     shard: ShardHandle,
-    queue: VecDeque<Command>,
-    /// Commands for other shards, handed over in one go at the end of a turn's work.
-    outgoing: Vec<(ShardHandle, Vec<Command>)>,
+    own: Own,
+    /// Shards that have got something in this turn, and are not awake for it.
+    asleep: Vec<ShardHandle>,
 }
+
+/// What channels may have sent to joins from other threads that the shard has not carried out.
+const FOR_JOINS: Waiting = Waiting { messages_max: 65_536, bytes_max: 64 * 1024 * 1024 };
 
 thread_local!(static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) });
 
+/// What is next for a shard to do.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Command(Queued),
+    Nothing,
+    /// There is more, for the next turn.
+    Later,
+}
+
 impl ShardHandle {
-    pub(crate) fn new(waker: Waker) -> Self {
+    pub(crate) fn new(waker: Waker, waiting: Waiting) -> Self {
         ShardHandle(Arc::new(Shared {
-            mailbox: Mutex::default(),
+            ordered: Lane::new(),
+            prompt: Lane::new(),
+            room: Room::new(waiting),
+            joins_room: Room::new(FOR_JOINS),
             woken: AtomicBool::new(false),
             waker,
             counters: Counters::default(),
@@ -50,26 +97,61 @@ impl ShardHandle {
         }))
     }
 
-    /// Queues a command. It is carried out after all that this sender queued before.
+    /// Puts a command in its place among the messages: behind all that was put there before.
     pub(crate) fn send(&self, command: Command) {
-        let remote = LOCAL.with_borrow_mut(|local| match local {
-            None => Some(command),
-            Some(local) if local.shard == *self => {
-                local.queue.push_back(command);
-                None
+        self.send_in(command, 0);
+    }
+
+    /// The same for a message that has taken units of [room](ShardHandle::room).
+    pub(crate) fn send_in(&self, command: Command, units: u32) {
+        self.put(Queued { command, units }, |shared| &shared.ordered, |own| &mut own.ordered);
+    }
+
+    /// The same for what a channel sends to a join, with so many bytes. What it sends from the shard's own thread has room:
+    /// no more of that comes before it is carried out.
+    ///
+    /// # Errors
+    /// Too much has come from other threads, and waits.
+    pub(crate) fn send_to_join(&self, command: Command, size: usize) -> Result<(), Error> {
+        let is_here = LOCAL.with_borrow(|local| local.as_ref().is_some_and(|local| local.shard == *self));
+        let units = if is_here { 0 } else { self.0.joins_room.units(size) };
+        if units > 0 && !self.0.joins_room.try_take(units) {
+            let Waiting { messages_max, bytes_max } = FOR_JOINS;
+            return Err(Error::unavailable(format!(
+                "{messages_max} messages or {bytes_max} bytes wait for joins of the same shard: send again later"
+            )));
+        }
+        self.send_in(command, units);
+        Ok(())
+    }
+
+    /// Puts in a command that waits for no messages.
+    pub(crate) fn send_promptly(&self, command: Command) {
+        self.put(Queued { command, units: 0 }, |shared| &shared.prompt, |own| &mut own.prompt);
+    }
+
+    #[inline]
+    fn put(
+        &self,
+        queued: Queued,
+        lane: impl FnOnce(&Shared) -> &Lane<Queued>,
+        own: impl FnOnce(&mut Own) -> &mut VecDeque<Queued>,
+    ) {
+        let lane = lane(&self.0);
+        LOCAL.with_borrow_mut(|local| match local {
+            None => {
+                lane.put(queued);
+                self.wake();
             }
+            Some(local) if local.shard == *self => lane.put_own(own(&mut local.own), queued),
             Some(local) => {
-                match local.outgoing.iter_mut().find(|(shard, _)| shard == self) {
-                    Some((_, commands)) => commands.push(command),
-                    None => local.outgoing.push((self.clone(), vec![command])),
+                lane.put(queued);
+                // It need not begin before this shard has done its turn: then there is more for it.
+                if !local.asleep.contains(self) {
+                    local.asleep.push(self.clone());
                 }
-                None
             }
         });
-        if let Some(command) = remote {
-            self.0.mailbox.lock().push(command);
-            self.wake();
-        }
     }
 
     /// Tells shards apart.
@@ -80,6 +162,17 @@ impl ShardHandle {
     /// The shard's own counters.
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// The room for messages that the shard has not handed out.
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
+    }
+
+    /// Gives back the room of what was carried out in a turn.
+    pub(crate) fn give_back(&self, freed: Freed) {
+        self.0.room.give_back(freed.messages);
+        self.0.joins_room.give_back(freed.for_joins);
     }
 
     /// How many sockets the shard owns: the next connection goes to the shard with the fewest.
@@ -95,31 +188,26 @@ impl ShardHandle {
         self.0.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Makes this thread the shard's: its sends go to the plain queue from now on.
-    pub(crate) fn own_thread(&self) {
-        let local = Local { shard: self.clone(), queue: VecDeque::new(), outgoing: Vec::new() };
-        LOCAL.set(Some(local));
+    /// Makes this thread the shard's, with what it has not done yet.
+    pub(crate) fn own_thread(&self, own: Own) {
+        LOCAL.set(Some(Local { shard: self.clone(), own, asleep: Vec::new() }));
     }
 
-    /// Gives the thread back: it may be another shard's next. The shard must have done its turn.
+    /// Gives the thread back: it may be another shard's next.
     #[cfg(feature = "testing")]
-    pub(crate) fn leave_thread(&self) {
-        let local = LOCAL.take();
-        debug_assert!(local.is_none_or(|local| local.queue.is_empty()), "a turn leaves nothing to do");
+    pub(crate) fn leave_thread(&self) -> Own {
+        LOCAL.take().map(|local| local.own).unwrap_or_default()
     }
 
-    /// Whether others sent something that the shard has not taken.
-    #[cfg(feature = "testing")]
+    /// Whether others have sent something that the shard has not taken.
     pub(crate) fn has_mail(&self) -> bool {
-        self.0.woken.load(Ordering::Acquire)
+        self.0.ordered.has_put() || self.0.prompt.has_put()
     }
 
-    /// Takes all that others sent. `into` must be empty; its memory is used for what comes next.
-    pub(crate) fn take_mailbox(&self, into: &mut Vec<Command>) {
-        // Cleared before the swap: a sender that comes between the two wakes the shard once too often, never too seldom.
-        if self.0.woken.swap(false, Ordering::AcqRel) {
-            std::mem::swap(&mut *self.0.mailbox.lock(), into);
-        }
+    /// The shard is going to look into its lanes: what comes from now on wakes it again.
+    pub(crate) fn awake(&self) {
+        // Before the look: a sender that comes between the two wakes the shard once too often, never too seldom.
+        self.0.woken.swap(false, Ordering::AcqRel);
     }
 
     fn wake(&self) {
@@ -138,20 +226,65 @@ impl PartialEq for ShardHandle {
     }
 }
 
-/// The next command that this thread's shard sent to itself.
-pub(crate) fn next_local() -> Option<Command> {
-    LOCAL.with_borrow_mut(|local| local.as_mut()?.queue.pop_front())
+/// Units of room that are free again when a turn is over.
+#[derive(Debug, Default)]
+pub(crate) struct Freed {
+    messages: usize,
+    for_joins: usize,
 }
 
-/// Hands over what this thread's shard sent to other shards: one lock and at most one wake-up each.
-pub(crate) fn flush_outgoing() {
+impl Freed {
+    /// A command is carried out.
+    pub(crate) fn count(&mut self, queued: &Queued) {
+        match queued.command {
+            Command::Publish { .. } => self.messages += queued.units as usize,
+            _ => self.for_joins += queued.units as usize,
+        }
+    }
+}
+
+impl Own {
+    /// Whether something is left to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ordered.is_empty() && self.prompt.is_empty()
+    }
+}
+
+/// The next ordered command of this thread's shard.
+#[inline]
+pub(crate) fn next_ordered(budget: &mut Budget) -> Next {
     LOCAL.with_borrow_mut(|local| {
-        let Some(local) = local else { return };
-        for (shard, commands) in &mut local.outgoing {
-            if !commands.is_empty() {
-                shard.0.mailbox.lock().append(commands);
-                shard.wake();
-            }
+        let Some(Local { shard, own, .. }) = local else { return Next::Nothing };
+        if own.ordered.is_empty() {
+            shard.0.ordered.take_over(&mut own.ordered);
+        }
+        match own.ordered.front() {
+            None => Next::Nothing,
+            Some(queued) if budget.spend(&queued.command) => own.ordered.pop_front().map_or(Next::Nothing, Next::Command),
+            Some(_) => Next::Later,
+        }
+    })
+}
+
+/// The prompt commands that have come for this thread's shard.
+pub(crate) fn take_prompt() -> VecDeque<Queued> {
+    LOCAL.with_borrow_mut(|local| {
+        let Some(Local { shard, own, .. }) = local else { return VecDeque::new() };
+        shard.0.prompt.take_over(&mut own.prompt);
+        std::mem::take(&mut own.prompt)
+    })
+}
+
+/// Whether this thread's shard has left something to do.
+pub(crate) fn has_own() -> bool {
+    LOCAL.with_borrow(|local| local.as_ref().is_some_and(|local| !local.own.is_empty()))
+}
+
+/// Wakes the shards that have got something from this thread's.
+pub(crate) fn wake_others() {
+    LOCAL.with_borrow_mut(|local| {
+        if let Some(local) = local {
+            local.asleep.drain(..).for_each(|shard| shard.wake());
         }
     });
 }

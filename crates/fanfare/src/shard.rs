@@ -44,7 +44,9 @@ use crate::event::Event;
 use crate::hub::Hub;
 use crate::interest::Interest;
 use crate::join::Live;
-use crate::mailbox::{self, ShardHandle};
+use crate::mailbox::budget::Budget;
+use crate::mailbox::room::Waiting;
+use crate::mailbox::{self, Freed, Next, Own, Queued, ShardHandle};
 use crate::observer::{Observers, SocketHandle};
 use crate::policy::Policies;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, Socket};
@@ -69,6 +71,8 @@ pub(crate) struct Surroundings {
     pub(crate) interest: Arc<Interest>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) observers: Arc<Observers>,
+    /// What may wait to be handed out, for each shard.
+    pub(crate) waiting: Waiting,
     /// Runs of channels' code that went on on the runtime and are not finished.
     pub(crate) running: Arc<AtomicUsize>,
 }
@@ -98,6 +102,13 @@ pub(crate) struct Shard {
     pool: Pool,
     read_buffer: Box<[u8]>,
     scratch: Scratch,
+    /// What the shard has yet to do, while no thread runs it.
+    own: Own,
+    /// What is left of this turn.
+    budget: Budget,
+    freed: Freed,
+    /// How often a message was queued in this turn for a reader that does not take it at once.
+    queued: usize,
     now_ms: u64,
     stopping: bool,
 }
@@ -120,16 +131,13 @@ impl std::fmt::Debug for Timer {
     }
 }
 
-/// What came since the last turn: the memory is used again in the next one.
+/// What the kernel has reported: the memory is used again in the next turn.
 #[derive(Debug)]
-pub(crate) struct Arrivals {
-    events: Events,
-    mail: Vec<Command>,
-}
+pub(crate) struct Arrivals(Events);
 
 impl Default for Arrivals {
     fn default() -> Self {
-        Arrivals { events: Events::with_capacity(EVENTS_PER_TURN_MAX), mail: Vec::new() }
+        Arrivals(Events::with_capacity(EVENTS_PER_TURN_MAX))
     }
 }
 
@@ -139,7 +147,7 @@ impl Shard {
         let poll = Poll::new()?;
         Ok(Shard {
             number,
-            handle: ShardHandle::new(Waker::new(poll.registry(), WAKER)?),
+            handle: ShardHandle::new(Waker::new(poll.registry(), WAKER)?, surroundings.waiting),
             hub: Hub::new(number, surroundings.interest.clone(), surroundings.policies.clone()),
             surroundings,
             poll,
@@ -155,6 +163,10 @@ impl Shard {
             pool: Pool::default(),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
             scratch: Scratch::default(),
+            own: Own::default(),
+            budget: Budget::new(),
+            freed: Freed::default(),
+            queued: 0,
             now_ms: 0,
             stopping: false,
         })
@@ -168,7 +180,7 @@ impl Shard {
     /// Gives the shard a thread of its own.
     pub(crate) fn start(mut self) -> io::Result<()> {
         std::thread::Builder::new().name(format!("fanfare-{}", self.number)).spawn(move || {
-            self.handle.own_thread();
+            self.handle.own_thread(std::mem::take(&mut self.own));
             // Channels' code may use the runtime's timers and sockets from this thread.
             let runtime = self.surroundings.runtime.clone();
             let _entered = runtime.enter();
@@ -191,33 +203,35 @@ impl Shard {
         }
     }
 
-    /// One turn; the kernel may let it wait for so long.
-    fn turn(&mut self, arrivals: &mut Arrivals, patience: Option<Duration>) -> io::Result<()> {
-        let Arrivals { events, mail } = arrivals;
+    /// One turn; the kernel may let it wait for so long. Reading comes first, then what others ask, then what is published,
+    /// then what was not heard in time, and writing in the end.
+    fn turn(&mut self, Arrivals(events): &mut Arrivals, patience: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(events, patience) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
         self.now_ms = self.surroundings.clock.now_ms();
+        self.handle.awake();
+        // Those that were left over were there before.
         let unread = std::mem::take(&mut self.unread);
+        for key in unread {
+            self.read(key);
+        }
         for event in &*events {
             if event.token() != WAKER {
                 self.ready(event.token().0, event.is_readable(), event.is_read_closed(), event.is_writable());
             }
         }
-        for key in unread {
-            self.read(key);
-        }
         if !self.hungry.is_empty() {
             self.feed_hungry();
         }
-        self.handle.take_mailbox(mail);
-        for command in mail.drain(..) {
+        for Queued { command, .. } in mailbox::take_prompt() {
             self.execute(command);
-            self.settle();
         }
+        self.settle();
         self.expire_timers();
         self.write();
+        self.end_turn();
         Ok(())
     }
 
@@ -225,19 +239,26 @@ impl Shard {
     fn write(&mut self) {
         loop {
             // Others first, so that they can work beside us.
-            mailbox::flush_outgoing();
+            mailbox::wake_others();
             self.flush();
             self.settle();
             if !self.hub.has_batches() && self.dirty.is_empty() && self.slow.is_empty() {
-                return mailbox::flush_outgoing();
+                return mailbox::wake_others();
             }
         }
     }
 
-    /// Carries out what this shard sent to itself, until nothing is left.
+    /// Publishers that wait get the room of what was handed out.
+    fn end_turn(&mut self) {
+        self.handle.give_back(std::mem::take(&mut self.freed));
+        self.budget.renew(std::mem::take(&mut self.queued));
+    }
+
+    /// Carries out what has come in order, until nothing is left or the turn has done enough.
     fn settle(&mut self) {
-        while let Some(command) = mailbox::next_local() {
-            self.execute(command);
+        while let Next::Command(queued) = mailbox::next_ordered(&mut self.budget) {
+            self.freed.count(&queued);
+            self.execute(queued.command);
         }
     }
 
@@ -254,6 +275,7 @@ impl Shard {
             Command::Listen { join, topic, since: None } => self.stop_listening(join, &topic),
             Command::RunAt { due_ms, run } => self.at(due_ms, Timer::Run(run)),
             Command::Disconnect { socket_id } => self.disconnect(&socket_id),
+            Command::ReadOn { socket } => self.read_on(socket),
             Command::Close { socket, reason } => self.close(socket, reason),
             Command::Poll { socket, secret, position, answer } => self.poll_session(socket, secret, position, answer),
             Command::Post { socket, secret, messages, answer } => self.post(socket, secret, messages, answer),
@@ -351,7 +373,7 @@ impl Shard {
 
     /// Whether this turn has left something for the next.
     fn has_more(&self) -> bool {
-        !self.unread.is_empty() || !self.hungry.is_empty()
+        !self.unread.is_empty() || !self.hungry.is_empty() || mailbox::has_own()
     }
 
     /// How long the kernel may let us sleep.
@@ -411,8 +433,8 @@ impl Shard {
                 return tracing::error!(panic, "a channel's state panicked when it was dropped");
             }
         }
-        // What it has sent to other shards must stay ahead of what it will send from elsewhere.
-        mailbox::flush_outgoing();
+        // What it has sent to other shards may be what it waits for.
+        mailbox::wake_others();
         let running = self.surroundings.running.clone();
         running.fetch_add(1, Ordering::AcqRel);
         self.surroundings.runtime.spawn(async move {

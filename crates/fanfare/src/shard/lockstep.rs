@@ -16,7 +16,7 @@ impl Shard {
 
     /// Whether another turn has something to do, timers apart.
     pub(crate) fn has_work(&self) -> bool {
-        self.handle.has_mail() || self.has_more()
+        self.handle.has_mail() || self.has_more() || !self.own.is_empty()
     }
 
     /// Bytes of the client's have come, however they are cut. They are unmasked in place.
@@ -43,11 +43,11 @@ impl Shard {
     fn on_this_thread(&mut self, act: impl FnOnce(&mut Self)) {
         let runtime = self.surroundings.runtime.clone();
         let _entered = runtime.enter();
-        self.handle.own_thread();
+        self.handle.own_thread(std::mem::take(&mut self.own));
         self.now_ms = self.surroundings.clock.now_ms();
         act(self);
         self.settle();
-        mailbox::flush_outgoing();
-        self.handle.leave_thread();
+        mailbox::wake_others();
+        self.own = self.handle.leave_thread();
     }
 }
