@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{Json, Payload};
-use fanfare_proto::phoenix::message::Ref;
 use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
 use serde::Serialize;

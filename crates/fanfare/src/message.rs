@@ -6,13 +6,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
+use fanfare_proto::frame::{Form, Kind};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec::Kind;
 use fanfare_proto::phoenix::message::Format;
 use fanfare_proto::position::Position;
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanfare_proto::websocket::frame::{self, Opcode};
-use fanfare_proto::wire::{self, Form};
+use fanfare_proto::wire;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
