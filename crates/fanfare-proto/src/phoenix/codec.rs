@@ -17,19 +17,22 @@ use crate::message::{Incoming, Ref};
 use crate::payload::Payload;
 use crate::position::Position;
 
+/// The longest field of a binary frame, in bytes: a topic, an event, a ref.
+pub const FIELD_SIZE_MAX: usize = 255;
+
 /// A field that does not fit into a binary frame, whose lengths are one byte each. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldTooLong {
     /// Which field: `join_ref`, `ref`, `topic`, `event` or `status`.
     pub field: &'static str,
-    /// Its length in bytes, more than 255.
+    /// Its length in bytes, more than [`FIELD_SIZE_MAX`].
     pub size: usize,
 }
 
 impl fmt::Display for FieldTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { field, size } = self;
-        write!(f, "the {field} has {size} bytes, and a binary frame carries at most {}", binary::FIELD_SIZE_MAX)
+        write!(f, "the {field} has {size} bytes, and a binary frame carries at most {}", FIELD_SIZE_MAX)
     }
 }
 

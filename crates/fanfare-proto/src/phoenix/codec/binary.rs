@@ -14,9 +14,6 @@ use crate::message::{Incoming, Ref};
 use crate::payload::Payload;
 use crate::phoenix::message::Undecodable;
 
-/// The longest field, in bytes.
-pub(super) const FIELD_SIZE_MAX: usize = 255;
-
 const PUSH: u8 = 0;
 const REPLY: u8 = 1;
 const BROADCAST: u8 = 2;
