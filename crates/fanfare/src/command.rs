@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::{Incoming, Ref};
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;
@@ -79,6 +79,14 @@ pub(crate) enum Command {
     Run(Box<dyn FnOnce(&mut Shard) + Send>),
     /// End the thread.
     Stop,
+}
+
+impl Command {
+    /// Whether it concerns one join, and nobody else could tell when it is carried out.
+    pub(crate) fn is_for_a_join(&self) -> bool {
+        use Command::{Finished, Job, Listen, Push, Reply};
+        matches!(self, Push { .. } | Reply { .. } | Finished(_) | Job { .. } | Listen { .. })
+    }
 }
 
 impl fmt::Debug for Command {

@@ -8,11 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fanfare_proto::history::Retention;
-use fanfare_proto::payload::{Json, Payload};
+use fanfare_proto::payload::Json;
 use fanfare_proto::phoenix::message::Version;
-use fanfare_proto::position::Since;
-use fanfare_proto::topic::check_topic;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,21 +17,18 @@ use crate::accept_rate::AcceptRate;
 use crate::address::AddressCounts;
 use crate::clock::Clock;
 use crate::command::Command;
-use crate::context::JoinId;
 use crate::error::Error;
-use crate::event::{self, Counters, Event};
-use crate::history::{Accepted, Append, History, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
+use crate::event::{self, Counters};
+use crate::history::{History, Store};
 use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
 use crate::mailbox::room::Waiting;
-use crate::message::Message;
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::ownership::Started;
 use crate::path::MountPath;
-use crate::policy::{Policies, Policy, is_kept};
+use crate::policy::{Policies, Policy};
 use crate::presence::Presence;
-use crate::publish::{Publish, Published};
 use crate::registry::LocalSocket;
 use crate::shard::{Shard, Surroundings};
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
@@ -371,7 +365,7 @@ impl Endpoint {
     ) -> Result<crate::command::SocketKey, Error> {
         let (attached, key) = oneshot::channel();
         let shard = admitted.info.shard.clone();
-        shard.send(Command::Attach(Box::new(NewSocket {
+        shard.send_promptly(Command::Attach(Box::new(NewSocket {
             admitted,
             carrier,
             received: Vec::new(),
@@ -394,6 +388,11 @@ impl Endpoint {
         let (before, after) = self.0.shards.split_at(self.0.turn.fetch_add(1, Ordering::Relaxed) % self.0.shards.len());
         let shards = after.iter().chain(before);
         shards.min_by_key(|shard| shard.sockets()).unwrap_or(&self.0.shards[0])
+    }
+
+    /// Whether a shard has no room for what is published: then clients that publish are not read for a while.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.0.shards.iter().any(|shard| shard.room().is_full())
     }
 
     pub(crate) fn any_shard(&self) -> &ShardHandle {

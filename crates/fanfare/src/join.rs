@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::vec;
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{FromPayload, Json, Payload};
-use fanfare_proto::phoenix::message::Ref;
 use fanfare_proto::position::{Position, Since};
 
-use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply};
+use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply, UNAVAILABLE};
 use crate::command::JoinKey;
 use crate::context::Context;
 use crate::error::Error;
+use crate::event;
 use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Place;
 use crate::message::Message;
@@ -223,6 +224,7 @@ async fn run_job<C: Channel>(channel: &C, live: &mut Live, job: Job) -> Result<R
         Flow::Continue => Reply::none(),
         Flow::Stop(stop) => Reply::none().stop(stop),
     };
+    let is_push = matches!(job, Job::Frame { .. });
     let result = match job {
         Job::Frame { event, payload, .. } => guarded(channel.handle_in(state, cx, &event, payload)).await,
         Job::Info(info) => {
@@ -237,7 +239,15 @@ async fn run_job<C: Channel>(channel: &C, live: &mut Live, job: Job) -> Result<R
             .map(|result| result.map(without_answer)),
         Job::Leave { .. } | Job::Push { .. } => unreachable!("the shard does these without the channel"),
     };
-    result.and_then(|result| result.map_err(|error| error.to_string()))
+    match result? {
+        Ok(reply) => Ok(reply),
+        // Nothing is wrong with the channel: its client may try again, and a gap is told where there is one.
+        Err(error) if error.is_unavailable() => {
+            event::unavailable(cx.endpoint().own_counters(), &cx.topic, &error.to_string());
+            Ok(if is_push { Reply::error(serde_json::json!({ "reason": UNAVAILABLE })) } else { Reply::none() })
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Runs the user's code so that a panic in it ends there. `Err` is the panic's message.

@@ -1,9 +1,13 @@
-//! How commands reach a shard, from its own thread and from others: two queues with one order each.
+//! How commands reach a shard, from its own thread and from others.
 //!
 //! What has its place among the messages (they themselves, a join's pushes and replies, the end of a channel's run) takes the
 //! **ordered** lane: first in, first out, whoever put it in, as much in a turn as the [budget](Budget) allows. What is asked
 //! and answered (queries, polls, new connections) takes the **prompt** lane, and is carried out in every turn, so that a
 //! crowd of messages does not keep it waiting.
+//!
+//! What a channel's code sends to its own join from the shard's thread **follows** at once, ahead of the line: an intercepted
+//! message keeps its place, and a reply does not wait for a crowd of messages. Once the code has published something it
+//! goes in line behind that, so that a reply still comes after the broadcast that was made before it.
 //!
 //! A command is in its lane when [`send`](ShardHandle::send) ends; only the wake-up of another shard may come later. `lane`
 //! has the queue itself, `room` how much may wait to be published.
@@ -57,8 +61,17 @@ pub(crate) struct Queued {
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     ordered: VecDeque<Queued>,
+    /// Carried out ahead of the line.
+    following: VecDeque<Queued>,
     prompt: VecDeque<Queued>,
+    /// The code that runs has put something in line, and what it sends goes there as well.
+    is_in_line: bool,
+    /// How many have been carried out ahead of the line.
+    ahead: usize,
 }
+
+/// So many go ahead of the line at a time, or joins that send to each other would hold it up for ever.
+const AHEAD_MAX: usize = 64;
 
 /// The shard that runs on this thread.
 #[derive(Debug)]
@@ -104,7 +117,14 @@ impl ShardHandle {
 
     /// The same for a message that has taken units of [room](ShardHandle::room).
     pub(crate) fn send_in(&self, command: Command, units: u32) {
-        self.put(Queued { command, units }, |shared| &shared.ordered, |own| &mut own.ordered);
+        let queued = Queued { command, units };
+        self.put(queued, |shared| &shared.ordered, |lane, own, queued| {
+            if !own.is_in_line && queued.command.is_for_a_join() {
+                return own.following.push_back(queued);
+            }
+            own.is_in_line = true;
+            lane.put_own(&mut own.ordered, queued);
+        });
     }
 
     /// The same for what a channel sends to a join, with so many bytes. What it sends from the shard's own thread has room:
@@ -127,7 +147,8 @@ impl ShardHandle {
 
     /// Puts in a command that waits for no messages.
     pub(crate) fn send_promptly(&self, command: Command) {
-        self.put(Queued { command, units: 0 }, |shared| &shared.prompt, |own| &mut own.prompt);
+        let queued = Queued { command, units: 0 };
+        self.put(queued, |shared| &shared.prompt, |lane, own, queued| lane.put_own(&mut own.prompt, queued));
     }
 
     #[inline]
@@ -135,7 +156,7 @@ impl ShardHandle {
         &self,
         queued: Queued,
         lane: impl FnOnce(&Shared) -> &Lane<Queued>,
-        own: impl FnOnce(&mut Own) -> &mut VecDeque<Queued>,
+        put_own: impl FnOnce(&Lane<Queued>, &mut Own, Queued),
     ) {
         let lane = lane(&self.0);
         LOCAL.with_borrow_mut(|local| match local {
@@ -143,7 +164,7 @@ impl ShardHandle {
                 lane.put(queued);
                 self.wake();
             }
-            Some(local) if local.shard == *self => lane.put_own(own(&mut local.own), queued),
+            Some(local) if local.shard == *self => put_own(lane, &mut local.own, queued),
             Some(local) => {
                 lane.put(queued);
                 // It need not begin before this shard has done its turn: then there is more for it.
@@ -246,24 +267,64 @@ impl Freed {
 impl Own {
     /// Whether something is left to do.
     pub(crate) fn is_empty(&self) -> bool {
-        self.ordered.is_empty() && self.prompt.is_empty()
+        self.ordered.is_empty() && self.following.is_empty() && self.prompt.is_empty()
+    }
+
+    fn next_in_line(&mut self, lane: &Lane<Queued>, budget: &mut Budget) -> Next {
+        if self.ordered.is_empty() {
+            lane.take_over(&mut self.ordered);
+        }
+        match self.ordered.front() {
+            None => Next::Nothing,
+            Some(queued) if budget.spend(&queued.command) => {
+                self.ahead = 0;
+                self.ordered.pop_front().map_or(Next::Nothing, Next::Command)
+            }
+            Some(_) => Next::Later,
+        }
+    }
+
+    fn next_ahead(&mut self, budget: &mut Budget) -> Next {
+        match self.following.front() {
+            None => Next::Nothing,
+            Some(queued) if budget.spend(&queued.command) => {
+                self.ahead += 1;
+                self.following.pop_front().map_or(Next::Nothing, Next::Command)
+            }
+            Some(_) => Next::Later,
+        }
     }
 }
 
-/// The next ordered command of this thread's shard.
+/// The next command of this thread's shard that is not prompt.
 #[inline]
-pub(crate) fn next_ordered(budget: &mut Budget) -> Next {
+pub(crate) fn next(budget: &mut Budget) -> Next {
     LOCAL.with_borrow_mut(|local| {
         let Some(Local { shard, own, .. }) = local else { return Next::Nothing };
-        if own.ordered.is_empty() {
-            shard.0.ordered.take_over(&mut own.ordered);
-        }
-        match own.ordered.front() {
-            None => Next::Nothing,
-            Some(queued) if budget.spend(&queued.command) => own.ordered.pop_front().map_or(Next::Nothing, Next::Command),
-            Some(_) => Next::Later,
+        own.is_in_line = false;
+        let lane = &shard.0.ordered;
+        if own.ahead < AHEAD_MAX {
+            match own.next_ahead(budget) {
+                Next::Nothing => own.next_in_line(lane, budget),
+                next => next,
+            }
+        } else {
+            match own.next_in_line(lane, budget) {
+                Next::Command(command) => Next::Command(command),
+                _ => own.next_ahead(budget),
+            }
         }
     })
+}
+
+/// What is sent from here on is another code's.
+#[inline]
+pub(crate) fn begin_run() {
+    LOCAL.with_borrow_mut(|local| {
+        if let Some(local) = local {
+            local.own.is_in_line = false;
+        }
+    });
 }
 
 /// The prompt commands that have come for this thread's shard.

@@ -25,14 +25,14 @@ mod replies;
 mod resume;
 mod waiting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::session::Session;
 use fanfare_proto::websocket::decoder::Scratch;
 use hashbrown::{HashMap, HashSet};
 use mio::{Events, Poll, Token, Waker};
@@ -49,7 +49,7 @@ use crate::mailbox::room::Waiting;
 use crate::mailbox::{self, Freed, Next, Own, Queued, ShardHandle};
 use crate::observer::{Observers, SocketHandle};
 use crate::policy::Policies;
-use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, Socket};
+use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, Reading, Socket};
 use crate::transport::websocket::Pool;
 
 const WAKER: Token = Token(usize::MAX);
@@ -96,7 +96,9 @@ pub(crate) struct Shard {
     /// code that wanted to send.
     slow: Vec<SocketKey>,
     /// Sockets that had more to read than a turn takes.
-    unread: Vec<SocketKey>,
+    unread: VecDeque<SocketKey>,
+    /// The bytes that were read of them.
+    unread_size: usize,
     /// Sockets with room for more of what their joins missed: each gets a portion a turn.
     hungry: Vec<SocketKey>,
     pool: Pool,
@@ -158,7 +160,8 @@ impl Shard {
             timers: BTreeMap::new(),
             dirty: Vec::new(),
             slow: Vec::new(),
-            unread: Vec::new(),
+            unread: VecDeque::new(),
+            unread_size: 0,
             hungry: Vec::new(),
             pool: Pool::default(),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
@@ -212,11 +215,7 @@ impl Shard {
         }
         self.now_ms = self.surroundings.clock.now_ms();
         self.handle.awake();
-        // Those that were left over were there before.
-        let unread = std::mem::take(&mut self.unread);
-        for key in unread {
-            self.read(key);
-        }
+        self.read_left_over();
         for event in &*events {
             if event.token() != WAKER {
                 self.ready(event.token().0, event.is_readable(), event.is_read_closed(), event.is_writable());
@@ -256,7 +255,7 @@ impl Shard {
 
     /// Carries out what has come in order, until nothing is left or the turn has done enough.
     fn settle(&mut self) {
-        while let Next::Command(queued) = mailbox::next_ordered(&mut self.budget) {
+        while let Next::Command(queued) = mailbox::next(&mut self.budget) {
             self.freed.count(&queued);
             self.execute(queued.command);
         }
@@ -311,6 +310,8 @@ impl Shard {
             session,
             heard_ms: self.now_ms,
             waiting_bytes: 0,
+            reading: Reading::Goes,
+            is_unread: false,
             is_dirty: false,
             closing: false,
             is_behind: false,
@@ -422,6 +423,7 @@ impl Shard {
         mut future: std::pin::Pin<Box<dyn Future<Output = T> + Send>>,
         then: impl FnOnce(T) + Send + 'static,
     ) {
+        mailbox::begin_run();
         // The runtime polls it again from the start, so that no wake-up of this first poll can be lost.
         let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut nobody))) {

@@ -6,10 +6,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fanfare_proto::phoenix::message::{Incoming, Version};
-use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::frame::Form;
+use fanfare_proto::message::Incoming;
+use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
-use fanfare_proto::wire::Form;
+use fanfare_proto::session::Session;
 use tokio::sync::mpsc;
 
 use crate::address::ConnectionSlot;
@@ -224,6 +225,10 @@ pub(crate) struct Socket {
     pub(crate) heard_ms: u64,
     /// The bytes of all frames that wait behind joins and busy channels.
     pub(crate) waiting_bytes: usize,
+    /// Whether what the client sends is handled as it comes.
+    pub(crate) reading: Reading,
+    /// Whether the socket is on the shard's list of those with more to read.
+    pub(crate) is_unread: bool,
     /// Whether the socket is on the shard's list of those with something to write.
     pub(crate) is_dirty: bool,
     pub(crate) credentials: Credentials,
@@ -234,6 +239,16 @@ pub(crate) struct Socket {
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,
+}
+
+/// Whether what a client sends is handled as it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Goes,
+    /// Nothing is read before its last message has found room.
+    WaitsForRoom,
+    /// The same before one of its joins has done what it was given.
+    WaitsForJoins,
 }
 
 /// What a socket has sent to be let in, or to stay.

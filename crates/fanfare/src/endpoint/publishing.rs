@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::event::{DISCONNECT, Reserved};
 use fanfare_proto::history::Retention;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::Since;
@@ -19,13 +20,9 @@ use crate::error::Error;
 use crate::event::{self, Event};
 use crate::history::{Accepted, Append, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
 use crate::interest::{ShardSet, Tick};
-use crate::message::Message;
-use crate::policy::is_kept;
 use crate::mailbox::room::Waiting;
+use crate::message::Message;
 use crate::publish::{Publish, Published};
-
-/// The command that closes the sockets with an id, written as an event on the topic of that name.
-const DISCONNECT: &str = "disconnect";
 
 /// What makes a message safe to publish again.
 #[derive(Debug, Default)]
@@ -195,7 +192,8 @@ impl Endpoint {
     fn history_of(&self, message: &Message) -> Option<(&Arc<dyn Store>, Retention)> {
         let store = self.0.history.as_ref()?;
         let retention = self.policies().retention(&message.topic)?;
-        is_kept(&message.event).then_some((store, retention))
+        // What is reserved means nothing later.
+        Reserved::of(&message.event).is_none().then_some((store, retention))
     }
 
     /// What hands a message on once it is kept, and then says where.

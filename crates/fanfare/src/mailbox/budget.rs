@@ -44,6 +44,12 @@ impl Budget {
         *self = Budget { commands: COMMANDS_MAX, messages, bytes: BYTES_MAX, messages_max: messages };
     }
 
+    /// Whether the turn has done enough: what sockets send is handled in the next one.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.commands == 0 || self.messages == 0 || self.bytes == 0
+    }
+
     /// Whether a command may still be carried out in this turn; if so it counts.
     #[inline]
     pub(crate) fn spend(&mut self, command: &Command) -> bool {
@@ -51,7 +57,7 @@ impl Budget {
             return false;
         }
         if let Command::Publish { message, .. } = command {
-            if self.messages == 0 || self.bytes == 0 {
+            if self.is_spent() {
                 return false;
             }
             self.messages -= 1;

@@ -3,8 +3,9 @@
 use std::error::Error as StdError;
 
 use bytes::Bytes;
+use fanfare_proto::message::Incoming;
 use fanfare_proto::phoenix::longpoll::{BodyError, decode_body, response};
-use fanfare_proto::phoenix::message::{Incoming, Version};
+use fanfare_proto::phoenix::message::Version;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
@@ -60,7 +61,7 @@ impl Endpoint {
             let (answer, answered) = oneshot::channel();
             let SessionClaims { socket, secret, position, .. } = claims;
             if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
-                shard.send(Command::Poll { socket, secret, position: Some(position), answer });
+                shard.send_promptly(Command::Poll { socket, secret, position: Some(position), answer });
             }
             match answered.await {
                 Ok(Polled::Messages(messages, position)) => {
@@ -179,7 +180,7 @@ impl Endpoint {
         let (answer, answered) = oneshot::channel();
         let SessionClaims { socket, secret, .. } = claims;
         if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
-            shard.send(Command::Post { socket, secret, messages, answer });
+            shard.send_promptly(Command::Post { socket, secret, messages, answer });
         }
         match answered.await {
             Ok(true) if is_decodable => logical(200, None, &[]),

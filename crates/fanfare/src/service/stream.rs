@@ -94,7 +94,7 @@ impl Endpoint {
         let framing = if found.protocol == Protocol::Events { Framing::Events } else { Framing::Lines };
         // Closes the session where it is dropped, if the client goes while it waits for the join as well.
         let body = Body::stream(SessionHandle { shard: shard.clone(), socket, secret }, framing);
-        shard.send(Command::Run(Box::new(move |shard: &mut Shard| shard.join_stream(socket, &topic, asked))));
+        shard.send_promptly(Command::Run(Box::new(move |shard: &mut Shard| shard.join_stream(socket, &topic, asked))));
         match joined.await {
             Ok((Status::Ok, _)) => {
                 let mut response = Response::new(body);
@@ -142,7 +142,7 @@ pub(super) fn topic_of(rest: &[&str], params: &mut Params) -> Option<()> {
 /// A refused join: its response is the body.
 fn not_joined(response: &Payload) -> Response<Body> {
     let mut body = Vec::new();
-    fanfare_proto::wire::in_message(response, &mut body);
+    fanfare_proto::frame::in_message(response, &mut body);
     let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = StatusCode::FORBIDDEN;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

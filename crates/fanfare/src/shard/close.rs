@@ -119,6 +119,7 @@ impl Shard {
         let mut socket = self.sockets.remove(key.index as usize);
         self.handle.socket_went();
         if let Carrier::WebSocket(websocket) = &mut socket.carrier {
+            self.unread_size -= websocket.unread.as_ref().map_or(0, |unread| unread.bytes.len());
             // Closing the descriptor would do the same; this keeps the order of events plain.
             let _ = websocket.stream.deregister(self.poll.registry());
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_proto::phoenix::codec::{FieldTooLong, Kind};
-use fanfare_proto::wire::{self, Outgoing};
+use fanfare_proto::frame::{Kind, Outgoing};
+use fanfare_proto::phoenix::codec::FieldTooLong;
+use fanfare_proto::wire;
 
 use super::waiting::{self, Common};
 use super::{Shard, Timer};
@@ -22,9 +23,6 @@ use crate::transport::websocket::{Sent, Written};
 impl Shard {
     /// Adds a message to its topic's batch, or hands it to those who want it by itself.
     pub(super) fn publish(&mut self, message: &Arc<Message>, at: Tick, except: Option<JoinKey>) {
-        if &*message.event == "disconnect" {
-            self.disconnect(&message.topic);
-        }
         let except = except.and_then(|join| self.place_of(join, &message.topic));
         let mut settled = Vec::new();
         let mut singles = Vec::new();
@@ -45,6 +43,8 @@ impl Shard {
                 take
             },
         );
+        // Each of them costs as much as one that is queued.
+        self.queued += settled.len() + singles.len();
         settled.into_iter().for_each(|settled| self.queue_settled(settled));
         for member in followed {
             self.has_caught_up(member);
@@ -146,13 +146,13 @@ impl Shard {
     }
 
     fn queue_with(&mut self, index: usize, frames: usize, queue: impl FnOnce(&mut Socket, &mut Common<'_>) -> Written) {
-        let Shard { sockets, pool, dirty, handle, slow, .. } = self;
+        let Shard { sockets, pool, dirty, handle, slow, queued, .. } = self;
         let socket = &mut *sockets[index];
         if socket.closing || socket.overflowed {
             return;
         }
         let counters = handle.counters();
-        match queue(socket, &mut Common { pool, dirty, counters }) {
+        match queue(socket, &mut Common { pool, dirty, counters, queued }) {
             Written::Full => {
                 socket.overflowed = true;
                 slow.push(socket.key);
@@ -168,8 +168,8 @@ impl Shard {
     pub(super) fn flush(&mut self) {
         let mut failed = Vec::new();
         let (mut delivered, many) = (0, self.hub.has_many_batches());
-        let Shard { hub, sockets, pool, dirty, handle, .. } = self;
-        let mut common = Common { pool, dirty, counters: handle.counters() };
+        let Shard { hub, sockets, pool, dirty, handle, queued, .. } = self;
+        let mut common = Common { pool, dirty, counters: handle.counters(), queued };
         hub.flush(|member, frames| {
             let socket = &mut *sockets[member.socket as usize];
             delivered += frames.messages.len() as u64;
@@ -307,6 +307,7 @@ fn deliver_behind(socket: &mut Socket, serial: u32, frames: Frames<'_>, common: 
     if socket.overflowed {
         return Written::All;
     }
+    *common.queued += frames.messages.len();
     match waiting::queue_frames(socket, serial, frames, common) {
         Written::Waiting => {
             let is_stalled = matches!(&socket.carrier, Carrier::WebSocket(socket) if socket.stalled_since_ms.is_some());

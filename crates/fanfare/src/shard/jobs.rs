@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::Ref;
-use fanfare_proto::wire::Outgoing;
 
 use super::Shard;
 use super::replies::reason_payload;
@@ -15,6 +15,10 @@ use crate::event::{self, Event};
 use crate::hub::{MemberId, Place, Reach};
 use crate::interest::Tick;
 use crate::join::Job;
+use crate::socket::Reading;
+
+/// While there is no room for what is published, a socket is read no further once so many messages wait for one of its joins.
+const CROWDED_JOBS_MAX: usize = 16;
 
 impl Shard {
     pub(super) fn ran(&mut self, join: JoinKey, slot: usize, msg_ref: &Ref, reply: Reply) {
@@ -46,6 +50,13 @@ impl Shard {
             seat.jobs.push_back(job);
             socket.waiting_bytes += size;
             return self.next_job(join);
+        }
+        if matches!(job, Job::Frame { .. })
+            && seat.jobs.len() >= CROWDED_JOBS_MAX.min(limits.waiting_frames_max / 2)
+            && socket.info.endpoint.is_crowded()
+        {
+            // The channel waits for room, as may what it publishes next: so does the client.
+            socket.reading = Reading::WaitsForJoins;
         }
         let has_room = seat.jobs.len() < limits.waiting_frames_max
             && (socket.waiting_bytes == 0 || socket.waiting_bytes + size <= limits.waiting_bytes_max);
@@ -83,6 +94,7 @@ impl Shard {
             let Some(job) = entry.data.jobs.pop_front() else {
                 // An idle join keeps no queue.
                 entry.data.jobs = Default::default();
+                self.read_on_for_joins(join.socket);
                 return self.feed_soon(join.socket.index as usize);
             };
             match job {

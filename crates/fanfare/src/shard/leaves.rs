@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::{Incoming, Ref};
-use fanfare_proto::phoenix::session::Entry;
-use fanfare_proto::wire::Outgoing;
+use fanfare_proto::session::Entry;
 
 use super::Shard;
 use crate::channel::{Ended, Status, Stop};
@@ -76,6 +76,7 @@ impl Shard {
 
     pub(super) fn take_entry(&mut self, key: SocketKey, slot: usize) -> Entry<Seat> {
         let mut entry = self.sockets[key.index as usize].session.end(slot);
+        self.read_on_for_joins(key);
         if let Some(place) = entry.data.place.take() {
             self.leave_place(place, Some((key, &mut entry)));
         }

@@ -21,7 +21,9 @@ impl Shard {
 
     /// Bytes of the client's have come, however they are cut. They are unmasked in place.
     pub(crate) fn arrived(&mut self, key: SocketKey, bytes: &mut [u8]) {
-        self.on_this_thread(|shard| shard.take_bytes(key, bytes));
+        self.on_this_thread(|shard| {
+            shard.take_bytes(key, bytes);
+        });
     }
 
     /// The client's side has ended.

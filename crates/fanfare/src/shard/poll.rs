@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_proto::phoenix::message::Incoming;
+use fanfare_proto::message::Incoming;
 use tokio::sync::oneshot;
 
 use super::{Shard, Timer};
@@ -45,7 +45,8 @@ impl Shard {
         }
     }
 
-    /// Handles the client's messages in order; `Err` is the length of a body that cannot be decoded.
+    /// Takes the client's messages, which are handled in order and as fast as a socket's; the answer comes when all are. `Err` is
+    /// the length of a body that cannot be decoded.
     pub(super) fn post(
         &mut self,
         key: SocketKey,
@@ -53,20 +54,20 @@ impl Shard {
         messages: Result<Vec<Incoming<'static>>, usize>,
         answer: oneshot::Sender<bool>,
     ) {
-        let exists = self.session(key, secret).is_some();
-        if exists {
-            match messages {
-                Err(len) => self.undecodable(key, len, "undecodable long-poll body"),
-                Ok(messages) => {
-                    for message in messages {
-                        self.handle.counters().count(crate::event::Event::Received);
-                        self.receive(key, message);
-                        self.settle();
-                    }
-                }
+        let Some(Socket { carrier: Carrier::Poll(session), .. }) = self.session(key, secret) else {
+            let _ = answer.send(false);
+            return;
+        };
+        match messages {
+            Ok(messages) => {
+                session.post(messages, answer);
+                self.read(key);
+            }
+            Err(len) => {
+                let _ = answer.send(true);
+                self.undecodable(key, len, "undecodable long-poll body");
             }
         }
-        let _ = answer.send(exists);
     }
 
     /// The session ends when nobody has polled it for a while.

@@ -5,21 +5,32 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use fanfare_proto::bullet::{self, Heard};
+use fanfare_proto::frame::Kind;
+use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::{Payload, Text};
-use fanfare_proto::phoenix::codec::{self, Kind, Undecodable};
-use fanfare_proto::phoenix::message::Incoming;
+use fanfare_proto::phoenix::codec;
+use fanfare_proto::phoenix::message::Undecodable;
 use fanfare_proto::rooms;
 use fanfare_proto::websocket::decoder::{Decoder, Item, Role, Violation};
 use fanfare_proto::websocket::frame::{self, Opcode};
 
 use super::{Shard, Timer};
-use crate::command::SocketKey;
+use crate::command::{Command, SocketKey};
 use crate::event::{self, Event};
 use crate::message::{Carriage, Message, carry, deflated};
-use crate::socket::{Carrier, CloseReason, Protocol, Socket};
+use crate::socket::{Carrier, CloseReason, Protocol, Reading, Socket};
+use crate::transport::websocket::Unread;
 
 /// A socket that sends more than this many buffers is read again in the next turn, after the others.
 const READS_PER_TURN_MAX: usize = 4;
+
+/// The same in messages of one read.
+const MESSAGES_PER_TURN_MAX: usize = 256;
+
+/// When so many bytes have been read and not handled, since what they bring has to wait, sockets are read
+/// in smaller pieces: most of what they send waits in the kernel then, which makes their clients wait.
+const UNREAD_SIZE_MAX: usize = 8 * 1024 * 1024;
+const CROWDED_READ_SIZE: usize = 2 * 1024;
 
 impl Shard {
     /// The kernel says that something can be done with a socket; `ended`, that the client sends no more than what is there.
@@ -40,28 +51,86 @@ impl Shard {
         }
     }
 
+    /// Reads what there is of a socket, unless what it sends has to wait.
     pub(super) fn read(&mut self, key: SocketKey) {
+        if self.budget.is_spent() {
+            return self.read_later(key);
+        }
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        self.read_with(key, &mut buffer);
+        let size = if self.unread_size > UNREAD_SIZE_MAX { CROWDED_READ_SIZE } else { buffer.len() };
+        self.read_with(key, &mut buffer[..size]);
         self.read_buffer = buffer;
+    }
+
+    /// Reads the sockets that were left over from earlier turns. Those that were not reached keep their places in line.
+    pub(super) fn read_left_over(&mut self) {
+        for _ in 0..self.unread.len() {
+            if self.budget.is_spent() {
+                return;
+            }
+            let Some(key) = self.unread.pop_front() else { return };
+            if let Some(socket) = self.socket(key) {
+                socket.is_unread = false;
+                self.read(key);
+            }
+        }
+    }
+
+    /// A socket is read in the next turn, behind the others that are.
+    fn read_later(&mut self, key: SocketKey) {
+        if let Some(socket) = self.socket(key)
+            && !std::mem::replace(&mut socket.is_unread, true)
+        {
+            self.unread.push_back(key);
+        }
+    }
+
+    /// What a socket sends has room again.
+    pub(super) fn read_on(&mut self, key: SocketKey) {
+        if let Some(socket) = self.socket(key)
+            && socket.reading != Reading::Goes
+        {
+            socket.reading = Reading::Goes;
+            self.read_later(key);
+        }
+    }
+
+    /// The same if it was joins that kept it waiting.
+    pub(super) fn read_on_for_joins(&mut self, key: SocketKey) {
+        if self.socket(key).is_some_and(|socket| socket.reading == Reading::WaitsForJoins) {
+            self.read_on(key);
+        }
     }
 
     fn read_with(&mut self, key: SocketKey, buffer: &mut [u8]) {
         for _ in 0..READS_PER_TURN_MAX {
-            let Some(socket) = self.socket(key) else { return };
-            let Carrier::WebSocket(websocket) = &mut socket.carrier else { return };
+            let Some(socket) = self.socket(key).filter(|socket| socket.reading == Reading::Goes) else { return };
+            let websocket = match &mut socket.carrier {
+                Carrier::WebSocket(websocket) => websocket,
+                Carrier::Poll(_) => return self.read_posts(key),
+                _ => return,
+            };
+            if let Some(mut unread) = websocket.unread.take() {
+                self.unread_size -= unread.bytes.len();
+                let taken = self.decode(key, &mut unread.bytes[unread.at..]);
+                unread.at += taken;
+                if unread.at < unread.bytes.len() {
+                    self.keep_unread(key, unread);
+                    break;
+                }
+                continue;
+            }
             match websocket.stream.read(buffer) {
                 Ok(0) => return self.lost(key),
                 Ok(count) => {
                     let is_last = count < buffer.len() && websocket.stream.short_read_is_last();
                     let has_ended = websocket.has_ended;
-                    self.take_bytes(key, &mut buffer[..count]);
-                    match (is_last, has_ended) {
-                        (true, false) => return,
-                        // The kernel does not tell of the end again. It is read in the next turn, when what these bytes
-                        // brought about has been written.
-                        (true, true) => break,
-                        (false, _) => {}
+                    match (self.take_bytes(key, &mut buffer[..count]), is_last, has_ended) {
+                        (true, true, false) => return,
+                        // What is left is read in the next turn. So is the end, of which the kernel does not tell again, when
+                        // what these bytes brought about has been written.
+                        (false, ..) | (true, true, true) => break,
+                        (true, false, _) => {}
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -69,33 +138,92 @@ impl Shard {
                 Err(_) => return self.lost(key),
             }
         }
-        self.unread.push(key);
+        self.read_later(key);
     }
 
-    /// Decodes what came and handles each message; while the socket is being closed, what comes is thrown away.
-    pub(super) fn take_bytes(&mut self, key: SocketKey, bytes: &mut [u8]) {
-        let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
-        let Carrier::WebSocket(websocket) = &mut socket.carrier else { return };
-        let mut decoder = std::mem::replace(&mut websocket.decoder, Decoder::new(Role::Server));
-        let (limits, inflates) = (socket.info.mount.limits.websocket, websocket.deflate_window_bits.is_some());
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let decoded = decoder.decode(bytes, &limits, inflates, &mut scratch, &mut |item| self.item(key, item));
-        self.scratch = scratch;
-        match decoded {
-            Ok(()) => {
-                if let Some(socket) = self.socket(key)
-                    && let Carrier::WebSocket(websocket) = &mut socket.carrier
-                {
-                    websocket.decoder = decoder;
-                }
-            }
-            Err(violation) => self.violated(key, violation),
+    /// Decodes what came and handles each message, for as long as the socket may send; the rest is kept. Returns whether there
+    /// is none.
+    pub(super) fn take_bytes(&mut self, key: SocketKey, bytes: &mut [u8]) -> bool {
+        let Some(socket) = self.socket(key) else { return true };
+        let may_send = socket.reading == Reading::Goes;
+        let Carrier::WebSocket(websocket) = &mut socket.carrier else { return true };
+        if let Some(unread) = &mut websocket.unread {
+            unread.bytes.extend_from_slice(bytes);
+            self.unread_size += bytes.len();
+            self.read_later(key);
+            return false;
+        }
+        let taken = if may_send { self.decode(key, bytes) } else { 0 };
+        if taken < bytes.len() {
+            self.keep_unread(key, Box::new(Unread { bytes: bytes[taken..].to_vec(), at: 0 }));
+            self.read_later(key);
+        }
+        taken == bytes.len()
+    }
+
+    fn keep_unread(&mut self, key: SocketKey, unread: Box<Unread>) {
+        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
+            let size = unread.bytes.len();
+            websocket.unread = Some(unread);
+            self.unread_size += size;
         }
     }
 
-    fn item(&mut self, key: SocketKey, item: Item<'_>) -> ControlFlow<()> {
+    /// Handles messages until the socket has had its share of the turn, or has to wait; returns how many bytes that took.
+    /// While it is being closed, what comes is thrown away.
+    fn decode(&mut self, key: SocketKey, bytes: &mut [u8]) -> usize {
+        let all = bytes.len();
+        let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return all };
+        let Carrier::WebSocket(websocket) = &mut socket.carrier else { return all };
+        let mut decoder = std::mem::replace(&mut websocket.decoder, Decoder::new(Role::Server));
+        let (limits, inflates) = (socket.info.mount.limits.websocket, websocket.deflate_window_bits.is_some());
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut left = MESSAGES_PER_TURN_MAX;
+        let decoded = decoder.decode(bytes, &limits, inflates, &mut scratch, &mut |item| {
+            left -= 1;
+            self.item(key, item);
+            if left > 0 && self.may_send_more(key) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        self.scratch = scratch;
+        let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return all };
+        match decoded {
+            Ok(taken) => {
+                if let Carrier::WebSocket(websocket) = &mut socket.carrier {
+                    websocket.decoder = decoder;
+                }
+                taken
+            }
+            Err(violation) => {
+                self.violated(key, violation);
+                all
+            }
+        }
+    }
+
+    /// Whether more of a socket's messages may be handled in this turn.
+    fn may_send_more(&mut self, key: SocketKey) -> bool {
+        !self.budget.is_spent()
+            && self.socket(key).is_some_and(|socket| !socket.closing && socket.reading == Reading::Goes)
+    }
+
+    /// Handles the messages that a client of long-polling has posted, for as long as it may send.
+    fn read_posts(&mut self, key: SocketKey) {
+        for _ in 0..MESSAGES_PER_TURN_MAX {
+            if !self.may_send_more(key) {
+                break;
+            }
+            let Some(Socket { carrier: Carrier::Poll(session), .. }) = self.socket(key) else { return };
+            let Some(message) = session.next_posted() else { return };
+            self.handle.counters().count(Event::Received);
+            self.receive(key, message);
+            self.settle();
+        }
+        self.read_later(key);
+    }
+
+    fn item(&mut self, key: SocketKey, item: Item<'_>) {
         let now_ms = self.now_ms;
-        let Some(socket) = self.socket(key) else { return ControlFlow::Break(()) };
+        let Some(socket) = self.socket(key) else { return };
         socket.heard_ms = now_ms;
         match (socket.protocol, item) {
             (_, Item::Close(code)) => self.client_closed(key, code),
@@ -129,10 +257,6 @@ impl Shard {
             (Protocol::Registry | Protocol::Events | Protocol::Lines, _) => {}
         }
         self.settle();
-        match self.socket(key) {
-            Some(socket) if !socket.closing => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
-        }
     }
 
     fn decoded(&mut self, key: SocketKey, len: usize, message: Result<Incoming<'_>, Undecodable>) {
@@ -192,7 +316,12 @@ impl Shard {
         let message = Message::new(topic, &*socket.info.mount.event, payload);
         let message = message.expect("the mount's event and the publisher's topic were checked");
         let endpoint = socket.info.endpoint.clone();
-        endpoint.publish_unanswered(message);
+        if let Err(message) = endpoint.try_publish_unanswered(message) {
+            socket.reading = Reading::WaitsForRoom;
+            let shard = self.handle.clone();
+            let in_time = Box::pin(endpoint.publish_in_time(message));
+            self.run_user_code(in_time, move |()| shard.send_promptly(Command::ReadOn { socket: key }));
+        }
     }
 
     fn heard_bullet(&mut self, key: SocketKey, text: &str) {
@@ -209,6 +338,16 @@ impl Shard {
         let now_ms = self.now_ms;
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
         let timeout_ms = socket.info.mount.idle_timeout.as_millis() as u64;
+        if now_ms >= socket.heard_ms + timeout_ms {
+            // What it has sent may be unread.
+            self.read(key);
+        }
+        let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
+        if socket.is_unread || socket.reading != Reading::Goes {
+            // It is not silent: we do not listen.
+            self.at(now_ms + timeout_ms, Timer::Idle(key));
+            return self.read_on_for_joins(key);
+        }
         let silent_ms = now_ms - socket.heard_ms.min(now_ms);
         let ping_ms = if socket.protocol.has_heartbeats() { timeout_ms } else { timeout_ms / 2 };
         if silent_ms >= timeout_ms {

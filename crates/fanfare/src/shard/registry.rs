@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Json;
-use fanfare_proto::phoenix::message::Ref;
 
 use super::Shard;
 use crate::command::{JoinKey, SocketKey};
 use crate::hub::{MemberId, Reach};
 use crate::join::Seat;
-use crate::registry::{Member, TopicSummary};
+use crate::registry::{Member, Slice, TopicSummary};
 use crate::socket::{CloseReason, Protocol};
 
 impl Shard {
@@ -94,13 +94,15 @@ impl Shard {
         socket.map_or(Vec::new(), |socket| socket.session.entries().iter().map(|entry| entry.topic().clone()).collect())
     }
 
-    /// Every topic with members here.
-    pub(crate) fn topic_summaries(&self) -> Vec<TopicSummary> {
-        self.hub.topics().map(|(topic, members)| TopicSummary { topic: topic.to_string(), members }).collect()
+    /// Topics with members here, so many places of the hub at a time.
+    pub(crate) fn topic_summaries(&self, from: usize, places: usize) -> Slice<TopicSummary> {
+        let (topics, next) = self.hub.topics(from, places);
+        let items = topics.map(|(topic, members)| TopicSummary { topic: topic.to_string(), members }).collect();
+        Slice { items, next }
     }
 
-    /// The members of a topic here. Channels that merely subscribed are none.
-    pub(crate) fn members_of(&self, topic: &str) -> Vec<Member> {
+    /// So many of the members of a topic here. Channels that merely subscribed are none.
+    pub(crate) fn members_of(&self, topic: &str, from: usize, count: usize) -> Slice<Member> {
         let member = |id: MemberId| {
             let socket = &self.sockets[id.socket as usize];
             let entry = socket.session.entry(socket.session.position(id.serial)?);
@@ -110,7 +112,9 @@ impl Shard {
                 meta: entry.data.meta.clone(),
             })
         };
-        self.hub.members(topic).filter_map(member).collect()
+        let (members, to) = (self.hub.members(topic), from + count);
+        let next = (to < members.len()).then_some(to);
+        Slice { items: members.skip(from).take(count).filter_map(member).collect(), next }
     }
 
     /// How many sockets this shard has.

@@ -1,7 +1,7 @@
 //! Frames that do not leave at once: queued for their socket, where those of some topics may give way.
 
 use bytes::Bytes;
-use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::session::Session;
 
 use crate::event::Counters;
 use crate::gap::{Rule, Voice};
@@ -19,6 +19,8 @@ pub(super) struct Common<'a> {
     /// Sockets with something queued in this turn.
     pub(super) dirty: &'a mut Vec<u32>,
     pub(super) counters: &'a Counters,
+    /// How often a message was queued for a reader who does not take it at once.
+    pub(super) queued: &'a mut usize,
 }
 
 /// Queues whole frames that must not be lost.

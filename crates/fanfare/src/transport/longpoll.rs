@@ -7,6 +7,10 @@
 //! Whether a client does so shows when it first polls with another token than its first. Up to then, and for clients that keep
 //! one token, an answer is forgotten once it is given: it might otherwise come twice.
 
+use std::collections::VecDeque;
+use std::vec;
+
+use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
@@ -33,6 +37,8 @@ pub(crate) struct PollSession {
     /// Whether the client's last token has said how many messages it has.
     acknowledges: bool,
     polls: Vec<Waiting>,
+    /// What the client has posted and is not handled yet: for each request its messages, and who is told that they are.
+    posts: VecDeque<(vec::IntoIter<Incoming<'static>>, oneshot::Sender<bool>)>,
     next_serial: u32,
     last_poll_ended_ms: u64,
     /// Of clients that take one message in an answer. Those that cannot be told apart share a session, and each of their
@@ -56,7 +62,7 @@ impl SessionHandle {
     /// Asks for messages.
     pub(crate) fn poll(&self) -> oneshot::Receiver<Polled> {
         let (answer, answered) = oneshot::channel();
-        self.shard.send(Command::Poll { socket: self.socket, secret: self.secret, position: None, answer });
+        self.shard.send_promptly(Command::Poll { socket: self.socket, secret: self.secret, position: None, answer });
         answered
     }
 }
@@ -76,6 +82,7 @@ impl PollSession {
             position: 0,
             acknowledges: false,
             polls: Vec::new(),
+            posts: VecDeque::new(),
             next_serial: 0,
             last_poll_ended_ms: now_ms,
             listing,
@@ -111,6 +118,26 @@ impl PollSession {
     /// Whether what waits has to wait for the client to ask.
     pub(crate) fn is_held_up(&self) -> bool {
         self.polls.is_empty() || self.given > 0
+    }
+
+    /// Takes the messages of a request.
+    pub(crate) fn post(&mut self, messages: Vec<Incoming<'static>>, answer: oneshot::Sender<bool>) {
+        self.posts.push_back((messages.into_iter(), answer));
+    }
+
+    /// The next of them to be handled. Requests all of whose messages were are answered.
+    pub(crate) fn next_posted(&mut self) -> Option<Incoming<'static>> {
+        while let Some((messages, _)) = self.posts.front_mut() {
+            if let Some(message) = messages.next() {
+                return Some(message);
+            }
+            if let Some((_, answer)) = self.posts.pop_front() {
+                // The one who asked may have gone.
+                let _ = answer.send(true);
+            }
+        }
+        self.posts = VecDeque::new();
+        None
     }
 
     /// The bytes and messages that the client may not have.

@@ -14,6 +14,8 @@ use crate::outbox::Outbox;
 pub(crate) struct WebSocket {
     pub(crate) stream: Stream,
     pub(crate) decoder: Decoder,
+    /// What came behind the message that was handled last, while what the client sends has to wait.
+    pub(crate) unread: Option<Box<Unread>>,
     /// What permessage-deflate was negotiated with, if it was.
     pub(crate) deflate_window_bits: Option<u8>,
     carriage: Carriage,
@@ -26,6 +28,14 @@ pub(crate) struct WebSocket {
     pub(crate) is_watched: bool,
     /// Whether the client has ended its direction, be it behind bytes that are not read yet.
     pub(crate) has_ended: bool,
+}
+
+/// Bytes that were read and not handled yet.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) bytes: Vec<u8>,
+    /// What comes before was.
+    pub(crate) at: usize,
 }
 
 /// What became of bytes that were to be written.
@@ -64,6 +74,7 @@ impl WebSocket {
         WebSocket {
             stream,
             decoder: Decoder::new(Role::Server),
+            unread: None,
             deflate_window_bits,
             carriage,
             outbox: None,
