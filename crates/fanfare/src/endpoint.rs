@@ -162,7 +162,7 @@ impl Builder {
         self
     }
 
-    /// The same in bytes of payloads. A larger message waits until no other does. 1 or more. Default 16 MiB.
+    /// The same in bytes of payloads. A larger message waits until no other does. 1 or more. Default 16,000,000.
     pub fn publishing_waiting_bytes_max(mut self, bytes: usize) -> Self {
         self.waiting.bytes_max = bytes;
         self

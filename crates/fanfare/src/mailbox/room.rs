@@ -16,7 +16,7 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     /// What is enough for the writes of several turns, and handed out in a fraction of a second.
-    pub(crate) const DEFAULT: Waiting = Waiting { messages_max: 4_096, bytes_max: 16 * 1024 * 1024 };
+    pub(crate) const DEFAULT: Waiting = Waiting { messages_max: 4_096, bytes_max: 16_000_000 };
 
     /// Beyond so many messages shares would be rounded too much.
     const MESSAGES_LIMIT: usize = 1 << 20;
