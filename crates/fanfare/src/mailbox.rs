@@ -336,6 +336,11 @@ pub(crate) fn take_prompt() -> VecDeque<Queued> {
     })
 }
 
+/// Whether something waits in the line of this thread's shard.
+pub(crate) fn has_line() -> bool {
+    LOCAL.with_borrow(|local| local.as_ref().is_some_and(|local| !local.own.ordered.is_empty()))
+}
+
 /// Whether this thread's shard has left something to do.
 pub(crate) fn has_own() -> bool {
     LOCAL.with_borrow(|local| local.as_ref().is_some_and(|local| !local.own.is_empty()))

@@ -60,6 +60,9 @@ const EVENTS_PER_TURN_MAX: usize = 1024;
 /// One read of a socket takes at most this many bytes. The buffer belongs to the thread.
 const READ_BUFFER_SIZE: usize = 64 * 1024;
 
+/// While sockets are held up, it is looked this often whether they still have to be.
+const HELD_UP_LOOK: Duration = Duration::from_millis(20);
+
 /// Timers fire at multiples of this.
 const TIMER_GRAIN_MS: u64 = 10;
 
@@ -97,6 +100,8 @@ pub(crate) struct Shard {
     slow: Vec<SocketKey>,
     /// Sockets that had more to read than a turn takes.
     unread: VecDeque<SocketKey>,
+    /// Sockets that are not read while a crowd of messages waits to be handed out.
+    held_up: Vec<SocketKey>,
     /// The bytes that were read of them.
     unread_size: usize,
     /// Sockets with room for more of what their joins missed: each gets a portion a turn.
@@ -161,6 +166,7 @@ impl Shard {
             dirty: Vec::new(),
             slow: Vec::new(),
             unread: VecDeque::new(),
+            held_up: Vec::new(),
             unread_size: 0,
             hungry: Vec::new(),
             pool: Pool::default(),
@@ -251,6 +257,27 @@ impl Shard {
     fn end_turn(&mut self) {
         self.handle.give_back(std::mem::take(&mut self.freed));
         self.budget.renew(std::mem::take(&mut self.queued));
+        if !self.held_up.is_empty() && !mailbox::has_line() {
+            self.let_go();
+        }
+    }
+
+    /// Reads the sockets on that were held up by a crowd which is gone.
+    #[cold]
+    fn let_go(&mut self) {
+        let held_up = std::mem::take(&mut self.held_up);
+        for key in held_up {
+            match self.socket(key) {
+                Some(socket) if socket.reading == Reading::WaitsForJoins => {
+                    if socket.info.endpoint.is_crowded() {
+                        self.held_up.push(key);
+                    } else {
+                        self.read_on(key);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Carries out what has come in order, until nothing is left or the turn has done enough.
@@ -385,8 +412,11 @@ impl Shard {
         if self.surroundings.clock.is_virtual() {
             return None;
         }
-        let (&due_ms, _) = self.timers.first_key_value()?;
-        Some(Duration::from_millis(due_ms.saturating_sub(self.surroundings.clock.now_ms())))
+        // Nobody tells when other shards have room again.
+        let look = (!self.held_up.is_empty()).then_some(HELD_UP_LOOK);
+        let due = self.timers.first_key_value().map(|(&due_ms, _)| due_ms);
+        let timer = due.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(self.surroundings.clock.now_ms())));
+        look.into_iter().chain(timer).min()
     }
 
     /// When the next timer is due.

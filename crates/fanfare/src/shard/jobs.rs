@@ -15,9 +15,10 @@ use crate::event::{self, Event};
 use crate::hub::{MemberId, Place, Reach};
 use crate::interest::Tick;
 use crate::join::Job;
+use crate::mailbox;
 use crate::socket::Reading;
 
-/// While there is no room for what is published, a socket is read no further once so many messages wait for one of its joins.
+/// While a crowd of messages waits to be handed out, a socket is read no further once so many messages wait for one of its joins.
 const CROWDED_JOBS_MAX: usize = 16;
 
 impl Shard {
@@ -53,10 +54,11 @@ impl Shard {
         }
         if matches!(job, Job::Frame { .. })
             && seat.jobs.len() >= CROWDED_JOBS_MAX.min(limits.waiting_frames_max / 2)
-            && socket.info.endpoint.is_crowded()
+            && (mailbox::has_line() || socket.info.endpoint.is_crowded())
         {
-            // The channel waits for room, as may what it publishes next: so does the client.
+            // The channel waits in a crowd, so that its client has to wait as well.
             socket.reading = Reading::WaitsForJoins;
+            self.held_up.push(join.socket);
         }
         let has_room = seat.jobs.len() < limits.waiting_frames_max
             && (socket.waiting_bytes == 0 || socket.waiting_bytes + size <= limits.waiting_bytes_max);

@@ -23,17 +23,24 @@ impl Shard {
     pub(crate) fn arrived(&mut self, key: SocketKey, bytes: &mut [u8]) {
         self.on_this_thread(|shard| {
             shard.take_bytes(key, bytes);
+            shard.settle();
         });
     }
 
     /// The client's side has ended.
     pub(crate) fn hung_up(&mut self, key: SocketKey) {
-        self.on_this_thread(|shard| shard.lost(key));
+        self.on_this_thread(|shard| {
+            shard.lost(key);
+            shard.settle();
+        });
     }
 
     /// The socket takes bytes again.
     pub(crate) fn drained(&mut self, key: SocketKey) {
-        self.on_this_thread(|shard| shard.resume_writing(key));
+        self.on_this_thread(|shard| {
+            shard.resume_writing(key);
+            shard.settle();
+        });
     }
 
     /// Gives the hub a topic with a member that is no socket.
@@ -48,7 +55,6 @@ impl Shard {
         self.handle.own_thread(std::mem::take(&mut self.own));
         self.now_ms = self.surroundings.clock.now_ms();
         act(self);
-        self.settle();
         mailbox::wake_others();
         self.own = self.handle.leave_thread();
     }
