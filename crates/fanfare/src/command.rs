@@ -1,5 +1,6 @@
 //! What a shard can be asked to do.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::channel::Reply;
 use crate::interest::Tick;
-use crate::join::{Finished, Job};
+use crate::join::Finished;
 use crate::message::Message;
 use crate::shard::Shard;
 use crate::socket::{CloseReason, NewSocket};
@@ -39,7 +40,25 @@ pub(crate) enum Polled {
     Gone,
 }
 
-/// One request to a shard, carried out on its thread.
+/// A reply that a channel gives after the callback.
+#[derive(Debug)]
+pub(crate) struct LateReply {
+    pub(crate) join: JoinKey,
+    pub(crate) msg_ref: Ref,
+    pub(crate) reply: Reply,
+}
+
+/// The client's messages of one long-poll request.
+pub(crate) struct Post {
+    pub(crate) socket: SocketKey,
+    pub(crate) secret: u128,
+    /// `Err` ends the session.
+    pub(crate) messages: Result<Vec<Incoming<'static>>, usize>,
+    /// Told whether the session exists, when all were handled.
+    pub(crate) answer: oneshot::Sender<bool>,
+}
+
+/// One request to a shard, carried out on its thread. Most are moved several times, so that the large ones are boxed.
 pub(crate) enum Command {
     /// Take over a new connection.
     Attach(Box<NewSocket>),
@@ -51,11 +70,11 @@ pub(crate) enum Command {
     /// A push of a join's own.
     Push { join: JoinKey, event: Box<str>, payload: Payload },
     /// A reply to a message that a join received.
-    Reply { join: JoinKey, msg_ref: Ref, reply: Reply },
+    Reply(Box<LateReply>),
     /// A channel's code ran to its end.
     Finished(Box<Finished>),
     /// Something for a join's channel.
-    Job { join: JoinKey, job: Job },
+    Info { join: JoinKey, info: Box<dyn Any + Send> },
     /// Let a join's channel see what is broadcast on another topic from some time on, or (`None`) no longer.
     Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
     /// Anything rare, when the engine's clock has come so far.
@@ -68,13 +87,8 @@ pub(crate) enum Command {
     Close { socket: SocketKey, reason: CloseReason },
     /// A long-poll request for messages, from a client that has so many if that can be known.
     Poll { socket: SocketKey, secret: u128, position: Option<u64>, answer: oneshot::Sender<Polled> },
-    /// The client's messages of one long-poll request; `Err` ends the session. Answers whether the session exists.
-    Post {
-        socket: SocketKey,
-        secret: u128,
-        messages: Result<Vec<Incoming<'static>>, usize>,
-        answer: oneshot::Sender<bool>,
-    },
+    /// A long-poll request with messages.
+    Post(Box<Post>),
     /// Anything rare: queries, registry operations, drains.
     Run(Box<dyn FnOnce(&mut Shard) + Send>),
     /// End the thread.
@@ -84,8 +98,8 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it concerns one join, and nobody else could tell when it is carried out.
     pub(crate) fn is_for_a_join(&self) -> bool {
-        use Command::{Finished, Job, Listen, Push, Reply};
-        matches!(self, Push { .. } | Reply { .. } | Finished(_) | Job { .. } | Listen { .. })
+        use Command::{Finished, Info, Listen, Push, Reply};
+        matches!(self, Push { .. } | Reply(_) | Finished(_) | Info { .. } | Listen { .. })
     }
 }
 
@@ -97,19 +111,22 @@ impl fmt::Debug for Command {
             Command::Publish { .. } => "Publish",
             Command::Fence => "Fence",
             Command::Push { .. } => "Push",
-            Command::Reply { .. } => "Reply",
+            Command::Reply(_) => "Reply",
             Command::Finished(_) => "Finished",
-            Command::Job { .. } => "Job",
+            Command::Info { .. } => "Info",
             Command::Listen { .. } => "Listen",
             Command::RunAt { .. } => "RunAt",
             Command::Disconnect { .. } => "Disconnect",
             Command::ReadOn { .. } => "ReadOn",
             Command::Close { .. } => "Close",
             Command::Poll { .. } => "Poll",
-            Command::Post { .. } => "Post",
+            Command::Post(_) => "Post",
             Command::Run(_) => "Run",
             Command::Stop => "Stop",
         };
         f.write_str(name)
     }
 }
+
+/// A publish is moved from hand to hand: two cache lines, with what it takes in its queue.
+const _: () = assert!(size_of::<Command>() <= 104);

@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::channel::Reply;
-use crate::command::{Command, JoinKey};
+use crate::command::{Command, JoinKey, LateReply};
 use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::history::Replay;
@@ -273,7 +273,8 @@ impl ReplyHandle {
     /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub fn send(&self, reply: Reply) -> Result<(), Error> {
         let size = reply.answer.as_ref().map_or(0, |(_, response)| response.size());
-        self.shard.send_to_join(Command::Reply { join: self.join, msg_ref: self.msg_ref.clone(), reply }, size)
+        let late = LateReply { join: self.join, msg_ref: self.msg_ref.clone(), reply };
+        self.shard.send_to_join(Command::Reply(Box::new(late)), size)
     }
 }
 
@@ -290,8 +291,7 @@ impl<I: Send + 'static> JoinSender<I> {
     /// # Errors
     /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub fn send(&self, info: I) -> Result<(), Error> {
-        let command = Command::Job { join: self.join, job: Job::Info(Box::new(info)) };
-        self.shard.send_to_join(command, size_of::<I>())
+        self.shard.send_to_join(Command::Info { join: self.join, info: Box::new(info) }, size_of::<I>())
     }
 }
 

@@ -57,9 +57,10 @@ pub(crate) struct Queued {
     pub(crate) units: u32,
 }
 
-/// A shard's own part of its lanes, which its thread has at hand while it works.
-#[derive(Debug, Default)]
+/// What a shard has at hand while a thread runs it: its own part of the lanes.
+#[derive(Debug)]
 pub(crate) struct Own {
+    shard: ShardHandle,
     ordered: VecDeque<Queued>,
     /// Carried out ahead of the line.
     following: VecDeque<Queued>,
@@ -68,32 +69,19 @@ pub(crate) struct Own {
     is_in_line: bool,
     /// How many have been carried out ahead of the line.
     ahead: usize,
+    /// Shards that have got something in this turn, and are not awake for it.
+    asleep: Vec<ShardHandle>,
 }
 
 /// So many go ahead of the line at a time, or joins that send to each other would hold it up for ever.
 const AHEAD_MAX: usize = 64;
 
-/// The shard that runs on this thread.
-#[derive(Debug)]
-struct Local {
-    shard: ShardHandle,
-    own: Own,
-    /// Shards that have got something in this turn, and are not awake for it.
-    asleep: Vec<ShardHandle>,
-}
-
 /// What channels may have sent to joins from other threads that the shard has not carried out.
 const FOR_JOINS: Waiting = Waiting { messages_max: 65_536, bytes_max: 64 * 1024 * 1024 };
 
-thread_local!(static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) });
-
-/// What is next for a shard to do.
-#[derive(Debug)]
-pub(crate) enum Next {
-    Command(Queued),
-    Nothing,
-    /// There is more, for the next turn.
-    Later,
+thread_local! {
+    /// The shard that this thread runs.
+    static LOCAL: RefCell<Option<Box<Own>>> = const { RefCell::new(None) };
 }
 
 impl ShardHandle {
@@ -133,7 +121,7 @@ impl ShardHandle {
     /// # Errors
     /// Too much has come from other threads, and waits.
     pub(crate) fn send_to_join(&self, command: Command, size: usize) -> Result<(), Error> {
-        let is_here = LOCAL.with_borrow(|local| local.as_ref().is_some_and(|local| local.shard == *self));
+        let is_here = with_own(false, |own| own.shard == *self);
         let units = if is_here { 0 } else { self.0.joins_room.units(size) };
         if units > 0 && !self.0.joins_room.try_take(units) {
             let Waiting { messages_max, bytes_max } = FOR_JOINS;
@@ -164,12 +152,12 @@ impl ShardHandle {
                 lane.put(queued);
                 self.wake();
             }
-            Some(local) if local.shard == *self => put_own(lane, &mut local.own, queued),
-            Some(local) => {
+            Some(own) if own.shard == *self => put_own(lane, own, queued),
+            Some(own) => {
                 lane.put(queued);
                 // It need not begin before this shard has done its turn: then there is more for it.
-                if !local.asleep.contains(self) {
-                    local.asleep.push(self.clone());
+                if !own.asleep.contains(self) {
+                    own.asleep.push(self.clone());
                 }
             }
         });
@@ -207,17 +195,6 @@ impl ShardHandle {
 
     pub(crate) fn socket_went(&self) {
         self.0.sockets.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Makes this thread the shard's, with what it has not done yet.
-    pub(crate) fn own_thread(&self, own: Own) {
-        LOCAL.set(Some(Local { shard: self.clone(), own, asleep: Vec::new() }));
-    }
-
-    /// Gives the thread back: it may be another shard's next.
-    #[cfg(feature = "testing")]
-    pub(crate) fn leave_thread(&self) -> Own {
-        LOCAL.take().map(|local| local.own).unwrap_or_default()
     }
 
     /// Whether others have sent something that the shard has not taken.
@@ -265,92 +242,96 @@ impl Freed {
 }
 
 impl Own {
+    pub(crate) fn new(shard: ShardHandle) -> Box<Self> {
+        Box::new(Own {
+            shard,
+            ordered: VecDeque::new(),
+            following: VecDeque::new(),
+            prompt: VecDeque::new(),
+            is_in_line: false,
+            ahead: 0,
+            asleep: Vec::new(),
+        })
+    }
+
     /// Whether something is left to do.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ordered.is_empty() && self.following.is_empty() && self.prompt.is_empty()
+    pub(crate) fn has_work(&self) -> bool {
+        !(self.ordered.is_empty() && self.following.is_empty() && self.prompt.is_empty())
     }
 
-    fn next_in_line(&mut self, lane: &Lane<Queued>, budget: &mut Budget) -> Next {
+    /// The queue whose first command is next, if the budget allows it.
+    #[inline]
+    fn next_queue(&mut self, budget: &mut Budget) -> Option<&mut VecDeque<Queued>> {
+        self.is_in_line = false;
         if self.ordered.is_empty() {
-            lane.take_over(&mut self.ordered);
+            self.shard.0.ordered.take_over(&mut self.ordered);
         }
-        match self.ordered.front() {
-            None => Next::Nothing,
-            Some(queued) if budget.spend(&queued.command) => {
-                self.ahead = 0;
-                self.ordered.pop_front().map_or(Next::Nothing, Next::Command)
-            }
-            Some(_) => Next::Later,
+        let may_go_ahead = self.ahead < AHEAD_MAX || self.ordered.is_empty();
+        if may_go_ahead && let Some(queued) = self.following.front() {
+            self.ahead += 1;
+            return budget.spend(&queued.command).then_some(&mut self.following);
         }
-    }
-
-    fn next_ahead(&mut self, budget: &mut Budget) -> Next {
-        match self.following.front() {
-            None => Next::Nothing,
-            Some(queued) if budget.spend(&queued.command) => {
-                self.ahead += 1;
-                self.following.pop_front().map_or(Next::Nothing, Next::Command)
-            }
-            Some(_) => Next::Later,
-        }
+        self.ahead = 0;
+        let queued = self.ordered.front()?;
+        budget.spend(&queued.command).then_some(&mut self.ordered)
     }
 }
 
-/// The next command of this thread's shard that is not prompt.
+/// Makes this thread a shard's.
+pub(crate) fn own_thread(own: Option<Box<Own>>) {
+    LOCAL.set(own);
+}
+
+/// Gives the thread back: it may be another shard's next.
+#[cfg(feature = "testing")]
+pub(crate) fn leave_thread() -> Option<Box<Own>> {
+    LOCAL.take()
+}
+
+fn with_own<T>(default: T, act: impl FnOnce(&mut Own) -> T) -> T {
+    LOCAL.with_borrow_mut(|own| own.as_mut().map_or(default, |own| act(own)))
+}
+
+/// The next command of this thread's shard that is not prompt, if there is one and the budget allows it.
 #[inline]
-pub(crate) fn next(budget: &mut Budget) -> Next {
-    LOCAL.with_borrow_mut(|local| {
-        let Some(Local { shard, own, .. }) = local else { return Next::Nothing };
-        own.is_in_line = false;
-        let lane = &shard.0.ordered;
-        if own.ahead < AHEAD_MAX {
-            match own.next_ahead(budget) {
-                Next::Nothing => own.next_in_line(lane, budget),
-                next => next,
-            }
-        } else {
-            match own.next_in_line(lane, budget) {
-                Next::Command(command) => Next::Command(command),
-                _ => own.next_ahead(budget),
-            }
-        }
-    })
+pub(crate) fn next(budget: &mut Budget) -> Option<Queued> {
+    LOCAL.with_borrow_mut(|own| own.as_mut()?.next_queue(budget)?.pop_front())
 }
 
 /// What is sent from here on is another code's.
 #[inline]
 pub(crate) fn begin_run() {
-    LOCAL.with_borrow_mut(|local| {
-        if let Some(local) = local {
-            local.own.is_in_line = false;
-        }
-    });
+    with_own((), |own| own.is_in_line = false);
 }
 
-/// The prompt commands that have come for this thread's shard.
-pub(crate) fn take_prompt() -> VecDeque<Queued> {
-    LOCAL.with_borrow_mut(|local| {
-        let Some(Local { shard, own, .. }) = local else { return VecDeque::new() };
-        shard.0.prompt.take_over(&mut own.prompt);
-        std::mem::take(&mut own.prompt)
+/// How many prompt commands have come for this thread's shard.
+pub(crate) fn count_prompt() -> usize {
+    with_own(0, |own| {
+        own.shard.0.prompt.take_over(&mut own.prompt);
+        own.prompt.len()
     })
+}
+
+/// The next of them.
+pub(crate) fn next_prompt() -> Option<Queued> {
+    with_own(None, |own| own.prompt.pop_front())
 }
 
 /// Whether something waits in the line of this thread's shard.
 pub(crate) fn has_line() -> bool {
-    LOCAL.with_borrow(|local| local.as_ref().is_some_and(|local| !local.own.ordered.is_empty()))
+    with_own(false, |own| !own.ordered.is_empty())
 }
 
 /// Whether this thread's shard has left something to do.
-pub(crate) fn has_own() -> bool {
-    LOCAL.with_borrow(|local| local.as_ref().is_some_and(|local| !local.own.is_empty()))
+pub(crate) fn has_work() -> bool {
+    with_own(false, |own| own.has_work())
 }
 
 /// Wakes the shards that have got something from this thread's.
 pub(crate) fn wake_others() {
-    LOCAL.with_borrow_mut(|local| {
-        if let Some(local) = local {
-            local.asleep.drain(..).for_each(|shard| shard.wake());
+    with_own((), |own| {
+        if !own.asleep.is_empty() {
+            own.asleep.drain(..).for_each(|shard| shard.wake());
         }
     });
 }

@@ -43,10 +43,10 @@ use crate::command::{Command, JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::interest::Interest;
-use crate::join::Live;
+use crate::join::{Job, Live};
 use crate::mailbox::budget::Budget;
 use crate::mailbox::room::Waiting;
-use crate::mailbox::{self, Freed, Next, Own, Queued, ShardHandle};
+use crate::mailbox::{self, Freed, Own, Queued, ShardHandle};
 use crate::observer::{Observers, SocketHandle};
 use crate::policy::Policies;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, Reading, Socket};
@@ -110,7 +110,7 @@ pub(crate) struct Shard {
     read_buffer: Box<[u8]>,
     scratch: Scratch,
     /// What the shard has yet to do, while no thread runs it.
-    own: Own,
+    own: Option<Box<Own>>,
     /// What is left of this turn.
     budget: Budget,
     freed: Freed,
@@ -152,9 +152,11 @@ impl Shard {
     /// A shard that nobody runs yet.
     pub(crate) fn new(number: usize, surroundings: Surroundings) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let handle = ShardHandle::new(Waker::new(poll.registry(), WAKER)?, surroundings.waiting);
         Ok(Shard {
             number,
-            handle: ShardHandle::new(Waker::new(poll.registry(), WAKER)?, surroundings.waiting),
+            own: Some(Own::new(handle.clone())),
+            handle,
             hub: Hub::new(number, surroundings.interest.clone(), surroundings.policies.clone()),
             surroundings,
             poll,
@@ -172,7 +174,6 @@ impl Shard {
             pool: Pool::default(),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
             scratch: Scratch::default(),
-            own: Own::default(),
             budget: Budget::new(),
             freed: Freed::default(),
             queued: 0,
@@ -189,7 +190,7 @@ impl Shard {
     /// Gives the shard a thread of its own.
     pub(crate) fn start(mut self) -> io::Result<()> {
         std::thread::Builder::new().name(format!("fanfare-{}", self.number)).spawn(move || {
-            self.handle.own_thread(std::mem::take(&mut self.own));
+            mailbox::own_thread(self.own.take());
             // Channels' code may use the runtime's timers and sockets from this thread.
             let runtime = self.surroundings.runtime.clone();
             let _entered = runtime.enter();
@@ -230,8 +231,11 @@ impl Shard {
         if !self.hungry.is_empty() {
             self.feed_hungry();
         }
-        for Queued { command, .. } in mailbox::take_prompt() {
-            self.execute(command);
+        // Those that come meanwhile wait for the next turn.
+        for _ in 0..mailbox::count_prompt() {
+            if let Some(Queued { command, .. }) = mailbox::next_prompt() {
+                self.execute(command);
+            }
         }
         self.settle();
         self.expire_timers();
@@ -282,7 +286,7 @@ impl Shard {
 
     /// Carries out what has come in order, until nothing is left or the turn has done enough.
     fn settle(&mut self) {
-        while let Next::Command(queued) = mailbox::next(&mut self.budget) {
+        while let Some(queued) = mailbox::next(&mut self.budget) {
             self.freed.count(&queued);
             self.execute(queued.command);
         }
@@ -294,9 +298,9 @@ impl Shard {
             Command::Publish { message, at, except } => self.publish(&message, at, except),
             Command::Fence => self.fence(),
             Command::Push { join, event, payload } => self.push(join, event, payload),
-            Command::Reply { join, msg_ref, reply } => self.reply_from(join, &msg_ref, reply),
+            Command::Reply(answer) => self.reply_from(*answer),
             Command::Finished(finished) => self.finished(*finished),
-            Command::Job { join, job } => self.give(join, job),
+            Command::Info { join, info } => self.give(join, Job::Info(info)),
             Command::Listen { join, topic, since: Some(since) } => self.listen(join, &topic, since),
             Command::Listen { join, topic, since: None } => self.stop_listening(join, &topic),
             Command::RunAt { due_ms, run } => self.at(due_ms, Timer::Run(run)),
@@ -304,7 +308,7 @@ impl Shard {
             Command::ReadOn { socket } => self.read_on(socket),
             Command::Close { socket, reason } => self.close(socket, reason),
             Command::Poll { socket, secret, position, answer } => self.poll_session(socket, secret, position, answer),
-            Command::Post { socket, secret, messages, answer } => self.post(socket, secret, messages, answer),
+            Command::Post(post) => self.post(*post),
             Command::Run(run) => run(self),
             Command::Stop => self.stopping = true,
         }
@@ -401,7 +405,7 @@ impl Shard {
 
     /// Whether this turn has left something for the next.
     fn has_more(&self) -> bool {
-        !self.unread.is_empty() || !self.hungry.is_empty() || mailbox::has_own()
+        !self.unread.is_empty() || !self.hungry.is_empty() || mailbox::has_work()
     }
 
     /// How long the kernel may let us sleep.

@@ -9,7 +9,7 @@ use fanfare_proto::payload::Payload;
 use super::Shard;
 use super::replies::reason_payload;
 use crate::channel::{Ended, Reply, Status};
-use crate::command::{JoinKey, SocketKey};
+use crate::command::{JoinKey, LateReply, SocketKey};
 use crate::context::Context;
 use crate::event::{self, Event};
 use crate::hub::{MemberId, Place, Reach};
@@ -143,10 +143,10 @@ impl Shard {
     }
 
     /// A reply that a channel gives outside of the callback that it belongs to.
-    pub(super) fn reply_from(&mut self, join: JoinKey, msg_ref: &Ref, reply: Reply) {
+    pub(super) fn reply_from(&mut self, LateReply { join, msg_ref, reply }: LateReply) {
         let Some(slot) = self.slot(join) else { return };
         if let Some((status, response)) = reply.answer {
-            self.answer_from(join.socket, slot, msg_ref, status, response);
+            self.answer_from(join.socket, slot, &msg_ref, status, response);
         }
         // A stop is an outcome of a callback; here it would race with the next one.
     }

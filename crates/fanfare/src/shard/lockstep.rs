@@ -16,7 +16,7 @@ impl Shard {
 
     /// Whether another turn has something to do, timers apart.
     pub(crate) fn has_work(&self) -> bool {
-        self.handle.has_mail() || self.has_more() || !self.own.is_empty()
+        self.handle.has_mail() || self.has_more() || self.own.as_ref().is_some_and(|own| own.has_work())
     }
 
     /// Bytes of the client's have come, however they are cut. They are unmasked in place.
@@ -52,10 +52,10 @@ impl Shard {
     fn on_this_thread(&mut self, act: impl FnOnce(&mut Self)) {
         let runtime = self.surroundings.runtime.clone();
         let _entered = runtime.enter();
-        self.handle.own_thread(std::mem::take(&mut self.own));
+        mailbox::own_thread(self.own.take());
         self.now_ms = self.surroundings.clock.now_ms();
         act(self);
         mailbox::wake_others();
-        self.own = self.handle.leave_thread();
+        self.own = mailbox::leave_thread();
     }
 }

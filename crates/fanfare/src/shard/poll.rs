@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use fanfare_proto::message::Incoming;
 use tokio::sync::oneshot;
 
 use super::{Shard, Timer};
-use crate::command::{Polled, SocketKey};
+use crate::command::{Polled, Post, SocketKey};
 use crate::socket::{Carrier, CloseReason, Socket, Transport};
 
 /// A stream of server-sent events on which nothing happens gets a comment so often: proxies give up after 30 s or more.
@@ -47,13 +46,7 @@ impl Shard {
 
     /// Takes the client's messages, which are handled in order and as fast as a socket's; the answer comes when all are. `Err` is
     /// the length of a body that cannot be decoded.
-    pub(super) fn post(
-        &mut self,
-        key: SocketKey,
-        secret: u128,
-        messages: Result<Vec<Incoming<'static>>, usize>,
-        answer: oneshot::Sender<bool>,
-    ) {
+    pub(super) fn post(&mut self, Post { socket: key, secret, messages, answer }: Post) {
         let Some(Socket { carrier: Carrier::Poll(session), .. }) = self.session(key, secret) else {
             let _ = answer.send(false);
             return;
