@@ -1,5 +1,6 @@
 //! What a shard can be asked to do.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,11 +9,13 @@ use fanfare_proto::phoenix::message::{Incoming, Ref};
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;
+use crate::error::Error;
+use crate::history::Replay;
 use crate::interest::Tick;
 use crate::join::{Finished, Job};
 use crate::message::Message;
 use crate::shard::Shard;
-use crate::socket::{CloseReason, NewSocket};
+use crate::socket::{CloseReason, NewSocket, Verified};
 
 /// A socket of a shard. The generation tells it from an earlier one in the same place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,10 +59,16 @@ pub(crate) enum Command {
     Finished(Box<Finished>),
     /// Something for a join's channel.
     Job { join: JoinKey, job: Job },
+    /// What a join's channel sends to itself, to be given to it when the engine's clock has come so far.
+    InfoAt { join: JoinKey, due_ms: u64, info: Box<dyn Any + Send> },
+    /// A page of the history was read for a join that waits for no answer.
+    PageRead { join: JoinKey, replay: Box<Result<Replay, Error>> },
+    /// A credential was checked.
+    Verified { socket: SocketKey, verified: Box<Verified> },
     /// Let a join's channel see what is broadcast on another topic from some time on, or (`None`) no longer.
     Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
     /// Anything rare, when the engine's clock has come so far.
-    RunAt { due_ms: u64, run: Box<dyn FnOnce(&mut Shard) + Send> },
+    RunAt { due_ms: u64, run: Box<dyn FnOnce() + Send> },
     /// Close every socket with this id.
     Disconnect { socket_id: Arc<str> },
     /// Close one socket.
@@ -90,6 +99,9 @@ impl fmt::Debug for Command {
             Command::Reply { .. } => "Reply",
             Command::Finished(_) => "Finished",
             Command::Job { .. } => "Job",
+            Command::InfoAt { .. } => "InfoAt",
+            Command::PageRead { .. } => "PageRead",
+            Command::Verified { .. } => "Verified",
             Command::Listen { .. } => "Listen",
             Command::RunAt { .. } => "RunAt",
             Command::Disconnect { .. } => "Disconnect",

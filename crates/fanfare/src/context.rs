@@ -144,9 +144,8 @@ impl Context {
 
     /// The same after a while, by the engine's clock.
     pub fn send_after<I: Send + 'static>(&mut self, delay: Duration, info: I) {
-        let (join, due_ms) = (self.join, self.endpoint().clock().after(delay));
-        let run = move |shard: &mut crate::shard::Shard| shard.give(join, Job::Info(Box::new(info)));
-        self.send_command(Command::RunAt { due_ms, run: Box::new(run) });
+        let due_ms = self.endpoint().clock().after(delay);
+        self.send_command(Command::InfoAt { join: self.join, due_ms, info: Box::new(info) });
     }
 
     /// A handle with which other code sends to this join.

@@ -22,6 +22,7 @@ mod join;
 mod mailbox;
 mod message;
 mod mount;
+mod node;
 mod observer;
 mod outbox;
 mod ownership;
@@ -37,6 +38,7 @@ mod shard;
 mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timers;
 mod token;
 mod transport;
 

@@ -193,7 +193,7 @@ impl Presence {
 
     fn expire_at(&self, endpoint: &Endpoint, topic: &Arc<str>, due_ms: u64) {
         let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
-        let run = move |_: &mut crate::shard::Shard| {
+        let run = move || {
             let mut topics = presence.0.topics.lock();
             let Some(present) = topics.by_name.get_mut(&*topic) else { return };
             let diff = present.expire(later.clock().now_ms());

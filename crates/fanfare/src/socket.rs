@@ -1,20 +1,41 @@
-//! One client connection: who it is, what carries it, and its joins.
+//! One client connection: who it is, what carries it, its joins, and all that it does when it has its turn.
+//!
+//! A shard lends a socket what its sockets have in common, as a [`Turn`]; nothing else is touched, so that no socket can
+//! change another. `socket/` has the parts: `hear` (what a frame of the client's means), `joins`, `resume`, `feed`, `jobs` and
+//! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
+//! `topics` (joins without a channel), `waiting` (frames that do not leave at once), `watch` (what it waits for in time),
+//! `close` (its end).
+
+mod close;
+mod credentials;
+mod feed;
+mod hear;
+mod jobs;
+mod joins;
+mod leaves;
+mod replies;
+mod resume;
+mod topics;
+mod turn;
+mod waiting;
+mod watch;
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use fanfare_proto::phoenix::message::{Incoming, Version};
-use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::phoenix::session::{Entry, Session};
 use fanfare_proto::position::Since;
 use fanfare_proto::wire::Form;
 use tokio::sync::mpsc;
 
 use crate::address::ConnectionSlot;
 use crate::channel::Broadcast;
-use crate::command::SocketKey;
+use crate::command::{JoinKey, SocketKey};
 use crate::connect::Connected;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
@@ -22,9 +43,15 @@ use crate::join::Seat;
 use crate::mailbox::ShardHandle;
 use crate::message::{Carriage, Variant};
 use crate::mount::Mount;
+use crate::observer::{Observer, SocketHandle};
 use crate::ownership::Ownership;
+use crate::timers::Alarm;
 use crate::transport::longpoll::PollSession;
 use crate::transport::websocket::WebSocket;
+
+pub(crate) use credentials::Verified;
+pub(crate) use turn::{Errand, Turn};
+pub(crate) use waiting::Backlog;
 
 /// What carries a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,14 +253,25 @@ pub(crate) struct Socket {
     pub(crate) waiting_bytes: usize,
     /// Whether the socket is on the shard's list of those with something to write.
     pub(crate) is_dirty: bool,
-    pub(crate) credentials: Credentials,
-    /// Set once the socket is being closed: nothing is read or queued any more.
-    pub(crate) closing: bool,
+    pub(crate) stage: Stage,
     /// Joins of it wait for room to be sent more of what they missed.
     pub(crate) is_behind: bool,
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,
+    pub(crate) credentials: Credentials,
+    /// When it looks again what is due.
+    pub(crate) alarm: Alarm,
+}
+
+/// How far a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Open,
+    /// It is being closed: nothing is read or queued any more.
+    Closing,
+    /// It has ended, and its shard forgets it as soon as its turn is over.
+    Gone,
 }
 
 /// What a socket has sent to be let in, or to stay.
@@ -241,10 +279,10 @@ pub(crate) struct Socket {
 pub(crate) struct Credentials {
     /// How many are being checked.
     pub(crate) checking: u16,
-    /// When it is looked whether the one that counts has expired.
-    pub(crate) timer_ms: Option<u64>,
+    /// Until when the first one has to be there.
+    pub(crate) due_ms: Option<u64>,
     /// What came behind the first one while that is checked.
-    pub(crate) held: Vec<Incoming<'static>>,
+    pub(crate) held: VecDeque<Incoming<'static>>,
 }
 
 impl Protocol {
@@ -265,6 +303,69 @@ impl Protocol {
 }
 
 impl Socket {
+    /// A socket that has just come to its shard.
+    pub(crate) fn new(key: SocketKey, admitted: AdmittedSocket, carrier: Carrier, now_ms: u64) -> Self {
+        let AdmittedSocket { info, protocol, .. } = admitted;
+        let pending_ms = now_ms.saturating_add(info.mount.credential_timeout.as_millis() as u64);
+        let credentials = Credentials { due_ms: info.is_pending.then_some(pending_ms), ..Credentials::default() };
+        Socket {
+            key,
+            session: Session::new(info.mount.limits.joins_max),
+            info,
+            protocol,
+            carrier,
+            heard_ms: now_ms,
+            waiting_bytes: 0,
+            is_dirty: false,
+            stage: Stage::Open,
+            is_behind: false,
+            overflowed: false,
+            credentials,
+            alarm: Alarm::OFF,
+        }
+    }
+
+    /// It is there: joins the topics that connect gave it, and waits for its client.
+    pub(crate) fn begin(&mut self, turn: &mut Turn, topics: &[Arc<str>]) {
+        self.begin_to_watch(turn);
+        topics.iter().for_each(|topic| self.join_at_once(turn, topic));
+        if !self.info.is_pending {
+            self.tell(turn, |observer, socket| observer.opened(socket));
+        }
+    }
+
+    /// Whether it is neither being closed nor gone.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// A join of it, in the shard's terms.
+    fn join(&self, slot: usize) -> JoinKey {
+        JoinKey { socket: self.key, serial: self.session.entry(slot).serial() }
+    }
+
+    /// Where the join with this serial is.
+    fn slot(&self, serial: u32) -> Option<usize> {
+        self.session.position(serial)
+    }
+
+    fn entry(&mut self, slot: usize) -> &mut Entry<Seat> {
+        self.session.entry_mut(slot)
+    }
+
+    fn seat(&mut self, slot: usize) -> &mut Seat {
+        &mut self.session.entry_mut(slot).data
+    }
+
+    /// Tells the observers of it, unless it is a socket of this process.
+    fn tell(&self, turn: &Turn, what: impl Fn(&dyn Observer, &SocketHandle)) {
+        let observers = &turn.surroundings.observers;
+        if !observers.is_empty() && self.protocol != Protocol::Registry {
+            let handle = SocketHandle { info: self.info.clone(), key: self.key };
+            observers.tell(|observer| what(observer, &handle));
+        }
+    }
+
     /// The form of its frames.
     pub(crate) fn form(&self) -> Form {
         let is_websocket = matches!(self.carrier, Carrier::WebSocket(_));

@@ -141,7 +141,7 @@ impl Line {
         };
         let key = self.key;
         // To an engine that has ended a client's message is lost, too.
-        let _ = ask(&self.shard, move |shard| shard.receive(key, message)).await;
+        let _ = ask(&self.shard, move |shard| shard.with(key, |socket, turn| socket.receive(turn, message))).await;
     }
 
     pub(super) async fn expect(&self, at: &Location<'_>, what: &str, fits: impl Fn(&Frame) -> bool) -> Frame {

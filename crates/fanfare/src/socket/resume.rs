@@ -14,187 +14,176 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::Shard;
-use super::deliver::reach_of;
 use super::feed::portion;
 use super::replies::reason_payload;
-use crate::channel::{Ended, Status};
-use crate::command::{Command, JoinKey, SocketKey};
+use super::{CloseReason, Protocol, Socket, Turn};
+use crate::channel::Ended;
+use crate::command::Command;
 use crate::error::Error;
 use crate::event::Event;
 use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::Reach;
-use crate::join::{Admitted, AnyChannel, CatchingUp, Finished, Held, HistoryRead, Job, Live, Outcome};
+use crate::join::{
+    Admitted, AnyChannel, CatchingUp, Finished, HistoryRead, Instance, Job, Membership, Outcome, Page, Phase, Seat,
+};
 use crate::outbox::Bounds;
-use crate::socket::{CloseReason, Protocol};
 
-impl Shard {
+impl Socket {
     /// A channel has let a join in: if that wants something of the history, it is read first.
-    pub(super) fn admitted(&mut self, slot: usize, mut joining: Joining) {
-        let (join, admitted) = (joining.join, &mut joining.admitted);
-        let seat = &mut self.entry(join.socket, slot).data;
+    pub(super) fn admitted(&mut self, turn: &mut Turn, slot: usize, mut joining: Joining) {
+        let admitted = &mut joining.admitted;
+        let seat = self.seat(slot);
         seat.meta = admitted.meta.take();
-        let since = match seat.catching_up.as_deref() {
-            Some(CatchingUp::Wanted(since)) => Some(*since),
-            _ => None,
-        };
+        let since = if let Phase::Asked { since, .. } = seat.phase { since } else { None };
+        let serial = self.entry(slot).serial();
         if since.is_none() && admitted.catch_up.is_none() {
-            self.joined(join, slot, &joining.msg_ref, joining.live, joining.admitted.reply);
-            return self.after_joining(join, slot);
+            self.joined(turn, slot, &joining.msg_ref, joining.instance, joining.admitted.reply);
+            return self.after_joining(turn, serial);
         }
-        let Some(reading) = self.begin_reading(join, slot, since.unwrap_or(Since::Now), admitted.catch_up) else {
+        let info = self.info.clone();
+        let entry = self.session.entry(slot);
+        let Some(store) = info.endpoint.store_of(entry.topic()) else {
             // A reply with messages, of which a topic without a history has none.
             let reply = with_messages(&admitted.reply, None, &[]);
-            self.joined(join, slot, &joining.msg_ref, joining.live, reply);
-            return self.after_joining(join, slot);
+            self.joined(turn, slot, &joining.msg_ref, joining.instance, reply);
+            return self.after_joining(turn, serial);
         };
-        self.await_history(joining, reading);
-    }
-
-    fn await_history(&mut self, joining: Joining, reading: Reading) {
-        let Joining { join, channel, msg_ref, live, admitted } = joining;
-        let shard = self.handle.clone();
-        self.run_user_code(reading, move |replay| {
-            let outcome = Outcome::Read(Box::new(HistoryRead { live, admitted, replay }));
+        let wanted = self.wanted(since.unwrap_or(Since::Now), admitted.catch_up.unwrap_or_default());
+        let place = self.enter(turn, slot, Reach::Held);
+        let entry = self.entry(slot);
+        let replaced = entry.data.phase.take_replaced();
+        entry.data.phase = Phase::Admitted { place, page: Box::new(Page::new(wanted)), replaced };
+        let reading = store.read(entry.topic(), wanted);
+        let Joining { channel, msg_ref, instance, admitted } = joining;
+        let (shard, join) = (turn.shard.clone(), self.join(slot));
+        let is_read = turn.run_user_code(reading, move |replay| {
+            let outcome = Outcome::Read(Box::new(HistoryRead { instance, admitted, replay }));
             shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
         });
-    }
-
-    /// The same for a join that waits for no answer.
-    pub(super) fn await_page(
-        &mut self,
-        join: JoinKey,
-        reading: Reading,
-        then: fn(&mut Shard, JoinKey, Result<Replay, Error>),
-    ) {
-        let shard = self.handle.clone();
-        self.run_user_code(reading, move |replay| {
-            shard.send(Command::Run(Box::new(move |shard| then(shard, join, replay))));
-        });
-    }
-
-    /// Makes a join a member for which everything is held, and reads a page of what its topic has kept; `None` where it keeps
-    /// nothing.
-    pub(super) fn begin_reading(
-        &mut self,
-        join: JoinKey,
-        slot: usize,
-        since: Since,
-        newest: Option<usize>,
-    ) -> Option<Reading> {
-        let topic = self.entry(join.socket, slot).topic().clone();
-        let info = self.sockets[join.socket.index as usize].info.clone();
-        let store = info.endpoint.store_of(&topic)?;
-        let Bounds { frames_max: limit, bytes_max } = portion(info.mount.limits.outbox);
-        let wanted = Wanted { since, limit, bytes_max, newest: newest.unwrap_or_default() };
-        if self.entry(join.socket, slot).data.place.is_none() {
-            self.enter_as(join, slot, Reach::Held);
+        if !is_read {
+            self.takes_time(turn, slot);
         }
-        let held = Some(Vec::new());
-        self.entry(join.socket, slot).data.catching_up = Some(Box::new(CatchingUp::Reading { wanted, held }));
-        Some(store.read(&topic, wanted))
+    }
+
+    /// What a page of the history has.
+    pub(super) fn wanted(&self, since: Since, newest: usize) -> Wanted {
+        let Bounds { frames_max: limit, bytes_max } = portion(self.info.mount.limits.outbox);
+        Wanted { since, limit, bytes_max, newest }
     }
 
     /// The history was read: the join is answered, and gets what it missed.
-    pub(super) fn history_read(&mut self, slot: usize, joining: Joining, replay: Result<Replay, Error>) {
-        let join = joining.join;
-        let key = join.socket;
-        let (wanted, held) =
-            self.end_reading(join, slot).expect("a join that reads is in that state until it has read");
+    pub(super) fn history_read(
+        &mut self,
+        turn: &mut Turn,
+        slot: usize,
+        joining: Joining,
+        replay: Result<Replay, Error>,
+    ) {
+        let Joining { channel, msg_ref, instance, admitted } = joining;
+        let Phase::Admitted { page, .. } = &mut self.seat(slot).phase else { return };
+        let (wanted, held) = (page.wanted, page.held.take());
         let replay = match replay {
             Ok(replay) => replay,
             Err(error) => {
-                self.terminate(joining.channel, joining.live, Ended::Closed);
-                let mut entry = self.take_entry(key, slot);
-                if self.sockets[key.index as usize].protocol.is_stream() {
+                turn.terminate(channel, instance, Ended::Closed);
+                if self.protocol.is_stream() {
                     // A refused join would be for good.
-                    return self.cannot_read(key, &error);
+                    self.take_entry(turn, slot);
+                    return self.cannot_read(turn, &error);
                 }
                 tracing::warn!(%error, "a history could not be read, a join was refused");
                 let reason = reason_payload("the history cannot be read now: join again");
-                self.answer(key, entry.join_ref(), &joining.msg_ref, entry.topic(), Status::Error, reason);
-                let replaced = entry.data.replaced.take().map(|old| *old);
-                self.close_replaced(key, entry.topic(), replaced);
-                return self.receive_waiting(key, entry);
+                return self.not_joined(turn, slot, &msg_ref, reason);
             }
         };
-        let Joining { msg_ref, live, admitted, .. } = joining;
-        let CaughtUp { replay, missed, from } = self.judge(replay, wanted);
-        let resumes = self.entry(key, slot).data.resumes;
+        let CaughtUp { replay, missed, from } = judge(turn, replay, wanted);
+        let entry = self.entry(slot);
+        let (serial, seat) = (entry.serial(), &mut entry.data);
+        let resumes = seat.resumes;
         let resume = resumes.then(|| json!({ "position": from.to_string(), "recovered": replay.recovered }));
         let in_reply: &[Stored] = if missed { &[] } else { &replay.messages };
         let reply = match admitted.catch_up {
             Some(_) => with_messages(&admitted.reply, resume.as_ref(), in_reply),
             None => with_resume(&admitted.reply, resume.as_ref()),
         };
-        let entry = self.entry(key, slot);
-        let is_over = entry.data.jobs.iter().any(ends_join);
+        let is_over = seat.jobs.iter().any(ends_join);
         if resumes && !is_over {
-            entry.data.complete_from = Some(Box::new(from));
+            seat.complete_from = Some(Box::new(from));
         }
-        self.joined(join, slot, &msg_ref, live, reply);
-        if resumes
-            && let Some(slot) = self.slot(join)
-            && self.sockets[key.index as usize].protocol != Protocol::Phoenix
-        {
-            self.say_joined(join, slot, from, replay.recovered);
+        self.joined(turn, slot, &msg_ref, instance, reply);
+        if resumes && self.protocol != Protocol::Phoenix {
+            self.say_joined(turn, slot, from, replay.recovered);
         }
         // Whoever has left or joined anew meanwhile gets its messages by that join, and would get them twice.
         let (at, held) = if is_over { (replay.head, Some(Vec::new())) } else { (from, held) };
         let messages = if missed && !is_over { replay.messages } else { Vec::new() };
-        self.begin_feeding(join, at, Replay { messages, ..replay }, held);
-        if let Some(slot) = self.slot(join) {
-            self.after_joining(join, slot);
+        self.begin_feeding(turn, slot, at, Replay { messages, ..replay }, held);
+        self.after_joining(turn, serial);
+    }
+
+    /// Joins a topic without a channel, to go on from a position: the history is read. Where there is none, the join gets what
+    /// comes.
+    pub(super) fn join_reading(&mut self, turn: &mut Turn, topic: &Arc<str>, since: Since) {
+        let info = self.info.clone();
+        let store = info.endpoint.store_of(topic);
+        let seat = Seat { resumes: store.is_some(), ..Seat::new(Phase::Live(Membership::default())) };
+        let slot = self.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
+        let reach = if store.is_some() { Reach::Held } else { self.reach_of(slot) };
+        let place = Some(self.enter(turn, slot, reach));
+        let wanted = self.wanted(since, 0);
+        let catching_up = store.map(|_| Box::new(CatchingUp::Reading(Page::new(wanted))));
+        self.seat(slot).phase = Phase::Live(Membership { place, catching_up, ..Membership::default() });
+        if let Some(store) = store {
+            self.await_page(turn, slot, store.read(topic, wanted));
         }
     }
 
-    /// The same for a subscriber without a channel, which is told in its own form.
-    pub(super) fn subscriber_read(&mut self, join: JoinKey, replay: Result<Replay, Error>) {
-        let Some(slot) = self.slot(join) else { return };
-        let Some((wanted, held)) = self.end_reading(join, slot) else { return };
-        match replay {
-            Ok(replay) => {
-                let CaughtUp { replay, missed, from } = self.judge(replay, wanted);
-                self.say_joined(join, slot, from, replay.recovered);
+    /// Waits for a page that is for no answer.
+    pub(super) fn await_page(&self, turn: &mut Turn, slot: usize, reading: Reading) {
+        let (shard, join) = (turn.shard.clone(), self.join(slot));
+        turn.run_user_code(reading, move |replay| {
+            shard.send(Command::PageRead { join, replay: Box::new(replay) });
+        });
+    }
+
+    /// A page was read that is for no answer: another one of a join that is fed, or the first one of a subscriber without a
+    /// channel, which is told in its own form.
+    pub(crate) fn page_read(&mut self, turn: &mut Turn, serial: u32, replay: Result<Replay, Error>) {
+        let Some((slot, page)) = self.take_page(serial) else { return };
+        match (replay, page.wanted.since) {
+            (Err(error), _) => self.cannot_read(turn, &error),
+            (Ok(replay), _) if !page.is_next => {
+                let CaughtUp { replay, missed, from } = judge(turn, replay, page.wanted);
+                self.say_joined(turn, slot, from, replay.recovered);
                 let messages = if missed { replay.messages } else { Vec::new() };
-                self.begin_feeding(join, from, Replay { messages, ..replay }, held);
+                self.begin_feeding(turn, slot, from, Replay { messages, ..replay }, page.held);
             }
-            Err(error) => self.cannot_read(join.socket, &error),
+            (Ok(replay), Since::Position(at)) if replay.recovered => {
+                self.begin_feeding(turn, slot, at, replay, page.held);
+            }
+            (Ok(_), _) => self.too_slow(turn),
         }
     }
 
-    /// What a join wanted of its history, and what was held for it while that was read.
-    pub(super) fn end_reading(&mut self, join: JoinKey, slot: usize) -> Option<(Wanted, Held)> {
-        match *self.entry(join.socket, slot).data.catching_up.take()? {
-            CatchingUp::Reading { wanted, held } => Some((wanted, held)),
-            _ => None,
+    /// The page that a live join was reading.
+    fn take_page(&mut self, serial: u32) -> Option<(usize, Page)> {
+        let slot = self.slot(serial)?;
+        let Phase::Live(Membership { catching_up, .. }) = &mut self.seat(slot).phase else { return None };
+        match *catching_up.take()? {
+            CatchingUp::Reading(page) => Some((slot, page)),
+            CatchingUp::Feeding(_) | CatchingUp::Behind(_) => None,
         }
     }
 
     /// Closes a socket that has to come again, since there is no reply by which it could be told.
-    pub(super) fn cannot_read(&mut self, key: SocketKey, error: &Error) {
+    pub(super) fn cannot_read(&mut self, turn: &mut Turn, error: &Error) {
         tracing::warn!(%error, "a history could not be read, a socket was closed");
-        self.close(key, CloseReason::HistoryUnavailable);
-    }
-
-    /// Reads the history for a subscriber without a channel; where there is none, it gets what comes.
-    pub(super) fn read_for_subscriber(&mut self, join: JoinKey, since: Since) {
-        let Some(slot) = self.slot(join) else { return };
-        match self.begin_reading(join, slot, since, None) {
-            Some(reading) => {
-                self.entry(join.socket, slot).data.resumes = true;
-                self.await_page(join, reading, Shard::subscriber_read);
-            }
-            None => {
-                let reach = reach_of(&self.sockets[join.socket.index as usize], slot);
-                self.enter_as(join, slot, reach);
-            }
-        }
+        self.close(turn, &CloseReason::HistoryUnavailable);
     }
 
     /// What a subscriber is told first that has no replies.
-    fn say_joined(&mut self, join: JoinKey, slot: usize, from: Position, recovered: bool) {
-        let topic = self.entry(join.socket, slot).topic().clone();
+    fn say_joined(&mut self, turn: &mut Turn, slot: usize, from: Position, recovered: bool) {
+        let topic = self.entry(slot).topic().clone();
         let payload = json!({ "position": from.to_string(), "recovered": recovered }).into();
         let push = Outgoing::Push {
             join_ref: &Ref::NULL,
@@ -203,31 +192,15 @@ impl Shard {
             payload: &payload,
             position: Some(from),
         };
-        self.send_to(join, slot, push);
-    }
-
-    /// What becomes of a read: whether its messages are what was missed, and from where on the client knows all.
-    fn judge(&mut self, replay: Replay, wanted: Wanted) -> CaughtUp {
-        let is_back = !matches!(wanted.since, Since::Now);
-        let missed = is_back && replay.recovered;
-        if is_back {
-            let event = if replay.recovered { Event::Recovered } else { Event::NotRecovered };
-            self.handle.counters().count(event);
-        }
-        let from = match wanted.since {
-            Since::Position(position) if missed => position,
-            Since::Start if missed => Position { offset: 0, ..replay.head },
-            _ => replay.head,
-        };
-        CaughtUp { replay, missed, from }
+        self.send_to(turn, slot, push);
     }
 
     /// What a join that resumes has been sent of its topic's messages: all from a position up to another.
-    pub(super) fn sent(&self, key: SocketKey, slot: usize) -> Option<(Position, Position)> {
-        let seat = &self.sockets[key.index as usize].session.entry(slot).data;
+    pub(super) fn sent(&self, turn: &Turn, slot: usize) -> Option<(Position, Position)> {
+        let seat = &self.session.entry(slot).data;
         let from = **seat.complete_from.as_ref()?;
-        let live = seat.place.and_then(|place| self.hub.last_position(place));
-        let to = match (seat.catching_up.as_deref(), live) {
+        let live = seat.phase.place().and_then(|place| turn.hub.last_position(place));
+        let to = match (seat.phase.catching_up(), live) {
             (None, live) => live,
             (Some(CatchingUp::Behind(head)), Some(live)) if live.epoch == head.epoch && live.offset > head.offset => {
                 Some(live)
@@ -235,11 +208,26 @@ impl Shard {
             (Some(CatchingUp::Behind(head)), _) => Some(*head),
             (Some(CatchingUp::Feeding(feed)), _) => Some(feed.at),
             // The next page: all before it has been sent.
-            (Some(CatchingUp::Reading { wanted: Wanted { since: Since::Position(at), .. }, .. }), _) => Some(*at),
-            (Some(_), _) => None,
+            (Some(CatchingUp::Reading(Page { wanted: Wanted { since: Since::Position(at), .. }, .. })), _) => Some(*at),
+            (Some(CatchingUp::Reading(_)), _) => None,
         };
         to.filter(|to| to.epoch == from.epoch).map(|to| (from, to))
     }
+}
+
+/// What becomes of a read: whether its messages are what was missed, and from where on the client knows all.
+fn judge(turn: &Turn, replay: Replay, wanted: Wanted) -> CaughtUp {
+    let is_back = !matches!(wanted.since, Since::Now);
+    let missed = is_back && replay.recovered;
+    if is_back {
+        turn.count(if replay.recovered { Event::Recovered } else { Event::NotRecovered });
+    }
+    let from = match wanted.since {
+        Since::Position(position) if missed => position,
+        Since::Start if missed => Position { offset: 0, ..replay.head },
+        _ => replay.head,
+    };
+    CaughtUp { replay, missed, from }
 }
 
 /// Whether a job that waits for a join's answer is the end of it.
@@ -250,10 +238,9 @@ fn ends_join(job: &Job) -> bool {
 
 /// A join that its channel has let in, and that is not answered yet.
 pub(super) struct Joining {
-    pub(super) join: JoinKey,
     pub(super) channel: Arc<dyn AnyChannel>,
     pub(super) msg_ref: Ref,
-    pub(super) live: Live,
+    pub(super) instance: Instance,
     pub(super) admitted: Admitted,
 }
 
