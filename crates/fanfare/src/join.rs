@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::vec;
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{FromPayload, Json, Payload};
-use fanfare_proto::phoenix::message::Ref;
-use fanfare_proto::phoenix::session::Answered;
 use fanfare_proto::position::{Position, Since};
+use fanfare_proto::session::Answered;
 
 use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply};
 use crate::command::JoinKey;
@@ -358,7 +358,9 @@ impl<C: Channel> AnyChannel for C {
     fn terminate(self: Arc<Self>, mut instance: Instance, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
             let Instance { state, cx } = &mut instance;
-            let state = state.downcast_mut().expect("a join's state is its channel's");
+            let Some(state) = state.downcast_mut() else {
+                return tracing::error!(topic = cx.topic(), "terminate was not called: {STRANGE_STATE}");
+            };
             if let Err(panic) = guarded(Channel::terminate(&*self, state, cx, &reason)).await {
                 tracing::warn!(topic = cx.topic(), panic, "terminate panicked");
             }
@@ -370,10 +372,13 @@ impl<C: Channel> AnyChannel for C {
     }
 }
 
+/// A join and its state are of one route, so this is a bug of the engine's. It ends the join.
+const STRANGE_STATE: &str = "the join's state is of another channel, which is a bug in fanfare";
+
 /// One callback for one job. `Err` is why the join crashed.
 async fn run_job<C: Channel>(channel: &C, instance: &mut Instance, job: Job) -> Result<Reply, String> {
     let Instance { state, cx } = instance;
-    let state = state.downcast_mut::<C::State>().expect("a join's state is its channel's");
+    let state = state.downcast_mut::<C::State>().ok_or(STRANGE_STATE)?;
     let without_answer = |flow: Flow| match flow {
         Flow::Continue => Reply::none(),
         Flow::Stop(stop) => Reply::none().stop(stop),
@@ -390,7 +395,8 @@ async fn run_job<C: Channel>(channel: &C, instance: &mut Instance, job: Job) -> 
         Job::Out(message) => guarded(channel.handle_out(state, cx, &message.event, message.payload.clone()))
             .await
             .map(|result| result.map(without_answer)),
-        Job::Leave { .. } | Job::Push { .. } => unreachable!("the shard does these without the channel"),
+        // The socket does these without the channel.
+        Job::Leave { .. } | Job::Push { .. } => return Ok(Reply::none()),
     };
     result.and_then(|result| result.map_err(|error| error.to_string()))
 }

@@ -335,7 +335,8 @@ impl Shard {
 
     pub(crate) fn expire_timers(&mut self) {
         self.lent.now_ms = self.lent.surroundings.clock.now_ms();
-        while let Some(due) = self.lent.timers.take_due(self.lent.now_ms) {
+        let newest = self.lent.timers.newest();
+        while let Some(due) = self.lent.timers.take_due(self.lent.now_ms, newest) {
             match due {
                 Due::Socket(key) => self.with(key, Socket::look),
                 Due::Info(join, info) => {

@@ -109,8 +109,14 @@ impl Timers {
         socket.into_iter().chain(later).min()
     }
 
-    /// Takes the next one that is due by now.
-    pub(crate) fn take_due(&mut self, now_ms: u64) -> Option<Due> {
+    /// All that is set from now on is newer than this.
+    pub(crate) fn newest(&self) -> u64 {
+        self.next_serial
+    }
+
+    /// Takes the next one that is due by now and not newer than that, so that a channel that sends to itself at once does not
+    /// hold up what else is to be done.
+    pub(crate) fn take_due(&mut self, now_ms: u64, newest: u64) -> Option<Due> {
         let due_ms = self.next_ms().filter(|&due_ms| due_ms <= now_ms)?;
         if let Some(&(alarm, socket)) = self.sockets.first()
             && alarm.0 == due_ms
@@ -118,7 +124,7 @@ impl Timers {
             self.sockets.pop_first();
             return Some(Due::Socket(socket));
         }
-        let (later, due) = self.later.pop_first()?;
+        let (later, due) = self.later.first_entry().filter(|entry| entry.key().1 < newest)?.remove_entry();
         if let Due::Info(join, _) = &due {
             self.of_joins.remove(&(*join, later));
         }

@@ -1,6 +1,6 @@
 //! Long-poll sessions: sockets whose frames wait until the client asks for them.
 
-use fanfare_proto::phoenix::message::Incoming;
+use fanfare_proto::message::Incoming;
 use tokio::sync::oneshot;
 
 use super::Shard;

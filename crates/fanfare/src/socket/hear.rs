@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use fanfare_proto::bullet::{self, Heard};
+use fanfare_proto::frame::Kind;
+use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::{Payload, Text};
-use fanfare_proto::phoenix::codec::{self, Kind, Undecodable};
-use fanfare_proto::phoenix::message::Incoming;
+use fanfare_proto::phoenix::codec;
+use fanfare_proto::phoenix::message::Undecodable;
 use fanfare_proto::rooms;
 use fanfare_proto::websocket::decoder::{Item, Violation};
 use fanfare_proto::websocket::frame::{self, Opcode};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Json;
-use fanfare_proto::phoenix::message::Ref;
 
 use super::{CloseReason, Protocol, Socket, Turn};
 use crate::hub::Reach;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_proto::phoenix::codec::{FieldTooLong, Kind};
-use fanfare_proto::phoenix::session::Session;
-use fanfare_proto::wire::{self, Form, Outgoing};
+use fanfare_proto::frame::{Form, Kind, Outgoing};
+use fanfare_proto::phoenix::codec::FieldTooLong;
+use fanfare_proto::session::Session;
+use fanfare_proto::wire;
 
 use super::{Carrier, Socket, Turn};
 use crate::command::SocketKey;

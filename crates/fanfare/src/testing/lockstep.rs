@@ -167,6 +167,11 @@ impl Lockstep {
         self.settle();
     }
 
+    /// How many timers the shards have set.
+    pub fn timers(&self) -> usize {
+        self.shards.iter().map(|(shard, _)| shard.timers()).sum()
+    }
+
     /// Gives the shards topics in which nobody is, for benchmarks of engines with many topics. **Nothing may be published
     /// there.**
     #[doc(hidden)]
