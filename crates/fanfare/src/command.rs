@@ -9,13 +9,14 @@ use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;
+use crate::close_reason::CloseReason;
 use crate::error::Error;
 use crate::history::Replay;
 use crate::interest::Tick;
 use crate::join::{Finished, Job};
 use crate::message::Message;
 use crate::shard::Shard;
-use crate::socket::{CloseReason, NewSocket, Verified};
+use crate::socket::{NewSocket, Verified};
 
 /// A socket of a shard. The generation tells it from an earlier one in the same place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

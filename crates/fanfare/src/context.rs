@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::channel::Reply;
+use crate::close_reason::CloseReason;
 use crate::command::{Command, JoinKey};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -23,7 +24,7 @@ use crate::join::Job;
 use crate::mailbox::ShardHandle;
 use crate::message::{Message, check_pushable};
 use crate::presence::{Presence, TrackerId};
-use crate::socket::{CloseReason, SocketInfo};
+use crate::socket::SocketInfo;
 
 /// One join's handle on its socket, its topic and the engine.
 ///

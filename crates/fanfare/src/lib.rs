@@ -6,6 +6,7 @@ mod address;
 mod axum;
 mod channel;
 mod clock;
+mod close_reason;
 mod command;
 mod connect;
 mod context;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::close_reason::CloseReason;
 use crate::command::{Command, SocketKey};
 use crate::join::caught;
-use crate::socket::{CloseReason, SocketInfo};
+use crate::socket::SocketInfo;
 
 /// Is told what happens on this node.
 ///

@@ -8,12 +8,13 @@ use fanfare_proto::topic::check_topic;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::channel::Broadcast;
+use crate::close_reason::CloseReason;
 use crate::command::{Command, SocketKey};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::mailbox::ShardHandle;
 use crate::shard::Shard;
-use crate::socket::{CloseReason, Transport};
+use crate::socket::Transport;
 
 /// A topic and how many have joined it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -282,6 +282,16 @@ impl Shard {
                     }
                 }
                 Errand::Named(key) => self.name(key),
+                Errand::Receive(key, message) => {
+                    if let Some(socket) = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+                        socket.receive(&mut self.lent, *message);
+                    }
+                }
+                Errand::Close(key, reason) => {
+                    if let Some(socket) = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+                        socket.close(&mut self.lent, &reason);
+                    }
+                }
                 Errand::Gone(key) => self.forget(key),
             }
         }

@@ -3,25 +3,27 @@
 //! A shard lends a socket what its sockets have in common, as a [`Turn`]; nothing else is touched, so that no socket can
 //! change another. `socket/` has the parts: `hear` (what a frame of the client's means), `joins`, `resume`, `feed`, `jobs` and
 //! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
-//! `topics` (joins without a channel), `waiting` (frames that do not leave at once), `watch` (what it waits for in time),
-//! `close` (its end).
+//! `topics` (joins without a channel), `reach` (how messages reach a join), `waiting` (frames that do not leave at once),
+//! `writing` (when they do), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
 
 mod close;
 mod credentials;
+mod due;
 mod feed;
 mod hear;
 mod jobs;
 mod joins;
 mod leaves;
+mod reach;
 mod replies;
 mod resume;
 mod topics;
 mod turn;
 mod waiting;
 mod watch;
+mod writing;
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
@@ -36,10 +38,10 @@ use tokio::sync::mpsc;
 
 use crate::address::ConnectionSlot;
 use crate::channel::Broadcast;
+use crate::close_reason::CloseReason;
 use crate::command::{JoinKey, SocketKey};
 use crate::connect::Connected;
 use crate::endpoint::Endpoint;
-use crate::event::Event;
 use crate::join::Seat;
 use crate::mailbox::ShardHandle;
 use crate::message::{Carriage, Variant};
@@ -350,6 +352,11 @@ impl Socket {
         self.session.position(serial)
     }
 
+    /// Has the socket closed when it has done what it does.
+    fn close_later(&self, turn: &mut Turn, reason: CloseReason) {
+        turn.errands.push_back(Errand::Close(self.key, reason));
+    }
+
     fn entry(&mut self, slot: usize) -> &mut Entry<Seat> {
         self.session.entry_mut(slot)
     }
@@ -405,89 +412,5 @@ impl Socket {
     /// How this socket takes broadcasts, unless it takes them one by one.
     pub(crate) fn variant(&self) -> Variant {
         Variant::new(self.form(), self.carriage())
-    }
-}
-
-/// Why the server closes a socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    /// The client sent a close frame.
-    Client,
-    /// The connection is gone: nobody can be told.
-    Lost,
-    Disconnect,
-    Expired,
-    Idle,
-    Protocol(u16),
-    TooLarge,
-    Undecodable,
-    Drain,
-    Slow,
-    Unpolled,
-    /// It has sent no credential in time.
-    Unauthorized,
-    /// The hub's topic has ended, or a stream's join.
-    TopicEnded,
-    /// What it wants to resume cannot be read.
-    HistoryUnavailable,
-    /// With a code and reason of the application's, or of its protocol.
-    Application(u16, Cow<'static, str>),
-}
-
-impl CloseReason {
-    /// The close code. Never 1000 on the server's own initiative but where a hub's topic ends: old clients of Phoenix would
-    /// stay away.
-    pub(crate) fn code(&self) -> u16 {
-        match self {
-            CloseReason::Client | CloseReason::Lost | CloseReason::TopicEnded => 1000,
-            CloseReason::Application(code, _) => *code,
-            CloseReason::Disconnect | CloseReason::Expired | CloseReason::Unpolled => 1001,
-            CloseReason::Idle => 1002,
-            CloseReason::Protocol(code) => *code,
-            CloseReason::TooLarge => 1009,
-            CloseReason::Unauthorized => 1008,
-            CloseReason::Undecodable => 1011,
-            CloseReason::Drain => 1012,
-            CloseReason::Slow | CloseReason::HistoryUnavailable => 1013,
-        }
-    }
-
-    /// What a client is told beside the code.
-    pub(crate) fn text(&self) -> &str {
-        match self {
-            CloseReason::TopicEnded => "the topic has ended",
-            CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
-            CloseReason::Unauthorized => "no credential came in time",
-            CloseReason::Application(_, text) => text,
-            _ => "",
-        }
-    }
-
-    /// What is counted. Undecodable messages and slow consumers are counted where they are logged.
-    pub(crate) fn event(&self) -> Option<Event> {
-        match self {
-            CloseReason::Client | CloseReason::Lost => Some(Event::ClosedByClient),
-            CloseReason::Disconnect => Some(Event::ClosedDisconnect),
-            CloseReason::Expired => Some(Event::ClosedExpired),
-            CloseReason::Idle => Some(Event::ClosedIdle),
-            CloseReason::Protocol(_) => Some(Event::ClosedProtocol),
-            CloseReason::TooLarge => Some(Event::ClosedTooLarge),
-            CloseReason::Drain => Some(Event::ClosedDrain),
-            CloseReason::Unauthorized => Some(Event::ClosedUnauthorized),
-            CloseReason::TopicEnded => Some(Event::ClosedTopicEnded),
-            CloseReason::Application(..) => Some(Event::ClosedApplication),
-            CloseReason::Unpolled => Some(Event::ClosedUnpolled),
-            CloseReason::HistoryUnavailable => Some(Event::ClosedHistoryUnavailable),
-            CloseReason::Undecodable | CloseReason::Slow => None,
-        }
-    }
-
-    /// What the channels of the socket are told.
-    pub(crate) fn ended(&self) -> crate::channel::Ended {
-        match self {
-            CloseReason::Disconnect | CloseReason::Expired => crate::channel::Ended::Disconnected,
-            CloseReason::Drain => crate::channel::Ended::Draining,
-            _ => crate::channel::Ended::Closed,
-        }
     }
 }

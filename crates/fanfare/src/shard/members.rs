@@ -1,9 +1,10 @@
 //! What can be asked about the sockets of a shard, and what is done to several of them.
 
+use crate::close_reason::CloseReason;
 use crate::command::SocketKey;
 use crate::hub::MemberId;
 use crate::registry::{Member, TopicSummary};
-use crate::socket::{CloseReason, Protocol, Socket};
+use crate::socket::{Protocol, Socket};
 
 use super::Shard;
 

@@ -1,9 +1,12 @@
 //! The end of a socket: its channels are told, then the client, then the connection goes.
 
+use fanfare_proto::rooms;
 use fanfare_proto::websocket::frame;
 
 use super::turn::Errand;
-use super::{Carrier, CloseReason, Socket, Stage, Turn};
+use super::{Carrier, Socket, Stage, Turn};
+use crate::channel::Ended;
+use crate::close_reason::CloseReason;
 use crate::event::{self, Event};
 
 /// After our close frame has left, the client has so long to close its side.
@@ -24,6 +27,8 @@ impl Socket {
             return;
         }
         if matches!(reason, CloseReason::Slow) {
+            let (bytes, frames) = self.carrier.waiting();
+            event::slow_consumer(turn.counters(), self.info.peer, bytes, frames);
             self.carrier.cut();
         }
         self.end_all_joins(turn, reason);
@@ -54,11 +59,22 @@ impl Socket {
 
     /// The client does not take what it is sent.
     pub(crate) fn too_slow(&mut self, turn: &mut Turn) {
-        if self.is_open() {
-            let (bytes, frames) = self.carrier.waiting();
-            event::slow_consumer(turn.counters(), self.info.peer, bytes, frames);
-            self.close(turn, &CloseReason::Slow);
+        self.close(turn, &CloseReason::Slow);
+    }
+
+    /// Closes a client that breaks the protocol of rooms.
+    pub(super) fn break_off(&mut self, turn: &mut Turn, reason: &'static str) {
+        self.close(turn, &CloseReason::Application(rooms::CLOSE_CODE, reason.into()));
+    }
+
+    /// The credential has expired: every join is told that something is wrong with it, and the socket is closed.
+    pub(super) fn expired(&mut self, turn: &mut Turn) {
+        if self.protocol.has_channels() {
+            while let Some(slot) = self.session.entries().len().checked_sub(1) {
+                self.end_with_error(turn, slot, Ended::Disconnected);
+            }
         }
+        self.close(turn, &CloseReason::Expired);
     }
 
     fn queue_close(&mut self, turn: &mut Turn, code: u16, text: &str) {

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::replies::reason_payload;
 use super::turn::Errand;
-use super::{CloseReason, Socket, SocketInfo, Turn};
-use crate::channel::{Ended, Status};
+use super::{Socket, SocketInfo, Turn};
+use crate::channel::Status;
 use crate::command::Command;
 use crate::connect::{Connected, Rejected};
 use crate::observer::SocketHandle;
@@ -162,15 +162,5 @@ impl Socket {
     fn refuse_credential(&mut self, turn: &mut Turn, asked: &Asked, reason: &str) {
         let Asked { join_ref, msg_ref, topic } = asked;
         self.answer(turn, join_ref, msg_ref, topic, Status::Error, reason_payload(reason));
-    }
-
-    /// The credential has expired: every join is told that something is wrong with it, and the socket is closed.
-    pub(super) fn expired(&mut self, turn: &mut Turn) {
-        if self.protocol.has_channels() {
-            while let Some(slot) = self.session.entries().len().checked_sub(1) {
-                self.end_with_error(turn, slot, Ended::Disconnected);
-            }
-        }
-        self.close(turn, &CloseReason::Expired);
     }
 }

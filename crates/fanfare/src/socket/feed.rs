@@ -11,8 +11,10 @@ use std::sync::Arc;
 use fanfare_proto::position::{Position, Since};
 
 use super::{Socket, Turn};
+use crate::close_reason::CloseReason;
+use crate::command::Command;
 use crate::error::Error;
-use crate::history::{Replay, Stored};
+use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::Reach;
 use crate::join::{CatchingUp, Feed, Held, Job, Membership, Page, Phase};
 use crate::message::Message;
@@ -25,7 +27,7 @@ const PORTION: Bounds = Bounds { frames_max: 1_024, bytes_max: 256 * 1024 };
 const JOBS_MAX: usize = 16;
 
 /// A portion, which leaves room for what else comes to the socket.
-pub(super) fn portion(outbox: Bounds) -> Bounds {
+fn portion(outbox: Bounds) -> Bounds {
     Bounds {
         frames_max: PORTION.frames_max.min(outbox.frames_max / 2).max(1),
         bytes_max: PORTION.bytes_max.min(outbox.bytes_max / 2).max(1),
@@ -44,14 +46,6 @@ impl Socket {
     fn catch_up(&mut self, slot: usize, how: CatchingUp) {
         if let Phase::Live(membership) = &mut self.seat(slot).phase {
             membership.catching_up = Some(Box::new(how));
-        }
-    }
-
-    /// The client has taken what its joins were sent: they get more in the next turn.
-    #[inline]
-    pub(crate) fn feed_soon(&mut self, turn: &mut Turn) {
-        if std::mem::take(&mut self.is_behind) {
-            turn.hungry.push(self.key);
         }
     }
 
@@ -87,6 +81,26 @@ impl Socket {
                 Err(error) => return self.cannot_read(turn, &error),
             }
         }
+    }
+
+    /// What a page of the history has.
+    pub(super) fn wanted(&self, since: Since, newest: usize) -> Wanted {
+        let Bounds { frames_max: limit, bytes_max } = portion(self.info.mount.limits.outbox);
+        Wanted { since, limit, bytes_max, newest }
+    }
+
+    /// Waits for a page that is for no answer.
+    pub(super) fn await_page(&self, turn: &mut Turn, slot: usize, reading: Reading) {
+        let (shard, join) = (turn.shard.clone(), self.join(slot));
+        turn.run_user_code(reading, move |replay| {
+            shard.send(Command::PageRead { join, replay: Box::new(replay) });
+        });
+    }
+
+    /// Closes a socket that has to come again, since there is no reply by which it could be told.
+    pub(super) fn cannot_read(&mut self, turn: &mut Turn, error: &Error) {
+        tracing::warn!(%error, "a history could not be read, a socket was closed");
+        self.close_later(turn, CloseReason::HistoryUnavailable);
     }
 
     fn has_room_for_missed(&self, slot: usize) -> bool {

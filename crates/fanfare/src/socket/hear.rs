@@ -11,7 +11,8 @@ use fanfare_proto::rooms;
 use fanfare_proto::websocket::decoder::{Item, Violation};
 use fanfare_proto::websocket::frame::{self, Opcode};
 
-use super::{Carrier, CloseReason, Protocol, Socket, Turn};
+use super::{Carrier, Protocol, Socket, Turn};
+use crate::close_reason::CloseReason;
 use crate::event::{self, Event};
 use crate::message::{Carriage, Message, carry, deflated};
 
@@ -89,11 +90,6 @@ impl Socket {
             Ok(message) => self.receive(turn, message),
             Err(rooms::InvalidPayload) => self.break_off(turn, rooms::INVALID_PAYLOAD),
         }
-    }
-
-    /// Closes a client that breaks the protocol of rooms.
-    pub(super) fn break_off(&mut self, turn: &mut Turn, reason: &'static str) {
-        self.close(turn, &CloseReason::Application(rooms::CLOSE_CODE, reason.into()));
     }
 
     /// A frame of a hub's publisher.

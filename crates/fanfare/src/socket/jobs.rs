@@ -115,7 +115,7 @@ impl Socket {
         let Some(channel) = self.channel_of(self.session.entry(slot)).cloned() else { return };
         instance.cx.msg_ref = msg_ref.clone();
         let run = channel.clone().run(instance, job);
-        self.start_run(turn, self.join(slot), channel, msg_ref, run);
+        turn.run_channel(self.join(slot), channel, msg_ref, run);
     }
 
     /// A push of a join's own; before the join is answered it waits.

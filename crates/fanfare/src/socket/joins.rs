@@ -7,7 +7,7 @@ use fanfare_proto::payload::Payload;
 use fanfare_proto::position::Position;
 use fanfare_proto::resume::{behind, gap_param, resume_param};
 use fanfare_proto::rooms;
-use fanfare_proto::session::{Entry, Verdict};
+use fanfare_proto::session::Verdict;
 use fanfare_proto::topic::check_topic;
 
 use super::credentials::ACCESS_TOKEN;
@@ -16,11 +16,9 @@ use super::resume::Joining;
 use super::turn::untrack;
 use super::{Protocol, Socket, Turn};
 use crate::channel::{Ended, Status};
-use crate::command::{Command, JoinKey};
 use crate::context::Context;
 use crate::event::{self, Event};
-use crate::hub::{MemberId, Place, Reach};
-use crate::join::{AnyChannel, Code, Finished, HistoryRead, Instance, Job, Membership, Outcome, Phase, Run, Seat};
+use crate::join::{Code, Finished, HistoryRead, Instance, Job, Membership, Outcome, Phase, Seat};
 use crate::mount::Route;
 
 /// A join that ends because its client joins the topic again.
@@ -150,7 +148,7 @@ impl Socket {
             tracks: false,
         };
         let run = channel.clone().join(cx, payload);
-        if !self.start_run(turn, join, channel, msg_ref, run) {
+        if !turn.run_channel(join, channel, msg_ref, run) {
             self.takes_time(turn, slot);
         }
     }
@@ -177,22 +175,6 @@ impl Socket {
             let topic = entry.topic().clone();
             self.close_replaced(turn, &topic, Some(&replaced));
         }
-    }
-
-    /// Lets a channel's code run; what it comes to arrives as `Finished`, behind all that it sent. Whether it has not had to
-    /// wait.
-    pub(super) fn start_run(
-        &self,
-        turn: &mut Turn,
-        join: JoinKey,
-        channel: Arc<dyn AnyChannel>,
-        msg_ref: Ref,
-        run: Run,
-    ) -> bool {
-        let shard = turn.shard.clone();
-        turn.run_user_code(run, move |outcome| {
-            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
-        })
     }
 
     /// A channel's code comes back.
@@ -255,13 +237,6 @@ impl Socket {
         self.close_replaced(turn, &topic, replaced.as_deref());
     }
 
-    /// A join becomes a member of its topic.
-    pub(super) fn enter(&self, turn: &mut Turn, slot: usize, reach: Reach) -> Place {
-        let entry = self.session.entry(slot);
-        let id = MemberId { socket: self.key.index, serial: entry.serial() };
-        turn.enter(entry.topic(), id, reach, None)
-    }
-
     /// What came for a join before it was answered.
     pub(super) fn after_joining(&mut self, turn: &mut Turn, serial: u32) {
         let Some(slot) = self.slot(serial) else { return };
@@ -271,7 +246,8 @@ impl Socket {
             match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => {
                     self.waited(&payload);
-                    self.receive_again(turn, &topic, join_ref, msg_ref, &event, payload);
+                    let (topic, event) = ((&*topic).into(), (&*event).into());
+                    self.receive(turn, Incoming { join_ref, msg_ref, topic, event, payload });
                 }
                 job => self.give(turn, serial, job),
             }
@@ -290,30 +266,5 @@ impl Socket {
         let replaced = entry.data.phase.take_replaced();
         self.close_replaced(turn, entry.topic(), replaced.as_deref());
         self.receive_waiting(turn, entry);
-    }
-
-    pub(super) fn channel_of(&self, entry: &Entry<Seat>) -> Option<&Arc<dyn AnyChannel>> {
-        self.info.mount.routes.get(entry.data.route as usize).map(|route| &route.channel)
-    }
-
-    /// How a join that has caught up takes the messages of its topic.
-    pub(crate) fn reach_of(&self, slot: usize) -> Reach {
-        let resumes = self.session.entry(slot).data.resumes;
-        let variant = if resumes { self.resuming_variant() } else { self.variant() };
-        if self.intercepted(slot).is_empty() { Reach::Wire(variant) } else { Reach::Intercepted(variant) }
-    }
-
-    /// Whether a join's channel wants to see an event before its client does.
-    pub(crate) fn intercepts(&self, slot: usize, event: &str) -> bool {
-        self.intercepted(slot).contains(&event)
-    }
-
-    /// The events that a join's channel wants to see first. A topic that connect gave has no channel, nor need its mount have
-    /// any.
-    fn intercepted(&self, slot: usize) -> &'static [&'static str] {
-        match self.channel_of(self.session.entry(slot)) {
-            Some(channel) if self.protocol.has_channels() => channel.intercepts(),
-            _ => &[],
-        }
     }
 }

@@ -1,15 +1,14 @@
 //! The end of a join: it leaves its topics, its channel is told, and what waited behind it is answered.
 
-use std::sync::Arc;
-
 use fanfare_proto::frame::Outgoing;
-use fanfare_proto::message::{Incoming, Ref};
+use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::session::Entry;
 
 use super::turn::{Errand, Moved};
-use super::{CloseReason, Socket, Turn};
+use super::{Socket, Turn};
 use crate::channel::{Ended, Status, Stop};
+use crate::close_reason::CloseReason;
 use crate::command::JoinKey;
 use crate::event::Event;
 use crate::hub::{Hub, Place};
@@ -34,7 +33,7 @@ impl Socket {
         let frame = if is_error { Outgoing::Error { join_ref, topic } } else { Outgoing::Close { join_ref, topic } };
         self.send(turn, frame);
         if self.protocol.is_stream() {
-            return self.close(turn, &CloseReason::TopicEnded);
+            return self.close_later(turn, CloseReason::TopicEnded);
         }
         if left {
             // What the client sent to the join after it had left means nothing, and is not answered.
@@ -115,20 +114,18 @@ impl Socket {
         }
     }
 
-    /// Messages that waited behind a join that is over mean what they would mean if they came now.
+    /// Messages that waited behind a join that is over mean what they would mean if they came now: they are received again.
     pub(super) fn receive_waiting(&mut self, turn: &mut Turn, mut entry: Entry<Seat>) {
         for job in std::mem::take(&mut entry.data.jobs) {
-            match job {
-                Job::Frame { join_ref, msg_ref, event, payload } => {
-                    self.waited(&payload);
-                    self.receive_again(turn, entry.topic(), join_ref, msg_ref, &event, payload);
-                }
-                Job::Leave { msg_ref } => {
-                    let join_ref = entry.join_ref().clone();
-                    self.receive_again(turn, entry.topic(), join_ref, msg_ref, "phx_leave", Payload::default());
-                }
-                _ => {}
-            }
+            let (join_ref, msg_ref, event, payload) = match job {
+                Job::Frame { join_ref, msg_ref, event, payload } => (join_ref, msg_ref, event, payload),
+                Job::Leave { msg_ref } => (entry.join_ref().clone(), msg_ref, "phx_leave".into(), Payload::default()),
+                _ => continue,
+            };
+            self.waited(&payload);
+            let (topic, event) = (entry.topic().to_string().into(), event.into_string().into());
+            let message = Incoming { join_ref, msg_ref, topic, event, payload };
+            turn.errands.push_back(Errand::Receive(self.key, Box::new(message)));
         }
     }
 
@@ -141,28 +138,8 @@ impl Socket {
         }
     }
 
-    pub(super) fn receive_again(
-        &mut self,
-        turn: &mut Turn,
-        topic: &Arc<str>,
-        join_ref: Ref,
-        msg_ref: Ref,
-        event: &str,
-        payload: Payload,
-    ) {
-        self.receive(turn, Incoming { join_ref, msg_ref, topic: (&**topic).into(), event: event.into(), payload });
-    }
-
     pub(super) fn waited(&mut self, payload: &Payload) {
         self.waiting_bytes -= payload.size();
-    }
-
-    /// Lets what was published so far leave ahead of a frame of the join's own.
-    pub(crate) fn settle_batches(&mut self, turn: &mut Turn, slot: usize) {
-        let Some(place) = self.seat(slot).phase.place() else { return };
-        let mut settled = Vec::new();
-        turn.hub.settle(place, |member, frames| frames.keep_for(member, &mut settled));
-        settled.into_iter().for_each(|settled| self.queue_settled(&mut turn.backlog, settled));
     }
 }
 

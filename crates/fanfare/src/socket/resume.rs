@@ -11,19 +11,18 @@ use fanfare_proto::message::Ref;
 use fanfare_proto::position::{Position, Since};
 use fanfare_proto::resume::{resumed, with_messages, with_resume};
 
-use super::feed::portion;
 use super::replies::reason_payload;
-use super::{CloseReason, Protocol, Socket, Turn};
+use super::{Protocol, Socket, Turn};
 use crate::channel::Ended;
+use crate::close_reason::CloseReason;
 use crate::command::Command;
 use crate::error::Error;
 use crate::event::Event;
-use crate::history::{Reading, Replay, Stored, Wanted};
+use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Reach;
 use crate::join::{
     Admitted, AnyChannel, CatchingUp, Finished, HistoryRead, Instance, Job, Membership, Outcome, Page, Phase, Seat,
 };
-use crate::outbox::Bounds;
 
 impl Socket {
     /// A channel has let a join in: if that wants something of the history, it is read first.
@@ -60,12 +59,6 @@ impl Socket {
         if !is_read {
             self.takes_time(turn, slot);
         }
-    }
-
-    /// What a page of the history has.
-    pub(super) fn wanted(&self, since: Since, newest: usize) -> Wanted {
-        let Bounds { frames_max: limit, bytes_max } = portion(self.info.mount.limits.outbox);
-        Wanted { since, limit, bytes_max, newest }
     }
 
     /// The history was read: the join is answered, and gets what it missed.
@@ -135,14 +128,6 @@ impl Socket {
         }
     }
 
-    /// Waits for a page that is for no answer.
-    pub(super) fn await_page(&self, turn: &mut Turn, slot: usize, reading: Reading) {
-        let (shard, join) = (turn.shard.clone(), self.join(slot));
-        turn.run_user_code(reading, move |replay| {
-            shard.send(Command::PageRead { join, replay: Box::new(replay) });
-        });
-    }
-
     /// A page was read that is for no answer: another one of a join that is fed, or the first one of a subscriber without a
     /// channel, which is told in its own form.
     pub(crate) fn page_read(&mut self, turn: &mut Turn, serial: u32, replay: Result<Replay, Error>) {
@@ -158,7 +143,7 @@ impl Socket {
             (Ok(replay), Since::Position(at)) if replay.recovered => {
                 self.begin_feeding(turn, slot, at, replay, page.held);
             }
-            (Ok(_), _) => self.too_slow(turn),
+            (Ok(_), _) => self.close_later(turn, CloseReason::Slow),
         }
     }
 
@@ -170,12 +155,6 @@ impl Socket {
             CatchingUp::Reading(page) => Some((slot, page)),
             CatchingUp::Feeding(_) | CatchingUp::Behind(_) => None,
         }
-    }
-
-    /// Closes a socket that has to come again, since there is no reply by which it could be told.
-    pub(super) fn cannot_read(&mut self, turn: &mut Turn, error: &Error) {
-        tracing::warn!(%error, "a history could not be read, a socket was closed");
-        self.close(turn, &CloseReason::HistoryUnavailable);
     }
 
     /// What a subscriber is told first that has no replies.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Json;
 
-use super::{CloseReason, Protocol, Socket, Turn};
+use super::{Protocol, Socket, Turn};
+use crate::close_reason::CloseReason;
 use crate::hub::Reach;
 use crate::join::{Membership, Phase, Seat};
 

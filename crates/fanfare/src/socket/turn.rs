@@ -6,16 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use fanfare_proto::message::{Incoming, Ref};
 use hashbrown::HashMap;
 
 use super::waiting::Backlog;
 use crate::channel::Ended;
-use crate::command::{JoinKey, SocketKey};
+use crate::close_reason::CloseReason;
+use crate::command::{Command, JoinKey, SocketKey};
 use crate::context::Context;
 use crate::event::{Counters, Event};
 use crate::hub::{Hub, MemberId, Place, Reach};
 use crate::interest::Tick;
-use crate::join::{Finished, Instance, Outcome, panic_message};
+use crate::join::{AnyChannel, Finished, Instance, Outcome, Run, panic_message};
 use crate::mailbox::{self, ShardHandle};
 use crate::node::Surroundings;
 use crate::timers::Timers;
@@ -40,13 +42,17 @@ pub(crate) struct Turn {
     orphans: HashMap<JoinKey, Ended, foldhash::fast::RandomState>,
 }
 
-/// What a socket's acts mean for others.
+/// What is left to do when a socket has acted: for others, and for itself what must not be done in the middle of something.
 #[derive(Debug)]
 pub(crate) enum Errand {
     /// A member of another socket stands elsewhere in its topic.
     Moved(Moved),
     /// The socket has an id now, by which it can be found.
     Named(SocketKey),
+    /// The socket receives a message again that has waited.
+    Receive(SocketKey, Box<Incoming<'static>>),
+    /// The socket is to be closed.
+    Close(SocketKey, CloseReason),
     /// The socket has ended and is to be forgotten.
     Gone(SocketKey),
 }
@@ -136,6 +142,15 @@ impl Turn {
         false
     }
 
+    /// Lets a channel's code run; what it comes to arrives as `Finished`, behind all that it sent. Whether it has not had to
+    /// wait.
+    pub(super) fn run_channel(&mut self, join: JoinKey, channel: Arc<dyn AnyChannel>, msg_ref: Ref, run: Run) -> bool {
+        let shard = self.shard.clone();
+        self.run_user_code(run, move |outcome| {
+            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
+        })
+    }
+
     /// A join has ended while its channel's code runs.
     pub(super) fn orphan(&mut self, join: JoinKey, ended: Ended) {
         self.orphans.insert(join, ended);
@@ -156,7 +171,7 @@ impl Turn {
     }
 
     /// Tells a channel that its join has ended.
-    pub(super) fn terminate(&mut self, channel: Arc<dyn crate::join::AnyChannel>, instance: Instance, ended: Ended) {
+    pub(super) fn terminate(&mut self, channel: Arc<dyn AnyChannel>, instance: Instance, ended: Ended) {
         untrack(&instance.cx, &ended);
         self.run_user_code(channel.terminate(instance, ended), |()| ());
     }

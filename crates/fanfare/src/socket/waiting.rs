@@ -126,6 +126,14 @@ impl Socket {
         }
     }
 
+    /// Lets what was published so far leave ahead of a frame of the join's own.
+    pub(crate) fn settle_batches(&mut self, turn: &mut Turn, slot: usize) {
+        let Some(place) = self.seat(slot).phase.place() else { return };
+        let mut settled = Vec::new();
+        turn.hub.settle(place, |member, frames| frames.keep_for(member, &mut settled));
+        settled.into_iter().for_each(|settled| self.queue_settled(&mut turn.backlog, settled));
+    }
+
     fn is_writable(&self) -> bool {
         self.is_open() && !self.overflowed
     }
@@ -140,42 +148,18 @@ impl Socket {
         }
     }
 
+    /// The client has taken what its joins were sent: they get more in the next turn.
+    #[inline]
+    pub(super) fn feed_soon(&mut self, turn: &mut Turn) {
+        if std::mem::take(&mut self.is_behind) {
+            turn.hungry.push(self.key);
+        }
+    }
+
     /// Has what is queued written at the end of the turn.
     pub(crate) fn mark_dirty(&mut self, backlog: &mut Backlog) {
         if !std::mem::replace(&mut self.is_dirty, true) {
             backlog.dirty.push(self.key.index);
-        }
-    }
-
-    /// Writes what is queued.
-    pub(crate) fn write_out(&mut self, turn: &mut Turn) {
-        self.is_dirty = false;
-        if self.overflowed && self.is_open() {
-            return;
-        }
-        match &mut self.carrier {
-            Carrier::WebSocket(websocket) => match websocket.flush(&mut turn.backlog.pool) {
-                Written::All if self.is_open() => self.feed_soon(turn),
-                Written::All => self.end_of_writing(turn),
-                trouble => self.trouble(turn, trouble),
-            },
-            Carrier::Poll(session) => {
-                session.answer_waiting(turn.now_ms);
-                self.feed_soon(turn);
-            }
-            #[cfg(feature = "testing")]
-            Carrier::Frames(_) => self.feed_soon(turn),
-            Carrier::Broadcasts(_) => {}
-        }
-    }
-
-    /// Something other than "all has left" came of a write.
-    pub(crate) fn trouble(&mut self, turn: &mut Turn, trouble: Written) {
-        match trouble {
-            Written::All => {}
-            Written::Waiting => self.stalled(turn),
-            Written::Full => self.too_slow(turn),
-            Written::Lost => self.lost(turn),
         }
     }
 

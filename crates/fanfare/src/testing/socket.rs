@@ -16,12 +16,13 @@ use super::expected::Expected;
 use super::inbox::{Frame, Inbox};
 use super::join::TestJoin;
 use super::let_arrive;
+use crate::close_reason::CloseReason;
 use crate::command::{Command, SocketKey};
 use crate::endpoint::Endpoint;
 use crate::mailbox::ShardHandle;
 use crate::registry::ask;
 use crate::service::Body;
-use crate::socket::{Carrier, CloseReason, Transport};
+use crate::socket::{Carrier, Transport};
 
 /// A connected socket. The connection is lost when it and all its joins are dropped.
 pub struct TestSocket(Arc<Line>);
