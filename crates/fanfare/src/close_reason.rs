@@ -1,8 +1,7 @@
-//! Why a socket is closed, and what that means for its client, its channels and the counters.
+//! Why a socket is closed, and what that means for its client and the counters.
 
 use std::borrow::Cow;
 
-use crate::channel::Ended;
 use crate::event::Event;
 
 /// Why the server closes a socket.
@@ -76,15 +75,6 @@ impl CloseReason {
             CloseReason::Unpolled => Some(Event::ClosedUnpolled),
             CloseReason::HistoryUnavailable => Some(Event::ClosedHistoryUnavailable),
             CloseReason::Undecodable | CloseReason::Slow => None,
-        }
-    }
-
-    /// What the channels of the socket are told.
-    pub(crate) fn ended(&self) -> Ended {
-        match self {
-            CloseReason::Disconnect | CloseReason::Expired => Ended::Disconnected,
-            CloseReason::Drain => Ended::Draining,
-            _ => Ended::Closed,
         }
     }
 }

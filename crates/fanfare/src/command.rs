@@ -14,23 +14,10 @@ use crate::error::Error;
 use crate::history::Replay;
 use crate::interest::Tick;
 use crate::join::{Finished, Job};
+use crate::key::{JoinKey, SocketKey};
 use crate::message::Message;
 use crate::shard::Shard;
 use crate::socket::{NewSocket, Verified};
-
-/// A socket of a shard. The generation tells it from an earlier one in the same place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SocketKey {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
-
-/// A join of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct JoinKey {
-    pub(crate) socket: SocketKey,
-    pub(crate) serial: u32,
-}
 
 /// A long-poll answer: the messages, or why there are none.
 #[derive(Debug)]

@@ -16,11 +16,12 @@ use serde_json::{Map, Value};
 
 use crate::channel::Reply;
 use crate::close_reason::CloseReason;
-use crate::command::{Command, JoinKey};
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::history::Replay;
 use crate::join::Job;
+use crate::key::JoinKey;
 use crate::mailbox::ShardHandle;
 use crate::message::{Message, check_pushable};
 use crate::presence::{Presence, TrackerId};

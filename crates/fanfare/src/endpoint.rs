@@ -27,7 +27,6 @@ use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
 use crate::message::Message;
 use crate::mount::Mount;
-use crate::node::Surroundings;
 use crate::observer::{Observer, Observers};
 use crate::ownership::Started;
 use crate::path::MountPath;
@@ -36,6 +35,7 @@ use crate::presence::Presence;
 use crate::publish::{Publish, Published};
 use crate::registry::LocalSocket;
 use crate::shard::Shard;
+use crate::socket::Surroundings;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
 use crate::token::TokenKey;
 use crate::transport::bullet::BulletSessions;
@@ -471,7 +471,7 @@ impl Endpoint {
         &self,
         admitted: AdmittedSocket,
         carrier: Carrier,
-    ) -> Result<crate::command::SocketKey, Error> {
+    ) -> Result<crate::key::SocketKey, Error> {
         let (attached, key) = oneshot::channel();
         let shard = admitted.info.shard.clone();
         shard.send(Command::Attach(Box::new(NewSocket {

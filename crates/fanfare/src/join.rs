@@ -16,11 +16,11 @@ use fanfare_proto::position::{Position, Since};
 use fanfare_proto::session::Answered;
 
 use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply};
-use crate::command::JoinKey;
 use crate::context::Context;
 use crate::error::Error;
 use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Place;
+use crate::key::JoinKey;
 use crate::message::Message;
 
 /// What the engine keeps for a join.

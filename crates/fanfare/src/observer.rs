@@ -7,8 +7,9 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::close_reason::CloseReason;
-use crate::command::{Command, SocketKey};
+use crate::command::Command;
 use crate::join::caught;
+use crate::key::SocketKey;
 use crate::socket::SocketInfo;
 
 /// Is told what happens on this node.

@@ -19,9 +19,10 @@ use serde_json::{Map, Value};
 
 pub use fanfare_proto::presence::{Extras, Meta, Presences};
 
-use crate::command::{Command, JoinKey};
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::key::JoinKey;
 use crate::message::Message;
 
 /// The join that tracks something.

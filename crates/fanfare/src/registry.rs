@@ -9,9 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::channel::Broadcast;
 use crate::close_reason::CloseReason;
-use crate::command::{Command, SocketKey};
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::shard::Shard;
 use crate::socket::Transport;

@@ -25,11 +25,12 @@ use hashbrown::{HashMap, HashSet};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::command::{Command, SocketKey};
+use crate::command::Command;
 use crate::event::Event;
 use crate::join::{Finished, Job};
+use crate::key::SocketKey;
 use crate::mailbox::{self, ShardHandle};
-use crate::node::Surroundings;
+use crate::socket::Surroundings;
 use crate::socket::{Carrier, Errand, NewSocket, Socket, Turn};
 use crate::timers::Due;
 

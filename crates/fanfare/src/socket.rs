@@ -17,6 +17,7 @@ mod leaves;
 mod reach;
 mod replies;
 mod resume;
+mod surroundings;
 mod topics;
 mod turn;
 mod waiting;
@@ -39,10 +40,10 @@ use tokio::sync::mpsc;
 use crate::address::ConnectionSlot;
 use crate::channel::Broadcast;
 use crate::close_reason::CloseReason;
-use crate::command::{JoinKey, SocketKey};
 use crate::connect::Connected;
 use crate::endpoint::Endpoint;
 use crate::join::Seat;
+use crate::key::{JoinKey, SocketKey};
 use crate::mailbox::ShardHandle;
 use crate::message::{Carriage, Variant};
 use crate::mount::Mount;
@@ -53,6 +54,7 @@ use crate::transport::longpoll::PollSession;
 use crate::transport::websocket::WebSocket;
 
 pub(crate) use credentials::Verified;
+pub(crate) use surroundings::Surroundings;
 pub(crate) use turn::{Errand, Turn};
 pub(crate) use waiting::Backlog;
 
@@ -325,15 +327,6 @@ impl Socket {
             overflowed: false,
             credentials,
             alarm: Alarm::OFF,
-        }
-    }
-
-    /// It is there: joins the topics that connect gave it, and waits for its client.
-    pub(crate) fn begin(&mut self, turn: &mut Turn, topics: &[Arc<str>]) {
-        self.begin_to_watch(turn);
-        topics.iter().for_each(|topic| self.join_at_once(turn, topic));
-        if !self.info.is_pending {
-            self.tell(turn, |observer, socket| observer.opened(socket));
         }
     }
 

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::command::{JoinKey, SocketKey};
+use crate::key::{JoinKey, SocketKey};
 
 /// Timers fire at multiples of this.
 const GRAIN_MS: u64 = 10;

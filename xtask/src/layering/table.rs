@@ -4,11 +4,11 @@ use super::figures::{self, Figure};
 
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
-    &["error", "event", "address", "accept_rate", "clock", "path"],
-    &["message", "gap", "outbox", "interest"],
+    &["error", "event", "address", "accept_rate", "clock", "key", "path"],
+    &["message", "gap", "outbox", "interest", "close_reason", "timers"],
     &["hub", "history", "policy"],
     &["command", "mailbox", "token", "channel", "context", "join", "presence", "publish", "transport"],
-    &["socket", "connect", "observer", "node", "timers"],
+    &["socket", "connect", "observer"],
     &["shard"],
     &["mount", "ownership", "registry", "relay", "endpoint"],
     &["service"],

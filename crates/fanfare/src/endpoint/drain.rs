@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::Endpoint;
 use crate::close_reason::CloseReason;
-use crate::command::{Command, SocketKey};
+use crate::command::Command;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::registry::ask;
 use crate::shard::Shard;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::Shard;
 use crate::channel::Broadcast;
-use crate::command::{JoinKey, SocketKey};
 use crate::event::Event;
 use crate::hub::{Frames, MemberId, Reach, Settled, Take};
 use crate::interest::Tick;
 use crate::join::{CatchingUp, Job};
+use crate::key::{JoinKey, SocketKey};
 use crate::message::Message;
 use crate::socket::{Backlog, Carrier, Socket};
 use crate::transport::websocket::{Sent, Written};

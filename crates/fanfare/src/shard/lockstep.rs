@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Arrivals, Shard};
-use crate::command::SocketKey;
 use crate::hub::{MemberId, Reach};
+use crate::key::SocketKey;
 use crate::mailbox;
 use crate::socket::Socket;
 

@@ -1,8 +1,8 @@
 //! What can be asked about the sockets of a shard, and what is done to several of them.
 
 use crate::close_reason::CloseReason;
-use crate::command::SocketKey;
 use crate::hub::MemberId;
+use crate::key::SocketKey;
 use crate::registry::{Member, TopicSummary};
 use crate::socket::{Protocol, Socket};
 

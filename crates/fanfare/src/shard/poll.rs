@@ -4,8 +4,9 @@ use fanfare_proto::message::Incoming;
 use tokio::sync::oneshot;
 
 use super::Shard;
-use crate::command::{Polled, SocketKey};
+use crate::command::Polled;
 use crate::event::Event;
+use crate::key::SocketKey;
 use crate::socket::Carrier;
 
 impl Shard {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use fanfare_proto::websocket::decoder::{Decoder, Item, Role};
 
 use super::Shard;
-use crate::command::SocketKey;
+use crate::key::SocketKey;
 use crate::socket::{Carrier, Socket};
 
 /// A socket that sends more than this many buffers is read again in the next turn, after the others.

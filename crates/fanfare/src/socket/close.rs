@@ -107,7 +107,7 @@ impl Socket {
         self.stage = Stage::Closing;
         while let Some(slot) = self.session.entries().len().checked_sub(1) {
             if self.protocol.has_channels() {
-                self.end_join(turn, slot, reason.ended());
+                self.end_join(turn, slot, ended(reason));
             } else {
                 self.take_entry(turn, slot);
             }
@@ -127,5 +127,14 @@ impl Socket {
             turn.timers.cancel(self.key, &mut self.alarm);
             turn.errands.push_back(Errand::Gone(self.key));
         }
+    }
+}
+
+/// What the channels of a socket are told.
+fn ended(reason: &CloseReason) -> Ended {
+    match reason {
+        CloseReason::Disconnect | CloseReason::Expired => Ended::Disconnected,
+        CloseReason::Drain => Ended::Draining,
+        _ => Ended::Closed,
     }
 }

@@ -9,10 +9,10 @@ use super::turn::{Errand, Moved};
 use super::{Socket, Turn};
 use crate::channel::{Ended, Status, Stop};
 use crate::close_reason::CloseReason;
-use crate::command::JoinKey;
 use crate::event::Event;
 use crate::hub::{Hub, Place};
 use crate::join::{Code, Job, Seat};
+use crate::key::JoinKey;
 
 impl Socket {
     /// Ends a join, tells the client, and handles what waited behind it.

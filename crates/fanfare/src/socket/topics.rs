@@ -11,6 +11,15 @@ use crate::hub::Reach;
 use crate::join::{Membership, Phase, Seat};
 
 impl Socket {
+    /// It is there: joins the topics that connect gave it, and waits for its client.
+    pub(crate) fn begin(&mut self, turn: &mut Turn, topics: &[Arc<str>]) {
+        self.begin_to_watch(turn);
+        topics.iter().for_each(|topic| self.join_at_once(turn, topic));
+        if !self.info.is_pending {
+            self.tell(turn, |observer, socket| observer.opened(socket));
+        }
+    }
+
     /// Joins a socket of this process to a topic. Joining again changes nothing and keeps the first meta. `Some` is how many
     /// topics it has joined, which is the most.
     pub(crate) fn join_registry(&mut self, turn: &mut Turn, topic: &Arc<str>, meta: Option<Json>) -> Option<usize> {

@@ -9,17 +9,18 @@ use std::sync::atomic::Ordering;
 use fanfare_proto::message::{Incoming, Ref};
 use hashbrown::HashMap;
 
+use super::Surroundings;
 use super::waiting::Backlog;
 use crate::channel::Ended;
 use crate::close_reason::CloseReason;
-use crate::command::{Command, JoinKey, SocketKey};
+use crate::command::Command;
 use crate::context::Context;
 use crate::event::{Counters, Event};
 use crate::hub::{Hub, MemberId, Place, Reach};
 use crate::interest::Tick;
 use crate::join::{AnyChannel, Finished, Instance, Outcome, Run, panic_message};
+use crate::key::{JoinKey, SocketKey};
 use crate::mailbox::{self, ShardHandle};
-use crate::node::Surroundings;
 use crate::timers::Timers;
 
 /// What a socket acts with. What its acts mean for other sockets is left as an [`Errand`].

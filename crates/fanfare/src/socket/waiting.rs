@@ -9,11 +9,11 @@ use fanfare_proto::session::Session;
 use fanfare_proto::wire;
 
 use super::{Carrier, Socket, Turn};
-use crate::command::SocketKey;
 use crate::event::{Counters, Event};
 use crate::gap::{Rule, Voice};
 use crate::hub::{Due, Frames, Settled};
 use crate::join::Seat;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::message::{Message, Variant, carry, with_buffer};
 use crate::outbox::{Bounds, Outbox, Yielding};

@@ -13,8 +13,8 @@ use tokio::runtime::{self, Runtime};
 
 use super::NotConnected;
 use crate::clock::Clock;
-use crate::command::SocketKey;
 use crate::endpoint::{Builder, Endpoint};
+use crate::key::SocketKey;
 use crate::shard::{Arrivals, Shard};
 use crate::socket::{Carrier, Transport};
 use crate::transport::memory::Pipe;

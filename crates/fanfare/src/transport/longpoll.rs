@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 use super::bullet::Listing;
 use crate::address::AddressSlot;
 use crate::channel::Status;
-use crate::command::{Command, Polled, SocketKey};
+use crate::command::{Command, Polled};
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::outbox::Outbox;
 
