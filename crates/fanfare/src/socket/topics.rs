@@ -48,7 +48,7 @@ impl Socket {
             Some(since) => self.join_reading(turn, topic, since),
         }
         let waits = self.info.mount.waits_for_topic;
-        if self.protocol == Protocol::HubSubscriber && !waits && !self.info.endpoint.started().contains(topic, None) {
+        if self.protocol == Protocol::HubSubscriber && !waits && !self.info.endpoint.started().contains(topic) {
             // It has ended since the subscriber was let in, and nobody would tell.
             self.close(turn, &CloseReason::TopicEnded);
         }
