@@ -9,25 +9,15 @@ use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;
+use crate::close_reason::CloseReason;
+use crate::error::Error;
+use crate::history::Replay;
 use crate::interest::Tick;
 use crate::join::Finished;
+use crate::key::{JoinKey, SocketKey};
 use crate::message::Message;
 use crate::shard::Shard;
-use crate::socket::{CloseReason, NewSocket};
-
-/// A socket of a shard. The generation tells it from an earlier one in the same place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SocketKey {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
-
-/// A join of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct JoinKey {
-    pub(crate) socket: SocketKey,
-    pub(crate) serial: u32,
-}
+use crate::socket::{NewSocket, Verified};
 
 /// A long-poll answer: the messages, or why there are none.
 #[derive(Debug)]
@@ -75,10 +65,16 @@ pub(crate) enum Command {
     Finished(Box<Finished>),
     /// Something for a join's channel.
     Info { join: JoinKey, info: Box<dyn Any + Send> },
+    /// What a join's channel sends to itself, to be given to it when the engine's clock has come so far.
+    InfoAt { join: JoinKey, due_ms: u64, info: Box<dyn Any + Send> },
+    /// A page of the history was read for a join that waits for no answer.
+    PageRead { join: JoinKey, replay: Box<Result<Replay, Error>> },
+    /// A credential was checked.
+    Verified { socket: SocketKey, verified: Box<Verified> },
     /// Let a join's channel see what is broadcast on another topic from some time on, or (`None`) no longer.
     Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
     /// Anything rare, when the engine's clock has come so far.
-    RunAt { due_ms: u64, run: Box<dyn FnOnce(&mut Shard) + Send> },
+    RunAt { due_ms: u64, run: Box<dyn FnOnce() + Send> },
     /// Close every socket with this id.
     Disconnect { socket_id: Arc<str> },
     /// Read a socket on that was not read while what it sends had no room.
@@ -96,10 +92,20 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it concerns one join, and nobody else could tell when it is carried out.
-    pub(crate) fn is_for_a_join(&self) -> bool {
-        use Command::{Finished, Info, Listen, Push, Reply};
-        matches!(self, Push { .. } | Reply(_) | Finished(_) | Info { .. } | Listen { .. })
+    /// Whether it concerns one socket or join, and nobody else could tell when it is carried out.
+    pub(crate) fn is_for_one(&self) -> bool {
+        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, Reply, Verified};
+        matches!(
+            self,
+            Push { .. }
+                | Reply(_)
+                | Finished(_)
+                | Info { .. }
+                | InfoAt { .. }
+                | Listen { .. }
+                | PageRead { .. }
+                | Verified { .. }
+        )
     }
 }
 
@@ -114,6 +120,9 @@ impl fmt::Debug for Command {
             Command::Reply(_) => "Reply",
             Command::Finished(_) => "Finished",
             Command::Info { .. } => "Info",
+            Command::InfoAt { .. } => "InfoAt",
+            Command::PageRead { .. } => "PageRead",
+            Command::Verified { .. } => "Verified",
             Command::Listen { .. } => "Listen",
             Command::RunAt { .. } => "RunAt",
             Command::Disconnect { .. } => "Disconnect",

@@ -16,15 +16,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::channel::Reply;
-use crate::command::{Command, JoinKey, LateReply};
+use crate::close_reason::CloseReason;
+use crate::command::{Command, LateReply};
 use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::history::Replay;
-use crate::join::Job;
+use crate::key::JoinKey;
 use crate::mailbox::ShardHandle;
 use crate::message::{Message, check_pushable};
 use crate::presence::{Presence, TrackerId};
-use crate::socket::{CloseReason, SocketInfo};
+use crate::socket::SocketInfo;
 
 /// One join's handle on its socket, its topic and the engine.
 ///
@@ -161,9 +162,8 @@ impl Context {
 
     /// The same after a while, by the engine's clock.
     pub fn send_after<I: Send + 'static>(&mut self, delay: Duration, info: I) {
-        let (join, due_ms) = (self.join, self.endpoint().clock().after(delay));
-        let run = move |shard: &mut crate::shard::Shard| shard.give(join, Job::Info(Box::new(info)));
-        self.send_command(Command::RunAt { due_ms, run: Box::new(run) });
+        let due_ms = self.endpoint().clock().after(delay);
+        self.send_command(Command::InfoAt { join: self.join, due_ms, info: Box::new(info) });
     }
 
     /// A handle with which other code sends to this join.

@@ -30,7 +30,8 @@ use crate::path::MountPath;
 use crate::policy::{Policies, Policy};
 use crate::presence::Presence;
 use crate::registry::LocalSocket;
-use crate::shard::{Shard, Surroundings};
+use crate::shard::Shard;
+use crate::socket::Surroundings;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
 use crate::token::TokenKey;
 use crate::transport::bullet::BulletSessions;
@@ -362,7 +363,7 @@ impl Endpoint {
         &self,
         admitted: AdmittedSocket,
         carrier: Carrier,
-    ) -> Result<crate::command::SocketKey, Error> {
+    ) -> Result<crate::key::SocketKey, Error> {
         let (attached, key) = oneshot::channel();
         let shard = admitted.info.shard.clone();
         shard.send_promptly(Command::Attach(Box::new(NewSocket {

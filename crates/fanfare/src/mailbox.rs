@@ -106,13 +106,17 @@ impl ShardHandle {
     /// The same for a message that has taken units of [room](ShardHandle::room).
     pub(crate) fn send_in(&self, command: Command, units: u32) {
         let queued = Queued { command, units };
-        self.put(queued, |shared| &shared.ordered, |lane, own, queued| {
-            if !own.is_in_line && queued.command.is_for_a_join() {
-                return own.following.push_back(queued);
-            }
-            own.is_in_line = true;
-            lane.put_own(&mut own.ordered, queued);
-        });
+        self.put(
+            queued,
+            |shared| &shared.ordered,
+            |lane, own, queued| {
+                if !own.is_in_line && queued.command.is_for_one() {
+                    return own.following.push_back(queued);
+                }
+                own.is_in_line = true;
+                lane.put_own(&mut own.ordered, queued);
+            },
+        );
     }
 
     /// The same for what a channel sends to a join, with so many bytes. What it sends from the shard's own thread has room:

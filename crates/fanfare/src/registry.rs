@@ -8,12 +8,14 @@ use fanfare_proto::topic::check_topic;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::channel::Broadcast;
-use crate::command::{Command, SocketKey};
+use crate::close_reason::CloseReason;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::shard::Shard;
-use crate::socket::{CloseReason, Transport};
+use crate::socket::Transport;
 
 /// A topic and how many have joined it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +56,22 @@ impl LocalSocket {
     pub async fn join(&self, topic: &str, meta: Option<Json>) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         let (key, topic): (_, Arc<str>) = (self.key, topic.into());
-        let joined = ask(&self.shard, move |shard| shard.join_registry(key, &topic, meta)).await?;
-        joined.map_err(|max| Error::invalid(format!("the socket has joined {max} topics: leave one first")))
+        let joined =
+            ask(&self.shard, move |shard| shard.with(key, |socket, turn| socket.join_registry(turn, &topic, meta)));
+        match joined.await? {
+            None => Ok(()),
+            Some(max) => Err(Error::invalid(format!("the socket has joined {max} topics: leave one first"))),
+        }
     }
 
     /// Leaves a topic; safe for one that is not joined.
     pub async fn leave(&self, topic: &str) {
         let (key, topic) = (self.key, topic.to_owned());
         // The engine can be gone: then there is nothing to leave.
-        let _ = ask(&self.shard, move |shard| shard.leave_registry_topic(key, &topic)).await;
+        let _ = ask(&self.shard, move |shard| {
+            shard.with(key, |socket, turn| socket.leave_registry_topic(turn, &topic));
+        })
+        .await;
     }
 
     /// Leaves everything.
@@ -75,13 +84,14 @@ impl LocalSocket {
     /// The topics that it has joined, in order.
     pub async fn topics(&self) -> Vec<Arc<str>> {
         let key = self.key;
-        ask(&self.shard, move |shard| shard.topics_of(key)).await.unwrap_or_default()
+        ask(&self.shard, move |shard| shard.with(key, |socket, _| socket.topics())).await.unwrap_or_default()
     }
 
     /// Whether it has joined a topic.
     pub async fn is_member(&self, topic: &str) -> bool {
         let (key, topic) = (self.key, topic.to_owned());
-        ask(&self.shard, move |shard| shard.is_member(key, &topic)).await.unwrap_or_default()
+        let is_member = move |shard: &mut Shard| shard.with(key, |socket, _| socket.session.find(&topic).is_some());
+        ask(&self.shard, is_member).await.unwrap_or_default()
     }
 
     /// The next broadcast of its topics; `None` when the engine has ended. What does not fit its queue of 4,096 messages

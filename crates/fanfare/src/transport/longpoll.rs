@@ -17,7 +17,8 @@ use tokio::sync::oneshot;
 use super::bullet::Listing;
 use crate::address::AddressSlot;
 use crate::channel::Status;
-use crate::command::{Command, Polled, SocketKey};
+use crate::command::{Command, Polled};
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::outbox::Outbox;
 
@@ -39,7 +40,6 @@ pub(crate) struct PollSession {
     polls: Vec<Waiting>,
     /// What the client has posted and is not handled yet: for each request its messages, and who is told that they are.
     posts: VecDeque<(vec::IntoIter<Incoming<'static>>, oneshot::Sender<bool>)>,
-    next_serial: u32,
     last_poll_ended_ms: u64,
     /// Of clients that take one message in an answer. Those that cannot be told apart share a session, and each of their
     /// polls that wait gets the message.
@@ -69,7 +69,8 @@ impl SessionHandle {
 
 #[derive(Debug)]
 struct Waiting {
-    serial: u32,
+    /// When its window ends.
+    until_ms: u64,
     answer: oneshot::Sender<Polled>,
 }
 
@@ -83,7 +84,6 @@ impl PollSession {
             acknowledges: false,
             polls: Vec::new(),
             posts: VecDeque::new(),
-            next_serial: 0,
             last_poll_ended_ms: now_ms,
             listing,
             joined: None,
@@ -145,8 +145,8 @@ impl PollSession {
         self.outbox.waiting()
     }
 
-    /// Adds a poll of a client that has so many messages, and returns the number by which its window is known.
-    pub(crate) fn wait(&mut self, answer: oneshot::Sender<Polled>, position: Option<u64>, now_ms: u64) -> u32 {
+    /// Adds a poll of a client that has so many messages: it is answered by the end of its window.
+    pub(crate) fn wait(&mut self, answer: oneshot::Sender<Polled>, position: Option<u64>, window_ms: u64, now_ms: u64) {
         if let Some(position) = position {
             self.acknowledge(position);
         }
@@ -154,11 +154,8 @@ impl PollSession {
             let oldest = self.polls.remove(0);
             let _ = oldest.answer.send(Polled::Nothing);
         }
-        let serial = self.next_serial;
-        self.next_serial = self.next_serial.wrapping_add(1);
-        self.polls.push(Waiting { serial, answer });
+        self.polls.push(Waiting { until_ms: now_ms.saturating_add(window_ms), answer });
         self.answer_waiting(now_ms);
-        serial
     }
 
     /// Forgets what the client has. What it has not is given again.
@@ -170,10 +167,6 @@ impl PollSession {
         self.outbox.release(has);
         self.position += has as u64;
         self.given = 0;
-    }
-
-    pub(crate) fn is_waiting(&self, serial: u32) -> bool {
-        self.polls.iter().any(|poll| poll.serial == serial)
     }
 
     /// Gives all messages to the newest poll that is still there. An older one runs to the end of its window: if it were
@@ -219,9 +212,15 @@ impl PollSession {
         }
     }
 
-    pub(crate) fn end_window(&mut self, serial: u32, now_ms: u64) {
-        if let Some(index) = self.polls.iter().position(|poll| poll.serial == serial) {
-            let _ = self.polls.remove(index).answer.send(Polled::Nothing);
+    /// When the next window ends.
+    pub(crate) fn window_ends_ms(&self) -> Option<u64> {
+        self.polls.iter().map(|poll| poll.until_ms).min()
+    }
+
+    /// Answers the polls whose windows have ended.
+    pub(crate) fn end_windows(&mut self, now_ms: u64) {
+        for poll in self.polls.extract_if(.., |poll| poll.until_ms <= now_ms) {
+            let _ = poll.answer.send(Polled::Nothing);
             self.last_poll_ended_ms = now_ms;
         }
     }

@@ -24,8 +24,8 @@ pub(crate) struct WebSocket {
     is_held_up: bool,
     /// Set while the kernel takes no more: when it last took something, in milliseconds.
     pub(crate) stalled_since_ms: Option<u64>,
-    /// Whether a timer looks after the stall.
-    pub(crate) is_watched: bool,
+    /// When it is looked again whether the client is silent; while the socket is being closed, when it is let go.
+    pub(crate) due_ms: u64,
     /// Whether the client has ended its direction, be it behind bytes that are not read yet.
     pub(crate) has_ended: bool,
 }
@@ -80,7 +80,7 @@ impl WebSocket {
             outbox: None,
             is_held_up: false,
             stalled_since_ms: None,
-            is_watched: false,
+            due_ms: 0,
             has_ended: false,
         }
     }

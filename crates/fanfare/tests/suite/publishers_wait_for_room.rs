@@ -7,7 +7,9 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use fanfare::testing::{Faults, Lockstep, Peer, Pipe};
-use fanfare::{Builder, Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Policy, Refused, Relay, Reply};
+use fanfare::{
+    Builder, Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Policy, Refused, Relay, Reply,
+};
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
@@ -174,7 +176,8 @@ impl Channel for Blocking {
 #[test]
 fn a_client_that_floods_is_read_no_faster_than_there_is_room() {
     const COUNT: usize = 3_000;
-    let rooms = || Endpoint::builder().mount("/socket", Mount::new().channel("room:*", Relay)).publishing_waiting_max(8);
+    let rooms =
+        || Endpoint::builder().mount("/socket", Mount::new().channel("room:*", Relay)).publishing_waiting_max(8);
     let hub = || Endpoint::builder().mount("/ws", Mount::hub()).publishing_waiting_max(8);
     for (shards, kept) in [(1, false), (2, false), (1, true), (2, true)] {
         let policy = |builder: Builder| match kept {
@@ -351,7 +354,8 @@ async fn what_was_acknowledged_is_not_overtaken() {
             client.join("room:1").await;
             clients.push(client);
         }
-        let readers: Vec<_> = clients.drain(2..).map(|reader| tokio::spawn(read_in_order(reader, 2 * ROUNDS))).collect();
+        let readers: Vec<_> =
+            clients.drain(2..).map(|reader| tokio::spawn(read_in_order(reader, 2 * ROUNDS))).collect();
         let mut writer = clients.remove(0);
         for n in 0..ROUNDS {
             served.endpoint.broadcast("room:1", "shout", json!({ "n": 2 * n })).await.unwrap();
