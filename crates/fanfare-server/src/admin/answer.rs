@@ -1,11 +1,14 @@
 //! Answers of the API.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fanfare::Error;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+/// In how many seconds to ask again for what cannot be had now.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// What kind of error it is; clients go by this and not by the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,19 +86,27 @@ impl ApiError {
         json!({ "code": self.code.name(), "message": self.message })
     }
 
-    pub(super) fn status(&self) -> StatusCode {
-        self.code.status()
+    /// Whether the same can be asked again later.
+    pub(super) fn is_passing(&self) -> bool {
+        self.code == Code::Unavailable
+    }
+
+    /// The answer with a body that tells of it.
+    pub(super) fn respond(&self, body: Value) -> Response {
+        let mut response = (self.code.status(), Answer(body)).into_response();
+        let header = match self.code {
+            Code::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Code::Unavailable => Some((RETRY_AFTER, RETRY_AFTER_S)),
+            _ => None,
+        };
+        response.headers_mut().extend(header);
+        response
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = json!({ "error": self.told() });
-        let mut response = (self.code.status(), Answer(error)).into_response();
-        if self.code == Code::Unauthorized {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        self.respond(json!({ "error": self.told() }))
     }
 }
 
