@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::history::Replay;
 use crate::join::Job;
 use crate::mailbox::ShardHandle;
-use crate::message::{Message, check_pushable};
+use crate::message::{Draft, check_pushable};
 use crate::presence::{Presence, TrackerId};
 use crate::socket::{CloseReason, SocketInfo};
 
@@ -92,7 +92,7 @@ impl Context {
     /// # Errors
     /// The payload is neither an object nor binary, or a field of a binary frame is over 255 bytes: nothing was sent.
     pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
+        let message = Draft::new(self.topic.clone(), event, payload.into())?;
         self.endpoint().publish_message(message, None).await
     }
 
@@ -101,7 +101,7 @@ impl Context {
     /// # Errors
     /// As [`broadcast`](Context::broadcast).
     pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
+        let message = Draft::new(self.topic.clone(), event, payload.into())?;
         self.endpoint().publish_message(message, Some(&self.id())).await
     }
 

@@ -24,7 +24,7 @@ use crate::event::{self, Counters, Event};
 use crate::history::{Accepted, Append, History, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
 use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
-use crate::message::Message;
+use crate::message::{Draft, Message};
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::ownership::Started;
@@ -273,7 +273,7 @@ impl Endpoint {
     /// payload's event is over 255 bytes, or the message cannot be kept: nothing was sent.
     pub async fn broadcast(&self, topic: &str, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        self.publish_message(Message::new(topic.into(), event, payload.into())?, None).await
+        self.publish_message(Draft::new(topic.into(), event, payload.into())?, None).await
     }
 
     /// Sends an event to every join of a topic but one, see [`Context::id`](crate::Context::id).
@@ -288,7 +288,7 @@ impl Endpoint {
         payload: impl Into<Payload>,
     ) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        self.publish_message(Message::new(topic.into(), event, payload.into())?, Some(from)).await
+        self.publish_message(Draft::new(topic.into(), event, payload.into())?, Some(from)).await
     }
 
     /// Publishes a message, and says where it stands in its topic's history.
@@ -299,7 +299,7 @@ impl Endpoint {
     pub async fn publish(&self, publish: Publish) -> Result<Published, Error> {
         let Publish { topic, event, payload, except, key, expected } = publish;
         check_topic(&topic).map_err(|error| Error::invalid(error.to_string()))?;
-        let message = Message::new(topic, event, payload)?;
+        let message = Draft::new(topic, event, payload)?;
         let Some((store, retention)) = self.history_of(&message) else {
             if key.is_some() || expected.is_some() {
                 return Err(Error::invalid(format!(
@@ -308,7 +308,7 @@ impl Endpoint {
                     message.event, message.topic
                 )));
             }
-            self.dispatch(&message, except.as_ref());
+            self.dispatch(&message.into_message(None), except.as_ref());
             return Ok(Published { position: None, is_repeated: false });
         };
         if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > KEY_SIZE_MAX) {
@@ -397,9 +397,9 @@ impl Endpoint {
     }
 
     /// Publishes a message, and ends once it is kept where it is to be kept.
-    pub(crate) async fn publish_message(&self, message: Arc<Message>, except: Option<&JoinId>) -> Result<(), Error> {
+    pub(crate) async fn publish_message(&self, message: Draft, except: Option<&JoinId>) -> Result<(), Error> {
         let Some((store, retention)) = self.history_of(&message) else {
-            self.dispatch(&message, except);
+            self.dispatch(&message.into_message(None), except);
             return Ok(());
         };
         let (settle, published) = self.settle(except.cloned());
@@ -408,8 +408,10 @@ impl Endpoint {
     }
 
     /// Publishes a message of a client that is not answered: one that cannot be kept is counted.
-    pub(crate) fn publish_unanswered(&self, message: Arc<Message>) {
-        let Some((store, retention)) = self.history_of(&message) else { return self.dispatch(&message, None) };
+    pub(crate) fn publish_unanswered(&self, message: Draft) {
+        let Some((store, retention)) = self.history_of(&message) else {
+            return self.dispatch(&message.into_message(None), None);
+        };
         let endpoint = self.clone();
         let settle: Settle = Box::new(move |accepted| match accepted {
             Ok(Accepted::New(message)) => endpoint.dispatch(&message, None),
@@ -420,7 +422,7 @@ impl Endpoint {
     }
 
     /// The store that keeps a message, and how much of its topic.
-    fn history_of(&self, message: &Message) -> Option<(&Arc<dyn Store>, Retention)> {
+    fn history_of(&self, message: &Draft) -> Option<(&Arc<dyn Store>, Retention)> {
         let store = self.0.history.as_ref()?;
         let retention = self.policies().retention(&message.topic)?;
         is_kept(&message.event).then_some((store, retention))

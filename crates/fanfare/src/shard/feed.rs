@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::history::{Replay, Stored};
 use crate::hub::{MemberId, Reach};
 use crate::join::{CatchingUp, Feed, Held, Job};
-use crate::message::Message;
+use crate::message::{Draft, Message};
 use crate::outbox::Bounds;
 
 /// What a socket is sent at a time, at most, and what a page has.
@@ -85,8 +85,8 @@ impl Shard {
             };
             feed.at = position;
             let topic = entry.topic().clone();
-            let message = Message::new(topic, &*event, payload).expect("it was checked when it was published");
-            self.send_alone(join, &message.placed(position));
+            let message = Draft::new(topic, &*event, payload).expect("it was checked when it was published");
+            self.send_alone(join, &message.into_message(Some(position)));
         }
     }
 

@@ -15,7 +15,7 @@ use fanfare_proto::websocket::frame::{self, Opcode};
 use super::{Shard, Timer};
 use crate::command::SocketKey;
 use crate::event::{self, Event};
-use crate::message::{Carriage, Message, carry, deflated};
+use crate::message::{Carriage, Draft, carry, deflated};
 use crate::socket::{Carrier, CloseReason, Protocol, Socket};
 
 /// A socket that sends more than this many buffers is read again in the next turn, after the others.
@@ -189,7 +189,7 @@ impl Shard {
         self.handle.counters().count(Event::Received);
         let Some(socket) = self.socket(key) else { return };
         let topic = socket.session.entries()[0].topic().clone();
-        let message = Message::new(topic, &*socket.info.mount.event, payload);
+        let message = Draft::new(topic, &*socket.info.mount.event, payload);
         let message = message.expect("the mount's event and the publisher's topic were checked");
         let endpoint = socket.info.endpoint.clone();
         endpoint.publish_unanswered(message);
