@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanfare_proto::history::Retention;
-use fanfare_proto::topic::{Pattern, is_reserved_event};
+use fanfare_proto::topic::Pattern;
 
 use crate::error::Error;
 
@@ -114,11 +114,6 @@ impl Policies {
     }
 }
 
-/// Whether an event is worth keeping: those of the protocol's own and of the presence mean nothing later.
-pub(crate) fn is_kept(event: &str) -> bool {
-    !is_reserved_event(event) && event != "disconnect" && !event.starts_with("presence_")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,21 +165,6 @@ mod tests {
             &[("b", Policy::new()), ("a", keeping())],
         ] {
             assert_ne!(sum(declared), before, "{declared:?}");
-        }
-    }
-
-    #[test]
-    fn what_means_nothing_later_is_not_kept() {
-        for (event, expected) in [
-            ("new_msg", true),
-            ("disconnected", true),
-            ("presence", true),
-            ("disconnect", false),
-            ("presence_diff", false),
-            ("presence_state", false),
-            ("phx_close", false),
-        ] {
-            assert_eq!(is_kept(event), expected, "{event}");
         }
     }
 }
