@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::history::Replay;
 use crate::key::JoinKey;
 use crate::mailbox::ShardHandle;
-use crate::message::{Message, check_pushable};
+use crate::message::{Draft, check_pushable};
 use crate::presence::{Presence, TrackerId};
 use crate::socket::SocketInfo;
 
@@ -106,8 +106,8 @@ impl Context {
     /// [`Endpoint::broadcast`] sends reserved events.
     pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
         check_event(event)?;
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, None, Once::default()).await.map(drop)
+        let draft = Draft::new(self.topic.clone(), event, payload.into())?;
+        self.endpoint().publish_draft(draft, None, Once::default()).await.map(drop)
     }
 
     /// Sends an event to every other join of this topic.
@@ -116,8 +116,8 @@ impl Context {
     /// As [`broadcast`](Context::broadcast).
     pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
         check_event(event)?;
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, Some(&self.id()), Once::default()).await.map(drop)
+        let draft = Draft::new(self.topic.clone(), event, payload.into())?;
+        self.endpoint().publish_draft(draft, Some(&self.id()), Once::default()).await.map(drop)
     }
 
     /// The newest messages of this topic's history, at most `limit`, for a join that tells what was said. Messages that come
