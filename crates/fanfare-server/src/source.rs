@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::source::{Route as RouteKind, Source as Settings};
-use crate::health::{Part, State};
+use crate::health::{self, Counted, Part, State};
 use crate::log::Brake;
 
 mod backoff;
@@ -97,6 +97,12 @@ impl Sources {
     }
 }
 
+/// All that a source counts, the reasons to skip a message among them.
+#[cfg(test)]
+pub(crate) fn counted() -> Vec<Counted> {
+    COUNTED.into_iter().chain(Skip::ALL.iter().map(|skip| (skip.name(), skip.about()))).collect()
+}
+
 /// Keeps a source connected until the server stops.
 async fn keep(settings: Settings, mut publish: Publish, mut stop: Stop) {
     let standing = publish.standing.clone();
@@ -148,6 +154,13 @@ async fn listen(settings: &Settings, publish: &mut Publish, stop: Stop) -> Resul
         }
     }
 }
+
+/// What it counts, in this order.
+const COUNTED: [Counted; 3] = [
+    ("received", "Messages that came."),
+    ("published", "Messages that were published, one for each recipient."),
+    ("lost_connections", "How often the connection was lost."),
+];
 
 /// How a source stands, and what it has done.
 #[derive(Debug)]
@@ -218,10 +231,10 @@ impl Part for Standing {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let skipped = Skip::ALL.iter().zip(&self.skipped).map(|(skip, counter)| (skip.name(), count(counter)));
-        let own = [("received", &self.received), ("published", &self.published), ("lost_connections", &self.losses)];
-        own.map(|(name, counter)| (name, count(counter))).into_iter().chain(skipped).collect()
+        let skipped = Skip::ALL.iter().zip(&self.skipped);
+        let skipped = skipped.map(|(skip, counter)| (skip.name(), counter.load(Ordering::Relaxed)));
+        let own = health::numbers(&COUNTED, [&self.received, &self.published, &self.losses]);
+        own.into_iter().chain(skipped).collect()
     }
 }
 

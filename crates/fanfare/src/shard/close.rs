@@ -47,9 +47,7 @@ impl Shard {
             frame::encode_close(code, text, &mut close);
             self.queue_close(key, close);
         }
-        if let Some(event) = reason.event() {
-            self.handle.counters().count(event);
-        }
+        self.handle.counters().count(reason.event());
         if !is_websocket {
             self.remove(key);
         }

@@ -146,7 +146,7 @@ impl Shard {
     /// A message that means nothing: the socket is closed, the reason logged without the content.
     pub(super) fn undecodable(&mut self, key: SocketKey, len: usize, reason: &'static str) {
         let peer = self.socket(key).and_then(|socket| socket.info.peer);
-        event::undecodable(self.handle.counters(), peer, len, reason);
+        event::undecodable(peer, len, reason);
         self.close(key, CloseReason::Undecodable);
     }
 
