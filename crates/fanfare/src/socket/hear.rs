@@ -60,7 +60,7 @@ impl Socket {
 
     /// A message that means nothing: the socket is closed, the reason logged without the content.
     pub(crate) fn undecodable(&mut self, turn: &mut Turn, len: usize, reason: &'static str) {
-        event::undecodable(turn.counters(), self.info.peer, len, reason);
+        event::undecodable(self.info.peer, len, reason);
         self.close(turn, &CloseReason::Undecodable);
     }
 
