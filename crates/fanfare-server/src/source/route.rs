@@ -76,7 +76,9 @@ impl Skip {
             Self::TooLarge => "Messages above `limits.message_size_max`.",
             Self::TooManyRecipients => "Messages with more recipients than `recipients_max`.",
             Self::Conflict => "Messages that expect their topic at another position than the topic is at.",
-            Self::Overrun => "Messages that came while too many waited to be published, from a server that does not wait.",
+            Self::Overrun => {
+                "Messages that came while too many waited to be published, from a server that does not wait."
+            }
         }
     }
 
