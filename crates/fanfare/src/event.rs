@@ -118,6 +118,10 @@ counters! {
     ChannelCrashed = "channels", "crashed";
     /// Messages that could not be kept in their topic's history, of senders that get no answer.
     NotKept = "drops", "not_kept";
+    /// Messages that were not published, because too many were waiting to be. Their publishers were told.
+    PublishingFull = "drops", "publishing_full";
+    /// Messages that a channel could not handle now. A push that wants an answer gets `unavailable`.
+    Unavailable = "drops", "unavailable";
     /// Clients that came back and got everything they had missed.
     Recovered = "resumes", "recovered";
     /// Clients that came back and were told that messages are gone.
@@ -209,6 +213,14 @@ pub(crate) fn not_kept(counters: &Counters, reason: &str) {
     counters.count(Event::NotKept);
     if LINES_BY_CLIENTS.admits() {
         tracing::warn!(reason, "a message could not be kept in its topic's history and was not published");
+    }
+}
+
+/// A channel could not do what it was to do for a message now: the message's sender is told, if it wants an answer.
+pub(crate) fn unavailable(counters: &Counters, topic: &str, reason: &str) {
+    counters.count(Event::Unavailable);
+    if LINES_BY_CLIENTS.admits() {
+        tracing::warn!(topic, reason, "a channel could not handle a message now");
     }
 }
 

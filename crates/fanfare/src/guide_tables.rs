@@ -2,8 +2,8 @@
 
 use fanfare_tables::{Table, prose};
 
+use crate::close_reason::CloseReason;
 use crate::event::Event;
-use crate::socket::CloseReason;
 
 const GUIDE: &str = "operations.md";
 
