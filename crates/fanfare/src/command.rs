@@ -39,6 +39,9 @@ pub(crate) enum Polled {
     Gone,
 }
 
+/// Something rare that the shard does with itself.
+pub(crate) type Work = Box<dyn FnOnce(&mut Shard) + Send>;
+
 /// One request to a shard, carried out on its thread.
 pub(crate) enum Command {
     /// Take over a new connection.
@@ -59,7 +62,7 @@ pub(crate) enum Command {
     /// Let a join's channel see what is broadcast on another topic from some time on, or (`None`) no longer.
     Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
     /// Anything rare, when the engine's clock has come so far.
-    RunAt { due_ms: u64, run: Box<dyn FnOnce(&mut Shard) + Send> },
+    RunAt { due_ms: u64, run: Work },
     /// Close every socket with this id.
     Disconnect { socket_id: Arc<str> },
     /// Close one socket.
@@ -73,8 +76,10 @@ pub(crate) enum Command {
         messages: Result<Vec<Incoming<'static>>, usize>,
         answer: oneshot::Sender<bool>,
     },
+    /// What is to be done once for all that a turn brings, when that is known.
+    AtTurnEnd(Work),
     /// Anything rare: queries, registry operations, drains.
-    Run(Box<dyn FnOnce(&mut Shard) + Send>),
+    Run(Work),
     /// End the thread.
     Stop,
 }
@@ -96,6 +101,7 @@ impl fmt::Debug for Command {
             Command::Close { .. } => "Close",
             Command::Poll { .. } => "Poll",
             Command::Post { .. } => "Post",
+            Command::AtTurnEnd(_) => "AtTurnEnd",
             Command::Run(_) => "Run",
             Command::Stop => "Stop",
         };

@@ -157,7 +157,8 @@ impl Context {
     /// Says that `key` is present in this topic, through this join, until the join ends. Returns the presence's ref.
     ///
     /// # Errors
-    /// This join tracks `key` already, or `meta` is not an object.
+    /// This join tracks `key` already, or `meta` is not an object. An [unavailable](Error::is_unavailable) one, if the topic has
+    /// as many present as its presence allows.
     pub async fn track(&mut self, key: &str, meta: impl Serialize) -> Result<String, Error> {
         self.tracks = true;
         let meta = object(meta)?;
@@ -167,7 +168,8 @@ impl Context {
     /// Replaces the meta of a key that this join tracks. Returns the presence's new ref.
     ///
     /// # Errors
-    /// This join does not track `key`, or `meta` is not an object.
+    /// This join does not track `key`, or `meta` is not an object. An [unavailable](Error::is_unavailable) one, if the topic's
+    /// metas have as many bytes as its presence allows.
     pub async fn update(&mut self, key: &str, meta: impl Serialize) -> Result<String, Error> {
         let meta = object(meta)?;
         self.update_with(key, |_| meta).await
@@ -176,7 +178,7 @@ impl Context {
     /// The same with a function of the old meta, which has no `phx_ref`.
     ///
     /// # Errors
-    /// This join does not track `key`.
+    /// As [`update`](Context::update).
     pub async fn update_with(
         &mut self,
         key: &str,
@@ -200,14 +202,24 @@ impl Context {
         self.presence.get(&self.topic, key)
     }
 
-    /// Pushes `presence_state`: call it once, after the join has been answered (from `handle_info`).
+    /// Pushes `presence_state`, or `presence_count` where a presence only counts: call it once, after the join has been answered
+    /// (from `handle_info`).
     ///
     /// # Errors
     /// None today; the push is checked like any other.
     pub async fn push_presence_state(&mut self) -> Result<(), Error> {
-        let presence = self.presence.clone();
-        let topic = self.topic.clone();
-        presence.push_state(&topic, |state| self.push("presence_state", state)).await
+        let (join, presence, topic) = (self.join, self.presence.clone(), self.topic.clone());
+        if presence.has_hooks() {
+            // A diff that overtakes this is kept by the client until the state comes.
+            let state = presence.list(&topic).await;
+            return self.push("presence_state", state);
+        }
+        let run = move |shard: &mut crate::shard::Shard| {
+            let (event, payload) = presence.state(&topic);
+            shard.push(join, event.into(), payload);
+        };
+        self.send_command(Command::Run(Box::new(run)));
+        Ok(())
     }
 
     /// Closes this join's socket as a drain would, with 1012: the client comes back.

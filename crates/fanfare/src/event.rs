@@ -116,6 +116,8 @@ counters! {
     Recovered = "resumes", "recovered";
     /// A client came back and was told that messages are gone.
     NotRecovered = "resumes", "not_recovered";
+    /// A member was not tracked, or its meta not changed, since its topic's presence is full.
+    PresenceFull = "presence", "full";
     /// A message was published.
     Published = "messages", "published";
     /// Frames received from clients.
@@ -204,6 +206,14 @@ pub(crate) fn not_kept(counters: &Counters, reason: &str) {
     counters.count(Event::NotKept);
     if LINES_BY_CLIENTS.admits() {
         tracing::warn!(reason, "a message could not be kept in its topic's history and was not published");
+    }
+}
+
+/// Something is not tracked: the presence of its topic has as much as it may.
+pub(crate) fn presence_full(counters: &Counters, reason: &str) {
+    counters.count(Event::PresenceFull);
+    if LINES_BY_CLIENTS.admits() {
+        tracing::warn!(reason, "a presence is full");
     }
 }
 

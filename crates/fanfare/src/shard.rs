@@ -39,7 +39,7 @@ use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
 use crate::clock::Clock;
-use crate::command::{Command, JoinKey, SocketKey};
+use crate::command::{Command, JoinKey, SocketKey, Work};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::interest::Interest;
@@ -95,6 +95,8 @@ pub(crate) struct Shard {
     unread: Vec<SocketKey>,
     /// Sockets with room for more of what their joins missed: each gets a portion a turn.
     hungry: Vec<SocketKey>,
+    /// Put off to the end of the turn.
+    at_turn_end: Vec<Work>,
     pool: Pool,
     read_buffer: Box<[u8]>,
     scratch: Scratch,
@@ -111,7 +113,7 @@ enum Timer {
     Pending(SocketKey),
     PollWindow(SocketKey, u32),
     Unpolled(SocketKey),
-    Run(Box<dyn FnOnce(&mut Shard) + Send>),
+    Run(Work),
 }
 
 impl std::fmt::Debug for Timer {
@@ -152,6 +154,7 @@ impl Shard {
             slow: Vec::new(),
             unread: Vec::new(),
             hungry: Vec::new(),
+            at_turn_end: Vec::new(),
             pool: Pool::default(),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
             scratch: Scratch::default(),
@@ -224,11 +227,16 @@ impl Shard {
     /// Writes until nothing is left: what writing brings about (sockets lost, their channels told) may publish as well.
     fn write(&mut self) {
         loop {
+            for run in std::mem::take(&mut self.at_turn_end) {
+                run(self);
+            }
+            self.settle();
             // Others first, so that they can work beside us.
             mailbox::flush_outgoing();
             self.flush();
             self.settle();
-            if !self.hub.has_batches() && self.dirty.is_empty() && self.slow.is_empty() {
+            let is_quiet = self.dirty.is_empty() && self.slow.is_empty() && self.at_turn_end.is_empty();
+            if is_quiet && !self.hub.has_batches() {
                 return mailbox::flush_outgoing();
             }
         }
@@ -257,6 +265,7 @@ impl Shard {
             Command::Close { socket, reason } => self.close(socket, reason),
             Command::Poll { socket, secret, position, answer } => self.poll_session(socket, secret, position, answer),
             Command::Post { socket, secret, messages, answer } => self.post(socket, secret, messages, answer),
+            Command::AtTurnEnd(run) => self.at_turn_end.push(run),
             Command::Run(run) => run(self),
             Command::Stop => self.stopping = true,
         }
@@ -351,7 +360,7 @@ impl Shard {
 
     /// Whether this turn has left something for the next.
     fn has_more(&self) -> bool {
-        !self.unread.is_empty() || !self.hungry.is_empty()
+        !self.unread.is_empty() || !self.hungry.is_empty() || !self.at_turn_end.is_empty()
     }
 
     /// How long the kernel may let us sleep.

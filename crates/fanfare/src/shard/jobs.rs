@@ -113,7 +113,7 @@ impl Shard {
     }
 
     /// A push of a join's own; before the join is answered it waits.
-    pub(super) fn push(&mut self, join: JoinKey, event: Box<str>, payload: Payload) {
+    pub(crate) fn push(&mut self, join: JoinKey, event: Box<str>, payload: Payload) {
         let Some(slot) = self.slot(join) else { return };
         let entry = self.entry(join.socket, slot);
         if !entry.is_live() {
