@@ -25,6 +25,7 @@ mod phoenix_connecting;
 mod phoenix_joining;
 mod phoenix_messages;
 mod presence;
+mod presence_of_a_crowd;
 mod resume;
 mod rooms;
 mod rooms_2;

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+use crate::support::roster::{Roster, refs};
 use crate::support::stage::Stage;
 use crate::support::{serve, stage};
 
@@ -154,51 +155,6 @@ async fn who_stays_away_leaves_when_the_grace_is_over() {
     assert_eq!(metas(&diff["leaves"], "ada"), [json!({"at": 1})]);
     let present: Value = test.endpoint().presences("room:1").await.to().unwrap();
     assert_eq!(present.as_object().unwrap().keys().collect::<Vec<_>>(), ["eve"]);
-}
-
-/// What a client does with state and diffs: it keeps diffs until the state has come, then applies them.
-#[derive(Default)]
-struct Roster {
-    present: Option<BTreeMap<String, Vec<String>>>,
-    early: Vec<Value>,
-}
-
-fn refs(metas: &Value) -> Vec<String> {
-    let metas = metas["metas"].as_array().unwrap();
-    metas.iter().map(|meta| meta["phx_ref"].as_str().unwrap().to_owned()).collect()
-}
-
-impl Roster {
-    fn take(&mut self, event: &str, payload: Value) {
-        match (event, &mut self.present) {
-            ("presence_state", _) => {
-                let state = payload.as_object().unwrap();
-                self.present = Some(state.iter().map(|(key, metas)| (key.clone(), refs(metas))).collect());
-                for diff in std::mem::take(&mut self.early) {
-                    self.take("presence_diff", diff);
-                }
-            }
-            ("presence_diff", None) => self.early.push(payload),
-            ("presence_diff", Some(present)) => {
-                for (key, metas) in payload["joins"].as_object().unwrap() {
-                    let known = present.entry(key.clone()).or_default();
-                    for phx_ref in refs(metas) {
-                        if !known.contains(&phx_ref) {
-                            known.push(phx_ref);
-                        }
-                    }
-                }
-                for (key, metas) in payload["leaves"].as_object().unwrap() {
-                    let known = present.entry(key.clone()).or_default();
-                    known.retain(|known| !refs(metas).contains(known));
-                    if known.is_empty() {
-                        present.remove(key);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Under concurrent joins, updates and leaves every client that watches ends with what the server has.
