@@ -1,7 +1,7 @@
 //! Who is present in a topic, and how its members are told: the pure state of `fanfare_proto::presence`, many topics of it.
 //!
 //! - **One order.** Whoever changes a topic writes the change down (`topics`); one shard, the topic's home, tells its members of
-//!   all that was written down, at the end of its turn, in one diff. So diffs come from one sender, whose order holds, without a
+//!   all that was written down, once a turn when it has read what there is, in one diff. So diffs come from one sender, whose order holds, without a
 //!   lock held while they are sent; a lone change waits for nothing, and a crowd's are merged by the length of the turn. With
 //!   hooks a worker takes the home's place (`hooks`): it asks the fetch hook once per diff.
 //! - **States between diffs.** A `presence_state` is put together when its push is carried out, on the shard of the member: what it
@@ -23,13 +23,13 @@ use fanfare_proto::presence::{Bounds, Diff, Untracked};
 use serde_json::{Map, Value, json};
 
 use self::hooks::AnyHooks;
-use self::topics::{Due, Outlet, Topics, Wake};
-use crate::command::{Command, JoinKey};
+use self::topics::{Outlet, Topics, Wake};
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event;
+use crate::key::JoinKey;
 use crate::message::Message;
-use crate::shard::Shard;
 
 pub use self::hooks::{Change, PresenceHooks};
 pub use fanfare_proto::presence::{Extras, Meta, Presences};
@@ -96,8 +96,8 @@ impl Presence {
     }
 
     /// Tells members how many they are, and not who: instead of `presence_state` and `presence_diff` they get `presence_count`
-    /// with `{"count": n}`, n being the number of keys. After a change that comes at the end of the turn, and then once a second
-    /// at most. Metas are not kept.
+    /// with `{"count": n}`, n being the number of keys. After a change that comes at once, and then once a second at most. Metas are
+    /// not kept.
     ///
     /// For large topics: those who see each other cost the square of their number.
     pub fn counts_only(self) -> Self {
@@ -247,12 +247,12 @@ impl Presence {
     /// Lets those know who tell of a change.
     fn wake(&self, endpoint: &Endpoint, topic: &Arc<str>, wake: Wake) {
         match (wake, &self.0.settings.hooks) {
-            (Wake::Home(home, due), _) => {
+            (Wake::Home(home), _) => {
                 let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
-                let run = Box::new(move |_: &mut Shard| presence.tell(&later, &topic));
-                let command = if due == Due::Now { Command::Run(run) } else { Command::AtTurnEnd(run) };
-                endpoint.shards()[usize::from(home)].send(command);
+                let tell = Command::Run(Box::new(move |_| presence.tell(&later, &topic)));
+                endpoint.shards()[usize::from(home)].send_promptly(tell);
             }
+            (Wake::HomeAtOnce(home), _) if endpoint.shards()[usize::from(home)].is_here() => self.tell(endpoint, topic),
             (Wake::Worker, Some(hooks)) => {
                 let work = self.clone().work(endpoint.clone(), self.0.topics.number_of(topic), hooks.clone());
                 drop(endpoint.runtime().spawn(work));
@@ -281,7 +281,7 @@ impl Presence {
     /// Looks at a topic again when a time has come.
     fn at(&self, endpoint: &Endpoint, home: u16, due_ms: u64, topic: &Arc<str>, look: fn(&Self, &Endpoint, &Arc<str>)) {
         let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
-        let run = Box::new(move |_: &mut Shard| look(&presence, &later, &topic));
+        let run = Box::new(move || look(&presence, &later, &topic));
         endpoint.shards()[usize::from(home)].send(Command::RunAt { due_ms, run });
     }
 

@@ -62,28 +62,21 @@ pub(super) struct Topic {
     /// How many joins are in it.
     untold_joins: usize,
     told_count: usize,
-    due: Due,
+    /// Somebody is about to tell of it: the home or the worker, when they come to it.
+    is_due: bool,
     changed_at: u64,
     /// What `presence_state` tells, where many are present and nobody has come or gone since it was put together.
     text: Option<Json>,
-}
-
-/// Whether somebody is about to tell of a topic's changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    Never,
-    /// At the end of a turn, at a time, or when the worker comes to it.
-    Later,
-    /// As the next thing.
-    Now,
 }
 
 /// Who has to be told of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wake {
     Nobody,
-    /// The topic's home.
-    Home(u16, Due),
+    /// The topic's home, which does not know.
+    Home(u16),
+    /// The topic's home, if it is at hand: so much has changed that it should be told before more comes.
+    HomeAtOnce(u16),
     /// A worker for the topic's lock.
     Worker,
 }
@@ -143,7 +136,7 @@ impl Stripe {
             untold: Diff::default(),
             untold_joins: 0,
             told_count: 0,
-            due: Due::Never,
+            is_due: false,
             changed_at: 0,
             text: None,
         })
@@ -159,19 +152,18 @@ impl Stripe {
                 of_topic.untold_joins += diff.joins.len();
                 of_topic.untold.merge(diff);
             }
-            let at_once_max = JOINS_AT_ONCE.max(of_topic.present.len() / PART_AT_ONCE);
-            let due = if of_topic.untold_joins > at_once_max { Due::Now } else { Due::Later };
-            let was_due = of_topic.due;
-            of_topic.due = due.max(was_due);
-            match outlet {
-                Outlet::Diffs | Outlet::Counts if due > was_due => return Wake::Home(of_topic.home, due),
-                Outlet::Hooks if was_due == Due::Never => {
+            let is_much = of_topic.untold_joins > JOINS_AT_ONCE.max(of_topic.present.len() / PART_AT_ONCE);
+            let was_due = std::mem::replace(&mut of_topic.is_due, true);
+            return match outlet {
+                Outlet::Diffs | Outlet::Counts if !was_due => Wake::Home(of_topic.home),
+                Outlet::Diffs if is_much => Wake::HomeAtOnce(of_topic.home),
+                Outlet::Hooks if !was_due => {
                     self.for_worker.push_back(topic.clone());
                     let runs = std::mem::replace(&mut self.worker_runs, true);
-                    return if runs { Wake::Nobody } else { Wake::Worker };
+                    if runs { Wake::Nobody } else { Wake::Worker }
                 }
-                _ => return Wake::Nobody,
-            }
+                _ => Wake::Nobody,
+            };
         }
         self.forget_if_over(topic);
         Wake::Nobody
@@ -180,7 +172,7 @@ impl Stripe {
     /// What the members of a topic have not been told.
     pub(super) fn take_untold(&mut self, topic: &str) -> Diff {
         let Some(of_topic) = self.by_name.get_mut(topic) else { return Diff::default() };
-        (of_topic.due, of_topic.untold_joins) = (Due::Never, 0);
+        (of_topic.is_due, of_topic.untold_joins) = (false, 0);
         let diff = std::mem::take(&mut of_topic.untold);
         self.forget_if_over(topic);
         diff
@@ -194,7 +186,7 @@ impl Stripe {
         if std::mem::replace(&mut of_topic.told_count, count) != count {
             return Some((of_topic.home, count));
         }
-        of_topic.due = Due::Never;
+        of_topic.is_due = false;
         self.forget_if_over(topic);
         None
     }
@@ -211,7 +203,7 @@ impl Stripe {
     }
 
     fn forget_if_over(&mut self, topic: &str) {
-        let is_over = |of_topic: &Topic| of_topic.present.is_empty() && of_topic.due == Due::Never;
+        let is_over = |of_topic: &Topic| of_topic.present.is_empty() && !of_topic.is_due;
         if self.by_name.get(topic).is_some_and(is_over) {
             self.by_name.remove(topic);
         }

@@ -59,21 +59,22 @@ fn sent_for_one(members: usize, joins_per_turn: usize, shards: usize) -> f64 {
     (pipe.written().bytes - before) as f64 / (members * roster.as_str().len()) as f64
 }
 
+/// Ten thousand where that does not take a minute: without optimisation, each text that is put together is parsed again.
 #[test]
 fn ten_thousand_who_join_one_topic_are_sent_little_beyond_each_others_metas() {
-    let ratio = sent_for_one(10_000, 100, 1);
+    let ratio = sent_for_one(if cfg!(debug_assertions) { 2_000 } else { 10_000 }, 100, 1);
     assert!((1.0..1.05).contains(&ratio), "{ratio}");
 }
 
 #[test]
 fn a_crowd_that_comes_in_one_turn_is_not_sent_twice() {
-    let ratio = sent_for_one(2_000, usize::MAX, 1);
+    let ratio = sent_for_one(1_000, usize::MAX, 1);
     assert!((1.0..1.2).contains(&ratio), "{ratio}");
 }
 
 #[test]
 fn a_crowd_over_several_shards_is_not_sent_twice() {
-    let ratio = sent_for_one(2_000, 100, 4);
+    let ratio = sent_for_one(1_000, 100, 4);
     assert!((1.0..1.2).contains(&ratio), "{ratio}");
 }
 
