@@ -192,7 +192,8 @@ impl Context {
     /// Says that `key` is present in this topic, through this join, until the join ends. Returns the presence's ref.
     ///
     /// # Errors
-    /// This join tracks `key` already, or `meta` is not an object.
+    /// This join tracks `key` already, or `meta` is not an object. An [unavailable](Error::is_unavailable) one, if the topic has
+    /// as many present as its presence allows.
     pub async fn track(&mut self, key: &str, meta: impl Serialize) -> Result<String, Error> {
         self.tracks = true;
         let meta = object(meta)?;
@@ -202,7 +203,8 @@ impl Context {
     /// Replaces the meta of a key that this join tracks. Returns the presence's new ref.
     ///
     /// # Errors
-    /// This join does not track `key`, or `meta` is not an object.
+    /// This join does not track `key`, or `meta` is not an object. An [unavailable](Error::is_unavailable) one, if the topic's
+    /// metas have as many bytes as its presence allows.
     pub async fn update(&mut self, key: &str, meta: impl Serialize) -> Result<String, Error> {
         let meta = object(meta)?;
         self.update_with(key, |_| meta).await
@@ -211,7 +213,7 @@ impl Context {
     /// The same with a function of the old meta, which has no `phx_ref`.
     ///
     /// # Errors
-    /// This join does not track `key`.
+    /// As [`update`](Context::update).
     pub async fn update_with(
         &mut self,
         key: &str,
@@ -235,14 +237,21 @@ impl Context {
         self.presence.get(&self.topic, key)
     }
 
-    /// Pushes `presence_state`: call it once, after the join has been answered (from `handle_info`).
+    /// Pushes `presence_state`, or `presence_count` where a presence only counts: call it once, after the join has been answered
+    /// (from `handle_info`).
     ///
     /// # Errors
-    /// None today; the push is checked like any other.
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub async fn push_presence_state(&mut self) -> Result<(), Error> {
-        let presence = self.presence.clone();
-        let topic = self.topic.clone();
-        presence.push_state(&topic, |state| self.push_any("presence_state", state.into())).await
+        let (presence, topic) = (self.presence.clone(), self.topic.clone());
+        if presence.has_hooks() {
+            // A diff that overtakes this is kept by the client until the state comes.
+            let state = presence.list(&topic).await;
+            return self.push_any("presence_state", state.into());
+        }
+        // Made when it is carried out: all that it does not have is told afterwards.
+        let make = Box::new(move || presence.state(&topic));
+        self.socket.shard.send_to_join(Command::PushLate { join: self.join, make }, 0)
     }
 
     /// Closes this join's socket as a drain would, with 1012: the client comes back.

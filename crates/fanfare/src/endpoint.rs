@@ -312,9 +312,14 @@ impl Endpoint {
         }
     }
 
-    /// Who is present in a topic, in the endpoint's own presence, as `presence_state` tells it.
+    /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount that has a route for it.
     pub async fn presences(&self, topic: &str) -> Json {
-        self.0.presence.list(topic).await
+        self.presence_of(topic).list(topic).await
+    }
+
+    /// How many are present in a topic: the keys, in the same presence.
+    pub fn presence_count(&self, topic: &str) -> usize {
+        self.presence_of(topic).count(topic)
     }
 
     /// A socket of this process, which can join topics beside the clients.
@@ -408,6 +413,11 @@ impl Endpoint {
 
     pub(crate) fn shard_index(&self, shard: &ShardHandle) -> u16 {
         self.0.shards.iter().position(|other| other == shard).map_or(0, |index| index as u16)
+    }
+
+    fn presence_of(&self, topic: &str) -> &Presence {
+        let route = self.0.mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
+        route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence)
     }
 
     pub(crate) fn presence_default(&self) -> &Presence {

@@ -126,6 +126,8 @@ counters! {
     Recovered = "resumes", "recovered";
     /// Clients that came back and were told that messages are gone.
     NotRecovered = "resumes", "not_recovered";
+    /// Members that were not tracked, or whose meta was not changed, because the presence of their topic was full.
+    PresenceFull = "presence", "full";
     /// Messages that were published.
     Published = "messages", "published";
     /// Frames that clients sent.
@@ -213,6 +215,14 @@ pub(crate) fn not_kept(counters: &Counters, reason: &str) {
     counters.count(Event::NotKept);
     if LINES_BY_CLIENTS.admits() {
         tracing::warn!(reason, "a message could not be kept in its topic's history and was not published");
+    }
+}
+
+/// Something is not tracked: the presence of its topic has as much as it may.
+pub(crate) fn presence_full(counters: &Counters, reason: &str) {
+    counters.count(Event::PresenceFull);
+    if LINES_BY_CLIENTS.admits() {
+        tracing::warn!(reason, "a presence is full");
     }
 }
 

@@ -211,6 +211,10 @@ impl Shard {
             Command::Push { join, event, payload } => {
                 self.with(join.socket, |socket, turn| socket.push(turn, join.serial, event, payload));
             }
+            Command::PushLate { join, make } => self.with(join.socket, |socket, turn| {
+                let (event, payload) = make();
+                socket.push(turn, join.serial, event.into(), payload);
+            }),
             Command::Reply(late) => {
                 let LateReply { join, msg_ref, reply } = *late;
                 self.with(join.socket, |socket, turn| socket.reply_from(turn, join.serial, &msg_ref, reply));

@@ -26,6 +26,7 @@ mod phoenix_connecting;
 mod phoenix_joining;
 mod phoenix_messages;
 mod presence;
+mod presence_of_a_crowd;
 mod publishers_wait_for_room;
 mod resume;
 mod rooms;
