@@ -37,6 +37,10 @@ pub(crate) enum State {
     Ok,
     /// Its last attempt failed, and it works with what it has.
     Stale,
+    /// It holds back what it has, since it cannot be taken from it now.
+    Waiting,
+    /// It had to hold back so much that it loses what comes.
+    Losing,
     /// It cannot do its work.
     Unavailable,
 }
@@ -46,6 +50,8 @@ impl State {
         match self {
             Self::Ok => "ok",
             Self::Stale => "stale",
+            Self::Waiting => "waiting",
+            Self::Losing => "losing",
             Self::Unavailable => "unavailable",
         }
     }

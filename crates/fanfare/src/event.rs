@@ -118,9 +118,9 @@ counters! {
     ChannelCrashed = "channels", "crashed";
     /// Messages that could not be kept in their topic's history, of senders that get no answer.
     NotKept = "drops", "not_kept";
-    /// Messages that were not published, because too many were waiting to be. Their publishers were told.
+    /// Messages that were not published, because too many waited to be. Their publishers were told.
     PublishingFull = "drops", "publishing_full";
-    /// Messages that a channel could not handle now. A push that wants an answer gets `unavailable`.
+    /// Messages that a channel could not handle now. Pushes that want an answer got `unavailable`.
     Unavailable = "drops", "unavailable";
     /// Clients that came back and got everything they had missed.
     Recovered = "resumes", "recovered";

@@ -1,11 +1,14 @@
 //! Answers of the API.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fanfare::Error;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+/// In how many seconds to ask again for what cannot be had now.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 macro_rules! codes {
     ($($variant:ident = $name:literal, $status:ident, $about:literal;)*) => {
@@ -38,11 +41,11 @@ codes! {
     Unauthorized = "unauthorized", UNAUTHORIZED, "No token, another token, or the server has none.";
     NotFound = "not_found", NOT_FOUND, "There is no such path, or nobody is connected with this key.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path takes another method.";
-    Conflict = "conflict", CONFLICT, "A message expects its topic at another position than the topic is at.";
+    Conflict = "conflict", CONFLICT, "A message expects its topic at another position than the topic is at. The other messages of the request are published.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
-    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be kept now. Send it again later.";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says.";
 }
 
 /// A refusal.
@@ -80,19 +83,27 @@ impl ApiError {
         json!({ "code": self.code.name(), "message": self.message })
     }
 
-    pub(super) fn status(&self) -> StatusCode {
-        self.code.status()
+    /// Whether the same can be asked again later.
+    pub(super) fn is_passing(&self) -> bool {
+        self.code == Code::Unavailable
+    }
+
+    /// The answer with a body that tells of it.
+    pub(super) fn respond(&self, body: Value) -> Response {
+        let mut response = (self.code.status(), Answer(body)).into_response();
+        let header = match self.code {
+            Code::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Code::Unavailable => Some((RETRY_AFTER, RETRY_AFTER_S)),
+            _ => None,
+        };
+        response.headers_mut().extend(header);
+        response
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = json!({ "error": self.told() });
-        let mut response = (self.code.status(), Answer(error)).into_response();
-        if self.code == Code::Unauthorized {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        self.respond(json!({ "error": self.told() }))
     }
 }
 

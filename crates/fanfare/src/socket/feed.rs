@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::Reach;
 use crate::join::{CatchingUp, Feed, Held, Job, Membership, Page, Phase};
-use crate::message::Message;
+use crate::message::{Draft, Message};
 use crate::outbox::Bounds;
 
 /// What a socket is sent at a time, at most, and what a page has.
@@ -75,8 +75,8 @@ impl Socket {
                 return self.end_page(turn, slot, at, head, held);
             };
             feed.at = position;
-            match Message::new(entry.topic().clone(), &*event, payload) {
-                Ok(message) => self.send_alone(turn, slot, &message.placed(position)),
+            match Draft::new(entry.topic().clone(), &*event, payload) {
+                Ok(draft) => self.send_alone(turn, slot, &draft.into_message(Some(position))),
                 // It was checked when it was published, perhaps by another version.
                 Err(error) => return self.cannot_read(turn, &error),
             }
