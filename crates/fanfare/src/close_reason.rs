@@ -68,14 +68,14 @@ impl CloseReason {
             CloseReason::Idle => Event::ClosedIdle,
             CloseReason::Protocol(_) => Event::ClosedProtocol,
             CloseReason::TooLarge => Event::ClosedTooLarge,
+            CloseReason::Undecodable => Event::ClosedUndecodable,
             CloseReason::Drain => Event::ClosedDrain,
+            CloseReason::Slow => Event::ClosedSlow,
+            CloseReason::Unpolled => Event::ClosedUnpolled,
             CloseReason::Unauthorized => Event::ClosedUnauthorized,
             CloseReason::TopicEnded => Event::ClosedTopicEnded,
-            CloseReason::Application(..) => Event::ClosedApplication,
-            CloseReason::Unpolled => Event::ClosedUnpolled,
             CloseReason::HistoryUnavailable => Event::ClosedHistoryUnavailable,
-            CloseReason::Undecodable => Event::ClosedUndecodable,
-            CloseReason::Slow => Event::ClosedSlow,
+            CloseReason::Application(..) => Event::ClosedApplication,
         }
     }
 }

@@ -118,16 +118,14 @@ counters! {
     ChannelCrashed = "channels", "crashed";
     /// Messages that could not be kept in their topic's history, of senders that get no answer.
     NotKept = "drops", "not_kept";
-    /// Messages that were not published, because too many were waiting to be. Their publishers were told.
+    /// Messages that were not published, because too many waited to be. Their publishers were told.
     PublishingFull = "drops", "publishing_full";
-    /// Messages that a channel could not handle now. A push that wants an answer gets `unavailable`.
+    /// Messages that a channel could not handle now. Pushes that want an answer got `unavailable`.
     Unavailable = "drops", "unavailable";
     /// Clients that came back and got everything they had missed.
     Recovered = "resumes", "recovered";
     /// Clients that came back and were told that messages are gone.
     NotRecovered = "resumes", "not_recovered";
-    /// Members that were not tracked, or whose meta was not changed, because the presence of their topic was full.
-    PresenceFull = "presence", "full";
     /// Messages that were published.
     Published = "messages", "published";
     /// Frames that clients sent.
@@ -215,14 +213,6 @@ pub(crate) fn not_kept(counters: &Counters, reason: &str) {
     counters.count(Event::NotKept);
     if LINES_BY_CLIENTS.admits() {
         tracing::warn!(reason, "a message could not be kept in its topic's history and was not published");
-    }
-}
-
-/// Something is not tracked: the presence of its topic has as much as it may.
-pub(crate) fn presence_full(counters: &Counters, reason: &str) {
-    counters.count(Event::PresenceFull);
-    if LINES_BY_CLIENTS.admits() {
-        tracing::warn!(reason, "a presence is full");
     }
 }
 

@@ -70,11 +70,7 @@ pub(super) const FIGURES: &[Figure] = &[
     Figure {
         what: "`expect` in the engine outside of tests and the test kit",
         measure: figures::expectations,
-<<<<<<< HEAD
-        max: 13,
-=======
         max: 12,
->>>>>>> w-socket
         goal: 10,
     },
 ];
