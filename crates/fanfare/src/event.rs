@@ -126,6 +126,8 @@ counters! {
     Recovered = "resumes", "recovered";
     /// Clients that came back and were told that messages are gone.
     NotRecovered = "resumes", "not_recovered";
+    /// Members that were not tracked, or whose meta was not changed, because the presence of their topic was full.
+    PresenceFull = "presence", "full";
     /// Messages that were published.
     Published = "messages", "published";
     /// Frames that clients sent.
@@ -228,4 +230,12 @@ pub(crate) fn unavailable(counters: &Counters, topic: &str, reason: &str) {
 pub(crate) fn slow_consumer(counters: &Counters, peer: Option<SocketAddr>, queued_bytes: usize, queued_frames: usize) {
     counters.add(Event::SlowLost, queued_frames as u64);
     tracing::info!(?peer, queued_bytes, queued_frames, "slow consumer, socket closed with 1013");
+}
+
+/// Something is not tracked: the presence of its topic has as much as it may.
+pub(crate) fn presence_full(counters: &Counters, reason: &str) {
+    counters.count(Event::PresenceFull);
+    if LINES_BY_CLIENTS.admits() {
+        tracing::warn!(reason, "a presence is full");
+    }
 }
