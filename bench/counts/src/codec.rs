@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
+use fanfare_proto::frame::Kind;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec::{self, Kind};
+use fanfare_proto::phoenix::codec;
 use fanfare_proto::phoenix::message::{Format, Version};
 use fanfare_proto::websocket::decoder::{Decoder, Limits, Role, Scratch};
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::{Incoming, Ref};
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;

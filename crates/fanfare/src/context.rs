@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{Json, Payload};
-use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
 use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
 use serde::Serialize;
@@ -80,8 +81,11 @@ impl Context {
     pub fn push(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
         let payload = payload.into();
         check_pushable(event, &payload)?;
-        if matches!(payload, Payload::Binary(_)) && self.push_ref_size > 255 {
-            return Err(Error::invalid("the client's join_ref is over 255 bytes: binary frames cannot carry it"));
+        if matches!(payload, Payload::Binary(_)) && usize::from(self.push_ref_size) > FIELD_SIZE_MAX {
+            return Err(Error::invalid(format!(
+                "the client's join_ref has {} bytes, a binary frame holds at most {FIELD_SIZE_MAX}: push JSON",
+                self.push_ref_size
+            )));
         }
         self.send_command(Command::Push { join: self.join, event: event.into(), payload });
         Ok(())

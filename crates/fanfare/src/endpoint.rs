@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use fanfare_proto::event::Reserved;
 use fanfare_proto::history::Retention;
 use fanfare_proto::payload::{Json, Payload};
 use fanfare_proto::phoenix::message::Version;
@@ -29,7 +30,7 @@ use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::ownership::Started;
 use crate::path::MountPath;
-use crate::policy::{Policies, Policy, is_kept};
+use crate::policy::{Policies, Policy};
 use crate::presence::Presence;
 use crate::publish::{Publish, Published};
 use crate::registry::LocalSocket;
@@ -429,7 +430,8 @@ impl Endpoint {
     fn history_of(&self, message: &Message) -> Option<(&Arc<dyn Store>, Retention)> {
         let store = self.0.history.as_ref()?;
         let retention = self.policies().retention(&message.topic)?;
-        is_kept(&message.event).then_some((store, retention))
+        // What is reserved means nothing later.
+        Reserved::of(&message.event).is_none().then_some((store, retention))
     }
 
     /// What hands a message on once it is kept, and then says where.

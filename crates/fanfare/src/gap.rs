@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::frame::{Form, Outgoing};
+use fanfare_proto::message::Ref;
 use fanfare_proto::position::Position;
-use fanfare_proto::wire::{self, Form, Outgoing};
+use fanfare_proto::wire;
 use serde_json::json;
 
 use crate::event::{Counters, Event};

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::vec;
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{FromPayload, Json, Payload};
-use fanfare_proto::phoenix::message::Ref;
 use fanfare_proto::position::{Position, Since};
 
 use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply};

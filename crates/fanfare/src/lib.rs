@@ -40,13 +40,14 @@ pub mod testing;
 mod token;
 mod transport;
 
+pub use fanfare_proto::event::Reserved;
 pub use fanfare_proto::history::Retention;
 pub use fanfare_proto::origin::{OriginPattern, OriginPolicy};
 pub use fanfare_proto::params::Params;
 pub use fanfare_proto::payload::{FromPayload, Json, Payload, Text};
 pub use fanfare_proto::phoenix::message::Version;
 pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
-pub use fanfare_proto::topic::{Pattern, TopicError, check_topic, is_reserved_event};
+pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_proto::event::EVENT_SIZE_MAX;
 use fanfare_proto::origin::OriginPolicy;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::topic::{Pattern, TopicError};
@@ -17,9 +18,6 @@ use crate::outbox::Bounds;
 use crate::presence::Presence;
 use crate::service::Body;
 use crate::socket::Protocol;
-
-/// A binary frame's field holds no more.
-const EVENT_SIZE_MAX: usize = 255;
 
 /// What a mount's refusals are answered with.
 type OnReject = dyn Fn(&str) -> Response<Body> + Send + Sync;

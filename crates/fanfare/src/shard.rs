@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::session::Session;
 use fanfare_proto::websocket::decoder::Scratch;
 use hashbrown::{HashMap, HashSet};
 use mio::{Events, Poll, Token, Waker};

@@ -6,10 +6,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fanfare_proto::phoenix::message::{Incoming, Version};
-use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::frame::Form;
+use fanfare_proto::message::Incoming;
+use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
-use fanfare_proto::wire::Form;
+use fanfare_proto::session::Session;
 use tokio::sync::mpsc;
 
 use crate::address::ConnectionSlot;

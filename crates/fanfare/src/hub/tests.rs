@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use fanfare_proto::frame::Form;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::Format;
-use fanfare_proto::wire::Form;
 
 use super::*;
 use crate::message::Carriage;

@@ -3,8 +3,9 @@
 use std::error::Error as StdError;
 
 use bytes::Bytes;
+use fanfare_proto::message::Incoming;
 use fanfare_proto::phoenix::longpoll::{BodyError, decode_body, response};
-use fanfare_proto::phoenix::message::{Incoming, Version};
+use fanfare_proto::phoenix::message::Version;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,

@@ -142,7 +142,7 @@ pub(super) fn topic_of(rest: &[&str], params: &mut Params) -> Option<()> {
 /// A refused join: its response is the body.
 fn not_joined(response: &Payload) -> Response<Body> {
     let mut body = Vec::new();
-    fanfare_proto::wire::in_message(response, &mut body);
+    fanfare_proto::frame::in_message(response, &mut body);
     let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = StatusCode::FORBIDDEN;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

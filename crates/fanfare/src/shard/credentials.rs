@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::{Incoming, Ref};
-use fanfare_proto::phoenix::session::{PHOENIX_TOPIC, Verdict};
+use fanfare_proto::session::{PHOENIX_TOPIC, Verdict};
 use serde::Deserialize;
 
 use super::replies::reason_payload;

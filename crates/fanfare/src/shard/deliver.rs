@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_proto::phoenix::codec::{FieldTooLong, Kind};
-use fanfare_proto::wire::{self, Outgoing};
+use fanfare_proto::frame::{Kind, Outgoing};
+use fanfare_proto::phoenix::codec::FieldTooLong;
+use fanfare_proto::wire;
 
 use super::waiting::{self, Common};
 use super::{Shard, Timer};

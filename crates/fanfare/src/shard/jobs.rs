@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::Ref;
-use fanfare_proto::wire::Outgoing;
 
 use super::Shard;
 use super::replies::reason_payload;

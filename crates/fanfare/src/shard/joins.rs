@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::{Incoming, Ref};
-use fanfare_proto::phoenix::session::{Entry, Verdict};
 use fanfare_proto::position::Position;
+use fanfare_proto::resume::{behind, gap_param, resume_param};
 use fanfare_proto::rooms;
+use fanfare_proto::session::{Entry, Verdict};
 use fanfare_proto::topic::check_topic;
 
 use super::Shard;
 use super::credentials::ACCESS_TOKEN;
 use super::deliver::reach_of;
 use super::replies::reason_payload;
-use super::resume::{Joining, behind, gap_param, resume_param};
+use super::resume::Joining;
 use crate::channel::{Ended, Status};
 use crate::command::{Command, JoinKey, SocketKey};
 use crate::context::Context;

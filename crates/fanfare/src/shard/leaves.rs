@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::{Incoming, Ref};
-use fanfare_proto::phoenix::session::Entry;
-use fanfare_proto::wire::Outgoing;
+use fanfare_proto::session::Entry;
 
 use super::Shard;
 use crate::channel::{Ended, Status, Stop};

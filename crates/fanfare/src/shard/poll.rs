@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_proto::phoenix::message::Incoming;
+use fanfare_proto::message::Incoming;
 use tokio::sync::oneshot;
 
 use super::{Shard, Timer};

@@ -5,9 +5,11 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use fanfare_proto::bullet::{self, Heard};
+use fanfare_proto::frame::Kind;
+use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::{Payload, Text};
-use fanfare_proto::phoenix::codec::{self, Kind, Undecodable};
-use fanfare_proto::phoenix::message::Incoming;
+use fanfare_proto::phoenix::codec;
+use fanfare_proto::phoenix::message::Undecodable;
 use fanfare_proto::rooms;
 use fanfare_proto::websocket::decoder::{Decoder, Item, Role, Violation};
 use fanfare_proto::websocket::frame::{self, Opcode};

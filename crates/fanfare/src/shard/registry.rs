@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Json;
-use fanfare_proto::phoenix::message::Ref;
 
 use super::Shard;
 use crate::command::{JoinKey, SocketKey};

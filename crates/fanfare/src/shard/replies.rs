@@ -1,8 +1,8 @@
 //! What the protocol itself answers.
 
+use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::Ref;
-use fanfare_proto::wire::Outgoing;
 
 use super::Shard;
 use crate::channel::Status;

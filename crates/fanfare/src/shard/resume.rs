@@ -6,13 +6,10 @@
 
 use std::sync::Arc;
 
-use fanfare_proto::payload::{Json, Payload};
-use fanfare_proto::phoenix::message::Ref;
+use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::Ref;
 use fanfare_proto::position::{Position, Since};
-use fanfare_proto::wire::{self, Outgoing};
-use serde::Deserialize;
-use serde_json::json;
-use serde_json::value::RawValue;
+use fanfare_proto::resume::{resumed, with_messages, with_resume};
 
 use super::Shard;
 use super::deliver::reach_of;
@@ -44,7 +41,7 @@ impl Shard {
         }
         let Some(reading) = self.begin_reading(join, slot, since.unwrap_or(Since::Now), admitted.catch_up) else {
             // A reply with messages, of which a topic without a history has none.
-            let reply = with_messages(&admitted.reply, None, &[]);
+            let reply = with_messages(&admitted.reply, None, []);
             self.joined(join, slot, &joining.msg_ref, joining.live, reply);
             return self.after_joining(join, slot);
         };
@@ -121,10 +118,10 @@ impl Shard {
         let Joining { msg_ref, live, admitted, .. } = joining;
         let CaughtUp { replay, missed, from } = self.judge(replay, wanted);
         let resumes = self.entry(key, slot).data.resumes;
-        let resume = resumes.then(|| json!({ "position": from.to_string(), "recovered": replay.recovered }));
+        let resume = resumes.then(|| resumed(from, replay.recovered));
         let in_reply: &[Stored] = if missed { &[] } else { &replay.messages };
         let reply = match admitted.catch_up {
-            Some(_) => with_messages(&admitted.reply, resume.as_ref(), in_reply),
+            Some(_) => with_messages(&admitted.reply, resume.as_ref(), in_reply.iter().map(Stored::parts)),
             None => with_resume(&admitted.reply, resume.as_ref()),
         };
         let entry = self.entry(key, slot);
@@ -195,7 +192,7 @@ impl Shard {
     /// What a subscriber is told first that has no replies.
     fn say_joined(&mut self, join: JoinKey, slot: usize, from: Position, recovered: bool) {
         let topic = self.entry(join.socket, slot).topic().clone();
-        let payload = json!({ "position": from.to_string(), "recovered": recovered }).into();
+        let payload = resumed(from, recovered).into();
         let push = Outgoing::Push {
             join_ref: &Ref::NULL,
             topic: &topic,
@@ -263,101 +260,4 @@ struct CaughtUp {
     /// The messages of the replay are those that the client missed.
     missed: bool,
     from: Position,
-}
-
-/// From where a client wants to go on, by the payload of its join.
-///
-/// # Errors
-/// It gives something that is neither `true` nor a position.
-pub(super) fn resume_param(payload: &Payload) -> Result<Option<Since>, String> {
-    #[derive(Deserialize)]
-    struct Params<'a> {
-        #[serde(borrow)]
-        resume: Option<&'a RawValue>,
-    }
-    let Some(text) = json_text(payload) else { return Ok(None) };
-    let Ok(Params { resume: Some(resume) }) = serde_json::from_str(text) else { return Ok(None) };
-    match resume.get() {
-        "null" | "false" => Ok(None),
-        "true" => Ok(Some(Since::Now)),
-        token => match serde_json::from_str::<String>(token) {
-            Ok(text) => text.parse().map(Some).map_err(|error| format!("resume: {text:.64?} is {error}")),
-            Err(_) => Err(format!("resume: {token:.64} is neither true nor a position")),
-        },
-    }
-}
-
-/// From where a client goes on that was sent messages by an earlier join of the same socket: it gets them before the answer to
-/// this one, and may not have had them yet when it asked.
-pub(super) fn behind(since: Since, sent: Option<(Position, Position)>) -> Since {
-    match (since, sent) {
-        (Since::Position(asked), Some((from, to)))
-            if asked.epoch == from.epoch && (from.offset..to.offset).contains(&asked.offset) =>
-        {
-            Since::Position(to)
-        }
-        // It had no answer yet when it asked again.
-        (Since::Now, Some((_, to))) => Since::Position(to),
-        _ => since,
-    }
-}
-
-/// Whether a client wants to hear of gaps, by the payload of its join.
-pub(super) fn gap_param(payload: &Payload) -> bool {
-    #[derive(Deserialize)]
-    struct Params {
-        gap: bool,
-    }
-    json_text(payload).is_some_and(|text| serde_json::from_str(text).is_ok_and(|Params { gap }| gap))
-}
-
-fn json_text(payload: &Payload) -> Option<&str> {
-    match payload {
-        Payload::Json(json) => Some(json.as_str()),
-        Payload::Text(text) => Some(text.as_str()),
-        Payload::Binary(_) => None,
-    }
-}
-
-/// A reply with what a client that resumes is told.
-fn with_resume(reply: &Payload, resume: Option<&serde_json::Value>) -> Payload {
-    match resume {
-        Some(resume) => with_member(reply, "resume", resume.to_string().as_bytes()),
-        None => reply.clone(),
-    }
-}
-
-/// The same with messages of the history.
-fn with_messages(reply: &Payload, resume: Option<&serde_json::Value>, messages: &[Stored]) -> Payload {
-    let mut list = vec![b'['];
-    for stored in messages {
-        if list.len() > 1 {
-            list.push(b',');
-        }
-        stored.write_json(&mut list);
-    }
-    list.push(b']');
-    with_member(&with_resume(reply, resume), "messages", &list)
-}
-
-/// A reply with one more member; one that is no object becomes the member `value` of one.
-fn with_member(reply: &Payload, name: &str, value: &[u8]) -> Payload {
-    let mut out = Vec::new();
-    match reply {
-        Payload::Json(json) if !json.is_object() => {
-            out.extend_from_slice(b"{\"value\":");
-            wire::in_message(reply, &mut out);
-        }
-        _ => {
-            wire::in_message(reply, &mut out);
-            out.pop();
-        }
-    }
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
-    out.extend_from_slice(format!("\"{name}\":").as_bytes());
-    out.extend_from_slice(value);
-    out.push(b'}');
-    Json::parse(out).expect("it is put together of JSON").into()
 }

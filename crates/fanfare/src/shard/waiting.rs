@@ -1,7 +1,7 @@
 //! Frames that do not leave at once: queued for their socket, where those of some topics may give way.
 
 use bytes::Bytes;
-use fanfare_proto::phoenix::session::Session;
+use fanfare_proto::session::Session;
 
 use crate::event::Counters;
 use crate::gap::{Rule, Voice};

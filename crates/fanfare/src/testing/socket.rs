@@ -6,8 +6,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::{Incoming, Ref};
 use http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};

@@ -1,11 +1,11 @@
-//! The joins of one Phoenix socket, and what each client message means for them.
+//! The joins of one socket, and what each client message means for them.
 //!
 //! Pure bookkeeping: the session decides (`admit`), the engine acts. What the engine needs to remember about a join is
 //! attached to its entry as `J`. Sources: the Phoenix Channels protocol as recorded from Phoenix 1.8.
 
 use std::sync::Arc;
 
-use super::message::Ref;
+use crate::message::Ref;
 
 /// The topic of heartbeats. No channel can be joined on it.
 pub const PHOENIX_TOPIC: &str = "phoenix";
