@@ -12,7 +12,8 @@ use crate::config::auth::{Auth, AuthKind};
 use crate::config::endpoint::{Endpoint, Protocol, Subscribe};
 use crate::hook::Hooks;
 use crate::http_client::Client;
-use crate::identity::{Identity, Template};
+use crate::config::template::Template;
+use crate::identity::Identity;
 use crate::log::Brake;
 
 mod apikey;

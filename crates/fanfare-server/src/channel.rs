@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::config::channel::{Audience, Channel as Settings, EventName, PresenceKey, Slow};
 use crate::config::history::Kept;
+use crate::config::rule::Rule;
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
-use crate::policy::Rule;
 
 /// The longest name that a client may give itself in the presence, in bytes.
 const NAME_SIZE_MAX: usize = 255;

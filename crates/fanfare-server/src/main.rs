@@ -33,6 +33,7 @@ mod message;
 mod mint;
 mod pages;
 mod policy;
+mod preflight;
 mod run;
 mod scaffold;
 mod signature;

@@ -7,9 +7,9 @@ use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
 
 use super::history::Kept;
 use super::problem::Problems;
+use super::rule::Rule;
 use super::section::{Form, section};
 use super::value::{Count, OneOrMore, Size, Text, choice};
-use crate::policy::Rule;
 
 section! {
     /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
@@ -112,13 +112,6 @@ impl FromStr for TopicPattern {
             return Err("the protocol keeps this topic for its heartbeat".into());
         }
         Pattern::parse(text).map(Self).map_err(|error| error.to_string())
-    }
-}
-
-impl Text for Rule {
-    fn accepts() -> String {
-        let forms = r#""open", "authenticated", "nobody", "hook:NAME" or "claim:NAME=VALUE""#;
-        format!("{forms}, where {{suffix}} in VALUE is what the star of the pattern matched")
     }
 }
 

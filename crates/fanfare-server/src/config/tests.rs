@@ -3,6 +3,7 @@
 use super::channel::Audience;
 use super::server::LogFormat;
 use super::*;
+use crate::preflight;
 
 fn overrides(flags: &[(&'static str, &str, &str)], variables: &[(&str, &str)]) -> Overrides {
     let flags = flags.iter().map(|(name, path, text)| Flag { name, path: path.to_string(), text: text.to_string() });
@@ -10,7 +11,7 @@ fn overrides(flags: &[(&'static str, &str, &str)], variables: &[(&str, &str)]) -
 }
 
 fn parse(content: &str) -> Result<Config, String> {
-    Config::parse("f.toml", content, &overrides(&[], &[("MY_SECRET", &"s".repeat(64)), ("EMPTY", "")]))
+    preflight::parse("f.toml", content, &overrides(&[], &[("MY_SECRET", &"s".repeat(64)), ("EMPTY", "")]))
         .map_err(|report| report.to_string())
 }
 
@@ -33,7 +34,7 @@ fn the_example_of_the_reference_is_right() {
     let example = reference.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let secrets = [("FANFARE_SECRET", "s".repeat(64)), ("FANFARE_API_TOKEN", "t".repeat(32))];
     let variables = secrets.each_ref().map(|(name, text)| (*name, text.as_str()));
-    let config = Config::parse("example", example, &overrides(&[], &variables)).unwrap();
+    let config = preflight::parse("example", example, &overrides(&[], &variables)).unwrap();
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     assert_eq!(config.auths["users"].secret.as_ref().unwrap().expose(), "s".repeat(64));
     assert_eq!(config.admin.unwrap().token.unwrap().expose(), "t".repeat(32));
@@ -46,7 +47,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let variables =
         [("FANFARE_LISTEN", "127.0.0.1:2"), ("FANFARE_LIMITS_JOINS_MAX", "2"), ("FANFARE_ADMIN_LISTEN", "127.0.0.1:9")];
     let flags = [("--listen", "listen", "127.0.0.1:3"), ("--set", "drain.batch", "7"), ("--set", "drain.batch", "8")];
-    let config = Config::parse("f.toml", content, &overrides(&flags, &variables)).unwrap();
+    let config = preflight::parse("f.toml", content, &overrides(&flags, &variables)).unwrap();
     assert_eq!(config.server.listen.0.port(), 3);
     assert_eq!(config.limits.joins_max.0, 2);
     assert_eq!(config.drain.batch.0, 8);
@@ -58,7 +59,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 fn the_environments_token_wins_over_the_files_in_any_form() {
     let [ours, theirs] = ["t", "f"].map(|c| c.repeat(32));
     let token = |content: &str, variables: &[(&str, &str)]| {
-        let config = Config::parse("f.toml", content, &overrides(&[], variables));
+        let config = preflight::parse("f.toml", content, &overrides(&[], variables));
         let config = config.map_err(|report| report.to_string())?;
         Ok::<_, String>(config.admin.unwrap().token.unwrap().expose().to_owned())
     };
@@ -268,7 +269,7 @@ fn all_problems_are_reported_together_and_in_order() {
 fn problems_of_flags_and_variables_name_them() {
     #[track_caller]
     fn check(flags: &[(&'static str, &str, &str)], variables: &[(&str, &str)], expected: &str) {
-        let report = Config::parse("f.toml", "", &overrides(flags, variables)).map(|_| ()).unwrap_err().to_string();
+        let report = preflight::parse("f.toml", "", &overrides(flags, variables)).map(|_| ()).unwrap_err().to_string();
         assert!(report.contains(expected), "{report}");
     }
     check(&[("--listen", "listen", "x")], &[], "flag --listen: listen: \"x\" is not accepted");
@@ -284,7 +285,7 @@ fn problems_of_flags_and_variables_name_them() {
 #[test]
 fn mistyped_variables_are_warned_of() {
     let overrides = overrides(&[], &[("FANFARE_LISEN", "x"), ("FANFARE_PORT_4000_TCP", "x"), ("HOME", "x")]);
-    let config = Config::parse("f.toml", "[[channel]]\npreset = 'lobby'", &overrides).unwrap();
+    let config = preflight::parse("f.toml", "[[channel]]\npreset = 'lobby'", &overrides).unwrap();
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     assert!(config.warnings[0].contains("FANFARE_LISEN is not a setting; did you mean FANFARE_LISTEN?"));
 }
@@ -341,6 +342,6 @@ fn no_text_panics() {
         }
         let text: String = text.into_iter().collect();
         // Right or wrong, it ends with an answer, which can be shown.
-        let _ = Config::parse("f.toml", &text, &Overrides::default()).map_err(|report| report.to_string());
+        let _ = preflight::parse("f.toml", &text, &Overrides::default()).map_err(|report| report.to_string());
     }
 }

@@ -10,7 +10,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::identity::Template;
+use crate::config::template::Template;
 use crate::message::{self, Fault, Message};
 
 /// How messages are routed.

@@ -365,7 +365,7 @@ impl Office {
             }
         }
         let content = format!("[auth.u]\nkind = 'jwt'\n{settings}");
-        let config = Config::parse("f", &content, &Overrides::default()).map_err(|report| report.to_string());
+        let config = crate::preflight::parse("f", &content, &Overrides::default()).map_err(|report| report.to_string());
         Tokens::offline("u", &config.unwrap().auths["u"]).unwrap().unwrap()
     }
 
