@@ -132,7 +132,7 @@ impl<'s> Outbox<'s> {
         }
         let messages: Vec<_> = rows.iter().map(|row| publish.check(read(row))).collect();
         let mut skips: Vec<Option<Skip>> = messages.iter().map(|message| message.as_ref().err().copied()).collect();
-        let savepoint = answer(transaction.savepoint("all")).await?;
+        let savepoint = answer(transaction.savepoint("batch")).await?;
         self.finish(&savepoint, &rows, &skips).await?;
         // All that can still fail is the commit, if the engine takes all.
         let (mut done, mut is_refused, mut is_as_foreseen) = (0, false, true);

@@ -165,16 +165,39 @@ impl<'s> Group<'s> {
         self.read_once(">", publish).await
     }
 
-    /// A name that was made up is not used again. As long as it has entries it stays: they would go with it.
+    /// A name that was made up is not used again. As long as it has entries it stays, since they would go with it, and
+    /// whoever comes next takes them over before anything new.
     async fn leave(&mut self) -> Result<(), RedisError> {
-        if self.settings.consumer.is_none() && !self.has_pending {
-            for stream in self.streams {
-                let mut remove = cmd("XGROUP");
-                remove.arg("DELCONSUMER").arg(stream).arg(self.group).arg(&self.consumer);
-                remove.query_async::<()>(&mut self.connection).await?;
+        if self.settings.consumer.is_some() {
+            return Ok(());
+        }
+        for stream in self.streams {
+            if self.has_pending {
+                self.hand_back(stream).await?;
+                continue;
             }
+            let mut remove = cmd("XGROUP");
+            remove.arg("DELCONSUMER").arg(stream).arg(self.group).arg(&self.consumer);
+            remove.query_async::<()>(&mut self.connection).await?;
         }
         Ok(())
+    }
+
+    /// Makes the entries that this consumer has look as if it had been silent for long.
+    async fn hand_back(&mut self, stream: &str) -> Result<(), RedisError> {
+        let mut list = cmd("XPENDING");
+        list.arg(stream).arg(self.group).arg("-").arg("+").arg(self.settings.batch.0).arg(&self.consumer);
+        let pending: redis::streams::StreamPendingCountReply = list.query_async(&mut self.connection).await?;
+        if pending.ids.is_empty() {
+            return Ok(());
+        }
+        let mut claim = cmd("XCLAIM");
+        claim.arg(stream).arg(self.group).arg(&self.consumer).arg(0);
+        for entry in pending.ids {
+            claim.arg(entry.id);
+        }
+        claim.arg("IDLE").arg(self.settings.claim_after.0.as_millis() as u64).arg("JUSTID");
+        claim.query_async(&mut self.connection).await
     }
 
     /// Takes new entries (`>`) or those that are this consumer's already (`0`).

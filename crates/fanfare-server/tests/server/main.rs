@@ -11,6 +11,7 @@ mod commands;
 mod full_disk;
 mod history;
 mod hooks;
+mod hub;
 mod instructions;
 mod issuer;
 mod jwks;

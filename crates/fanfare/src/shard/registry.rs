@@ -42,7 +42,7 @@ impl Shard {
             }
         }
         let waits = info.mount.waits_for_topic;
-        if protocol == Protocol::HubSubscriber && !waits && !info.endpoint.started().contains(topic, None) {
+        if protocol == Protocol::HubSubscriber && !waits && !info.endpoint.started().contains(topic) {
             // It has ended since the subscriber was let in, and nobody would tell.
             self.close(key, CloseReason::TopicEnded);
         }
