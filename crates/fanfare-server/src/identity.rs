@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::apikey::lookup::Lookup;
-
 /// What a credential said of its bearer. The `Debug` form shows the names of the claims only.
 pub(crate) struct Identity {
     claims: Map<String, Value>,
@@ -15,7 +13,8 @@ pub(crate) struct Identity {
 
 /// The API key that somebody came with.
 pub(crate) struct ApiKey {
-    pub(crate) lookup: Arc<Lookup>,
+    /// The name of the store that has it.
+    pub(crate) store: Arc<str>,
     /// Of the key's record.
     pub(crate) handle: Arc<str>,
 }

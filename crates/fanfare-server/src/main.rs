@@ -34,10 +34,12 @@ mod mint;
 mod pages;
 mod policy;
 mod preflight;
+mod routes;
 mod run;
 mod scaffold;
 mod signature;
 mod source;
+mod terminal;
 mod tls;
 mod webhook;
 

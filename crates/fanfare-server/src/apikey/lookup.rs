@@ -16,7 +16,7 @@ const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
 
 /// A store with the answers that it gave.
 pub(crate) struct Lookup {
-    name: String,
+    name: Arc<str>,
     store: Arc<dyn KeyStore>,
     lifetimes: Lifetimes,
     entries_max: usize,
@@ -45,7 +45,7 @@ pub(crate) type Found = Result<Option<Record>, Unavailable>;
 impl Lookup {
     pub(crate) fn new(name: &str, store: Arc<dyn KeyStore>, lifetimes: Lifetimes, entries_max: usize) -> Self {
         Lookup {
-            name: name.to_owned(),
+            name: name.into(),
             store,
             lifetimes,
             entries_max,
@@ -54,6 +54,11 @@ impl Lookup {
             remembered: AtomicU64::new(0),
             state: Mutex::new(State::Ok),
         }
+    }
+
+    /// What the configuration calls its store.
+    pub(crate) fn store_name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The record of a key, as it was when it was last asked for.

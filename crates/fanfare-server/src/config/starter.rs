@@ -127,7 +127,7 @@ fn describe(section: &Section) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Overrides};
+    use super::super::Overrides;
     use super::*;
 
     #[test]
@@ -158,6 +158,7 @@ mod tests {
             "token_file",
             "cert",
             "key",
+            "credential_within",
             "socket_id",
             "public_key_file",
             "hook",

@@ -399,7 +399,7 @@ fn a_server_starts_while_its_sources_are_down() {
 fn bridge_4_to_7_as_its_instructions_say() {
     let redis = redis_server::start();
     let server = Server::serve(&format!(
-        "[[endpoint]]\npath = '/websocket'\nprotocol = 'bullet'\n[source.main]\nkind = 'redis'\nurl = '{0}'\n\
+        "[[endpoint]]\npath = '/websocket'\nprotocol = 'bullet'\nauth = 'none'\n[source.main]\nkind = 'redis'\nurl = '{0}'\n\
          channels = 'my_channel'\nroute = 'recipients'\n[bridge]\nurl = '{0}'",
         redis.redis_url()
     ));

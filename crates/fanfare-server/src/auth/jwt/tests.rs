@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::Tokens;
 use super::*;
-use crate::config::{Config, Overrides};
+use crate::config::Overrides;
 
 #[path = "../../../tests/server/issuer.rs"]
 mod issuer;

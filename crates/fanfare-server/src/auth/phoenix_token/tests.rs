@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Config, Overrides};
+use crate::config::Overrides;
 
 /// Made by Phoenix 1.8.12.
 const VECTORS: &str = include_str!("vectors.json");
