@@ -1,6 +1,6 @@
 //! From the configuration to the running engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use axum::http::{Response, StatusCode};
@@ -16,6 +16,7 @@ use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
 use crate::config::keys::Keys;
 use crate::config::value::OneOrMore;
 use crate::connections::{Audience, Connections};
+use crate::expiry::Expiry;
 use crate::health::{Part, State};
 use crate::hook::{Hook, Hooks};
 use crate::http_client::Client;
@@ -75,6 +76,9 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.accept_rate(count(rate.0), count(burst));
     }
     let bridge = config.bridge.as_ref().map(Bridge::start).transpose()?;
+    if !authenticators.is_empty() {
+        builder = builder.observer(Expiry::start());
+    }
     for webhook in &webhooks {
         builder = builder.observer(webhook.observer());
     }
@@ -163,8 +167,9 @@ async fn authenticators(
     client: &SharedClient,
 ) -> Result<(Authenticators, Vec<Arc<dyn Part>>), String> {
     let (mut authenticators, mut parts) = (BTreeMap::new(), Vec::<Arc<dyn Part>>::new());
+    let named: HashSet<&String> = config.endpoints.iter().flat_map(|endpoint| &endpoint.auth.0).collect();
     for (name, settings) in &config.auths {
-        if !config.endpoints.iter().any(|endpoint| endpoint.auth.0.contains(name)) {
+        if !named.contains(name) {
             continue;
         }
         let resources = Resources { client: &|| client.get(), lookups, hooks };
@@ -176,12 +181,7 @@ async fn authenticators(
     Ok((authenticators, parts))
 }
 
-fn mount(
-    settings: &Settings,
-    config: &Config,
-    routes: &[Route<&Declared>],
-    authenticators: &Authenticators,
-) -> Mount {
+fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], authenticators: &Authenticators) -> Mount {
     let limits = &config.limits;
     let mut mount = of_protocol(settings)
         .idle_timeout(settings.idle_timeout.0)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 pub(crate) struct Identity {
     claims: Map<String, Value>,
     api_key: Option<ApiKey>,
+    expires_at: Option<SystemTime>,
 }
 
 /// The API key that somebody came with.
@@ -21,12 +23,22 @@ pub(crate) struct ApiKey {
 
 impl Identity {
     pub(crate) fn new(claims: Map<String, Value>) -> Self {
-        Self { claims, api_key: None }
+        Self { claims, api_key: None, expires_at: None }
     }
 
     /// The identity behind an API key.
     pub(crate) fn of_key(claims: Map<String, Value>, api_key: ApiKey) -> Self {
-        Self { claims, api_key: Some(api_key) }
+        Self { claims, api_key: Some(api_key), expires_at: None }
+    }
+
+    /// The same, whose credential ends then.
+    pub(crate) fn until(self, expires_at: Option<SystemTime>) -> Self {
+        Self { expires_at, ..self }
+    }
+
+    /// When the credential ends.
+    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at
     }
 
     /// The API key, if that was the credential.

@@ -24,6 +24,7 @@ mod command;
 mod config;
 mod connections;
 mod engine;
+mod expiry;
 mod health;
 mod hook;
 mod http_client;

@@ -72,7 +72,8 @@ mod tests {
         let config = preflight::parse("f", endpoints, &Overrides::default()).unwrap();
         let patterns: Vec<Pattern> = patterns.iter().map(|pattern| pattern.parse().unwrap()).collect();
         let routes = routes(patterns.iter().map(|pattern| (pattern, ())), &config.endpoints);
-        let shown = routes.iter().map(|(pattern, channel)| format!("{}{pattern}", if channel.is_none() { "!" } else { "" }));
+        let shown =
+            routes.iter().map(|(pattern, channel)| format!("{}{pattern}", if channel.is_none() { "!" } else { "" }));
         assert_eq!(shown.collect::<Vec<_>>(), expected);
     }
 

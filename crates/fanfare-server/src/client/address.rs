@@ -6,9 +6,9 @@ use fanfare_proto::hub;
 
 use crate::cli::Settings;
 use crate::cli::client::{Protocol, Sub};
-use crate::terminal;
 use crate::config::Config;
 use crate::config::endpoint::Protocol as Served;
+use crate::terminal;
 
 const DEFAULT: &str = "ws://127.0.0.1:4000";
 

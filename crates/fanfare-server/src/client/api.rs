@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::address;
 use crate::cli::Settings;
 use crate::cli::client::Api as Args;
-use crate::terminal;
 use crate::config::secret::Secret;
 use crate::http_client::{Client, Limits};
+use crate::terminal;
 
 const DEFAULT: &str = "http://127.0.0.1:4001";
 

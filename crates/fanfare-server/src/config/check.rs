@@ -1,10 +1,12 @@
 //! What concerns more than one section: names that must exist, things that exclude each other, what looks closed and is
 //! open, settings without effect, and what looks wrong without being so.
 
+use std::collections::HashSet;
+
 use super::auth::AuthKind;
 use super::problem::Problems;
-use super::section::nearest;
 use super::secret;
+use super::section::nearest;
 use super::{Draft, Overrides, SECTIONS};
 
 mod effects;
@@ -29,7 +31,7 @@ impl Draft {
         self.check_admin(problems);
         self.check_limits(problems);
         self.check_effects(problems);
-        let named: Vec<&String> = self.named_variables().collect();
+        let named: HashSet<&String> = self.named_variables().collect();
         for (name, near) in overrides.suspects(&SECTIONS).iter().filter(|(name, _)| !named.contains(&name)) {
             warnings.push(format!("the environment variable {name} is not a setting; did you mean {near}?"));
         }
@@ -109,14 +111,14 @@ impl Draft {
 
     /// Sections by which nothing is done, since nothing names them.
     fn warn_of_unused(&self, warnings: &mut Vec<String>) {
-        let named: Vec<&String> = self.endpoints.iter().flat_map(|endpoint| &endpoint.auth.0).collect();
+        let named: HashSet<&String> = self.endpoints.iter().flat_map(|endpoint| &endpoint.auth.0).collect();
         for name in self.auths.keys().filter(|name| !named.contains(name)) {
             warnings.push(format!("no [[endpoint]] names [auth.{name}], so that nothing is checked by it"));
         }
         let of_auths = self.auths.values().flatten().filter_map(|auth| auth.hook.as_deref());
         let of_channels = self.channels.iter().flat_map(|channel| channel.rules()).filter_map(|(_, rule)| rule.hook());
-        let asked: Vec<&str> = of_auths.chain(of_channels).collect();
-        for name in self.hooks.keys().filter(|name| !asked.contains(&name.as_str())) {
+        let asked: HashSet<&str> = of_auths.chain(of_channels).collect();
+        for name in self.hooks.keys().filter(|name| !asked.contains(name.as_str())) {
             warnings.push(format!("nothing names [hook.{name}], so that it is never asked"));
         }
     }

@@ -108,12 +108,21 @@ fn bad_configurations_are_explained() {
     check("limits = 3", &["limits: is a section: write it as [limits]"]);
     check("[endpoint]\npath = '/x'", &["endpoint: is a section: write it as [[endpoint]]"]);
     check("[auth]\nkind = 'jwt'", &["auth: is a section: write it as [auth.NAME]"]);
-    check("[[endpoint]]\nprotocol = 'hub'\nauth = 'none'\nacks = true", &["endpoint.acks: has no effect with protocol = \"hub\""]);
+    check(
+        "[[endpoint]]\nprotocol = 'hub'\nauth = 'none'\nacks = true",
+        &["endpoint.acks: has no effect with protocol = \"hub\""],
+    );
     check("[[endpoint]]\ntopics = ['a']", &["endpoint.topics: has no effect with protocol = \"phoenix\""]);
-    check("[[endpoint]]\nprotocol = 'bullet'\nauth = 'none'\ntransports = ['websocket']", &["endpoint.transports: has no effect"]);
+    check(
+        "[[endpoint]]\nprotocol = 'bullet'\nauth = 'none'\ntransports = ['websocket']",
+        &["endpoint.transports: has no effect"],
+    );
     check("[[endpoint]]\npath = '/'", &["endpoint.path: the root itself", "rooms"]);
     check("[[endpoint]]\nlongpoll_window = '30s'", &["endpoint.longpoll_window: 30s is too long", "at most 19s"]);
-    check("[[endpoint]]\nprotocol = 'bullet'\nauth = 'none'\ntopics = ['a:{sub}']\nsocket_id = '{sub}'", &["{sub} is a claim"]);
+    check(
+        "[[endpoint]]\nprotocol = 'bullet'\nauth = 'none'\ntopics = ['a:{sub}']\nsocket_id = '{sub}'",
+        &["{sub} is a claim"],
+    );
     check("[[channel]]\ntopic = 'a'\npresence = 'yes'", &["channel.presence: \"yes\"", "`true` or `false`"]);
     check("[[channel]]\ntopic = 'a'\njoin = 'opne'", &["3:8: channel.join: \"opne\"", "\"authenticated\""]);
     check("[[channel]]\ntopic = 'a'\nevents = ['x', 5]", &["3:16: channel.events: 5 is not accepted"]);

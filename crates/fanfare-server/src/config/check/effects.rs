@@ -33,7 +33,8 @@ impl Draft {
 
     fn check_channels(&self, effects: &mut Effects<'_>) {
         let has = |is_it: fn(Protocol) -> bool| self.endpoints.iter().any(|endpoint| is_it(endpoint.protocol));
-        let (joins, pushes) = (has(Protocol::has_channels), has(|it| matches!(it, Protocol::Phoenix | Protocol::Rooms)));
+        let (joins, pushes) =
+            (has(Protocol::has_channels), has(|it| matches!(it, Protocol::Phoenix | Protocol::Rooms)));
         let has_phoenix = has(|protocol| protocol == Protocol::Phoenix);
         for channel in &self.channels {
             let mut no_effect = |key: &str, why: &str| effects.none(&channel.places, key, why);
@@ -44,9 +45,13 @@ impl Draft {
                 continue;
             }
             for key in ["catch_up", "reply"].into_iter().filter(|_| !has_phoenix) {
-                no_effect(key, "without an [[endpoint]] of protocol = \"phoenix\": other protocols have no such replies");
+                no_effect(
+                    key,
+                    "without an [[endpoint]] of protocol = \"phoenix\": other protocols have no such replies",
+                );
             }
-            let nobody_publishes = channel.rules().filter(|(key, _)| *key == "publish").all(|(_, rule)| rule.is_nobody());
+            let nobody_publishes =
+                channel.rules().filter(|(key, _)| *key == "publish").all(|(_, rule)| rule.is_nobody());
             for key in ["events", "broadcast", "reply", "payload_size_max"] {
                 if nobody_publishes {
                     no_effect(key, "while no member may publish: set `publish`");
@@ -89,7 +94,11 @@ impl Draft {
         }
         let names = has_bullet || self.endpoints.iter().any(|endpoint| endpoint.socket_id.is_some());
         for key in ["connected", "disconnected"].into_iter().filter(|_| !names && bridge.key.is_none()) {
-            effects.none(&bridge.places, key, "since no socket has an id: give endpoints a `socket_id`, or [bridge] a `key`");
+            effects.none(
+                &bridge.places,
+                key,
+                "since no socket has an id: give endpoints a `socket_id`, or [bridge] a `key`",
+            );
         }
     }
 }
