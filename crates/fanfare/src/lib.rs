@@ -9,6 +9,8 @@ mod clock;
 mod command;
 mod connect;
 mod context;
+#[cfg(test)]
+mod defaults;
 #[cfg(doctest)]
 mod docs_test;
 mod endpoint;

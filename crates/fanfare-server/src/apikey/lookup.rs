@@ -138,7 +138,7 @@ impl Lookup {
     fn note(&self, error: Option<&Unavailable>) {
         let now = if error.is_some() { State::Unavailable } else { State::Ok };
         let before = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), now);
-        let keys = &self.name;
+        let keys = &*self.name;
         match (before, error) {
             (State::Ok, Some(Unavailable(reason))) => {
                 let effect = "keys that are not remembered are answered 503";

@@ -221,3 +221,38 @@ fn security_33_security_34_a_message_reaches_its_topic_and_nothing_else() {
     bullet.send_text("ping");
     assert_eq!(bullet.receive_text(), "heartbeat message");
 }
+
+/// Members of channels and of other protocols share the engine, not their topics.
+#[test]
+fn a_bare_star_reaches_no_topics_of_hubs_and_bridges() {
+    let config = |named: &str| {
+        format!(
+            "[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'none'\n\
+             [[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\n\
+             [[endpoint]]\npath = '/events'\nprotocol = 'sse'\n[[endpoint]]\npath = '/'\nprotocol = 'rooms'\n\
+             [[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\nhistory = {{}}\n{named}"
+        )
+    };
+    let foreign = ["hub:d/news", "hub:", "bridge", "bridge:k"];
+    let server = Server::serve(&config(""));
+    let mut rooms = server.upgrade("/", &[]).unwrap();
+    let mut phoenix = server.connect("");
+    for topic in foreign {
+        rooms.send(json!({ "join": topic }));
+        assert_eq!(rooms.receive()["refused"], topic);
+        rooms.send(json!({ "join": "elsewhere" }));
+        assert_eq!(phoenix.join(topic, json!({}))["response"]["reason"], "unmatched topic");
+        let history = server.api("GET", &format!("/api/history/{topic}"), &json!(null));
+        assert_eq!(history.status, 422, "{topic} keeps nothing: {history:?}");
+    }
+    assert_eq!(server.http("GET", "/events/hub:d/news", &[], "").status, 403);
+    phoenix.join_ok("hubs");
+    phoenix.join_ok("bridges");
+
+    let named = "[[channel]]\ntopic = ['hub:*', 'bridge*']\njoin = 'open'\n";
+    let server = Server::serve(&config(named));
+    let mut phoenix = server.connect("");
+    for topic in ["hub:d/news", "hub:"] {
+        phoenix.join_ok(topic);
+    }
+}

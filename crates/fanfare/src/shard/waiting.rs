@@ -127,11 +127,10 @@ pub(super) fn queue_message(
     common: &mut Common<'_>,
 ) -> Written {
     let bytes = message.encoded(variant);
-    let (rule, key) = match slow {
-        Slow::Disconnect => return queue(socket, bytes.clone(), 1, common),
-        Slow::DropOldest => (Rule::DropOldest, 0),
-        Slow::Latest { key } => (Rule::Latest, message.key(key.as_deref())),
-        Slow::Resync => (Rule::Resync, 0),
+    let Some(rule) = slow.rule() else { return queue(socket, bytes.clone(), 1, common) };
+    let key = match slow {
+        Slow::Latest { key } => message.key(key.as_deref()),
+        _ => 0,
     };
     let (form, resuming_form, carriage) = (socket.form(), socket.resuming_form(), socket.carriage());
     let bounds = socket.info.mount.limits.outbox;
