@@ -159,6 +159,7 @@ mod tests {
             "cert",
             "key",
             "credential_within",
+            "transports",
             "socket_id",
             "public_key_file",
             "hook",

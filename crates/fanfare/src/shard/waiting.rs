@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fanfare_proto::session::Session;
 
 use crate::event::Counters;
-use crate::gap::{Rule, Voice};
+use crate::gap::Voice;
 use crate::hub::Frames;
 use crate::join::Seat;
 use crate::message::{Message, Variant};
