@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 
@@ -18,6 +19,15 @@ pub(crate) trait Part: Send + Sync + fmt::Debug {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
+}
+
+/// A reason under which a part counts, and what it counts in the words of docs/operations.md.
+pub(crate) type Counted = (&'static str, &'static str);
+
+/// The reasons of a part with their numbers.
+pub(crate) fn numbers<const N: usize>(counted: &[Counted; N], numbers: [&AtomicU64; N]) -> Vec<(&'static str, u64)> {
+    let numbers = numbers.map(|number| number.load(Ordering::Relaxed));
+    counted.iter().map(|(reason, _)| *reason).zip(numbers).collect()
 }
 
 /// How a part stands.

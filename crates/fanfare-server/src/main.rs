@@ -25,6 +25,8 @@ mod config;
 mod connections;
 mod engine;
 mod expiry;
+#[cfg(test)]
+mod guide_tables;
 mod health;
 mod hook;
 mod http_client;

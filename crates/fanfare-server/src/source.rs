@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::source::{Kind, Route as RouteKind, Source as Settings};
-use crate::health::{Part, State};
+use crate::health::{self, Counted, Part, State};
 use crate::log::Brake;
 
 mod backoff;
@@ -126,6 +126,12 @@ impl Sources {
     }
 }
 
+/// All that a source counts, the reasons to skip a message among them.
+#[cfg(test)]
+pub(crate) fn counted() -> Vec<Counted> {
+    COUNTED.into_iter().chain(Skip::ALL.iter().map(|skip| (skip.name(), skip.about()))).collect()
+}
+
 /// A source of a kind, with what it hands messages to.
 enum Listener {
     #[cfg(feature = "redis")]
@@ -187,6 +193,14 @@ async fn keep(settings: Settings, mut listener: Listener, standing: Arc<Standing
         }
     }
 }
+
+/// What it counts, in this order.
+const COUNTED: [Counted; 4] = [
+    ("received", "Messages that were published or skipped."),
+    ("published", "Messages that were published, one for each recipient."),
+    ("lost_connections", "How often the connection was lost."),
+    ("waits", "How often a message had to wait, because it could not be published then."),
+];
 
 /// How a source stands, and what it has done.
 #[derive(Debug)]
@@ -304,15 +318,10 @@ impl Part for Standing {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let skipped = Skip::ALL.iter().zip(&self.skipped).map(|(skip, counter)| (skip.name(), count(counter)));
-        let own = [
-            ("received", &self.received),
-            ("published", &self.published),
-            ("lost_connections", &self.losses),
-            ("waits", &self.waits),
-        ];
-        own.map(|(name, counter)| (name, count(counter))).into_iter().chain(skipped).collect()
+        let skipped = Skip::ALL.iter().zip(&self.skipped);
+        let skipped = skipped.map(|(skip, counter)| (skip.name(), counter.load(Ordering::Relaxed)));
+        let own = health::numbers(&COUNTED, [&self.received, &self.published, &self.losses, &self.waits]);
+        own.into_iter().chain(skipped).collect()
     }
 }
 

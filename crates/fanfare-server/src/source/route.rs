@@ -67,6 +67,23 @@ impl Skip {
         }
     }
 
+    /// What is counted under it, in the words of docs/operations.md.
+    #[cfg(test)]
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Malformed => {
+                "Messages that are not the JSON that the route takes, or that the HTTP API would refuse."
+            }
+            Self::BadTopic => "Messages, or recipients of one, whose topic cannot be one.",
+            Self::TooLarge => "Messages above the source's `message_size_max`.",
+            Self::TooManyRecipients => "Messages with more recipients than `recipients_max`.",
+            Self::Conflict => "Messages that expect their topic at another position than the topic is at.",
+            Self::Overrun => {
+                "Messages that came while too many waited to be published, from a server that does not wait."
+            }
+        }
+    }
+
     /// The same for the eyes of somebody who looks at what was parked.
     pub(crate) fn reason(self) -> &'static str {
         self.name().trim_start_matches("skipped_")

@@ -19,6 +19,7 @@ mod jwks;
 mod key_secrecy;
 mod limits;
 mod names;
+mod nobody_delays_another;
 mod phoenix;
 mod protocols;
 mod restart;

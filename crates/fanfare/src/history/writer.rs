@@ -19,7 +19,7 @@ use super::recovery::{Recovered, Start, recover};
 use super::topics::{Entry, Standing, Topics, Verdict};
 use super::{Accepted, Append, HistorySync, Settle};
 use crate::error::Error;
-use crate::message::Message;
+use crate::message::Draft;
 
 /// So much is copied in one step when the log is made shorter, in bytes, unless more than half of that was published.
 const STEP_SIZE: usize = 256 * 1024;
@@ -40,7 +40,7 @@ pub(super) struct Writer<F: Files> {
     topics: Arc<Mutex<Topics>>,
     compaction: Compaction,
     log_bytes_max: u64,
-    /// Records of topics that were forgotten since the last write.
+    /// Records of topics that were forgotten since the last write, which the next one begins with.
     forgotten: Vec<u8>,
     buffer: Vec<u8>,
     /// The last write failed, and that was said. Others may look.
@@ -68,12 +68,11 @@ impl<F: Files> Writer<F> {
             topics: Arc::new(Mutex::new(topics)),
             compaction: Compaction::new(origins),
             log_bytes_max,
-            forgotten: Vec::new(),
+            forgotten,
             buffer: Vec::new(),
             is_failing: Arc::default(),
             now_ms,
         };
-        forgotten.iter().for_each(|topic| writer.forget(topic));
         if is_to_be_said {
             let said = writer.say_and_repair(damaged);
             said.map_err(|error| Error::unavailable(format!("the history's log cannot be written to: {error}")))?;
@@ -104,7 +103,7 @@ impl<F: Files> Writer<F> {
         let forgotten_size = buffer.len();
         for Judged { message, key, verdict, .. } in &judged {
             if let Ok(Verdict::Keep(position)) = *verdict {
-                let Message { topic, event, payload, .. } = &**message;
+                let Draft { topic, event, payload } = message;
                 let key = key.as_deref().unwrap_or_default();
                 let record = Record::Message { topic, position, at_ms: now_ms, key, event, payload };
                 frame(&mut buffer, |out| record.write(out));
@@ -186,25 +185,15 @@ impl<F: Files> Writer<F> {
                     if topics.keep(topic, position, entry, key, retention, self.now_ms, segment) {
                         self.compaction.add(topic.clone(), segment);
                     }
-                    Accepted::New(message.placed(position))
+                    Accepted::New(message.into_message(Some(position)))
                 }
             });
             (settle, accepted)
         });
         let settled = settled.collect();
-        let mut forgotten = Vec::new();
-        topics.evict(self.now_ms, |topic| forgotten.push(Box::<str>::from(topic)));
-        drop(topics);
-        forgotten.iter().for_each(|topic| self.forget(topic));
+        topics.evict(self.now_ms, |record| frame(&mut self.forgotten, |out| record.write(out)));
+        self.log.restamp(topics.unknown().epoch());
         settled
-    }
-
-    /// Has the log say, with its next write, that a topic is not known any more.
-    fn forget(&mut self, topic: &str) {
-        let epoch = self.topics.lock().epoch();
-        self.log.restamp(epoch);
-        frame(&mut self.forgotten, |out| Record::Forgotten { topic }.write(out));
-        frame(&mut self.forgotten, |out| Record::Unknown { epoch }.write(out));
     }
 
     /// Writes records, which begin with those of forgotten topics, and where the log is too long a step that makes it shorter.
@@ -267,7 +256,7 @@ impl<F: Files> Writer<F> {
 
 /// A message and what becomes of it, if it can be written.
 struct Judged {
-    message: Arc<Message>,
+    message: Draft,
     retention: Retention,
     key: Option<Box<str>>,
     settle: Settle,
