@@ -24,6 +24,7 @@ mod command;
 mod config;
 mod connections;
 mod engine;
+mod expiry;
 #[cfg(test)]
 mod guide_tables;
 mod health;
@@ -35,10 +36,13 @@ mod message;
 mod mint;
 mod pages;
 mod policy;
+mod preflight;
+mod routes;
 mod run;
 mod scaffold;
 mod signature;
 mod source;
+mod terminal;
 mod tls;
 mod webhook;
 

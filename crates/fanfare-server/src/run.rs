@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::bridge::Publisher;
 use crate::config::Config;
 use crate::config::secret::Secret;
-use crate::config::server::{Limits, Tls};
+use crate::config::server::{Drain as DrainSettings, Limits, Tls};
 use crate::connections::Connections;
 use crate::engine::Engine;
 use crate::health::Part;
@@ -60,8 +60,16 @@ struct Running {
     sources: Sources,
     publisher: Option<Publisher>,
     signals: Signals,
+    for_clients: Listeners,
+    /// They stay until the last client is gone.
+    for_back_offices: Listeners,
+}
+
+/// Listeners that stop together.
+#[derive(Default)]
+struct Listeners {
     stop: watch::Sender<bool>,
-    listeners: JoinSet<Closing>,
+    running: JoinSet<Closing>,
 }
 
 impl Running {
@@ -73,8 +81,19 @@ impl Running {
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = Signals::new()?;
         let Engine { endpoint, parts, webhooks, connections, sources, publisher } = engine::build(&mut config).await?;
-        let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
-        Ok(Self { config, endpoint, parts, webhooks, connections, sources, publisher, signals, stop, listeners })
+        let (for_clients, for_back_offices) = Default::default();
+        Ok(Self {
+            config,
+            endpoint,
+            parts,
+            webhooks,
+            connections,
+            sources,
+            publisher,
+            signals,
+            for_clients,
+            for_back_offices,
+        })
     }
 
     /// Listens for clients: the URL that reaches it.
@@ -85,7 +104,8 @@ impl Running {
             Some(tls) => (secure(server, tls)?, format!("https://{address}")),
             None => (server, format!("http://{address}")),
         };
-        self.spawn(server, router.fallback(async || StatusCode::NOT_FOUND));
+        let router = router.fallback(async || StatusCode::NOT_FOUND);
+        self.for_clients.spawn(server, router, &self.endpoint);
         Ok(url)
     }
 
@@ -93,40 +113,83 @@ impl Running {
     async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
         let server = bind(address, "admin").await?;
         let address = address_of(&server)?;
-        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.parts, self.connections.clone()));
+        let router = admin::router(self.endpoint.clone(), token, &self.parts, self.connections.clone());
+        self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)
     }
 
-    fn spawn(&mut self, server: Server, router: Router) {
-        let mut stop = self.stop.subscribe();
-        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-        let endpoint = self.endpoint.clone();
-        self.listeners.spawn(async move { server.serve_app(router, &endpoint, stopped).await });
-    }
-
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends it immediately.
     async fn until_stopped(mut self) -> Result<(), String> {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
         self.signals.next().await;
-        let drain = &self.config.drain;
-        tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
-        self.stop.send_replace(true);
-        let plan = Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 };
+        let webhooks = self.webhooks.clone();
+        let mut signals = self.signals;
+        let ended = End {
+            drain: &self.config.drain,
+            endpoint: &self.endpoint,
+            sources: self.sources,
+            for_clients: self.for_clients,
+            for_back_offices: self.for_back_offices,
+            webhooks: &webhooks,
+            publisher: self.publisher.as_ref(),
+        };
         tokio::select! {
-            () = self.endpoint.drain(plan) => {}
-            () = self.signals.next() => tracing::warn!("stopped before the drain was through"),
+            () = ended.run() => {}
+            () = signals.next() => tracing::warn!("a second signal: clients that are left are cut off"),
         }
-        self.sources.stop(CLOSING_MAX).await;
-        while let Some(Ok(closing)) = self.listeners.join_next().await {
-            closing.finish(CLOSING_MAX).await;
-        }
-        webhook::finish(&self.webhooks, self.signals.next()).await;
-        if let Some(publisher) = &self.publisher {
-            publisher.finish(CLOSING_MAX).await;
-        }
+        webhook::report_losses(&webhooks);
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// What is to be ended, in order.
+struct End<'r> {
+    drain: &'r DrainSettings,
+    endpoint: &'r Endpoint,
+    sources: Sources,
+    for_clients: Listeners,
+    for_back_offices: Listeners,
+    webhooks: &'r [Arc<Webhook>],
+    publisher: Option<&'r Publisher>,
+}
+
+impl End<'_> {
+    async fn run(self) {
+        let drain = self.drain;
+        tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
+        self.for_clients.stop();
+        self.endpoint.drain(Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 }).await;
+        // As long as clients were there, what is published reached them.
+        self.for_back_offices.stop();
+        self.sources.stop(CLOSING_MAX).await;
+        self.for_clients.finish().await;
+        self.for_back_offices.finish().await;
+        webhook::finish(self.webhooks).await;
+        if let Some(publisher) = self.publisher {
+            publisher.finish(CLOSING_MAX).await;
+        }
+    }
+}
+
+impl Listeners {
+    fn spawn(&mut self, server: Server, router: Router, endpoint: &Endpoint) {
+        let (mut stop, endpoint) = (self.stop.subscribe(), endpoint.clone());
+        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+        self.running.spawn(async move { server.serve_app(router, &endpoint, stopped).await });
+    }
+
+    /// Accepts nothing more.
+    fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Gives requests that are being answered a moment.
+    async fn finish(mut self) {
+        while let Some(Ok(closing)) = self.running.join_next().await {
+            closing.finish(CLOSING_MAX).await;
+        }
     }
 }
 

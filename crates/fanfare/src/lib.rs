@@ -10,6 +10,8 @@ mod close_reason;
 mod command;
 mod connect;
 mod context;
+#[cfg(test)]
+mod defaults;
 #[cfg(doctest)]
 mod docs_test;
 mod endpoint;

@@ -20,7 +20,7 @@ pub(crate) const COUNTED: [Counted; 2] =
 
 /// A store with the answers that it gave.
 pub(crate) struct Lookup {
-    name: String,
+    name: Arc<str>,
     store: Arc<dyn KeyStore>,
     lifetimes: Lifetimes,
     entries_max: usize,
@@ -49,7 +49,7 @@ pub(crate) type Found = Result<Option<Record>, Unavailable>;
 impl Lookup {
     pub(crate) fn new(name: &str, store: Arc<dyn KeyStore>, lifetimes: Lifetimes, entries_max: usize) -> Self {
         Lookup {
-            name: name.to_owned(),
+            name: name.into(),
             store,
             lifetimes,
             entries_max,
@@ -58,6 +58,11 @@ impl Lookup {
             remembered: AtomicU64::new(0),
             state: Mutex::new(State::Ok),
         }
+    }
+
+    /// What the configuration calls its store.
+    pub(crate) fn store_name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The record of a key, as it was when it was last asked for.
@@ -137,7 +142,7 @@ impl Lookup {
     fn note(&self, error: Option<&Unavailable>) {
         let now = if error.is_some() { State::Unavailable } else { State::Ok };
         let before = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), now);
-        let keys = &self.name;
+        let keys = &*self.name;
         match (before, error) {
             (State::Ok, Some(Unavailable(reason))) => {
                 let effect = "keys that are not remembered are answered 503";
