@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod accept_rate;
 mod address;
 #[cfg(feature = "axum")]
 mod axum;
@@ -15,6 +14,7 @@ mod endpoint;
 mod error;
 mod event;
 mod gap;
+mod gate;
 mod history;
 mod hub;
 mod interest;
@@ -37,7 +37,6 @@ mod shard;
 mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod token;
 mod transport;
 
 pub use fanfare_proto::history::Retention;
@@ -53,6 +52,7 @@ pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Conne
 pub use context::{Context, JoinId, JoinSender, ReplyHandle};
 pub use endpoint::{Builder, Drain, Endpoint};
 pub use error::Error;
+pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
 pub use mount::{Mount, Route};
 pub use observer::{Observer, SocketHandle};

@@ -2,13 +2,13 @@
 
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
-    &["error", "event", "address", "accept_rate", "clock", "path"],
+    &["error", "event", "address", "clock", "path"],
     &["message", "gap", "outbox", "interest"],
     &["hub", "history", "policy"],
-    &["command", "mailbox", "token", "channel", "context", "join", "presence", "publish", "transport"],
+    &["command", "mailbox", "channel", "context", "join", "presence", "publish", "transport"],
     &["socket", "connect", "observer"],
     &["shard"],
-    &["mount", "ownership", "registry", "relay", "endpoint"],
+    &["mount", "gate", "ownership", "registry", "relay", "endpoint"],
     &["service"],
     &["serve", "axum", "testing"],
 ];

@@ -1,9 +1,9 @@
 //! Answers of the API.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fanfare::Error;
+use fanfare::{BodyError, Error};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ pub(super) enum Code {
     Unauthorized,
     NotFound,
     MethodNotAllowed,
+    Timeout,
     TooLarge,
     Invalid,
     Conflict,
@@ -26,6 +27,7 @@ impl Code {
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::Timeout => "timeout",
             Self::TooLarge => "too_large",
             Self::Invalid => "invalid",
             Self::Conflict => "conflict",
@@ -39,6 +41,7 @@ impl Code {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict => StatusCode::CONFLICT,
@@ -77,6 +80,18 @@ impl From<Error> for ApiError {
     }
 }
 
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge(_) => Code::TooLarge,
+            BodyError::TimedOut(_) => Code::Timeout,
+            BodyError::NoRoom => Code::Unavailable,
+            _ => Code::Invalid,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
 impl ApiError {
     /// What is told of it.
     pub(super) fn told(&self) -> Value {
@@ -92,8 +107,14 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let error = json!({ "error": self.told() });
         let mut response = (self.code.status(), Answer(error)).into_response();
-        if self.code == Code::Unauthorized {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        match self.code {
+            Code::Unauthorized => {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Code::Unavailable => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
         }
         response
     }

@@ -8,6 +8,7 @@ use super::secret::Given;
 use super::section::nearest;
 use super::{Draft, Overrides, SECTIONS};
 use crate::auth::keys;
+use crate::descriptors::Descriptors;
 use crate::tls;
 
 mod hooks;
@@ -35,7 +36,7 @@ impl Draft {
         self.check_endpoints(problems);
         self.check_admin(overrides, problems);
         self.check_tls(problems);
-        self.check_limits(problems);
+        self.check_limits(problems, &mut warnings);
         let named: Vec<&String> = self.named_variables().collect();
         for (name, near) in overrides.suspects(&SECTIONS).iter().filter(|(name, _)| !named.contains(&name)) {
             warnings.push(format!("the environment variable {name} is not a setting; did you mean {near}?"));
@@ -189,12 +190,12 @@ impl Draft {
         }
     }
 
-    fn check_limits(&self, problems: &mut Problems) {
-        if let Some(limits) = &self.limits
-            && limits.accept_burst.is_some()
-            && limits.accept_rate.is_none()
-        {
-            limits.places.problem(problems, "accept_burst", "has no effect without `accept_rate`; set both or none");
+    fn check_limits(&self, problems: &mut Problems, warnings: &mut Vec<String>) {
+        let Some(limits) = &self.limits else { return };
+        limits.check(problems);
+        if limits.places.is_given("connections_max") {
+            let admin = self.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
+            warnings.extend(Descriptors::allowed().warning(limits.connections_max.0, admin));
         }
     }
 
