@@ -193,9 +193,9 @@ impl Server {
                 let timeout = match &refused {
                     None => timeout,
                     Some((full, _)) => {
-                        // A client that says nothing is told at once.
-                        if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.readable()).await.is_err() {
-                            served.endpoint.own_counters().count(Event::RejectedLimit);
+                        // One that says nothing is told all the same.
+                        if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
+                            eprintln!("blind"); served.endpoint.own_counters().count(Event::RejectedLimit);
                             return turn_away(&tcp, *full);
                         }
                         TURNED_AWAY_TIMEOUT
@@ -272,8 +272,8 @@ fn turn_away(tcp: &TcpStream, full: Full) {
             b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         }
     };
-    // The buffer of a new connection has room; if not, closing it says enough.
-    let _ = tcp.try_write(answer);
+    // The buffer of a new connection has room; if not, closing it says enough. (The runtime does not know yet that it has.)
+    let _ = SockRef::from(tcp).send(answer);
 }
 
 /// Lets the system find out that clients have vanished, of all connections of a listener.

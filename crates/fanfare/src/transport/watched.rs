@@ -83,6 +83,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
 /// The beginning of a line that is kept: the longest name that matters, its colon, and the digits of any length or size.
 const LINE_KEPT_MAX: usize = 48;
 
+/// As many bytes has the value of a length that a client has no reason to write otherwise: its digits, and a blank.
+const LENGTH_SIZE_MAX: usize = 21;
+
 /// Follows the requests of a connection by their framing, and only that: what else is wrong with one is found by the library, which
 /// then ends the connection.
 #[derive(Debug, Default)]
@@ -175,7 +178,7 @@ impl Watch {
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { return };
         let (name, value) = (&line[..colon], &line[colon + 1..]);
         if name.eq_ignore_ascii_case(b"content-length") {
-            self.length = number(value.trim_ascii(), 10);
+            self.length = number(value.trim_ascii(), 10).filter(|_| value.len() <= LENGTH_SIZE_MAX);
             // Written in a way that nobody needs: it might be understood otherwise.
             self.is_ambiguous |= self.length.is_none();
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
@@ -208,8 +211,8 @@ mod tests {
     #[test]
     fn the_watch_finds_two_lengths_in_whatever_pieces_they_come() {
         let get = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
-        let post = "POST / HTTP/1.1\r\ncontent-length: 36\r\n\r\ncontent-length: 1\r\ntransfer-encoding:";
-        let chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1a;x=y\r\n\r\nContent-Length: 1\r\nx: y\r\n\r\n0\r\na: b\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\ncontent-length: 37\r\n\r\ncontent-length: 1\r\ntransfer-encoding:";
+        let chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1b;x=y\r\n\r\nContent-Length: 1\r\nx: y\r\n\r\n0\r\na: b\r\n\r\n";
         let both = "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         let reversed = "POST / HTTP/1.1\ntransfer-encoding:chunked\nCONTENT-LENGTH:3\n\n";
         let odd = format!("POST / HTTP/1.1\r\nContent-Length: {}3\r\n\r\n", "0".repeat(60));
