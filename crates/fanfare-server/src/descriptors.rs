@@ -37,7 +37,13 @@ impl Descriptors {
         let limit = if raised { self.hard } else { self.soft };
         let shares = Shares::of(limit, connections_max, admin_max);
         let Shares { clients, admin } = shares;
-        tracing::info!(limit, was = self.soft, clients, admin, "file descriptors that may be open, and connections");
+        let soft = self.soft;
+        if clients < connections_max {
+            let why = "more clients than this would be too many open files; the limit of the process is raised with ulimit -Hn or LimitNOFILE=";
+            tracing::info!(limit, soft, clients, admin, "{why}");
+        } else {
+            tracing::info!(limit, soft, clients, admin, "open files, and connections that they are enough for");
+        }
         shares
     }
 

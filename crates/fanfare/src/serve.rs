@@ -195,7 +195,8 @@ impl Server {
                     Some((full, _)) => {
                         // One that says nothing is told all the same.
                         if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
-                            eprintln!("blind"); served.endpoint.own_counters().count(Event::RejectedLimit);
+                            eprintln!("blind");
+                            served.endpoint.own_counters().count(Event::RejectedLimit);
                             return turn_away(&tcp, *full);
                         }
                         TURNED_AWAY_TIMEOUT
@@ -291,5 +292,23 @@ fn give_up_after(listener: &TcpListener, timeout: Duration) -> std::io::Result<(
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("listener", &self.listener).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_have_the_timeouts_of_their_listener() {
+        let limits = Limits { vanished_timeout: Duration::from_secs(7), ..Limits::default() };
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
+        let _client = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = server.listener.accept().await.unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), limits.vanished_timeout);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(limits.vanished_timeout));
     }
 }

@@ -301,3 +301,33 @@ async fn a_server_with_as_many_connections_as_it_may_have_says_so_as_clients_und
         .await;
     }
 }
+
+/// A client that has vanished acknowledges nothing, and so does one that takes nothing: only the system can see either, of what
+/// has left us already.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_stream_whose_client_has_vanished_ends() {
+    let endpoint = Endpoint::builder()
+        .shards(1)
+        .mount("/events", Mount::stream().channel("room:*", Stage::default()).write_timeout(Duration::from_secs(3_600)))
+        .build()
+        .await
+        .unwrap();
+    let limits = Limits { vanished_timeout: Duration::from_secs(1), ..Limits::default() };
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
+    let address = server.local_addr().unwrap();
+    let serving = endpoint.clone();
+    tokio::spawn(async move { server.serve(serving.clone(), &serving, std::future::pending()).await });
+    let served = Served { endpoint, address };
+    let mut stream = served.connection().await;
+    stream.write_all(head("GET", "/events/room:1", &[EVENTS]).as_bytes()).await.unwrap();
+    served.has_members("room:1", 1).await;
+    // More than the system has room for.
+    let body = "x".repeat(100_000);
+    eventually("the stream has ended", async || {
+        served.endpoint.broadcast("room:1", "n", json!({ "body": body })).await.unwrap();
+        served.endpoint.socket_count().await == 0
+    })
+    .await;
+    assert_eq!(served.counter("closes", "client"), 1, "neither slow nor unpolled");
+}
