@@ -7,6 +7,7 @@ mod autobahn;
 mod counts;
 mod dependencies;
 mod docs;
+mod graph;
 mod layering;
 mod metadata;
 mod packages;
@@ -27,6 +28,7 @@ usage: cargo xtask <command>
        --list           name the steps and stop
        --fail-fast      stop at the first step that fails
   layering            the repository's own rules: layers, purity of the protocol crate, size and shape of files
+       --figures        the numbers among them, with their limits and what makes them up
   dependencies        licences, sources, banned and unused dependencies
   autobahn [--full]   Autobahn's WebSocket cases against the echo example; --full takes minutes instead of seconds
   counts [--update]   what the hot paths cost, in instructions, against bench/counts/baseline.toml
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
 fn run(command: &str, args: &[String]) -> Result<(), String> {
     match command {
         "test" => test::run(args),
+        "layering" if args == ["--figures"] => layering::print_figures(),
         "layering" => no_more(args).and_then(|()| layering::check()),
         "dependencies" => no_more(args).and_then(|()| dependencies::check()),
         "autobahn" if args == ["--full"] => autobahn::run(autobahn::Set::Full),

@@ -3,8 +3,9 @@
 use std::hint::black_box;
 use std::ops::ControlFlow;
 
+use fanfare_proto::frame::Kind;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec::{self, Kind};
+use fanfare_proto::phoenix::codec;
 use fanfare_proto::phoenix::message::{Format, Version};
 use fanfare_proto::websocket::decoder::{Decoder, Limits, Role, Scratch};
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
@@ -75,7 +76,9 @@ pub(crate) fn decode_masked_frame() -> Box<dyn Work> {
         black_box(item);
         ControlFlow::Continue(())
     };
-    Repeated::new(move || decoder.decode(&mut frame, &limits, false, &mut scratch, &mut sink).expect("a good frame"))
+    Repeated::new(move || {
+        decoder.decode(&mut frame, &limits, false, &mut scratch, &mut sink).expect("a good frame");
+    })
 }
 
 pub(crate) fn encode_broadcast_text() -> Box<dyn Work> {

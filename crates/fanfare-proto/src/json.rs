@@ -4,7 +4,11 @@
 //! once. What is asked beyond the grammar: a bounded nesting, and paired surrogate escapes, because a reader with a stricter
 //! parser than the sender's would fail on others.
 
-use crate::payload::NESTING_MAX;
+/// How many lists and objects a JSON text may hold inside one another.
+///
+/// A text at the limit is carried, but [`Json::to`](crate::payload::Json::to) follows the recursion limit of serde_json, which is lower for
+/// types that nest.
+pub const NESTING_MAX: usize = 512;
 
 /// What a text is that is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

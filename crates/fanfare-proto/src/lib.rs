@@ -3,16 +3,21 @@
 //! No socket, clock, task or source of randomness lives here. The engine that drives these machines is the `fanfare` crate.
 
 pub mod bullet;
+pub mod event;
+pub mod frame;
 pub mod history;
 pub mod hub;
-mod json;
+pub mod json;
+pub mod message;
 pub mod origin;
 pub mod params;
 pub mod payload;
 pub mod phoenix;
 pub mod position;
 pub mod presence;
+pub mod resume;
 pub mod rooms;
+pub mod session;
 pub mod sse;
 pub mod topic;
 pub mod websocket;

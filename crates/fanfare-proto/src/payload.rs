@@ -11,17 +11,11 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 
 use crate::json::{self, Fault};
 
-/// How many lists and objects a JSON text may hold inside one another.
-///
-/// A text at the limit is carried, but [`Json::to`] follows the recursion limit of serde_json, which is lower for
-/// types that nest.
-pub const NESTING_MAX: usize = 512;
-
 const EMPTY_OBJECT: Json = Json(Bytes::from_static(b"{}"));
 const NULL: Json = Json(Bytes::from_static(b"null"));
 
 /// One JSON text: valid UTF-8, valid JSON, no white space around it, every surrogate escape paired, and, when it came
-/// from outside, at most [`NESTING_MAX`] deep. Cloning shares the bytes.
+/// from outside, at most [`NESTING_MAX`](json::NESTING_MAX) deep. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(Bytes);
 
@@ -29,7 +23,7 @@ impl Json {
     /// Serialises a value.
     ///
     /// # Errors
-    /// What the value's `Serialize` reports, and nesting beyond [`NESTING_MAX`].
+    /// What the value's `Serialize` reports, and nesting beyond [`NESTING_MAX`](json::NESTING_MAX).
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         let text = serde_json::to_string(value)?;
         match json::document(&text) {
@@ -42,7 +36,7 @@ impl Json {
     ///
     /// # Errors
     /// Anything but one JSON document with optional white space around it, an unpaired surrogate escape, and nesting
-    /// beyond [`NESTING_MAX`].
+    /// beyond [`NESTING_MAX`](json::NESTING_MAX).
     pub fn parse(text: impl Into<Bytes>) -> Result<Self, serde_json::Error> {
         let bytes = text.into();
         let text = simdutf8::compat::from_utf8(&bytes).map_err(serde_json::Error::custom)?;
@@ -115,7 +109,7 @@ impl Json {
 
 impl From<serde_json::Value> for Json {
     /// Does not look at the nesting: a client's text has been through [`Json::parse`], and serde_json would not build
-    /// a value as deep as [`NESTING_MAX`] from it.
+    /// a value as deep as [`NESTING_MAX`](json::NESTING_MAX) from it.
     fn from(value: serde_json::Value) -> Self {
         Self::unchecked(value.to_string().into())
     }
@@ -172,7 +166,7 @@ pub enum Payload {
     /// A JSON text.
     Json(Json),
     /// Any text, as clients of the protocols without events send it. Where a message must be an object, it becomes one:
-    /// see [`wire`](crate::wire).
+    /// see [`frame`](crate::frame).
     Text(Text),
     /// Bytes that mean something to the application only.
     Binary(Bytes),
@@ -266,6 +260,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::json::NESTING_MAX;
 
     #[test]
     fn parse_accepts_one_document_and_trims_it() {

@@ -6,6 +6,5 @@ pub mod auth_token;
 pub mod codec;
 pub mod longpoll;
 pub mod message;
-pub mod session;
 pub mod term;
 mod vsn;

@@ -9,11 +9,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::frame::{Form, Kind, Outgoing, bare, envelope, in_message, write_string};
 use crate::json;
+use crate::message::{Incoming, Ref};
 use crate::payload::{Json, Text};
-use crate::phoenix::codec::{Kind, write_payload, write_string};
-use crate::phoenix::message::{Incoming, Ref};
-use crate::wire::{Form, Outgoing, bare, broadcast};
 
 /// The close code of a client that breaks the protocol.
 pub const CLOSE_CODE: u16 = 3000;
@@ -51,7 +50,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 /// Reads a text frame; `event` is what a `say` counts as.
 ///
 /// # Errors
-/// It is not JSON, none of the three frames, or nested more deeply than [`NESTING_MAX`](crate::payload::NESTING_MAX).
+/// It is not JSON, none of the three frames, or nested more deeply than [`NESTING_MAX`](crate::json::NESTING_MAX).
 pub fn decode<'a>(text: &'a str, event: &'a str) -> Result<Incoming<'a>, InvalidPayload> {
     json::document(text).map_err(|_| InvalidPayload)?;
     let frame: Frame<'_> = serde_json::from_str(text).map_err(|_| InvalidPayload)?;
@@ -81,7 +80,7 @@ pub fn decode<'a>(text: &'a str, event: &'a str) -> Result<Incoming<'a>, Invalid
 pub(crate) fn encode(frame: Outgoing<'_>, acks: bool, out: &mut Vec<u8>) -> Option<Kind> {
     match frame {
         Outgoing::Push { topic, event, payload, position: position @ Some(_), .. } => {
-            return broadcast(Form::Envelope, topic, event, payload, position, out).ok();
+            envelope(topic, event, payload, position, out);
         }
         Outgoing::Push { payload, .. } => return Some(bare(Form::Bare, payload, out)),
         Outgoing::Reply { msg_ref, topic, status: "ok", .. } => match Asked::of(msg_ref)? {
@@ -93,7 +92,7 @@ pub(crate) fn encode(frame: Outgoing<'_>, acks: bool, out: &mut Vec<u8>) -> Opti
             out.extend_from_slice(b"{\"refused\":");
             write_string(topic, out);
             out.extend_from_slice(b",\"response\":");
-            write_payload(response, out);
+            in_message(response, out);
             out.push(b'}');
         }
         Outgoing::Close { topic, .. } => acks.then(|| object(&[("left", topic)], out))?,

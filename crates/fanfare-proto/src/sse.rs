@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
+use crate::frame::in_message;
 use crate::payload::Payload;
-use crate::phoenix::codec;
 use crate::position::Position;
 
 /// A comment: nothing for the client's code, a sign of life for the client and what is between.
@@ -23,7 +23,7 @@ pub fn event(event: &str, payload: &Payload, position: Option<Position>, out: &m
         Payload::Json(json) => json.as_str(),
         Payload::Text(text) => text.as_str(),
         Payload::Binary(_) => {
-            codec::write_payload(payload, &mut text);
+            in_message(payload, &mut text);
             std::str::from_utf8(&text).expect("base64 is text")
         }
     };

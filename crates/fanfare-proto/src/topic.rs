@@ -1,4 +1,4 @@
-//! Topics, the patterns that route them, and the event names that the protocol keeps for itself.
+//! Topics, and the patterns that route them.
 //!
 //! A topic is compared byte for byte. Who is joined to one is the engine's business.
 
@@ -9,15 +9,6 @@ use compact_str::CompactString;
 
 /// The longest topic, in bytes. It is what the one length byte of a binary frame can say.
 pub const TOPIC_SIZE_MAX: usize = 255;
-
-/// Events with a meaning of their own on the wire. A client that receives one for a channel acts on it, which is why
-/// an interface for publishing from outside should refuse them.
-pub const RESERVED_EVENTS: [&str; 5] = ["phx_join", "phx_leave", "phx_reply", "phx_close", "phx_error"];
-
-/// Whether an event is one of [`RESERVED_EVENTS`].
-pub fn is_reserved_event(event: &str) -> bool {
-    RESERVED_EVENTS.contains(&event)
-}
 
 /// Checks a topic: 1 to [`TOPIC_SIZE_MAX`] bytes, no control characters.
 ///
@@ -172,15 +163,5 @@ mod tests {
         check("a\u{7f}", Err(TopicError::Control));
         check("a\u{85}", Err(TopicError::Control));
         check("a b*", Ok(()));
-    }
-
-    #[test]
-    fn reserved_events_are_the_five() {
-        for event in RESERVED_EVENTS {
-            assert!(is_reserved_event(event));
-        }
-        assert!(!is_reserved_event("heartbeat"));
-        assert!(!is_reserved_event("PHX_JOIN"));
-        assert!(!is_reserved_event("presence_diff"));
     }
 }

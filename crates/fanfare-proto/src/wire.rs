@@ -1,96 +1,11 @@
-//! What the server sends, in the form of each protocol.
-//!
-//! One engine serves protocols with events and topics in their frames (Phoenix) and protocols whose frames are payloads and
-//! nothing else (hub, rooms, bullet, server-sent events). The mapping between them:
-//!
-//! | payload | in a Phoenix message | alone |
-//! |---|---|---|
-//! | a JSON object | as it is | its text |
-//! | a text that is a JSON object | as it is | as it came |
-//! | a text that is other JSON | `{"value": …}` | as it came |
-//! | any other text | `{"text": "…"}` | as it came |
-//! | binary | a binary frame; where only text can go, `{"binary": "<base64>"}` | likewise |
-//!
-//! What has no place in a form is left out: the topic and event where payloads stand alone.
-//!
-//! Clients that asked to resume get the position of each message with it, in forms of their own: in Phoenix's messages it
-//! stands in the place of the ref (a binary payload goes as text there, since binary frames have no room for it), and where
-//! payloads would stand alone, an envelope holds all parts as JSON.
+//! What the server sends, written in the form of each protocol. The forms are in [`frame`](crate::frame).
 
-use std::io::Write as _;
-
+use crate::frame::{Form, Kind, Outgoing, bare, envelope};
+use crate::message::Ref;
 use crate::payload::Payload;
-use crate::phoenix::codec::{self, FieldTooLong, Kind};
-use crate::phoenix::message::{Format, Ref};
+use crate::phoenix::codec::{self, FieldTooLong};
 use crate::position::Position;
 use crate::{rooms, sse};
-
-/// The form of a socket's frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Form {
-    /// Phoenix's messages.
-    Phoenix(Format),
-    /// Payloads alone.
-    Bare,
-    /// The same, on a carrier that takes text only.
-    BareText,
-    /// Payloads alone, and frames about channels. With `acks`, a client is told what it has joined and left.
-    Rooms {
-        /// Whether joins and leaves are acknowledged.
-        acks: bool,
-    },
-    /// Phoenix's messages to a join that resumes: broadcasts have their position in the place of the ref.
-    Resuming(Format),
-    /// JSON objects with the members `topic`, `event`, `payload` and `position`.
-    Envelope,
-    /// Server-sent events, with the position as their id.
-    Events,
-}
-
-/// A frame for one socket.
-#[derive(Debug, Clone, Copy)]
-pub enum Outgoing<'a> {
-    /// The answer to a message.
-    Reply {
-        /// The join that the message belonged to.
-        join_ref: &'a Ref,
-        /// The ref of the message.
-        msg_ref: &'a Ref,
-        /// Its topic.
-        topic: &'a str,
-        /// `ok`, `error`, or a status of the application's.
-        status: &'a str,
-        /// What it is answered with.
-        response: &'a Payload,
-    },
-    /// A message from a channel to this client alone.
-    Push {
-        /// The join that it belongs to.
-        join_ref: &'a Ref,
-        /// The channel's topic.
-        topic: &'a str,
-        /// Its event.
-        event: &'a str,
-        /// What it carries.
-        payload: &'a Payload,
-        /// Where it stands in the topic's history.
-        position: Option<Position>,
-    },
-    /// A join has ended: the client left, or shall stay away.
-    Close {
-        /// The join.
-        join_ref: &'a Ref,
-        /// Its topic.
-        topic: &'a str,
-    },
-    /// A join has ended because something went wrong: the client may join again.
-    Error {
-        /// The join.
-        join_ref: &'a Ref,
-        /// Its topic.
-        topic: &'a str,
-    },
-}
 
 /// Appends a frame; `None` where the form has none for it, and nothing was written.
 ///
@@ -157,43 +72,11 @@ pub fn broadcast(
     Ok(Kind::Text)
 }
 
-fn envelope(topic: &str, event: &str, payload: &Payload, position: Option<Position>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"topic\":");
-    codec::write_string(topic, out);
-    out.extend_from_slice(b",\"event\":");
-    codec::write_string(event, out);
-    out.extend_from_slice(b",\"payload\":");
-    codec::write_payload(payload, out);
-    if let Some(position) = position {
-        // Its characters need no escapes.
-        write!(out, ",\"position\":\"{position}\"").expect("writing to memory does not fail");
-    }
-    out.push(b'}');
-}
-
-/// Appends a payload as it stands in a Phoenix message that is text.
-pub fn in_message(payload: &Payload, out: &mut Vec<u8>) {
-    codec::write_payload(payload, out);
-}
-
-/// Appends a payload alone.
-pub(crate) fn bare(form: Form, payload: &Payload, out: &mut Vec<u8>) -> Kind {
-    match (payload, form) {
-        (Payload::Json(json), _) => out.extend_from_slice(json.as_bytes()),
-        (Payload::Text(text), _) => out.extend_from_slice(text.as_bytes()),
-        (Payload::Binary(_), Form::BareText) => codec::write_payload(payload, out),
-        (Payload::Binary(data), _) => {
-            out.extend_from_slice(data);
-            return Kind::Binary;
-        }
-    }
-    Kind::Text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::payload::{Json, Text};
+    use crate::phoenix::message::Format;
     use crate::position::Epoch;
 
     #[test]

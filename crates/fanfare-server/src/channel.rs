@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanfare::{Channel, Context, Error, Flow, Joined, Pattern, Payload, Policy, Refused, Reply};
+use fanfare_proto::event::Reserved;
 use serde_json::{Map, Value, json};
 
 use crate::config::channel::{Audience, Channel as Settings, EventName, PresenceKey, Slow};
@@ -11,7 +12,6 @@ use crate::config::history::Kept;
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
 use crate::policy::Rule;
-use crate::reserved::is_kept_from_clients;
 
 /// The longest name that a client may give itself in the presence, in bytes.
 const NAME_SIZE_MAX: usize = 255;
@@ -143,7 +143,8 @@ impl Declared {
         if !may_publish && self.0.publish_hooks.is_empty() {
             return Some(NOT_ALLOWED.into());
         }
-        if is_kept_from_clients(event) {
+        // On a topic that is somebody's id, a disconnect would close sockets of others.
+        if Reserved::of(event).is_some() {
             return Some("the event is reserved".into());
         }
         if let Some(events) = &self.0.settings.events
@@ -177,7 +178,7 @@ impl Channel for Declared {
         };
         if self.0.settings.presence == Some(true) {
             let key = self.presence_key(identity, &params)?;
-            cx.send(Enter { key });
+            cx.send(Enter { key })?;
         }
         let mut joined = Joined::new(());
         if let Some(messages) = self.0.settings.catch_up {

@@ -65,8 +65,13 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         }
     }
     builder = builder.history(config.history.settled());
-    builder =
-        builder.bodies_bytes_max(config.limits.bodies_bytes_max() as usize).body_timeout(config.limits.body_timeout.0);
+    let limits = &config.limits;
+    builder = builder
+        .bodies_bytes_max(limits.bodies_bytes_max() as usize)
+        .body_timeout(limits.body_timeout.0)
+        .publishing_waiting_max(limits.publishing_waiting_max.0 as usize)
+        .publishing_waiting_bytes_max(limits.publishing_waiting_bytes_max.0 as usize)
+        .publishing_timeout(limits.publishing_timeout.0);
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }

@@ -34,7 +34,6 @@ mod message;
 mod mint;
 mod pages;
 mod policy;
-mod reserved;
 mod run;
 mod scaffold;
 mod signature;

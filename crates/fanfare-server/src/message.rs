@@ -2,15 +2,12 @@
 //! sources take the same form and check it here.
 
 use fanfare::{Endpoint, Error, Json, Payload, Publish, Published, Since, check_topic};
+use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::reserved::{DISCONNECT, is_reserved};
-
 /// How many messages one envelope may hold.
 const MESSAGES_MAX: usize = 1_000;
-
-const EVENT_SIZE_MAX: usize = 255;
 
 const KEY_SIZE_MAX: usize = 255;
 
@@ -123,7 +120,7 @@ pub(crate) fn check(
     if event.is_empty() || event.len() > EVENT_SIZE_MAX {
         return Err(Fault::form(format!("the event has {} bytes; it takes 1 to {EVENT_SIZE_MAX}", event.len())));
     }
-    if is_reserved(&event) && !allow_reserved {
+    if Reserved::of(&event).is_some_and(Reserved::concerns_clients) && !allow_reserved {
         let next = r#"send "allow_reserved": true beside it if you mean it"#;
         return Err(Fault::form(format!("the event {event:?} is the protocol's own; {next}")));
     }

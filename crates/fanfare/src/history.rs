@@ -28,6 +28,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use fanfare_proto::frame;
 use fanfare_proto::history::Retention;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Position, Since};
@@ -151,13 +152,14 @@ impl Stored {
         &self.payload
     }
 
+    /// Its parts, as a reply takes them.
+    pub(crate) fn parts(&self) -> (&str, &Payload, Position) {
+        (&self.event, &self.payload, self.position)
+    }
+
     /// Appends the object by which clients are told: `event`, `payload` as in a message, and `position`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"event\":");
-        serde_json::to_writer(&mut *out, &*self.event).expect("writing a string to memory does not fail");
-        out.extend_from_slice(b",\"payload\":");
-        fanfare_proto::wire::in_message(&self.payload, out);
-        out.extend_from_slice(format!(",\"position\":\"{}\"}}", self.position).as_bytes());
+        frame::kept_message(&self.event, &self.payload, self.position, out);
     }
 }
 

@@ -5,6 +5,7 @@ mod address;
 mod axum;
 mod channel;
 mod clock;
+mod close_reason;
 mod command;
 mod connect;
 mod context;
@@ -19,6 +20,7 @@ mod history;
 mod hub;
 mod interest;
 mod join;
+mod key;
 mod mailbox;
 mod message;
 mod mount;
@@ -37,15 +39,17 @@ mod shard;
 mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timers;
 mod transport;
 
+pub use fanfare_proto::event::Reserved;
 pub use fanfare_proto::history::Retention;
 pub use fanfare_proto::origin::{OriginPattern, OriginPolicy};
 pub use fanfare_proto::params::Params;
 pub use fanfare_proto::payload::{FromPayload, Json, Payload, Text};
 pub use fanfare_proto::phoenix::message::Version;
 pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
-pub use fanfare_proto::topic::{Pattern, TopicError, check_topic, is_reserved_event};
+pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};

@@ -6,22 +6,20 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
+use fanfare_proto::frame::{Form, Kind};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::codec::Kind;
+use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
 use fanfare_proto::phoenix::message::Format;
 use fanfare_proto::position::Position;
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanfare_proto::websocket::frame::{self, Opcode};
-use fanfare_proto::wire::{self, Form};
+use fanfare_proto::wire;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
 
 /// Payloads below this many bytes go uncompressed: deflate would hardly make them smaller.
 const DEFLATE_SIZE_MIN: usize = 256;
-
-/// The longest field of a binary frame, in bytes.
-const BINARY_FIELD_SIZE_MAX: usize = 255;
 
 /// What carries a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +125,7 @@ impl Message {
     pub(crate) fn new(topic: Arc<str>, event: impl Into<Box<str>>, payload: Payload) -> Result<Arc<Message>, Error> {
         let event = event.into();
         check_pushable(&event, &payload)?;
-        if matches!(payload, Payload::Binary(_)) && topic.len() > BINARY_FIELD_SIZE_MAX {
+        if matches!(payload, Payload::Binary(_)) && topic.len() > FIELD_SIZE_MAX {
             return Err(too_long("topic", topic.len()));
         }
         let (plain, rare) = (Default::default(), OnceLock::new());
@@ -199,16 +197,14 @@ pub(crate) fn check_pushable(event: &str, payload: &Payload) -> Result<(), Error
              JSON)"
         )));
     }
-    if matches!(payload, Payload::Binary(_)) && event.len() > BINARY_FIELD_SIZE_MAX {
+    if matches!(payload, Payload::Binary(_)) && event.len() > FIELD_SIZE_MAX {
         return Err(too_long("event", event.len()));
     }
     Ok(())
 }
 
 fn too_long(field: &str, size: usize) -> Error {
-    Error::invalid(format!(
-        "the {field} has {size} bytes, a binary frame holds at most {BINARY_FIELD_SIZE_MAX}: shorten it"
-    ))
+    Error::invalid(format!("the {field} has {size} bytes, a binary frame holds at most {FIELD_SIZE_MAX}: shorten it"))
 }
 
 /// Wraps an encoded message for its carrier.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_proto::event::EVENT_SIZE_MAX;
 use fanfare_proto::origin::OriginPolicy;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::topic::{Pattern, TopicError};
@@ -17,9 +18,6 @@ use crate::outbox::Bounds;
 use crate::presence::Presence;
 use crate::service::Body;
 use crate::socket::Protocol;
-
-/// A binary frame's field holds no more.
-const EVENT_SIZE_MAX: usize = 255;
 
 /// What a mount's refusals are answered with.
 type OnReject = dyn Fn(&str) -> Response<Body> + Send + Sync;
@@ -165,15 +163,15 @@ impl Mount {
     }
 
     /// A hub: one publisher at `<mount>/pub/<key>/<domain>/<topic>`, whose frames go as they are to every subscriber at
-    /// `<mount>/sub/<domain>/<topic>`. What subscribers send is thrown away. The engine's topic is `hub:<topic>`, and a frame
-    /// counts as the event `message`.
+    /// `<mount>/sub/<domain>/<topic>`. What subscribers send is thrown away. The engine's topic is
+    /// `hub:<domain>/<topic>`, with `%2F` and `%25` for `/` and `%` in the domain, and a frame counts as the event `message`.
     ///
     /// [`connect`](Mount::connect) decides who may: its params have `role` (`pub` or `sub`), `domain`, `topic`, and with a
     /// publisher `key`, unless that is `-` in the path. The default lets everybody publish.
     ///
-    /// A publisher starts a topic, whose name is unique over all domains; a second one is refused with 409. When it has
-    /// gone, another with the same domain may take over within the [grace](Mount::owner_grace); then the topic ends, and its
-    /// subscribers are closed with 1000. A subscriber of a topic that nobody has started is refused with 404.
+    /// A publisher starts a topic of its domain; a second one is refused with 409. When it has gone, another may take over
+    /// within the [grace](Mount::owner_grace); then the topic ends, and its subscribers are closed with 1000. A subscriber of
+    /// a topic that nobody has started is refused with 404.
     pub fn hub() -> Self {
         let mut mount = Mount::new().longpoll(false).topic_prefix("hub:");
         mount.protocol = Protocol::HubSubscriber;

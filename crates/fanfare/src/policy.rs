@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanfare_proto::history::Retention;
-use fanfare_proto::topic::{Pattern, is_reserved_event};
+use fanfare_proto::topic::Pattern;
 
 use crate::error::Error;
 
@@ -112,9 +112,4 @@ impl Policies {
     pub(crate) fn have_history(&self) -> bool {
         self.0.iter().any(|declared| declared.history.is_some())
     }
-}
-
-/// Whether an event is worth keeping: those of the protocol's own and of the presence mean nothing later.
-pub(crate) fn is_kept(event: &str) -> bool {
-    !is_reserved_event(event) && event != "disconnect" && !event.starts_with("presence_")
 }

@@ -10,50 +10,29 @@ mod v2;
 use std::borrow::Cow;
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use super::message::{Format, Incoming, Ref, Version};
+use super::message::{Format, Undecodable, Version};
+use crate::frame::{Kind, in_message, write_string};
 use crate::json::Fault;
+use crate::message::{Incoming, Ref};
 use crate::payload::Payload;
 use crate::position::Position;
 
-/// Why a message from a client cannot be read. Its socket is to be closed with 1011, its long-poll session ended.
-///
-/// The reason names the rule and never quotes the message, so that it may be logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Undecodable(pub &'static str);
-
-impl fmt::Display for Undecodable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for Undecodable {}
-
-/// The opcode that an encoded message travels under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A text frame, or a string in the answer to a poll.
-    Text,
-    /// A binary frame.
-    Binary,
-}
+/// The longest field of a binary frame, in bytes: a topic, an event, a ref.
+pub const FIELD_SIZE_MAX: usize = 255;
 
 /// A field that does not fit into a binary frame, whose lengths are one byte each. Nothing was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FieldTooLong {
     /// Which field: `join_ref`, `ref`, `topic`, `event` or `status`.
     pub field: &'static str,
-    /// Its length in bytes, more than 255.
+    /// Its length in bytes, more than [`FIELD_SIZE_MAX`].
     pub size: usize,
 }
 
 impl fmt::Display for FieldTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { field, size } = self;
-        write!(f, "the {field} has {size} bytes, and a binary frame carries at most {}", binary::FIELD_SIZE_MAX)
+        write!(f, "the {field} has {size} bytes, and a binary frame carries at most {}", FIELD_SIZE_MAX)
     }
 }
 
@@ -63,7 +42,7 @@ impl std::error::Error for FieldTooLong {}
 ///
 /// # Errors
 /// It is no JSON document of the version's form, a topic or event is not a string, a ref is neither null nor a string
-/// nor a number, or a limit of [`Json`](crate::payload::Json) or [`REF_SIZE_MAX`](super::message::REF_SIZE_MAX) is
+/// nor a number, or a limit of [`Json`](crate::payload::Json) or [`REF_SIZE_MAX`](crate::message::REF_SIZE_MAX) is
 /// passed.
 pub fn decode_text(version: Version, text: &str) -> Result<Incoming<'_>, Undecodable> {
     match version {
@@ -192,12 +171,12 @@ fn text_message(
     match format {
         Format::V2 | Format::V2Text => {
             v2::head(join_ref, msg_ref, topic, event, out);
-            write_payload(payload, out);
+            in_message(payload, out);
             v2::tail(out);
         }
         Format::V1 => {
             v1::head(topic, event, out);
-            write_payload(payload, out);
+            in_message(payload, out);
             v1::tail(msg_ref, out);
         }
     }
@@ -207,42 +186,8 @@ fn reply_payload(status: &str, response: &Payload, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"status\":");
     write_string(status, out);
     out.extend_from_slice(b",\"response\":");
-    write_payload(response, out);
+    in_message(response, out);
     out.push(b'}');
-}
-
-/// Writes a payload into a text message: binary as `{"binary": "<base64>"}`, a text as the object that it is, or within one
-/// as `{"value": …}` if it is other JSON and as `{"text": "…"}` if it is none.
-pub(crate) fn write_payload(payload: &Payload, out: &mut Vec<u8>) {
-    match payload {
-        Payload::Json(json) => out.extend_from_slice(json.as_bytes()),
-        Payload::Text(text) => match text.to_json() {
-            Some(json) if json.is_object() => out.extend_from_slice(json.as_bytes()),
-            Some(json) => {
-                out.extend_from_slice(b"{\"value\":");
-                out.extend_from_slice(json.as_bytes());
-                out.push(b'}');
-            }
-            None => {
-                out.extend_from_slice(b"{\"text\":");
-                write_string(text.as_str(), out);
-                out.push(b'}');
-            }
-        },
-        Payload::Binary(data) => {
-            out.extend_from_slice(b"{\"binary\":\"");
-            let start = out.len();
-            // Four characters for every three bytes begun.
-            out.resize(start + data.len().div_ceil(3) * 4, 0);
-            let size = STANDARD.encode_slice(data, &mut out[start..]).expect("the space is that of padded base64");
-            debug_assert_eq!(start + size, out.len());
-            out.extend_from_slice(b"\"}");
-        }
-    }
-}
-
-pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("writing a string to memory does not fail");
 }
 
 /// Words what is wrong with a frame.

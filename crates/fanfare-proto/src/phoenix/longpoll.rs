@@ -8,8 +8,10 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::codec::{self, Undecodable};
-use super::message::{Incoming, Version};
+use super::codec;
+use super::message::{Undecodable, Version};
+use crate::frame::write_string;
+use crate::message::Incoming;
 
 /// Why nothing of a POST is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,13 +94,13 @@ pub fn response(status: u16, token: Option<&str>, messages: &[impl AsRef<str>], 
     out.extend_from_slice(status.to_string().as_bytes());
     if let Some(token) = token {
         out.extend_from_slice(b",\"token\":");
-        codec::write_string(token, out);
+        write_string(token, out);
         out.extend_from_slice(b",\"messages\":[");
         for (index, message) in messages.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
             }
-            codec::write_string(message.as_ref(), out);
+            write_string(message.as_ref(), out);
         }
         out.push(b']');
     }

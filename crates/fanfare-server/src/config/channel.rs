@@ -3,13 +3,13 @@
 use std::str::FromStr;
 
 use fanfare::Pattern;
+use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
 
 use super::history::Kept;
 use super::problem::Problems;
 use super::section::{Form, section};
 use super::value::{Count, OneOrMore, Size, Text, choice};
 use crate::policy::Rule;
-use crate::reserved::{DISCONNECT, is_reserved};
 
 section! {
     /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
@@ -136,10 +136,10 @@ impl FromStr for EventName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.is_empty() || text.len() > 255 {
-            return Err("an event has 1 to 255 bytes".into());
+        if text.is_empty() || text.len() > EVENT_SIZE_MAX {
+            return Err(format!("an event has 1 to {EVENT_SIZE_MAX} bytes"));
         }
-        if is_reserved(text) {
+        if Reserved::of(text).is_some_and(Reserved::concerns_clients) {
             return Err("the protocol keeps events that begin with phx_ or presence_ for itself".into());
         }
         Ok(Self(text.to_owned()))

@@ -4,13 +4,10 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use fanfare::{Json, Payload};
+use fanfare_proto::event::{EVENT_SIZE_MAX, Reserved};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-
-use crate::reserved::is_reserved;
-
-const EVENT_SIZE_MAX: usize = 255;
 
 /// The longest reason that clients are told, in bytes.
 const REASON_SIZE_MAX: usize = 1_000;
@@ -139,7 +136,9 @@ fn pushable(raw: &RawValue) -> Result<Payload, &'static str> {
 
 fn event(event: String) -> Result<String, &'static str> {
     match event.len() {
-        1..=EVENT_SIZE_MAX if is_reserved(&event) => Err("the answer has an `event` that is the protocol's own"),
+        1..=EVENT_SIZE_MAX if Reserved::of(&event).is_some_and(Reserved::concerns_clients) => {
+            Err("the answer has an `event` that is the protocol's own")
+        }
         1..=EVENT_SIZE_MAX => Ok(event),
         _ => Err("the answer has an `event` of no or more than 255 bytes"),
     }

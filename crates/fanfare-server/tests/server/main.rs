@@ -10,6 +10,7 @@ mod client_commands;
 mod commands;
 mod history;
 mod hooks;
+mod hub;
 mod instructions;
 mod issuer;
 mod jwks;

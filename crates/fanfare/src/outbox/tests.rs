@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use fanfare_proto::phoenix::message::{Format, Ref};
+use fanfare_proto::frame::Form;
+use fanfare_proto::message::Ref;
+use fanfare_proto::phoenix::message::Format;
 use fanfare_proto::position::Epoch;
 use fanfare_proto::websocket::frame::{Opcode, encode};
-use fanfare_proto::wire::Form;
 use serde_json::Value;
 
 use super::*;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanfare_proto::bullet;
-use fanfare_proto::hub::ClaimError;
+use fanfare_proto::hub::{self, ClaimError};
 use fanfare_proto::origin::RequestOrigin;
 use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
@@ -229,15 +229,14 @@ impl Asking<'_> {
     /// A publisher's ownership of its topic; of a subscriber only that somebody has started it.
     fn hub_place(&self, topic: &Arc<str>) -> Result<Option<Ownership>, Refusal> {
         let (endpoint, found) = (self.endpoint, self.found);
-        let domain = found.params.str("domain").unwrap_or_default();
         if found.protocol == Protocol::HubPublisher {
-            return match endpoint.started().claim(endpoint, topic.clone(), domain, found.mount.owner_grace) {
+            return match endpoint.started().claim(endpoint, topic.clone(), found.mount.owner_grace) {
                 Ok(ownership) => Ok(Some(ownership)),
                 Err(ClaimError::Taken) => Err(Refusal::TopicTaken),
                 Err(ClaimError::Full) => Err(Refusal::TooManyTopics),
             };
         }
-        if found.mount.waits_for_topic || endpoint.started().contains(topic, Some(domain)) {
+        if found.mount.waits_for_topic || endpoint.started().contains(topic) {
             return Ok(None);
         }
         Err(Refusal::TopicUnknown)
@@ -262,8 +261,8 @@ fn original_uri(parts: &Parts) -> http::Uri {
 }
 
 fn hub_topic(found: &Found) -> Arc<str> {
-    let topic = found.params.str("topic").unwrap_or_default();
-    format!("{}{topic}", found.mount.topic_prefix).into()
+    let param = |name| found.params.str(name).unwrap_or_default();
+    hub::topic_name(&found.mount.topic_prefix, param("domain"), param("topic")).into()
 }
 
 fn random_secret() -> Result<u128, getrandom::Error> {

@@ -6,8 +6,8 @@ use http::{Request, Response};
 use super::admission::Asking;
 use super::refusal::Refusal;
 use super::{Body, Connection, Served};
-use crate::command::SocketKey;
 use crate::endpoint::Endpoint;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::socket::{Carrier, Transport};
 

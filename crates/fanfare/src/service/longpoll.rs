@@ -3,8 +3,9 @@
 use std::error::Error as StdError;
 
 use bytes::Bytes;
+use fanfare_proto::message::Incoming;
 use fanfare_proto::phoenix::longpoll::{BodyError, decode_body, response};
-use fanfare_proto::phoenix::message::{Incoming, Version};
+use fanfare_proto::phoenix::message::Version;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
@@ -16,7 +17,7 @@ use tokio::sync::oneshot;
 use super::admission::Asking;
 use super::refusal::Refusal;
 use super::{Body, Connection, Found};
-use crate::command::{Command, Polled};
+use crate::command::{Command, Polled, Post};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::gate::{Bodies, SessionClaims};
@@ -59,7 +60,7 @@ impl Asking<'_> {
             let (answer, answered) = oneshot::channel();
             let SessionClaims { socket, secret, position, .. } = claims;
             if let Some(shard) = endpoint.shards().get(usize::from(claims.shard)) {
-                shard.send(Command::Poll { socket, secret, position: Some(position), answer });
+                shard.send_promptly(Command::Poll { socket, secret, position: Some(position), answer });
             }
             match answered.await {
                 Ok(Polled::Messages(messages, position)) => {
@@ -122,7 +123,7 @@ impl Asking<'_> {
         let (answer, answered) = oneshot::channel();
         let SessionClaims { socket, secret, .. } = claims;
         if let Some(shard) = endpoint.shards().get(usize::from(claims.shard)) {
-            shard.send(Command::Post { socket, secret, messages, answer });
+            shard.send_promptly(Command::Post(Box::new(Post { socket, secret, messages, answer })));
         }
         Ok(match answered.await {
             Ok(true) if is_decodable => logical(200, None, &[]),

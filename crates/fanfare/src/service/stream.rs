@@ -64,7 +64,10 @@ impl Asking<'_> {
         let (shard, socket) = (session.shard.clone(), session.socket);
         // Closes the session where it is dropped, if the client goes while it waits for the join as well.
         let body = Body::stream(session, framing);
-        shard.send(Command::Run(Box::new(move |shard: &mut Shard| shard.join_stream(socket, &topic, params))));
+        let join = move |shard: &mut Shard| {
+            shard.with(socket, |socket, turn| socket.join_stream(turn, &topic, params));
+        };
+        shard.send_promptly(Command::Run(Box::new(join)));
         match joined.await {
             Ok((Status::Ok, _)) => Ok(streaming(body, framing)),
             Ok((_, response)) => Ok(not_joined(&response)),
@@ -134,7 +137,7 @@ pub(super) fn topic_of(rest: &[&str], params: &mut Params) -> Option<()> {
 /// A refused join: its response is the body.
 fn not_joined(response: &Payload) -> Response<Body> {
     let mut body = Vec::new();
-    fanfare_proto::wire::in_message(response, &mut body);
+    fanfare_proto::frame::in_message(response, &mut body);
     let mut answer = Response::new(Body::from(body));
     *answer.status_mut() = StatusCode::FORBIDDEN;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

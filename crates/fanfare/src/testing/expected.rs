@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use fanfare_proto::frame::in_message;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::wire;
 use serde_json::Value;
 
 /// What a payload shall be. A JSON value means exactly that value; see also [`including`] and [`anything`].
@@ -62,7 +62,7 @@ impl fmt::Display for Expected {
 /// The payload in the form in which the kit's sockets receive it.
 pub(super) fn as_value(payload: &Payload) -> Value {
     let mut text = Vec::new();
-    wire::in_message(payload, &mut text);
+    in_message(payload, &mut text);
     // Too deep for a `Value` is too deep to compare.
     serde_json::from_slice(&text).unwrap_or_else(|error| panic!("a payload cannot be compared: {error}"))
 }

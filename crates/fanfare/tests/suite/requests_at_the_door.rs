@@ -307,12 +307,9 @@ async fn a_server_with_as_many_connections_as_it_may_have_says_so_as_clients_und
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_stream_whose_client_has_vanished_ends() {
-    let endpoint = Endpoint::builder()
-        .shards(1)
-        .mount("/events", Mount::stream().channel("room:*", Stage::default()).write_timeout(Duration::from_secs(3_600)))
-        .build()
-        .await
-        .unwrap();
+    let mount = Mount::stream().channel("room:*", Stage::default());
+    let mount = mount.write_timeout(Duration::from_secs(3_600)).outbox_bytes_max(1_000_000_000);
+    let endpoint = Endpoint::builder().shards(1).mount("/events", mount).build().await.unwrap();
     let limits = Limits { vanished_timeout: Duration::from_secs(1), ..Limits::default() };
     let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
     let address = server.local_addr().unwrap();
@@ -324,10 +321,9 @@ async fn a_stream_whose_client_has_vanished_ends() {
     served.has_members("room:1", 1).await;
     // More than the system has room for.
     let body = "x".repeat(100_000);
-    eventually("the stream has ended", async || {
+    for _ in 0..200 {
         served.endpoint.broadcast("room:1", "n", json!({ "body": body })).await.unwrap();
-        served.endpoint.socket_count().await == 0
-    })
-    .await;
+    }
+    eventually("the stream has ended", async || served.endpoint.socket_count().await == 0).await;
     assert_eq!(served.counter("closes", "client"), 1, "neither slow nor unpolled");
 }

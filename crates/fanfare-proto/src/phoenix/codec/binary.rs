@@ -9,12 +9,10 @@
 
 use bytes::Bytes;
 
-use super::{FieldTooLong, Undecodable, utf8};
+use super::{FieldTooLong, utf8};
+use crate::message::{Incoming, Ref};
 use crate::payload::Payload;
-use crate::phoenix::message::{Incoming, Ref};
-
-/// The longest field, in bytes.
-pub(super) const FIELD_SIZE_MAX: usize = 255;
+use crate::phoenix::message::Undecodable;
 
 const PUSH: u8 = 0;
 const REPLY: u8 = 1;

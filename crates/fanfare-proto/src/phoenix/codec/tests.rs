@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::payload::{Json, NESTING_MAX};
+use crate::json::NESTING_MAX;
+use crate::payload::Json;
 
 /// A decoded message in one line: join_ref, ref, topic, event, payload.
 fn show(message: Result<Incoming<'_>, Undecodable>) -> String {

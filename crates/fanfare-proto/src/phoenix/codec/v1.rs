@@ -1,9 +1,11 @@
 //! Text frames of version 1.0.0: `{"topic", "event", "payload", "ref"}`, from clients also `"join_ref"`.
 
-use super::{Undecodable, string_field, undecodable, write_string};
+use super::{string_field, undecodable};
+use crate::frame::write_string;
 use crate::json::{Fault, Scanner};
+use crate::message::{Incoming, Ref};
 use crate::payload::Json;
-use crate::phoenix::message::{Incoming, Ref};
+use crate::phoenix::message::Undecodable;
 
 pub(super) fn decode(text: &str) -> Result<Incoming<'_>, Undecodable> {
     let fields = fields(text).map_err(|fault| undecodable(fault, "not a JSON object"))?;

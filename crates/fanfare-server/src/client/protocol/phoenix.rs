@@ -2,9 +2,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::codec;
-use fanfare_proto::phoenix::message::{Incoming, Version};
+use fanfare_proto::phoenix::message::Version;
 use serde_json::{Map, Value, json};
 
 use super::{Frame, Protocol, Said, on_one_line};

@@ -1,8 +1,9 @@
 //! Frames in, lines out.
 
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::codec;
-use fanfare_proto::phoenix::message::{Format, Ref};
+use fanfare_proto::phoenix::message::Format;
 
 use super::*;
 
