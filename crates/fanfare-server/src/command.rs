@@ -26,7 +26,12 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
             run::dev(config).map(done)
         }
         Command::Serve { config, settings } => run::serve(load(&config, settings)?).map(done),
-        Command::Check { config, settings } => load(&config, settings).map(|_| ExitCode::SUCCESS),
+        Command::Check { config, settings } => {
+            for warning in load(&config, settings)?.warnings {
+                eprintln!("warning: {warning}");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Init { file, force } => {
             write_new(&file, &starter::text(), force)?;
             eprintln!("wrote {}", file.display());

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use axum::http::{Response, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Response, StatusCode};
 use fanfare::{Body, Endpoint, Mount, Policy};
 
 use crate::apikey::lookup::{Lifetimes, Lookup};
@@ -69,6 +70,8 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     builder = builder.history(config.history.settled());
     let limits = &config.limits;
     builder = builder
+        .bodies_bytes_max(limits.bodies_bytes_max() as usize)
+        .body_timeout(limits.body_timeout.0)
         .publishing_waiting_max(limits.publishing_waiting_max.0 as usize)
         .publishing_waiting_bytes_max(limits.publishing_waiting_bytes_max.0 as usize)
         .publishing_timeout(limits.publishing_timeout.0);
@@ -245,8 +248,12 @@ fn of_protocol(settings: &Settings) -> Mount {
 
 /// The answer to a connect that is refused with a reason.
 fn refuse(reason: &str) -> Response<Body> {
-    let mut response = Response::new(Body::default());
-    *response.status_mut() =
-        if reason == UNAVAILABLE { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+    let (status, text) = match reason == UNAVAILABLE {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "the credential cannot be checked now: try again later"),
+        false => (StatusCode::FORBIDDEN, "not allowed to connect: the credential is missing, or not accepted here"),
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

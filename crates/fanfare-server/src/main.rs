@@ -23,6 +23,7 @@ mod client;
 mod command;
 mod config;
 mod connections;
+mod descriptors;
 mod engine;
 mod expiry;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::config::problem::Problems;
 use crate::config::secret::{Given, Secret};
 use crate::config::section::Places;
 use crate::config::{Config, Draft, Overrides, Reading, Report};
+use crate::descriptors::Descriptors;
 use crate::{auth, signature, tls};
 
 /// Shorter shared secrets can be guessed by trying.
@@ -56,6 +57,7 @@ impl Preflight<'_> {
         self.check_hooks(draft);
         self.check_admin(draft);
         self.check_tls(draft);
+        self.check_descriptors(draft);
     }
 
     /// A secret, and the key that says where it is; `None` if there is none, or after a problem.
@@ -149,6 +151,14 @@ impl Preflight<'_> {
             admin.places.problem(self.problems, key, text);
         }
         admin.token = opened.map(|(_, token)| token);
+    }
+
+    /// More connections than the process may have descriptors for, where somebody has asked for them.
+    fn check_descriptors(&mut self, draft: &Draft) {
+        if let Some(limits) = draft.limits.as_ref().filter(|limits| limits.places.is_given("connections_max")) {
+            let admin = draft.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
+            self.warnings.extend(Descriptors::allowed().warning(limits.connections_max.0, admin));
+        }
     }
 
     fn check_tls(&mut self, draft: &Draft) {

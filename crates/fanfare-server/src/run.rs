@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use fanfare::serve::{self, Closing, Server};
-use fanfare::{Drain, Endpoint};
+use fanfare::{Bodies, Drain, Endpoint};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use crate::bridge::Publisher;
 use crate::config::Config;
 use crate::config::secret::Secret;
-use crate::config::server::{Drain as DrainSettings, Limits, Tls};
+use crate::config::server::{Drain as DrainSettings, Tls};
 use crate::connections::Connections;
+use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
 use crate::health::Part;
 use crate::source::Sources;
@@ -60,6 +61,7 @@ struct Running {
     sources: Sources,
     publisher: Option<Publisher>,
     signals: Signals,
+    shares: Shares,
     for_clients: Listeners,
     /// They stay until the last client is gone.
     for_back_offices: Listeners,
@@ -80,6 +82,8 @@ impl Running {
         }
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = Signals::new()?;
+        let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
+        let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max);
         let Engine { endpoint, parts, webhooks, connections, sources, publisher } = engine::build(&mut config).await?;
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
@@ -91,6 +95,7 @@ impl Running {
             sources,
             publisher,
             signals,
+            shares,
             for_clients,
             for_back_offices,
         })
@@ -98,24 +103,35 @@ impl Running {
 
     /// Listens for clients: the URL that reaches it.
     async fn listen(&mut self, router: Router) -> Result<String, String> {
-        let server = bind(self.config.server.listen.0, "listen").await?.limits(limits(&self.config.limits));
+        let limits = self.limits(self.shares.clients, self.config.limits.connections_per_address_max.0);
+        let server = bind(self.config.server.listen.0, "listen").await?.limits(limits);
         let address = address_of(&server)?;
         let (server, url) = match &self.config.tls {
             Some(tls) => (secure(server, tls)?, format!("https://{address}")),
             None => (server, format!("http://{address}")),
         };
-        let router = router.fallback(async || StatusCode::NOT_FOUND);
-        self.for_clients.spawn(server, router, &self.endpoint);
+        self.for_clients.spawn(server, router.fallback(not_found), &self.endpoint);
         Ok(url)
     }
 
     /// Listens for back offices: the address.
     async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
-        let server = bind(address, "admin").await?;
+        // A proxy in front may be the only one that connects here.
+        let server = bind(address, "admin").await?.limits(self.limits(self.shares.admin, self.shares.admin));
         let address = address_of(&server)?;
-        let router = admin::router(self.endpoint.clone(), token, &self.parts, self.connections.clone());
+        let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
+        let router = admin::router(self.endpoint.clone(), token, bodies, &self.parts, self.connections.clone());
         self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)
+    }
+
+    fn limits(&self, connections_max: u64, per_address_max: u64) -> serve::Limits {
+        serve::Limits {
+            connections_max: connections_max as usize,
+            connections_per_address_max: per_address_max as usize,
+            handshake_timeout: self.config.limits.handshake_timeout.0,
+            vanished_timeout: self.config.limits.vanished_timeout(),
+        }
     }
 
     /// Serves until SIGTERM or SIGINT, then drains. A second signal ends it immediately.
@@ -236,12 +252,8 @@ fn address_of(server: &Server) -> Result<SocketAddr, String> {
     server.local_addr().map_err(|error| error.to_string())
 }
 
-fn limits(limits: &Limits) -> serve::Limits {
-    serve::Limits {
-        connections_max: limits.connections_max.0 as usize,
-        connections_per_address_max: limits.connections_per_address_max.0 as usize,
-        handshake_timeout: limits.handshake_timeout.0,
-    }
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "nothing is served at this path: connect to the path of an endpoint")
 }
 
 fn secure(server: Server, tls: &Tls) -> Result<Server, String> {

@@ -4,13 +4,13 @@ use super::figures::{self, Figure};
 
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
-    &["error", "event", "address", "accept_rate", "clock", "key", "path"],
+    &["error", "event", "address", "clock", "key", "path"],
     &["message", "gap", "outbox", "interest", "close_reason", "timers"],
     &["hub", "history", "policy"],
-    &["command", "mailbox", "token", "channel", "context", "join", "presence", "publish", "transport"],
+    &["command", "mailbox", "channel", "context", "join", "presence", "publish", "transport"],
     &["socket", "connect", "observer"],
     &["shard"],
-    &["mount", "ownership", "registry", "relay", "endpoint"],
+    &["mount", "gate", "ownership", "registry", "relay", "endpoint"],
     &["service"],
     &["serve", "axum", "testing"],
 ];

@@ -101,12 +101,8 @@ impl Draft {
     }
 
     fn check_limits(&self, problems: &mut Problems) {
-        if let Some(limits) = &self.limits
-            && limits.accept_burst.is_some()
-            && limits.accept_rate.is_none()
-        {
-            limits.places.problem(problems, "accept_burst", "has no effect without `accept_rate`; set both or none");
-        }
+        let Some(limits) = &self.limits else { return };
+        limits.check(problems);
     }
 
     /// Sections by which nothing is done, since nothing names them.

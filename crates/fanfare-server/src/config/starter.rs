@@ -67,6 +67,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("webhook.secret_env", "\"FANFARE_SECRET\""),
     ("webhook.secret_file", "\"secret.txt\""),
     ("webhook.secret", "\"at least 32 characters that nobody can guess\""),
+    ("limits.bodies_bytes_max", "\"16MB\""),
+    ("limits.vanished_timeout", "\"45s\""),
     ("limits.accept_rate", "2000"),
     ("limits.accept_burst", "4000"),
     ("admin.token_env", "\"FANFARE_API_TOKEN\""),

@@ -74,6 +74,16 @@ impl Server {
         Self::start(command, Some(folder))
     }
 
+    /// The same with other limits of the process: the arguments of `ulimit`.
+    pub(crate) fn serve_under(ulimit: &str, config: &str) -> Self {
+        let folder = Folder::new();
+        let file = folder.write("fanfare.toml", config);
+        let mut command =
+            fanfare_under(ulimit, &["serve", "--config", file.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+        command.args(["--admin", "127.0.0.1:0"]).env("FANFARE_ADMIN_TOKEN", TOKEN);
+        Self::start(command, Some(folder))
+    }
+
     /// Any command that starts a server.
     pub(crate) fn run(command: Command) -> Self {
         Self::start(command, None)
@@ -237,6 +247,16 @@ pub(crate) fn fanfare(args: &[&str]) -> Command {
         command.env_remove(name);
     }
     command.args(args);
+    command
+}
+
+/// The same with other limits of the process.
+pub(crate) fn fanfare_under(ulimit: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]).args(args);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FANFARE_")) {
+        command.env_remove(name);
+    }
     command
 }
 

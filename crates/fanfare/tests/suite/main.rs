@@ -28,6 +28,7 @@ mod phoenix_messages;
 mod presence;
 mod presence_of_a_crowd;
 mod publishers_wait_for_room;
+mod requests_at_the_door;
 mod resume;
 mod rooms;
 mod rooms_2;
