@@ -48,6 +48,7 @@ use crate::mailbox::{self, ShardHandle};
 use crate::observer::{Observers, SocketHandle};
 use crate::policy::Policies;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, Socket};
+use crate::transport::stream::Stream;
 use crate::transport::websocket::Pool;
 
 const WAKER: Token = Token(usize::MAX);
@@ -307,14 +308,35 @@ impl Shard {
         if is_pending {
             self.at(self.now_ms + pending_ms, Timer::Pending(key));
         }
+        topics.iter().for_each(|topic| self.join_at_once(key, topic));
         if let Some(attached) = attached {
             // The one who asked may have gone; an unpolled session then ends by its timer.
             let _ = attached.send(key);
         }
-        topics.iter().for_each(|topic| self.join_at_once(key, topic));
         if !is_pending {
             self.tell(key, |observer, socket| observer.opened(socket));
         }
+        if !received.is_empty() {
+            self.take_bytes(key, &mut received);
+        }
+        // The kernel's readiness may have been reported before we registered.
+        self.read(key);
+    }
+
+    /// The connection of a socket that was attached without, once the upgrade is answered: what waits for it leaves now.
+    pub(crate) fn connected(&mut self, key: SocketKey, mut stream: Stream, mut received: Vec<u8>) {
+        // It may have been closed meanwhile: the connection goes with it.
+        if self.socket(key).is_none() {
+            return;
+        }
+        if let Err(error) = stream.register(self.poll.registry(), Token(key.index as usize)) {
+            tracing::warn!(%error, "a connection could not be taken over");
+            return self.lost(key);
+        }
+        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
+            websocket.stream = stream;
+        }
+        self.resume_writing(key);
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }

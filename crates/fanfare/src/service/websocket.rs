@@ -55,7 +55,9 @@ impl Endpoint {
             Ok(socket) => socket,
             Err(response) => return *response,
         };
-        self.runtime().spawn(upgrade::take_over(on_upgrade, socket, window_bits));
+        if upgrade::take_over(self, on_upgrade, socket, window_bits).await.is_err() {
+            return status(StatusCode::SERVICE_UNAVAILABLE);
+        }
 
         let mut response = status(StatusCode::SWITCHING_PROTOCOLS);
         let headers = response.headers_mut();
