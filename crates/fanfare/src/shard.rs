@@ -336,12 +336,11 @@ impl Shard {
         if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
             websocket.stream = stream;
         }
-        self.resume_writing(key);
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }
         // The kernel's readiness may have been reported before we registered.
-        self.read(key);
+        self.ready(key.index as usize, true, false, true);
     }
 
     /// Makes a socket known by its id.

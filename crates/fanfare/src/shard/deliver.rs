@@ -194,14 +194,6 @@ impl Shard {
         }
     }
 
-    /// The kernel takes bytes of this socket again.
-    pub(super) fn resume_writing(&mut self, key: SocketKey) {
-        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
-            websocket.stalled_since_ms = None;
-            self.write_out(key.index as usize);
-        }
-    }
-
     pub(super) fn write_out(&mut self, index: usize) {
         let now_ms = self.now_ms;
         let Some(socket) = self.sockets.get_mut(index) else { return };

@@ -31,7 +31,7 @@ impl Shard {
 
     /// The socket takes bytes again.
     pub(crate) fn drained(&mut self, key: SocketKey) {
-        self.on_this_thread(|shard| shard.resume_writing(key));
+        self.on_this_thread(|shard| shard.ready(key.index as usize, false, false, true));
     }
 
     /// Gives the hub a topic with a member that is no socket.

@@ -32,10 +32,10 @@ impl Shard {
             websocket.has_ended = true;
         }
         if writable
-            && let Carrier::WebSocket(websocket) = &socket.carrier
-            && websocket.stalled_since_ms.is_some()
+            && let Carrier::WebSocket(websocket) = &mut socket.carrier
+            && websocket.stalled_since_ms.take().is_some()
         {
-            self.resume_writing(key);
+            self.write_out(index);
         }
         if readable || ended {
             self.read(key);
