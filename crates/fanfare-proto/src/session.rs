@@ -1,7 +1,7 @@
 //! The joins of one socket, and what each client message means for them.
 //!
 //! Pure bookkeeping: the session decides (`admit`), the engine acts. What the engine needs to remember about a join is
-//! attached to its entry as `J`. Sources: the Phoenix Channels protocol as recorded from Phoenix 1.8.
+//! attached to its entry as `J`, which knows whether the join was answered. Sources: the Phoenix Channels protocol as recorded from Phoenix 1.8.
 
 use std::sync::Arc;
 
@@ -33,6 +33,12 @@ pub enum Verdict {
     Stale,
 }
 
+/// What the engine attaches to a join.
+pub trait Answered {
+    /// Whether the join has been answered with `ok`: messages are dispatched to it from then on.
+    fn is_answered(&self) -> bool;
+}
+
 /// One join of the socket.
 #[derive(Debug)]
 pub struct Entry<J> {
@@ -42,7 +48,6 @@ pub struct Entry<J> {
     /// The ref of a join without a join_ref: such a join's own pushes carry it. Boxed because it is rare.
     stand_in: Option<Box<Ref>>,
     serial: u32,
-    live: bool,
     /// What the engine attached.
     pub data: J,
 }
@@ -67,11 +72,6 @@ impl<J> Entry<J> {
     pub fn serial(&self) -> u32 {
         self.serial
     }
-
-    /// Whether the join has been answered with `ok`.
-    pub fn is_live(&self) -> bool {
-        self.live
-    }
 }
 
 /// The joins of one socket, ordered by topic.
@@ -83,7 +83,7 @@ pub struct Session<J> {
     next_serial: u32,
 }
 
-impl<J> Session<J> {
+impl<J: Answered> Session<J> {
     /// A session without joins that admits at most `joins_max` of them at a time.
     pub fn new(joins_max: usize) -> Self {
         Session { entries: Vec::new(), joins_max, next_serial: 0 }
@@ -102,7 +102,7 @@ impl<J> Session<J> {
             };
         };
         let entry = &self.entries[index];
-        if !entry.live {
+        if !entry.data.is_answered() {
             return Verdict::Wait(index);
         }
         match event {
@@ -123,11 +123,11 @@ impl<J> Session<J> {
         self.joins_max
     }
 
-    /// Records a join that is not answered yet, and returns its serial.
+    /// Records a join, and returns its index.
     ///
     /// # Panics
     /// When the topic has an entry already: end that one first.
-    pub fn begin(&mut self, topic: Arc<str>, join_ref: Ref, msg_ref: &Ref, data: J) -> u32 {
+    pub fn begin(&mut self, topic: Arc<str>, join_ref: Ref, msg_ref: &Ref, data: J) -> usize {
         let index = self.search(&topic).expect_err("a topic has at most one join");
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
@@ -136,13 +136,8 @@ impl<J> Session<J> {
             // Most sockets have one join; the default growth would reserve four.
             self.entries.reserve_exact(1);
         }
-        self.entries.insert(index, Entry { topic, join_ref, stand_in, serial, live: false, data });
-        serial
-    }
-
-    /// Marks a join as answered with `ok`: messages are dispatched to it from now on.
-    pub fn go_live(&mut self, index: usize) {
-        self.entries[index].live = true;
+        self.entries.insert(index, Entry { topic, join_ref, stand_in, serial, data });
+        index
     }
 
     /// Removes a join and hands it over.
@@ -189,20 +184,22 @@ impl<J> Session<J> {
 mod tests {
     use super::*;
 
+    impl Answered for bool {
+        fn is_answered(&self) -> bool {
+            *self
+        }
+    }
+
     fn r(text: &str) -> Ref {
         if text == "null" { Ref::NULL } else { Ref::string(text) }
     }
 
     /// A session with `live` joined under "1", `wait` joining under "2", `bare` live with no join_ref but the ref "7".
-    fn session() -> Session<()> {
+    fn session() -> Session<bool> {
         let mut session = Session::new(3);
-        session.begin("live".into(), r("1"), &r("1"), ());
-        session.begin("wait".into(), r("2"), &r("2"), ());
-        session.begin("bare".into(), r("null"), &r("7"), ());
-        for topic in ["live", "bare"] {
-            let index = session.find(topic).unwrap();
-            session.go_live(index);
-        }
+        session.begin("live".into(), r("1"), &r("1"), true);
+        session.begin("wait".into(), r("2"), &r("2"), false);
+        session.begin("bare".into(), r("null"), &r("7"), true);
         session
     }
 
@@ -255,7 +252,8 @@ mod tests {
         let index = session.find("live").unwrap();
         let ended = session.end(index);
         assert!(!session.is_full());
-        let serial = session.begin("live".into(), r("4"), &r("4"), ());
+        let index = session.begin("live".into(), r("4"), &r("4"), true);
+        let serial = session.entry(index).serial();
         assert_ne!(serial, ended.serial());
         assert_eq!(session.position(ended.serial()), None);
         assert_eq!(session.position(serial), session.find("live"));

@@ -64,6 +64,11 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         }
     }
     builder = builder.history(config.history.settled());
+    let limits = &config.limits;
+    builder = builder
+        .publishing_waiting_max(limits.publishing_waiting_max.0 as usize)
+        .publishing_waiting_bytes_max(limits.publishing_waiting_bytes_max.0 as usize)
+        .publishing_timeout(limits.publishing_timeout.0);
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }

@@ -112,6 +112,10 @@ counters! {
     ChannelCrashed = "channels", "crashed";
     /// A message that could not be kept in its topic's history, and whose sender is not answered.
     NotKept = "drops", "not_kept";
+    /// A message that was not published, since too much waits to be: its publisher was told.
+    PublishingFull = "drops", "publishing_full";
+    /// A message that a channel could not handle now. A push that wants an answer gets `unavailable`.
+    Unavailable = "drops", "unavailable";
     /// A client came back and got all that it had missed.
     Recovered = "resumes", "recovered";
     /// A client came back and was told that messages are gone.
@@ -204,6 +208,14 @@ pub(crate) fn not_kept(counters: &Counters, reason: &str) {
     counters.count(Event::NotKept);
     if LINES_BY_CLIENTS.admits() {
         tracing::warn!(reason, "a message could not be kept in its topic's history and was not published");
+    }
+}
+
+/// A channel could not do what it was to do for a message now: the message's sender is told, if it wants an answer.
+pub(crate) fn unavailable(counters: &Counters, topic: &str, reason: &str) {
+    counters.count(Event::Unavailable);
+    if LINES_BY_CLIENTS.admits() {
+        tracing::warn!(topic, reason, "a channel could not handle a message now");
     }
 }
 

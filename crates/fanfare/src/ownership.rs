@@ -61,7 +61,7 @@ impl Ownership {
             Released::Ended => end(endpoint, topic),
             Released::UntilMs(due_ms) => {
                 let (later, topic) = (endpoint.clone(), topic.clone());
-                let run = move |_: &mut crate::shard::Shard| {
+                let run = move || {
                     let has_ended = later.started().0.lock().expire(&topic, later.clock().now_ms());
                     if has_ended {
                         end(&later, &topic);

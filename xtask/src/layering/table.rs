@@ -4,8 +4,8 @@ use super::figures::{self, Figure};
 
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
-    &["error", "event", "address", "accept_rate", "clock", "path"],
-    &["message", "gap", "outbox", "interest"],
+    &["error", "event", "address", "accept_rate", "clock", "key", "path"],
+    &["message", "gap", "outbox", "interest", "close_reason", "timers"],
     &["hub", "history", "policy"],
     &["command", "mailbox", "token", "channel", "context", "join", "presence", "publish", "transport"],
     &["socket", "connect", "observer"],
@@ -28,10 +28,8 @@ pub(super) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("command", "shard", "a command may be code that runs on the shard"),
     ("command", "socket", "commands bring new sockets, and say why one is closed"),
     ("context", "endpoint", "channels are given the handle of the engine"),
-    ("context", "shard", "timers are the shard's"),
     ("context", "socket", "channels are told whose socket it is"),
     ("presence", "endpoint", "hooks are given the handle of the engine"),
-    ("presence", "shard", "its work is handed to a shard as code"),
     ("socket", "ownership", "a socket holds a hub's topic for as long as it lives"),
     ("socket", "endpoint", "a socket knows the engine that it belongs to"),
     ("socket", "mount", "a socket has the options of its mount"),

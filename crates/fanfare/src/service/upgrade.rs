@@ -9,10 +9,11 @@ use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use crate::close_reason::CloseReason;
 use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::socket::{AdmittedSocket, Carrier, CloseReason, NewSocket, SocketInfo};
+use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo};
 use crate::transport::stream::Stream;
 use crate::transport::websocket::WebSocket;
 
@@ -36,7 +37,12 @@ pub(super) async fn take_over(
             let Some((stream, received)) = connection(on_upgrade, &socket.info).await else { return };
             let shard = socket.info.shard.clone();
             let carrier = Carrier::WebSocket(WebSocket::new(stream, window_bits));
-            shard.send(Command::Attach(Box::new(NewSocket { admitted: socket, carrier, received, attached: None })));
+            shard.send_promptly(Command::Attach(Box::new(NewSocket {
+                admitted: socket,
+                carrier,
+                received,
+                attached: None,
+            })));
         });
         return Ok(());
     }
@@ -47,7 +53,7 @@ pub(super) async fn take_over(
         let carrier = Carrier::WebSocket(WebSocket::new(Stream::Awaited, window_bits));
         let Ok(key) = endpoint.attach(socket, carrier).await else { return };
         let _ = attached.send(());
-        info.shard.send(match connection(on_upgrade, &info).await {
+        info.shard.send_promptly(match connection(on_upgrade, &info).await {
             Some((stream, received)) => Command::Run(Box::new(move |shard| shard.connected(key, stream, received))),
             None => Command::Close { socket: key, reason: CloseReason::Lost },
         });

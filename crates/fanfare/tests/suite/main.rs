@@ -25,6 +25,7 @@ mod phoenix_connecting;
 mod phoenix_joining;
 mod phoenix_messages;
 mod presence;
+mod publishers_wait_for_room;
 mod resume;
 mod rooms;
 mod rooms_2;
