@@ -34,6 +34,7 @@ use crate::mailbox::{self, Freed, Own, Queued, ShardHandle};
 use crate::socket::Surroundings;
 use crate::socket::{Carrier, Errand, NewSocket, Reading, Socket, Turn};
 use crate::timers::Due;
+use crate::transport::stream::Stream;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -271,16 +272,36 @@ impl Shard {
         let topics = std::mem::take(&mut admitted.topics);
         entry.insert(Box::new(Socket::new(key, admitted, carrier, self.lent.now_ms)));
         self.name(key);
+        self.with(key, |socket, turn| socket.begin(turn, &topics));
         if let Some(attached) = attached {
             // The one who asked may have gone; an unpolled session then ends by its timer.
             let _ = attached.send(key);
         }
-        self.with(key, |socket, turn| socket.begin(turn, &topics));
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }
         // The kernel's readiness may have been reported before we registered.
         self.read(key);
+    }
+
+    /// The connection of a socket that was attached without, once the upgrade is answered: what waits for it leaves now.
+    pub(crate) fn connected(&mut self, key: SocketKey, mut stream: Stream, mut received: Vec<u8>) {
+        // It may have been closed meanwhile: the connection goes with it.
+        if self.socket(key).is_none() {
+            return;
+        }
+        if let Err(error) = stream.register(self.poll.registry(), Token(key.index as usize)) {
+            tracing::warn!(%error, "a connection could not be taken over");
+            return self.with(key, Socket::lost);
+        }
+        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
+            websocket.stream = stream;
+        }
+        if !received.is_empty() {
+            self.take_bytes(key, &mut received);
+        }
+        // The kernel's readiness may have been reported before we registered.
+        self.ready(key.index as usize, true, false, true);
     }
 
     /// The socket with this key, if it is still there.

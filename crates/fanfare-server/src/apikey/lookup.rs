@@ -97,7 +97,7 @@ impl Lookup {
             // One that is being asked for will be up to date.
             let known = entry.0.try_lock().ok()?;
             let (_, answer) = known.as_ref()?;
-            answer.as_ref().ok()?.as_ref().filter(|record| record.is_active).map(|record| record.handle.clone())
+            answer.as_ref().ok()?.as_ref().filter(|record| record.works()).map(|record| record.handle.clone())
         };
         entries.iter().filter_map(handle).collect()
     }
@@ -132,7 +132,7 @@ impl Lookup {
 
     fn lifetime(&self, answer: &Found) -> Duration {
         match answer {
-            Ok(Some(record)) if record.is_active => self.lifetimes.found,
+            Ok(Some(record)) if record.works() => self.lifetimes.found,
             Ok(_) => self.lifetimes.unknown,
             Err(_) => FAILURE_LIFETIME,
         }

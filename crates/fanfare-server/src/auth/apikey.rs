@@ -26,7 +26,7 @@ impl ApiKeys {
             Ok(record) => record.ok_or(Refusal::Invalid("the key is unknown"))?,
             Err(Unavailable(_)) => return Err(Refusal::Unavailable("the store of API keys cannot be asked")),
         };
-        if !record.is_active {
+        if !record.works() {
             return Err(Refusal::Invalid("the key is not active"));
         }
         let sub = record.username.as_ref().or(record.domain.as_ref()).unwrap_or(&record.name).clone();

@@ -40,3 +40,4 @@ mod slow_readers_lose_by_the_policy_of_the_topic;
 mod stream;
 mod test_kit;
 mod tls;
+mod what_follows_the_answer_arrives;
