@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
+use fanfare_proto::phoenix::heartbeat;
 use fanfare_proto::position::Position;
 use fanfare_proto::resume::{behind, gap_param, resume_param};
 use fanfare_proto::rooms;
@@ -34,8 +35,11 @@ impl Shard {
     /// A client's message, decoded.
     pub(crate) fn receive(&mut self, key: SocketKey, message: Incoming<'_>) {
         let Some(socket) = self.socket(key).filter(|socket| !socket.closing) else { return };
-        let verdict = socket.session.admit(&message.join_ref, &message.topic, &message.event);
         let is_in_rooms = socket.protocol == Protocol::Rooms;
+        let verdict = match socket.protocol {
+            Protocol::Phoenix => heartbeat::admit(&socket.session, &message),
+            _ => socket.session.admit(&message),
+        };
         let concerns_credential = socket.info.is_pending || message.event == ACCESS_TOKEN;
         let message = match concerns_credential && socket.info.mount.connect.refreshes() {
             true => self.take_credential(key, verdict, message),

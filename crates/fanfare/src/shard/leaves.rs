@@ -55,7 +55,7 @@ impl Shard {
                     self.unmatched(key, &msg_ref, entry.topic());
                 }
                 Job::Leave { msg_ref } => {
-                    self.answer(key, entry.join_ref(), &msg_ref, entry.topic(), Status::Ok, Payload::default());
+                    self.answer(key, entry.push_ref(), &msg_ref, entry.topic(), Status::Ok, Payload::default());
                 }
                 _ => {}
             }
@@ -114,9 +114,7 @@ impl Shard {
             return moved_place(&mut entry.data, old, place);
         }
         let session = &mut self.sockets[moved.socket as usize].session;
-        // Nearly always the join of that very topic; a channel that merely subscribed is looked for among all.
-        let own = session.find(self.hub.name(place)).filter(|&slot| session.entry(slot).serial() == moved.serial);
-        if let Some(slot) = own.or_else(|| session.position(moved.serial)) {
+        if let Some(slot) = session.position(moved.serial) {
             moved_place(&mut session.entry_mut(slot).data, old, place);
         }
     }

@@ -115,8 +115,8 @@ impl Shard {
                 let version = socket.info.version;
                 self.decoded(key, data.len(), codec::decode_binary(version, data));
             }
-            (Protocol::Rooms, Item::Text(text)) => self.heard_in_rooms(key, text),
-            (Protocol::Rooms, Item::Binary(_)) => self.break_off(key, rooms::INVALID_PAYLOAD),
+            (Protocol::Rooms, Item::Text(text)) => self.heard_in_rooms(key, text.as_bytes()),
+            (Protocol::Rooms, Item::Binary(data)) => self.heard_in_rooms(key, data),
             (Protocol::HubPublisher, Item::Text(text)) => self.publish_frame(key, Text::copy(text).into()),
             (Protocol::HubPublisher, Item::Binary(data)) => {
                 self.publish_frame(key, Payload::Binary(Bytes::copy_from_slice(data)));
@@ -172,10 +172,10 @@ impl Shard {
         self.close(key, reason);
     }
 
-    fn heard_in_rooms(&mut self, key: SocketKey, text: &str) {
+    fn heard_in_rooms(&mut self, key: SocketKey, frame: &[u8]) {
         self.handle.counters().count(Event::Received);
         let Some(mount) = self.socket(key).map(|socket| socket.info.mount.clone()) else { return };
-        match rooms::decode(text, &mount.event) {
+        match rooms::decode(frame, &mount.event) {
             Ok(message) => self.receive(key, message),
             Err(rooms::InvalidPayload) => self.break_off(key, rooms::INVALID_PAYLOAD),
         }

@@ -90,8 +90,10 @@ impl Shard {
 
     /// The topics that a socket has joined, in order.
     pub(crate) fn topics_of(&mut self, key: SocketKey) -> Vec<Arc<str>> {
-        let socket = self.socket(key);
-        socket.map_or(Vec::new(), |socket| socket.session.entries().iter().map(|entry| entry.topic().clone()).collect())
+        let entries = self.socket(key).map(|socket| socket.session.entries()).unwrap_or_default();
+        let mut topics: Vec<_> = entries.iter().map(|entry| entry.topic().clone()).collect();
+        topics.sort_unstable();
+        topics
     }
 
     /// Every topic with members here.

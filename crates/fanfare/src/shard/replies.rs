@@ -38,7 +38,7 @@ impl Shard {
         }
     }
 
-    /// A live join's reply: it leaves behind what was published before it.
+    /// What a live join's channel replies: it leaves behind what was published before it.
     pub(super) fn answer_from(
         &mut self,
         key: SocketKey,
@@ -48,7 +48,7 @@ impl Shard {
         response: Payload,
     ) {
         let entry = self.entry(key, slot);
-        let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
+        let (topic, join_ref) = (entry.topic().clone(), entry.push_ref().clone());
         self.settle_batches(key, slot);
         self.answer(key, &join_ref, msg_ref, &topic, status, response);
     }
