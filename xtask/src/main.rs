@@ -7,6 +7,7 @@ mod autobahn;
 mod counts;
 mod dependencies;
 mod docs;
+mod graph;
 mod layering;
 mod metadata;
 mod packages;
@@ -16,6 +17,7 @@ mod release;
 mod repository;
 mod scoreboard;
 mod source;
+mod tables;
 mod test;
 
 use std::process::ExitCode;
@@ -27,11 +29,13 @@ usage: cargo xtask <command>
        --list           name the steps and stop
        --fail-fast      stop at the first step that fails
   layering            the repository's own rules: layers, purity of the protocol crate, size and shape of files
+       --figures        the numbers among them, with their limits and what makes them up
   dependencies        licences, sources, banned and unused dependencies
   autobahn [--full]   Autobahn's WebSocket cases against the echo example; --full takes minutes instead of seconds
   counts [--update]   what the hot paths cost, in instructions, against bench/counts/baseline.toml
   scoreboard [ROW...] what the server must withstand, row by row, against the bars of docs/reliability.md; --help has more
        --full           the sizes of the table, in some minutes
+  tables              write the tables of docs/ that are made from the code; the Rust tests compare them
   docs [FILE...]      run the commands and snippets of README.md and docs/
 ";
 
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
 fn run(command: &str, args: &[String]) -> Result<(), String> {
     match command {
         "test" => test::run(args),
+        "layering" if args == ["--figures"] => layering::print_figures(),
         "layering" => no_more(args).and_then(|()| layering::check()),
         "dependencies" => no_more(args).and_then(|()| dependencies::check()),
         "autobahn" if args == ["--full"] => autobahn::run(autobahn::Set::Full),
@@ -60,6 +65,7 @@ fn run(command: &str, args: &[String]) -> Result<(), String> {
         "counts" if args == ["--update"] => counts::update(),
         "counts" => no_more(args).and_then(|()| counts::check()),
         "scoreboard" => scoreboard::run(args),
+        "tables" => no_more(args).and_then(|()| tables::write()),
         "docs" => docs::run(args),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

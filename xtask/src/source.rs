@@ -1,6 +1,8 @@
 //! Reading Rust sources well enough for rules about them: what is code, what is a test, which paths a file names.
 //!
-//! This is no parser. It knows comments, literals and `use` trees, and trusts rustc for the rest.
+//! This is no parser. It knows comments, literals and `use` trees, and trusts rustc for the rest. [`impls`] knows methods.
+
+pub(crate) mod impls;
 
 /// The code of a file: comments, literals' contents and test-only items are blanked, lines stay where they are.
 pub(crate) fn code(text: &str) -> String {
@@ -23,6 +25,16 @@ pub(crate) fn first_mention(code: &str, word: &str) -> Option<usize> {
 /// The line, counted from 1, of a position in a text.
 pub(crate) fn line_at(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
+}
+
+/// The modules that a file declares for its tests alone.
+pub(crate) fn test_modules(text: &str) -> impl Iterator<Item = &str> {
+    let conditions = text.match_indices("#[cfg(").filter_map(|(at, _)| text[at..].split_once(")]\n"));
+    conditions.filter(|(condition, _)| mentions(condition, "test")).filter_map(|(_, item)| {
+        let (declaration, _) = item.lines().next()?.split_once(';')?;
+        let (visibility, name) = declaration.trim().rsplit_once("mod ")?;
+        (visibility.is_empty() || visibility.starts_with("pub")).then_some(name)
+    })
 }
 
 /// A path that a file names, from the root of its crate, and where it names it.

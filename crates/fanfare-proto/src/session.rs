@@ -1,7 +1,8 @@
 //! The joins of one socket, and what each client message means for them.
 //!
 //! Pure bookkeeping: the session decides (`admit`), the engine acts. What the engine needs to remember about a join is
-//! attached to its entry as `J`. Sources: the Phoenix Channels protocol as recorded from Phoenix 1.8.
+//! attached to its entry as `J`, which knows whether the join was answered. Sources: the Phoenix Channels protocol as
+//! recorded from Phoenix 1.8.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +35,12 @@ pub enum Verdict {
     Stale,
 }
 
+/// What the engine attaches to a join.
+pub trait Answered {
+    /// Whether the join has been answered with `ok`: messages are dispatched to it from then on.
+    fn is_answered(&self) -> bool;
+}
+
 /// One join of the socket.
 #[derive(Debug)]
 pub struct Entry<J> {
@@ -43,7 +50,6 @@ pub struct Entry<J> {
     /// The ref of a join without a join_ref: the pushes and replies of such a join carry it. Boxed because it is rare.
     stand_in: Option<Box<Ref>>,
     serial: u32,
-    live: bool,
     /// What the engine attached.
     pub data: J,
 }
@@ -68,11 +74,6 @@ impl<J> Entry<J> {
     pub fn serial(&self) -> u32 {
         self.serial
     }
-
-    /// Whether the join has been answered with `ok`.
-    pub fn is_live(&self) -> bool {
-        self.live
-    }
 }
 
 /// The joins of one socket, in no order. Finding, adding and ending one take the same time however many there are.
@@ -93,13 +94,13 @@ struct Index {
 }
 
 impl Index {
-    fn insert<J>(&mut self, entry: &Entry<J>, place: usize) {
-        self.by_topic.insert(entry.topic.clone(), place);
-        self.by_serial.insert(entry.serial, place);
+    fn insert<J>(&mut self, entry: &Entry<J>, index: usize) {
+        self.by_topic.insert(entry.topic.clone(), index);
+        self.by_serial.insert(entry.serial, index);
     }
 }
 
-impl<J> Session<J> {
+impl<J: Answered> Session<J> {
     /// A session without joins that admits at most `joins_max` of them at a time.
     pub fn new(joins_max: usize) -> Self {
         let joins_max = u32::try_from(joins_max).unwrap_or(u32::MAX);
@@ -118,7 +119,7 @@ impl<J> Session<J> {
             };
         };
         let entry = &self.entries[index];
-        if !entry.live {
+        if !entry.data.is_answered() {
             return Verdict::Wait(index);
         }
         match event {
@@ -139,8 +140,8 @@ impl<J> Session<J> {
         self.joins_max as usize
     }
 
-    /// Records a join that is not answered yet, and returns its serial. A topic has at most one: end that one first.
-    pub fn begin(&mut self, topic: Arc<str>, join_ref: Ref, msg_ref: &Ref, data: J) -> u32 {
+    /// Records a join, and returns its index. A topic has at most one: end that one first.
+    pub fn begin(&mut self, topic: Arc<str>, join_ref: Ref, msg_ref: &Ref, data: J) -> usize {
         debug_assert!(self.find(&topic).is_none(), "a topic has at most one join");
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
@@ -149,22 +150,16 @@ impl<J> Session<J> {
             // Most sockets have one join; the default growth would reserve four.
             self.entries.reserve_exact(1);
         }
-        self.entries.push(Entry { topic, join_ref, stand_in, serial, live: false, data });
-        match (&mut self.index, self.entries.len()) {
-            (None, ..=UNINDEXED_MAX) => {}
-            (None, _) => {
-                let mut index = Box::<Index>::default();
-                self.entries.iter().enumerate().for_each(|(place, entry)| index.insert(entry, place));
-                self.index = Some(index);
-            }
-            (Some(index), count) => index.insert(&self.entries[count - 1], count - 1),
+        let index = self.entries.len();
+        self.entries.push(Entry { topic, join_ref, stand_in, serial, data });
+        if let Some(places) = &mut self.index {
+            places.insert(&self.entries[index], index);
+        } else if index >= UNINDEXED_MAX {
+            let mut places = Box::<Index>::default();
+            self.entries.iter().enumerate().for_each(|(index, entry)| places.insert(entry, index));
+            self.index = Some(places);
         }
-        serial
-    }
-
-    /// Marks a join as answered with `ok`: messages are dispatched to it from now on.
-    pub fn go_live(&mut self, index: usize) {
-        self.entries[index].live = true;
+        index
     }
 
     /// Removes a join and hands it over. Another may have this index from now on.
@@ -230,16 +225,18 @@ mod tests {
         if text == "null" { Ref::NULL } else { Ref::string(text) }
     }
 
-    /// A session with `live` joined under "1", `wait` joining under "2", `bare` live with no join_ref but the ref "7".
-    fn session() -> Session<()> {
-        let mut session = Session::new(3);
-        session.begin("live".into(), r("1"), &r("1"), ());
-        session.begin("wait".into(), r("2"), &r("2"), ());
-        session.begin("bare".into(), r("null"), &r("7"), ());
-        for topic in ["live", "bare"] {
-            let index = session.find(topic).unwrap();
-            session.go_live(index);
+    impl Answered for bool {
+        fn is_answered(&self) -> bool {
+            *self
         }
+    }
+
+    /// A session with `live` joined under "1", `wait` joining under "2", `bare` live with no join_ref but the ref "7".
+    fn session() -> Session<bool> {
+        let mut session = Session::new(3);
+        session.begin("live".into(), r("1"), &r("1"), true);
+        session.begin("wait".into(), r("2"), &r("2"), false);
+        session.begin("bare".into(), r("null"), &r("7"), true);
         session
     }
 
@@ -291,7 +288,8 @@ mod tests {
         let index = session.find("live").unwrap();
         let ended = session.end(index);
         assert!(!session.is_full());
-        let serial = session.begin("live".into(), r("4"), &r("4"), ());
+        let index = session.begin("live".into(), r("4"), &r("4"), true);
+        let serial = session.entry(index).serial();
         assert_ne!(serial, ended.serial());
         assert_eq!(session.position(ended.serial()), None);
         assert_eq!(session.position(serial), session.find("live"));
@@ -306,7 +304,8 @@ mod tests {
                 let topic = format!("room:{number}");
                 match (begins, session.find(&topic)) {
                     (true, None) => {
-                        expected.insert(topic.clone(), session.begin(topic.into(), Ref::NULL, &Ref::NULL, number));
+                        let index = session.begin(topic.clone().into(), Ref::NULL, &Ref::NULL, true);
+                        expected.insert(topic, session.entry(index).serial());
                     }
                     (true, Some(_)) => {}
                     (false, found) => {
@@ -318,7 +317,8 @@ mod tests {
                 for number in 0..60 {
                     let topic = format!("room:{number}");
                     let found = session.find(&topic).map(|index| session.entry(index));
-                    prop_assert_eq!(found.map(|entry| (entry.serial(), entry.data)), expected.get(&topic).map(|serial| (*serial, number)));
+                    prop_assert_eq!(found.map(Entry::serial), expected.get(&topic).copied());
+                    prop_assert!(found.is_none_or(|entry| **entry.topic() == *topic));
                 }
                 for (topic, serial) in &expected {
                     prop_assert_eq!(session.position(*serial), session.find(topic));
@@ -329,6 +329,6 @@ mod tests {
 
     #[test]
     fn a_session_is_small() {
-        assert_eq!(size_of::<Session<()>>(), 40);
+        assert_eq!(size_of::<Session<bool>>(), 40);
     }
 }

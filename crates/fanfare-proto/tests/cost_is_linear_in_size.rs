@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare_proto::history::{Retention, Stream};
@@ -12,7 +13,7 @@ use fanfare_proto::payload::{Json, Payload, Text};
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::phoenix::{auth_token, codec, longpoll, term};
 use fanfare_proto::position::{Epoch, Position, Since};
-use fanfare_proto::session::Session;
+use fanfare_proto::session::{Answered, Session};
 use fanfare_proto::topic::Pattern;
 use fanfare_proto::websocket::decoder::{Decoder, Limits, Role, Scratch};
 use fanfare_proto::websocket::deflate::{self, Deflater};
@@ -352,15 +353,25 @@ fn frames_of_websockets() {
     check("a compressed text", 100_000, compressed, |bytes| decode(bytes, usize::MAX));
 }
 
+struct Live;
+
+impl Answered for Live {
+    fn is_answered(&self) -> bool {
+        true
+    }
+}
+
 /// The joins of one socket, found by their topics and by their serials.
 #[test]
 fn joins() {
-    let topics =
-        |count: usize| (0..count).map(|number| format!("room:{number}").into()).collect::<Vec<std::sync::Arc<str>>>();
+    let topics = |count: usize| (0..count).map(|number| format!("room:{number}").into()).collect::<Vec<Arc<str>>>();
     check("joins, messages and leaves", 200_000 / TIMES, topics, |topics| {
         let mut session = Session::new(usize::MAX);
-        let begin = |topic: &std::sync::Arc<str>| session.begin(topic.clone(), Ref::NULL, &Ref::NULL, ());
-        let serials: Vec<u32> = topics.iter().map(begin).collect();
+        let mut begin = |topic: &Arc<str>| {
+            let index = session.begin(topic.clone(), Ref::NULL, &Ref::NULL, Live);
+            session.entry(index).serial()
+        };
+        let serials: Vec<u32> = topics.iter().map(&mut begin).collect();
         for (topic, serial) in topics.iter().zip(serials) {
             let (topic, event) = ((&**topic).into(), "e".into());
             let message =

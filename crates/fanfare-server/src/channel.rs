@@ -178,7 +178,7 @@ impl Channel for Declared {
         };
         if self.0.settings.presence == Some(true) {
             let key = self.presence_key(identity, &params)?;
-            cx.send(Enter { key });
+            cx.send(Enter { key })?;
         }
         let mut joined = Joined::new(());
         if let Some(messages) = self.0.settings.catch_up {

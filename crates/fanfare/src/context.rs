@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_proto::event::Reserved;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{Json, Payload};
 use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
@@ -15,15 +16,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::channel::Reply;
-use crate::command::{Command, JoinKey};
-use crate::endpoint::Endpoint;
+use crate::close_reason::CloseReason;
+use crate::command::{Command, LateReply};
+use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::history::Replay;
-use crate::join::Job;
+use crate::key::JoinKey;
 use crate::mailbox::ShardHandle;
-use crate::message::{Message, check_pushable};
+use crate::message::{Draft, check_pushable};
 use crate::presence::{Presence, TrackerId};
-use crate::socket::{CloseReason, SocketInfo};
+use crate::socket::SocketInfo;
 
 /// One join's handle on its socket, its topic and the engine.
 ///
@@ -77,9 +79,14 @@ impl Context {
     /// Sends an event to this client alone. From inside `join` it goes out after the reply.
     ///
     /// # Errors
-    /// The payload is neither an object nor binary, or a field of a binary frame is over 255 bytes: nothing was sent.
+    /// The event is [reserved](crate::Reserved), the payload is neither an object nor binary, a field of a binary frame is over
+    /// 255 bytes, or too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub fn push(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let payload = payload.into();
+        check_event(event)?;
+        self.push_any(event, payload.into())
+    }
+
+    fn push_any(&mut self, event: &str, payload: Payload) -> Result<(), Error> {
         check_pushable(event, &payload)?;
         if matches!(payload, Payload::Binary(_)) && usize::from(self.push_ref_size) > FIELD_SIZE_MAX {
             return Err(Error::invalid(format!(
@@ -87,17 +94,20 @@ impl Context {
                 self.push_ref_size
             )));
         }
-        self.send_command(Command::Push { join: self.join, event: event.into(), payload });
-        Ok(())
+        let size = payload.size();
+        self.socket.shard.send_to_join(Command::Push { join: self.join, event: event.into(), payload }, size)
     }
 
     /// Sends an event to every join of this topic, this one included.
     ///
     /// # Errors
-    /// The payload is neither an object nor binary, or a field of a binary frame is over 255 bytes: nothing was sent.
+    /// The event is [reserved](crate::Reserved), the payload is neither an object nor binary, a field of a binary frame is over
+    /// 255 bytes, or the message cannot be published now ([unavailable](Error::is_unavailable)): nothing was sent.
+    /// [`Endpoint::broadcast`] sends reserved events.
     pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, None).await
+        check_event(event)?;
+        let draft = Draft::new(self.topic.clone(), event, payload.into())?;
+        self.endpoint().publish_draft(draft, None, Once::default()).await.map(drop)
     }
 
     /// Sends an event to every other join of this topic.
@@ -105,8 +115,9 @@ impl Context {
     /// # Errors
     /// As [`broadcast`](Context::broadcast).
     pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, Some(&self.id())).await
+        check_event(event)?;
+        let draft = Draft::new(self.topic.clone(), event, payload.into())?;
+        self.endpoint().publish_draft(draft, Some(&self.id()), Once::default()).await.map(drop)
     }
 
     /// The newest messages of this topic's history, at most `limit`, for a join that tells what was said. Messages that come
@@ -142,15 +153,17 @@ impl Context {
 
     /// Sends something to this join's own [`handle_info`](crate::Channel::handle_info), which sees it after what is
     /// being handled now. `info` must be of the channel's `Info` type: another type ends the join as a crash.
-    pub fn send<I: Send + 'static>(&mut self, info: I) {
-        self.sender().send(info);
+    ///
+    /// # Errors
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
+    pub fn send<I: Send + 'static>(&mut self, info: I) -> Result<(), Error> {
+        self.sender().send(info)
     }
 
     /// The same after a while, by the engine's clock.
     pub fn send_after<I: Send + 'static>(&mut self, delay: Duration, info: I) {
-        let (join, due_ms) = (self.join, self.endpoint().clock().after(delay));
-        let run = move |shard: &mut crate::shard::Shard| shard.give(join, Job::Info(Box::new(info)));
-        self.send_command(Command::RunAt { due_ms, run: Box::new(run) });
+        let due_ms = self.endpoint().clock().after(delay);
+        self.send_command(Command::InfoAt { join: self.join, due_ms, info: Box::new(info) });
     }
 
     /// A handle with which other code sends to this join.
@@ -211,7 +224,7 @@ impl Context {
     pub async fn push_presence_state(&mut self) -> Result<(), Error> {
         let presence = self.presence.clone();
         let topic = self.topic.clone();
-        presence.push_state(&topic, |state| self.push("presence_state", state)).await
+        presence.push_state(&topic, |state| self.push_any("presence_state", state.into())).await
     }
 
     /// Closes this join's socket as a drain would, with 1012: the client comes back.
@@ -255,8 +268,13 @@ pub struct ReplyHandle {
 
 impl ReplyHandle {
     /// Sends a reply; may be called more than once.
-    pub fn send(&self, reply: Reply) {
-        self.shard.send(Command::Reply { join: self.join, msg_ref: self.msg_ref.clone(), reply });
+    ///
+    /// # Errors
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
+    pub fn send(&self, reply: Reply) -> Result<(), Error> {
+        let size = reply.answer.as_ref().map_or(0, |(_, response)| response.size());
+        let late = LateReply { join: self.join, msg_ref: self.msg_ref.clone(), reply };
+        self.shard.send_to_join(Command::Reply(Box::new(late)), size)
     }
 }
 
@@ -269,8 +287,11 @@ pub struct JoinSender<I> {
 
 impl<I: Send + 'static> JoinSender<I> {
     /// Sends; the join handles it after what it has been sent before.
-    pub fn send(&self, info: I) {
-        self.shard.send(Command::Job { join: self.join, job: Job::Info(Box::new(info)) });
+    ///
+    /// # Errors
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
+    pub fn send(&self, info: I) -> Result<(), Error> {
+        self.shard.send_to_join(Command::Info { join: self.join, info: Box::new(info) }, size_of::<I>())
     }
 }
 
@@ -283,6 +304,17 @@ impl<I> Clone for JoinSender<I> {
 impl<I> fmt::Debug for JoinSender<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JoinSender")
+    }
+}
+
+/// Only the endpoint's own handle sends what clients or the server act on: an event that a client chose must not be one.
+fn check_event(event: &str) -> Result<(), Error> {
+    match Reserved::of(event) {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid(format!(
+            "the event {event:?} is reserved: channels send events of their own; the endpoint's broadcast and disconnect send \
+             reserved ones"
+        ))),
     }
 }
 

@@ -6,6 +6,7 @@ mod address;
 mod axum;
 mod channel;
 mod clock;
+mod close_reason;
 mod command;
 mod connect;
 mod context;
@@ -15,10 +16,13 @@ mod endpoint;
 mod error;
 mod event;
 mod gap;
+#[cfg(test)]
+mod guide_tables;
 mod history;
 mod hub;
 mod interest;
 mod join;
+mod key;
 mod mailbox;
 mod message;
 mod mount;
@@ -37,6 +41,7 @@ mod shard;
 mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod timers;
 mod token;
 mod transport;
 

@@ -163,15 +163,15 @@ impl Mount {
     }
 
     /// A hub: one publisher at `<mount>/pub/<key>/<domain>/<topic>`, whose frames go as they are to every subscriber at
-    /// `<mount>/sub/<domain>/<topic>`. What subscribers send is thrown away. The engine's topic is `hub:<topic>`, and a frame
-    /// counts as the event `message`.
+    /// `<mount>/sub/<domain>/<topic>`. What subscribers send is thrown away. The engine's topic is
+    /// `hub:<domain>/<topic>`, with `%2F` and `%25` for `/` and `%` in the domain, and a frame counts as the event `message`.
     ///
     /// [`connect`](Mount::connect) decides who may: its params have `role` (`pub` or `sub`), `domain`, `topic`, and with a
     /// publisher `key`, unless that is `-` in the path. The default lets everybody publish.
     ///
-    /// A publisher starts a topic, whose name is unique over all domains; a second one is refused with 409. When it has
-    /// gone, another with the same domain may take over within the [grace](Mount::owner_grace); then the topic ends, and its
-    /// subscribers are closed with 1000. A subscriber of a topic that nobody has started is refused with 404.
+    /// A publisher starts a topic of its domain; a second one is refused with 409. When it has gone, another may take over
+    /// within the [grace](Mount::owner_grace); then the topic ends, and its subscribers are closed with 1000. A subscriber of
+    /// a topic that nobody has started is refused with 404.
     pub fn hub() -> Self {
         let mut mount = Mount::new().longpoll(false).topic_prefix("hub:");
         mount.protocol = Protocol::HubSubscriber;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::command::{Command, SocketKey};
+use crate::close_reason::CloseReason;
+use crate::command::Command;
 use crate::join::caught;
-use crate::socket::{CloseReason, SocketInfo};
+use crate::key::SocketKey;
+use crate::socket::SocketInfo;
 
 /// Is told what happens on this node.
 ///

@@ -25,20 +25,14 @@ impl Default for Started {
 }
 
 impl Started {
-    /// Whether a topic is started, in this domain if one is given.
-    pub(crate) fn contains(&self, topic: &str, domain: Option<&str>) -> bool {
-        self.0.lock().domain_of(topic).is_some_and(|its| domain.is_none_or(|domain| its == domain))
+    /// Whether a topic is started.
+    pub(crate) fn contains(&self, topic: &str) -> bool {
+        self.0.lock().contains(topic)
     }
 
     /// The new ownership of a topic, which ends a grace after it was given up.
-    pub(crate) fn claim(
-        &self,
-        endpoint: &Endpoint,
-        topic: Arc<str>,
-        domain: &str,
-        grace: Duration,
-    ) -> Result<Ownership, ClaimError> {
-        let owner = self.0.lock().claim(&topic, domain)?;
+    pub(crate) fn claim(&self, endpoint: &Endpoint, topic: Arc<str>, grace: Duration) -> Result<Ownership, ClaimError> {
+        let owner = self.0.lock().claim(&topic)?;
         let endpoint = endpoint.clone();
         Ok(Ownership { endpoint, topic, owner, grace, is_given_up: AtomicBool::new(false) })
     }
@@ -67,7 +61,7 @@ impl Ownership {
             Released::Ended => end(endpoint, topic),
             Released::UntilMs(due_ms) => {
                 let (later, topic) = (endpoint.clone(), topic.clone());
-                let run = move |_: &mut crate::shard::Shard| {
+                let run = move || {
                     let has_ended = later.started().0.lock().expire(&topic, later.clock().now_ms());
                     if has_ended {
                         end(&later, &topic);

@@ -19,9 +19,10 @@ use serde_json::{Map, Value};
 
 pub use fanfare_proto::presence::{Extras, Meta, Presences};
 
-use crate::command::{Command, JoinKey};
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::key::JoinKey;
 use crate::message::Message;
 
 /// The join that tracks something.
@@ -193,7 +194,7 @@ impl Presence {
 
     fn expire_at(&self, endpoint: &Endpoint, topic: &Arc<str>, due_ms: u64) {
         let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
-        let run = move |_: &mut crate::shard::Shard| {
+        let run = move || {
             let mut topics = presence.0.topics.lock();
             let Some(present) = topics.by_name.get_mut(&*topic) else { return };
             let diff = present.expire(later.clock().now_ms());

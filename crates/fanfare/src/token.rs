@@ -8,8 +8,8 @@ use fanfare_proto::phoenix::message::Version;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
-use crate::command::SocketKey;
 use crate::error::Error;
+use crate::key::SocketKey;
 
 /// A token is good for 14 days at most.
 const AGE_MAX_MS: u64 = 14 * 24 * 60 * 60 * 1_000;

@@ -1,5 +1,7 @@
 //! Which module uses which: imports point down only.
 
+use std::collections::BTreeSet;
+
 use super::SourceFile;
 use super::table::{
     CLIENT_SOURCES, CLIENT_WHY, ENGINE, ENGINE_SOURCES, EXCEPTIONS, IMPURE, PURE_SOURCES, PURE_WHY, STRANGERS,
@@ -17,52 +19,103 @@ pub(super) fn check(sources: &[SourceFile]) -> Vec<String> {
 
 /// `needed` collects the exceptions that are made use of.
 fn check_sources(sources: &[SourceFile], needed: &mut Vec<(&'static str, &'static str)>) -> Vec<String> {
-    let mut broken = Vec::new();
-    let root = sources.iter().find(|s| s.file == format!("{ENGINE_SOURCES}lib.rs"));
-    let exports = root.map(|root| source::reexports(&root.code)).unwrap_or_default();
+    let mut broken = check_engine(&Crate::read(sources, ENGINE_SOURCES), needed);
     for source in sources {
-        if let Some(file) = source.file.strip_prefix(ENGINE_SOURCES) {
-            broken.extend(check_engine(source, file, &exports, needed));
-        } else {
-            broken.extend(check_words(source, PURE_SOURCES, IMPURE, PURE_WHY));
-            broken.extend(check_words(source, CLIENT_SOURCES, &["fanfare"], CLIENT_WHY));
-        }
+        broken.extend(check_words(source, PURE_SOURCES, IMPURE, PURE_WHY));
+        broken.extend(check_words(source, CLIENT_SOURCES, &["fanfare"], CLIENT_WHY));
     }
     broken
 }
 
-fn check_engine(
-    source: &SourceFile,
-    file: &str,
-    exports: &[(String, String)],
-    needed: &mut Vec<(&'static str, &'static str)>,
-) -> Vec<String> {
-    let path = file.trim_end_matches(".rs");
-    let module: Vec<&str> = path.split('/').collect();
-    if matches!(path, "lib" | "docs_test") {
-        return Vec::new();
-    }
-    let Some(own) = layer(module[0]) else {
-        return vec![format!("{}: module `{}` is in no layer of xtask/src/layering/table.rs", source.file, module[0])];
-    };
-    let mut broken = Vec::new();
-    for mention in source::crate_paths(&source.code, &module) {
-        let Some(first) = mention.path.first() else { continue };
-        let exported = exports.iter().find(|(name, _)| name == first).map(|(_, module)| module);
-        let used = if layer(first).is_some() { first } else { exported.unwrap_or(first) };
-        let exception = EXCEPTIONS.iter().find(|(user, theirs, _)| *user == module[0] && *theirs == used.as_str());
+fn check_engine(engine: &Crate, needed: &mut Vec<(&'static str, &'static str)>) -> Vec<String> {
+    let mut broken: Vec<String> = engine
+        .modules
+        .iter()
+        .filter(|module| layer(module).is_none())
+        .map(|module| {
+            format!("{ENGINE_SOURCES}{module}.rs: module `{module}` is in no layer of xtask/src/layering/table.rs")
+        })
+        .collect();
+    for Use { user, used, place } in engine.uses() {
+        let exception =
+            EXCEPTIONS.iter().find(|(upper, theirs, _)| (*upper, *theirs) == (user.as_str(), used.as_str()));
         if let Some((user, theirs, _)) = exception {
             needed.push((user, theirs));
             continue;
         }
-        let why = match layer(used) {
-            Some(theirs) if theirs > own => "a higher layer",
-            Some(_) if STRANGERS.contains(&(module[0], used.as_str())) => "which it must not know",
+        let why = match (layer(&user), layer(&used)) {
+            (Some(own), Some(theirs)) if theirs > own => "a higher layer",
+            _ if STRANGERS.contains(&(user.as_str(), used.as_str())) => "which it must not know",
             _ => continue,
         };
-        broken.push(format!("{}:{}: `{}` uses `{used}`, {why}", source.file, mention.line, module[0]));
+        broken.push(format!("{place}: `{user}` uses `{used}`, {why}"));
     }
     broken
+}
+
+/// A crate's modules at the top, with all that is below each.
+pub(super) struct Crate<'a> {
+    modules: BTreeSet<&'a str>,
+    /// What the root file hands on, and which module it comes from.
+    exports: Vec<(String, String)>,
+    files: Vec<(&'a str, &'a SourceFile)>,
+}
+
+/// One module names another.
+pub(super) struct Use {
+    pub(super) user: String,
+    pub(super) used: String,
+    /// File and line.
+    place: String,
+}
+
+impl<'a> Crate<'a> {
+    /// The sources of a folder. Its root file ties the modules together and may name them all.
+    pub(super) fn read(sources: &'a [SourceFile], folder: &str) -> Self {
+        let (mut files, mut exports) = (Vec::new(), Vec::new());
+        for source in sources.iter().filter(|source| !source.is_test) {
+            let Some(path) = source.file.strip_prefix(folder).and_then(|file| file.strip_suffix(".rs")) else {
+                continue;
+            };
+            match path {
+                "lib" | "main" => exports.extend(source::reexports(&source.code)),
+                "docs_test" => {}
+                _ => files.push((path, source)),
+            }
+        }
+        Self { modules: files.iter().map(|(path, _)| top(path)).collect(), exports, files }
+    }
+
+    /// Every use of one of the crate's modules by another.
+    pub(super) fn uses(&self) -> Vec<Use> {
+        let mut uses = Vec::new();
+        for (path, source) in &self.files {
+            let module: Vec<&str> = path.split('/').collect();
+            for mention in source::crate_paths(&source.code, &module) {
+                let Some(used) = mention.path.first().and_then(|first| self.module_of(first)) else { continue };
+                if used != module[0] {
+                    let place = format!("{}:{}", source.file, mention.line);
+                    uses.push(Use { user: module[0].to_owned(), used: used.to_owned(), place });
+                }
+            }
+        }
+        uses
+    }
+
+    /// The module that a name at the crate's root stands for.
+    fn module_of(&self, name: &str) -> Option<&str> {
+        let exported = || self.exports.iter().find(|(theirs, _)| theirs == name).map(|(_, module)| module.as_str());
+        self.modules.get(name).copied().or_else(exported)
+    }
+}
+
+fn top(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path)
+}
+
+/// How many modules each layer has.
+pub(super) fn layer_sizes() -> Vec<usize> {
+    ENGINE.iter().map(|modules| modules.len()).collect()
 }
 
 /// Words that the sources of a folder must not have, and why.
@@ -83,13 +136,15 @@ fn layer(module: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layering::tests::sources;
 
     fn check_one(file: &str, text: &str) -> Vec<String> {
         let root = "pub use endpoint::Endpoint;\npub use error::Error;";
-        let sources = [("crates/fanfare/src/lib.rs", root), (file, text)];
-        let sources =
-            sources.map(|(file, text)| SourceFile { file: file.into(), text: text.into(), code: source::code(text) });
-        check_sources(&sources, &mut Vec::new())
+        // The modules that are named have to be there.
+        let others = ["endpoint", "error", "outbox", "socket"].map(|name| (format!("{ENGINE_SOURCES}{name}.rs"), ""));
+        let mut files = vec![(format!("{ENGINE_SOURCES}lib.rs"), root), (file.to_owned(), text)];
+        files.extend(others.into_iter().filter(|(theirs, _)| theirs != file));
+        check_sources(&sources("", &files), &mut Vec::new())
     }
 
     #[test]

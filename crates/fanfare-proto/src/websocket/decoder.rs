@@ -101,7 +101,7 @@ pub struct Decoder {
     finished: bool,
 }
 
-/// Ends decoding: the sink had enough, or the peer closed or broke the rules.
+/// Ends decoding: the peer closed, or broke the rules.
 enum Stop {
     Finished,
     Violated(Violation),
@@ -128,8 +128,9 @@ impl Decoder {
     /// Decodes the next bytes of the connection, however they are cut, and hands each item to `sink` in order. Payloads are
     /// unmasked in place; an item is borrowed from `input` where it can be. `deflate` says that compression was negotiated.
     ///
-    /// All of `input` is consumed. **Nothing is decoded any more** after an [`Item::Close`], after `sink` broke off, and
-    /// after an error: what still comes is dropped.
+    /// Returns how many bytes were taken: all of them, unless `sink` broke off after an item that was not the last. **What was
+    /// not taken is to be given again, as it is now.** Nothing is decoded any more after an [`Item::Close`] and after an
+    /// error: what still comes is dropped.
     ///
     /// # Errors
     /// The first violation; what came before it has been handed out.
@@ -140,18 +141,19 @@ impl Decoder {
         deflate: bool,
         scratch: &mut Scratch,
         sink: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
+        let size = input.len();
         if self.finished {
-            return Ok(());
+            return Ok(size);
         }
-        let mut run = Run { limits, deflate, scratch, sink };
+        let mut run = Run { limits, deflate, scratch, sink, broke_off: false };
         match run.decode(self.role, &mut self.partial, input) {
-            Ok(()) => Ok(()),
+            Ok(rest) => Ok(size - rest),
             Err(stop) => {
                 self.finished = true;
                 self.partial = None;
                 match stop {
-                    Stop::Finished => Ok(()),
+                    Stop::Finished => Ok(size),
                     Stop::Violated(violation) => Err(violation),
                 }
             }
@@ -165,11 +167,14 @@ struct Run<'a, Sink> {
     deflate: bool,
     scratch: &'a mut Scratch,
     sink: &'a mut Sink,
+    /// The sink has enough for now.
+    broke_off: bool,
 }
 
 impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
-    fn decode(&mut self, role: Role, kept: &mut Option<Box<Partial>>, mut input: &mut [u8]) -> Result<(), Stop> {
-        while !input.is_empty() {
+    /// Returns how many bytes are left.
+    fn decode(&mut self, role: Role, kept: &mut Option<Box<Partial>>, mut input: &mut [u8]) -> Result<usize, Stop> {
+        while !input.is_empty() && !self.broke_off {
             if let Some(partial) = kept {
                 let taken = self.resume(role, partial, input)?;
                 input = &mut input[taken..];
@@ -181,7 +186,7 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
             // Nothing is kept: as long as whole messages come, nothing will be.
             let Some((head, head_len)) = Head::parse(input, role, self.deflate)? else {
                 kept.get_or_insert_default().start_head(input);
-                break;
+                return Ok(0);
             };
             let payload_len = head.check(None, self.limits)?;
             if !head.fin || input.len() - head_len < payload_len {
@@ -205,7 +210,7 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
                 self.message(head.opcode, head.rsv1, payload)?;
             }
         }
-        Ok(())
+        Ok(input.len())
     }
 
     /// Goes on where the last frame was cut off, or with the next frame of a message; returns how many bytes that took.
@@ -259,7 +264,8 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
             Opcode::Text => Item::Text(simdutf8::basic::from_utf8(payload).map_err(|_| NOT_UTF8)?),
             _ => Item::Binary(payload),
         };
-        self.emit(item)
+        self.emit(item);
+        Ok(())
     }
 
     fn control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Stop> {
@@ -267,18 +273,15 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
             Opcode::Ping => self.emit(Item::Ping(payload)),
             Opcode::Pong => self.emit(Item::Pong(payload)),
             _ => {
-                let code = close_code(payload)?;
-                let _ = self.emit(Item::Close(code));
-                Err(Stop::Finished)
+                self.emit(Item::Close(close_code(payload)?));
+                return Err(Stop::Finished);
             }
         }
+        Ok(())
     }
 
-    fn emit(&mut self, item: Item<'_>) -> Result<(), Stop> {
-        match (self.sink)(item) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Stop::Finished),
-        }
+    fn emit(&mut self, item: Item<'_>) {
+        self.broke_off = (self.sink)(item).is_break();
     }
 }
 

@@ -46,7 +46,7 @@ section! {
         compression: bool = "false",
         /// For `hub`, `rooms`: the event that a client's message counts as, where a protocol with events asks for it.
         event: EventName = "\"message\"",
-        /// For `hub`: what is put before its topics to name those of the server, so that they are kept apart.
+        /// For `hub`: what is put before `DOMAIN/TOPIC` to name the server's topics, so that they are kept apart from others.
         topic_prefix: String = "\"hub:\"",
         /// For `hub`: how long a topic waits for another publisher when its own has gone. Then it ends.
         grace: Span<0, 86_400_000> = "\"10s\"",
@@ -84,7 +84,7 @@ choice! {
     pub(crate) enum Subscribe {
         /// Everybody.
         Open = "open",
-        /// Whoever has a credential that `auth` accepts, by a header or the parameter `key`.
+        /// Whoever has a credential of the topic's domain that `auth` accepts, by a header or the parameter `key`.
         Authenticated = "authenticated",
     } later []
 }

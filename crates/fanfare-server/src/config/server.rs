@@ -70,6 +70,14 @@ section! {
         outbox_bytes_max: Size<10_000, 1_000_000_000> = "\"8MB\"",
         /// How many frames may wait for one slow reader. Beyond it the same happens.
         outbox_frames_max: Count<10, 10_000_000> = "8192",
+        /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
+        /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.
+        publishing_waiting_max: Count<16, 1_048_576> = "4096",
+        /// The same in bytes of payload. A larger message waits until no other does.
+        publishing_waiting_bytes_max: Size<10_000, 1_000_000_000> = "\"16MB\"",
+        /// How long a publisher waits for room. After that a request is answered 503 with `Retry-After`, and a push with the
+        /// error `unavailable`; nothing was published then.
+        publishing_timeout: Span<0, 600_000> = "\"5s\"",
         /// A client that takes nothing for so long, while something waits for it, is closed with 1013.
         write_timeout: Span<100, 600_000> = "\"10s\"",
         /// How many connections the server holds. The next one is answered 503 and closed.

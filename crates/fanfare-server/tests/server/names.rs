@@ -84,7 +84,7 @@ fn security_30_paths_are_decoded_once_before_anybody_looks() {
     assert_eq!(publish("example.com", "t").err(), Some(409), "it is this one");
     assert_eq!(server.upgrade("/ws/sub/example.com/%2574", &[]).err(), Some(404));
     let mut subscriber = server.upgrade("/ws/sub/example.com/t", &[]).unwrap();
-    eventually(|| members(&server, "hub:t") == 1);
+    eventually(|| members(&server, "hub:example.com/t") == 1);
     publisher.send_text("hello");
     assert_eq!(subscriber.receive_text(), "hello");
 }
@@ -184,14 +184,14 @@ fn security_33_security_34_a_message_reaches_its_topic_and_nothing_else() {
     let mut publisher = server.upgrade("/ws/pub/k/d/news", &[]).unwrap();
     let mut subscriber = server.upgrade("/ws/sub/d/news", &[]).unwrap();
     let mut bullet = server.upgrade("/bullet?k", &[]).unwrap();
-    eventually(|| members(&server, "hub:news") == 1 && members(&server, "bridge:k") == 1);
+    eventually(|| members(&server, "hub:d/news") == 1 && members(&server, "bridge:k") == 1);
 
     let mut client = server.connect(&as_user("7"));
     let room = client.join_ok("room:1");
     let news = client.join_ok("news");
     let own = client.join_ok("user_socket:8");
     // Topics that were not joined, under the reference of a join that was.
-    for topic in ["room:2", "room:*", "room:", "hub:news", "bridge:k", "bridge", "user:8", "phoenix", "*"] {
+    for topic in ["room:2", "room:*", "room:", "hub:d/news", "bridge:k", "bridge", "user:8", "phoenix", "*"] {
         let reply = client.push(&room, topic, "e", json!({}));
         assert_eq!(reply["response"]["reason"], "unmatched topic", "{topic}");
         client.send(json!([null, null, topic, "e", {}]));

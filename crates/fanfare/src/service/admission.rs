@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanfare_proto::bullet;
-use fanfare_proto::hub::ClaimError;
+use fanfare_proto::hub::{self, ClaimError};
 use fanfare_proto::origin::RequestOrigin;
 use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
@@ -139,8 +139,8 @@ fn is_resuming(protocol: Protocol, params: &Params, headers: &HeaderMap) -> bool
 }
 
 fn hub_topic(found: &Found) -> Arc<str> {
-    let topic = found.params.str("topic").unwrap_or_default();
-    format!("{}{topic}", found.mount.topic_prefix).into()
+    let param = |name| found.params.str(name).unwrap_or_default();
+    hub::topic_name(&found.mount.topic_prefix, param("domain"), param("topic")).into()
 }
 
 impl Endpoint {
@@ -213,13 +213,12 @@ impl Endpoint {
 
     /// A publisher's ownership of its topic; of a subscriber only that somebody has started it.
     fn hub_place(&self, found: &Found, topic: &Arc<str>) -> Result<Option<Ownership>, Box<Response<Body>>> {
-        let domain = found.params.str("domain").unwrap_or_default();
         let refuse = |event, status, why| {
             self.own_counters().count(event);
             Err(Box::new(text(status, why)))
         };
         if found.protocol == Protocol::HubPublisher {
-            return match self.started().claim(self, topic.clone(), domain, found.mount.owner_grace) {
+            return match self.started().claim(self, topic.clone(), found.mount.owner_grace) {
                 Ok(ownership) => Ok(Some(ownership)),
                 Err(ClaimError::Taken) => {
                     refuse(Event::RejectedTopicTaken, StatusCode::CONFLICT, "the topic has a publisher")
@@ -229,7 +228,7 @@ impl Endpoint {
                 }
             };
         }
-        if found.mount.waits_for_topic || self.started().contains(topic, Some(domain)) {
+        if found.mount.waits_for_topic || self.started().contains(topic) {
             return Ok(None);
         }
         refuse(Event::RejectedTopicUnknown, StatusCode::NOT_FOUND, "nobody has started this topic")

@@ -12,8 +12,8 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use tokio::sync::oneshot;
 
+use crate::close_reason::CloseReason;
 use crate::command::{Command, Polled};
-use crate::socket::CloseReason;
 use crate::transport::longpoll::SessionHandle;
 
 /// The body of every answer.

@@ -5,8 +5,8 @@ use http::{Request, Response, StatusCode};
 
 use super::websocket::Admitted;
 use super::{Body, Connection, Served, text};
-use crate::command::SocketKey;
 use crate::endpoint::Endpoint;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::socket::{Carrier, Transport};
 

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::admission::{self, Refusal};
 use super::{Body, Connection, Found, status, text};
 use crate::address::AddressSlot;
-use crate::command::{Command, Polled};
+use crate::command::{Command, Polled, Post};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::socket::{Carrier, Transport};
@@ -61,7 +61,7 @@ impl Endpoint {
             let (answer, answered) = oneshot::channel();
             let SessionClaims { socket, secret, position, .. } = claims;
             if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
-                shard.send(Command::Poll { socket, secret, position: Some(position), answer });
+                shard.send_promptly(Command::Poll { socket, secret, position: Some(position), answer });
             }
             match answered.await {
                 Ok(Polled::Messages(messages, position)) => {
@@ -180,7 +180,7 @@ impl Endpoint {
         let (answer, answered) = oneshot::channel();
         let SessionClaims { socket, secret, .. } = claims;
         if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
-            shard.send(Command::Post { socket, secret, messages, answer });
+            shard.send_promptly(Command::Post(Box::new(Post { socket, secret, messages, answer })));
         }
         match answered.await {
             Ok(true) if is_decodable => logical(200, None, &[]),

@@ -94,7 +94,10 @@ impl Endpoint {
         let framing = if found.protocol == Protocol::Events { Framing::Events } else { Framing::Lines };
         // Closes the session where it is dropped, if the client goes while it waits for the join as well.
         let body = Body::stream(SessionHandle { shard: shard.clone(), socket, secret }, framing);
-        shard.send(Command::Run(Box::new(move |shard: &mut Shard| shard.join_stream(socket, &topic, asked))));
+        let join = move |shard: &mut Shard| {
+            shard.with(socket, |socket, turn| socket.join_stream(turn, &topic, asked));
+        };
+        shard.send_promptly(Command::Run(Box::new(join)));
         match joined.await {
             Ok((Status::Ok, _)) => {
                 let mut response = Response::new(body);

@@ -28,7 +28,7 @@ pub(super) async fn take_over(on_upgrade: OnUpgrade, socket: AdmittedSocket, win
             let shard = socket.info.shard.clone();
             let carrier = Carrier::WebSocket(WebSocket::new(stream, window_bits));
             let new = NewSocket { admitted: socket, carrier, received, attached: None };
-            shard.send(Command::Attach(Box::new(new)));
+            shard.send_promptly(Command::Attach(Box::new(new)));
         }
         Err(error) => tracing::debug!(peer = ?socket.info.peer, error, "an upgraded connection was lost"),
     }

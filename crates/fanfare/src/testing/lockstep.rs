@@ -13,8 +13,8 @@ use tokio::runtime::{self, Runtime};
 
 use super::NotConnected;
 use crate::clock::Clock;
-use crate::command::SocketKey;
 use crate::endpoint::{Builder, Endpoint};
+use crate::key::SocketKey;
 use crate::shard::{Arrivals, Shard};
 use crate::socket::{Carrier, Transport};
 use crate::transport::memory::Pipe;
@@ -165,6 +165,11 @@ impl Lockstep {
         }
         self.now_ms.fetch_max(target_ms, Ordering::AcqRel);
         self.settle();
+    }
+
+    /// How many timers the shards have set.
+    pub fn timers(&self) -> usize {
+        self.shards.iter().map(|(shard, _)| shard.timers()).sum()
     }
 
     /// Gives the shards topics in which nobody is, for benchmarks of engines with many topics. **Nothing may be published

@@ -415,24 +415,24 @@ async fn a_subscriber_of_a_hub_resumes() {
     let from = joined["position"].as_str().unwrap().to_owned();
     assert_eq!(joined["payload"], json!({ "position": from, "recovered": true }));
     publisher.send_text("{\"n\":1}").await;
-    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:t", "message", { "n": 1 }]), 1));
+    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:d/t", "message", { "n": 1 }]), 1));
     drop(subscriber);
     publisher.send_text("two").await;
     let mut subscriber = hub.client_at(&format!("/ws/sub/d/t?since={from}")).await;
     assert_eq!(
         opened(&subscriber.frame().await),
-        (json!(["hub:t", "joined", { "position": from, "recovered": true }]), 0)
+        (json!(["hub:d/t", "joined", { "position": from, "recovered": true }]), 0)
     );
-    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:t", "message", { "n": 1 }]), 1));
-    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:t", "message", { "text": "two" }]), 2));
+    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:d/t", "message", { "n": 1 }]), 1));
+    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:d/t", "message", { "text": "two" }]), 2));
     publisher.send_text("3").await;
-    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:t", "message", { "value": 3 }]), 3));
+    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:d/t", "message", { "value": 3 }]), 3));
     let refused = Client::connect(hub.address, "/ws/sub/d/t?since=x", &[]).await.err().unwrap();
     assert_eq!(refused.status, 400);
 
     // Without the parameter nothing is different.
     let mut plain = hub.client_at("/ws/sub/d/t").await;
-    hub.has_members("hub:t", 2).await;
+    hub.has_members("hub:d/t", 2).await;
     publisher.send_text("4").await;
     plain.assert_text("4").await;
 }

@@ -164,21 +164,39 @@ fn close_frames() {
 }
 
 #[test]
-fn nothing_after_a_close_or_a_break() {
+fn nothing_after_a_close() {
     let bytes = [frame(Opcode::Close, b""), frame(Opcode::Text, b"a"), raw(0x83, 0, b"")].concat();
     check(&bytes, &[Got::Close(None)]);
+}
 
-    let mut decoder = Decoder::new(Role::Server);
-    let (limits, mut scratch, mut count) = (Limits::default(), Scratch::default(), 0);
-    let mut sink = |_: Item<'_>| {
-        count += 1;
-        ControlFlow::Break(())
-    };
-    let mut bytes = frames(&[(Opcode::Text, true, b"a"), (Opcode::Text, true, b"b"), (Opcode::Text, false, b"c")]);
-    for _ in 0..2 {
-        assert_eq!(decoder.decode(&mut bytes, &limits, false, &mut scratch, &mut sink), Ok(()));
+/// However the bytes are cut, a sink that has enough after each item gets all of them, if what was not taken is given again.
+#[test]
+fn a_break_leaves_the_rest_for_later() {
+    let bytes = [
+        frames(&[(Opcode::Text, true, b"a"), (Opcode::Ping, true, b""), (Opcode::Text, false, b"b")]),
+        frames(&[(Opcode::Continuation, true, b"c"), (Opcode::Binary, true, &[7; 300]), (Opcode::Close, true, b"")]),
+    ]
+    .concat();
+    for cut in 0..=bytes.len() {
+        let mut decoder = Decoder::new(Role::Server);
+        let (limits, mut scratch, mut got) = (Limits::default(), Scratch::default(), Vec::new());
+        for part in [&bytes[..cut], &bytes[cut..]] {
+            let mut input = part.to_vec();
+            while !input.is_empty() {
+                let mut count = 0;
+                let mut sink = |item: Item<'_>| {
+                    count += 1;
+                    got.push(Got::from(item));
+                    ControlFlow::Break(())
+                };
+                let taken = decoder.decode(&mut input, &limits, false, &mut scratch, &mut sink).unwrap();
+                assert!(taken > 0 && count <= 1, "one item at a time");
+                input.drain(..taken);
+            }
+        }
+        let expected = [text("a"), Got::Ping(vec![]), text("bc"), Got::Binary(vec![7; 300]), Got::Close(None)];
+        assert_eq!(got, expected, "cut at {cut}");
     }
-    assert_eq!(count, 1);
 }
 
 #[test]

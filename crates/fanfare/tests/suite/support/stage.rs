@@ -41,7 +41,7 @@ impl Channel for Stage {
         }
         if let Some(key) = params["track"].as_str() {
             // Its own diff would be missed inside of join.
-            cx.send((key.to_owned(), params["at"].clone()));
+            cx.send((key.to_owned(), params["at"].clone()))?;
         }
         let mut joined = Joined::new(());
         if let Some(reply) = params.get("reply") {
