@@ -333,7 +333,7 @@ impl Shard {
             match errand {
                 Errand::Moved(moved) => {
                     if let Some(socket) = self.sockets.get_mut(moved.member.socket as usize) {
-                        socket.moved(&self.lent.hub, moved);
+                        socket.moved(moved);
                     }
                 }
                 Errand::Named(key) => self.name(key),

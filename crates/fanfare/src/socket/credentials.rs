@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::session::{PHOENIX_TOPIC, Verdict};
+use fanfare_proto::phoenix::heartbeat::PHOENIX_TOPIC;
+use fanfare_proto::session::Verdict;
 use serde::Deserialize;
 
 use super::replies::reason_payload;

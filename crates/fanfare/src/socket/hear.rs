@@ -35,8 +35,8 @@ impl Socket {
             (Protocol::Phoenix, Item::Binary(data)) => {
                 self.decoded(turn, data.len(), codec::decode_binary(self.info.version, data));
             }
-            (Protocol::Rooms, Item::Text(text)) => self.heard_in_rooms(turn, text),
-            (Protocol::Rooms, Item::Binary(_)) => self.break_off(turn, rooms::INVALID_PAYLOAD),
+            (Protocol::Rooms, Item::Text(text)) => self.heard_in_rooms(turn, text.as_bytes()),
+            (Protocol::Rooms, Item::Binary(data)) => self.heard_in_rooms(turn, data),
             (Protocol::HubPublisher, Item::Text(text)) => self.publish_frame(turn, Text::copy(text).into()),
             (Protocol::HubPublisher, Item::Binary(data)) => {
                 self.publish_frame(turn, Payload::Binary(Bytes::copy_from_slice(data)));
@@ -84,10 +84,10 @@ impl Socket {
         self.close(turn, &reason);
     }
 
-    fn heard_in_rooms(&mut self, turn: &mut Turn, text: &str) {
+    fn heard_in_rooms(&mut self, turn: &mut Turn, frame: &[u8]) {
         turn.count(Event::Received);
         let mount = self.info.mount.clone();
-        match rooms::decode(text, &mount.event) {
+        match rooms::decode(frame, &mount.event) {
             Ok(message) => self.receive(turn, message),
             Err(rooms::InvalidPayload) => self.break_off(turn, rooms::INVALID_PAYLOAD),
         }

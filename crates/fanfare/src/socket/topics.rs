@@ -74,6 +74,8 @@ impl Socket {
 
     /// The topics that it has joined, in order.
     pub(crate) fn topics(&self) -> Vec<Arc<str>> {
-        self.session.entries().iter().map(|entry| entry.topic().clone()).collect()
+        let mut topics: Vec<_> = self.session.entries().iter().map(|entry| entry.topic().clone()).collect();
+        topics.sort_unstable();
+        topics
     }
 }

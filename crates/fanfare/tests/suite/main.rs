@@ -13,6 +13,7 @@ mod credentials;
 mod every_protocol_in_its_own_form;
 mod everything_that_grows_has_a_bound;
 mod hub;
+mod joins_of_one_socket;
 mod killed;
 mod lockstep;
 mod missed_messages_come_in_portions;
