@@ -11,6 +11,7 @@ mod connect;
 mod context;
 #[cfg(test)]
 mod defaults;
+mod dialect;
 #[cfg(doctest)]
 mod docs_test;
 mod endpoint;
@@ -30,7 +31,6 @@ mod message;
 mod mount;
 mod observer;
 mod outbox;
-mod ownership;
 mod path;
 mod policy;
 mod presence;

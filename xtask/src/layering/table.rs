@@ -10,7 +10,7 @@ pub(super) const ENGINE: &[&[&str]] = &[
     &["command", "mailbox", "channel", "context", "join", "presence", "publish", "transport"],
     &["socket", "connect", "observer"],
     &["shard"],
-    &["mount", "gate", "ownership", "registry", "relay", "endpoint"],
+    &["mount", "gate", "dialect", "registry", "relay", "endpoint"],
     &["service"],
     &["serve", "axum", "testing"],
 ];
@@ -30,7 +30,7 @@ pub(super) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("context", "endpoint", "channels are given the handle of the engine"),
     ("context", "socket", "channels are told whose socket it is"),
     ("presence", "endpoint", "hooks are given the handle of the engine"),
-    ("socket", "ownership", "a socket holds a hub's topic for as long as it lives"),
+    ("socket", "dialect", "a socket asks its dialect what a frame means"),
     ("socket", "endpoint", "a socket knows the engine that it belongs to"),
     ("socket", "mount", "a socket has the options of its mount"),
     ("shard", "registry", "what is told of members is the registry's"),
@@ -62,7 +62,7 @@ pub(super) const FIGURES: &[Figure] = &[
     Figure { what: "exceptions in the table of layers", measure: figures::exceptions, max: 10, goal: 3 },
     Figure { what: "modules in one layer", measure: figures::modules_in_one_layer, max: 9, goal: 4 },
     Figure {
-        what: "protocols asked for by name outside of `dialect`",
+        what: "dialects asked for by name outside of `dialect`",
         measure: figures::protocols_by_name,
         max: 57,
         goal: 0,

@@ -10,9 +10,10 @@ use super::admission::{Asked, Asking};
 use super::body::Framing;
 use super::longpoll::preflight;
 use super::refusal::Refusal;
-use super::stream::{accepts_events, streaming};
+use super::stream::streaming;
 use super::{Body, Connection, Found};
 use crate::command::Polled;
+use crate::dialect::accepts_events;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::gate::Bodies;
@@ -35,7 +36,7 @@ impl Endpoint {
         }
         let connection = Connection::of(&request);
         let (parts, body) = request.into_parts();
-        let wants_events = parts.method == Method::GET && accepts_events(&parts);
+        let wants_events = parts.method == Method::GET && accepts_events(&parts.headers);
         let transport = if wants_events { Transport::EventStream } else { Transport::LongPoll };
         let (found, parts, connection) = (&found, &parts, connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport };

@@ -5,7 +5,8 @@ use http::{Request, Response};
 
 use super::admission::Asking;
 use super::refusal::Refusal;
-use super::{Body, Connection, Served};
+use super::{Body, Connection};
+use crate::dialect::Served;
 use crate::endpoint::Endpoint;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
