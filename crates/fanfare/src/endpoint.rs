@@ -399,10 +399,6 @@ impl Endpoint {
         &self.0.shards[0]
     }
 
-    pub(crate) fn shard_index(&self, shard: &ShardHandle) -> u16 {
-        self.0.shards.iter().position(|other| other == shard).map_or(0, |index| index as u16)
-    }
-
     fn presence_of(&self, topic: &str) -> &Presence {
         let route = self.0.gate.mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
         route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence)

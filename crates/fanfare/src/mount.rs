@@ -11,13 +11,13 @@ use fanfare_proto::topic::{Pattern, TopicError};
 use fanfare_proto::websocket::decoder;
 use http::Response;
 
+use crate::body::Body;
 use crate::channel::Channel;
 use crate::connect::{AnyConnect, Connect, ConnectInfoFields, Open};
 use crate::dialect::Dialect;
 use crate::join::AnyChannel;
 use crate::outbox::Bounds;
 use crate::presence::Presence;
-use crate::service::Body;
 
 /// What a mount's refusals are answered with.
 type OnReject = dyn Fn(&str) -> Response<Body> + Send + Sync;

@@ -4,7 +4,6 @@
 //! bullet.js, `service/stream.rs` topics over plain HTTP, `service/local.rs` what the test kit needs.
 
 mod admission;
-mod body;
 mod bullet;
 mod credential;
 #[cfg(feature = "testing")]
@@ -27,13 +26,13 @@ use http::{Request, Response};
 use fanfare_proto::params::Params;
 
 use crate::address::ConnectionSlot;
+use crate::body::Body;
 use crate::dialect::{Dialect, Served};
 use crate::endpoint::Endpoint;
 use crate::mount::Mount;
 
 use refusal::Refusal;
 
-pub use body::Body;
 pub(crate) use refusal::Full;
 
 /// What a server knows about the connection that a request came by; put it among the request's extensions.

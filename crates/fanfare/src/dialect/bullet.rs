@@ -1,14 +1,15 @@
 //! Texts of bullet.js. The whole query is the client's key.
 
-use super::Dialect;
-use crate::join::caught;
-use crate::mount::Mount;
+use std::time::Duration;
+
 use fanfare_proto::bullet::{self, Heard};
 use fanfare_proto::params::Params;
 use fanfare_proto::websocket::decoder::Item;
-use std::time::Duration;
 
+use super::Dialect;
 use crate::event::Event;
+use crate::join::caught;
+use crate::mount::Mount;
 use crate::socket::{Socket, Turn};
 
 impl Mount {

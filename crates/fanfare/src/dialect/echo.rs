@@ -1,12 +1,12 @@
 //! Every message comes back as it is: for conformance tests.
 
-use super::Dialect;
-use crate::mount::Mount;
 use fanfare_proto::frame::Kind;
 use fanfare_proto::websocket::decoder;
 use fanfare_proto::websocket::decoder::Item;
 
+use super::Dialect;
 use crate::message::{Carriage, carry, deflated};
+use crate::mount::Mount;
 use crate::socket::{Carrier, Socket, Turn};
 
 impl Mount {

@@ -1,17 +1,17 @@
 //! JSON frames that join, leave and say something. What breaks the rules closes the socket.
 
-use super::Dialect;
-use crate::mount::Mount;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::rooms;
 use fanfare_proto::session::Verdict;
 use fanfare_proto::websocket::decoder::Item;
 
+use super::Dialect;
 use super::Said;
 use crate::channel::Status;
 use crate::close_reason::CloseReason;
 use crate::event::Event;
+use crate::mount::Mount;
 use crate::socket::{Socket, Turn};
 
 impl Mount {

@@ -1,13 +1,13 @@
 //! One topic over plain HTTP: server-sent events for `EventSource`, JSON lines for everybody else.
 
-use super::Dialect;
-use crate::mount::Mount;
 use fanfare_proto::params::{Params, decode_path_segment};
 use fanfare_proto::position::{Epoch, Position, Since};
 use http::HeaderMap;
 use http::header::{ACCEPT, HeaderName};
 
+use super::Dialect;
 use super::{Misread, position};
+use crate::mount::Mount;
 
 impl Mount {
     /// Topics over plain HTTP, read only: `GET <mount>/<topic>`, or `<mount>?topic=<topic>`, for one topic of the mount's

@@ -7,11 +7,12 @@ use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ORI
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::admission::{Asked, Asking};
-use super::body::Framing;
 use super::longpoll::preflight;
 use super::refusal::Refusal;
 use super::stream::streaming;
-use super::{Body, Connection, Found};
+use super::{Connection, Found};
+use crate::body::Body;
+use crate::body::Framing;
 use crate::command::Polled;
 use crate::dialect::accepts_events;
 use crate::endpoint::Endpoint;

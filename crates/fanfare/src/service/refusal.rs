@@ -9,7 +9,8 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 
 use super::admission::Asking;
-use super::{Body, Connection, Found, credential, longpoll, stream};
+use super::{Connection, Found, credential, longpoll, stream};
+use crate::body::Body;
 use crate::connect::Rejected;
 use crate::dialect::{Misread, NoPlace, Served};
 use crate::endpoint::Endpoint;

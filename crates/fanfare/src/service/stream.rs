@@ -8,9 +8,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::admission::{Asked, Asking};
-use super::body::{Framing, retry};
 use super::refusal::Refusal;
-use super::{Body, Connection, Found};
+use super::{Connection, Found};
+use crate::body::Body;
+use crate::body::{Framing, retry};
 use crate::channel::Status;
 use crate::command::Command;
 use crate::endpoint::Endpoint;
