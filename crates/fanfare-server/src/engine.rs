@@ -183,9 +183,7 @@ fn mount(settings: &Settings, config: &Config, channels: &[Declared], authentica
         }
     }
     for channel in channels.iter().filter(|_| settings.protocol.has_channels()) {
-        for pattern in channel.patterns() {
-            mount = mount.channel(&pattern.to_string(), channel.clone());
-        }
+        mount = channel.routes().fold(mount, Mount::channel_with);
     }
     mount
 }
