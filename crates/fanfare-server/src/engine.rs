@@ -16,7 +16,7 @@ use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
 use crate::config::keys::Keys;
 use crate::config::value::OneOrMore;
 use crate::connections::{Audience, Connections};
-use crate::health::Part;
+use crate::health::{Part, State};
 use crate::hook::{Hook, Hooks};
 use crate::http_client::Client;
 use crate::source::Sources;
@@ -25,7 +25,7 @@ use crate::webhook::Webhook;
 /// The running engine, and what is to be told of its surroundings.
 pub(crate) struct Engine {
     pub(crate) endpoint: Endpoint,
-    /// What depends on others: key sets from the network, hooks, webhooks.
+    /// What depends on others: key sets from the network, hooks, webhooks, the disk.
     pub(crate) parts: Vec<Arc<dyn Part>>,
     /// To be finished once nothing happens any more.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
@@ -99,7 +99,28 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.observer(connections.clone());
     }
     let endpoint = builder.build().await.map_err(|error| error.to_string())?;
+    if config.history.dir.is_some() {
+        parts.push(Arc::new(Histories(endpoint.clone())));
+    }
     Ok(Engine { endpoint, parts, webhooks, connections, sources, publisher })
+}
+
+/// The store of histories in a directory, as the health report tells of it.
+#[derive(Debug)]
+struct Histories(Endpoint);
+
+impl Part for Histories {
+    fn kind(&self) -> &'static str {
+        "history"
+    }
+
+    fn name(&self) -> &str {
+        "dir"
+    }
+
+    fn state(&self) -> State {
+        if self.0.is_history_failing() { State::Unavailable } else { State::Ok }
+    }
 }
 
 /// The client that all share who ask other servers, made when the first does.

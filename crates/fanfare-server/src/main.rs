@@ -24,6 +24,8 @@ mod command;
 mod config;
 mod connections;
 mod engine;
+#[cfg(test)]
+mod guide_tables;
 mod health;
 mod hook;
 mod http_client;

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::config::webhook::{EventKind, UserName, Webhook as Settings};
-use crate::health::{Part, State};
+use crate::health::{self, Counted, Part, State};
 use crate::http_client::Client;
 use crate::identity::Identity;
 use crate::log::Brake;
@@ -61,6 +61,14 @@ struct Seen {
     /// Whose the sockets were when they opened: a renewed credential may have other claims.
     users: HashMap<SocketHandle, Subject>,
 }
+
+/// What it counts, in this order.
+pub(crate) const COUNTED: [Counted; 4] = [
+    ("sent", "Events that were taken."),
+    ("retries", "Requests that repeated one that had failed."),
+    ("given_up", "Events that were never taken, after all repetitions."),
+    ("queue_full", "Events beyond `queue_max`, which were not kept."),
+];
 
 #[derive(Default)]
 struct Counts {
@@ -286,8 +294,7 @@ impl Part for Webhook {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let Counts { sent, retries, given_up, queue_full } = &self.counts;
-        let counts = [("sent", sent), ("retries", retries), ("given_up", given_up), ("queue_full", queue_full)];
-        counts.map(|(reason, count)| (reason, count.load(Ordering::Relaxed))).into()
+        health::numbers(&COUNTED, [sent, retries, given_up, queue_full])
     }
 }
 

@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::history::Replay;
 use crate::key::JoinKey;
 use crate::mailbox::ShardHandle;
-use crate::message::{Message, check_pushable};
+use crate::message::{Draft, check_pushable};
 use crate::presence::{Presence, TrackerId};
 use crate::socket::SocketInfo;
 
@@ -98,26 +98,44 @@ impl Context {
         self.socket.shard.send_to_join(Command::Push { join: self.join, event: event.into(), payload }, size)
     }
 
-    /// Sends an event to every join of this topic, this one included.
+    /// Sends an event to every join of this topic, this one included: at once, or when there is room. The future ends when it is
+    /// sent and, where the topic keeps a history, kept.
     ///
     /// # Errors
     /// The event is [reserved](crate::Reserved), the payload is neither an object nor binary, a field of a binary frame is over
     /// 255 bytes, or the message cannot be published now ([unavailable](Error::is_unavailable)): nothing was sent.
     /// [`Endpoint::broadcast`] sends reserved events.
-    pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        check_event(event)?;
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, None, Once::default()).await.map(drop)
+    pub fn broadcast<P: Into<Payload>>(
+        &mut self,
+        event: &str,
+        payload: P,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
+        self.publish(event, payload.into(), false)
     }
 
     /// Sends an event to every other join of this topic.
     ///
     /// # Errors
     /// As [`broadcast`](Context::broadcast).
-    pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        check_event(event)?;
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, Some(&self.id()), Once::default()).await.map(drop)
+    pub fn broadcast_from<P: Into<Payload>>(
+        &mut self,
+        event: &str,
+        payload: P,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
+        self.publish(event, payload.into(), true)
+    }
+
+    fn publish(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        to_others: bool,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let publishing =
+            check_event(event).and_then(|()| Draft::new(self.topic.clone(), event, payload)).and_then(|draft| {
+                self.endpoint().publish_draft(draft, to_others.then(|| self.id()).as_ref(), Once::default())
+            });
+        async move { publishing?.end().await.map(drop) }
     }
 
     /// The newest messages of this topic's history, at most `limit`, for a join that tells what was said. Messages that come

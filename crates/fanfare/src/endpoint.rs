@@ -292,6 +292,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether messages to topics with a history are refused, since the last one could not be written: the disk is full, or
+    /// broken. It is so until one can be written again.
+    pub fn is_history_failing(&self) -> bool {
+        self.0.history.as_ref().is_some_and(|store| store.is_failing())
+    }
+
     /// Keeps order across topics: whatever this sender published before reaches a socket before what it publishes from
     /// now on, even if the socket gets the two by different topics. Within one topic no fence is needed.
     pub fn fence(&self) {

@@ -16,6 +16,8 @@ mod endpoint;
 mod error;
 mod event;
 mod gap;
+#[cfg(test)]
+mod guide_tables;
 mod history;
 mod hub;
 mod interest;

@@ -206,6 +206,7 @@ impl ShardHandle {
     }
 
     /// Whether others have sent something that the shard has not taken.
+    #[cfg(feature = "testing")]
     pub(crate) fn has_mail(&self) -> bool {
         self.0.ordered.has_put() || self.0.prompt.has_put()
     }

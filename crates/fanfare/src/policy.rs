@@ -113,3 +113,58 @@ impl Policies {
         self.0.iter().any(|declared| declared.history.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policies(declared: &[(&str, Policy)]) -> Policies {
+        let declared = declared.iter().map(|(pattern, policy)| ((*pattern).to_owned(), policy.clone()));
+        Policies::new(declared.collect()).unwrap()
+    }
+
+    fn keeping() -> Policy {
+        Policy::new().history(Retention::default())
+    }
+
+    #[test]
+    fn one_policy_with_a_history_needs_a_store() {
+        for (declared, expected) in [
+            (&[][..], false),
+            (&[("a", Policy::new())], false),
+            (&[("a", keeping())], true),
+            (&[("a", Policy::new()), ("b", keeping())], true),
+            (&[("a", keeping()), ("b", Policy::new())], true),
+        ] {
+            assert_eq!(policies(declared).have_history(), expected, "{declared:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_policy_that_fits_counts() {
+        let policies = policies(&[("a:1", Policy::new().slow(Slow::Resync)), ("a:*", keeping()), ("*", Policy::new())]);
+        assert!(policies.retention("a:1").is_none() && policies.retention("b").is_none());
+        assert_eq!(policies.retention("a:2"), Some(Retention::default()));
+        assert_eq!(policies.slow("a:1").map(|slow| &**slow), Some(&Slow::Resync));
+        assert!(policies.slow("a:2").is_none(), "slow readers are closed");
+        let wrong = Policies::new(vec![("a*b".to_owned(), Policy::new())]).unwrap_err().to_string();
+        assert!(wrong.starts_with("the policy for \"a*b\": "), "{wrong}");
+    }
+
+    #[test]
+    fn the_sum_changes_with_the_topics_that_keep_something() {
+        let sum = |declared: &[(&str, Policy)]| policies(declared).history_sum();
+        let before = sum(&[("a", keeping()), ("b", Policy::new())]);
+        let more = Policy::new().history(Retention { messages_max: 7, ..Retention::default() }).slow(Slow::Resync);
+        assert_eq!(sum(&[("a", more), ("b", Policy::new())]), before, "how much of them does not matter");
+        for declared in [
+            &[("a", keeping())][..],
+            &[("a", keeping()), ("b", keeping())],
+            &[("a", Policy::new()), ("b", Policy::new())],
+            &[("a", keeping()), ("c", Policy::new())],
+            &[("b", Policy::new()), ("a", keeping())],
+        ] {
+            assert_ne!(sum(declared), before, "{declared:?}");
+        }
+    }
+}

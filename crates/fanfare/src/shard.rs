@@ -285,13 +285,12 @@ impl Shard {
 
     /// The socket with this key, if it is still there.
     fn socket(&mut self, key: SocketKey) -> Option<&mut Socket> {
-        self.sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
+        find(&mut self.sockets, key)
     }
 
     /// Lets a socket act if it is still there, and does what that means for others.
     pub(crate) fn with<T: Default>(&mut self, key: SocketKey, act: impl FnOnce(&mut Socket, &mut Turn) -> T) -> T {
-        let socket = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key);
-        let Some(socket) = socket else { return T::default() };
+        let Some(socket) = find(&mut self.sockets, key) else { return T::default() };
         let result = act(socket, &mut self.lent);
         self.run_errands();
         result
@@ -299,8 +298,7 @@ impl Shard {
 
     /// A channel's code comes back, perhaps to a socket that is gone.
     fn finished(&mut self, finished: Finished) {
-        let key = finished.join.socket;
-        match self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+        match find(&mut self.sockets, finished.join.socket) {
             Some(socket) => socket.finished(&mut self.lent, finished),
             None => self.lent.finished_alone(finished),
         }
@@ -319,12 +317,12 @@ impl Shard {
                 }
                 Errand::Named(key) => self.name(key),
                 Errand::Receive(key, message) => {
-                    if let Some(socket) = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+                    if let Some(socket) = find(&mut self.sockets, key) {
                         socket.receive(&mut self.lent, *message);
                     }
                 }
                 Errand::Close(key, reason) => {
-                    if let Some(socket) = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+                    if let Some(socket) = find(&mut self.sockets, key) {
                         socket.close(&mut self.lent, &reason);
                     }
                 }
@@ -404,4 +402,9 @@ impl Shard {
             self.settle();
         }
     }
+}
+
+/// The socket with this key, if it is still there.
+fn find(sockets: &mut Slab<Box<Socket>>, key: SocketKey) -> Option<&mut Socket> {
+    sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
 }

@@ -9,10 +9,14 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::store::{KeyStore, Unavailable};
 use super::{Hash, Key, Record};
-use crate::health::{Part, State};
+use crate::health::{self, Counted, Part, State};
 
 /// While the store is down, one query in so long.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
+
+/// What it counts, in this order.
+pub(crate) const COUNTED: [Counted; 2] =
+    [("queries", "How often the store was asked for a key."), ("remembered", "How often the answer was still known.")];
 
 /// A store with the answers that it gave.
 pub(crate) struct Lookup {
@@ -165,7 +169,6 @@ impl Part for Lookup {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        vec![("queries", counted(&self.queries)), ("remembered", counted(&self.remembered))]
+        health::numbers(&COUNTED, [&self.queries, &self.remembered])
     }
 }

@@ -54,7 +54,8 @@ section! {
         /// name that is made up. The first that exists counts; the last resort is always a name that is made up.
         presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]",
         /// How much of each topic is kept, so that clients that come back get what they missed: a table such as
-        /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. Left out: nothing is kept.
+        /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. The newest message is kept
+        /// whatever its size: one that is larger than `bytes` is kept alone. Left out: nothing is kept.
         history: Option<Kept> = "",
         /// How many of the newest kept messages the reply to a join has, as its member `messages`. Left out: it has no such
         /// member. Needs `history`.

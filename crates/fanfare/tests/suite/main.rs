@@ -17,6 +17,7 @@ mod killed;
 mod lockstep;
 mod missed_messages_come_in_portions;
 mod no_broadcast_before_join_reply;
+mod nobody_delays_another;
 mod observers;
 mod order_per_topic_and_publisher;
 mod panic_ends_one_join;
