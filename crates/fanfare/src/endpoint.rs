@@ -397,15 +397,24 @@ impl Endpoint {
         event::sum(self.0.shards.iter().map(ShardHandle::counters).chain([&self.0.counters]))
     }
 
-    /// Publishes a message, and ends once it is kept where it is to be kept.
-    pub(crate) async fn publish_message(&self, message: Draft, except: Option<&JoinId>) -> Result<(), Error> {
-        let Some((store, retention)) = self.history_of(&message) else {
-            self.dispatch(&message.into_message(None), except);
-            return Ok(());
+    /// Publishes a message. What is returned ends once it is kept where it is to be kept, and does not carry the message.
+    pub(crate) fn publish_message(
+        &self,
+        message: Draft,
+        except: Option<&JoinId>,
+    ) -> impl Future<Output = Result<(), Error>> + use<> {
+        let kept = match self.history_of(&message) {
+            Some((store, retention)) => {
+                let (settle, published) = self.settle(except.cloned());
+                store.append(Append { message, retention, key: None, expected: None, settle });
+                Some(published)
+            }
+            None => {
+                self.dispatch(&message.into_message(None), except);
+                None
+            }
         };
-        let (settle, published) = self.settle(except.cloned());
-        store.append(Append { message, retention, key: None, expected: None, settle });
-        published.await.map(drop)
+        async move { if let Some(published) = kept { published.await.map(drop) } else { Ok(()) } }
     }
 
     /// Publishes a message of a client that is not answered: one that cannot be kept is counted.
@@ -431,7 +440,7 @@ impl Endpoint {
     }
 
     /// What hands a message on once it is kept, and then says where.
-    fn settle(&self, except: Option<JoinId>) -> (Settle, impl Future<Output = Result<Published, Error>>) {
+    fn settle(&self, except: Option<JoinId>) -> (Settle, impl Future<Output = Result<Published, Error>> + use<>) {
         let endpoint = self.clone();
         let (done, published) = oneshot::channel();
         let settle: Settle = Box::new(move |accepted| {

@@ -85,7 +85,7 @@ impl Shard {
             };
             feed.at = position;
             let topic = entry.topic().clone();
-            let message = Draft::new(topic, &*event, payload).expect("it was checked when it was published");
+            let message = Draft::new(topic, event, payload).expect("it was checked when it was published");
             self.send_alone(join, &message.into_message(Some(position)));
         }
     }
