@@ -76,7 +76,9 @@ pub(crate) fn decode_masked_frame() -> Box<dyn Work> {
         black_box(item);
         ControlFlow::Continue(())
     };
-    Repeated::new(move || decoder.decode(&mut frame, &limits, false, &mut scratch, &mut sink).expect("a good frame"))
+    Repeated::new(move || {
+        decoder.decode(&mut frame, &limits, false, &mut scratch, &mut sink).expect("a good frame");
+    })
 }
 
 pub(crate) fn encode_broadcast_text() -> Box<dyn Work> {

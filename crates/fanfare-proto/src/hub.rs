@@ -4,7 +4,10 @@
 //! are started and by whom; who may start one, and the frames themselves, are others' business. Source: the behaviour that
 //! users of the original hub rely on.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+
+use crate::params::decode_path_segment;
 
 /// Stands in the place of the key in a path when the key comes by a header instead.
 pub const KEY_ELSEWHERE: &str = "-";
@@ -43,6 +46,29 @@ impl<'a> Path<'a> {
     }
 }
 
+/// What a server calls a topic of a domain: `PREFIX` and `DOMAIN/TOPIC`. In the domain a slash is written `%2F` and a percent
+/// sign `%25`, so that no two pairs have the same name.
+pub fn topic_name(prefix: &str, domain: &str, topic: &str) -> String {
+    let mut name = String::with_capacity(prefix.len() + domain.len() + 1 + topic.len());
+    name.push_str(prefix);
+    for char in domain.chars() {
+        match char {
+            '/' => name.push_str("%2F"),
+            '%' => name.push_str("%25"),
+            other => name.push(other),
+        }
+    }
+    name.push('/');
+    name.push_str(topic);
+    name
+}
+
+/// The domain and the topic of a [`topic_name`] without its prefix; `None` if it is not one.
+pub fn domain_and_topic(name: &str) -> Option<(Cow<'_, str>, &str)> {
+    let (domain, topic) = name.split_once('/')?;
+    Some((decode_path_segment(domain).ok()?, topic))
+}
+
 /// A publisher's ownership of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnerId(u64);
@@ -50,7 +76,7 @@ pub struct OwnerId(u64);
 /// Why a topic cannot be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimError {
-    /// Another publisher has it, or it waits for one of another domain.
+    /// Another publisher has it.
     Taken,
     /// There are as many topics as there may be.
     Full,
@@ -67,19 +93,13 @@ pub enum Released {
     NotOwned,
 }
 
-/// The topics that are started, under names that are unique over all domains. A topic lives without subscribers, and for a
-/// grace without an owner.
+/// The topics that are started, by their [names](topic_name). A topic lives without subscribers, and for a grace without an
+/// owner.
 #[derive(Debug)]
 pub struct Topics {
-    by_name: HashMap<Box<str>, Topic>,
+    by_name: HashMap<Box<str>, Held>,
     next_owner: u64,
     topics_max: usize,
-}
-
-#[derive(Debug)]
-struct Topic {
-    domain: Box<str>,
-    held: Held,
 }
 
 #[derive(Debug)]
@@ -94,20 +114,19 @@ impl Topics {
         Topics { by_name: HashMap::new(), next_owner: 0, topics_max }
     }
 
-    /// Starts a topic for a new owner, or takes over one of the same domain whose owner has gone.
+    /// Starts a topic for a new owner, or takes over one whose owner has gone.
     ///
     /// # Errors
     /// See [`ClaimError`].
-    pub fn claim(&mut self, topic: &str, domain: &str) -> Result<OwnerId, ClaimError> {
+    pub fn claim(&mut self, topic: &str) -> Result<OwnerId, ClaimError> {
         let is_full = self.by_name.len() >= self.topics_max;
         let owner = OwnerId(self.next_owner);
         match self.by_name.get_mut(topic) {
-            Some(Topic { held: Held::By(_), .. }) => return Err(ClaimError::Taken),
-            Some(waiting) if *waiting.domain != *domain => return Err(ClaimError::Taken),
-            Some(waiting) => waiting.held = Held::By(owner),
+            Some(Held::By(_)) => return Err(ClaimError::Taken),
+            Some(waiting) => *waiting = Held::By(owner),
             None if is_full => return Err(ClaimError::Full),
             None => {
-                self.by_name.insert(topic.into(), Topic { domain: domain.into(), held: Held::By(owner) });
+                self.by_name.insert(topic.into(), Held::By(owner));
             }
         }
         self.next_owner += 1;
@@ -116,7 +135,7 @@ impl Topics {
 
     /// The owner has gone.
     pub fn release(&mut self, topic: &str, owner: OwnerId, now_ms: u64, grace_ms: u64) -> Released {
-        let Some(held) = self.by_name.get_mut(topic).map(|topic| &mut topic.held) else { return Released::NotOwned };
+        let Some(held) = self.by_name.get_mut(topic) else { return Released::NotOwned };
         if !matches!(held, Held::By(holder) if *holder == owner) {
             return Released::NotOwned;
         }
@@ -130,19 +149,17 @@ impl Topics {
 
     /// Whether a topic that waited for an owner ends now; if so it is gone.
     pub fn expire(&mut self, topic: &str, now_ms: u64) -> bool {
-        let has_expired = self
-            .by_name
-            .get(topic)
-            .is_some_and(|topic| matches!(topic.held, Held::UntilMs(until_ms) if until_ms <= now_ms));
+        let has_expired =
+            self.by_name.get(topic).is_some_and(|held| matches!(held, Held::UntilMs(until_ms) if *until_ms <= now_ms));
         if has_expired {
             self.by_name.remove(topic);
         }
         has_expired
     }
 
-    /// The domain whose publisher has started a topic; `None` where it is not started, or has ended.
-    pub fn domain_of(&self, topic: &str) -> Option<&str> {
-        self.by_name.get(topic).map(|topic| &*topic.domain)
+    /// Whether a topic is started, and has not ended.
+    pub fn contains(&self, topic: &str) -> bool {
+        self.by_name.contains_key(topic)
     }
 }
 
@@ -170,24 +187,39 @@ mod tests {
     }
 
     #[test]
+    fn hub_2_no_two_pairs_of_domain_and_topic_have_one_name() {
+        let parts = ["a", "b", "a/b", "/", "a/", "/b", "%", "%2F", "a%2Fb", "%25", "%252F", "é", " "];
+        let mut names = std::collections::HashSet::new();
+        for domain in parts {
+            for topic in parts {
+                let name = topic_name("hub:", domain, topic);
+                let behind = name.strip_prefix("hub:").unwrap();
+                assert_eq!(domain_and_topic(behind), Some((domain.into(), topic)), "{name}");
+                assert!(names.insert(name.clone()), "{name} is of two");
+            }
+        }
+        assert_eq!(topic_name("hub:", "example.com", "news/today"), "hub:example.com/news/today");
+        assert_eq!(topic_name("", "a/b", "t"), "a%2Fb/t");
+        assert_eq!((domain_and_topic("news"), domain_and_topic("%ff/news")), (None, None));
+    }
+
+    #[test]
     fn a_topic_has_one_owner_and_a_grace_without() {
         let mut topics = Topics::new(2);
-        let first = topics.claim("t", "d").unwrap();
-        assert_eq!(topics.claim("t", "d"), Err(ClaimError::Taken));
-        assert_eq!(topics.claim("t", "e"), Err(ClaimError::Taken));
-        assert_eq!((topics.domain_of("t"), topics.domain_of("u")), (Some("d"), None));
+        let first = topics.claim("t").unwrap();
+        assert_eq!(topics.claim("t"), Err(ClaimError::Taken));
+        assert_eq!((topics.contains("t"), topics.contains("u")), (true, false));
 
         assert_eq!(topics.release("t", first, 100, 50), Released::UntilMs(150));
-        assert_eq!(topics.claim("t", "e"), Err(ClaimError::Taken), "in its grace it waits for its own domain");
-        assert!(!topics.expire("t", 149) && topics.domain_of("t").is_some());
-        let second = topics.claim("t", "d").unwrap();
+        assert!(!topics.expire("t", 149) && topics.contains("t"));
+        let second = topics.claim("t").unwrap();
         assert!(!topics.expire("t", 150), "it has an owner again");
         assert_eq!(topics.release("t", first, 160, 50), Released::NotOwned);
 
         assert_eq!(topics.release("t", second, 200, 50), Released::UntilMs(250));
-        assert!(topics.expire("t", 250) && topics.domain_of("t").is_none());
+        assert!(topics.expire("t", 250) && !topics.contains("t"));
         assert!(!topics.expire("t", 251), "it ends once");
-        let third = topics.claim("t", "e").unwrap();
+        let third = topics.claim("t").unwrap();
         assert_eq!(topics.release("t", third, 300, 0), Released::Ended);
         assert_eq!(topics.release("t", third, 300, 0), Released::NotOwned);
     }
@@ -195,10 +227,10 @@ mod tests {
     #[test]
     fn topics_are_bounded() {
         let mut topics = Topics::new(2);
-        let one = topics.claim("1", "d").unwrap();
-        topics.claim("2", "d").unwrap();
-        assert_eq!(topics.claim("3", "d"), Err(ClaimError::Full));
+        let one = topics.claim("1").unwrap();
+        topics.claim("2").unwrap();
+        assert_eq!(topics.claim("3"), Err(ClaimError::Full));
         assert_eq!(topics.release("1", one, 0, 0), Released::Ended);
-        assert!(topics.claim("3", "d").is_ok());
+        assert!(topics.claim("3").is_ok());
     }
 }

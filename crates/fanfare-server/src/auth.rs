@@ -10,9 +10,10 @@ use fanfare::{Connect, ConnectRequest, Connected, Params, Rejected, SocketInfo};
 use crate::apikey::lookup::Lookup;
 use crate::config::auth::{Auth, AuthKind};
 use crate::config::endpoint::{Endpoint, Protocol, Subscribe};
+use crate::config::template::Template;
 use crate::hook::Hooks;
 use crate::http_client::Client;
-use crate::identity::{Identity, Template};
+use crate::identity::Identity;
 use crate::log::Brake;
 
 mod apikey;
@@ -98,7 +99,7 @@ struct Occasion<'r> {
     params: Option<&'r Params>,
     /// The one that carries the credential, where that is not the authenticator's to say.
     param: Option<&'r str>,
-    /// What a hub's publisher publishes for.
+    /// Of the hub's topic that the connection is for.
     domain: Option<&'r str>,
 }
 
@@ -141,13 +142,20 @@ impl Authenticator {
         chosen.filter(|token| !token.is_empty()).or(request.info.header_token.as_deref())
     }
 
-    /// Checks a credential, which is for this domain if one is given. Hooks are asked about those who have none, too.
+    /// Checks a credential. One for a hub's topic must be of its domain, but for hooks, which are told what it is for.
+    /// They are asked about clients without a credential, too.
     async fn check(&self, credential: Option<&str>, occasion: &Occasion<'_>) -> Result<Verified, Refusal> {
         let given = || credential.ok_or(Refusal::Invalid("there is no token"));
-        match &self.check {
-            Check::Token(tokens) => tokens.verify(given()?, SystemTime::now()),
-            Check::Key(keys) => keys.verify(given()?, occasion.domain).await,
-            Check::Hook(asking) => asking.check(credential, occasion, &self.param).await,
+        let (verified, foreign) = match &self.check {
+            Check::Token(tokens) => {
+                (tokens.verify(given()?, SystemTime::now())?, "the token's claim \"domain\" is not the topic's domain")
+            }
+            Check::Key(keys) => (keys.verify(given()?).await?, "the key is of another domain"),
+            Check::Hook(asking) => return asking.check(credential, occasion, &self.param).await,
+        };
+        match occasion.domain {
+            Some(domain) if !verified.identity.has("domain", domain) => Err(Refusal::Invalid(foreign)),
+            _ => Ok(verified),
         }
     }
 }
@@ -244,14 +252,12 @@ impl Gate {
         if self.may_be_late && !self.authenticators.iter().any(|known| known.credential(request, param).is_some()) {
             return Ok(Connected::pending());
         }
-        // A hub's publisher says for which domain it publishes.
-        let is_publisher = request.params.str("role") == Some("pub");
         let occasion = Occasion {
             endpoint: &self.path,
             peer: request.info.peer,
             params: Some(&request.params),
             param,
-            domain: request.params.str("domain").filter(|_| is_publisher),
+            domain: request.params.str("domain").filter(|_| self.protocol == Protocol::Hub),
         };
         let verified = self.first(|known| known.credential(request, param), occasion).await?;
         self.name(Some(verified), key).map_err(|reason| (reason, false))
@@ -304,7 +310,7 @@ impl Gate {
             connected = connected.topic(fill(template, "the socket's topics")?);
         }
         if let Some(Verified { identity, expires_at }) = verified {
-            connected = connected.assigns(identity);
+            connected = connected.assigns(identity.until(expires_at));
             if let Some(end) = expires_at {
                 connected = connected.expires_at(end);
             }

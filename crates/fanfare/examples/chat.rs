@@ -51,7 +51,7 @@ impl Channel for Room {
             return Err(Refused::reason("this room is private"));
         }
         // Presence begins once the client has the reply.
-        cx.send(Joining);
+        cx.send(Joining)?;
         Ok(Joined::new(()).reply(json!({ "room": cx.topic() })))
     }
 

@@ -173,10 +173,19 @@ impl Refused {
     }
 }
 
-/// An error in a join: the client is told "join crashed", the log why.
+/// The reason that clients are given where something that the engine depends on is away or full: they may try again.
+pub(crate) const UNAVAILABLE: &str = "unavailable";
+
+/// An error in a join: the client is told "join crashed", the log why. Where it may help to try again, the client is told
+/// "unavailable".
 impl<E: Into<Error>> From<E> for Refused {
     fn from(cause: E) -> Self {
-        Refused(RefusedKind::Crashed(cause.into().to_string()))
+        let cause = cause.into();
+        if cause.is_unavailable() {
+            Refused::reason(UNAVAILABLE)
+        } else {
+            Refused(RefusedKind::Crashed(cause.to_string()))
+        }
     }
 }
 

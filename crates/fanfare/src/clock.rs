@@ -28,6 +28,15 @@ impl Clock {
         self.now_ms().saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Ends after a while. Where time stands still it does not end: the one who waits has to be given what it waits for.
+    pub(crate) async fn sleep(&self, time: Duration) {
+        match self {
+            Clock::Real(_) => tokio::time::sleep(time).await,
+            #[cfg(feature = "testing")]
+            Clock::Virtual(_) => std::future::pending().await,
+        }
+    }
+
     pub(crate) fn is_virtual(&self) -> bool {
         !matches!(self, Clock::Real(_))
     }

@@ -1,5 +1,6 @@
 //! What a shard can be asked to do.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,25 +9,15 @@ use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;
+use crate::close_reason::CloseReason;
+use crate::error::Error;
+use crate::history::Replay;
 use crate::interest::Tick;
-use crate::join::{Finished, Job};
+use crate::join::Finished;
+use crate::key::{JoinKey, SocketKey};
 use crate::message::Message;
 use crate::shard::Shard;
-use crate::socket::{CloseReason, NewSocket};
-
-/// A socket of a shard. The generation tells it from an earlier one in the same place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct SocketKey {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
-
-/// A join of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct JoinKey {
-    pub(crate) socket: SocketKey,
-    pub(crate) serial: u32,
-}
+use crate::socket::{NewSocket, Verified};
 
 /// A long-poll answer: the messages, or why there are none.
 #[derive(Debug)]
@@ -39,7 +30,25 @@ pub(crate) enum Polled {
     Gone,
 }
 
-/// One request to a shard, carried out on its thread.
+/// A reply that a channel gives after the callback.
+#[derive(Debug)]
+pub(crate) struct LateReply {
+    pub(crate) join: JoinKey,
+    pub(crate) msg_ref: Ref,
+    pub(crate) reply: Reply,
+}
+
+/// The client's messages of one long-poll request.
+pub(crate) struct Post {
+    pub(crate) socket: SocketKey,
+    pub(crate) secret: u128,
+    /// `Err` ends the session.
+    pub(crate) messages: Result<Vec<Incoming<'static>>, usize>,
+    /// Told whether the session exists, when all were handled.
+    pub(crate) answer: oneshot::Sender<bool>,
+}
+
+/// One request to a shard, carried out on its thread. Most are moved several times, so that the large ones are boxed.
 pub(crate) enum Command {
     /// Take over a new connection.
     Attach(Box<NewSocket>),
@@ -50,33 +59,57 @@ pub(crate) enum Command {
     Fence,
     /// A push of a join's own.
     Push { join: JoinKey, event: Box<str>, payload: Payload },
+    /// The same, made when it is carried out.
+    PushLate { join: JoinKey, make: Box<dyn FnOnce() -> (&'static str, Payload) + Send> },
     /// A reply to a message that a join received.
-    Reply { join: JoinKey, msg_ref: Ref, reply: Reply },
+    Reply(Box<LateReply>),
     /// A channel's code ran to its end.
     Finished(Box<Finished>),
     /// Something for a join's channel.
-    Job { join: JoinKey, job: Job },
+    Info { join: JoinKey, info: Box<dyn Any + Send> },
+    /// What a join's channel sends to itself, to be given to it when the engine's clock has come so far.
+    InfoAt { join: JoinKey, due_ms: u64, info: Box<dyn Any + Send> },
+    /// A page of the history was read for a join that waits for no answer.
+    PageRead { join: JoinKey, replay: Box<Result<Replay, Error>> },
+    /// A credential was checked.
+    Verified { socket: SocketKey, verified: Box<Verified> },
     /// Let a join's channel see what is broadcast on another topic from some time on, or (`None`) no longer.
     Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
     /// Anything rare, when the engine's clock has come so far.
-    RunAt { due_ms: u64, run: Box<dyn FnOnce(&mut Shard) + Send> },
+    RunAt { due_ms: u64, run: Box<dyn FnOnce() + Send> },
     /// Close every socket with this id.
     Disconnect { socket_id: Arc<str> },
+    /// Read a socket on that was not read while what it sends had no room.
+    ReadOn { socket: SocketKey },
     /// Close one socket.
     Close { socket: SocketKey, reason: CloseReason },
     /// A long-poll request for messages, from a client that has so many if that can be known.
     Poll { socket: SocketKey, secret: u128, position: Option<u64>, answer: oneshot::Sender<Polled> },
-    /// The client's messages of one long-poll request; `Err` ends the session. Answers whether the session exists.
-    Post {
-        socket: SocketKey,
-        secret: u128,
-        messages: Result<Vec<Incoming<'static>>, usize>,
-        answer: oneshot::Sender<bool>,
-    },
+    /// A long-poll request with messages.
+    Post(Box<Post>),
     /// Anything rare: queries, registry operations, drains.
     Run(Box<dyn FnOnce(&mut Shard) + Send>),
     /// End the thread.
     Stop,
+}
+
+impl Command {
+    /// Whether it concerns one socket or join, and nobody else could tell when it is carried out.
+    pub(crate) fn is_for_one(&self) -> bool {
+        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, PushLate, Reply, Verified};
+        matches!(
+            self,
+            Push { .. }
+                | PushLate { .. }
+                | Reply(_)
+                | Finished(_)
+                | Info { .. }
+                | InfoAt { .. }
+                | Listen { .. }
+                | PageRead { .. }
+                | Verified { .. }
+        )
+    }
 }
 
 impl fmt::Debug for Command {
@@ -87,18 +120,26 @@ impl fmt::Debug for Command {
             Command::Publish { .. } => "Publish",
             Command::Fence => "Fence",
             Command::Push { .. } => "Push",
-            Command::Reply { .. } => "Reply",
+            Command::PushLate { .. } => "PushLate",
+            Command::Reply(_) => "Reply",
             Command::Finished(_) => "Finished",
-            Command::Job { .. } => "Job",
+            Command::Info { .. } => "Info",
+            Command::InfoAt { .. } => "InfoAt",
+            Command::PageRead { .. } => "PageRead",
+            Command::Verified { .. } => "Verified",
             Command::Listen { .. } => "Listen",
             Command::RunAt { .. } => "RunAt",
             Command::Disconnect { .. } => "Disconnect",
+            Command::ReadOn { .. } => "ReadOn",
             Command::Close { .. } => "Close",
             Command::Poll { .. } => "Poll",
-            Command::Post { .. } => "Post",
+            Command::Post(_) => "Post",
             Command::Run(_) => "Run",
             Command::Stop => "Stop",
         };
         f.write_str(name)
     }
 }
+
+/// A publish is moved from hand to hand: two cache lines, with what it takes in its queue.
+const _: () = assert!(size_of::<Command>() <= 104);

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_proto::event::Reserved;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{Json, Payload};
 use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
@@ -15,15 +16,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::channel::Reply;
-use crate::command::{Command, JoinKey};
-use crate::endpoint::Endpoint;
+use crate::close_reason::CloseReason;
+use crate::command::{Command, LateReply};
+use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::history::Replay;
-use crate::join::Job;
+use crate::key::{JoinId, JoinKey};
 use crate::mailbox::ShardHandle;
 use crate::message::{Draft, check_pushable};
 use crate::presence::{Presence, TrackerId};
-use crate::socket::{CloseReason, SocketInfo};
+use crate::socket::SocketInfo;
 
 /// One join's handle on its socket, its topic and the engine.
 ///
@@ -51,7 +53,7 @@ impl Context {
 
     /// Names this join to [`Endpoint::broadcast_from`].
     pub fn id(&self) -> JoinId {
-        JoinId { shard: self.socket.shard.clone(), join: self.join }
+        JoinId { shard: self.socket.shard.number(), join: self.join }
     }
 
     /// The client's join_ref, as the JSON text that it sent; `None` when it sent none.
@@ -77,9 +79,14 @@ impl Context {
     /// Sends an event to this client alone. From inside `join` it goes out after the reply.
     ///
     /// # Errors
-    /// The payload is neither an object nor binary, or a field of a binary frame is over 255 bytes: nothing was sent.
+    /// The event is [reserved](crate::Reserved), the payload is neither an object nor binary, a field of a binary frame is over
+    /// 255 bytes, or too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub fn push(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let payload = payload.into();
+        check_event(event)?;
+        self.push_any(event, payload.into())
+    }
+
+    fn push_any(&mut self, event: &str, payload: Payload) -> Result<(), Error> {
         check_pushable(event, &payload)?;
         if matches!(payload, Payload::Binary(_)) && usize::from(self.push_ref_size) > FIELD_SIZE_MAX {
             return Err(Error::invalid(format!(
@@ -87,26 +94,48 @@ impl Context {
                 self.push_ref_size
             )));
         }
-        self.send_command(Command::Push { join: self.join, event: event.into(), payload });
-        Ok(())
+        let size = payload.size();
+        self.socket.shard.send_to_join(Command::Push { join: self.join, event: event.into(), payload }, size)
     }
 
-    /// Sends an event to every join of this topic, this one included.
+    /// Sends an event to every join of this topic, this one included: at once, or when there is room. The future ends when it is
+    /// sent and, where the topic keeps a history, kept.
     ///
     /// # Errors
-    /// The payload is neither an object nor binary, or a field of a binary frame is over 255 bytes: nothing was sent.
-    pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let message = Draft::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, None).await
+    /// The event is [reserved](crate::Reserved), the payload is neither an object nor binary, a field of a binary frame is over
+    /// 255 bytes, or the message cannot be published now ([unavailable](Error::is_unavailable)): nothing was sent.
+    /// [`Endpoint::broadcast`] sends reserved events.
+    pub fn broadcast<P: Into<Payload>>(
+        &mut self,
+        event: &str,
+        payload: P,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
+        self.publish(event, payload.into(), false)
     }
 
     /// Sends an event to every other join of this topic.
     ///
     /// # Errors
     /// As [`broadcast`](Context::broadcast).
-    pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        let message = Draft::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, Some(&self.id())).await
+    pub fn broadcast_from<P: Into<Payload>>(
+        &mut self,
+        event: &str,
+        payload: P,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
+        self.publish(event, payload.into(), true)
+    }
+
+    fn publish(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        to_others: bool,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let publishing =
+            check_event(event).and_then(|()| Draft::new(self.topic.clone(), event, payload)).and_then(|draft| {
+                self.endpoint().publish_draft(draft, to_others.then(|| self.id()).as_ref(), Once::default())
+            });
+        async move { publishing?.end().await.map(drop) }
     }
 
     /// The newest messages of this topic's history, at most `limit`, for a join that tells what was said. Messages that come
@@ -130,7 +159,7 @@ impl Context {
     pub fn subscribe(&mut self, topic: &str) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         let topic = topic.into();
-        let since = Some(self.endpoint().interest().set_out(self.shard_index().into(), &topic));
+        let since = Some(self.endpoint().interest().set_out(self.socket.shard.number().into(), &topic));
         self.send_command(Command::Listen { join: self.join, topic, since });
         Ok(())
     }
@@ -142,15 +171,17 @@ impl Context {
 
     /// Sends something to this join's own [`handle_info`](crate::Channel::handle_info), which sees it after what is
     /// being handled now. `info` must be of the channel's `Info` type: another type ends the join as a crash.
-    pub fn send<I: Send + 'static>(&mut self, info: I) {
-        self.sender().send(info);
+    ///
+    /// # Errors
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
+    pub fn send<I: Send + 'static>(&mut self, info: I) -> Result<(), Error> {
+        self.sender().send(info)
     }
 
     /// The same after a while, by the engine's clock.
     pub fn send_after<I: Send + 'static>(&mut self, delay: Duration, info: I) {
-        let (join, due_ms) = (self.join, self.endpoint().clock().after(delay));
-        let run = move |shard: &mut crate::shard::Shard| shard.give(join, Job::Info(Box::new(info)));
-        self.send_command(Command::RunAt { due_ms, run: Box::new(run) });
+        let due_ms = self.endpoint().clock().after(delay);
+        self.send_command(Command::InfoAt { join: self.join, due_ms, info: Box::new(info) });
     }
 
     /// A handle with which other code sends to this join.
@@ -161,7 +192,8 @@ impl Context {
     /// Says that `key` is present in this topic, through this join, until the join ends. Returns the presence's ref.
     ///
     /// # Errors
-    /// This join tracks `key` already, or `meta` is not an object.
+    /// This join tracks `key` already, or `meta` is not an object. An [unavailable](Error::is_unavailable) one, if the topic has
+    /// as many present as its presence allows.
     pub async fn track(&mut self, key: &str, meta: impl Serialize) -> Result<String, Error> {
         self.tracks = true;
         let meta = object(meta)?;
@@ -171,7 +203,8 @@ impl Context {
     /// Replaces the meta of a key that this join tracks. Returns the presence's new ref.
     ///
     /// # Errors
-    /// This join does not track `key`, or `meta` is not an object.
+    /// This join does not track `key`, or `meta` is not an object. An [unavailable](Error::is_unavailable) one, if the topic's
+    /// metas have as many bytes as its presence allows.
     pub async fn update(&mut self, key: &str, meta: impl Serialize) -> Result<String, Error> {
         let meta = object(meta)?;
         self.update_with(key, |_| meta).await
@@ -180,7 +213,7 @@ impl Context {
     /// The same with a function of the old meta, which has no `phx_ref`.
     ///
     /// # Errors
-    /// This join does not track `key`.
+    /// As [`update`](Context::update).
     pub async fn update_with(
         &mut self,
         key: &str,
@@ -204,14 +237,21 @@ impl Context {
         self.presence.get(&self.topic, key)
     }
 
-    /// Pushes `presence_state`: call it once, after the join has been answered (from `handle_info`).
+    /// Pushes `presence_state`, or `presence_count` where a presence only counts: call it once, after the join has been answered
+    /// (from `handle_info`).
     ///
     /// # Errors
-    /// None today; the push is checked like any other.
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub async fn push_presence_state(&mut self) -> Result<(), Error> {
-        let presence = self.presence.clone();
-        let topic = self.topic.clone();
-        presence.push_state(&topic, |state| self.push("presence_state", state)).await
+        let (presence, topic) = (self.presence.clone(), self.topic.clone());
+        if presence.has_hooks() {
+            // A diff that overtakes this is kept by the client until the state comes.
+            let state = presence.list(&topic).await;
+            return self.push_any("presence_state", state.into());
+        }
+        // Made when it is carried out: all that it does not have is told afterwards.
+        let make = Box::new(move || presence.state(&topic));
+        self.socket.shard.send_to_join(Command::PushLate { join: self.join, make }, 0)
     }
 
     /// Closes this join's socket as a drain would, with 1012: the client comes back.
@@ -220,11 +260,7 @@ impl Context {
     }
 
     pub(crate) fn tracker(&self) -> TrackerId {
-        TrackerId { shard: self.shard_index(), join: self.join }
-    }
-
-    fn shard_index(&self) -> u16 {
-        self.endpoint().shard_index(&self.socket.shard)
+        TrackerId { shard: self.socket.shard.number(), join: self.join }
     }
 
     fn send_command(&self, command: Command) {
@@ -238,13 +274,6 @@ impl fmt::Debug for Context {
     }
 }
 
-/// The name of a join.
-#[derive(Debug, Clone)]
-pub struct JoinId {
-    pub(crate) shard: ShardHandle,
-    pub(crate) join: JoinKey,
-}
-
 /// Replies to one message, now or later. After the join has ended its replies go nowhere.
 #[derive(Debug, Clone)]
 pub struct ReplyHandle {
@@ -255,8 +284,13 @@ pub struct ReplyHandle {
 
 impl ReplyHandle {
     /// Sends a reply; may be called more than once.
-    pub fn send(&self, reply: Reply) {
-        self.shard.send(Command::Reply { join: self.join, msg_ref: self.msg_ref.clone(), reply });
+    ///
+    /// # Errors
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
+    pub fn send(&self, reply: Reply) -> Result<(), Error> {
+        let size = reply.answer.as_ref().map_or(0, |(_, response)| response.size());
+        let late = LateReply { join: self.join, msg_ref: self.msg_ref.clone(), reply };
+        self.shard.send_to_join(Command::Reply(Box::new(late)), size)
     }
 }
 
@@ -269,8 +303,11 @@ pub struct JoinSender<I> {
 
 impl<I: Send + 'static> JoinSender<I> {
     /// Sends; the join handles it after what it has been sent before.
-    pub fn send(&self, info: I) {
-        self.shard.send(Command::Job { join: self.join, job: Job::Info(Box::new(info)) });
+    ///
+    /// # Errors
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
+    pub fn send(&self, info: I) -> Result<(), Error> {
+        self.shard.send_to_join(Command::Info { join: self.join, info: Box::new(info) }, size_of::<I>())
     }
 }
 
@@ -283,6 +320,17 @@ impl<I> Clone for JoinSender<I> {
 impl<I> fmt::Debug for JoinSender<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JoinSender")
+    }
+}
+
+/// Only the endpoint's own handle sends what clients or the server act on: an event that a client chose must not be one.
+fn check_event(event: &str) -> Result<(), Error> {
+    match Reserved::of(event) {
+        None => Ok(()),
+        Some(_) => Err(Error::invalid(format!(
+            "the event {event:?} is reserved: channels send events of their own; the endpoint's broadcast and disconnect send \
+             reserved ones"
+        ))),
     }
 }
 

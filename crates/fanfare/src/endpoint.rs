@@ -1,45 +1,40 @@
 //! The handle of the running engine.
 
 mod drain;
+mod publishing;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use fanfare_proto::event::Reserved;
-use fanfare_proto::history::Retention;
-use fanfare_proto::payload::{Json, Payload};
+use fanfare_proto::payload::Json;
 use fanfare_proto::phoenix::message::Version;
-use fanfare_proto::position::Since;
-use fanfare_proto::topic::check_topic;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::accept_rate::AcceptRate;
-use crate::address::AddressCounts;
 use crate::clock::Clock;
 use crate::command::Command;
-use crate::context::JoinId;
+use crate::dialect::Dialect;
+use crate::dialect::Started;
 use crate::error::Error;
-use crate::event::{self, Counters, Event};
-use crate::history::{Accepted, Append, History, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
+use crate::event::{self, Counters};
+use crate::gate::{self, Bodies, Gate};
+use crate::history::{History, Store};
 use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
-use crate::message::{Draft, Message};
+use crate::mailbox::room::Waiting;
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
-use crate::ownership::Started;
-use crate::path::MountPath;
 use crate::policy::{Policies, Policy};
 use crate::presence::Presence;
-use crate::publish::{Publish, Published};
 use crate::registry::LocalSocket;
-use crate::shard::{Shard, Surroundings};
-use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
-use crate::token::TokenKey;
-use crate::transport::bullet::BulletSessions;
+use crate::shard::Shard;
+use crate::socket::Surroundings;
+use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo, Transport};
 
 pub use drain::Drain;
+pub(crate) use publishing::Once;
 
 /// How many broadcasts may wait for a socket of this process.
 const LOCAL_QUEUE_MAX: usize = 4_096;
@@ -54,18 +49,15 @@ pub struct Endpoint(Arc<Engine>);
 struct Engine {
     shards: Vec<ShardHandle>,
     surroundings: Surroundings,
-    mounts: Vec<(MountPath, Arc<Mount>)>,
+    gate: Gate,
     local_mount: Arc<Mount>,
     presence: Presence,
     /// There if any topic keeps something.
     history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
     counters: Counters,
-    token_key: TokenKey,
-    session_counts: Arc<AddressCounts>,
-    accept_rate: Option<AcceptRate>,
+    publishing_timeout: Duration,
     started: Started,
-    bullet_sessions: BulletSessions,
     draining: AtomicBool,
     turn: AtomicUsize,
 }
@@ -78,14 +70,14 @@ impl Drop for Engine {
 
 /// What an [`Endpoint`] is built from.
 pub struct Builder {
-    mounts: Vec<(String, Mount)>,
+    gate: gate::Settings,
     observers: Vec<Box<dyn Observer>>,
     shards: Option<usize>,
     presence: Presence,
     policies: Vec<(String, Policy)>,
     history: History,
-    sessions_per_address_max: usize,
-    accept_rate: Option<(u32, u32)>,
+    waiting: Waiting,
+    publishing_timeout: Duration,
     clock: Clock,
 }
 
@@ -93,7 +85,7 @@ impl Builder {
     /// Serves a mount below a path, e.g. `/socket`. The path may have named segments (`/path/:tenant`), which become
     /// params.
     pub fn mount(mut self, path: &str, mount: Mount) -> Self {
-        self.mounts.push((path.to_owned(), mount));
+        self.gate.mounts.push((path.to_owned(), mount));
         self
     }
 
@@ -132,7 +124,21 @@ impl Builder {
     /// How many long-poll sessions one client address may have; above it the answer is 429. Default 10,000, since many
     /// clients may share an address.
     pub fn sessions_per_address_max(mut self, sessions: usize) -> Self {
-        self.sessions_per_address_max = sessions;
+        self.gate.sessions_per_address_max = sessions;
+        self
+    }
+
+    /// How many bytes the bodies of POST requests may take together while they are received; above it the answer is 503 with a
+    /// `Retry-After`. A body may hold as much as is left, so make it twice the largest
+    /// [`body_size_max`](Mount::body_size_max) or more. Default 16,000,000.
+    pub fn bodies_bytes_max(mut self, bytes: usize) -> Self {
+        self.gate.bodies_bytes_max = bytes;
+        self
+    }
+
+    /// How long a client may take for the body of a request; after it the answer is 408. Default 10 s.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.gate.body_timeout = timeout;
         self
     }
 
@@ -151,7 +157,27 @@ impl Builder {
     /// request has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event streams).
     /// A long-poll session counts once, when it begins.
     pub fn accept_rate(mut self, per_second: u32, burst: u32) -> Self {
-        self.accept_rate = Some((per_second, burst));
+        self.gate.accept_rate = Some((per_second, burst));
+        self
+    }
+
+    /// How many messages may wait to be handed out, for each shard. While so many do, publishers wait for room, and sockets
+    /// whose messages have none are not read, so that their clients wait as well. 1 to 1,048,576. Default 4,096.
+    pub fn publishing_waiting_max(mut self, messages: usize) -> Self {
+        self.waiting.messages_max = messages;
+        self
+    }
+
+    /// The same in bytes of payloads. A larger message waits until no other does. 1 or more. Default 16,000,000.
+    pub fn publishing_waiting_bytes_max(mut self, bytes: usize) -> Self {
+        self.waiting.bytes_max = bytes;
+        self
+    }
+
+    /// How long a publisher waits for room, before it is told that the message is not published, as
+    /// [unavailable](Error::is_unavailable). Default 5 s.
+    pub fn publishing_timeout(mut self, timeout: Duration) -> Self {
+        self.publishing_timeout = timeout;
         self
     }
 
@@ -166,7 +192,7 @@ impl Builder {
     ///
     /// # Errors
     /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
-    /// its burst is 0, the directory of the history cannot be used, or the system gives no more threads.
+    /// its burst is 0, a bound of what may wait to be published is out of its range, the directory of the history cannot be used, or the system gives no more threads.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -187,27 +213,9 @@ impl Builder {
         if !(1..=ShardSet::SHARDS_MAX).contains(&count) {
             return Err(Error::invalid(format!("{count} shards: use 1 to {}", ShardSet::SHARDS_MAX)));
         }
-        if let Some((per_second @ 0, burst)) | Some((per_second, burst @ 0)) = self.accept_rate {
-            return Err(Error::invalid(format!(
-                "an accept rate of {per_second} with a burst of {burst}: use 1 or more"
-            )));
-        }
-        let now_ms = self.clock.now_ms();
-        let accept_rate = self.accept_rate.map(|(per_second, burst)| AcceptRate::new(per_second, burst, now_ms));
-        let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
-        for (path, mount) in self.mounts {
-            if let Some(problem) = mount.problem() {
-                return Err(Error::invalid(format!("the mount at {path:?}: {problem}")));
-            }
-            let path = MountPath::parse(&path)?;
-            if mounts.iter().any(|(taken, _)| *taken == path) {
-                return Err(Error::invalid(format!("two mounts at {path}: give each a path of its own")));
-            }
-            mounts.push((path, Arc::new(mount)));
-        }
+        self.waiting.check()?;
+        let gate = Gate::new(self.gate, self.clock.now_ms())?;
         let policies = Policies::new(self.policies)?;
-        // A mount that serves all paths below it leaves those that others are mounted at.
-        mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         let history: Option<Arc<dyn Store>> = match policies.have_history() {
             true => Some(self.history.open(self.clock.clone(), &policies)?),
             false => None,
@@ -218,6 +226,7 @@ impl Builder {
             interest: Arc::new(Interest::new(count)),
             policies: Arc::new(policies),
             observers: Arc::new(Observers::new(self.observers)),
+            waiting: self.waiting,
             running: Arc::default(),
         };
         let shards = (0..count)
@@ -227,16 +236,13 @@ impl Builder {
         let endpoint = Endpoint(Arc::new(Engine {
             shards: shards.iter().map(|shard| shard.handle().clone()).collect(),
             surroundings,
-            mounts,
+            gate,
             local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
             presence: self.presence,
             history,
             counters: Counters::default(),
-            token_key: TokenKey::generate()?,
-            session_counts: AddressCounts::new(self.sessions_per_address_max),
-            accept_rate,
+            publishing_timeout: self.publishing_timeout,
             started: Started::default(),
-            bullet_sessions: BulletSessions::default(),
             draining: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
         }));
@@ -246,7 +252,10 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("mounts", &self.mounts).field("shards", &self.shards).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("mounts", &self.gate.mounts)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
     }
 }
 
@@ -254,86 +263,22 @@ impl Endpoint {
     /// Begins an endpoint.
     pub fn builder() -> Builder {
         Builder {
-            mounts: Vec::new(),
+            gate: gate::Settings::default(),
             observers: Vec::new(),
             shards: None,
             presence: Presence::new(),
             policies: Vec::new(),
             history: History::memory(),
-            sessions_per_address_max: 10_000,
-            accept_rate: None,
+            waiting: Waiting::DEFAULT,
+            publishing_timeout: Duration::from_secs(5),
             clock: Clock::Real(std::time::Instant::now()),
         }
     }
 
-    /// Sends an event to every join of a topic. Any event name passes, reserved ones included. Where the topic keeps a history,
-    /// this ends once the message is kept.
-    ///
-    /// # Errors
-    /// The topic is empty, over 255 bytes or has control characters, the payload is neither an object nor binary, a binary
-    /// payload's event is over 255 bytes, or the message cannot be kept: nothing was sent.
-    pub async fn broadcast(&self, topic: &str, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        self.publish_message(Draft::new(topic.into(), event, payload.into())?, None).await
-    }
-
-    /// Sends an event to every join of a topic but one, see [`Context::id`](crate::Context::id).
-    ///
-    /// # Errors
-    /// As [`broadcast`](Endpoint::broadcast).
-    pub async fn broadcast_from(
-        &self,
-        from: &JoinId,
-        topic: &str,
-        event: &str,
-        payload: impl Into<Payload>,
-    ) -> Result<(), Error> {
-        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        self.publish_message(Draft::new(topic.into(), event, payload.into())?, Some(from)).await
-    }
-
-    /// Publishes a message, and says where it stands in its topic's history.
-    ///
-    /// # Errors
-    /// As [`broadcast`](Endpoint::broadcast); a message with a key or an expectation whose topic keeps no history; and a
-    /// [conflict](Error::is_conflict) where the topic is not at the expected position.
-    pub async fn publish(&self, publish: Publish) -> Result<Published, Error> {
-        let Publish { topic, event, payload, except, key, expected } = publish;
-        check_topic(&topic).map_err(|error| Error::invalid(error.to_string()))?;
-        let message = Draft::new(topic, event, payload)?;
-        let Some((store, retention)) = self.history_of(&message) else {
-            if key.is_some() || expected.is_some() {
-                return Err(Error::invalid(format!(
-                    "{:?} on {:?} is kept in no history, which a key and an expected position need: give the topic a policy \
-                     with a history, or publish without them",
-                    message.event, message.topic
-                )));
-            }
-            self.dispatch(&message.into_message(None), except.as_ref());
-            return Ok(Published { position: None, is_repeated: false });
-        };
-        if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > KEY_SIZE_MAX) {
-            let size = key.len();
-            return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {KEY_SIZE_MAX}")));
-        }
-        let (settle, published) = self.settle(except);
-        store.append(Append { message, retention, key, expected, settle });
-        published.await
-    }
-
-    /// What a topic's history has for a reader who comes from somewhere, at most `limit` messages at a time: those that follow, or, where
-    /// some of them are gone, the newest. With [`Since::Now`] it is the newest as well.
-    ///
-    /// # Errors
-    /// The topic keeps no history, or it cannot be read now.
-    pub async fn history(&self, topic: &str, since: Since, limit: usize) -> Result<Replay, Error> {
-        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        match (&self.0.history, self.policies().retention(topic)) {
-            (Some(store), Some(_)) => {
-                store.read(topic, Wanted { since, limit, bytes_max: usize::MAX, newest: limit }).await
-            }
-            _ => Err(Error::invalid(format!("the topic {topic:?} keeps no history: give it a policy with one"))),
-        }
+    /// Whether messages to topics with a history are refused, since the last one could not be written: the disk is full, or
+    /// broken. It is so until one can be written again.
+    pub fn is_history_failing(&self) -> bool {
+        self.0.history.as_ref().is_some_and(|store| store.is_failing())
     }
 
     /// Keeps order across topics: whatever this sender published before reaches a socket before what it publishes from
@@ -350,9 +295,14 @@ impl Endpoint {
         }
     }
 
-    /// Who is present in a topic, in the endpoint's own presence, as `presence_state` tells it.
+    /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount that has a route for it.
     pub async fn presences(&self, topic: &str) -> Json {
-        self.0.presence.list(topic).await
+        self.presence_of(topic).list(topic).await
+    }
+
+    /// How many are present in a topic: the keys, in the same presence.
+    pub fn presence_count(&self, topic: &str) -> usize {
+        self.presence_of(topic).count(topic)
     }
 
     /// A socket of this process, which can join topics beside the clients.
@@ -377,7 +327,7 @@ impl Endpoint {
             ownership: None,
             _slot: None,
         };
-        let new = AdmittedSocket { info: info.into(), protocol: Protocol::Registry, topics: Vec::new() };
+        let new = AdmittedSocket { info: info.into(), dialect: Dialect::Local, topics: Vec::new() };
         let key = self.attach(new, Carrier::Broadcasts(queue)).await?;
         Ok(LocalSocket::new(shard, key, broadcasts))
     }
@@ -397,83 +347,9 @@ impl Endpoint {
         event::sum(self.0.shards.iter().map(ShardHandle::counters).chain([&self.0.counters]))
     }
 
-    /// Publishes a message. What is returned ends once it is kept where it is to be kept, and does not carry the message.
-    pub(crate) fn publish_message(
-        &self,
-        message: Draft,
-        except: Option<&JoinId>,
-    ) -> impl Future<Output = Result<(), Error>> + use<> {
-        let kept = match self.history_of(&message) {
-            Some((store, retention)) => {
-                let (settle, published) = self.settle(except.cloned());
-                store.append(Append { message, retention, key: None, expected: None, settle });
-                Some(published)
-            }
-            None => {
-                self.dispatch(&message.into_message(None), except);
-                None
-            }
-        };
-        async move { if let Some(published) = kept { published.await.map(drop) } else { Ok(()) } }
-    }
-
-    /// Publishes a message of a client that is not answered: one that cannot be kept is counted.
-    pub(crate) fn publish_unanswered(&self, message: Draft) {
-        let Some((store, retention)) = self.history_of(&message) else {
-            return self.dispatch(&message.into_message(None), None);
-        };
-        let endpoint = self.clone();
-        let settle: Settle = Box::new(move |accepted| match accepted {
-            Ok(Accepted::New(message)) => endpoint.dispatch(&message, None),
-            Ok(Accepted::Repeated(_)) => {}
-            Err(error) => event::not_kept(&endpoint.0.counters, &error.to_string()),
-        });
-        store.append(Append { message, retention, key: None, expected: None, settle });
-    }
-
-    /// The store that keeps a message, and how much of its topic.
-    fn history_of(&self, message: &Draft) -> Option<(&Arc<dyn Store>, Retention)> {
-        let store = self.0.history.as_ref()?;
-        let retention = self.policies().retention(&message.topic)?;
-        // What is reserved means nothing later.
-        Reserved::of(&message.event).is_none().then_some((store, retention))
-    }
-
-    /// What hands a message on once it is kept, and then says where.
-    fn settle(&self, except: Option<JoinId>) -> (Settle, impl Future<Output = Result<Published, Error>> + use<>) {
-        let endpoint = self.clone();
-        let (done, published) = oneshot::channel();
-        let settle: Settle = Box::new(move |accepted| {
-            let published = accepted.map(|accepted| match accepted {
-                Accepted::New(message) => {
-                    endpoint.dispatch(&message, except.as_ref());
-                    Published { position: message.position, is_repeated: false }
-                }
-                Accepted::Repeated(position) => Published { position: Some(position), is_repeated: true },
-            });
-            // Whoever published may not wait for the answer.
-            let _ = done.send(published);
-        });
-        let ended = || Err(Error::unavailable("the engine ended before the message was kept"));
-        (settle, async move { published.await.unwrap_or_else(|_| ended()) })
-    }
-
     /// Where a topic keeps its history, if it has one.
     pub(crate) fn store_of(&self, topic: &str) -> Option<&Arc<dyn Store>> {
         self.policies().retention(topic).and(self.0.history.as_ref())
-    }
-
-    /// Hands a message to the shards that have members of its topic. `except` is the join that does not get it.
-    pub(crate) fn dispatch(&self, message: &Arc<Message>, except: Option<&JoinId>) {
-        self.0.counters.count(Event::Published);
-        // The topic of a disconnect is the id of sockets, wherever they are.
-        let is_disconnect = &*message.event == "disconnect";
-        let (interested, at) = self.interest().shards_of(&message.topic);
-        let shards = self.0.shards.iter().enumerate();
-        for (_, shard) in shards.filter(|&(number, _)| is_disconnect || interested.contains(number)) {
-            let except = except.filter(|id| id.shard == *shard).map(|id| id.join);
-            shard.send(Command::Publish { message: message.clone(), at, except });
-        }
     }
 
     /// Gives a new socket to its shard, and says where it lives once the shard has it.
@@ -481,10 +357,10 @@ impl Endpoint {
         &self,
         admitted: AdmittedSocket,
         carrier: Carrier,
-    ) -> Result<crate::command::SocketKey, Error> {
+    ) -> Result<crate::key::SocketKey, Error> {
         let (attached, key) = oneshot::channel();
         let shard = admitted.info.shard.clone();
-        shard.send(Command::Attach(Box::new(NewSocket {
+        shard.send_promptly(Command::Attach(Box::new(NewSocket {
             admitted,
             carrier,
             received: Vec::new(),
@@ -497,8 +373,13 @@ impl Endpoint {
         &self.0.shards
     }
 
-    pub(crate) fn mounts(&self) -> &[(MountPath, Arc<Mount>)] {
-        &self.0.mounts
+    /// What collects the bodies of requests to this endpoint, for handlers of your own beside it.
+    pub fn bodies(&self) -> &Bodies {
+        &self.0.gate.bodies
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
     }
 
     /// The shard of the next connection: one of those with the fewest sockets. The search begins at another shard each time,
@@ -509,12 +390,18 @@ impl Endpoint {
         shards.min_by_key(|shard| shard.sockets()).unwrap_or(&self.0.shards[0])
     }
 
+    /// Whether a shard has no room for what is published: then clients that publish are not read for a while.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.0.shards.iter().any(|shard| shard.room().is_full())
+    }
+
     pub(crate) fn any_shard(&self) -> &ShardHandle {
         &self.0.shards[0]
     }
 
-    pub(crate) fn shard_index(&self, shard: &ShardHandle) -> u16 {
-        self.0.shards.iter().position(|other| other == shard).map_or(0, |index| index as u16)
+    fn presence_of(&self, topic: &str) -> &Presence {
+        let route = self.0.gate.mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
+        route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence)
     }
 
     pub(crate) fn presence_default(&self) -> &Presence {
@@ -541,25 +428,9 @@ impl Endpoint {
         &self.0.counters
     }
 
-    pub(crate) fn session_counts(&self) -> &Arc<AddressCounts> {
-        &self.0.session_counts
-    }
-
-    pub(crate) fn accept_rate(&self) -> Option<&AcceptRate> {
-        self.0.accept_rate.as_ref()
-    }
-
     /// The hub's topics.
     pub(crate) fn started(&self) -> &Started {
         &self.0.started
-    }
-
-    pub(crate) fn bullet_sessions(&self) -> &BulletSessions {
-        &self.0.bullet_sessions
-    }
-
-    pub(crate) fn token_key(&self) -> &TokenKey {
-        &self.0.token_key
     }
 }
 

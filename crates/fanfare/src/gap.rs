@@ -28,7 +28,7 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// Its name, as the configuration and clients have it.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Rule::DropOldest => "drop_oldest",
             Rule::Latest => "latest",
@@ -115,9 +115,8 @@ impl Voice {
             position: gap.from.filter(|_| self.resumes),
         };
         with_buffer(|out| {
-            let kind =
-                wire::encode(self.form, push, out).expect("an object is text, and so has no fields that are too long");
-            carry(self.carriage, kind.expect("every form has pushes"), out)
+            let kind = wire::encode(self.form, push, out).ok().flatten();
+            carry(self.carriage, kind.expect("every form has pushes, and none is too long as text"), out)
         })
     }
 }

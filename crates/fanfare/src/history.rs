@@ -57,6 +57,11 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
 
     /// Waits until all that was accepted is as safe as it gets.
     fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Whether the last message could not be kept.
+    fn is_failing(&self) -> bool {
+        false
+    }
 }
 
 /// A read on its way.

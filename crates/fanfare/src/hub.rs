@@ -344,15 +344,22 @@ impl Hub {
         }
     }
 
-    /// All topics with the number of their members.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        self.topics.iter().map(|(_, topic)| (&topic.name, topic.members.len()))
+    /// The topics in some of the hub's places with the number of their members, and where the next places begin. A topic stays
+    /// where it is.
+    pub(crate) fn topics(
+        &self,
+        from: usize,
+        places: usize,
+    ) -> (impl Iterator<Item = (&Arc<str>, usize)>, Option<usize>) {
+        let to = from.saturating_add(places);
+        let topics = (from..to.min(self.topics.capacity())).filter_map(|index| self.topics.get(index));
+        (topics.map(|topic| (&topic.name, topic.members.len())), (to < self.topics.capacity()).then_some(to))
     }
 
-    /// The members of a topic.
-    pub(crate) fn members(&self, topic: &str) -> impl Iterator<Item = MemberId> {
-        let topic = self.topic(topic).map(|index| &self.topics[index as usize]);
-        topic.into_iter().flat_map(|topic| topic.members.iter().map(|member| member.id))
+    /// The members of a topic, in the order of their positions.
+    pub(crate) fn members(&self, topic: &str) -> impl ExactSizeIterator<Item = MemberId> {
+        let members = self.topic(topic).map_or(&[][..], |index| &self.topics[index as usize].members);
+        members.iter().map(|member| member.id)
     }
 
     fn topic(&self, name: &str) -> Option<u32> {

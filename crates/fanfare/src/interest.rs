@@ -28,7 +28,28 @@ impl ShardSet {
     /// Every shard.
     pub(crate) const ALL: ShardSet = ShardSet(u128::MAX);
 
-    const NONE: ShardSet = ShardSet(0);
+    /// No shard.
+    pub(crate) const NONE: ShardSet = ShardSet(0);
+
+    /// One shard.
+    pub(crate) fn of(shard: usize) -> Self {
+        ShardSet(1 << shard)
+    }
+
+    /// Those that are in either.
+    pub(crate) fn with(self, others: ShardSet) -> Self {
+        ShardSet(self.0 | others.0)
+    }
+
+    /// Those that are not in the other.
+    pub(crate) fn without(self, others: ShardSet) -> Self {
+        ShardSet(self.0 & !others.0)
+    }
+
+    /// Those with lower numbers than one.
+    pub(crate) fn below(self, shard: usize) -> Self {
+        ShardSet(self.0 & ((1 << shard) - 1))
+    }
 
     pub(crate) fn contains(self, shard: usize) -> bool {
         self.0 & (1 << shard) != 0

@@ -13,55 +13,109 @@ use std::vec;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{FromPayload, Json, Payload};
 use fanfare_proto::position::{Position, Since};
+use fanfare_proto::session::Answered;
 
-use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply};
-use crate::command::JoinKey;
+use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply, UNAVAILABLE};
 use crate::context::Context;
 use crate::error::Error;
+use crate::event;
 use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Place;
+use crate::key::JoinKey;
 use crate::message::Message;
 
 /// What the engine keeps for a join.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Seat {
-    /// Its route in the socket's mount.
-    pub(crate) route: u32,
-    /// The channel's state; away while the channel's code runs.
-    pub(crate) live: Option<Live>,
-    /// What waits for the channel's code, or for the join to be answered.
+    pub(crate) phase: Phase,
+    /// What waits for the join to be answered, or for the channel's code.
     pub(crate) jobs: VecDeque<Job>,
-    /// Its membership of its own topic, once it is joined.
-    pub(crate) place: Option<Place>,
     /// Its memberships of other topics.
     pub(crate) listens: Vec<Place>,
     /// What [`crate::Endpoint::members`] tells.
     pub(crate) meta: Option<Json>,
-    /// The join that this one replaced is told of its end after this one is answered.
-    pub(crate) replaced: Option<Box<Ref>>,
-    /// Its messages carry positions.
-    pub(crate) resumes: bool,
     /// Behind here it has been sent all, if it resumes and was answered.
     pub(crate) complete_from: Option<Box<Position>>,
-    /// Of the intercepted message that its channel handles: what is pushed meanwhile takes the place of that.
-    pub(crate) handled: Option<Box<Position>>,
+    /// How many of the jobs are messages of its topic: those that come have to wait behind them.
+    pub(crate) outs: u32,
+    /// Its route in the socket's mount.
+    pub(crate) route: u32,
+    /// Its messages carry positions.
+    pub(crate) resumes: bool,
     /// Its client wants to hear of messages that have given way because it was slow. One that resumes does so in any case.
     pub(crate) hears_gaps: bool,
+    /// It has sent something to itself that is not due yet.
+    pub(crate) sends_later: bool,
+}
+
+/// The life of a join. Its end is not among these: a join that has ended is no more, and if its channel's code runs at the time,
+/// that is an orphan of its shard's.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Its channel decides whether it lets it in.
+    Asked {
+        /// From where on the client wants what the topic has kept.
+        since: Option<Since>,
+        /// The join that this one replaces is told of its end after this one is answered, or when that takes time.
+        replaced: Option<Box<Ref>>,
+    },
+    /// Its channel has let it in, and what its topic has kept is read for the answer. It is a member for which all is held.
+    Admitted { place: Place, page: Box<Page>, replaced: Option<Box<Ref>> },
+    /// It was answered, or needs no answer.
+    Live(Membership),
+}
+
+/// A join that was answered.
+#[derive(Debug, Default)]
+pub(crate) struct Membership {
+    /// Where it stands in its topic. A hub's publisher stands nowhere.
+    pub(crate) place: Option<Place>,
+    pub(crate) code: Code,
     /// Until it has caught up with its topic.
     pub(crate) catching_up: Option<Box<CatchingUp>>,
+}
+
+/// A join's channel.
+#[derive(Debug, Default)]
+pub(crate) enum Code {
+    /// It has none.
+    #[default]
+    None,
+    /// It waits for something to do.
+    Idle(Instance),
+    /// It runs.
+    Runs {
+        /// What it handles is an intercepted message.
+        is_out: bool,
+        /// Of the intercepted message that it handles: what is pushed meanwhile takes the place of that.
+        handled: Option<Box<Position>>,
+    },
 }
 
 /// How far a join is that gets what its topic has kept.
 #[derive(Debug)]
 pub(crate) enum CatchingUp {
-    /// The client wants to go on from here.
-    Wanted(Since),
-    /// The history is being read.
-    Reading { wanted: Wanted, held: Held },
+    /// A page is being read.
+    Reading(Page),
     /// What was read is sent, as fast as the client takes it.
     Feeding(Feed),
     /// What comes up to here it has got already.
     Behind(Position),
+}
+
+/// A page of the history that is being read.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) wanted: Wanted,
+    pub(crate) held: Held,
+    /// Whether it follows one that was sent.
+    pub(crate) is_next: bool,
+}
+
+impl Page {
+    pub(crate) fn new(wanted: Wanted) -> Self {
+        Page { wanted, held: Some(Vec::new()), is_next: false }
+    }
 }
 
 /// What was published since a history was read. `None`: too much, and it is in the history.
@@ -78,13 +132,125 @@ pub(crate) struct Feed {
     pub(crate) held: Held,
 }
 
-/// A join's state together with its context.
-pub(crate) struct Live {
+impl Seat {
+    pub(crate) fn new(phase: Phase) -> Self {
+        Seat {
+            phase,
+            jobs: VecDeque::new(),
+            listens: Vec::new(),
+            meta: None,
+            complete_from: None,
+            outs: 0,
+            route: 0,
+            resumes: false,
+            hears_gaps: false,
+            sends_later: false,
+        }
+    }
+}
+
+impl Answered for Seat {
+    fn is_answered(&self) -> bool {
+        matches!(self.phase, Phase::Live(_))
+    }
+}
+
+impl Phase {
+    /// Where the join stands in its own topic.
+    pub(crate) fn place(&self) -> Option<Place> {
+        match self {
+            Phase::Asked { .. } => None,
+            Phase::Admitted { place, .. } => Some(*place),
+            Phase::Live(membership) => membership.place,
+        }
+    }
+
+    pub(crate) fn place_mut(&mut self) -> Option<&mut Place> {
+        match self {
+            Phase::Asked { .. } => None,
+            Phase::Admitted { place, .. } => Some(place),
+            Phase::Live(membership) => membership.place.as_mut(),
+        }
+    }
+
+    /// The join that this one replaces, to be told of its end.
+    pub(crate) fn take_replaced(&mut self) -> Option<Box<Ref>> {
+        match self {
+            Phase::Asked { replaced, .. } | Phase::Admitted { replaced, .. } => replaced.take(),
+            Phase::Live(_) => None,
+        }
+    }
+
+    pub(crate) fn catching_up(&self) -> Option<&CatchingUp> {
+        match self {
+            Phase::Live(membership) => membership.catching_up.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What holds what is published, while something else comes first.
+    pub(crate) fn held(&mut self) -> Option<&mut Held> {
+        match self {
+            Phase::Asked { .. } => None,
+            Phase::Admitted { page, .. } => Some(&mut page.held),
+            Phase::Live(membership) => match membership.catching_up.as_deref_mut()? {
+                CatchingUp::Reading(page) => Some(&mut page.held),
+                CatchingUp::Feeding(feed) => Some(&mut feed.held),
+                CatchingUp::Behind(_) => None,
+            },
+        }
+    }
+
+    /// The channel's state, if that is here.
+    pub(crate) fn instance_mut(&mut self) -> Option<&mut Instance> {
+        match self {
+            Phase::Live(Membership { code: Code::Idle(instance), .. }) => Some(instance),
+            _ => None,
+        }
+    }
+
+    /// Whether the channel waits for something to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self, Phase::Live(Membership { code: Code::Idle(_), .. }))
+    }
+
+    /// Whether the channel's code runs for an intercepted message.
+    pub(crate) fn handles_out(&self) -> bool {
+        matches!(self, Phase::Live(Membership { code: Code::Runs { is_out: true, .. }, .. }))
+    }
+
+    /// The channel's state is back from a run.
+    pub(crate) fn rest(&mut self, instance: Instance) {
+        if let Phase::Live(membership) = self {
+            membership.code = Code::Idle(instance);
+        }
+    }
+
+    /// Takes the channel's part of a join that ends.
+    pub(crate) fn take_code(&mut self) -> Code {
+        match self {
+            Phase::Asked { .. } | Phase::Admitted { .. } => Code::Runs { is_out: false, handled: None },
+            Phase::Live(membership) => std::mem::replace(&mut membership.code, Code::None),
+        }
+    }
+
+    /// Takes the channel's state for a run.
+    pub(crate) fn start(&mut self, is_out: bool, handled: Option<Position>) -> Option<Instance> {
+        let Phase::Live(Membership { code: code @ Code::Idle(_), .. }) = self else { return None };
+        match std::mem::replace(code, Code::Runs { is_out, handled: handled.map(Box::new) }) {
+            Code::Idle(instance) => Some(instance),
+            Code::None | Code::Runs { .. } => None,
+        }
+    }
+}
+
+/// A channel's state for one join, together with its context.
+pub(crate) struct Instance {
     pub(crate) state: Box<dyn Any + Send>,
     pub(crate) cx: Context,
 }
 
-impl fmt::Debug for Live {
+impl fmt::Debug for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cx.fmt(f)
     }
@@ -101,7 +267,7 @@ pub(crate) enum Job {
     Info(Box<dyn Any + Send>),
     /// Of a topic that the channel subscribed to.
     Broadcast(Arc<Message>),
-    /// An intercepted event.
+    /// An intercepted event, or any other message of the topic that comes behind one.
     Out(Arc<Message>),
     /// A push made before the join was answered.
     Push { event: Box<str>, payload: Payload },
@@ -120,7 +286,7 @@ pub(crate) struct Finished {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Joined {
-        live: Live,
+        instance: Instance,
         admitted: Admitted,
     },
     /// What the topic has kept for it was read.
@@ -134,7 +300,7 @@ pub(crate) enum Outcome {
         reason: String,
     },
     Ran {
-        live: Live,
+        instance: Instance,
         result: Result<Reply, String>,
     },
 }
@@ -142,7 +308,7 @@ pub(crate) enum Outcome {
 /// A join that was let in, and what its topic had kept.
 #[derive(Debug)]
 pub(crate) struct HistoryRead {
-    pub(crate) live: Live,
+    pub(crate) instance: Instance,
     pub(crate) admitted: Admitted,
     pub(crate) replay: Result<Replay, Error>,
 }
@@ -162,8 +328,8 @@ pub(crate) type Run = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// A [`Channel`] whose types the engine need not know.
 pub(crate) trait AnyChannel: Send + Sync {
     fn join(self: Arc<Self>, cx: Context, params: Payload) -> Run;
-    fn run(self: Arc<Self>, live: Live, job: Job) -> Run;
-    fn terminate(self: Arc<Self>, live: Live, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn run(self: Arc<Self>, instance: Instance, job: Job) -> Run;
+    fn terminate(self: Arc<Self>, instance: Instance, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     fn intercepts(&self) -> &'static [&'static str];
 }
 
@@ -184,7 +350,7 @@ impl<C: Channel> AnyChannel for C {
             });
             match joined.await {
                 Ok(Ok(Joined { state, reply, meta, catch_up })) => Outcome::Joined {
-                    live: Live { state: Box::new(state), cx },
+                    instance: Instance { state: Box::new(state), cx },
                     admitted: Admitted { reply, meta, catch_up },
                 },
                 Ok(Err(Refused(RefusedKind::Response(response)))) => Outcome::Refused { cx, response },
@@ -193,17 +359,19 @@ impl<C: Channel> AnyChannel for C {
         })
     }
 
-    fn run(self: Arc<Self>, mut live: Live, job: Job) -> Run {
+    fn run(self: Arc<Self>, mut instance: Instance, job: Job) -> Run {
         Box::pin(async move {
-            let result = run_job(&*self, &mut live, job).await;
-            Outcome::Ran { live, result }
+            let result = run_job(&*self, &mut instance, job).await;
+            Outcome::Ran { instance, result }
         })
     }
 
-    fn terminate(self: Arc<Self>, mut live: Live, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn terminate(self: Arc<Self>, mut instance: Instance, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let Live { state, cx } = &mut live;
-            let state = state.downcast_mut().expect("a join's state is its channel's");
+            let Instance { state, cx } = &mut instance;
+            let Some(state) = state.downcast_mut() else {
+                return tracing::error!(topic = cx.topic(), "terminate was not called: {STRANGE_STATE}");
+            };
             if let Err(panic) = guarded(Channel::terminate(&*self, state, cx, &reason)).await {
                 tracing::warn!(topic = cx.topic(), panic, "terminate panicked");
             }
@@ -215,14 +383,18 @@ impl<C: Channel> AnyChannel for C {
     }
 }
 
+/// A join and its state are of one route, so this is a bug of the engine's. It ends the join.
+const STRANGE_STATE: &str = "the join's state is of another channel, which is a bug in fanfare";
+
 /// One callback for one job. `Err` is why the join crashed.
-async fn run_job<C: Channel>(channel: &C, live: &mut Live, job: Job) -> Result<Reply, String> {
-    let Live { state, cx } = live;
-    let state = state.downcast_mut::<C::State>().expect("a join's state is its channel's");
+async fn run_job<C: Channel>(channel: &C, instance: &mut Instance, job: Job) -> Result<Reply, String> {
+    let Instance { state, cx } = instance;
+    let state = state.downcast_mut::<C::State>().ok_or(STRANGE_STATE)?;
     let without_answer = |flow: Flow| match flow {
         Flow::Continue => Reply::none(),
         Flow::Stop(stop) => Reply::none().stop(stop),
     };
+    let is_push = matches!(job, Job::Frame { .. });
     let result = match job {
         Job::Frame { event, payload, .. } => guarded(channel.handle_in(state, cx, &event, payload)).await,
         Job::Info(info) => {
@@ -235,9 +407,18 @@ async fn run_job<C: Channel>(channel: &C, live: &mut Live, job: Job) -> Result<R
         Job::Out(message) => guarded(channel.handle_out(state, cx, &message.event, message.payload.clone()))
             .await
             .map(|result| result.map(without_answer)),
-        Job::Leave { .. } | Job::Push { .. } => unreachable!("the shard does these without the channel"),
+        // The socket does these without the channel.
+        Job::Leave { .. } | Job::Push { .. } => return Ok(Reply::none()),
     };
-    result.and_then(|result| result.map_err(|error| error.to_string()))
+    match result? {
+        Ok(reply) => Ok(reply),
+        // Nothing is wrong with the channel: its client may try again, and a gap is told where there is one.
+        Err(error) if error.is_unavailable() => {
+            event::unavailable(cx.endpoint().own_counters(), &cx.topic, &error.to_string());
+            Ok(if is_push { Reply::error(serde_json::json!({ "reason": UNAVAILABLE })) } else { Reply::none() })
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Runs the user's code so that a panic in it ends there. `Err` is the panic's message.

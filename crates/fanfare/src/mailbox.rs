@@ -1,7 +1,21 @@
-//! How commands reach a shard: from its own thread through a plain queue, from others through a mailbox and one wake-up.
+//! How commands reach a shard, from its own thread and from others.
 //!
-//! Order holds per sender. A channel's code begins on the shard's thread and may go on elsewhere; that is safe because a
-//! shard empties its own queue before it takes from the mailbox.
+//! What has its place among the messages (they themselves, a join's pushes and replies, the end of a channel's run) takes the
+//! **ordered** lane: first in, first out, whoever put it in, as much in a turn as the [budget](Budget) allows. What is asked
+//! and answered (queries, polls, new connections) takes the **prompt** lane, and is carried out in every turn, so that a
+//! crowd of messages does not keep it waiting.
+//!
+//! What a channel's code sends to its own join from the shard's thread **follows** at once, ahead of the line: an intercepted
+//! message keeps its place, and a reply does not wait for a crowd of messages. Once the code has published something it
+//! goes in line behind that, so that a reply still comes after the broadcast that was made before it.
+//!
+//! A command is in its lane when [`send`](ShardHandle::send) ends; only the wake-up of another shard may come later. `lane`
+//! has the queue itself, `room` how much may wait to be published.
+
+pub(crate) mod budget;
+pub(crate) mod lane;
+pub(crate) mod room;
+mod sync;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,10 +23,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mio::Waker;
-use parking_lot::Mutex;
 
 use crate::command::Command;
+use crate::error::Error;
 use crate::event::Counters;
+use budget::Budget;
+use lane::Lane;
+use room::{Room, Waiting};
 
 /// A shard's address: cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
@@ -20,29 +37,62 @@ pub(crate) struct ShardHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    mailbox: Mutex<Vec<Command>>,
-    /// Whether the shard knows already that its mailbox is not empty.
+    number: u16,
+    ordered: Lane<Queued>,
+    prompt: Lane<Queued>,
+    /// Of messages that are to be published.
+    room: Room,
+    /// Of what channels send to joins from other threads: there is no client whose reading could be paused for it.
+    joins_room: Room,
+    /// Whether the shard knows already that there is something for it.
     woken: AtomicBool,
     waker: Waker,
     counters: Counters,
     sockets: AtomicUsize,
 }
 
-/// The queue of the shard that runs on this thread.
+/// A command on its way, and the units of room that it takes until it is carried out.
 #[derive(Debug)]
-struct Local {
-    shard: ShardHandle,
-    queue: VecDeque<Command>,
-    /// Commands for other shards, handed over in one go at the end of a turn's work.
-    outgoing: Vec<(ShardHandle, Vec<Command>)>,
+pub(crate) struct Queued {
+    pub(crate) command: Command,
+    pub(crate) units: u32,
 }
 
-thread_local!(static LOCAL: RefCell<Option<Local>> = const { RefCell::new(None) });
+/// What a shard has at hand while a thread runs it: its own part of the lanes.
+#[derive(Debug)]
+pub(crate) struct Own {
+    shard: ShardHandle,
+    ordered: VecDeque<Queued>,
+    /// Carried out ahead of the line.
+    following: VecDeque<Queued>,
+    prompt: VecDeque<Queued>,
+    /// The code that runs has put something in line, and what it sends goes there as well.
+    is_in_line: bool,
+    /// How many have been carried out ahead of the line.
+    ahead: usize,
+    /// Shards that have got something in this turn, and are not awake for it.
+    asleep: Vec<ShardHandle>,
+}
+
+/// So many go ahead of the line at a time, or joins that send to each other would hold it up for ever.
+const AHEAD_MAX: usize = 64;
+
+/// What channels may have sent to joins from other threads that the shard has not carried out.
+const FOR_JOINS: Waiting = Waiting { messages_max: 65_536, bytes_max: 64 * 1024 * 1024 };
+
+thread_local! {
+    /// The shard that this thread runs.
+    static LOCAL: RefCell<Option<Box<Own>>> = const { RefCell::new(None) };
+}
 
 impl ShardHandle {
-    pub(crate) fn new(waker: Waker) -> Self {
+    pub(crate) fn new(number: usize, waker: Waker, waiting: Waiting) -> Self {
         ShardHandle(Arc::new(Shared {
-            mailbox: Mutex::default(),
+            number: number as u16,
+            ordered: Lane::new(),
+            prompt: Lane::new(),
+            room: Room::new(waiting),
+            joins_room: Room::new(FOR_JOINS),
             woken: AtomicBool::new(false),
             waker,
             counters: Counters::default(),
@@ -50,29 +100,85 @@ impl ShardHandle {
         }))
     }
 
-    /// Queues a command. It is carried out after all that this sender queued before.
+    /// Puts a command in its place among the messages: behind all that was put there before.
     pub(crate) fn send(&self, command: Command) {
-        let remote = LOCAL.with_borrow_mut(|local| match local {
-            None => Some(command),
-            Some(local) if local.shard == *self => {
-                local.queue.push_back(command);
-                None
-            }
-            Some(local) => {
-                match local.outgoing.iter_mut().find(|(shard, _)| shard == self) {
-                    Some((_, commands)) => commands.push(command),
-                    None => local.outgoing.push((self.clone(), vec![command])),
-                }
-                None
-            }
-        });
-        if let Some(command) = remote {
-            self.0.mailbox.lock().push(command);
-            self.wake();
-        }
+        self.send_in(command, 0);
     }
 
-    /// Tells shards apart.
+    /// The same for a message that has taken units of [room](ShardHandle::room).
+    pub(crate) fn send_in(&self, command: Command, units: u32) {
+        let queued = Queued { command, units };
+        self.put(
+            queued,
+            |shared| &shared.ordered,
+            |lane, own, queued| {
+                if !own.is_in_line && queued.command.is_for_one() {
+                    return own.following.push_back(queued);
+                }
+                own.is_in_line = true;
+                lane.put_own(&mut own.ordered, queued);
+            },
+        );
+    }
+
+    /// The same for what a channel sends to a join, with so many bytes. What it sends from the shard's own thread has room:
+    /// no more of that comes before it is carried out.
+    ///
+    /// # Errors
+    /// Too much has come from other threads, and waits.
+    pub(crate) fn send_to_join(&self, command: Command, size: usize) -> Result<(), Error> {
+        let units = if self.is_here() { 0 } else { self.0.joins_room.units(size) };
+        if units > 0 && !self.0.joins_room.try_take(units) {
+            let Waiting { messages_max, bytes_max } = FOR_JOINS;
+            return Err(Error::unavailable(format!(
+                "{messages_max} messages or {bytes_max} bytes wait for joins of the same shard: send again later"
+            )));
+        }
+        self.send_in(command, units);
+        Ok(())
+    }
+
+    /// Puts in a command that waits for no messages.
+    pub(crate) fn send_promptly(&self, command: Command) {
+        let queued = Queued { command, units: 0 };
+        self.put(queued, |shared| &shared.prompt, |lane, own, queued| lane.put_own(&mut own.prompt, queued));
+    }
+
+    #[inline]
+    fn put(
+        &self,
+        queued: Queued,
+        lane: impl FnOnce(&Shared) -> &Lane<Queued>,
+        put_own: impl FnOnce(&Lane<Queued>, &mut Own, Queued),
+    ) {
+        let lane = lane(&self.0);
+        LOCAL.with_borrow_mut(|local| match local {
+            None => {
+                lane.put(queued);
+                self.wake();
+            }
+            Some(own) if own.shard == *self => put_own(lane, own, queued),
+            Some(own) => {
+                lane.put(queued);
+                // It need not begin before this shard has done its turn: then there is more for it.
+                if !own.asleep.contains(self) {
+                    own.asleep.push(self.clone());
+                }
+            }
+        });
+    }
+
+    /// Whether this thread runs the shard.
+    pub(crate) fn is_here(&self) -> bool {
+        with_own(false, |own| own.shard == *self)
+    }
+
+    /// The shard's number in its endpoint.
+    pub(crate) fn number(&self) -> u16 {
+        self.0.number
+    }
+
+    /// Tells shards apart, those of other endpoints as well.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
@@ -80,6 +186,17 @@ impl ShardHandle {
     /// The shard's own counters.
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// The room for messages that the shard has not handed out.
+    pub(crate) fn room(&self) -> &Room {
+        &self.0.room
+    }
+
+    /// Gives back the room of what was carried out in a turn.
+    pub(crate) fn give_back(&self, freed: Freed) {
+        self.0.room.give_back(freed.messages);
+        self.0.joins_room.give_back(freed.for_joins);
     }
 
     /// How many sockets the shard owns: the next connection goes to the shard with the fewest.
@@ -95,31 +212,16 @@ impl ShardHandle {
         self.0.sockets.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Makes this thread the shard's: its sends go to the plain queue from now on.
-    pub(crate) fn own_thread(&self) {
-        let local = Local { shard: self.clone(), queue: VecDeque::new(), outgoing: Vec::new() };
-        LOCAL.set(Some(local));
-    }
-
-    /// Gives the thread back: it may be another shard's next. The shard must have done its turn.
-    #[cfg(feature = "testing")]
-    pub(crate) fn leave_thread(&self) {
-        let local = LOCAL.take();
-        debug_assert!(local.is_none_or(|local| local.queue.is_empty()), "a turn leaves nothing to do");
-    }
-
-    /// Whether others sent something that the shard has not taken.
+    /// Whether others have sent something that the shard has not taken.
     #[cfg(feature = "testing")]
     pub(crate) fn has_mail(&self) -> bool {
-        self.0.woken.load(Ordering::Acquire)
+        self.0.ordered.has_put() || self.0.prompt.has_put()
     }
 
-    /// Takes all that others sent. `into` must be empty; its memory is used for what comes next.
-    pub(crate) fn take_mailbox(&self, into: &mut Vec<Command>) {
-        // Cleared before the swap: a sender that comes between the two wakes the shard once too often, never too seldom.
-        if self.0.woken.swap(false, Ordering::AcqRel) {
-            std::mem::swap(&mut *self.0.mailbox.lock(), into);
-        }
+    /// The shard is going to look into its lanes: what comes from now on wakes it again.
+    pub(crate) fn awake(&self) {
+        // Before the look: a sender that comes between the two wakes the shard once too often, never too seldom.
+        self.0.woken.swap(false, Ordering::AcqRel);
     }
 
     fn wake(&self) {
@@ -138,20 +240,114 @@ impl PartialEq for ShardHandle {
     }
 }
 
-/// The next command that this thread's shard sent to itself.
-pub(crate) fn next_local() -> Option<Command> {
-    LOCAL.with_borrow_mut(|local| local.as_mut()?.queue.pop_front())
+/// Units of room that are free again when a turn is over.
+#[derive(Debug, Default)]
+pub(crate) struct Freed {
+    messages: usize,
+    for_joins: usize,
 }
 
-/// Hands over what this thread's shard sent to other shards: one lock and at most one wake-up each.
-pub(crate) fn flush_outgoing() {
-    LOCAL.with_borrow_mut(|local| {
-        let Some(local) = local else { return };
-        for (shard, commands) in &mut local.outgoing {
-            if !commands.is_empty() {
-                shard.0.mailbox.lock().append(commands);
-                shard.wake();
-            }
+impl Freed {
+    /// A command is carried out.
+    pub(crate) fn count(&mut self, queued: &Queued) {
+        match queued.command {
+            Command::Publish { .. } => self.messages += queued.units as usize,
+            _ => self.for_joins += queued.units as usize,
+        }
+    }
+}
+
+impl Own {
+    pub(crate) fn new(shard: ShardHandle) -> Box<Self> {
+        Box::new(Own {
+            shard,
+            ordered: VecDeque::new(),
+            following: VecDeque::new(),
+            prompt: VecDeque::new(),
+            is_in_line: false,
+            ahead: 0,
+            asleep: Vec::new(),
+        })
+    }
+
+    /// Whether something is left to do.
+    pub(crate) fn has_work(&self) -> bool {
+        !(self.ordered.is_empty() && self.following.is_empty() && self.prompt.is_empty())
+    }
+
+    /// The queue whose first command is next, if the budget allows it.
+    #[inline]
+    fn next_queue(&mut self, budget: &mut Budget) -> Option<&mut VecDeque<Queued>> {
+        self.is_in_line = false;
+        if self.ordered.is_empty() {
+            self.shard.0.ordered.take_over(&mut self.ordered);
+        }
+        let may_go_ahead = self.ahead < AHEAD_MAX || self.ordered.is_empty();
+        if may_go_ahead && let Some(queued) = self.following.front() {
+            self.ahead += 1;
+            return budget.spend(&queued.command).then_some(&mut self.following);
+        }
+        self.ahead = 0;
+        let queued = self.ordered.front()?;
+        budget.spend(&queued.command).then_some(&mut self.ordered)
+    }
+}
+
+/// Makes this thread a shard's.
+pub(crate) fn own_thread(own: Option<Box<Own>>) {
+    LOCAL.set(own);
+}
+
+/// Gives the thread back: it may be another shard's next.
+#[cfg(feature = "testing")]
+pub(crate) fn leave_thread() -> Option<Box<Own>> {
+    LOCAL.take()
+}
+
+fn with_own<T>(default: T, act: impl FnOnce(&mut Own) -> T) -> T {
+    LOCAL.with_borrow_mut(|own| own.as_mut().map_or(default, |own| act(own)))
+}
+
+/// The next command of this thread's shard that is not prompt, if there is one and the budget allows it.
+#[inline]
+pub(crate) fn next(budget: &mut Budget) -> Option<Queued> {
+    LOCAL.with_borrow_mut(|own| own.as_mut()?.next_queue(budget)?.pop_front())
+}
+
+/// What is sent from here on is another code's.
+#[inline]
+pub(crate) fn begin_run() {
+    with_own((), |own| own.is_in_line = false);
+}
+
+/// How many prompt commands have come for this thread's shard.
+pub(crate) fn count_prompt() -> usize {
+    with_own(0, |own| {
+        own.shard.0.prompt.take_over(&mut own.prompt);
+        own.prompt.len()
+    })
+}
+
+/// The next of them.
+pub(crate) fn next_prompt() -> Option<Queued> {
+    with_own(None, |own| own.prompt.pop_front())
+}
+
+/// Whether something waits in the line of this thread's shard.
+pub(crate) fn has_line() -> bool {
+    with_own(false, |own| !own.ordered.is_empty())
+}
+
+/// Whether this thread's shard has left something to do.
+pub(crate) fn has_work() -> bool {
+    with_own(false, |own| own.has_work())
+}
+
+/// Wakes the shards that have got something from this thread's.
+pub(crate) fn wake_others() {
+    with_own((), |own| {
+        if !own.asleep.is_empty() {
+            own.asleep.drain(..).for_each(|shard| shard.wake());
         }
     });
 }

@@ -301,8 +301,9 @@ impl Outbox {
     }
 
     fn advance(&mut self, mut written: usize) {
-        while written > 0 {
-            let first = self.queue.first().expect("no more is written than waits");
+        while written > 0
+            && let Some(first) = self.queue.first()
+        {
             let size = self.queue.get(first).rest.len();
             if written < size {
                 return self.begin(first, written);
@@ -357,10 +358,14 @@ fn rest_of_begun_frame(frames: &[u8], written: usize) -> usize {
 
 /// The size of the unmasked frame at the beginning of `bytes`, header included.
 fn frame_size(bytes: &[u8]) -> usize {
-    match bytes[1] & 127 {
-        126 => 4 + usize::from(u16::from_be_bytes([bytes[2], bytes[3]])),
-        127 => 10 + u64::from_be_bytes(bytes[2..10].try_into().expect("ten bytes of header")) as usize,
-        short => 2 + usize::from(short),
+    match *bytes {
+        [_, length, a, b, ..] if length & 127 == 126 => 4 + usize::from(u16::from_be_bytes([a, b])),
+        [_, length, a, b, c, d, e, f, g, h, ..] if length & 127 == 127 => {
+            10 + u64::from_be_bytes([a, b, c, d, e, f, g, h]) as usize
+        }
+        [_, length, ..] => 2 + usize::from(length & 127),
+        // Frames in here are whole; what is not is left in one piece.
+        _ => bytes.len().max(1),
     }
 }
 

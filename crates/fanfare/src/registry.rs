@@ -8,12 +8,14 @@ use fanfare_proto::topic::check_topic;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::channel::Broadcast;
-use crate::command::{Command, SocketKey};
+use crate::close_reason::CloseReason;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::shard::Shard;
-use crate::socket::{CloseReason, Transport};
+use crate::socket::Transport;
 
 /// A topic and how many have joined it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +56,22 @@ impl LocalSocket {
     pub async fn join(&self, topic: &str, meta: Option<Json>) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         let (key, topic): (_, Arc<str>) = (self.key, topic.into());
-        let joined = ask(&self.shard, move |shard| shard.join_registry(key, &topic, meta)).await?;
-        joined.map_err(|max| Error::invalid(format!("the socket has joined {max} topics: leave one first")))
+        let joined =
+            ask(&self.shard, move |shard| shard.with(key, |socket, turn| socket.join_registry(turn, &topic, meta)));
+        match joined.await? {
+            None => Ok(()),
+            Some(max) => Err(Error::invalid(format!("the socket has joined {max} topics: leave one first"))),
+        }
     }
 
     /// Leaves a topic; safe for one that is not joined.
     pub async fn leave(&self, topic: &str) {
         let (key, topic) = (self.key, topic.to_owned());
         // The engine can be gone: then there is nothing to leave.
-        let _ = ask(&self.shard, move |shard| shard.leave_registry_topic(key, &topic)).await;
+        let _ = ask(&self.shard, move |shard| {
+            shard.with(key, |socket, turn| socket.leave_registry_topic(turn, &topic));
+        })
+        .await;
     }
 
     /// Leaves everything.
@@ -75,13 +84,14 @@ impl LocalSocket {
     /// The topics that it has joined, in order.
     pub async fn topics(&self) -> Vec<Arc<str>> {
         let key = self.key;
-        ask(&self.shard, move |shard| shard.topics_of(key)).await.unwrap_or_default()
+        ask(&self.shard, move |shard| shard.with(key, |socket, _| socket.topics())).await.unwrap_or_default()
     }
 
     /// Whether it has joined a topic.
     pub async fn is_member(&self, topic: &str) -> bool {
         let (key, topic) = (self.key, topic.to_owned());
-        ask(&self.shard, move |shard| shard.is_member(key, &topic)).await.unwrap_or_default()
+        let is_member = move |shard: &mut Shard| shard.with(key, |socket, _| socket.session.find(&topic).is_some());
+        ask(&self.shard, is_member).await.unwrap_or_default()
     }
 
     /// The next broadcast of its topics; `None` when the engine has ended. What does not fit its queue of 4,096 messages
@@ -109,13 +119,18 @@ impl fmt::Debug for LocalSocket {
 }
 
 impl Endpoint {
-    /// The members of a topic, folded into one value: nobody needs to hold a list of them.
+    /// The members of a topic, folded into one value: nobody needs to hold a list of them. Others may join and leave
+    /// meanwhile; in a topic of more than 1,000 members one that moved for that may be missed, or come twice.
     pub async fn fold_members<T: Send>(&self, topic: &str, init: T, mut fold: impl FnMut(T, Member) -> T) -> T {
         let mut value = init;
         for shard in self.shards() {
-            let topic = topic.to_owned();
-            for member in ask(shard, move |shard| shard.members_of(&topic)).await.unwrap_or_default() {
-                value = fold(value, member);
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let topic = topic.to_owned();
+                let slice = ask_promptly(shard, move |shard| shard.members_of(&topic, from, SLICE)).await;
+                let Slice { items, next: rest } = slice.unwrap_or_default();
+                value = items.into_iter().fold(value, &mut fold);
+                next = rest;
             }
         }
         value
@@ -130,12 +145,19 @@ impl Endpoint {
         .await
     }
 
-    /// The topics that have members on this node, in order.
+    /// The topics that have members on this node, in order. Some may appear and vanish meanwhile: what was there all the time
+    /// is told.
     pub async fn topics(&self) -> Vec<TopicSummary> {
         let mut topics = std::collections::BTreeMap::<String, usize>::new();
         for shard in self.shards() {
-            for summary in ask(shard, |shard| shard.topic_summaries()).await.unwrap_or_default() {
-                *topics.entry(summary.topic).or_default() += summary.members;
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let slice = ask_promptly(shard, move |shard| shard.topic_summaries(from, SLICE)).await;
+                let Slice { items, next: rest } = slice.unwrap_or_default();
+                for TopicSummary { topic, members } in items {
+                    *topics.entry(topic).or_default() += members;
+                }
+                next = rest;
             }
         }
         topics.into_iter().map(|(topic, members)| TopicSummary { topic, members }).collect()
@@ -145,22 +167,56 @@ impl Endpoint {
     pub async fn socket_count(&self) -> usize {
         let mut count = 0;
         for shard in self.shards() {
-            count += ask(shard, |shard| shard.socket_count()).await.unwrap_or_default();
+            count += ask_promptly(shard, |shard| shard.socket_count()).await.unwrap_or_default();
         }
         count
     }
 }
 
-/// Runs something on a shard's thread and waits for what it gives.
+/// So many topics or members are told at a time: whoever asks must not keep the shard's sockets waiting.
+const SLICE: usize = 1_000;
+
+/// A part of a list.
+#[derive(Debug)]
+pub(crate) struct Slice<T> {
+    pub(crate) items: Vec<T>,
+    /// Where the next part begins, if there is one.
+    pub(crate) next: Option<usize>,
+}
+
+impl<T> Default for Slice<T> {
+    fn default() -> Self {
+        Slice { items: Vec::new(), next: None }
+    }
+}
+
+/// Runs something on a shard's thread, behind all that was published before, and waits for what it gives.
 pub(crate) async fn ask<T: Send + 'static>(
     shard: &ShardHandle,
     question: impl FnOnce(&mut Shard) -> T + Send + 'static,
 ) -> Result<T, Error> {
+    let (command, answered) = asking(question);
+    shard.send(command);
+    answered.await.map_err(|_| Error::new("the engine has ended"))
+}
+
+/// The same without waiting for messages.
+pub(crate) async fn ask_promptly<T: Send + 'static>(
+    shard: &ShardHandle,
+    question: impl FnOnce(&mut Shard) -> T + Send + 'static,
+) -> Result<T, Error> {
+    let (command, answered) = asking(question);
+    shard.send_promptly(command);
+    answered.await.map_err(|_| Error::new("the engine has ended"))
+}
+
+fn asking<T: Send + 'static>(
+    question: impl FnOnce(&mut Shard) -> T + Send + 'static,
+) -> (Command, oneshot::Receiver<T>) {
     let (answer, answered) = oneshot::channel();
     let run = move |shard: &mut Shard| {
         // The one who asked may have gone.
         let _ = answer.send(question(shard));
     };
-    shard.send(Command::Run(Box::new(run)));
-    answered.await.map_err(|_| Error::new("the engine has ended"))
+    (Command::Run(Box::new(run)), answered)
 }

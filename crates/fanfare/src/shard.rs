@@ -4,53 +4,42 @@
 //! leaves together; nothing waits for more. Sockets are never locked, because nobody else touches them. A channel's code
 //! begins on this thread and moves to the runtime only if it has to wait.
 //!
-//! `shard/` has the parts: `receive` (bytes in), `joins`, `resume`, `jobs` and `leaves` (the life of a join), `replies` (what the
-//! protocol itself answers), `credentials` (sent and renewed in band), `deliver` (frames out), `waiting` (those that do
-//! not leave at once), `poll` (long-poll sessions), `close` (the end of a socket), `registry`,
-//! `lockstep` (a shard without a thread).
+//! What a socket does in its turn is in `socket`: the shard lends it what its sockets have in common, and does what that means
+//! for others. `shard/` has the parts: `receive` (bytes in), `deliver` (frames out), `poll` (long-poll sessions), `members` (what
+//! is asked about many sockets, or done to them), `lockstep` (a shard without a thread).
 
-mod close;
-mod credentials;
 mod deliver;
-mod feed;
-mod jobs;
-mod joins;
-mod leaves;
 #[cfg(feature = "testing")]
 mod lockstep;
+mod members;
 mod poll;
 mod receive;
-mod registry;
-mod replies;
-mod resume;
-mod waiting;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fanfare_proto::session::Session;
 use fanfare_proto::websocket::decoder::Scratch;
 use hashbrown::{HashMap, HashSet};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::clock::Clock;
-use crate::command::{Command, JoinKey, SocketKey};
+use crate::command::{Command, LateReply};
 use crate::event::Event;
-use crate::hub::Hub;
-use crate::interest::Interest;
-use crate::join::Live;
-use crate::mailbox::{self, ShardHandle};
-use crate::observer::{Observers, SocketHandle};
-use crate::policy::Policies;
-use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, Socket};
-use crate::transport::websocket::Pool;
+use crate::join::{Finished, Job};
+use crate::key::SocketKey;
+use crate::mailbox::budget::Budget;
+use crate::mailbox::{self, Freed, Own, Queued, ShardHandle};
+use crate::socket::Surroundings;
+use crate::socket::{Carrier, Errand, NewSocket, Reading, Socket, Turn};
+use crate::timers::Due;
+use crate::transport::stream::Stream;
 
 const WAKER: Token = Token(usize::MAX);
+
+/// While sockets are held up by a crowd, it is looked this often whether they still have to be.
+const HELD_UP_LOOK: Duration = Duration::from_millis(20);
 
 /// Events taken from the kernel in one turn.
 const EVENTS_PER_TURN_MAX: usize = 1024;
@@ -58,78 +47,31 @@ const EVENTS_PER_TURN_MAX: usize = 1024;
 /// One read of a socket takes at most this many bytes. The buffer belongs to the thread.
 const READ_BUFFER_SIZE: usize = 64 * 1024;
 
-/// Timers fire at multiples of this.
-const TIMER_GRAIN_MS: u64 = 10;
-
-/// What a shard shares with the rest of the engine.
-#[derive(Debug, Clone)]
-pub(crate) struct Surroundings {
-    pub(crate) clock: Clock,
-    pub(crate) runtime: tokio::runtime::Handle,
-    pub(crate) interest: Arc<Interest>,
-    pub(crate) policies: Arc<Policies>,
-    pub(crate) observers: Arc<Observers>,
-    /// Runs of channels' code that went on on the runtime and are not finished.
-    pub(crate) running: Arc<AtomicUsize>,
-}
-
 /// The thread's state.
 pub(crate) struct Shard {
-    number: usize,
-    handle: ShardHandle,
-    surroundings: Surroundings,
     poll: Poll,
     sockets: Slab<Box<Socket>>,
     next_generation: u32,
-    hub: Hub,
     by_id: HashMap<Arc<str>, HashSet<u32, foldhash::fast::RandomState>, foldhash::fast::RandomState>,
-    /// Joins that ended while their channel's code ran; it is told when it comes back.
-    orphans: HashMap<JoinKey, crate::channel::Ended, foldhash::fast::RandomState>,
-    timers: BTreeMap<u64, Vec<Timer>>,
-    /// Sockets with something queued in this turn.
-    dirty: Vec<u32>,
-    /// Sockets whose outbox is full; closed when the turn's writing is done, so that nothing ends under the feet of the
-    /// code that wanted to send.
-    slow: Vec<SocketKey>,
-    /// Sockets that had more to read than a turn takes.
-    unread: Vec<SocketKey>,
-    /// Sockets with room for more of what their joins missed: each gets a portion a turn.
-    hungry: Vec<SocketKey>,
-    pool: Pool,
+    /// What a socket is lent for its turn.
+    lent: Turn,
     read_buffer: Box<[u8]>,
     scratch: Scratch,
-    now_ms: u64,
+    /// What the shard has yet to do, while no thread runs it.
+    own: Option<Box<Own>>,
+    /// What is left of this turn.
+    budget: Budget,
+    freed: Freed,
     stopping: bool,
 }
 
-/// Something to look at when its time has come. All are lazy: what was pushed back meanwhile is found then.
-enum Timer {
-    Idle(SocketKey),
-    Stalled(SocketKey),
-    Linger(SocketKey),
-    Expired(SocketKey),
-    Pending(SocketKey),
-    PollWindow(SocketKey, u32),
-    Unpolled(SocketKey),
-    Run(Box<dyn FnOnce(&mut Shard) + Send>),
-}
-
-impl std::fmt::Debug for Timer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Timer")
-    }
-}
-
-/// What came since the last turn: the memory is used again in the next one.
+/// What the kernel has reported: the memory is used again in the next turn.
 #[derive(Debug)]
-pub(crate) struct Arrivals {
-    events: Events,
-    mail: Vec<Command>,
-}
+pub(crate) struct Arrivals(Events);
 
 impl Default for Arrivals {
     fn default() -> Self {
-        Arrivals { events: Events::with_capacity(EVENTS_PER_TURN_MAX), mail: Vec::new() }
+        Arrivals(Events::with_capacity(EVENTS_PER_TURN_MAX))
     }
 }
 
@@ -137,87 +79,86 @@ impl Shard {
     /// A shard that nobody runs yet.
     pub(crate) fn new(number: usize, surroundings: Surroundings) -> io::Result<Self> {
         let poll = Poll::new()?;
+        let handle = ShardHandle::new(number, Waker::new(poll.registry(), WAKER)?, surroundings.waiting);
         Ok(Shard {
-            number,
-            handle: ShardHandle::new(Waker::new(poll.registry(), WAKER)?),
-            hub: Hub::new(number, surroundings.interest.clone(), surroundings.policies.clone()),
-            surroundings,
             poll,
             sockets: Slab::new(),
             next_generation: 0,
             by_id: HashMap::default(),
-            orphans: HashMap::default(),
-            timers: BTreeMap::new(),
-            dirty: Vec::new(),
-            slow: Vec::new(),
-            unread: Vec::new(),
-            hungry: Vec::new(),
-            pool: Pool::default(),
+            own: Some(Own::new(handle.clone())),
+            budget: Budget::new(),
+            freed: Freed::default(),
+            lent: Turn::new(number, handle, surroundings),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
             scratch: Scratch::default(),
-            now_ms: 0,
             stopping: false,
         })
     }
 
     /// The shard's address.
     pub(crate) fn handle(&self) -> &ShardHandle {
-        &self.handle
+        &self.lent.shard
     }
 
     /// Gives the shard a thread of its own.
     pub(crate) fn start(mut self) -> io::Result<()> {
-        std::thread::Builder::new().name(format!("fanfare-{}", self.number)).spawn(move || {
-            self.handle.own_thread();
+        std::thread::Builder::new().name(format!("fanfare-{}", self.lent.number)).spawn(move || {
+            mailbox::own_thread(self.own.take());
             // Channels' code may use the runtime's timers and sockets from this thread.
-            let runtime = self.surroundings.runtime.clone();
+            let runtime = self.lent.surroundings.runtime.clone();
             let _entered = runtime.enter();
-            if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
-                // Its sockets would hang for ever, unheard; their clients reconnect when the process has gone.
-                tracing::error!("a shard has panicked, which is a bug in fanfare: the process ends");
-                std::process::abort();
+            match catch_unwind(AssertUnwindSafe(|| self.run())) {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => tracing::error!(%error, "a shard cannot wait for its sockets: the process ends"),
+                Err(_) => tracing::error!("a shard has panicked, which is a bug in fanfare: the process ends"),
             }
+            // Its sockets would hang for ever, unheard; their clients reconnect when the process has gone.
+            std::process::abort();
         })?;
         Ok(())
     }
 
-    fn run(&mut self) {
+    /// Takes turns until it is stopped.
+    ///
+    /// # Errors
+    /// The kernel does not tell what comes for the sockets any more.
+    fn run(&mut self) -> io::Result<()> {
         let mut arrivals = Arrivals::default();
         while !self.stopping {
-            if let Err(error) = self.turn(&mut arrivals, self.patience()) {
-                tracing::error!(%error, "a shard cannot wait for its sockets and stops");
-                return;
-            }
+            self.turn(&mut arrivals, self.patience())?;
         }
+        Ok(())
     }
 
-    /// One turn; the kernel may let it wait for so long.
-    fn turn(&mut self, arrivals: &mut Arrivals, patience: Option<Duration>) -> io::Result<()> {
-        let Arrivals { events, mail } = arrivals;
+    /// One turn; the kernel may let it wait for so long. Reading comes first, then what others ask, then what is published,
+    /// then what was not heard in time, and writing in the end.
+    fn turn(&mut self, Arrivals(events): &mut Arrivals, patience: Option<Duration>) -> io::Result<()> {
         match self.poll.poll(events, patience) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        self.now_ms = self.surroundings.clock.now_ms();
-        let unread = std::mem::take(&mut self.unread);
+        self.lent.now_ms = self.lent.surroundings.clock.now_ms();
+        self.lent.shard.awake();
+        self.read_left_over();
         for event in &*events {
             if event.token() != WAKER {
                 self.ready(event.token().0, event.is_readable(), event.is_read_closed(), event.is_writable());
             }
         }
-        for key in unread {
-            self.read(key);
-        }
-        if !self.hungry.is_empty() {
-            self.feed_hungry();
-        }
-        self.handle.take_mailbox(mail);
-        for command in mail.drain(..) {
-            self.execute(command);
+        for key in std::mem::take(&mut self.lent.hungry) {
+            self.with(key, Socket::feed);
             self.settle();
         }
+        // Those that come meanwhile wait for the next turn.
+        for _ in 0..mailbox::count_prompt() {
+            if let Some(Queued { command, .. }) = mailbox::next_prompt() {
+                self.execute(command);
+            }
+        }
+        self.settle();
         self.expire_timers();
         self.write();
+        self.end_turn();
         Ok(())
     }
 
@@ -225,19 +166,41 @@ impl Shard {
     fn write(&mut self) {
         loop {
             // Others first, so that they can work beside us.
-            mailbox::flush_outgoing();
+            mailbox::wake_others();
             self.flush();
             self.settle();
-            if !self.hub.has_batches() && self.dirty.is_empty() && self.slow.is_empty() {
-                return mailbox::flush_outgoing();
+            if !self.lent.hub.has_batches() && self.lent.backlog.is_empty() {
+                return mailbox::wake_others();
             }
         }
     }
 
-    /// Carries out what this shard sent to itself, until nothing is left.
+    /// Publishers that wait get the room of what was handed out.
+    fn end_turn(&mut self) {
+        self.lent.shard.give_back(std::mem::take(&mut self.freed));
+        self.budget.renew(std::mem::take(&mut self.lent.backlog.queued));
+        if !self.lent.reading.held_up.is_empty() && !mailbox::has_line() {
+            self.let_go();
+        }
+    }
+
+    /// Reads the sockets on that were held up by a crowd which is gone.
+    #[cold]
+    fn let_go(&mut self) {
+        for key in std::mem::take(&mut self.lent.reading.held_up) {
+            self.with(key, |socket, turn| match socket.info.endpoint.is_crowded() {
+                true if socket.reading == Reading::WaitsInCrowd => turn.reading.held_up.push(key),
+                true => {}
+                false => socket.let_go(turn),
+            });
+        }
+    }
+
+    /// Carries out what has come in order, until nothing is left or the turn has done enough.
     fn settle(&mut self) {
-        while let Some(command) = mailbox::next_local() {
-            self.execute(command);
+        while let Some(queued) = mailbox::next(&mut self.budget) {
+            self.freed.count(&queued);
+            self.execute(queued.command);
         }
     }
 
@@ -246,25 +209,55 @@ impl Shard {
             Command::Attach(new) => self.attach(*new),
             Command::Publish { message, at, except } => self.publish(&message, at, except),
             Command::Fence => self.fence(),
-            Command::Push { join, event, payload } => self.push(join, event, payload),
-            Command::Reply { join, msg_ref, reply } => self.reply_from(join, &msg_ref, reply),
+            Command::Push { join, event, payload } => {
+                self.with(join.socket, |socket, turn| socket.push(turn, join.serial, event, payload));
+            }
+            Command::PushLate { join, make } => self.with(join.socket, |socket, turn| {
+                let (event, payload) = make();
+                socket.push(turn, join.serial, event.into(), payload);
+            }),
+            Command::Reply(late) => {
+                let LateReply { join, msg_ref, reply } = *late;
+                self.with(join.socket, |socket, turn| socket.reply_from(turn, join.serial, &msg_ref, reply));
+            }
             Command::Finished(finished) => self.finished(*finished),
-            Command::Job { join, job } => self.give(join, job),
-            Command::Listen { join, topic, since: Some(since) } => self.listen(join, &topic, since),
-            Command::Listen { join, topic, since: None } => self.stop_listening(join, &topic),
-            Command::RunAt { due_ms, run } => self.at(due_ms, Timer::Run(run)),
+            Command::Info { join, info } => {
+                self.with(join.socket, |socket, turn| socket.give(turn, join.serial, Job::Info(info)));
+            }
+            Command::InfoAt { join, due_ms, info } => {
+                self.with(join.socket, |socket, turn| socket.give_later(turn, join.serial, due_ms, info));
+            }
+            Command::Listen { join, topic, since: Some(since) } => {
+                self.with(join.socket, |socket, turn| socket.listen(turn, join.serial, &topic, since));
+                let lent = &self.lent;
+                lent.surroundings.interest.arrived(lent.number, &topic, lent.hub.has_members(&topic));
+            }
+            Command::Listen { join, topic, since: None } => {
+                self.with(join.socket, |socket, turn| socket.stop_listening(turn, join.serial, &topic));
+            }
+            Command::PageRead { join, replay } => {
+                self.with(join.socket, |socket, turn| socket.page_read(turn, join.serial, *replay));
+            }
+            Command::Verified { socket: key, verified } => {
+                self.with(key, |socket, turn| socket.verified(turn, *verified));
+                while let Some(message) = self.socket(key).and_then(Socket::release_held) {
+                    self.with(key, |socket, turn| socket.receive(turn, message));
+                    self.settle();
+                }
+            }
+            Command::RunAt { due_ms, run } => self.lent.timers.run_later(due_ms, run),
             Command::Disconnect { socket_id } => self.disconnect(&socket_id),
-            Command::Close { socket, reason } => self.close(socket, reason),
+            Command::Close { socket, reason } => self.with(socket, |socket, turn| socket.close(turn, &reason)),
             Command::Poll { socket, secret, position, answer } => self.poll_session(socket, secret, position, answer),
-            Command::Post { socket, secret, messages, answer } => self.post(socket, secret, messages, answer),
+            Command::Post(post) => self.post(*post),
+            Command::ReadOn { socket } => self.with(socket, Socket::read_on),
             Command::Run(run) => run(self),
             Command::Stop => self.stopping = true,
         }
     }
 
     fn attach(&mut self, new: NewSocket) {
-        let NewSocket { admitted, mut carrier, mut received, attached } = new;
-        let AdmittedSocket { info, protocol, topics } = admitted;
+        let NewSocket { mut admitted, mut carrier, mut received, attached } = new;
         let entry = self.sockets.vacant_entry();
         let key = SocketKey { index: entry.key() as u32, generation: self.next_generation };
         if let Carrier::WebSocket(websocket) = &mut carrier
@@ -274,52 +267,89 @@ impl Shard {
             return;
         }
         self.next_generation = self.next_generation.wrapping_add(1);
-        let session = Session::new(info.mount.limits.joins_max);
-        let unpolled_ms = info.mount.unpolled_timeout.as_millis() as u64;
-        let pending_ms = info.mount.credential_timeout.as_millis() as u64;
-        let is_pending = info.is_pending;
-        let is_poll = matches!(carrier, Carrier::Poll(_));
-        let is_websocket = matches!(carrier, Carrier::WebSocket(_));
-        self.handle.socket_came();
-        entry.insert(Box::new(Socket {
-            key,
-            info,
-            protocol,
-            carrier,
-            session,
-            heard_ms: self.now_ms,
-            waiting_bytes: 0,
-            is_dirty: false,
-            closing: false,
-            is_behind: false,
-            overflowed: false,
-            credentials: Default::default(),
-        }));
+        self.lent.shard.socket_came();
+        self.lent.counters().count(Event::Connected);
+        let topics = std::mem::take(&mut admitted.topics);
+        entry.insert(Box::new(Socket::new(key, admitted, carrier, self.lent.now_ms)));
         self.name(key);
-        self.handle.counters().count(Event::Connected);
-        if is_websocket {
-            self.watch_idle(key);
-        }
-        if is_poll {
-            self.at(self.now_ms + unpolled_ms, Timer::Unpolled(key));
-        }
-        self.watch_expiry(key);
-        if is_pending {
-            self.at(self.now_ms + pending_ms, Timer::Pending(key));
-        }
+        self.with(key, |socket, turn| socket.begin(turn, &topics));
         if let Some(attached) = attached {
             // The one who asked may have gone; an unpolled session then ends by its timer.
             let _ = attached.send(key);
-        }
-        topics.iter().for_each(|topic| self.join_at_once(key, topic));
-        if !is_pending {
-            self.tell(key, |observer, socket| observer.opened(socket));
         }
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }
         // The kernel's readiness may have been reported before we registered.
         self.read(key);
+    }
+
+    /// The connection of a socket that was attached without, once the upgrade is answered: what waits for it leaves now.
+    pub(crate) fn connected(&mut self, key: SocketKey, mut stream: Stream, mut received: Vec<u8>) {
+        // It may have been closed meanwhile: the connection goes with it.
+        if self.socket(key).is_none() {
+            return;
+        }
+        if let Err(error) = stream.register(self.poll.registry(), Token(key.index as usize)) {
+            tracing::warn!(%error, "a connection could not be taken over");
+            return self.with(key, Socket::lost);
+        }
+        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
+            websocket.stream = stream;
+        }
+        if !received.is_empty() {
+            self.take_bytes(key, &mut received);
+        }
+        // The kernel's readiness may have been reported before we registered.
+        self.ready(key.index as usize, true, false, true);
+    }
+
+    /// The socket with this key, if it is still there.
+    fn socket(&mut self, key: SocketKey) -> Option<&mut Socket> {
+        find(&mut self.sockets, key)
+    }
+
+    /// Lets a socket act if it is still there, and does what that means for others.
+    pub(crate) fn with<T: Default>(&mut self, key: SocketKey, act: impl FnOnce(&mut Socket, &mut Turn) -> T) -> T {
+        let Some(socket) = find(&mut self.sockets, key) else { return T::default() };
+        let result = act(socket, &mut self.lent);
+        self.run_errands();
+        result
+    }
+
+    /// A channel's code comes back, perhaps to a socket that is gone.
+    fn finished(&mut self, finished: Finished) {
+        match find(&mut self.sockets, finished.join.socket) {
+            Some(socket) => socket.finished(&mut self.lent, finished),
+            None => self.lent.finished_alone(finished),
+        }
+        self.run_errands();
+    }
+
+    /// Does what a socket's acts mean for others.
+    #[inline]
+    fn run_errands(&mut self) {
+        while let Some(errand) = self.lent.errands.pop_front() {
+            match errand {
+                Errand::Moved(moved) => {
+                    if let Some(socket) = self.sockets.get_mut(moved.member.socket as usize) {
+                        socket.moved(moved);
+                    }
+                }
+                Errand::Named(key) => self.name(key),
+                Errand::Receive(key, message) => {
+                    if let Some(socket) = find(&mut self.sockets, key) {
+                        socket.receive(&mut self.lent, *message);
+                    }
+                }
+                Errand::Close(key, reason) => {
+                    if let Some(socket) = find(&mut self.sockets, key) {
+                        socket.close(&mut self.lent, &reason);
+                    }
+                }
+                Errand::Gone(key) => self.forget(key),
+            }
+        }
     }
 
     /// Makes a socket known by its id.
@@ -329,29 +359,31 @@ impl Shard {
         }
     }
 
-    /// Tells the observers of a socket, unless it is one of this process.
-    fn tell(&mut self, key: SocketKey, what: impl Fn(&dyn crate::observer::Observer, &SocketHandle)) {
-        let observers = self.surroundings.observers.clone();
-        if !observers.is_empty()
-            && let Some(socket) = self.socket(key).filter(|socket| socket.protocol != Protocol::Registry)
-        {
-            let handle = SocketHandle { info: socket.info.clone(), key };
-            observers.tell(|observer| what(observer, &handle));
+    /// Forgets a socket that has ended.
+    fn forget(&mut self, key: SocketKey) {
+        if self.socket(key).is_none() {
+            return;
         }
-    }
-
-    /// The socket with this key, if it is still there.
-    fn socket(&mut self, key: SocketKey) -> Option<&mut Socket> {
-        self.sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
-    }
-
-    fn at(&mut self, due_ms: u64, timer: Timer) {
-        self.timers.entry(due_ms.next_multiple_of(TIMER_GRAIN_MS)).or_default().push(timer);
+        let mut socket = self.sockets.remove(key.index as usize);
+        drop(socket.take_unread(&mut self.lent));
+        self.lent.shard.socket_went();
+        if let Carrier::WebSocket(websocket) = &mut socket.carrier {
+            // Closing the descriptor would do the same; this keeps the order of events plain.
+            let _ = websocket.stream.deregister(self.poll.registry());
+        }
+        if let Some(id) = &socket.info.id
+            && let Some(sockets) = self.by_id.get_mut(id)
+        {
+            sockets.remove(&key.index);
+            if sockets.is_empty() {
+                self.by_id.remove(id);
+            }
+        }
     }
 
     /// Whether this turn has left something for the next.
     fn has_more(&self) -> bool {
-        !self.unread.is_empty() || !self.hungry.is_empty()
+        !self.lent.reading.is_empty() || !self.lent.hungry.is_empty() || mailbox::has_work()
     }
 
     /// How long the kernel may let us sleep.
@@ -359,70 +391,41 @@ impl Shard {
         if self.has_more() {
             return Some(Duration::ZERO);
         }
-        if self.surroundings.clock.is_virtual() {
+        let clock = &self.lent.surroundings.clock;
+        if clock.is_virtual() {
             return None;
         }
-        let (&due_ms, _) = self.timers.first_key_value()?;
-        Some(Duration::from_millis(due_ms.saturating_sub(self.surroundings.clock.now_ms())))
-    }
-
-    /// When the next timer is due.
-    #[cfg(feature = "testing")]
-    pub(crate) fn next_timer_ms(&self) -> Option<u64> {
-        self.timers.first_key_value().map(|(&due_ms, _)| due_ms)
+        // Nobody tells when other shards have room again.
+        let look = (!self.lent.reading.held_up.is_empty()).then_some(HELD_UP_LOOK);
+        let timer = self.lent.timers.next_ms();
+        let timer = timer.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(clock.now_ms())));
+        look.into_iter().chain(timer).min()
     }
 
     pub(crate) fn expire_timers(&mut self) {
-        self.now_ms = self.surroundings.clock.now_ms();
-        while let Some(entry) = self.timers.first_entry() {
-            if *entry.key() > self.now_ms {
-                return;
-            }
-            for timer in entry.remove() {
-                match timer {
-                    Timer::Idle(key) => self.watch_idle(key),
-                    Timer::Stalled(key) => self.check_stalled(key),
-                    Timer::Linger(key) => self.remove(key),
-                    Timer::Expired(key) => self.expired(key),
-                    Timer::Pending(key) => self.check_pending(key),
-                    Timer::PollWindow(key, serial) => self.end_poll_window(key, serial),
-                    Timer::Unpolled(key) => self.check_unpolled(key),
-                    Timer::Run(run) => run(self),
+        self.lent.now_ms = self.lent.surroundings.clock.now_ms();
+        let newest = self.lent.timers.newest();
+        while let Some(due) = self.lent.timers.take_due(self.lent.now_ms, newest) {
+            match due {
+                Due::Socket(key) => {
+                    let now_ms = self.lent.now_ms;
+                    if self.socket(key).is_some_and(|socket| socket.seems_silent(now_ms)) {
+                        // What it has sent may be unread.
+                        self.read(key);
+                    }
+                    self.with(key, Socket::look);
                 }
-                self.settle();
+                Due::Info(join, info) => {
+                    self.with(join.socket, |socket, turn| socket.give(turn, join.serial, Job::Info(info)));
+                }
+                Due::Run(run) => run(),
             }
+            self.settle();
         }
     }
+}
 
-    /// Lets a future of the user's run: here until it waits, then on the runtime.
-    fn run_user_code<T: Send + 'static>(
-        &mut self,
-        mut future: std::pin::Pin<Box<dyn Future<Output = T> + Send>>,
-        then: impl FnOnce(T) + Send + 'static,
-    ) {
-        // The runtime polls it again from the start, so that no wake-up of this first poll can be lost.
-        let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut nobody))) {
-            Ok(std::task::Poll::Ready(value)) => return then(value),
-            Ok(std::task::Poll::Pending) => {}
-            // Callbacks are guarded one by one; what is left is a state whose `drop` panics.
-            Err(panic) => {
-                let panic = crate::join::panic_message(&*panic);
-                return tracing::error!(panic, "a channel's state panicked when it was dropped");
-            }
-        }
-        // What it has sent to other shards must stay ahead of what it will send from elsewhere.
-        mailbox::flush_outgoing();
-        let running = self.surroundings.running.clone();
-        running.fetch_add(1, Ordering::AcqRel);
-        self.surroundings.runtime.spawn(async move {
-            then(future.await);
-            running.fetch_sub(1, Ordering::AcqRel);
-        });
-    }
-
-    fn terminate(&mut self, channel: Arc<dyn crate::join::AnyChannel>, live: Live, ended: crate::channel::Ended) {
-        self.untrack(&live.cx, &ended);
-        self.run_user_code(channel.terminate(live, ended), |()| ());
-    }
+/// The socket with this key, if it is still there.
+fn find(sockets: &mut Slab<Box<Socket>>, key: SocketKey) -> Option<&mut Socket> {
+    sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
 }

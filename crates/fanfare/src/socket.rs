@@ -1,7 +1,32 @@
-//! One client connection: who it is, what carries it, and its joins.
+//! One client connection: who it is, what carries it, its joins, and all that it does when it has its turn.
+//!
+//! A shard lends a socket what its sockets have in common, as a [`Turn`]; nothing else is touched, so that no socket can
+//! change another. `socket/` has the parts: `hear` (what a frame of the client's means), `joins`, `resume`, `feed`, `jobs` and
+//! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
+//! `topics` (joins without a channel), `reach` (how messages reach a join), `waiting` (frames that do not leave at once),
+//! `writing` (when they do), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
+
+mod close;
+mod credentials;
+mod due;
+mod feed;
+mod hear;
+mod jobs;
+mod joins;
+mod leaves;
+mod reach;
+mod reading;
+mod replies;
+mod resume;
+mod surroundings;
+mod topics;
+mod turn;
+mod waiting;
+mod watch;
+mod writing;
 
 use std::any::Any;
-use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,22 +35,30 @@ use fanfare_proto::frame::Form;
 use fanfare_proto::message::Incoming;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
-use fanfare_proto::session::Session;
+use fanfare_proto::session::{Entry, Session};
 use tokio::sync::mpsc;
 
 use crate::address::ConnectionSlot;
 use crate::channel::Broadcast;
-use crate::command::SocketKey;
+use crate::close_reason::CloseReason;
 use crate::connect::Connected;
+use crate::dialect::{Dialect, Ownership};
 use crate::endpoint::Endpoint;
-use crate::event::Event;
 use crate::join::Seat;
+use crate::key::{JoinKey, SocketKey};
 use crate::mailbox::ShardHandle;
 use crate::message::{Carriage, Variant};
 use crate::mount::Mount;
-use crate::ownership::Ownership;
+use crate::observer::{Observer, SocketHandle};
+use crate::timers::Alarm;
 use crate::transport::longpoll::PollSession;
 use crate::transport::websocket::WebSocket;
+
+pub(crate) use credentials::Verified;
+pub(crate) use reading::Reading;
+pub(crate) use surroundings::Surroundings;
+pub(crate) use turn::{Errand, Turn};
+pub(crate) use waiting::Backlog;
 
 /// What carries a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +167,7 @@ impl fmt::Debug for SocketInfo {
 #[derive(Debug)]
 pub(crate) struct AdmittedSocket {
     pub(crate) info: Arc<SocketInfo>,
-    pub(crate) protocol: Protocol,
+    pub(crate) dialect: Dialect,
     /// What it is joined to at once, without a channel. A hub's publisher gets nothing from its own.
     pub(crate) topics: Vec<Arc<str>>,
 }
@@ -148,29 +181,6 @@ pub(crate) struct NewSocket {
     pub(crate) received: Vec<u8>,
     /// Told where the socket lives.
     pub(crate) attached: Option<tokio::sync::oneshot::Sender<SocketKey>>,
-}
-
-/// What the frames of a connection mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Phoenix Channels.
-    Phoenix,
-    /// JSON frames that join, leave and say something.
-    Rooms,
-    /// Every frame is published on the topic that the socket owns.
-    HubPublisher,
-    /// Frames are thrown away.
-    HubSubscriber,
-    /// Texts of bullet.js.
-    Bullet,
-    /// Server-sent events of one topic.
-    Events,
-    /// JSON lines of one topic.
-    Lines,
-    /// Every message comes back as it is: for conformance tests.
-    Echo,
-    /// No frames: the registry's sockets of this process.
-    Registry,
 }
 
 /// What carries the bytes, with what it needs.
@@ -218,23 +228,39 @@ pub(crate) enum LocalFrame {
 pub(crate) struct Socket {
     pub(crate) key: SocketKey,
     pub(crate) info: Arc<SocketInfo>,
-    pub(crate) protocol: Protocol,
+    pub(crate) dialect: Dialect,
     pub(crate) carrier: Carrier,
     pub(crate) session: Session<Seat>,
     /// When the client's last complete frame came.
     pub(crate) heard_ms: u64,
     /// The bytes of all frames that wait behind joins and busy channels.
     pub(crate) waiting_bytes: usize,
+    /// Whether what the client sends is handled as it comes.
+    pub(crate) reading: Reading,
+    /// Whether the socket is on the shard's list of those with more to read.
+    pub(crate) is_unread: bool,
     /// Whether the socket is on the shard's list of those with something to write.
     pub(crate) is_dirty: bool,
-    pub(crate) credentials: Credentials,
-    /// Set once the socket is being closed: nothing is read or queued any more.
-    pub(crate) closing: bool,
+    pub(crate) stage: Stage,
     /// Joins of it wait for room to be sent more of what they missed.
     pub(crate) is_behind: bool,
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,
+    /// Where credentials are checked or awaited.
+    credentials: Option<Box<Credentials>>,
+    /// When it looks again what is due.
+    pub(crate) alarm: Alarm,
+}
+
+/// How far a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Open,
+    /// It is being closed: nothing is read or queued any more.
+    Closing,
+    /// It has ended, and its shard forgets it as soon as its turn is over.
+    Gone,
 }
 
 /// What a socket has sent to be let in, or to stay.
@@ -242,42 +268,77 @@ pub(crate) struct Socket {
 pub(crate) struct Credentials {
     /// How many are being checked.
     pub(crate) checking: u16,
-    /// When it is looked whether the one that counts has expired.
-    pub(crate) timer_ms: Option<u64>,
+    /// Until when the first one has to be there.
+    pub(crate) due_ms: u64,
     /// What came behind the first one while that is checked.
-    pub(crate) held: Vec<Incoming<'static>>,
-}
-
-impl Protocol {
-    /// Whether a client joins and leaves by itself, through channels. The others have their topics from connect.
-    pub(crate) fn has_channels(self) -> bool {
-        matches!(self, Protocol::Phoenix | Protocol::Rooms | Protocol::Events | Protocol::Lines)
-    }
-
-    /// Whether a client has one topic for as long as it is connected.
-    pub(crate) fn is_stream(self) -> bool {
-        matches!(self, Protocol::Events | Protocol::Lines)
-    }
-
-    /// Whether clients send heartbeats of their own. Others are pinged.
-    pub(crate) fn has_heartbeats(self) -> bool {
-        matches!(self, Protocol::Phoenix | Protocol::Bullet)
-    }
+    pub(crate) held: VecDeque<Incoming<'static>>,
 }
 
 impl Socket {
+    /// A socket that has just come to its shard.
+    pub(crate) fn new(key: SocketKey, admitted: AdmittedSocket, carrier: Carrier, now_ms: u64) -> Self {
+        let AdmittedSocket { info, dialect, .. } = admitted;
+        let pending_ms = now_ms.saturating_add(info.mount.credential_timeout.as_millis() as u64);
+        let credentials = Credentials { due_ms: pending_ms, ..Credentials::default() };
+        Socket {
+            key,
+            session: Session::new(info.mount.limits.joins_max),
+            credentials: info.is_pending.then(|| Box::new(credentials)),
+            info,
+            dialect,
+            carrier,
+            heard_ms: now_ms,
+            waiting_bytes: 0,
+            reading: Reading::Goes,
+            is_unread: false,
+            is_dirty: false,
+            stage: Stage::Open,
+            is_behind: false,
+            overflowed: false,
+            alarm: Alarm::OFF,
+        }
+    }
+
+    /// Whether it is neither being closed nor gone.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// A join of it, in the shard's terms.
+    fn join(&self, slot: usize) -> JoinKey {
+        JoinKey { socket: self.key, serial: self.session.entry(slot).serial() }
+    }
+
+    /// Where the join with this serial is.
+    fn slot(&self, serial: u32) -> Option<usize> {
+        self.session.position(serial)
+    }
+
+    /// Has the socket closed when it has done what it does.
+    fn close_later(&self, turn: &mut Turn, reason: CloseReason) {
+        turn.errands.push_back(Errand::Close(self.key, reason));
+    }
+
+    fn entry(&mut self, slot: usize) -> &mut Entry<Seat> {
+        self.session.entry_mut(slot)
+    }
+
+    fn seat(&mut self, slot: usize) -> &mut Seat {
+        &mut self.session.entry_mut(slot).data
+    }
+
+    /// Tells the observers of it, unless it is a socket of this process.
+    fn tell(&self, turn: &Turn, what: impl Fn(&dyn Observer, &SocketHandle)) {
+        let observers = &turn.surroundings.observers;
+        if !observers.is_empty() && self.dialect.has_client() {
+            let handle = SocketHandle { info: self.info.clone(), key: self.key };
+            observers.tell(|observer| what(observer, &handle));
+        }
+    }
+
     /// The form of its frames.
     pub(crate) fn form(&self) -> Form {
-        let is_websocket = matches!(self.carrier, Carrier::WebSocket(_));
-        match self.protocol {
-            Protocol::Phoenix if is_websocket => Form::Phoenix(self.info.version.websocket_format()),
-            Protocol::Phoenix => Form::Phoenix(self.info.version.longpoll_format()),
-            Protocol::Rooms => Form::Rooms { acks: self.info.mount.acks },
-            Protocol::Events => Form::Events,
-            Protocol::Lines => Form::Envelope,
-            _ if is_websocket => Form::Bare,
-            _ => Form::BareText,
-        }
+        self.dialect.form(&self.info, matches!(self.carrier, Carrier::WebSocket(_)))
     }
 
     pub(crate) fn carriage(&self) -> Carriage {
@@ -304,89 +365,5 @@ impl Socket {
     /// How this socket takes broadcasts, unless it takes them one by one.
     pub(crate) fn variant(&self) -> Variant {
         Variant::new(self.form(), self.carriage())
-    }
-}
-
-/// Why the server closes a socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CloseReason {
-    /// The client sent a close frame.
-    Client,
-    /// The connection is gone: nobody can be told.
-    Lost,
-    Disconnect,
-    Expired,
-    Idle,
-    Protocol(u16),
-    TooLarge,
-    Undecodable,
-    Drain,
-    Slow,
-    Unpolled,
-    /// It has sent no credential in time.
-    Unauthorized,
-    /// The hub's topic has ended, or a stream's join.
-    TopicEnded,
-    /// What it wants to resume cannot be read.
-    HistoryUnavailable,
-    /// With a code and reason of the application's, or of its protocol.
-    Application(u16, Cow<'static, str>),
-}
-
-impl CloseReason {
-    /// The close code. Never 1000 on the server's own initiative but where a hub's topic ends: old clients of Phoenix would
-    /// stay away.
-    pub(crate) fn code(&self) -> u16 {
-        match self {
-            CloseReason::Client | CloseReason::Lost | CloseReason::TopicEnded => 1000,
-            CloseReason::Application(code, _) => *code,
-            CloseReason::Disconnect | CloseReason::Expired | CloseReason::Unpolled => 1001,
-            CloseReason::Idle => 1002,
-            CloseReason::Protocol(code) => *code,
-            CloseReason::TooLarge => 1009,
-            CloseReason::Unauthorized => 1008,
-            CloseReason::Undecodable => 1011,
-            CloseReason::Drain => 1012,
-            CloseReason::Slow | CloseReason::HistoryUnavailable => 1013,
-        }
-    }
-
-    /// What a client is told beside the code.
-    pub(crate) fn text(&self) -> &str {
-        match self {
-            CloseReason::TopicEnded => "the topic has ended",
-            CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
-            CloseReason::Unauthorized => "no credential came in time",
-            CloseReason::Application(_, text) => text,
-            _ => "",
-        }
-    }
-
-    /// What is counted. Undecodable messages and slow consumers are counted where they are logged.
-    pub(crate) fn event(&self) -> Option<Event> {
-        match self {
-            CloseReason::Client | CloseReason::Lost => Some(Event::ClosedByClient),
-            CloseReason::Disconnect => Some(Event::ClosedDisconnect),
-            CloseReason::Expired => Some(Event::ClosedExpired),
-            CloseReason::Idle => Some(Event::ClosedIdle),
-            CloseReason::Protocol(_) => Some(Event::ClosedProtocol),
-            CloseReason::TooLarge => Some(Event::ClosedTooLarge),
-            CloseReason::Drain => Some(Event::ClosedDrain),
-            CloseReason::Unauthorized => Some(Event::ClosedUnauthorized),
-            CloseReason::TopicEnded => Some(Event::ClosedTopicEnded),
-            CloseReason::Application(..) => Some(Event::ClosedApplication),
-            CloseReason::Unpolled => Some(Event::ClosedUnpolled),
-            CloseReason::HistoryUnavailable => Some(Event::ClosedHistoryUnavailable),
-            CloseReason::Undecodable | CloseReason::Slow => None,
-        }
-    }
-
-    /// What the channels of the socket are told.
-    pub(crate) fn ended(&self) -> crate::channel::Ended {
-        match self {
-            CloseReason::Disconnect | CloseReason::Expired => crate::channel::Ended::Disconnected,
-            CloseReason::Drain => crate::channel::Ended::Draining,
-            _ => crate::channel::Ended::Closed,
-        }
     }
 }

@@ -69,7 +69,7 @@ describe("pages of the other protocols", () => {
     await is("publisher-state", /^open/)
     await page.click("#subscribe-toggle")
     await is("subscriber-state", /^open/)
-    await eventually(async () => (await members(server, "hub:news")) === 1, "the subscriber")
+    await eventually(async () => (await members(server, "hub:example.com/news")) === 1, "the subscriber")
     await page.fill("#say input", "hello <b>all</b>")
     await page.press("#say input", "Enter")
     await eventually(async () => /hello <b>all<\/b>/.test(await text("messages")), "the message")

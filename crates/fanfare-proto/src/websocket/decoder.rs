@@ -21,15 +21,12 @@ pub struct Limits {
     pub message_size_max: usize,
     /// The most frames in one message, empty ones included.
     pub fragments_max: u32,
-    /// How many times its size a compressed message may inflate to, once it exceeds
-    /// [`INFLATED_FREE`](super::deflate::INFLATED_FREE).
-    pub inflate_ratio_max: u32,
 }
 
 impl Default for Limits {
-    /// 8,000,000 bytes, 8,192 fragments, and inflating a hundredfold.
+    /// 8,000,000 bytes, 8,192 fragments.
     fn default() -> Self {
-        Limits { message_size_max: 8_000_000, fragments_max: 8_192, inflate_ratio_max: 100 }
+        Limits { message_size_max: 8_000_000, fragments_max: 8_192 }
     }
 }
 
@@ -37,7 +34,7 @@ impl Limits {
     /// What the Autobahn test suite needs in full: messages of 16 MiB (9.1.6, 9.2.6), and 4 MiB in fragments of 64 bytes
     /// (9.3.1, 9.4.1). Not meant for a server that faces strangers.
     pub fn conformance() -> Self {
-        Limits { message_size_max: 64 * 1024 * 1024, fragments_max: 1 << 20, inflate_ratio_max: 1_100 }
+        Limits { message_size_max: 64 * 1024 * 1024, fragments_max: 1 << 20 }
     }
 }
 
@@ -104,7 +101,7 @@ pub struct Decoder {
     finished: bool,
 }
 
-/// Ends decoding: the sink had enough, or the peer closed or broke the rules.
+/// Ends decoding: the peer closed, or broke the rules.
 enum Stop {
     Finished,
     Violated(Violation),
@@ -131,8 +128,9 @@ impl Decoder {
     /// Decodes the next bytes of the connection, however they are cut, and hands each item to `sink` in order. Payloads are
     /// unmasked in place; an item is borrowed from `input` where it can be. `deflate` says that compression was negotiated.
     ///
-    /// All of `input` is consumed. **Nothing is decoded any more** after an [`Item::Close`], after `sink` broke off, and
-    /// after an error: what still comes is dropped.
+    /// Returns how many bytes were taken: all of them, unless `sink` broke off after an item that was not the last. **What was
+    /// not taken is to be given again, as it is now.** Nothing is decoded any more after an [`Item::Close`] and after an
+    /// error: what still comes is dropped.
     ///
     /// # Errors
     /// The first violation; what came before it has been handed out.
@@ -143,18 +141,19 @@ impl Decoder {
         deflate: bool,
         scratch: &mut Scratch,
         sink: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
+        let size = input.len();
         if self.finished {
-            return Ok(());
+            return Ok(size);
         }
-        let mut run = Run { limits, deflate, scratch, sink };
+        let mut run = Run { limits, deflate, scratch, sink, broke_off: false };
         match run.decode(self.role, &mut self.partial, input) {
-            Ok(()) => Ok(()),
+            Ok(rest) => Ok(size - rest),
             Err(stop) => {
                 self.finished = true;
                 self.partial = None;
                 match stop {
-                    Stop::Finished => Ok(()),
+                    Stop::Finished => Ok(size),
                     Stop::Violated(violation) => Err(violation),
                 }
             }
@@ -168,11 +167,14 @@ struct Run<'a, Sink> {
     deflate: bool,
     scratch: &'a mut Scratch,
     sink: &'a mut Sink,
+    /// The sink has enough for now.
+    broke_off: bool,
 }
 
 impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
-    fn decode(&mut self, role: Role, kept: &mut Option<Box<Partial>>, mut input: &mut [u8]) -> Result<(), Stop> {
-        while !input.is_empty() {
+    /// Returns how many bytes are left.
+    fn decode(&mut self, role: Role, kept: &mut Option<Box<Partial>>, mut input: &mut [u8]) -> Result<usize, Stop> {
+        while !input.is_empty() && !self.broke_off {
             if let Some(partial) = kept {
                 let taken = self.resume(role, partial, input)?;
                 input = &mut input[taken..];
@@ -184,7 +186,7 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
             // Nothing is kept: as long as whole messages come, nothing will be.
             let Some((head, head_len)) = Head::parse(input, role, self.deflate)? else {
                 kept.get_or_insert_default().start_head(input);
-                break;
+                return Ok(0);
             };
             let payload_len = head.check(None, self.limits)?;
             if !head.fin || input.len() - head_len < payload_len {
@@ -208,7 +210,7 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
                 self.message(head.opcode, head.rsv1, payload)?;
             }
         }
-        Ok(())
+        Ok(input.len())
     }
 
     /// Goes on where the last frame was cut off, or with the next frame of a message; returns how many bytes that took.
@@ -247,11 +249,10 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
         }
         // Taken out for the time being, so that the result can be lent to the sink.
         let mut inflater = self.scratch.inflater.take().unwrap_or_default();
-        let result = match inflater.inflate(payload, self.limits.message_size_max, self.limits.inflate_ratio_max) {
+        let result = match inflater.inflate(payload, self.limits.message_size_max) {
             Ok(inflated) => self.deliver(opcode, inflated),
             Err(InflateError::Invalid) => Err(Violation::data("a compressed message that does not inflate").into()),
             Err(InflateError::TooLarge) => Err(Violation::too_big("a message too large when inflated").into()),
-            Err(InflateError::RatioExceeded) => Err(Violation::too_big("a message that inflates too much").into()),
         };
         inflater.shrink();
         self.scratch.inflater = Some(inflater);
@@ -263,7 +264,8 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
             Opcode::Text => Item::Text(simdutf8::basic::from_utf8(payload).map_err(|_| NOT_UTF8)?),
             _ => Item::Binary(payload),
         };
-        self.emit(item)
+        self.emit(item);
+        Ok(())
     }
 
     fn control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), Stop> {
@@ -271,18 +273,15 @@ impl<Sink: FnMut(Item<'_>) -> ControlFlow<()>> Run<'_, Sink> {
             Opcode::Ping => self.emit(Item::Ping(payload)),
             Opcode::Pong => self.emit(Item::Pong(payload)),
             _ => {
-                let code = close_code(payload)?;
-                let _ = self.emit(Item::Close(code));
-                Err(Stop::Finished)
+                self.emit(Item::Close(close_code(payload)?));
+                return Err(Stop::Finished);
             }
         }
+        Ok(())
     }
 
-    fn emit(&mut self, item: Item<'_>) -> Result<(), Stop> {
-        match (self.sink)(item) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Stop::Finished),
-        }
+    fn emit(&mut self, item: Item<'_>) {
+        self.broke_off = (self.sink)(item).is_break();
     }
 }
 

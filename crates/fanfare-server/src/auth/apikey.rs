@@ -19,18 +19,15 @@ impl ApiKeys {
         Self(lookup)
     }
 
-    /// The identity of a key, which is for this domain if one is given.
-    pub(crate) async fn verify(&self, key: &str, domain: Option<&str>) -> Result<Verified, Refusal> {
+    /// The identity of a key.
+    pub(crate) async fn verify(&self, key: &str) -> Result<Verified, Refusal> {
         let key = Key::presented(key).ok_or(Refusal::Invalid("the key is empty or too long"))?;
         let record = match self.0.find(&key).await {
             Ok(record) => record.ok_or(Refusal::Invalid("the key is unknown"))?,
             Err(Unavailable(_)) => return Err(Refusal::Unavailable("the store of API keys cannot be asked")),
         };
-        if !record.is_active {
+        if !record.works() {
             return Err(Refusal::Invalid("the key is not active"));
-        }
-        if domain.is_some_and(|domain| record.domain.as_deref() != Some(domain)) {
-            return Err(Refusal::Invalid("the key is of another domain"));
         }
         let sub = record.username.as_ref().or(record.domain.as_ref()).unwrap_or(&record.name).clone();
         let mut claims = Map::new();
@@ -40,7 +37,7 @@ impl ApiKeys {
                 claims.insert(name.to_owned(), Value::String(value));
             }
         }
-        let api_key = ApiKey { lookup: self.0.clone(), handle: record.handle.into() };
+        let api_key = ApiKey { store: self.0.store_name().clone(), handle: record.handle.into() };
         Ok(Verified { identity: Identity::of_key(claims, api_key), expires_at: None })
     }
 }

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use fanfare_proto::hub;
+
 use crate::cli::Settings;
 use crate::cli::client::{Protocol, Sub};
-use crate::command;
 use crate::config::Config;
 use crate::config::endpoint::Protocol as Served;
+use crate::terminal;
 
 const DEFAULT: &str = "ws://127.0.0.1:4000";
 
@@ -18,7 +20,7 @@ pub(super) fn of_socket(asked: &Sub) -> Result<String, String> {
     let given = match (&asked.url, &asked.config) {
         (Some(url), _) => url.clone(),
         (None, Some(file)) => {
-            let config = command::load(file, Settings::default())?;
+            let config = terminal::load(file, Settings::default())?;
             of_endpoint(&config, asked.protocol).map_err(|error| format!("{}: {error}", file.display()))?
         }
         (None, None) => format!("{DEFAULT}{}", custom(asked.protocol)),
@@ -39,8 +41,8 @@ pub(super) fn of_socket(asked: &Sub) -> Result<String, String> {
             format!("{}/websocket", path.trim_end_matches("/websocket"))
         }
         (Protocol::Rooms, _) => path.to_owned(),
-        (Protocol::Hub, [topic]) => match topic.split_once('/') {
-            Some((domain, topic)) => format!("{path}/sub/{}/{}", encoded(domain), encoded(topic)),
+        (Protocol::Hub, [topic]) => match hub::domain_and_topic(topic) {
+            Some((domain, topic)) => format!("{path}/sub/{}/{}", encoded(&domain), encoded(topic)),
             None => return Err(format!("{topic}: a topic of a hub is DOMAIN/TOPIC, such as example.com/news")),
         },
         (Protocol::Hub, _) => return Err("a hub takes one DOMAIN/TOPIC a connection".into()),
@@ -147,6 +149,7 @@ mod tests {
         check("", Err("no topic"));
         check("a --url http://h/s", Err("neither ws:// nor wss://"));
         check("--protocol hub example.com/a/b", Ok("ws://127.0.0.1:4000/ws/sub/example.com/a%2Fb"));
+        check("--protocol hub a%2Fb/t", Ok("ws://127.0.0.1:4000/ws/sub/a%2Fb/t"));
         check("--protocol hub news", Err("DOMAIN/TOPIC"));
         check("--protocol hub a/b c/d", Err("one DOMAIN/TOPIC"));
         check("--protocol rooms lobby", Ok("ws://127.0.0.1:4000/"));

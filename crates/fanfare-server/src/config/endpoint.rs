@@ -9,8 +9,8 @@ use toml::de::DeValue;
 use super::channel::EventName;
 use super::problem::Problems;
 use super::section::{Form, section};
+use super::template::Template;
 use super::value::{Fault, OneOrMore, Raw, Setting, Span, Text, choice};
-use crate::identity::Template;
 
 section! {
     /// A path that clients connect to. Without any, there is one at `/socket` that lets everybody in.
@@ -24,7 +24,7 @@ section! {
         /// For `phoenix`: how clients may connect. Left out: in both ways. The other protocols have theirs.
         transports: Option<OneOrMore<Transport>> = "",
         /// The name of the `[auth.NAME]` that checks credentials, or a list of names to try in this order. `none`: everybody
-        /// is let in, without an identity.
+        /// is let in, without an identity; with `hub` and `bullet`, whose clients show a key, this must be said.
         auth: OneOrMore<String> = "\"none\"",
         /// For `phoenix` with an `auth`: a client may connect without a credential, and has so long to send it, as the event
         /// `access_token` on the topic `phoenix`. Until then it can join nothing. Left out: it is refused.
@@ -46,7 +46,7 @@ section! {
         compression: bool = "false",
         /// For `hub`, `rooms`: the event that a client's message counts as, where a protocol with events asks for it.
         event: EventName = "\"message\"",
-        /// For `hub`: what is put before its topics to name those of the server, so that they are kept apart.
+        /// For `hub`: what is put before `DOMAIN/TOPIC` to name the server's topics, so that they are kept apart from others.
         topic_prefix: String = "\"hub:\"",
         /// For `hub`: how long a topic waits for another publisher when its own has gone. Then it ends.
         grace: Span<0, 86_400_000> = "\"10s\"",
@@ -84,13 +84,13 @@ choice! {
     pub(crate) enum Subscribe {
         /// Everybody.
         Open = "open",
-        /// Whoever has a credential that `auth` accepts, by a header or the parameter `key`.
+        /// Whoever has a credential of the topic's domain that `auth` accepts, by a header or the parameter `key`.
         Authenticated = "authenticated",
     } later []
 }
 
 /// What each key but the common ones is for.
-const USES: [(&str, &[Protocol]); 10] = [
+const USES: [(&str, &[Protocol]); 11] = [
     ("credential_within", &[Protocol::Phoenix]),
     ("transports", &[Protocol::Phoenix]),
     ("longpoll_window", &[Protocol::Phoenix, Protocol::Bullet]),
@@ -101,6 +101,7 @@ const USES: [(&str, &[Protocol]); 10] = [
     ("subscribe", &[Protocol::Hub]),
     ("acks", &[Protocol::Rooms]),
     ("topics", &[Protocol::Bullet]),
+    ("compression", &[Protocol::Phoenix, Protocol::Hub, Protocol::Rooms, Protocol::Bullet]),
 ];
 
 /// Phoenix's clients give up a poll after 20 s.
@@ -169,12 +170,6 @@ impl FromStr for MountPath {
             Some(rest) if rest.split('/').all(is_segment) => Ok(Self(text.to_owned())),
             Some(_) => Err("its segments may have letters, digits and -_.~ only, after an optional colon".into()),
         }
-    }
-}
-
-impl Text for Template {
-    fn accepts() -> String {
-        r#"a text with names of claims in braces, such as "user_socket:{sub}""#.into()
     }
 }
 

@@ -20,11 +20,13 @@ path = "/socket"
 [[endpoint]]
 path = "/ws"
 protocol = "hub"
+auth = "none"
 grace = "0s"
 
 [[endpoint]]
 path = "/websocket"
 protocol = "bullet"
+auth = "none"
 
 [[endpoint]]
 path = "/"
@@ -369,7 +371,7 @@ fn the_other_protocols() {
     early.told("nobody has started the topic", 1);
     let mut publisher = server.upgrade("/ws/pub/any-key/example.com/news", &[]).unwrap();
     let mut hub = Sub::start(&["--protocol", "hub", "example.com/news", "--url", &at("/ws")]);
-    has_members(&server, "hub:news", 1);
+    has_members(&server, "hub:example.com/news", 1);
     publisher.send_text("hi \"there\"");
     publisher.send_text(r#"{"a":1}"#);
     publisher.send_binary(&[0, 255]);

@@ -57,11 +57,11 @@ fn hub_13_it_starts_and_stops_can_be_looked_into_and_logs_to_a_file() {
         assert_eq!(ask("/api/health"), json!({"status": "ok", "stores": {"main": "ok"}}));
         let mut publisher = server.upgrade(&format!("/ws/pub/{key}/example.com/news"), &[]).unwrap();
         let mut subscribers = [(); 2].map(|()| server.upgrade("/ws/sub/example.com/news", &[]).unwrap());
-        eventually(|| ask("/api/topics")["topics"] == json!([{"topic": "hub:news", "members": 2}]));
+        eventually(|| ask("/api/topics")["topics"] == json!([{"topic": "hub:example.com/news", "members": 2}]));
         assert_eq!(ask("/api/connections")["connections"], json!([{"key": "publisher:example.com", "sockets": 1}]));
         let mut topics = fanfare(&["topics", "--admin", &format!("http://{admin}")]);
         let printed = topics.env("FANFARE_ADMIN_TOKEN", TOKEN).output().unwrap().stdout;
-        assert_eq!(String::from_utf8(printed).unwrap(), "{\"members\":2,\"topic\":\"hub:news\"}\n");
+        assert_eq!(String::from_utf8(printed).unwrap(), "{\"members\":2,\"topic\":\"hub:example.com/news\"}\n");
         publisher.send_text("hello");
         for subscriber in &mut subscribers {
             assert_eq!(subscriber.receive_text(), "hello");

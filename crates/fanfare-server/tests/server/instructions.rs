@@ -14,7 +14,7 @@ fn health(server: &Server) -> serde_json::Value {
 #[track_caller]
 fn has_members(server: &Server, count: u64) {
     let topics = || server.api("GET", "/api/topics", &json!(null)).json()["topics"].clone();
-    eventually(|| topics() == json!([{"topic": "hub:news", "members": count}]));
+    eventually(|| topics() == json!([{"topic": "hub:example.com/news", "members": count}]));
 }
 
 #[test]

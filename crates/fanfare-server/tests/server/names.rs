@@ -84,7 +84,7 @@ fn security_30_paths_are_decoded_once_before_anybody_looks() {
     assert_eq!(publish("example.com", "t").err(), Some(409), "it is this one");
     assert_eq!(server.upgrade("/ws/sub/example.com/%2574", &[]).err(), Some(404));
     let mut subscriber = server.upgrade("/ws/sub/example.com/t", &[]).unwrap();
-    eventually(|| members(&server, "hub:t") == 1);
+    eventually(|| members(&server, "hub:example.com/t") == 1);
     publisher.send_text("hello");
     assert_eq!(subscriber.receive_text(), "hello");
 }
@@ -92,8 +92,8 @@ fn security_30_paths_are_decoded_once_before_anybody_looks() {
 #[test]
 fn security_31_names_that_cannot_be_are_refused_at_every_door() {
     let server = Server::serve(
-        "[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/ws'\nprotocol = 'hub'\n\
-         [[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\ntopics = '{key}'\n\
+        "[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'none'\n\
+         [[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\ntopics = '{key}'\n\
          [[endpoint]]\npath = '/'\nprotocol = 'rooms'\n\
          [[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\n",
     );
@@ -129,7 +129,7 @@ fn security_32_wildcards_in_names_are_characters() {
     let server = Server::serve(&format!(
         "[source.redis]\nkind = 'redis'\nurl = '{}'\nchannels = ['c*', 'c[a]', 'c?']\nroute = 'recipients'\n\
          [source.nats]\nkind = 'nats'\nurl = '{}'\nchannels = 's'\nroute = 'recipients'\n\
-         [[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\n\
+         [[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\n\
          [[channel]]\ntopic = 'room:*'\njoin = 'open'\n",
         redis.redis_url(),
         nats.nats_url()
@@ -173,7 +173,7 @@ fn security_33_security_34_a_message_reaches_its_topic_and_nothing_else() {
     let server = Server::serve(&format!(
         "[auth.users]\nkind = 'jwt'\nsecret = '{SECRET}'\n\
          [[endpoint]]\npath = '/socket'\nauth = 'users'\nsocket_id = 'user_socket:{{sub}}'\n\
-         [[endpoint]]\npath = '/ws'\nprotocol = 'hub'\n[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\n\
+         [[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'none'\n[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\n\
          [[endpoint]]\npath = '/'\nprotocol = 'rooms'\n\
          [[channel]]\ntopic = ['room:*', 'user_socket:*']\njoin = 'open'\npublish = 'open'\n\
          [[channel]]\ntopic = 'news'\njoin = 'open'\n"
@@ -184,14 +184,14 @@ fn security_33_security_34_a_message_reaches_its_topic_and_nothing_else() {
     let mut publisher = server.upgrade("/ws/pub/k/d/news", &[]).unwrap();
     let mut subscriber = server.upgrade("/ws/sub/d/news", &[]).unwrap();
     let mut bullet = server.upgrade("/bullet?k", &[]).unwrap();
-    eventually(|| members(&server, "hub:news") == 1 && members(&server, "bridge:k") == 1);
+    eventually(|| members(&server, "hub:d/news") == 1 && members(&server, "bridge:k") == 1);
 
     let mut client = server.connect(&as_user("7"));
     let room = client.join_ok("room:1");
     let news = client.join_ok("news");
     let own = client.join_ok("user_socket:8");
     // Topics that were not joined, under the reference of a join that was.
-    for topic in ["room:2", "room:*", "room:", "hub:news", "bridge:k", "bridge", "user:8", "phoenix", "*"] {
+    for topic in ["room:2", "room:*", "room:", "hub:d/news", "bridge:k", "bridge", "user:8", "phoenix", "*"] {
         let reply = client.push(&room, topic, "e", json!({}));
         assert_eq!(reply["response"]["reason"], "unmatched topic", "{topic}");
         client.send(json!([null, null, topic, "e", {}]));
@@ -220,4 +220,39 @@ fn security_33_security_34_a_message_reaches_its_topic_and_nothing_else() {
     assert_eq!(subscriber.receive_text(), "the first");
     bullet.send_text("ping");
     assert_eq!(bullet.receive_text(), "heartbeat message");
+}
+
+/// Members of channels and of other protocols share the engine, not their topics.
+#[test]
+fn a_bare_star_reaches_no_topics_of_hubs_and_bridges() {
+    let config = |named: &str| {
+        format!(
+            "[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'none'\n\
+             [[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\n\
+             [[endpoint]]\npath = '/events'\nprotocol = 'sse'\n[[endpoint]]\npath = '/'\nprotocol = 'rooms'\n\
+             [[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\nhistory = {{}}\n{named}"
+        )
+    };
+    let foreign = ["hub:d/news", "hub:", "bridge", "bridge:k"];
+    let server = Server::serve(&config(""));
+    let mut rooms = server.upgrade("/", &[]).unwrap();
+    let mut phoenix = server.connect("");
+    for topic in foreign {
+        rooms.send(json!({ "join": topic }));
+        assert_eq!(rooms.receive()["refused"], topic);
+        rooms.send(json!({ "join": "elsewhere" }));
+        assert_eq!(phoenix.join(topic, json!({}))["response"]["reason"], "unmatched topic");
+        let history = server.api("GET", &format!("/api/history/{topic}"), &json!(null));
+        assert_eq!(history.status, 422, "{topic} keeps nothing: {history:?}");
+    }
+    assert_eq!(server.http("GET", "/events/hub:d/news", &[], "").status, 403);
+    phoenix.join_ok("hubs");
+    phoenix.join_ok("bridges");
+
+    let named = "[[channel]]\ntopic = ['hub:*', 'bridge*']\njoin = 'open'\n";
+    let server = Server::serve(&config(named));
+    let mut phoenix = server.connect("");
+    for topic in ["hub:d/news", "hub:"] {
+        phoenix.join_ok(topic);
+    }
 }

@@ -11,11 +11,13 @@ path = "/socket"
 [[endpoint]]
 path = "/ws"
 protocol = "hub"
+auth = "none"
 grace = "0s"
 
 [[endpoint]]
 path = "/websocket"
 protocol = "bullet"
+auth = "none"
 longpoll_window = "2s"
 
 [[endpoint]]
@@ -54,12 +56,12 @@ fn hub_1_to_12_as_its_instructions_say() {
     assert_eq!(server.upgrade("/ws/pub/example.com/news", &[]).err(), Some(404));
     let mut subscriber = server.upgrade("/ws/sub/example.com/news", &[]).unwrap();
     let mut phoenix = server.connect("");
-    phoenix.join_ok("hub:news");
-    has_members(&server, "hub:news", 2);
+    phoenix.join_ok("hub:example.com/news");
+    has_members(&server, "hub:example.com/news", 2);
     publisher.send_text("hello");
     assert_eq!(subscriber.receive_text(), "hello");
     assert_eq!(phoenix.receive_event("message"), json!({"text": "hello"}));
-    publish(&server, "hub:news", json!({"by": "http"}));
+    publish(&server, "hub:example.com/news", json!({"by": "http"}));
     assert_eq!(subscriber.receive_text(), r#"{"by":"http"}"#);
     assert_eq!(phoenix.receive_event("flash"), json!({"by": "http"}));
     drop(publisher);

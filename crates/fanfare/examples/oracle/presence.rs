@@ -34,7 +34,7 @@ impl Channel for PresenceRoom {
             let changes = changes_topic(cx.topic());
             cx.subscribe(&changes)?;
         }
-        cx.send(AfterJoin);
+        cx.send(AfterJoin)?;
         Ok(Joined::new(Seat { key, meta }))
     }
 

@@ -43,7 +43,7 @@ impl Channel for Room {
             }
             "room:noreply" | "room:trap" => Ok(joined),
             "room:pushjoin" => {
-                cx.send(Info::AfterJoin);
+                cx.send(Info::AfterJoin)?;
                 Ok(joined.reply(json!({ "joined": true })))
             }
             "room:bcastjoin" => {
@@ -121,7 +121,7 @@ impl Channel for Room {
                 Reply::none()
             }
             "double_reply" => {
-                cx.reply_later().send(Reply::ok(json!({ "n": 1 })));
+                cx.reply_later().send(Reply::ok(json!({ "n": 1 })))?;
                 Reply::ok(p)
             }
             "do_intercept" => {
@@ -194,7 +194,7 @@ impl Channel for Room {
     async fn handle_info(&self, _: &mut Seat, cx: &mut Context, info: Info) -> Result<Flow, Error> {
         match info {
             Info::AfterJoin => cx.push("after_join", json!({}))?,
-            Info::Answer(handle, payload) => handle.send(Reply::ok(payload)),
+            Info::Answer(handle, payload) => handle.send(Reply::ok(payload))?,
         }
         Ok(Flow::Continue)
     }

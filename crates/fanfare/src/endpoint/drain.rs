@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Endpoint;
-use crate::command::{Command, SocketKey};
+use crate::close_reason::CloseReason;
+use crate::command::Command;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::registry::ask;
 use crate::shard::Shard;
-use crate::socket::CloseReason;
 
 /// Sockets whose time has come are closed so often.
 const STEP: Duration = Duration::from_millis(20);

@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +40,7 @@ pub(super) struct Disk<F: Files = Directory> {
     topics: Arc<Mutex<Topics>>,
     time: Time,
     desk: Arc<Desk<F>>,
+    is_failing: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -117,7 +119,7 @@ impl<F: Files> Disk<F> {
         let start = Start { limits, policies, stamp, wall_ms: wall_ms(&clock), seed };
         let writer = Writer::open(files, sync, start)?;
         let time = Time { ahead_ms: writer.start_ms().saturating_sub(clock.now_ms()), clock };
-        let topics = writer.topics();
+        let (topics, is_failing) = (writer.topics(), writer.is_failing());
         let desk = Arc::new(Desk { work: Mutex::new(Work::new()), arrived: Condvar::new() });
         let interval = match sync {
             HistorySync::Every(interval) => Some(interval),
@@ -127,7 +129,7 @@ impl<F: Files> Disk<F> {
             Worker { writer, desk: desk.clone(), time: time.clone(), interval, sync_at: None, is_syncing: false };
         let thread = thread::Builder::new().name("fanfare-history".to_owned()).spawn(move || work.run());
         let thread = thread.map_err(|error| Error::io("the history's thread could not be started", error))?;
-        Ok(Disk { limits, topics, time, desk, writer: Some(thread) })
+        Ok(Disk { limits, topics, time, desk, is_failing, writer: Some(thread) })
     }
 
     /// What there is no room for, if a message of this size is one too many.
@@ -177,6 +179,10 @@ impl<F: Files> Store for Disk<F> {
             // Without a writer nothing is left to be done.
             let _ = flushed.await;
         })
+    }
+
+    fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed) || self.desk.work.lock().has_ended
     }
 }
 

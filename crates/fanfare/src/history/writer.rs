@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fanfare_proto::history::Retention;
 use fanfare_proto::position::Position;
@@ -42,8 +43,8 @@ pub(super) struct Writer<F: Files> {
     /// Records of topics that were forgotten since the last write, which the next one begins with.
     forgotten: Vec<u8>,
     buffer: Vec<u8>,
-    /// The last write failed, and that was said.
-    is_failing: bool,
+    /// The last write failed, and that was said. Others may look.
+    is_failing: Arc<AtomicBool>,
     /// What the topics' time is.
     now_ms: u64,
 }
@@ -69,7 +70,7 @@ impl<F: Files> Writer<F> {
             log_bytes_max,
             forgotten,
             buffer: Vec::new(),
-            is_failing: false,
+            is_failing: Arc::default(),
             now_ms,
         };
         if is_to_be_said {
@@ -81,6 +82,11 @@ impl<F: Files> Writer<F> {
 
     pub(super) fn topics(&self) -> Arc<Mutex<Topics>> {
         self.topics.clone()
+    }
+
+    /// Whether the last write failed.
+    pub(super) fn is_failing(&self) -> Arc<AtomicBool> {
+        self.is_failing.clone()
     }
 
     /// The time at the start: that of the wall clock, but never before a time in the log.
@@ -236,14 +242,14 @@ impl<F: Files> Writer<F> {
 
     /// Says once that the log cannot be written to, and once that it can be again.
     fn say_whether_failing(&mut self, error: Option<&io::Error>) {
+        let was_failing = self.is_failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
-            Some(error) if !self.is_failing => {
+            Some(error) if !was_failing => {
                 tracing::error!(%error, "the history's log cannot be written to: messages are refused until it can be");
             }
-            None if self.is_failing => tracing::info!("the history's log can be written to again"),
+            None if was_failing => tracing::info!("the history's log can be written to again"),
             _ => {}
         }
-        self.is_failing = error.is_some();
     }
 }
 

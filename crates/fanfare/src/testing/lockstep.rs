@@ -13,8 +13,8 @@ use tokio::runtime::{self, Runtime};
 
 use super::NotConnected;
 use crate::clock::Clock;
-use crate::command::SocketKey;
 use crate::endpoint::{Builder, Endpoint};
+use crate::key::SocketKey;
 use crate::shard::{Arrivals, Shard};
 use crate::socket::{Carrier, Transport};
 use crate::transport::memory::Pipe;
@@ -114,7 +114,7 @@ impl Lockstep {
         let carrier = |window_bits| Carrier::WebSocket(WebSocket::new(stream, window_bits));
         let connected = self.run(endpoint.connect_local(request, Transport::WebSocket, carrier));
         let (shard, key) = connected.map_err(|response| NotConnected { response })?;
-        Ok(Peer { shard: u32::from(endpoint.shard_index(&shard)), key })
+        Ok(Peer { shard: u32::from(shard.number()), key })
     }
 
     /// The client sends bytes: masked frames, cut anywhere. Those of a socket that the server has let go are lost.
@@ -165,6 +165,11 @@ impl Lockstep {
         }
         self.now_ms.fetch_max(target_ms, Ordering::AcqRel);
         self.settle();
+    }
+
+    /// How many timers the shards have set.
+    pub fn timers(&self) -> usize {
+        self.shards.iter().map(|(shard, _)| shard.timers()).sum()
     }
 
     /// Gives the shards topics in which nobody is, for benchmarks of engines with many topics. **Nothing may be published

@@ -16,12 +16,14 @@ use super::expected::Expected;
 use super::inbox::{Frame, Inbox};
 use super::join::TestJoin;
 use super::let_arrive;
-use crate::command::{Command, SocketKey};
+use crate::body::Body;
+use crate::close_reason::CloseReason;
+use crate::command::Command;
 use crate::endpoint::Endpoint;
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::registry::ask;
-use crate::service::Body;
-use crate::socket::{Carrier, CloseReason, Transport};
+use crate::socket::{Carrier, Transport};
 
 /// A connected socket. The connection is lost when it and all its joins are dropped.
 pub struct TestSocket(Arc<Line>);
@@ -141,7 +143,7 @@ impl Line {
         };
         let key = self.key;
         // To an engine that has ended a client's message is lost, too.
-        let _ = ask(&self.shard, move |shard| shard.receive(key, message)).await;
+        let _ = ask(&self.shard, move |shard| shard.with(key, |socket, turn| socket.receive(turn, message))).await;
     }
 
     pub(super) async fn expect(&self, at: &Location<'_>, what: &str, fits: impl Fn(&Frame) -> bool) -> Frame {

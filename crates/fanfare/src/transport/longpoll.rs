@@ -7,13 +7,18 @@
 //! Whether a client does so shows when it first polls with another token than its first. Up to then, and for clients that keep
 //! one token, an answer is forgotten once it is given: it might otherwise come twice.
 
+use std::collections::VecDeque;
+use std::vec;
+
+use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
 use super::bullet::Listing;
 use crate::address::AddressSlot;
 use crate::channel::Status;
-use crate::command::{Command, Polled, SocketKey};
+use crate::command::{Command, Polled};
+use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::outbox::Outbox;
 
@@ -33,7 +38,8 @@ pub(crate) struct PollSession {
     /// Whether the client's last token has said how many messages it has.
     acknowledges: bool,
     polls: Vec<Waiting>,
-    next_serial: u32,
+    /// What the client has posted and is not handled yet: for each request its messages, and who is told that they are.
+    posts: VecDeque<(vec::IntoIter<Incoming<'static>>, oneshot::Sender<bool>)>,
     last_poll_ended_ms: u64,
     /// Of clients that take one message in an answer. Those that cannot be told apart share a session, and each of their
     /// polls that wait gets the message.
@@ -56,19 +62,27 @@ impl SessionHandle {
     /// Asks for messages.
     pub(crate) fn poll(&self) -> oneshot::Receiver<Polled> {
         let (answer, answered) = oneshot::channel();
-        self.shard.send(Command::Poll { socket: self.socket, secret: self.secret, position: None, answer });
+        self.shard.send_promptly(Command::Poll { socket: self.socket, secret: self.secret, position: None, answer });
         answered
     }
 }
 
 #[derive(Debug)]
 struct Waiting {
-    serial: u32,
+    /// When its window ends.
+    until_ms: u64,
     answer: oneshot::Sender<Polled>,
 }
 
 impl PollSession {
-    pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>, listing: Option<Listing>) -> Self {
+    /// `joined` is told what the session's only join is answered.
+    pub(crate) fn new(
+        secret: u128,
+        now_ms: u64,
+        slot: Option<AddressSlot>,
+        listing: Option<Listing>,
+        joined: Option<oneshot::Sender<(Status, Payload)>>,
+    ) -> Self {
         PollSession {
             secret,
             outbox: Outbox::default(),
@@ -76,17 +90,12 @@ impl PollSession {
             position: 0,
             acknowledges: false,
             polls: Vec::new(),
-            next_serial: 0,
+            posts: VecDeque::new(),
             last_poll_ended_ms: now_ms,
             listing,
-            joined: None,
+            joined,
             _slot: slot,
         }
-    }
-
-    /// Tells somebody what the session's only join is answered.
-    pub(crate) fn answering(self, joined: oneshot::Sender<(Status, Payload)>) -> Self {
-        PollSession { joined: Some(joined), ..self }
     }
 
     /// The join was answered.
@@ -113,13 +122,33 @@ impl PollSession {
         self.polls.is_empty() || self.given > 0
     }
 
+    /// Takes the messages of a request.
+    pub(crate) fn post(&mut self, messages: Vec<Incoming<'static>>, answer: oneshot::Sender<bool>) {
+        self.posts.push_back((messages.into_iter(), answer));
+    }
+
+    /// The next of them to be handled. Requests all of whose messages were are answered.
+    pub(crate) fn next_posted(&mut self) -> Option<Incoming<'static>> {
+        while let Some((messages, _)) = self.posts.front_mut() {
+            if let Some(message) = messages.next() {
+                return Some(message);
+            }
+            if let Some((_, answer)) = self.posts.pop_front() {
+                // The one who asked may have gone.
+                let _ = answer.send(true);
+            }
+        }
+        self.posts = VecDeque::new();
+        None
+    }
+
     /// The bytes and messages that the client may not have.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         self.outbox.waiting()
     }
 
-    /// Adds a poll of a client that has so many messages, and returns the number by which its window is known.
-    pub(crate) fn wait(&mut self, answer: oneshot::Sender<Polled>, position: Option<u64>, now_ms: u64) -> u32 {
+    /// Adds a poll of a client that has so many messages: it is answered by the end of its window.
+    pub(crate) fn wait(&mut self, answer: oneshot::Sender<Polled>, position: Option<u64>, window_ms: u64, now_ms: u64) {
         if let Some(position) = position {
             self.acknowledge(position);
         }
@@ -127,11 +156,8 @@ impl PollSession {
             let oldest = self.polls.remove(0);
             let _ = oldest.answer.send(Polled::Nothing);
         }
-        let serial = self.next_serial;
-        self.next_serial = self.next_serial.wrapping_add(1);
-        self.polls.push(Waiting { serial, answer });
+        self.polls.push(Waiting { until_ms: now_ms.saturating_add(window_ms), answer });
         self.answer_waiting(now_ms);
-        serial
     }
 
     /// Forgets what the client has. What it has not is given again.
@@ -143,10 +169,6 @@ impl PollSession {
         self.outbox.release(has);
         self.position += has as u64;
         self.given = 0;
-    }
-
-    pub(crate) fn is_waiting(&self, serial: u32) -> bool {
-        self.polls.iter().any(|poll| poll.serial == serial)
     }
 
     /// Gives all messages to the newest poll that is still there. An older one runs to the end of its window: if it were
@@ -192,9 +214,15 @@ impl PollSession {
         }
     }
 
-    pub(crate) fn end_window(&mut self, serial: u32, now_ms: u64) {
-        if let Some(index) = self.polls.iter().position(|poll| poll.serial == serial) {
-            let _ = self.polls.remove(index).answer.send(Polled::Nothing);
+    /// When the next window ends.
+    pub(crate) fn window_ends_ms(&self) -> Option<u64> {
+        self.polls.iter().map(|poll| poll.until_ms).min()
+    }
+
+    /// Answers the polls whose windows have ended.
+    pub(crate) fn end_windows(&mut self, now_ms: u64) {
+        for poll in self.polls.extract_if(.., |poll| poll.until_ms <= now_ms) {
+            let _ = poll.answer.send(Polled::Nothing);
             self.last_poll_ended_ms = now_ms;
         }
     }

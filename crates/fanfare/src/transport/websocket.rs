@@ -14,6 +14,8 @@ use crate::outbox::Outbox;
 pub(crate) struct WebSocket {
     pub(crate) stream: Stream,
     pub(crate) decoder: Decoder,
+    /// What came behind the message that was handled last, while what the client sends has to wait.
+    pub(crate) unread: Option<Box<Unread>>,
     /// What permessage-deflate was negotiated with, if it was.
     pub(crate) deflate_window_bits: Option<u8>,
     carriage: Carriage,
@@ -22,10 +24,18 @@ pub(crate) struct WebSocket {
     is_held_up: bool,
     /// Set while the kernel takes no more: when it last took something, in milliseconds.
     pub(crate) stalled_since_ms: Option<u64>,
-    /// Whether a timer looks after the stall.
-    pub(crate) is_watched: bool,
+    /// When it is looked again whether the client is silent; while the socket is being closed, when it is let go.
+    pub(crate) due_ms: u64,
     /// Whether the client has ended its direction, be it behind bytes that are not read yet.
     pub(crate) has_ended: bool,
+}
+
+/// Bytes that were read and not handled yet.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) bytes: Vec<u8>,
+    /// What comes before was.
+    pub(crate) at: usize,
 }
 
 /// What became of bytes that were to be written.
@@ -64,12 +74,13 @@ impl WebSocket {
         WebSocket {
             stream,
             decoder: Decoder::new(Role::Server),
+            unread: None,
             deflate_window_bits,
             carriage,
             outbox: None,
             is_held_up: false,
             stalled_since_ms: None,
-            is_watched: false,
+            due_ms: 0,
             has_ended: false,
         }
     }

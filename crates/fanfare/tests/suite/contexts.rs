@@ -47,7 +47,7 @@ impl Channel for Desk {
             "status" => return Ok(Reply::status("partial", told)),
             "error" => return Ok(Reply::error(told)),
             "infos" => return Ok(Reply::ok(json!(infos))),
-            "send" => cx.send(told),
+            "send" => cx.send(told)?,
             "send_after" => cx.send_after(Duration::from_millis(told["ms"].as_u64().unwrap_or_default()), told),
             "subscribe" => cx.subscribe(told["topic"].as_str().unwrap_or_default())?,
             "unsubscribe" => cx.unsubscribe(told["topic"].as_str().unwrap_or_default()),
@@ -109,9 +109,9 @@ async fn a_reply_may_come_later_more_than_once_or_never() {
     let second = kit.join.push("later", json!({})).await;
     kit.join.refute_reply(&first).await;
     let handles = std::mem::take(&mut kit.desk.0.lock().replies);
-    handles[1].send(Reply::ok(json!({"n": 2})));
-    handles[0].send(Reply::ok(json!({"n": 1})));
-    handles[0].send(Reply::error(json!({"n": 3})));
+    handles[1].send(Reply::ok(json!({"n": 2}))).unwrap();
+    handles[0].send(Reply::ok(json!({"n": 1}))).unwrap();
+    handles[0].send(Reply::error(json!({"n": 3}))).unwrap();
     kit.join.assert_reply(&second, "ok", json!({"n": 2})).await;
     kit.join.assert_reply(&first, "ok", json!({"n": 1})).await;
     kit.join.assert_reply(&first, "error", json!({"n": 3})).await;
@@ -128,9 +128,9 @@ async fn replies_and_infos_to_a_join_that_has_ended_go_nowhere() {
     kit.join.leave().await;
     let again = kit.socket.join("desk:1", json!({})).await.unwrap();
     let handle = kit.desk.0.lock().replies.remove(0);
-    handle.send(Reply::ok(json!({"too": "late"})));
+    handle.send(Reply::ok(json!({"too": "late"}))).unwrap();
     let old = kit.desk.0.lock().senders[0].clone();
-    old.send(json!("too late"));
+    old.send(json!("too late")).unwrap();
     kit.socket.refute_push("desk:1", "phx_reply").await;
     let asked = again.push("infos", json!({})).await;
     again.assert_reply(&asked, "ok", json!([])).await;
@@ -144,7 +144,7 @@ async fn infos_come_in_order_and_by_the_clock() {
     kit.join.push("send", json!("at once")).await;
     let sender = kit.desk.0.lock().senders[0].clone();
     for n in 0..50 {
-        sender.send(json!(n));
+        sender.send(json!(n)).unwrap();
     }
     kit.test.advance(Duration::from_millis(150)).await;
     let mut expected = vec![json!("at once")];
@@ -227,6 +227,24 @@ async fn what_does_not_fit_a_binary_frame_is_said() {
     client.push("desk:2", "desk:2", "binary", json!({})).await;
     assert_eq!(client.receive().await, Received::Binary(b"\x00\x06\x06\x04desk:2desk:2data\x01".to_vec()));
     assert_eq!(client.receive().await, Received::Binary(b"\x01\x06\x02\x06\x02desk:2m1desk:2ok\x01".to_vec()));
+}
+
+/// What may be sent plainly may be sent compressed, however well it can be.
+#[tokio::test]
+async fn a_compressed_message_may_be_as_repetitive_as_it_likes() {
+    let served = serve_mount(stage().compression(true).message_size_max(1_000_000)).await;
+    let deflate = [("sec-websocket-extensions", "permessage-deflate")];
+    let mut client = Client::connect(served.address, "/socket?vsn=2.0.0", &deflate).await.unwrap();
+    client.join("room:1").await;
+    for size in [100_000, 999_900] {
+        let text = json!(["room:1", "2", "room:1", "echo", {"body": "a".repeat(size)}]).to_string();
+        client.send_compressed(&text).await;
+        assert_eq!(client.frame().await[4]["response"]["body"].as_str().unwrap().len(), size);
+    }
+    client
+        .send_compressed(&json!(["room:1", "2", "room:1", "echo", {"body": "a".repeat(1_000_000)}]).to_string())
+        .await;
+    client.assert_closed(1009).await;
 }
 
 /// Sockets of every version and form share a room; each is sent its own encoding of one message.

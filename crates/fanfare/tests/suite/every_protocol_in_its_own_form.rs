@@ -14,7 +14,7 @@ struct Everybody;
 
 impl Connect for Everybody {
     async fn connect(&self, _: ConnectRequest) -> Result<Connected, Rejected> {
-        Ok(Connected::new().topic("hub:news"))
+        Ok(Connected::new().topic("hub:domain/news"))
     }
 }
 
@@ -28,34 +28,34 @@ async fn one_message_reaches_all() {
     let mut publisher = served.client_at("/ws/pub/key/domain/news").await;
     let mut subscriber = served.client_at("/ws/sub/domain/news").await;
     let mut phoenix = served.client().await;
-    phoenix.join("hub:news").await;
+    phoenix.join("hub:domain/news").await;
     let mut rooms = served.client_at("/rooms").await;
-    rooms.send_text(r#"{"join":"hub:news"}"#).await;
+    rooms.send_text(r#"{"join":"hub:domain/news"}"#).await;
     let mut events = TcpStream::connect(address).await.unwrap();
     events.write_all(head("GET", "/bullet?k", &[("accept", "text/event-stream")]).as_bytes()).await.unwrap();
     let poll = tokio::spawn(async move { request(address, "GET", "/bullet?k", &[], b"").await });
-    eventually("all are there", async || endpoint.members("hub:news").await.len() == 5).await;
+    eventually("all are there", async || endpoint.members("hub:domain/news").await.len() == 5).await;
 
-    endpoint.broadcast("hub:news", "flash", json!({"a": 1})).await.unwrap();
+    endpoint.broadcast("hub:domain/news", "flash", json!({"a": 1})).await.unwrap();
     let alone = r#"{"a":1}"#;
     subscriber.assert_text(alone).await;
     rooms.assert_text(alone).await;
-    phoenix.assert_event("hub:news", "flash", json!({"a": 1})).await;
+    phoenix.assert_event("hub:domain/news", "flash", json!({"a": 1})).await;
     assert_eq!(poll.await.unwrap().body, alone.as_bytes());
 
     publisher.send_text("plain").await;
     subscriber.assert_text("plain").await;
     rooms.assert_text("plain").await;
-    phoenix.assert_event("hub:news", "message", json!({"text": "plain"})).await;
+    phoenix.assert_event("hub:domain/news", "message", json!({"text": "plain"})).await;
     let polled = request(address, "GET", "/bullet?k", &[], b"").await;
     assert_eq!(polled.body, b"plain", "it waited for the next poll");
 
     let payload = Payload::Binary(b"\x01\x02"[..].into());
-    endpoint.broadcast("hub:news", "bytes", payload).await.unwrap();
+    endpoint.broadcast("hub:domain/news", "bytes", payload).await.unwrap();
     assert_eq!(subscriber.receive().await, Received::Binary(vec![1, 2]));
     assert_eq!(request(address, "GET", "/bullet?k", &[], b"").await.body, br#"{"binary":"AQI="}"#);
 
-    endpoint.broadcast("hub:news", "lines", Text::copy("a\r\nb\rc")).await.unwrap();
+    endpoint.broadcast("hub:domain/news", "lines", Text::copy("a\r\nb\rc")).await.unwrap();
     let mut stream = String::new();
     let expected =
         ["data: {\"a\":1}\n\n", "data: plain\n\n", "data: {\"binary\":\"AQI=\"}\n\n", "data: a\ndata: b\ndata: c\n\n"];

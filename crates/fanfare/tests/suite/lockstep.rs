@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare::testing::{Lockstep, Peer, Pipe, Written};
-use fanfare::{Channel, Context, Endpoint, Error, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Reply};
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
@@ -252,4 +252,72 @@ fn a_socket_whose_outbox_overflowed_gets_nothing_more_but_its_close() {
     let received = guest.received();
     assert!(!received.iter().any(|frame| frame.starts_with("shout")), "{received:?}");
     assert_eq!(received.last().map(String::as_str), Some("1013"));
+}
+
+/// Reminds itself of what it is told, after an hour.
+struct Reminders;
+
+impl Channel for Reminders {
+    type State = ();
+    type Params = Payload;
+    type Info = ();
+
+    async fn join(&self, cx: &mut Context, _: Payload) -> Result<Joined<()>, Refused> {
+        cx.send_after(HOUR, ());
+        Ok(Joined::new(()))
+    }
+
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, _: Payload) -> Result<Reply, Error> {
+        cx.send_after(if event == "never" { Duration::MAX } else { HOUR }, ());
+        Ok(Reply::none())
+    }
+
+    async fn handle_info(&self, _: &mut (), cx: &mut Context, (): ()) -> Result<Flow, Error> {
+        cx.push("reminder", json!({}))?;
+        Ok(Flow::Continue)
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn clients_that_are_gone_leave_no_timers() {
+    let mut lockstep = lockstep(stage(), 2);
+    let stays = Guest::join(&mut lockstep);
+    let pipe = Pipe::discarding();
+    for n in 0..5_000 {
+        let request = Request::get("/socket/websocket?vsn=2.0.0").body(()).unwrap();
+        let peer = lockstep.connect(request, &pipe).unwrap();
+        Guest { peer, pipe: pipe.clone() }.send(&mut lockstep, "phx_join", json!({}));
+        if n % 100 == 0 {
+            lockstep.advance(Duration::from_millis(10));
+        }
+        lockstep.hang_up(peer);
+    }
+    lockstep.settle();
+    assert_eq!(lockstep.timers(), 1, "that of the one who stays");
+    stays.send(&mut lockstep, "shout", json!({}));
+    lockstep.settle();
+    assert_eq!(stays.received(), ["shout {}"]);
+}
+
+#[test]
+fn what_a_channel_sends_to_itself_later_goes_with_its_join() {
+    let mut lockstep = lockstep(Mount::new().channel("room:*", Reminders).idle_timeout(HOUR * 9), 1);
+    let guest = Guest::join(&mut lockstep);
+    assert_eq!(lockstep.timers(), 2);
+    for event in ["hour", "never"] {
+        guest.send(&mut lockstep, event, json!({}));
+    }
+    lockstep.settle();
+    assert_eq!(lockstep.timers(), 4);
+    lockstep.advance(HOUR);
+    assert_eq!(guest.received(), ["reminder {}", "reminder {}"]);
+    assert_eq!(lockstep.timers(), 2);
+    guest.send(&mut lockstep, "hour", json!({}));
+    guest.send(&mut lockstep, "phx_leave", json!({}));
+    lockstep.settle();
+    assert_eq!(lockstep.timers(), 1, "the socket's own");
+    lockstep.advance(HOUR);
+    assert_eq!(guest.received(), ["phx_reply {\"response\":{},\"status\":\"ok\"}", "phx_close {}"]);
 }

@@ -33,8 +33,8 @@ impl Channel for Fragile {
     async fn handle_in(&self, wish: &mut String, cx: &mut Context, event: &str, _: Payload) -> Result<Reply, Error> {
         maybe_panic(wish, "in").await;
         match event {
-            "info" => cx.send(1_u8),
-            "wrong info" => cx.send("not a number"),
+            "info" => cx.send(1_u8)?,
+            "wrong info" => cx.send("not a number")?,
             "out" => cx.broadcast("out", json!({})).await?,
             "broadcast" => cx.endpoint().broadcast("elsewhere", "any", json!({})).await?,
             // Not an object: an error for the caller.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use fanfare::testing::Faults;
 use fanfare::{
-    Channel, Context, Endpoint, Error, Joined, Mount, Payload, Policy, Publish, Refused, Reply, Retention, Since,
+    Channel, Context, Endpoint, Error, Joined, Json, Mount, Payload, Policy, Publish, Refused, Reply, Retention, Since,
 };
 use serde_json::{Value, json};
 
-use crate::support::client::Client;
+use crate::support::client::{Client, Received};
 use crate::support::http::request;
 use crate::support::{Served, serve, stage};
 
@@ -278,6 +278,19 @@ async fn phoenix_11_a_join_is_answered_with_recent_messages() {
     assert_eq!(served.client().await.join("other").await, json!({ "hello": 1, "messages": [] }));
 }
 
+/// What a client may send comes back in the reply to a join, and there it stands within something.
+#[tokio::test]
+async fn messages_nested_as_deeply_as_may_be_are_caught_up_with() {
+    let served = served(Mount::new().channel("*", CatchesUp), 100).await;
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(511), "]".repeat(511));
+    served.endpoint.broadcast("room:1", "n", Json::parse(deep.clone()).unwrap()).await.unwrap();
+    let mut client = served.client().await;
+    client.send_json(&json!(["1", "1", "room:1", "phx_join", {}])).await;
+    let Received::Text(reply) = client.receive().await else { panic!("no reply") };
+    assert!(reply.contains(&format!(r#""messages":[{{"event":"n","payload":{deep}"#)), "{} bytes", reply.len());
+    client.assert_untouched().await;
+}
+
 /// Rewrites what it intercepts.
 struct Rewrites;
 
@@ -402,24 +415,24 @@ async fn a_subscriber_of_a_hub_resumes() {
     let from = joined["position"].as_str().unwrap().to_owned();
     assert_eq!(joined["payload"], json!({ "position": from, "recovered": true }));
     publisher.send_text("{\"n\":1}").await;
-    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:t", "message", { "n": 1 }]), 1));
+    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:d/t", "message", { "n": 1 }]), 1));
     drop(subscriber);
     publisher.send_text("two").await;
     let mut subscriber = hub.client_at(&format!("/ws/sub/d/t?since={from}")).await;
     assert_eq!(
         opened(&subscriber.frame().await),
-        (json!(["hub:t", "joined", { "position": from, "recovered": true }]), 0)
+        (json!(["hub:d/t", "joined", { "position": from, "recovered": true }]), 0)
     );
-    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:t", "message", { "n": 1 }]), 1));
-    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:t", "message", { "text": "two" }]), 2));
+    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:d/t", "message", { "n": 1 }]), 1));
+    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:d/t", "message", { "text": "two" }]), 2));
     publisher.send_text("3").await;
-    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:t", "message", { "value": 3 }]), 3));
+    assert_eq!(opened(&subscriber.frame().await), (json!(["hub:d/t", "message", { "value": 3 }]), 3));
     let refused = Client::connect(hub.address, "/ws/sub/d/t?since=x", &[]).await.err().unwrap();
     assert_eq!(refused.status, 400);
 
     // Without the parameter nothing is different.
     let mut plain = hub.client_at("/ws/sub/d/t").await;
-    hub.has_members("hub:t", 2).await;
+    hub.has_members("hub:d/t", 2).await;
     publisher.send_text("4").await;
     plain.assert_text("4").await;
 }

@@ -1,0 +1,174 @@
+//! The body of an answer: whole, or a stream of messages.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_proto::sse;
+use http_body::{Frame, SizeHint};
+use http_body_util::Full;
+use tokio::sync::oneshot;
+
+use crate::close_reason::CloseReason;
+use crate::command::{Command, Polled};
+use crate::transport::longpoll::SessionHandle;
+
+/// The body of every answer.
+pub struct Body(Kind);
+
+enum Kind {
+    Whole(Full<Bytes>),
+    Stream(Stream),
+}
+
+impl Body {
+    pub(crate) fn stream(session: SessionHandle, framing: Framing) -> Self {
+        Body(Kind::Stream(Stream { session, framing, polled: None, has_begun: false }))
+    }
+}
+
+impl Default for Body {
+    /// Empty.
+    fn default() -> Self {
+        Body(Kind::Whole(Full::default()))
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(bytes: T) -> Self {
+        Body(Kind::Whole(Full::new(bytes.into())))
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Body")
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match &mut self.get_mut().0 {
+            Kind::Whole(whole) => Pin::new(whole).poll_frame(cx),
+            Kind::Stream(stream) => stream.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(whole) => whole.is_end_stream(),
+            Kind::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(whole) => whole.size_hint(),
+            Kind::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// How messages stand in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Texts, as events without name and id.
+    Data,
+    /// Whole events.
+    Events,
+    /// One JSON text a line.
+    Lines,
+}
+
+impl Framing {
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Framing::Data | Framing::Events => "text/event-stream",
+            Framing::Lines => "application/x-ndjson",
+        }
+    }
+
+    fn beginning(self) -> Bytes {
+        match self {
+            Framing::Data | Framing::Lines => Bytes::from_static(self.heartbeat()),
+            Framing::Events => retry(None),
+        }
+    }
+
+    fn heartbeat(self) -> &'static [u8] {
+        match self {
+            Framing::Data | Framing::Events => sse::HEARTBEAT,
+            Framing::Lines => b"\n",
+        }
+    }
+
+    fn write(self, message: &[u8], out: &mut Vec<u8>) {
+        match self {
+            // What is queued for a carrier of texts is a text.
+            Framing::Data => sse::data(std::str::from_utf8(message).unwrap_or_default(), out),
+            Framing::Events => out.extend_from_slice(message),
+            Framing::Lines => {
+                out.extend_from_slice(message);
+                out.push(b'\n');
+            }
+        }
+    }
+}
+
+/// A client of server-sent events that was cut off waits for so long, and up to so much longer.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_SPREAD_MS: u64 = 2_000;
+
+/// Tells a client of server-sent events how long to wait when it is cut off. Those that are at the same moment come
+/// back at different ones.
+pub(crate) fn retry(after: Option<Duration>) -> Bytes {
+    let spread_ms = getrandom::u32().map_or(0, |random| u64::from(random) % RETRY_SPREAD_MS);
+    let after_ms = after.unwrap_or(RETRY).as_millis() + u128::from(spread_ms);
+    format!("retry: {after_ms}\n\n").into()
+}
+
+/// Polls a session for as long as the client takes what it gives. The server asks for more only once the client has
+/// taken what was there, so that a slow reader's messages wait in its session, within its bounds.
+struct Stream {
+    session: SessionHandle,
+    framing: Framing,
+    polled: Option<oneshot::Receiver<Polled>>,
+    has_begun: bool,
+}
+
+impl Stream {
+    /// `None` at the end of the session.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            // The head goes out with it, and a proxy sees that something comes.
+            return Poll::Ready(Some(self.framing.beginning()));
+        }
+        let polled = self.polled.get_or_insert_with(|| self.session.poll());
+        let answer = std::task::ready!(Pin::new(polled).poll(cx));
+        self.polled = None;
+        Poll::Ready(match answer {
+            Ok(Polled::Messages(messages, _)) => {
+                let mut out = Vec::with_capacity(messages.iter().map(|message| message.len() + 8).sum());
+                for message in messages {
+                    self.framing.write(&message, &mut out);
+                }
+                Some(out.into())
+            }
+            Ok(Polled::Nothing) => Some(Bytes::from_static(self.framing.heartbeat())),
+            Ok(Polled::Gone) | Err(_) => None,
+        })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let SessionHandle { shard, socket, .. } = &self.session;
+        shard.send(Command::Close { socket: *socket, reason: CloseReason::Lost });
+    }
+}

@@ -1,0 +1,81 @@
+//! Why a socket is closed, and what that means for its client and the counters.
+
+use std::borrow::Cow;
+
+use crate::event::Event;
+
+/// Why the server closes a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// The client sent a close frame.
+    Client,
+    /// The connection is gone: nobody can be told.
+    Lost,
+    Disconnect,
+    Expired,
+    Idle,
+    Protocol(u16),
+    TooLarge,
+    Undecodable,
+    Drain,
+    Slow,
+    Unpolled,
+    /// It has sent no credential in time.
+    Unauthorized,
+    /// The hub's topic has ended, or a stream's join.
+    TopicEnded,
+    /// What it wants to resume cannot be read.
+    HistoryUnavailable,
+    /// With a code and reason of the application's, or of its protocol.
+    Application(u16, Cow<'static, str>),
+}
+
+impl CloseReason {
+    /// The close code. Never 1000 on the server's own initiative but where a hub's topic ends: old clients of Phoenix would
+    /// stay away.
+    pub(crate) fn code(&self) -> u16 {
+        match self {
+            CloseReason::Client | CloseReason::Lost | CloseReason::TopicEnded => 1000,
+            CloseReason::Application(code, _) => *code,
+            CloseReason::Disconnect | CloseReason::Expired | CloseReason::Unpolled => 1001,
+            CloseReason::Idle => 1002,
+            CloseReason::Protocol(code) => *code,
+            CloseReason::TooLarge => 1009,
+            CloseReason::Unauthorized => 1008,
+            CloseReason::Undecodable => 1011,
+            CloseReason::Drain => 1012,
+            CloseReason::Slow | CloseReason::HistoryUnavailable => 1013,
+        }
+    }
+
+    /// What a client is told beside the code.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            CloseReason::TopicEnded => "the topic has ended",
+            CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
+            CloseReason::Unauthorized => "no credential came in time",
+            CloseReason::Application(_, text) => text,
+            _ => "",
+        }
+    }
+
+    /// What is counted.
+    pub(crate) fn event(&self) -> Event {
+        match self {
+            CloseReason::Client | CloseReason::Lost => Event::ClosedByClient,
+            CloseReason::Disconnect => Event::ClosedDisconnect,
+            CloseReason::Expired => Event::ClosedExpired,
+            CloseReason::Idle => Event::ClosedIdle,
+            CloseReason::Protocol(_) => Event::ClosedProtocol,
+            CloseReason::TooLarge => Event::ClosedTooLarge,
+            CloseReason::Undecodable => Event::ClosedUndecodable,
+            CloseReason::Drain => Event::ClosedDrain,
+            CloseReason::Slow => Event::ClosedSlow,
+            CloseReason::Unpolled => Event::ClosedUnpolled,
+            CloseReason::Unauthorized => Event::ClosedUnauthorized,
+            CloseReason::TopicEnded => Event::ClosedTopicEnded,
+            CloseReason::HistoryUnavailable => Event::ClosedHistoryUnavailable,
+            CloseReason::Application(..) => Event::ClosedApplication,
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! How a message gets from whoever publishes it to the shards: room is taken for it, it is kept where it is to be kept, and
+//! each shard that has members of its topic gets it.
+//!
+//! Room is taken before anything else happens, so that nothing has to be taken back. **A publisher waits for the room of one
+//! shard without holding that of another**: a shard that is full holds up those who publish to it and nobody else.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use fanfare_proto::event::{DISCONNECT, Reserved};
+use fanfare_proto::history::Retention;
+use fanfare_proto::payload::Payload;
+use fanfare_proto::position::Since;
+use fanfare_proto::topic::check_topic;
+use tokio::sync::oneshot;
+
+use super::Endpoint;
+use crate::command::Command;
+use crate::error::Error;
+use crate::event::{self, Event};
+use crate::history::{Accepted, Append, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
+use crate::interest::{ShardSet, Tick};
+use crate::key::JoinId;
+use crate::mailbox::room::Waiting;
+use crate::message::{Draft, Message};
+use crate::publish::{Publish, Published};
+
+/// What makes a message safe to publish again.
+#[derive(Debug, Default)]
+pub(crate) struct Once {
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) expected: Option<Since>,
+}
+
+/// A message on its way.
+pub(crate) enum Publishing {
+    /// It has been handed out.
+    Done,
+    /// It is being kept, and will be handed out then.
+    IsKept(oneshot::Receiver<Result<Published, Error>>),
+    /// It waits for room.
+    Waits(Pin<Box<dyn Future<Output = Result<Published, Error>> + Send>>),
+}
+
+impl Publishing {
+    /// Waits until it has been handed out.
+    pub(crate) async fn end(self) -> Result<Published, Error> {
+        match self {
+            Publishing::Done => Ok(Published { position: None, is_repeated: false }),
+            Publishing::IsKept(published) => published
+                .await
+                .unwrap_or_else(|_| Err(Error::unavailable("the engine ended before the message was kept"))),
+            Publishing::Waits(published) => published.await,
+        }
+    }
+}
+
+/// Room that a message has taken, given back where it does not come to be handed out.
+struct Taken {
+    endpoint: Endpoint,
+    shards: ShardSet,
+    units: u32,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.endpoint.give_back(self.shards, self.units);
+    }
+}
+
+impl Taken {
+    /// It goes with the message from now on.
+    fn into_parts(mut self) -> (ShardSet, u32) {
+        (std::mem::replace(&mut self.shards, ShardSet::NONE), self.units)
+    }
+}
+
+impl Endpoint {
+    /// Sends an event to every join of a topic. Any event name passes, reserved ones included; `disconnect` is the command
+    /// [`disconnect`](Endpoint::disconnect) for the sockets whose id the topic is. Where the topic keeps a history, this ends
+    /// once the message is kept.
+    ///
+    /// # Errors
+    /// The topic is empty, over 255 bytes or has control characters, the payload is neither an object nor binary, a binary
+    /// payload's event is over 255 bytes, the message cannot be kept, or too much
+    /// [waits](crate::endpoint::Builder::publishing_waiting_max) to be published: nothing was sent.
+    pub async fn broadcast(&self, topic: &str, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
+        self.publish(Publish::new(topic, event, payload)).await.map(drop)
+    }
+
+    /// Sends an event to every join of a topic but one, see [`Context::id`](crate::Context::id).
+    ///
+    /// # Errors
+    /// As [`broadcast`](Endpoint::broadcast).
+    pub async fn broadcast_from(
+        &self,
+        from: &JoinId,
+        topic: &str,
+        event: &str,
+        payload: impl Into<Payload>,
+    ) -> Result<(), Error> {
+        self.publish(Publish::new(topic, event, payload).except(from)).await.map(drop)
+    }
+
+    /// Publishes a message, and says where it stands in its topic's history.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Endpoint::broadcast); a message with a key or an expectation whose topic keeps no history; and a
+    /// [conflict](Error::is_conflict) where the topic is not at the expected position.
+    pub async fn publish(&self, publish: Publish) -> Result<Published, Error> {
+        let Publish { topic, event, payload, except, key, expected } = publish;
+        check_topic(&topic).map_err(|error| Error::invalid(error.to_string()))?;
+        if &*event == DISCONNECT {
+            self.disconnect(&topic).await;
+            return Ok(Published { position: None, is_repeated: false });
+        }
+        if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > KEY_SIZE_MAX) {
+            let size = key.len();
+            return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {KEY_SIZE_MAX}")));
+        }
+        let draft = Draft::new(topic, event, payload)?;
+        self.publish_draft(draft, except.as_ref(), Once { key, expected })?.end().await
+    }
+
+    /// Publishes a message, and ends once it is kept where it is to be kept.
+    ///
+    /// Nearly always nothing has to be waited for. What then has to be kept is in a box, so that the futures of channels' code,
+    /// of which this is a part, stay small.
+    pub(crate) fn publish_draft(
+        &self,
+        draft: Draft,
+        except: Option<&JoinId>,
+        Once { key, expected }: Once,
+    ) -> Result<Publishing, Error> {
+        let Some((store, retention)) = self.history_of(&draft) else {
+            if key.is_some() || expected.is_some() {
+                return Err(Error::invalid(format!(
+                    "{:?} on {:?} is kept in no history, which a key and an expected position need: give the topic a policy \
+                     with a history, or publish without them",
+                    draft.event, draft.topic
+                )));
+            }
+            return Ok(match self.try_hand_out(draft, except) {
+                Ok(()) => Publishing::Done,
+                Err((full, draft)) => {
+                    let (endpoint, except) = (self.clone(), except.copied());
+                    Publishing::Waits(Box::pin(async move {
+                        let taken = endpoint.wait_for_room(&draft, full).await?;
+                        endpoint.hand_out(&draft.into_message(None), except.as_ref(), Some(taken));
+                        Ok(Published { position: None, is_repeated: false })
+                    }))
+                }
+            });
+        };
+        let except = except.copied();
+        Ok(match self.try_take_room(&draft) {
+            Ok(taken) => {
+                let (settle, published) = self.settle(except, taken);
+                store.append(Append { message: draft, retention, key, expected, settle });
+                Publishing::IsKept(published)
+            }
+            Err(full) => {
+                let (endpoint, store) = (self.clone(), store.clone());
+                Publishing::Waits(Box::pin(async move {
+                    let taken = endpoint.wait_for_room(&draft, full).await?;
+                    let (settle, published) = endpoint.settle(except, taken);
+                    store.append(Append { message: draft, retention, key, expected, settle });
+                    Publishing::IsKept(published).end().await
+                }))
+            }
+        })
+    }
+
+    /// Publishes a message of a client that is not answered, unless there is no room for it now. One that cannot be kept is
+    /// counted.
+    ///
+    /// # Errors
+    /// The message back. It can be [published as soon as there is room](Endpoint::publish_in_time).
+    pub(crate) fn try_publish_unanswered(&self, draft: Draft) -> Result<(), Draft> {
+        let Some((store, retention)) = self.history_of(&draft) else {
+            return self.try_hand_out(draft, None).map_err(|(_, draft)| draft);
+        };
+        match self.try_take_room(&draft) {
+            Ok(taken) => {
+                self.keep_unanswered(store, retention, draft, taken);
+                Ok(())
+            }
+            Err(_) => Err(draft),
+        }
+    }
+
+    /// The same, as soon as there is room.
+    pub(crate) async fn publish_in_time(self, draft: Draft) {
+        let taken = match self.try_take_room(&draft) {
+            Ok(taken) => taken,
+            Err(full) => self.take_room_in_line(&draft, full).await,
+        };
+        match self.history_of(&draft) {
+            None => self.hand_out(&draft.into_message(None), None, Some(taken)),
+            Some((store, retention)) => self.keep_unanswered(store, retention, draft, taken),
+        }
+    }
+
+    fn keep_unanswered(&self, store: &Arc<dyn Store>, retention: Retention, draft: Draft, taken: Taken) {
+        let endpoint = self.clone();
+        let settle: Settle = Box::new(move |accepted| match accepted {
+            Ok(Accepted::New(message)) => endpoint.hand_out(&message, None, Some(taken)),
+            Ok(Accepted::Repeated(_)) => {}
+            Err(error) => event::not_kept(endpoint.own_counters(), &error.to_string()),
+        });
+        store.append(Append { message: draft, retention, key: None, expected: None, settle });
+    }
+
+    /// Hands a message on whether there is room for it or not: one of the engine's own, of which there are few.
+    pub(crate) fn dispatch(&self, message: &Arc<Message>, except: Option<&JoinId>) {
+        self.hand_out(message, except, None);
+    }
+
+    /// What a topic's history has for a reader who comes from somewhere, at most `limit` messages at a time: those that follow, or, where
+    /// some of them are gone, the newest. With [`Since::Now`] it is the newest as well.
+    ///
+    /// # Errors
+    /// The topic keeps no history, or it cannot be read now.
+    pub async fn history(&self, topic: &str, since: Since, limit: usize) -> Result<Replay, Error> {
+        check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
+        match (&self.0.history, self.policies().retention(topic)) {
+            (Some(store), Some(_)) => {
+                store.read(topic, Wanted { since, limit, bytes_max: usize::MAX, newest: limit }).await
+            }
+            _ => Err(Error::invalid(format!("the topic {topic:?} keeps no history: give it a policy with one"))),
+        }
+    }
+
+    /// The store that keeps a message, and how much of its topic.
+    fn history_of(&self, draft: &Draft) -> Option<(&Arc<dyn Store>, Retention)> {
+        let store = self.0.history.as_ref()?;
+        let retention = self.policies().retention(&draft.topic)?;
+        // What is reserved means nothing later.
+        Reserved::of(&draft.event).is_none().then_some((store, retention))
+    }
+
+    /// What hands a message on once it is kept, and then says where.
+    fn settle(&self, except: Option<JoinId>, taken: Taken) -> (Settle, oneshot::Receiver<Result<Published, Error>>) {
+        let endpoint = self.clone();
+        let (done, published) = oneshot::channel();
+        let settle: Settle = Box::new(move |accepted| {
+            let published = accepted.map(|accepted| match accepted {
+                Accepted::New(message) => {
+                    endpoint.hand_out(&message, except.as_ref(), Some(taken));
+                    Published { position: message.position, is_repeated: false }
+                }
+                Accepted::Repeated(position) => Published { position: Some(position), is_repeated: true },
+            });
+            // Whoever published may not wait for the answer.
+            let _ = done.send(published);
+        });
+        (settle, published)
+    }
+
+    /// Hands a message to the shards that have members of its topic, if all of them have room.
+    ///
+    /// # Errors
+    /// The first that has none, and the message back.
+    fn try_hand_out(&self, draft: Draft, except: Option<&JoinId>) -> Result<(), (usize, Draft)> {
+        let (interested, at) = self.interest().shards_of(&draft.topic);
+        let units = self.units(&draft);
+        match self.try_take(interested, units) {
+            Ok(()) => {
+                self.hand_to(interested, at, &draft.into_message(None), except, (interested, units));
+                Ok(())
+            }
+            Err(full) => Err((full, draft)),
+        }
+    }
+
+    /// The same with room that was taken for it. Shards that have got members of its topic since get it without, and those that
+    /// have none any more get their room back.
+    fn hand_out(&self, message: &Arc<Message>, except: Option<&JoinId>, taken: Option<Taken>) {
+        let (interested, at) = self.interest().shards_of(&message.topic);
+        let (has_room, units) = taken.map_or((ShardSet::NONE, 0), Taken::into_parts);
+        self.give_back(has_room.without(interested), units);
+        self.hand_to(interested, at, message, except, (has_room, units));
+    }
+
+    /// `except` is the join that does not get it.
+    #[inline]
+    fn hand_to(
+        &self,
+        interested: ShardSet,
+        at: Tick,
+        message: &Arc<Message>,
+        except: Option<&JoinId>,
+        (has_room, units): (ShardSet, u32),
+    ) {
+        self.own_counters().count(Event::Published);
+        for (number, shard) in self.shards().iter().enumerate().filter(|&(number, _)| interested.contains(number)) {
+            let except = except.filter(|id| usize::from(id.shard) == number).map(|id| id.join);
+            let units = if has_room.contains(number) { units } else { 0 };
+            shard.send_in(Command::Publish { message: message.clone(), at, except }, units);
+        }
+    }
+
+    fn units(&self, draft: &Draft) -> u32 {
+        self.0.surroundings.waiting.units(draft.event.len() + draft.payload.size())
+    }
+
+    /// Takes room on all of these shards.
+    ///
+    /// # Errors
+    /// The first that has none: nothing is taken.
+    #[inline]
+    fn try_take(&self, shards: ShardSet, units: u32) -> Result<(), usize> {
+        for (number, shard) in self.shards().iter().enumerate().filter(|&(number, _)| shards.contains(number)) {
+            if !shard.room().try_take(units) {
+                self.give_back(shards.below(number), units);
+                return Err(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, shards: ShardSet, units: u32) {
+        if shards != ShardSet::NONE {
+            let shards = self.shards().iter().enumerate().filter(|&(number, _)| shards.contains(number));
+            shards.for_each(|(_, shard)| shard.room().give_back(units as usize));
+        }
+    }
+
+    fn try_take_room(&self, draft: &Draft) -> Result<Taken, usize> {
+        let (shards, _) = self.interest().shards_of(&draft.topic);
+        let units = self.units(draft);
+        self.try_take(shards, units).map(|()| Taken { endpoint: self.clone(), shards, units })
+    }
+
+    /// Room for a message, in the line of a shard that had none, and for no longer than publishers wait.
+    async fn wait_for_room(&self, draft: &Draft, full: usize) -> Result<Taken, Error> {
+        tokio::select! {
+            biased;
+            taken = self.take_room_in_line(draft, full) => Ok(taken),
+            () = self.clock().sleep(self.0.publishing_timeout) => {
+                self.own_counters().count(Event::PublishingFull);
+                let Waiting { messages_max, bytes_max } = self.0.surroundings.waiting;
+                Err(Error::unavailable(format!(
+                    "{messages_max} messages or {bytes_max} bytes wait to be published (publishing_waiting_max, \
+                     publishing_waiting_bytes_max): publish again later"
+                )))
+            }
+        }
+    }
+
+    async fn take_room_in_line(&self, draft: &Draft, mut full: usize) -> Taken {
+        let units = self.units(draft);
+        loop {
+            self.shards()[full].room().take(units).await;
+            let got = ShardSet::of(full);
+            let (shards, _) = self.interest().shards_of(&draft.topic);
+            match self.try_take(shards.without(got), units) {
+                Ok(()) => return Taken { endpoint: self.clone(), shards: shards.with(got), units },
+                Err(other) => {
+                    self.give_back(got, units);
+                    full = other;
+                }
+            }
+        }
+    }
+}

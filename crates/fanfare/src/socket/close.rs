@@ -1,0 +1,132 @@
+//! The end of a socket: its channels are told, then the client, then the connection goes.
+
+use fanfare_proto::websocket::frame;
+
+use super::turn::Errand;
+use super::{Carrier, Socket, Stage, Turn};
+use crate::channel::Ended;
+use crate::close_reason::CloseReason;
+use crate::event::{self, Event};
+
+/// After our close frame has left, the client has so long to close its side.
+const LINGER_MS: u64 = 2_000;
+
+impl Socket {
+    /// Closes the socket: ends its joins, says why, and lets the connection go once that was written.
+    pub(crate) fn close(&mut self, turn: &mut Turn, reason: &CloseReason) {
+        self.close_with(turn, reason, reason.code(), reason.text());
+    }
+
+    pub(super) fn client_closed(&mut self, turn: &mut Turn, code: Option<u16>) {
+        self.close_with(turn, &CloseReason::Client, code.unwrap_or(1000), "");
+    }
+
+    fn close_with(&mut self, turn: &mut Turn, reason: &CloseReason, code: u16, text: &str) {
+        if !self.is_open() {
+            return;
+        }
+        if matches!(reason, CloseReason::Slow) {
+            let (bytes, frames) = self.carrier.waiting();
+            event::slow_consumer(turn.counters(), self.info.peer, bytes, frames);
+            self.carrier.cut();
+        }
+        self.end_all_joins(turn, reason);
+        turn.count(reason.event());
+        match &mut self.carrier {
+            Carrier::WebSocket(_) => return self.queue_close(turn, code, text),
+            Carrier::Poll(session) => session.close(turn.now_ms),
+            #[cfg(feature = "testing")]
+            Carrier::Frames(frames) => {
+                // Its other end may be what closed it.
+                let _ = frames.send(super::LocalFrame::Closed(code));
+            }
+            Carrier::Broadcasts(_) => {}
+        }
+        self.go(turn);
+    }
+
+    /// The connection is gone: nobody can be told.
+    pub(crate) fn lost(&mut self, turn: &mut Turn) {
+        if self.is_open() {
+            self.end_all_joins(turn, &CloseReason::Lost);
+            turn.count(Event::ClosedByClient);
+        }
+        self.go(turn);
+    }
+
+    /// The client does not take what it is sent.
+    pub(crate) fn too_slow(&mut self, turn: &mut Turn) {
+        self.close(turn, &CloseReason::Slow);
+    }
+
+    /// The credential has expired: every join is told that something is wrong with it, and the socket is closed.
+    pub(super) fn expired(&mut self, turn: &mut Turn) {
+        if self.dialect.has_channels() {
+            while let Some(slot) = self.session.entries().len().checked_sub(1) {
+                self.end_with_error(turn, slot, Ended::Disconnected);
+            }
+        }
+        self.close(turn, &CloseReason::Expired);
+    }
+
+    fn queue_close(&mut self, turn: &mut Turn, code: u16, text: &str) {
+        let mut close = Vec::with_capacity(4);
+        frame::encode_close(code, text, &mut close);
+        let Carrier::WebSocket(websocket) = &mut self.carrier else { return };
+        // A reader that takes nothing has the write timeout in all, before and after it was given up.
+        let timeout_ms = self.info.mount.write_timeout.as_millis() as u64;
+        let stalled_ms = websocket.stalled_since_ms.map_or(0, |since_ms| turn.now_ms - since_ms);
+        let left_ms = timeout_ms.saturating_sub(stalled_ms).max(LINGER_MS);
+        websocket.due_ms = turn.now_ms.saturating_add(left_ms);
+        websocket.outbox(&mut turn.backlog.pool).push(close.into(), 1);
+        self.mark_dirty(&mut turn.backlog);
+        self.watch(turn);
+    }
+
+    /// The close frame has left. Closing at once would reset the connection if the client has sent something that we have
+    /// not read, and the reset could overtake the close frame; so only our direction ends now.
+    pub(super) fn end_of_writing(&mut self, turn: &mut Turn) {
+        let Carrier::WebSocket(websocket) = &mut self.carrier else { return };
+        if websocket.stream.shutdown_write().is_err() {
+            return self.go(turn);
+        }
+        websocket.due_ms = websocket.due_ms.min(turn.now_ms + LINGER_MS);
+        self.watch(turn);
+    }
+
+    fn end_all_joins(&mut self, turn: &mut Turn, reason: &CloseReason) {
+        // Frames that its channels send from now on have nobody to go to.
+        self.stage = Stage::Closing;
+        while let Some(slot) = self.session.entries().len().checked_sub(1) {
+            if self.dialect.has_channels() {
+                self.end_join(turn, slot, ended(reason));
+            } else {
+                self.take_entry(turn, slot);
+            }
+        }
+        if let Some(ownership) = &self.info.ownership {
+            ownership.give_up();
+        }
+        if !self.info.is_pending {
+            self.tell(turn, |observer, socket| observer.closed(socket));
+        }
+    }
+
+    /// The joins have ended: the shard forgets the socket.
+    pub(super) fn go(&mut self, turn: &mut Turn) {
+        if self.stage != Stage::Gone {
+            self.stage = Stage::Gone;
+            turn.timers.cancel(self.key, &mut self.alarm);
+            turn.errands.push_back(Errand::Gone(self.key));
+        }
+    }
+}
+
+/// What the channels of a socket are told.
+fn ended(reason: &CloseReason) -> Ended {
+    match reason {
+        CloseReason::Disconnect | CloseReason::Expired => Ended::Disconnected,
+        CloseReason::Drain => Ended::Draining,
+        _ => Ended::Closed,
+    }
+}

@@ -1,0 +1,74 @@
+//! What a socket waits for in time: a client that says nothing or takes nothing, credentials that expire or do not come,
+//! polls whose windows end.
+//!
+//! One alarm serves all of these. It goes off at the earliest, or before that if what it was set for was put off.
+
+use std::time::Duration;
+
+use super::{Carrier, Socket, Stage, Transport, Turn};
+
+/// A stream of server-sent events on which nothing happens gets a comment so often: proxies give up after 30 s or more.
+const EVENT_STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
+
+impl Socket {
+    /// Sets the alarm to what is due next.
+    pub(super) fn watch(&mut self, turn: &mut Turn) {
+        if let Some(due_ms) = self.next_due_ms(turn.now_ms) {
+            turn.timers.wake(self.key, &mut self.alarm, due_ms);
+        }
+    }
+
+    fn next_due_ms(&self, now_ms: u64) -> Option<u64> {
+        let credential_ms = self.pending_until_ms().into_iter().chain(self.info.expires_ms).min();
+        match (self.stage, &self.carrier) {
+            (Stage::Gone, _) => None,
+            (Stage::Closing, Carrier::WebSocket(websocket)) => Some(websocket.due_ms),
+            (Stage::Open, Carrier::WebSocket(websocket)) => {
+                let stalled = websocket.stalled_since_ms.map(|since_ms| since_ms.saturating_add(self.stall_max_ms()));
+                credential_ms.into_iter().chain(stalled).chain([websocket.due_ms]).min()
+            }
+            (_, Carrier::Poll(session)) => {
+                let unpolled_ms = session.last_polled_ms(now_ms).saturating_add(self.unpolled_max_ms());
+                credential_ms.into_iter().chain(session.window_ends_ms()).chain([unpolled_ms]).min()
+            }
+            _ => credential_ms,
+        }
+    }
+
+    /// The kernel takes no more: wait for it, but not for ever.
+    pub(super) fn stalled(&mut self, turn: &mut Turn) {
+        if let Carrier::WebSocket(websocket) = &mut self.carrier
+            && websocket.stalled_since_ms.is_none()
+        {
+            websocket.stalled_since_ms = Some(turn.now_ms);
+            self.watch(turn);
+        }
+    }
+
+    /// Until when a client that has sent no credential has to send one.
+    pub(super) fn pending_until_ms(&self) -> Option<u64> {
+        let credentials = self.credentials.as_ref().filter(|_| self.info.is_pending)?;
+        Some(credentials.due_ms)
+    }
+
+    pub(super) fn stall_max_ms(&self) -> u64 {
+        self.info.mount.write_timeout.as_millis() as u64
+    }
+
+    /// A session that nobody polls for so long ends. A stream polls as soon as its client has taken what there was.
+    pub(super) fn unpolled_max_ms(&self) -> u64 {
+        let mount = &self.info.mount;
+        let grace = if self.is_event_stream() { mount.write_timeout } else { mount.unpolled_timeout };
+        grace.as_millis() as u64
+    }
+
+    /// A poll waits for messages for so long.
+    pub(super) fn poll_window_ms(&self) -> u64 {
+        let window = if self.is_event_stream() { EVENT_STREAM_HEARTBEAT } else { self.info.mount.longpoll_window };
+        window.as_millis() as u64
+    }
+
+    fn is_event_stream(&self) -> bool {
+        self.info.transport == Transport::EventStream
+    }
+}

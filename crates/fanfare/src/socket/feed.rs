@@ -1,0 +1,183 @@
+//! Joins that are behind: what they missed is read page by page, and sent as fast as their clients take it, before
+//! anything that is live.
+//!
+//! However much that is, it takes no more of the outbox than a portion. Only the last page is followed by what was held
+//! since it was read; what comes before is in the history, and so in the next page. A client that is slower than its
+//! topic, so that what it has yet to get is kept no more, is closed as one that reads too slowly, and is told of the
+//! gap when it comes back.
+
+use std::sync::Arc;
+
+use fanfare_proto::position::{Position, Since};
+
+use super::{Socket, Turn};
+use crate::close_reason::CloseReason;
+use crate::command::Command;
+use crate::error::Error;
+use crate::history::{Reading, Replay, Stored, Wanted};
+use crate::hub::Reach;
+use crate::join::{CatchingUp, Feed, Held, Job, Membership, Page, Phase};
+use crate::message::{Draft, Message};
+use crate::outbox::Bounds;
+
+/// What a socket is sent at a time, at most, and what a page has.
+const PORTION: Bounds = Bounds { frames_max: 1_024, bytes_max: 256 * 1024 };
+
+/// So many messages may wait for a channel that wants to see them first.
+const JOBS_MAX: usize = 16;
+
+/// A portion, which leaves room for what else comes to the socket.
+fn portion(outbox: Bounds) -> Bounds {
+    Bounds {
+        frames_max: PORTION.frames_max.min(outbox.frames_max / 2).max(1),
+        bytes_max: PORTION.bytes_max.min(outbox.bytes_max / 2).max(1),
+    }
+}
+
+impl Socket {
+    /// A live join that has been sent all up to a position gets what was read for it, and what has come since.
+    pub(super) fn begin_feeding(&mut self, turn: &mut Turn, slot: usize, at: Position, replay: Replay, held: Held) {
+        let feed = Feed { page: replay.messages.into_iter(), at, head: replay.head, held };
+        self.catch_up(slot, CatchingUp::Feeding(feed));
+        let serial = self.entry(slot).serial();
+        self.feed_join(turn, serial);
+    }
+
+    fn catch_up(&mut self, slot: usize, how: CatchingUp) {
+        if let Phase::Live(membership) = &mut self.seat(slot).phase {
+            membership.catching_up = Some(Box::new(how));
+        }
+    }
+
+    /// Sends the joins that are behind more of what they missed.
+    pub(crate) fn feed(&mut self, turn: &mut Turn) {
+        let is_behind = |phase: &Phase| matches!(phase.catching_up(), Some(CatchingUp::Feeding(_)));
+        let behind = self.session.entries().iter().filter(|entry| is_behind(&entry.data.phase));
+        for serial in behind.map(|entry| entry.serial()).collect::<Vec<_>>() {
+            self.feed_join(turn, serial);
+        }
+    }
+
+    /// Sends a join of what it missed as much as its socket takes now.
+    fn feed_join(&mut self, turn: &mut Turn, serial: u32) {
+        while let Some(slot) = self.slot(serial) {
+            let has_room = self.has_room_for_missed(slot);
+            let entry = self.session.entry_mut(slot);
+            let Phase::Live(Membership { catching_up: Some(catching_up), .. }) = &mut entry.data.phase else { return };
+            let CatchingUp::Feeding(feed) = &mut **catching_up else { return };
+            if !has_room {
+                self.is_behind = true;
+                return;
+            }
+            let Some(Stored { position, event, payload }) = feed.page.next() else {
+                let Feed { at, head, held, .. } = feed;
+                let (at, head, held) = (*at, *head, held.take());
+                return self.end_page(turn, slot, at, head, held);
+            };
+            feed.at = position;
+            match Draft::new(entry.topic().clone(), &*event, payload) {
+                Ok(draft) => self.send_alone(turn, slot, &draft.into_message(Some(position))),
+                // It was checked when it was published, perhaps by another version.
+                Err(error) => return self.cannot_read(turn, &error),
+            }
+        }
+    }
+
+    /// What a page of the history has.
+    pub(super) fn wanted(&self, since: Since, newest: usize) -> Wanted {
+        let Bounds { frames_max: limit, bytes_max } = portion(self.info.mount.limits.outbox);
+        Wanted { since, limit, bytes_max, newest }
+    }
+
+    /// Waits for a page that is for no answer.
+    pub(super) fn await_page(&self, turn: &mut Turn, slot: usize, reading: Reading) {
+        let (shard, join) = (turn.shard.clone(), self.join(slot));
+        turn.run_user_code(reading, move |replay| {
+            shard.send(Command::PageRead { join, replay: Box::new(replay) });
+        });
+    }
+
+    /// Closes a socket that has to come again, since there is no reply by which it could be told.
+    pub(super) fn cannot_read(&mut self, turn: &mut Turn, error: &Error) {
+        tracing::warn!(%error, "a history could not be read, a socket was closed");
+        self.close_later(turn, CloseReason::HistoryUnavailable);
+    }
+
+    fn has_room_for_missed(&self, slot: usize) -> bool {
+        let limits = self.info.mount.limits;
+        let (portion, jobs_max) = (portion(limits.outbox), (limits.waiting_frames_max / 2).max(1));
+        let (bytes, frames) = self.carrier.waiting();
+        bytes < portion.bytes_max
+            && frames < portion.frames_max
+            && self.session.entry(slot).data.jobs.len() < JOBS_MAX.min(jobs_max)
+    }
+
+    /// All of a page was sent: what was held follows, or the next page.
+    fn end_page(&mut self, turn: &mut Turn, slot: usize, at: Position, head: Position, held: Held) {
+        let Some(held) = held.filter(|_| at == head) else {
+            let (info, topic) = (self.info.clone(), self.entry(slot).topic().clone());
+            let wanted = self.wanted(Since::Position(at), 0);
+            let Some(store) = info.endpoint.store_of(&topic) else {
+                return self.cannot_read(turn, &Error::new("the topic keeps no history any more"));
+            };
+            self.catch_up(slot, CatchingUp::Reading(Page { is_next: true, ..Page::new(wanted) }));
+            return self.await_page(turn, slot, store.read(&topic, wanted));
+        };
+        self.catch_up(slot, CatchingUp::Behind(head));
+        let serial = self.entry(slot).serial();
+        for message in held {
+            let Some(slot) = self.slot(serial) else { return };
+            match message.position {
+                Some(position) if position.epoch == head.epoch && position.offset <= head.offset => {}
+                _ => self.send_alone(turn, slot, &message),
+            }
+        }
+    }
+
+    /// A message was published for a join that is catching up.
+    pub(crate) fn hold(&mut self, turn: &mut Turn, serial: u32, message: &Arc<Message>) {
+        let Some(slot) = self.slot(serial) else { return };
+        let limits = self.info.mount.limits;
+        let held_max = (limits.waiting_frames_max / 2).min(portion(limits.outbox).frames_max);
+        let Some(held) = self.seat(slot).phase.held() else { return self.send_alone(turn, slot, message) };
+        if held.as_ref().is_some_and(|held| held.len() >= held_max) {
+            *held = None;
+        }
+        if let Some(held) = held {
+            held.push(message.clone());
+        }
+    }
+
+    /// Sends one message of its topic to a join that has been answered.
+    fn send_alone(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
+        if self.intercepts(slot, &message.event) || self.has_outs(slot) {
+            let serial = self.session.entry(slot).serial();
+            return self.give(turn, serial, Job::Out(message.clone()));
+        }
+        self.send_message(turn, slot, message);
+    }
+
+    /// Whether intercepted messages are not handled yet, which those that come later must not overtake.
+    pub(crate) fn has_outs(&self, slot: usize) -> bool {
+        let seat = &self.session.entry(slot).data;
+        seat.outs > 0 || seat.phase.handles_out()
+    }
+
+    /// Sends one message of its topic to a join as it is.
+    pub(super) fn send_message(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
+        let entry = self.session.entry(slot);
+        let (serial, place) = (entry.serial(), entry.data.phase.place());
+        let (Reach::Wire(variant) | Reach::Intercepted(variant)) = self.reach_of(slot) else { return };
+        let slow = place.and_then(|place| turn.hub.slow(place));
+        self.queue_message(&mut turn.backlog, serial, message, variant, slow);
+    }
+
+    /// A member has got all that its topic had kept, and is like the others from now on.
+    pub(crate) fn has_caught_up(&mut self, serial: u32) {
+        if let Some(slot) = self.slot(serial)
+            && let Phase::Live(membership) = &mut self.seat(slot).phase
+        {
+            membership.catching_up = None;
+        }
+    }
+}

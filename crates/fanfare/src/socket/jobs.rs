@@ -1,0 +1,201 @@
+//! What a live join does: its channel's code is run for one message at a time, and what comes meanwhile waits.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::Ref;
+use fanfare_proto::payload::Payload;
+
+use super::replies::reason_payload;
+use super::{Socket, Turn};
+use crate::channel::{Ended, Reply, Status};
+use crate::event::{self, Event};
+use crate::hub::{MemberId, Place, Reach};
+use crate::interest::Tick;
+use crate::join::{Code, Job, Membership, Phase};
+use crate::mailbox;
+
+/// While a crowd of messages waits to be handed out, a socket is read no further once so many wait for one of its joins.
+const CROWDED_JOBS_MAX: usize = 16;
+
+impl Socket {
+    pub(super) fn ran(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, reply: Reply) {
+        let serial = self.entry(slot).serial();
+        let Reply { answer, stop } = reply;
+        if let Some((status, response)) = answer {
+            self.answer_from(turn, slot, msg_ref, status, response);
+        }
+        match stop {
+            None => self.next_job(turn, serial),
+            Some(stop) => self.end_with_frames(turn, slot, Ended::Stopped(stop)),
+        }
+    }
+
+    pub(super) fn crash(&mut self, turn: &mut Turn, slot: usize, reason: String) {
+        event::channel_crashed(turn.counters(), self.session.entry(slot).topic(), &reason);
+        self.end_with_frames(turn, slot, Ended::Crashed(reason));
+    }
+
+    /// Something for a join to do: at once, or behind what waits already.
+    pub(crate) fn give(&mut self, turn: &mut Turn, serial: u32, job: Job) {
+        let Some(slot) = self.slot(serial) else { return };
+        let limits = self.info.mount.limits;
+        let size = if let Job::Frame { payload, .. } = &job { payload.size() } else { 0 };
+        let entry = self.session.entry_mut(slot);
+        let seat = &mut entry.data;
+        let outs = u32::from(matches!(job, Job::Out(_)));
+        if seat.phase.is_idle() && seat.jobs.is_empty() {
+            seat.jobs.push_back(job);
+            seat.outs += outs;
+            self.waiting_bytes += size;
+            return self.next_job(turn, serial);
+        }
+        let is_crowded = matches!(job, Job::Frame { .. })
+            && seat.jobs.len() >= CROWDED_JOBS_MAX.min(limits.waiting_frames_max / 2)
+            && (mailbox::has_line() || self.info.endpoint.is_crowded());
+        let has_room = seat.jobs.len() < limits.waiting_frames_max
+            && (self.waiting_bytes == 0 || self.waiting_bytes + size <= limits.waiting_bytes_max);
+        if has_room || matches!(job, Job::Leave { .. }) {
+            seat.jobs.push_back(job);
+            seat.outs += outs;
+            self.waiting_bytes += size;
+            if is_crowded {
+                self.hold_up(turn);
+            }
+            return;
+        }
+        turn.count(Event::WaitingFull);
+        match job {
+            Job::Frame { join_ref, msg_ref, .. } => {
+                let topic = entry.topic().clone();
+                let reason = format!(
+                    "too many messages wait for this channel: at most {} and {} bytes, push again later",
+                    limits.waiting_frames_max, limits.waiting_bytes_max
+                );
+                self.answer(turn, &join_ref, &msg_ref, &topic, Status::Error, reason_payload(&reason));
+            }
+            // Nobody can be told to come again, so the client is told that there is a gap: it joins anew.
+            _ => {
+                let reason = format!("more than {} messages waited for the channel", limits.waiting_frames_max);
+                self.crash(turn, slot, reason);
+            }
+        }
+    }
+
+    /// The same after a while.
+    pub(crate) fn give_later(&mut self, turn: &mut Turn, serial: u32, due_ms: u64, info: Box<dyn Any + Send>) {
+        let Some(slot) = self.slot(serial) else { return };
+        self.seat(slot).sends_later = true;
+        turn.timers.send_later(self.join(slot), due_ms, info);
+    }
+
+    /// Does what waits until the channel's code has to run, and starts that.
+    pub(super) fn next_job(&mut self, turn: &mut Turn, serial: u32) {
+        while let Some(slot) = self.slot(serial) {
+            let seat = &mut self.session.entry_mut(slot).data;
+            if !seat.phase.is_idle() {
+                return;
+            }
+            let Some(job) = seat.jobs.pop_front() else {
+                // An idle join keeps no queue.
+                seat.jobs = Default::default();
+                self.let_go(turn);
+                return self.feed_soon(turn);
+            };
+            match job {
+                Job::Push { event, payload } => self.push(turn, serial, event, payload),
+                Job::Leave { msg_ref } => {
+                    self.answer_from(turn, slot, &msg_ref, Status::Ok, Payload::default());
+                    return self.end_with_frames(turn, slot, Ended::Left);
+                }
+                Job::Out(message) => {
+                    seat.outs -= 1;
+                    if self.intercepts(slot, &message.event) {
+                        return self.run_job(turn, slot, Job::Out(message));
+                    }
+                    self.send_message(turn, slot, &message);
+                }
+                job => return self.run_job(turn, slot, job),
+            }
+        }
+    }
+
+    fn run_job(&mut self, turn: &mut Turn, slot: usize, mut job: Job) {
+        let mut msg_ref = Ref::NULL;
+        if let Job::Frame { msg_ref: of_frame, payload, .. } = &mut job {
+            msg_ref = of_frame.clone();
+            self.waiting_bytes -= payload.size();
+        }
+        let entry = self.session.entry_mut(slot);
+        let is_out = matches!(job, Job::Out(_));
+        let handled = match &job {
+            Job::Out(message) if entry.data.resumes => message.position,
+            _ => None,
+        };
+        let Some(mut instance) = entry.data.phase.start(is_out, handled) else { return };
+        let Some(channel) = self.channel_of(self.session.entry(slot)).cloned() else { return };
+        instance.cx.msg_ref = msg_ref.clone();
+        let run = channel.clone().run(instance, job);
+        turn.run_channel(self.join(slot), channel, msg_ref, run);
+    }
+
+    /// A push of a join's own; before the join is answered it waits.
+    pub(crate) fn push(&mut self, turn: &mut Turn, serial: u32, event: Box<str>, payload: Payload) {
+        let Some(slot) = self.slot(serial) else { return };
+        let entry = self.entry(slot);
+        let Phase::Live(Membership { code, .. }) = &entry.data.phase else {
+            entry.data.jobs.push_back(Job::Push { event, payload });
+            return;
+        };
+        let position = match code {
+            Code::Runs { handled, .. } => handled.as_deref().copied(),
+            Code::None | Code::Idle(_) => None,
+        };
+        let (topic, push_ref) = (entry.topic().clone(), entry.push_ref().clone());
+        self.settle_batches(turn, slot);
+        let frame = Outgoing::Push { join_ref: &push_ref, topic: &topic, event: &event, payload: &payload, position };
+        self.send(turn, frame);
+    }
+
+    /// A reply that a channel gives outside of the callback that it belongs to.
+    pub(crate) fn reply_from(&mut self, turn: &mut Turn, serial: u32, msg_ref: &Ref, reply: Reply) {
+        let Some(slot) = self.slot(serial) else { return };
+        if let Some((status, response)) = reply.answer {
+            self.answer_from(turn, slot, msg_ref, status, response);
+        }
+        // A stop is an outcome of a callback; here it would race with the next one.
+    }
+
+    /// Lets a join's channel see what is broadcast on another topic.
+    pub(crate) fn listen(&mut self, turn: &mut Turn, serial: u32, topic: &Arc<str>, since: Tick) {
+        if let Some(slot) = self.slot(serial)
+            && self.listening(turn, slot, topic).is_none()
+        {
+            let id = MemberId { socket: self.key.index, serial };
+            let place = turn.enter(topic, id, Reach::Each, Some(since));
+            self.seat(slot).listens.push(place);
+        }
+    }
+
+    pub(crate) fn stop_listening(&mut self, turn: &mut Turn, serial: u32, topic: &Arc<str>) {
+        let Some(slot) = self.slot(serial) else { return };
+        if let Some(index) = self.listening(turn, slot, topic) {
+            let place = self.seat(slot).listens.swap_remove(index);
+            self.leave_place(turn, place, None);
+        }
+    }
+
+    /// Which of a join's subscriptions is that of a topic.
+    fn listening(&self, turn: &Turn, slot: usize, topic: &str) -> Option<usize> {
+        let listens = &self.session.entry(slot).data.listens;
+        listens.iter().position(|&place| turn.hub.is_at(place, topic))
+    }
+
+    /// Where a join stands in a topic: its own, or one that it subscribed to.
+    pub(crate) fn place_of(&self, turn: &Turn, serial: u32, topic: &str) -> Option<Place> {
+        let seat = &self.session.entry(self.slot(serial)?).data;
+        let places = seat.phase.place().into_iter().chain(seat.listens.iter().copied());
+        places.into_iter().find(|&place| turn.hub.is_at(place, topic))
+    }
+}

@@ -1,0 +1,251 @@
+//! The life of a join: asked for, answered. `jobs` has what it does meanwhile, `leaves` its end.
+
+use std::sync::Arc;
+
+use fanfare_proto::message::{Incoming, Ref};
+use fanfare_proto::payload::Payload;
+use fanfare_proto::position::Position;
+use fanfare_proto::resume::{behind, gap_param, resume_param};
+use fanfare_proto::session::Verdict;
+use fanfare_proto::topic::check_topic;
+
+use super::credentials::ACCESS_TOKEN;
+use super::replies::reason_payload;
+use super::resume::Joining;
+use super::turn::untrack;
+use super::{Socket, Turn};
+use crate::channel::{Ended, Status};
+use crate::context::Context;
+use crate::dialect::Said;
+use crate::event::{self, Event};
+use crate::join::{Code, Finished, HistoryRead, Instance, Job, Membership, Outcome, Phase, Seat};
+use crate::mount::Route;
+
+/// A join that ends because its client joins the topic again.
+pub(super) struct Replaced {
+    join_ref: Ref,
+    /// What it was sent of the topic's messages, if it resumes: all from a position up to another.
+    sent: Option<(Position, Position)>,
+}
+
+/// Why a topic cannot be joined.
+enum Refusal {
+    /// No channel is declared for it.
+    Unmatched,
+    Because(String),
+}
+
+impl Socket {
+    /// A client's message, decoded.
+    pub(crate) fn receive(&mut self, turn: &mut Turn, message: Incoming<'_>) {
+        if !self.is_open() {
+            return;
+        }
+        let dialect = self.dialect;
+        let verdict = dialect.admit(&self.session, &message);
+        let concerns_credential = self.info.is_pending || message.event == ACCESS_TOKEN;
+        let message = match concerns_credential && self.info.mount.connect.refreshes() {
+            true => self.take_credential(turn, verdict, message),
+            false => Some(message),
+        };
+        let Some(Incoming { join_ref, msg_ref, topic, event, payload }) = message else { return };
+        if dialect.means_otherwise(self, turn, verdict, &Said { topic: &topic, event: &event, msg_ref: &msg_ref }) {
+            return;
+        }
+        match verdict {
+            Verdict::Heartbeat => self.answer(turn, &Ref::NULL, &msg_ref, &topic, Status::Ok, Payload::default()),
+            Verdict::NotJoined => self.answer(turn, &join_ref, &msg_ref, &topic, Status::Ok, Payload::default()),
+            Verdict::Unmatched => self.unmatched(turn, &msg_ref, &topic),
+            Verdict::Stale => turn.count(Event::Stale),
+            Verdict::Join => self.begin_join(turn, join_ref, msg_ref, &topic, payload, None),
+            Verdict::Rejoin(slot) => {
+                let replaced = Replaced { join_ref: self.entry(slot).join_ref().clone(), sent: self.sent(turn, slot) };
+                self.end_join(turn, slot, Ended::DuplicateJoin);
+                self.begin_join(turn, join_ref, msg_ref, &topic, payload, Some(replaced));
+            }
+            Verdict::Leave(slot) => {
+                let serial = self.entry(slot).serial();
+                self.give(turn, serial, Job::Leave { msg_ref });
+            }
+            Verdict::Wait(slot) | Verdict::Dispatch(slot) => {
+                let serial = self.entry(slot).serial();
+                self.give(turn, serial, Job::Frame { join_ref, msg_ref, event: event.into(), payload });
+            }
+        }
+    }
+
+    /// Joins the only topic of a stream.
+    pub(crate) fn join_stream(&mut self, turn: &mut Turn, topic: &str, params: Payload) {
+        self.begin_join(turn, Ref::NULL, Ref::NULL, topic, params, None);
+    }
+
+    fn begin_join(
+        &mut self,
+        turn: &mut Turn,
+        join_ref: Ref,
+        msg_ref: Ref,
+        topic: &str,
+        payload: Payload,
+        replaced: Option<Replaced>,
+    ) {
+        let sent = replaced.as_ref().and_then(|replaced| replaced.sent);
+        let replaced = replaced.map(|replaced| replaced.join_ref);
+        let (route, channel, presence) = match self.route_for(turn, topic) {
+            Ok((number, route)) => (number, route.channel.clone(), route.presence.clone()),
+            Err(refusal) => {
+                match refusal {
+                    Refusal::Unmatched => self.unmatched(turn, &msg_ref, topic),
+                    Refusal::Because(reason) => {
+                        self.answer(turn, &join_ref, &msg_ref, topic, Status::Error, reason_payload(&reason));
+                    }
+                }
+                return self.close_replaced(turn, topic, replaced.as_ref());
+            }
+        };
+        let topic = turn.hub.interned(topic).unwrap_or_else(|| topic.into());
+        let has_history = self.info.endpoint.store_of(&topic).is_some();
+        let since = match has_history.then(|| resume_param(&payload)).transpose() {
+            Ok(since) => since.flatten().or(self.info.since.filter(|_| has_history)).map(|since| behind(since, sent)),
+            Err(reason) => {
+                self.answer(turn, &join_ref, &msg_ref, &topic, Status::Error, reason_payload(&reason));
+                return self.close_replaced(turn, &topic, replaced.as_ref());
+            }
+        };
+        let resumes = since.is_some();
+        let hears_gaps = self.info.endpoint.policies().slow(&topic).is_some() && gap_param(&payload);
+        let asked = Phase::Asked { since, replaced: replaced.map(Box::new) };
+        let seat = Seat { route, resumes, hears_gaps, ..Seat::new(asked) };
+        let slot = self.session.begin(topic.clone(), join_ref.clone(), &msg_ref, seat);
+        let push_ref_size = self.entry(slot).push_ref().text().len().min(usize::from(u16::MAX)) as u16;
+        let join = self.join(slot);
+        let cx = Context {
+            join,
+            topic,
+            presence: presence.unwrap_or_else(|| self.info.endpoint.presence_default().clone()),
+            socket: self.info.clone(),
+            join_ref,
+            msg_ref: msg_ref.clone(),
+            push_ref_size,
+            tracks: false,
+        };
+        let run = channel.clone().join(cx, payload);
+        if !turn.run_channel(join, channel, msg_ref, run) {
+            self.takes_time(turn, slot);
+        }
+    }
+
+    /// Which route a topic that is to be joined takes.
+    fn route_for(&self, turn: &Turn, topic: &str) -> Result<(u32, &Route), Refusal> {
+        if let Err(error) = check_topic(topic) {
+            turn.count(Event::BadTopic);
+            return Err(Refusal::Because(error.to_string()));
+        }
+        let found = self.info.mount.route_of(topic).ok_or(Refusal::Unmatched)?;
+        if self.session.is_full() {
+            turn.count(Event::TooManyJoins);
+            return Err(Refusal::Because("too many channels joined".to_owned()));
+        }
+        Ok(found)
+    }
+
+    /// The answer of a join that runs at once comes before the end of the join that it replaces; but one that takes time must
+    /// not keep the old channel's client waiting.
+    pub(super) fn takes_time(&mut self, turn: &mut Turn, slot: usize) {
+        let entry = self.entry(slot);
+        if let Some(replaced) = entry.data.phase.take_replaced() {
+            let topic = entry.topic().clone();
+            self.close_replaced(turn, &topic, Some(&replaced));
+        }
+    }
+
+    /// A channel's code comes back.
+    pub(crate) fn finished(&mut self, turn: &mut Turn, finished: Finished) {
+        let Some(slot) = self.slot(finished.join.serial) else { return turn.finished_alone(finished) };
+        let Finished { join, channel, msg_ref, outcome } = finished;
+        match (&mut self.entry(slot).data.phase, outcome) {
+            (Phase::Asked { .. }, Outcome::Joined { mut instance, admitted }) => {
+                self.renew(&mut instance);
+                self.admitted(turn, slot, Joining { channel, msg_ref, instance, admitted });
+            }
+            (Phase::Admitted { .. }, Outcome::Read(read)) => {
+                let HistoryRead { mut instance, admitted, replay } = *read;
+                self.renew(&mut instance);
+                self.history_read(turn, slot, Joining { channel, msg_ref, instance, admitted }, replay);
+            }
+            (_, Outcome::Refused { cx, response }) => {
+                turn.count(Event::JoinRefused);
+                self.join_failed(turn, slot, &msg_ref, cx, response);
+            }
+            (_, Outcome::JoinCrashed { cx, reason }) => {
+                event::join_crashed(turn.counters(), &cx.topic, &reason);
+                self.join_failed(turn, slot, &msg_ref, cx, reason_payload("join crashed"));
+            }
+            (Phase::Live(_), Outcome::Ran { mut instance, result }) => {
+                self.renew(&mut instance);
+                self.seat(slot).phase.rest(instance);
+                match result {
+                    Ok(reply) => self.ran(turn, slot, &msg_ref, reply),
+                    Err(reason) => self.crash(turn, slot, reason),
+                }
+            }
+            (_, outcome) => {
+                self.crash(turn, slot, "its channel's code came back from what it was not asked".to_owned());
+                turn.finished_alone(Finished { join, channel, msg_ref, outcome });
+            }
+        }
+    }
+
+    /// Gives a join the credential that was renewed while its channel's code ran.
+    fn renew(&self, instance: &mut Instance) {
+        if !Arc::ptr_eq(&self.info, &instance.cx.socket) {
+            instance.cx.socket = self.info.clone();
+        }
+    }
+
+    /// The join is answered. It is a member of its topic already if it has read the history.
+    pub(super) fn joined(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, instance: Instance, reply: Payload) {
+        turn.count(Event::Joined);
+        let replaced = self.seat(slot).phase.take_replaced();
+        let place = match self.seat(slot).phase.place() {
+            Some(place) => place,
+            None => self.enter(turn, slot, self.reach_of(slot)),
+        };
+        let membership = Membership { place: Some(place), code: Code::Idle(instance), catching_up: None };
+        self.seat(slot).phase = Phase::Live(membership);
+        let entry = self.entry(slot);
+        let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
+        self.answer(turn, &join_ref, msg_ref, &topic, Status::Ok, reply);
+        self.close_replaced(turn, &topic, replaced.as_deref());
+    }
+
+    /// What came for a join before it was answered.
+    pub(super) fn after_joining(&mut self, turn: &mut Turn, serial: u32) {
+        let Some(slot) = self.slot(serial) else { return };
+        let entry = self.entry(slot);
+        let topic = entry.topic().clone();
+        for job in std::mem::take(&mut entry.data.jobs) {
+            match job {
+                Job::Frame { join_ref, msg_ref, event, payload } => {
+                    self.waited(&payload);
+                    let (topic, event) = ((&*topic).into(), (&*event).into());
+                    self.receive(turn, Incoming { join_ref, msg_ref, topic, event, payload });
+                }
+                job => self.give(turn, serial, job),
+            }
+        }
+    }
+
+    fn join_failed(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, cx: Context, response: Payload) {
+        untrack(&cx, &Ended::Closed);
+        self.not_joined(turn, slot, msg_ref, response);
+    }
+
+    /// The join is answered that it has not come about.
+    pub(super) fn not_joined(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, response: Payload) {
+        let mut entry = self.take_entry(turn, slot);
+        self.answer(turn, entry.join_ref(), msg_ref, entry.topic(), Status::Error, response);
+        let replaced = entry.data.phase.take_replaced();
+        self.close_replaced(turn, entry.topic(), replaced.as_deref());
+        self.receive_waiting(turn, entry);
+    }
+}

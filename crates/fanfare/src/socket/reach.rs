@@ -1,0 +1,43 @@
+//! How the messages of a topic reach a join.
+
+use std::sync::Arc;
+
+use fanfare_proto::session::Entry;
+
+use super::{Socket, Turn};
+use crate::hub::{MemberId, Place, Reach};
+use crate::join::{AnyChannel, Seat};
+
+impl Socket {
+    /// A join becomes a member of its topic.
+    pub(super) fn enter(&self, turn: &mut Turn, slot: usize, reach: Reach) -> Place {
+        let entry = self.session.entry(slot);
+        let id = MemberId { socket: self.key.index, serial: entry.serial() };
+        turn.enter(entry.topic(), id, reach, None)
+    }
+
+    pub(super) fn channel_of(&self, entry: &Entry<Seat>) -> Option<&Arc<dyn AnyChannel>> {
+        self.info.mount.routes.get(entry.data.route as usize).map(|route| &route.channel)
+    }
+
+    /// How a join that has caught up takes the messages of its topic.
+    pub(crate) fn reach_of(&self, slot: usize) -> Reach {
+        let resumes = self.session.entry(slot).data.resumes;
+        let variant = if resumes { self.resuming_variant() } else { self.variant() };
+        if self.intercepted(slot).is_empty() { Reach::Wire(variant) } else { Reach::Intercepted(variant) }
+    }
+
+    /// Whether a join's channel wants to see an event before its client does.
+    pub(crate) fn intercepts(&self, slot: usize, event: &str) -> bool {
+        self.intercepted(slot).contains(&event)
+    }
+
+    /// The events that a join's channel wants to see first. A topic that connect gave has no channel, nor need its mount have
+    /// any.
+    fn intercepted(&self, slot: usize) -> &'static [&'static str] {
+        match self.channel_of(self.session.entry(slot)) {
+            Some(channel) if self.dialect.has_channels() => channel.intercepts(),
+            _ => &[],
+        }
+    }
+}

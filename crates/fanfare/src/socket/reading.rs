@@ -1,0 +1,114 @@
+//! Whether what a client sends is handled as it comes, or has to wait: then nothing more is read of it, so that the kernel's
+//! buffers fill and the client waits as well. Nothing is lost.
+
+use super::{Carrier, Socket, Turn};
+use crate::key::SocketKey;
+use crate::transport::websocket::Unread;
+
+/// When so many bytes have been read and not handled, since what they bring has to wait, sockets are read in smaller pieces.
+const UNREAD_SIZE_MAX: usize = 8 * 1024 * 1024;
+
+/// The largest piece then: most of what clients send stays in the kernel.
+const CROWDED_READ_SIZE: usize = 2 * 1024;
+
+/// Whether what a client sends is handled as it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Goes,
+    /// Its last message has found no room yet.
+    WaitsForRoom,
+    /// One of its joins waits in a crowd of messages.
+    WaitsInCrowd,
+}
+
+/// The sockets of a shard of which there is more to read.
+#[derive(Debug, Default)]
+pub(crate) struct ReadingList {
+    /// Those that had more than a turn takes, in line.
+    line: std::collections::VecDeque<SocketKey>,
+    /// Those that are not read while a crowd of messages waits to be handed out.
+    pub(crate) held_up: Vec<SocketKey>,
+    /// The bytes that were read and not handled.
+    unread_size: usize,
+}
+
+impl ReadingList {
+    /// How many are in line.
+    pub(crate) fn len(&self) -> usize {
+        self.line.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// The first in line.
+    pub(crate) fn pop(&mut self) -> Option<SocketKey> {
+        self.line.pop_front()
+    }
+
+    /// The most that is read at a time, of this much that could be.
+    pub(crate) fn read_size_max(&self, size: usize) -> usize {
+        if self.unread_size > UNREAD_SIZE_MAX { CROWDED_READ_SIZE.min(size) } else { size }
+    }
+}
+
+impl Socket {
+    /// Whether more of what the client sends may be handled.
+    pub(crate) fn may_send(&self) -> bool {
+        self.is_open() && self.reading == Reading::Goes
+    }
+
+    /// The socket is read in the next turn, behind the others that are.
+    pub(crate) fn read_later(&mut self, turn: &mut Turn) {
+        if !std::mem::replace(&mut self.is_unread, true) {
+            turn.reading.line.push_back(self.key);
+        }
+    }
+
+    /// What the client sends has room again.
+    pub(crate) fn read_on(&mut self, turn: &mut Turn) {
+        if self.reading != Reading::Goes {
+            self.reading = Reading::Goes;
+            self.read_later(turn);
+        }
+    }
+
+    /// A join waits in a crowd, so that its client has to wait as well.
+    pub(super) fn hold_up(&mut self, turn: &mut Turn) {
+        self.reading = Reading::WaitsInCrowd;
+        turn.reading.held_up.push(self.key);
+    }
+
+    /// The crowd is gone, or the join has done what it was given, or is no more.
+    pub(crate) fn let_go(&mut self, turn: &mut Turn) {
+        if self.reading == Reading::WaitsInCrowd {
+            self.read_on(turn);
+        }
+    }
+
+    /// Keeps bytes that were read until they may be handled.
+    pub(crate) fn keep_unread(&mut self, turn: &mut Turn, unread: Box<Unread>) {
+        if let Carrier::WebSocket(websocket) = &mut self.carrier {
+            turn.reading.unread_size += unread.bytes.len();
+            websocket.unread = Some(unread);
+        }
+    }
+
+    /// Puts bytes behind those that are kept, if there are some.
+    pub(crate) fn add_unread(&mut self, turn: &mut Turn, bytes: &[u8]) -> bool {
+        let Carrier::WebSocket(websocket) = &mut self.carrier else { return false };
+        let Some(unread) = &mut websocket.unread else { return false };
+        unread.bytes.extend_from_slice(bytes);
+        turn.reading.unread_size += bytes.len();
+        true
+    }
+
+    /// Takes the bytes that are kept.
+    pub(crate) fn take_unread(&mut self, turn: &mut Turn) -> Option<Box<Unread>> {
+        let Carrier::WebSocket(websocket) = &mut self.carrier else { return None };
+        let unread = websocket.unread.take()?;
+        turn.reading.unread_size -= unread.bytes.len();
+        Some(unread)
+    }
+}

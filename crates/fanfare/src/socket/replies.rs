@@ -1,0 +1,65 @@
+//! What the protocol itself answers.
+
+use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::Ref;
+use fanfare_proto::payload::Payload;
+
+use super::{Carrier, Socket, Turn};
+use crate::channel::Status;
+use crate::event::Event;
+
+impl Socket {
+    /// Sends a reply. A field that does not fit a binary frame makes it an error reply that says so.
+    pub(crate) fn answer(
+        &mut self,
+        turn: &mut Turn,
+        join_ref: &Ref,
+        msg_ref: &Ref,
+        topic: &str,
+        status: Status,
+        response: Payload,
+    ) {
+        if let Carrier::Poll(session) = &mut self.carrier
+            && self.dialect.is_stream()
+        {
+            return session.answered(status, &response);
+        }
+        let reply = Outgoing::Reply { join_ref, msg_ref, topic, status: status.as_str(), response: &response };
+        if let Err(error) = self.try_send(turn, reply) {
+            turn.count(Event::FieldTooLong);
+            let response = &reason_payload(&error.to_string());
+            self.send(turn, Outgoing::Reply { join_ref, msg_ref, topic, status: "error", response });
+        }
+    }
+
+    /// What a live join's channel replies: it leaves behind what was published before it.
+    pub(super) fn answer_from(
+        &mut self,
+        turn: &mut Turn,
+        slot: usize,
+        msg_ref: &Ref,
+        status: Status,
+        response: Payload,
+    ) {
+        let entry = self.entry(slot);
+        let (topic, join_ref) = (entry.topic().clone(), entry.push_ref().clone());
+        self.settle_batches(turn, slot);
+        self.answer(turn, &join_ref, msg_ref, &topic, status, response);
+    }
+
+    pub(super) fn unmatched(&mut self, turn: &mut Turn, msg_ref: &Ref, topic: &str) {
+        turn.count(Event::Unmatched);
+        self.answer(turn, &Ref::NULL, msg_ref, topic, Status::Error, reason_payload("unmatched topic"));
+    }
+
+    /// Tells a join that was replaced of its end.
+    pub(crate) fn close_replaced(&mut self, turn: &mut Turn, topic: &str, replaced: Option<&Ref>) {
+        if let Some(join_ref) = replaced {
+            self.send(turn, Outgoing::Close { join_ref, topic });
+        }
+    }
+}
+
+pub(super) fn reason_payload(reason: &str) -> Payload {
+    serde_json::json!({ "reason": reason }).into()
+}

@@ -1,0 +1,24 @@
+//! What the shards of a node share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::clock::Clock;
+use crate::interest::Interest;
+use crate::mailbox::room::Waiting;
+use crate::observer::Observers;
+use crate::policy::Policies;
+
+/// What a shard shares with the rest of the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) interest: Arc<Interest>,
+    pub(crate) policies: Arc<Policies>,
+    pub(crate) observers: Arc<Observers>,
+    /// What may wait to be handed out, for each shard.
+    pub(crate) waiting: Waiting,
+    /// Runs of channels' code that went on on the runtime and are not finished.
+    pub(crate) running: Arc<AtomicUsize>,
+}

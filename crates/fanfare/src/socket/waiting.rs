@@ -1,0 +1,328 @@
+//! What is sent to the client: at once where nothing waits, or else queued, where the messages of some topics may give way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fanfare_proto::frame::{Form, Kind, Outgoing};
+use fanfare_proto::phoenix::codec::FieldTooLong;
+use fanfare_proto::session::Session;
+use fanfare_proto::wire;
+
+use super::{Carrier, Socket, Turn};
+use crate::event::{Counters, Event};
+use crate::gap::Voice;
+use crate::hub::{Due, Frames, Settled};
+use crate::join::Seat;
+use crate::key::SocketKey;
+use crate::mailbox::ShardHandle;
+use crate::message::{Message, Variant, carry, with_buffer};
+use crate::outbox::{Bounds, Outbox, Yielding};
+use crate::policy::Slow;
+use crate::transport::websocket::{Pool, Written};
+
+/// What waits to be written, of all sockets of a shard.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    pub(crate) pool: Pool,
+    /// Sockets with something queued in this turn.
+    pub(crate) dirty: Vec<u32>,
+    /// Sockets whose outbox is full; closed when the turn's writing is done, so that nothing ends under the feet of the
+    /// code that wanted to send.
+    pub(crate) slow: Vec<SocketKey>,
+    /// How often a message was queued in this turn for a reader who does not take it at once.
+    pub(crate) queued: usize,
+    shard: ShardHandle,
+}
+
+impl Backlog {
+    pub(super) fn new(shard: ShardHandle) -> Self {
+        Backlog { pool: Pool::default(), dirty: Vec::new(), slow: Vec::new(), queued: 0, shard }
+    }
+
+    fn counters(&self) -> &Counters {
+        self.shard.counters()
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.dirty.is_empty() && self.slow.is_empty()
+    }
+}
+
+impl Socket {
+    /// Encodes a frame of the socket's own and queues it: it leaves at the end of the turn.
+    ///
+    /// # Errors
+    /// The frame must be binary, and a field does not fit: nothing is sent.
+    pub(super) fn try_send(&mut self, turn: &mut Turn, frame: Outgoing<'_>) -> Result<(), FieldTooLong> {
+        let form = self.form();
+        self.send_as(turn, form, frame)
+    }
+
+    /// The same where that cannot be, since the frame is text or its fields were checked. If it is nevertheless, it is
+    /// counted.
+    pub(super) fn send(&mut self, turn: &mut Turn, frame: Outgoing<'_>) {
+        if self.try_send(turn, frame).is_err() {
+            turn.count(Event::FieldTooLong);
+        }
+    }
+
+    /// The same in the form of one of its joins.
+    pub(super) fn send_to(&mut self, turn: &mut Turn, slot: usize, frame: Outgoing<'_>) {
+        let form = if self.seat(slot).resumes { self.resuming_form() } else { self.form() };
+        if self.send_as(turn, form, frame).is_err() {
+            turn.count(Event::FieldTooLong);
+        }
+    }
+
+    fn send_as(&mut self, turn: &mut Turn, form: Form, frame: Outgoing<'_>) -> Result<(), FieldTooLong> {
+        let carriage = self.carriage();
+        let bytes = with_buffer(|out| {
+            let kind = wire::encode(form, frame, out)?;
+            Ok(kind.map(|kind| carry(carriage, kind, out)))
+        })?;
+        if let Some(bytes) = bytes {
+            self.queue(&mut turn.backlog, bytes, 1);
+        }
+        Ok(())
+    }
+
+    /// Sends a text of the protocol's own.
+    pub(crate) fn send_text(&mut self, turn: &mut Turn, text: &str) {
+        let bytes = carry(self.carriage(), Kind::Text, text.as_bytes());
+        self.queue(&mut turn.backlog, bytes, 1);
+    }
+
+    /// Queues whole frames, which must not be lost.
+    pub(crate) fn queue(&mut self, backlog: &mut Backlog, bytes: Bytes, frames: usize) {
+        if self.is_writable() {
+            let queued = self.put(bytes, frames, backlog);
+            self.queued(queued, frames, backlog);
+        }
+    }
+
+    /// Queues what a member was to get before something else.
+    pub(crate) fn queue_settled(&mut self, backlog: &mut Backlog, settled: Settled) {
+        let Settled { member, what } = settled;
+        match what {
+            Due::Whole(bytes, frames) => self.queue(backlog, bytes, frames),
+            Due::Yielding(message, variant, slow) => {
+                self.queue_message(backlog, member.serial, &message, variant, Some(&slow));
+            }
+        }
+    }
+
+    /// Queues one message of a join's topic.
+    pub(super) fn queue_message(
+        &mut self,
+        backlog: &mut Backlog,
+        serial: u32,
+        message: &Message,
+        variant: Variant,
+        slow: Option<&Arc<Slow>>,
+    ) {
+        let Some(slow) = slow else { return self.queue(backlog, message.encoded(variant).clone(), 1) };
+        if self.is_writable() {
+            let queued = self.offer(serial, message, variant, slow, backlog);
+            self.queued(queued, 1, backlog);
+        }
+    }
+
+    /// Lets what was published so far leave ahead of a frame of the join's own.
+    pub(crate) fn settle_batches(&mut self, turn: &mut Turn, slot: usize) {
+        let Some(place) = self.seat(slot).phase.place() else { return };
+        let mut settled = Vec::new();
+        turn.hub.settle(place, |member, frames| frames.keep_for(member, &mut settled));
+        settled.into_iter().for_each(|settled| self.queue_settled(&mut turn.backlog, settled));
+    }
+
+    fn is_writable(&self) -> bool {
+        self.is_open() && !self.overflowed
+    }
+
+    fn queued(&mut self, queued: Written, frames: usize, backlog: &mut Backlog) {
+        if queued == Written::Full {
+            self.overflowed = true;
+            backlog.slow.push(self.key);
+        } else {
+            backlog.counters().add(Event::Delivered, frames as u64);
+            self.mark_dirty(backlog);
+        }
+    }
+
+    /// The client has taken what its joins were sent: they get more in the next turn.
+    #[inline]
+    pub(super) fn feed_soon(&mut self, turn: &mut Turn) {
+        if std::mem::take(&mut self.is_behind) {
+            turn.hungry.push(self.key);
+        }
+    }
+
+    /// Has what is queued written at the end of the turn.
+    pub(crate) fn mark_dirty(&mut self, backlog: &mut Backlog) {
+        if !std::mem::replace(&mut self.is_dirty, true) {
+            backlog.dirty.push(self.key.index);
+        }
+    }
+
+    /// Queues whole frames that must not be lost.
+    fn put(&mut self, bytes: Bytes, frames: usize, backlog: &mut Backlog) -> Written {
+        let bounds = self.info.mount.limits.outbox;
+        let outbox = match &mut self.carrier {
+            Carrier::WebSocket(websocket) => websocket.outbox(&mut backlog.pool),
+            Carrier::Poll(session) => session.outbox(),
+            #[cfg(feature = "testing")]
+            Carrier::Frames(test_kit) => {
+                // Its end may be gone: then its socket is about to be closed.
+                let _ = test_kit.send(super::LocalFrame::Text(bytes));
+                return Written::All;
+            }
+            Carrier::Broadcasts(_) => return Written::All,
+        };
+        if outbox.has_room(bytes.len(), frames, bounds) {
+            outbox.push(bytes, frames);
+            return Written::Waiting;
+        }
+        self.put_in_full(bytes, frames, bounds, backlog)
+    }
+
+    /// The same where other messages have to give way.
+    #[cold]
+    #[inline(never)]
+    fn put_in_full(&mut self, bytes: Bytes, frames: usize, bounds: Bounds, backlog: &mut Backlog) -> Written {
+        let Socket { carrier, session, .. } = self;
+        let Some((outbox, _)) = outbox_of(carrier, bytes.len(), frames, bounds, &mut backlog.pool) else {
+            return Written::All;
+        };
+        let has_room = outbox.make_room(bytes.len(), frames, bounds);
+        if has_room {
+            outbox.push(bytes, frames);
+        }
+        account(outbox, session, backlog.counters());
+        if has_room { Written::Waiting } else { Written::Full }
+    }
+
+    /// Queues a member's share of a batch.
+    pub(crate) fn put_share(&mut self, serial: u32, frames: Frames<'_>, backlog: &mut Backlog) -> Written {
+        let Some(slow) = frames.slow else {
+            return self.put(frames.bytes.clone(), frames.messages.len(), backlog);
+        };
+        for message in frames.messages {
+            match self.offer(serial, message, frames.variant, slow, backlog) {
+                Written::Waiting | Written::All => {}
+                trouble => return trouble,
+            }
+        }
+        Written::Waiting
+    }
+
+    /// Queues what has not left of a member's share, of which so many bytes have.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn put_rest(
+        &mut self,
+        serial: u32,
+        frames: Frames<'_>,
+        written: usize,
+        backlog: &mut Backlog,
+    ) -> Written {
+        let Carrier::WebSocket(websocket) = &mut self.carrier else { return Written::All };
+        let Some(slow) = frames.slow else {
+            websocket.outbox(&mut backlog.pool).push_rest(frames.bytes.clone(), frames.messages.len(), written);
+            return Written::Waiting;
+        };
+        let mut end = 0;
+        for message in frames.messages {
+            let bytes = message.encoded(frames.variant);
+            let begin = end;
+            end += bytes.len();
+            if end <= written {
+                continue;
+            }
+            if begin < written {
+                let Carrier::WebSocket(websocket) = &mut self.carrier else { return Written::All };
+                websocket.outbox(&mut backlog.pool).push_rest(bytes.clone(), 1, written - begin);
+            } else {
+                self.offer(serial, message, frames.variant, slow, backlog);
+            }
+        }
+        Written::Waiting
+    }
+
+    /// Queues one message of a topic, by the rule of the topic.
+    fn offer(
+        &mut self,
+        serial: u32,
+        message: &Message,
+        variant: Variant,
+        slow: &Slow,
+        backlog: &mut Backlog,
+    ) -> Written {
+        let bytes = message.encoded(variant);
+        let Some(rule) = slow.rule() else { return self.put(bytes.clone(), 1, backlog) };
+        let key = match slow {
+            Slow::Latest { key } => message.key(key.as_deref()),
+            _ => 0,
+        };
+        let (form, resuming_form, carriage) = (self.form(), self.resuming_form(), self.carriage());
+        let bounds = self.info.mount.limits.outbox;
+        let Socket { carrier, session, .. } = self;
+        let voice = || {
+            let entry = session.entry(session.position(serial)?);
+            let resumes = entry.data.resumes;
+            let form = if resumes { resuming_form } else { form };
+            let (topic, join_ref) = (entry.topic().clone(), entry.push_ref().clone());
+            (resumes || entry.data.hears_gaps).then(|| Box::new(Voice { topic, join_ref, form, carriage, resumes }))
+        };
+        let Some((outbox, is_held_up)) = outbox_of(carrier, bytes.len(), 1, bounds, &mut backlog.pool) else {
+            return self.put(bytes.clone(), 1, backlog);
+        };
+        let yielding = Yielding { lane: serial, rule, key, position: message.position, is_held_up };
+        outbox.offer(yielding, |position| message.encoded_at(variant, position), bounds, voice);
+        account(outbox, session, backlog.counters());
+        Written::Waiting
+    }
+}
+
+/// Counts what has given way. A join that resumes has been sent all of its topic only from behind that on.
+fn account(outbox: &mut Outbox, session: &mut Session<Seat>, counters: &Counters) {
+    outbox.take_losses().count(counters);
+    for (serial, position) in outbox.take_gaps() {
+        if let Some(slot) = session.position(serial)
+            && let Some(from) = &mut session.entry_mut(slot).data.complete_from
+        {
+            **from = position;
+        }
+    }
+}
+
+/// The outbox for so much more, and whether the reader takes no more at present; `None` on a carrier where nothing waits. A
+/// reader is slow once the kernel takes no more: before anything gives way, it gets what is there.
+fn outbox_of<'a>(
+    carrier: &'a mut Carrier,
+    bytes: usize,
+    frames: usize,
+    bounds: Bounds,
+    pool: &mut Pool,
+) -> Option<(&'a mut Outbox, bool)> {
+    match carrier {
+        Carrier::WebSocket(websocket) => {
+            if !websocket.is_held_up()
+                && websocket.has_waiting()
+                && !websocket.outbox(pool).has_room(bytes, frames, bounds)
+            {
+                // That the connection is lost is seen by the next write as well.
+                let _ = websocket.flush(pool);
+            }
+            let is_held_up = websocket.is_held_up();
+            Some((websocket.outbox(pool), is_held_up))
+        }
+        Carrier::Poll(session) => {
+            let is_held_up = session.is_held_up();
+            Some((session.outbox(), is_held_up))
+        }
+        #[cfg(feature = "testing")]
+        Carrier::Frames(_) => None,
+        Carrier::Broadcasts(_) => None,
+    }
+}
