@@ -151,9 +151,9 @@ impl Mount {
     }
 
     /// JSON rooms: clients send `{"join": c}`, `{"leave": c}` and `{"say": m, "to": c}` over WebSocket, at any path below the
-    /// mount, and members of a channel get `m` as it was sent. A channel's name is a topic, and its behaviour is that of the
-    /// mount's channels, as with Phoenix; [`Relay`](crate::Relay) is the plain one. What is said counts as the event
-    /// `message`.
+    /// mount, and members of a channel get `m`: a string as its bare text, anything else as its JSON. A channel's name is a topic,
+    /// and its behaviour is that of the mount's channels, as with Phoenix; [`Relay`](crate::Relay) is the plain one. What is
+    /// said counts as the event `message`.
     ///
     /// A frame that is none of these closes the socket with 3000.
     pub fn rooms() -> Self {
@@ -318,8 +318,8 @@ impl Mount {
         self
     }
 
-    /// The largest message, all fragments added up and inflated; above it the socket is closed with 1009. Default
-    /// 8,000,000 bytes.
+    /// The largest message, all fragments added up, as sent and as inflated; above it the socket is closed with 1009. How well
+    /// a message is compressed does not matter. Default 8,000,000 bytes.
     pub fn message_size_max(mut self, bytes: usize) -> Self {
         self.limits.websocket.message_size_max = bytes;
         self
