@@ -196,7 +196,7 @@ async fn keep(settings: Settings, mut listener: Listener, standing: Arc<Standing
 
 /// What it counts, in this order.
 const COUNTED: [Counted; 4] = [
-    ("received", "Messages that came."),
+    ("received", "Messages that were published or skipped."),
     ("published", "Messages that were published, one for each recipient."),
     ("lost_connections", "How often the connection was lost."),
     ("waits", "How often a message had to wait, because it could not be published then."),

@@ -214,8 +214,8 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Tells that everybody is gone, and gives what waits a few seconds, unless `cut` comes first.
-pub(crate) async fn finish(webhooks: &[Arc<Webhook>], cut: impl Future<Output = ()>) {
+/// Tells that everybody is gone, and gives what waits a few seconds.
+pub(crate) async fn finish(webhooks: &[Arc<Webhook>]) {
     for webhook in webhooks {
         webhook.stop.send_replace(true);
     }
@@ -225,14 +225,13 @@ pub(crate) async fn finish(webhooks: &[Arc<Webhook>], cut: impl Future<Output = 
             let _ = webhook.ended.subscribe().wait_for(|ended| *ended).await;
         }
     };
-    tokio::select! {
-        () = all_sent => {}
-        () = tokio::time::sleep(FINISH_MAX) => {}
-        () = cut => {}
-    }
-    for webhook in webhooks {
-        webhook.report_loss();
-    }
+    // Too late is told of by `report_losses`.
+    let _ = tokio::time::timeout(FINISH_MAX, all_sent).await;
+}
+
+/// Says what has not been sent.
+pub(crate) fn report_losses(webhooks: &[Arc<Webhook>]) {
+    webhooks.iter().for_each(|webhook| webhook.report_loss());
 }
 
 /// The observer of the engine's.

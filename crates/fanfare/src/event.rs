@@ -5,6 +5,10 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing::field::display;
+
+use crate::path::MountPath;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $reason:literal;)*) => {
         /// Something that is counted.
@@ -48,13 +52,15 @@ counters! {
     RejectedLimit = "connections", "refused_limit";
     /// Refused with 503: more clients in this second than `limits.accept_rate`.
     RejectedRate = "connections", "refused_rate";
+    /// Refused with 503: the server is draining.
+    RejectedDrain = "connections", "refused_drain";
     /// Refused with 500: the code that decides who can connect panicked.
     ConnectPanicked = "connections", "connect_panicked";
     /// A hub's publisher, refused with 409: the topic has a publisher.
     RejectedTopicTaken = "connections", "refused_topic_taken";
     /// A hub's subscriber, refused with 404: nobody has started the topic.
     RejectedTopicUnknown = "connections", "refused_topic_unknown";
-    /// Requests that did not come in time, were malformed, or had a body above the limit.
+    /// Requests whose head or body did not come in time, was malformed, or was too large.
     RejectedRequest = "connections", "refused_request";
     /// The client closed, or its connection was lost. A close frame is answered with the client's own code.
     ClosedByClient = "closes", "client";
@@ -126,6 +132,8 @@ counters! {
     Recovered = "resumes", "recovered";
     /// Clients that came back and were told that messages are gone.
     NotRecovered = "resumes", "not_recovered";
+    /// Members that were not tracked, or whose meta was not changed, because the presence of their topic was full.
+    PresenceFull = "presence", "full";
     /// Messages that were published.
     Published = "messages", "published";
     /// Frames that clients sent.
@@ -166,61 +174,92 @@ pub(crate) fn sum<'a>(sets: impl Iterator<Item = &'a Counters> + Clone) -> Vec<(
 
 /// An undecodable message: the peer and the length, never the content.
 pub(crate) fn undecodable(peer: Option<SocketAddr>, len: usize, reason: &'static str) {
-    if LINES_BY_CLIENTS.admits() {
-        tracing::warn!(?peer, len, reason, "undecodable message, socket closed with 1011");
+    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
+        tracing::warn!(?peer, len, reason, held_back, "undecodable message, socket closed with 1011");
     }
 }
 
 /// Clients can cause lines at will; so many a second are written.
-static LINES_BY_CLIENTS: Rate = Rate { second: AtomicU64::new(0), count: AtomicU64::new(0), max: 10 };
+static LINES_BY_CLIENTS: HeldBack = HeldBack::new(10, 1);
 
-/// At most `max` in each second of the wall clock.
-struct Rate {
-    second: AtomicU64,
-    count: AtomicU64,
-    max: u64,
+/// Connections that cannot be accepted are all for one reason.
+static LINES_OF_ACCEPTING: HeldBack = HeldBack::new(1, 10);
+
+/// Lets so many lines pass in each window of so many seconds of the wall clock, and counts the others.
+struct HeldBack {
+    lines_max: u64,
+    window_s: u64,
+    window: AtomicU64,
+    passed: AtomicU64,
+    held_back: AtomicU64,
 }
 
-impl Rate {
-    fn admits(&self) -> bool {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.second.swap(now, Ordering::Relaxed) != now {
-            self.count.store(0, Ordering::Relaxed);
+impl HeldBack {
+    const fn new(lines_max: u64, window_s: u64) -> Self {
+        let zero = AtomicU64::new;
+        HeldBack { lines_max, window_s, window: zero(0), passed: zero(0), held_back: zero(0) }
+    }
+
+    /// Whether a line may be written now; if so, how many were held back since the last one. Approximate under races, which is
+    /// enough for a log.
+    fn pass(&self) -> Option<u64> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let window = now.map_or(0, |since| since.as_secs()) / self.window_s;
+        if self.window.swap(window, Ordering::Relaxed) != window {
+            self.passed.store(0, Ordering::Relaxed);
         }
-        self.count.fetch_add(1, Ordering::Relaxed) < self.max
+        if self.passed.fetch_add(1, Ordering::Relaxed) < self.lines_max {
+            return Some(self.held_back.swap(0, Ordering::Relaxed));
+        }
+        self.held_back.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+}
+
+/// A client or a request is refused. `endpoint` is the path of the mount that would have served it.
+pub(crate) fn refused(endpoint: Option<&MountPath>, peer: Option<SocketAddr>, status: u16, reason: &str) {
+    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
+        let (endpoint, peer) = (endpoint.map(display), peer.map(display));
+        tracing::info!(endpoint, peer, status, reason, held_back, "refused");
+    }
+}
+
+/// The system gives no connection. Out of descriptors, it says so as long as that lasts.
+pub(crate) fn not_accepted(error: &std::io::Error) {
+    if let Some(held_back) = LINES_OF_ACCEPTING.pass() {
+        tracing::warn!(%error, held_back, "a connection could not be accepted");
     }
 }
 
 /// A channel that panicked or returned an error: its join ends with `phx_error`.
 pub(crate) fn channel_crashed(counters: &Counters, topic: &str, reason: &str) {
     counters.count(Event::ChannelCrashed);
-    if !LINES_BY_CLIENTS.admits() {
-        return;
+    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
+        tracing::warn!(topic, reason, held_back, "channel crashed, its join ended with phx_error");
     }
-    tracing::warn!(topic, reason, "channel crashed, its join ended with phx_error");
 }
 
 /// A join that panicked or returned an error.
 pub(crate) fn join_crashed(counters: &Counters, topic: &str, reason: &str) {
     counters.count(Event::JoinCrashed);
-    if LINES_BY_CLIENTS.admits() {
-        tracing::warn!(topic, reason, "join crashed");
+    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
+        tracing::warn!(topic, reason, held_back, "join crashed");
     }
 }
 
 /// A message that could not be kept, and whose sender is not answered.
 pub(crate) fn not_kept(counters: &Counters, reason: &str) {
     counters.count(Event::NotKept);
-    if LINES_BY_CLIENTS.admits() {
-        tracing::warn!(reason, "a message could not be kept in its topic's history and was not published");
+    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
+        tracing::warn!(reason, held_back, "a message could not be kept in its topic's history and was not published");
     }
 }
 
 /// A channel could not do what it was to do for a message now: the message's sender is told, if it wants an answer.
 pub(crate) fn unavailable(counters: &Counters, topic: &str, reason: &str) {
     counters.count(Event::Unavailable);
-    if LINES_BY_CLIENTS.admits() {
-        tracing::warn!(topic, reason, "a channel could not handle a message now");
+    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
+        tracing::warn!(topic, reason, held_back, "a channel could not handle a message now");
     }
 }
 
@@ -228,4 +267,12 @@ pub(crate) fn unavailable(counters: &Counters, topic: &str, reason: &str) {
 pub(crate) fn slow_consumer(counters: &Counters, peer: Option<SocketAddr>, queued_bytes: usize, queued_frames: usize) {
     counters.add(Event::SlowLost, queued_frames as u64);
     tracing::info!(?peer, queued_bytes, queued_frames, "slow consumer, socket closed with 1013");
+}
+
+/// Something is not tracked: the presence of its topic has as much as it may.
+pub(crate) fn presence_full(counters: &Counters, reason: &str) {
+    counters.count(Event::PresenceFull);
+    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
+        tracing::warn!(reason, held_back, "a presence is full");
+    }
 }

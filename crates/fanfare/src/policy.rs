@@ -6,6 +6,7 @@ use fanfare_proto::history::Retention;
 use fanfare_proto::topic::Pattern;
 
 use crate::error::Error;
+use crate::gap::Rule;
 
 /// What holds for the topics of a pattern.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +38,26 @@ pub enum Slow {
     /// When a message does not fit any more, it and all that wait of the topic give way, and so do those that follow until the
     /// reader has taken what waits before them.
     Resync,
+}
+
+impl Slow {
+    /// One of each.
+    pub const ALL: [Slow; 4] = [Slow::Disconnect, Slow::DropOldest, Slow::Latest { key: None }, Slow::Resync];
+
+    /// What it is called where it is configured, counted, and told to clients.
+    pub fn name(&self) -> &'static str {
+        self.rule().map_or("disconnect", Rule::name)
+    }
+
+    /// What gives way; nothing where the socket is closed.
+    pub(crate) fn rule(&self) -> Option<Rule> {
+        match self {
+            Slow::Disconnect => None,
+            Slow::DropOldest => Some(Rule::DropOldest),
+            Slow::Latest { .. } => Some(Rule::Latest),
+            Slow::Resync => Some(Rule::Resync),
+        }
+    }
 }
 
 impl Policy {

@@ -52,12 +52,14 @@ idle_timeout = "{idle_timeout}"
 [[endpoint]]
 path = "/hub"
 protocol = "hub"
+auth = "none"
 wait_for_topic = true
 grace = "{idle_timeout}"
 idle_timeout = "{idle_timeout}"
 [[endpoint]]
 path = "/bullet"
 protocol = "bullet"
+auth = "none"
 idle_timeout = "{idle_timeout}"
 "#;
 

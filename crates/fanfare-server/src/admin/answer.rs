@@ -3,7 +3,7 @@
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fanfare::Error;
+use fanfare::{BodyError, Error};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ codes! {
     Unauthorized = "unauthorized", UNAUTHORIZED, "No token, another token, or the server has none.";
     NotFound = "not_found", NOT_FOUND, "There is no such path, or nobody is connected with this key.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path takes another method.";
+    Timeout = "timeout", REQUEST_TIMEOUT, "The body of the request did not come in time.";
     Conflict = "conflict", CONFLICT, "A message expects its topic at another position than the topic is at. The other messages of the request are published.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
@@ -72,6 +73,18 @@ impl From<Error> for ApiError {
             () if error.is_conflict() => Code::Conflict,
             () if error.is_unavailable() => Code::Unavailable,
             () => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge(_) => Code::TooLarge,
+            BodyError::TimedOut(_) => Code::Timeout,
+            BodyError::NoRoom => Code::Unavailable,
+            _ => Code::Invalid,
         };
         Self::new(code, error.to_string())
     }

@@ -6,8 +6,8 @@ use super::channel::EventName;
 use super::problem::Problems;
 use super::secret::{self, Secret};
 use super::section::{Form, section};
+use super::template::Template;
 use super::value::{Count, OneOrMore, Size, Span, choice};
-use crate::identity::Template;
 
 section! {
     /// Where messages come from, beside clients and the HTTP API. A source connects again for ever, and says in
@@ -139,7 +139,7 @@ impl Kind {
 }
 
 impl Source {
-    /// Checks what concerns more than one key; the address is filled in.
+    /// Checks what concerns more than one key.
     pub(super) fn check(&self, problems: &mut Problems) {
         let choice = format!("kind = \"{}\"", self.kind.name());
         self.places.report_useless(problems, &choice, |key| self.kind.uses(key));

@@ -10,7 +10,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::identity::Template;
+use crate::config::template::Template;
 use crate::message::{self, Fault, Message};
 
 /// How messages are routed.
@@ -71,9 +71,11 @@ impl Skip {
     #[cfg(test)]
     pub(crate) fn about(self) -> &'static str {
         match self {
-            Self::Malformed => "Messages that are not the JSON that the route takes.",
+            Self::Malformed => {
+                "Messages that are not the JSON that the route takes, or that the HTTP API would refuse."
+            }
             Self::BadTopic => "Messages, or recipients of one, whose topic cannot be one.",
-            Self::TooLarge => "Messages above `limits.message_size_max`.",
+            Self::TooLarge => "Messages above the source's `message_size_max`.",
             Self::TooManyRecipients => "Messages with more recipients than `recipients_max`.",
             Self::Conflict => "Messages that expect their topic at another position than the topic is at.",
             Self::Overrun => {

@@ -8,6 +8,7 @@ mod bench;
 mod channels;
 mod client_commands;
 mod commands;
+mod ending;
 mod full_disk;
 mod history;
 mod hooks;

@@ -4,6 +4,7 @@
 //! Room is taken before anything else happens, so that nothing has to be taken back. **A publisher waits for the room of one
 //! shard without holding that of another**: a shard that is full holds up those who publish to it and nobody else.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use fanfare_proto::event::{DISCONNECT, Reserved};
@@ -29,6 +30,29 @@ use crate::publish::{Publish, Published};
 pub(crate) struct Once {
     pub(crate) key: Option<Box<str>>,
     pub(crate) expected: Option<Since>,
+}
+
+/// A message on its way.
+pub(crate) enum Publishing {
+    /// It has been handed out.
+    Done,
+    /// It is being kept, and will be handed out then.
+    IsKept(oneshot::Receiver<Result<Published, Error>>),
+    /// It waits for room.
+    Waits(Pin<Box<dyn Future<Output = Result<Published, Error>> + Send>>),
+}
+
+impl Publishing {
+    /// Waits until it has been handed out.
+    pub(crate) async fn end(self) -> Result<Published, Error> {
+        match self {
+            Publishing::Done => Ok(Published { position: None, is_repeated: false }),
+            Publishing::IsKept(published) => published
+                .await
+                .unwrap_or_else(|_| Err(Error::unavailable("the engine ended before the message was kept"))),
+            Publishing::Waits(published) => published.await,
+        }
+    }
 }
 
 /// Room that a message has taken, given back where it does not come to be handed out.
@@ -95,16 +119,19 @@ impl Endpoint {
             return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {KEY_SIZE_MAX}")));
         }
         let draft = Draft::new(topic, event, payload)?;
-        self.publish_draft(draft, except.as_ref(), Once { key, expected }).await
+        self.publish_draft(draft, except.as_ref(), Once { key, expected })?.end().await
     }
 
     /// Publishes a message, and ends once it is kept where it is to be kept.
-    pub(crate) async fn publish_draft(
+    ///
+    /// Nearly always nothing has to be waited for. What then has to be kept is in a box, so that the futures of channels' code,
+    /// of which this is a part, stay small.
+    pub(crate) fn publish_draft(
         &self,
         draft: Draft,
         except: Option<&JoinId>,
         Once { key, expected }: Once,
-    ) -> Result<Published, Error> {
+    ) -> Result<Publishing, Error> {
         let Some((store, retention)) = self.history_of(&draft) else {
             if key.is_some() || expected.is_some() {
                 return Err(Error::invalid(format!(
@@ -113,19 +140,35 @@ impl Endpoint {
                     draft.event, draft.topic
                 )));
             }
-            if let Err((full, draft)) = self.try_hand_out(draft, except) {
-                let taken = self.wait_for_room(&draft, full).await?;
-                self.hand_out(&draft.into_message(None), except, Some(taken));
+            return Ok(match self.try_hand_out(draft, except) {
+                Ok(()) => Publishing::Done,
+                Err((full, draft)) => {
+                    let (endpoint, except) = (self.clone(), except.cloned());
+                    Publishing::Waits(Box::pin(async move {
+                        let taken = endpoint.wait_for_room(&draft, full).await?;
+                        endpoint.hand_out(&draft.into_message(None), except.as_ref(), Some(taken));
+                        Ok(Published { position: None, is_repeated: false })
+                    }))
+                }
+            });
+        };
+        let except = except.cloned();
+        Ok(match self.try_take_room(&draft) {
+            Ok(taken) => {
+                let (settle, published) = self.settle(except, taken);
+                store.append(Append { message: draft, retention, key, expected, settle });
+                Publishing::IsKept(published)
             }
-            return Ok(Published { position: None, is_repeated: false });
-        };
-        let taken = match self.try_take_room(&draft) {
-            Ok(taken) => taken,
-            Err(full) => self.wait_for_room(&draft, full).await?,
-        };
-        let (settle, published) = self.settle(except.cloned(), taken);
-        store.append(Append { message: draft, retention, key, expected, settle });
-        published.await
+            Err(full) => {
+                let (endpoint, store) = (self.clone(), store.clone());
+                Publishing::Waits(Box::pin(async move {
+                    let taken = endpoint.wait_for_room(&draft, full).await?;
+                    let (settle, published) = endpoint.settle(except, taken);
+                    store.append(Append { message: draft, retention, key, expected, settle });
+                    Publishing::IsKept(published).end().await
+                }))
+            }
+        })
     }
 
     /// Publishes a message of a client that is not answered, unless there is no room for it now. One that cannot be kept is
@@ -197,11 +240,7 @@ impl Endpoint {
     }
 
     /// What hands a message on once it is kept, and then says where.
-    fn settle(
-        &self,
-        except: Option<JoinId>,
-        taken: Taken,
-    ) -> (Settle, impl Future<Output = Result<Published, Error>> + use<>) {
+    fn settle(&self, except: Option<JoinId>, taken: Taken) -> (Settle, oneshot::Receiver<Result<Published, Error>>) {
         let endpoint = self.clone();
         let (done, published) = oneshot::channel();
         let settle: Settle = Box::new(move |accepted| {
@@ -215,8 +254,7 @@ impl Endpoint {
             // Whoever published may not wait for the answer.
             let _ = done.send(published);
         });
-        let ended = || Err(Error::unavailable("the engine ended before the message was kept"));
-        (settle, async move { published.await.unwrap_or_else(|_| ended()) })
+        (settle, published)
     }
 
     /// Hands a message to the shards that have members of its topic, if all of them have room.

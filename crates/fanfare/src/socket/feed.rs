@@ -150,11 +150,23 @@ impl Socket {
 
     /// Sends one message of its topic to a join that has been answered.
     fn send_alone(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
-        let entry = self.session.entry(slot);
-        let (serial, place) = (entry.serial(), entry.data.phase.place());
-        if self.intercepts(slot, &message.event) {
+        if self.intercepts(slot, &message.event) || self.has_outs(slot) {
+            let serial = self.session.entry(slot).serial();
             return self.give(turn, serial, Job::Out(message.clone()));
         }
+        self.send_message(turn, slot, message);
+    }
+
+    /// Whether intercepted messages are not handled yet, which those that come later must not overtake.
+    pub(crate) fn has_outs(&self, slot: usize) -> bool {
+        let seat = &self.session.entry(slot).data;
+        seat.outs > 0 || seat.phase.handles_out()
+    }
+
+    /// Sends one message of its topic to a join as it is.
+    pub(super) fn send_message(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
+        let entry = self.session.entry(slot);
+        let (serial, place) = (entry.serial(), entry.data.phase.place());
         let (Reach::Wire(variant) | Reach::Intercepted(variant)) = self.reach_of(slot) else { return };
         let slow = place.and_then(|place| turn.hub.slow(place));
         self.queue_message(&mut turn.backlog, serial, message, variant, slow);

@@ -46,6 +46,7 @@ nobody_waits_for! {
     a_stream_that_has_stalled = stalled_stream;
     a_poller_that_has_vanished = vanished_poller;
     a_member_that_floods = flooding_member;
+    a_publisher_that_floods = flooding_publisher;
     a_channel_that_takes_its_time = busy_channel;
     a_database_that_hangs = hanging_database;
     a_disk_that_hangs = hanging_disk;
@@ -97,6 +98,26 @@ async fn flooding_member(scene: &Scene, offence: &mut Offence) {
             tokio::task::yield_now().await;
         }
     });
+}
+
+/// Publishes without a pause, for members that do not read.
+async fn flooding_publisher(scene: &Scene, offence: &mut Offence) {
+    for _ in 0..20 {
+        let mut silent = scene.served.client().await;
+        silent.join(OFFENCE).await;
+        offence.clients.push(silent);
+    }
+    for _ in 0..2 {
+        let endpoint = scene.served.endpoint.clone();
+        offence.tasks.spawn(async move {
+            let payload = json!({ "body": "x".repeat(100) });
+            loop {
+                // Refused or not, it goes on.
+                let _ = endpoint.broadcast(OFFENCE, "flood", payload.clone()).await;
+                tokio::task::yield_now().await;
+            }
+        });
+    }
 }
 
 async fn busy_channel(scene: &Scene, offence: &mut Offence) {

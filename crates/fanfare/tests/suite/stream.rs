@@ -124,12 +124,25 @@ async fn events_have_ids_by_which_a_client_goes_on() {
     assert!(name == "joined" && data.contains("\"recovered\":false"), "{data}");
     publish(6).await;
     assert_eq!(late.event().await.2, r#"{"n":6}"#);
+}
 
-    // security_41: what is no position is refused, whatever it is.
-    for id in ["x", "1:2:3", "\u{e9}", &"9".repeat(1_000)] {
-        let answer = request(served.address, "GET", "/events/room:1", &[EVENTS, ("last-event-id", id)], b"").await;
-        assert_eq!(answer.status, 400, "{id}");
+/// security_41: an `EventSource` stops for good after any status but 200, and sends whatever id it got last, be it of another server.
+#[tokio::test]
+async fn an_id_of_somebody_elses_is_a_gap() {
+    let served = served().await;
+    served.endpoint.broadcast("room:1", "n", json!({ "n": 1 })).await.unwrap();
+    for id in ["x", "1:2:3", "0:7", "\u{e9}", &"9".repeat(1_000), "urn:uuid:36d883aa-4015-4241-aaae-bde887c2662e"] {
+        let mut reader = served.open("/events/room:1", &[EVENTS, ("last-event-id", id)]).await;
+        let (at, name, data) = reader.event().await;
+        let data: Value = serde_json::from_str(&data).unwrap();
+        assert_eq!((&*name, data), ("joined", json!({ "position": at, "recovered": false })), "{id}");
+        let mut reader = served.open("/events/room:1", &[("last-event-id", id)]).await;
+        assert_eq!(reader.line().await["payload"], json!({ "position": at, "recovered": false }), "{id}");
     }
+    // What a program writes into the address is a mistake of its own.
+    let answer = request(served.address, "GET", "/events/room:1?since=x", &[EVENTS], b"").await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("since=\"x\" is not a position"), "{}", answer.text());
 }
 
 #[tokio::test]
