@@ -21,7 +21,8 @@ section! {
         /// `new_msg` there, and all see who is present.
         preset: Option<Preset> = "",
         /// The topic, or a pattern that ends in `*`, or several of them. `*` alone is every topic but those of `hub` and
-        /// `bullet` endpoints, which have to be named. Must be given unless a preset does.
+        /// `bullet` endpoints, which have to be named. Must be given unless a preset does. Clients of Phoenix cannot join
+        /// `phoenix`, the topic of their heartbeats; a room can have this name.
         topic: Option<OneOrMore<TopicPattern>> = "",
         /// Who may join. `hook:NAME` asks your back end (`[hook.NAME]`) if no other rule of the list allows it. The default is `authenticated`, with the preset `lobby` it is `open`.
         join: Option<OneOrMore<Rule>> = "",
@@ -149,9 +150,6 @@ impl FromStr for TopicPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "phoenix" {
-            return Err("the protocol keeps this topic for its heartbeat".into());
-        }
         Pattern::parse(text).map(Self).map_err(|error| error.to_string())
     }
 }
