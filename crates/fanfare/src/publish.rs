@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Position, Since};
 
-use crate::context::JoinId;
+use crate::key::JoinId;
 
 /// A message to be published by [`Endpoint::publish`](crate::Endpoint::publish).
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl Publish {
 
     /// To all but one, see [`Context::id`](crate::Context::id).
     pub fn except(mut self, join: &JoinId) -> Self {
-        self.except = Some(join.clone());
+        self.except = Some(*join);
         self
     }
 

@@ -9,12 +9,14 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 
 use super::admission::Asking;
-use super::{Body, Connection, Found, Served, credential, longpoll, stream};
+use super::{Connection, Found, credential, longpoll, stream};
+use crate::body::Body;
 use crate::connect::Rejected;
+use crate::dialect::{Misread, NoPlace, Served};
 use crate::endpoint::Endpoint;
 use crate::event::{self, Event};
 use crate::gate::BodyError;
-use crate::socket::{Protocol, Transport};
+use crate::socket::Transport;
 
 /// What has no place for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,26 @@ pub(super) enum Refusal {
     Draining,
     /// The engine has ended, or the system gives no random bytes.
     Ended,
+}
+
+impl From<Misread> for Refusal {
+    fn from(misread: Misread) -> Self {
+        match misread {
+            Misread::Query => Refusal::Query,
+            Misread::Version(asked) => Refusal::Version(asked),
+            Misread::Position(asked) => Refusal::NotAPosition(asked),
+        }
+    }
+}
+
+impl From<NoPlace> for Refusal {
+    fn from(no_place: NoPlace) -> Self {
+        match no_place {
+            NoPlace::Taken => Refusal::TopicTaken,
+            NoPlace::Full => Refusal::TooManyTopics,
+            NoPlace::Unknown => Refusal::TopicUnknown,
+        }
+    }
 }
 
 impl Refusal {
@@ -233,7 +255,7 @@ impl Asking<'_> {
             (Refusal::Rejected(Rejected(Some(reason))), Some(on_reject)) => on_reject(reason),
             _ => refusal.answer(),
         };
-        if found.protocol == Protocol::Events && is_passing(response.status()) {
+        if found.dialect.gives_up() && is_passing(response.status()) {
             response = stream::come_again(&response);
         }
         let is_before_subprotocol = matches!(refusal, Refusal::Method(_) | Refusal::Origin(_));
@@ -257,7 +279,7 @@ impl Endpoint {
         match self.find(parts.uri.path()) {
             None => self.refuse(&refusal, connection),
             Some(mut found) => {
-                found.protocol = stream::protocol_of(&found, parts);
+                found.dialect = found.dialect.asked_for(&parts.headers);
                 let transport = Transport::WebSocket;
                 let asking = Asking { endpoint: self, found: &found, parts, connection: Some(connection), transport };
                 asking.refuse(refusal)

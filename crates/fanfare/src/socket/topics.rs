@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Json;
 
-use super::{Protocol, Socket, Turn};
+use super::{Socket, Turn};
 use crate::close_reason::CloseReason;
 use crate::hub::Reach;
 use crate::join::{Membership, Phase, Seat};
@@ -40,17 +40,15 @@ impl Socket {
             return;
         }
         let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
-        // A publisher has its place among the socket's topics only, not among those who get something.
-        let is_publisher = self.protocol == Protocol::HubPublisher;
-        match self.info.since.filter(|_| !is_publisher) {
+        let receives = self.dialect.receives();
+        match self.info.since.filter(|_| receives) {
             None => {
-                let reach = (!is_publisher).then(|| Reach::Wire(self.variant()));
+                let reach = receives.then(|| Reach::Wire(self.variant()));
                 self.join_without_channel(turn, topic, None, reach);
             }
             Some(since) => self.join_reading(turn, topic, since),
         }
-        let waits = self.info.mount.waits_for_topic;
-        if self.protocol == Protocol::HubSubscriber && !waits && !self.info.endpoint.started().contains(topic) {
+        if self.dialect.has_lost(&self.info, topic) {
             // It has ended since the subscriber was let in, and nobody would tell.
             self.close(turn, &CloseReason::TopicEnded);
         }

@@ -79,7 +79,7 @@ impl Socket {
             self.heard_ms = now_ms;
         }
         let silent_ms = now_ms - self.heard_ms.min(now_ms);
-        let ping_ms = if self.protocol.has_heartbeats() { timeout_ms } else { timeout_ms / 2 };
+        let ping_ms = if self.dialect.has_heartbeats() { timeout_ms } else { timeout_ms / 2 };
         if silent_ms >= timeout_ms {
             return self.close(turn, &CloseReason::Idle);
         }
