@@ -72,6 +72,8 @@ counters! {
     ClosedUnauthorized = "closes", "unauthorized";
     /// Closed 1000: the hub's topic ended.
     ClosedTopicEnded = "closes", "topic_ended";
+    /// Closed 4409: another publisher of the hub's topic took its place.
+    ClosedReplaced = "closes", "replaced";
     /// Closed with a code of the application's, or 3000 in the rooms protocol.
     ClosedApplication = "closes", "application";
     /// Closed 1013: a history could not be read.

@@ -67,6 +67,7 @@ pub struct Mount {
     pub(crate) topic_prefix: String,
     pub(crate) owner_grace: Duration,
     pub(crate) waits_for_topic: bool,
+    pub(crate) replaces_publisher: bool,
     pub(crate) on_text: Option<Box<OnText>>,
     bad_pattern: Option<(String, TopicError)>,
 }
@@ -145,6 +146,7 @@ impl Mount {
             topic_prefix: String::new(),
             owner_grace: Duration::from_secs(10),
             waits_for_topic: false,
+            replaces_publisher: false,
             on_text: None,
             bad_pattern: None,
         }
@@ -233,6 +235,14 @@ impl Mount {
     /// Whether subscribers of a [`hub`](Mount::hub) may come before the publisher. Default: no, they are refused with 404.
     pub fn waits_for_topic(mut self, on: bool) -> Self {
         self.waits_for_topic = on;
+        self
+    }
+
+    /// Whether a publisher of a [`hub`](Mount::hub) takes the place of one with the same
+    /// [name](crate::Connected::publisher), which may be half open: that one is closed with 4409. Default: no, it is refused
+    /// with 409 like any other.
+    pub fn replaces_publisher(mut self, on: bool) -> Self {
+        self.replaces_publisher = on;
         self
     }
 

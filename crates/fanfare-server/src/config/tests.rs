@@ -108,6 +108,7 @@ fn bad_configurations_are_explained() {
     check("[endpoint]\npath = '/x'", &["endpoint: is a section: write it as [[endpoint]]"]);
     check("[auth]\nkind = 'jwt'", &["auth: is a section: write it as [auth.NAME]"]);
     check("[[endpoint]]\nprotocol = 'hub'\nacks = true", &["endpoint.acks: has no effect with protocol = \"hub\""]);
+    check("[[endpoint]]\nprotocol = 'hub'\nreplace = true", &["endpoint.replace: has no effect without `auth`"]);
     check("[[endpoint]]\ntopics = ['a']", &["endpoint.topics: has no effect with protocol = \"phoenix\""]);
     check("[[endpoint]]\nprotocol = 'bullet'\ntransports = ['websocket']", &["endpoint.transports: has no effect"]);
     check("[[endpoint]]\npath = '/'", &["endpoint.path: the root itself", "rooms"]);

@@ -178,6 +178,7 @@ impl Endpoint {
     ) -> Result<AdmittedSocket, Box<Response<Body>>> {
         let (expires_ms, is_pending) = (connected.expires_ms(self.clock()), connected.is_pending);
         let mut topics = connected.topics;
+        let name = connected.publisher.filter(|_| found.mount.replaces_publisher);
         let mut ownership = None;
         if let Protocol::HubPublisher | Protocol::HubSubscriber = found.protocol {
             topics = vec![hub_topic(found)];
@@ -187,7 +188,7 @@ impl Endpoint {
             return Err(Box::new(text(StatusCode::FORBIDDEN, "")));
         }
         if let Protocol::HubPublisher | Protocol::HubSubscriber = found.protocol {
-            ownership = self.hub_place(found, &topics[0])?;
+            ownership = self.hub_place(found, &topics[0], name)?;
         }
         let protocol = found.protocol;
         let info = SocketInfo {
@@ -212,13 +213,18 @@ impl Endpoint {
     }
 
     /// A publisher's ownership of its topic; of a subscriber only that somebody has started it.
-    fn hub_place(&self, found: &Found, topic: &Arc<str>) -> Result<Option<Ownership>, Box<Response<Body>>> {
+    fn hub_place(
+        &self,
+        found: &Found,
+        topic: &Arc<str>,
+        name: Option<String>,
+    ) -> Result<Option<Ownership>, Box<Response<Body>>> {
         let refuse = |event, status, why| {
             self.own_counters().count(event);
             Err(Box::new(text(status, why)))
         };
         if found.protocol == Protocol::HubPublisher {
-            return match self.started().claim(self, topic.clone(), found.mount.owner_grace) {
+            return match self.started().claim(self, topic.clone(), name, found.mount.owner_grace) {
                 Ok(ownership) => Ok(Some(ownership)),
                 Err(ClaimError::Taken) => {
                     refuse(Event::RejectedTopicTaken, StatusCode::CONFLICT, "the topic has a publisher")

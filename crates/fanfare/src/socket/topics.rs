@@ -40,6 +40,9 @@ impl Socket {
         }
         // A publisher has its place among the socket's topics only, not among those who get something.
         let is_publisher = self.protocol == Protocol::HubPublisher;
+        if let Some(ownership) = &self.info.ownership {
+            ownership.lives_at(&self.info, self.key);
+        }
         match self.info.since.filter(|_| !is_publisher) {
             None => {
                 let reach = (!is_publisher).then(|| Reach::Wire(self.variant()));
