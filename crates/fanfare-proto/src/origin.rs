@@ -147,6 +147,11 @@ impl<'a> Origin<'a> {
     }
 }
 
+/// Whether a text is a host name, an IPv4 address or an IPv6 one in brackets, with or without a port, as in a `Host` header.
+pub fn is_host_and_port(text: &str) -> bool {
+    split_port(text).is_some()
+}
+
 /// Splits `host[:port]`, and refuses everything that is not a host name, an IPv4 address or an IPv6 one in brackets.
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let host_size = match authority.strip_prefix('[') {

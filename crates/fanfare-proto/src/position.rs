@@ -13,8 +13,11 @@ pub struct Epoch(NonZeroU64);
 
 impl Epoch {
     /// The epoch with this number; `None` for 0, which stands for no epoch.
-    pub fn new(number: u64) -> Option<Self> {
-        NonZeroU64::new(number).map(Self)
+    pub const fn new(number: u64) -> Option<Self> {
+        match NonZeroU64::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
     }
 
     /// Its number.

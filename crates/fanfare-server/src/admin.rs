@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use fanfare::Endpoint;
+use fanfare::{Bodies, Endpoint};
 
 use crate::config::secret::Secret;
 use crate::connections::Connections;
@@ -34,6 +34,7 @@ const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, 
 struct Api {
     endpoint: Endpoint,
     token: Option<Arc<Secret>>,
+    bodies: Bodies,
     parts: Arc<[Arc<dyn Part>]>,
     connections: Connections,
 }
@@ -43,10 +44,11 @@ struct Api {
 pub(crate) fn router(
     endpoint: Endpoint,
     token: Option<Secret>,
+    bodies: Bodies,
     parts: &[Arc<dyn Part>],
     connections: Connections,
 ) -> Router {
-    let api = Api { endpoint, token: token.map(Arc::new), parts: parts.into(), connections };
+    let api = Api { endpoint, token: token.map(Arc::new), bodies, parts: parts.into(), connections };
     let guarded = Router::new()
         .route("/api/publish", post(publish::publish))
         .route("/api/disconnect", post(publish::disconnect))
@@ -63,10 +65,15 @@ pub(crate) fn router(
     guarded.merge(open).merge(pages::console()).fallback(unknown).with_state(api)
 }
 
+/// Checks the token before anything of a body is read.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     match token::check(api.token.as_deref(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
+        Err(error) => {
+            let (head, body) = request.into_parts();
+            Bodies::discard(&head.headers, body);
+            error.into_response()
+        }
     }
 }
 

@@ -10,9 +10,10 @@ use fanfare::{Connect, ConnectRequest, Connected, Params, Rejected, SocketInfo};
 use crate::apikey::lookup::Lookup;
 use crate::config::auth::{Auth, AuthKind};
 use crate::config::endpoint::{Endpoint, Protocol, Subscribe};
+use crate::config::template::Template;
 use crate::hook::Hooks;
 use crate::http_client::Client;
-use crate::identity::{Identity, Template};
+use crate::identity::Identity;
 use crate::log::Brake;
 
 mod apikey;
@@ -312,7 +313,7 @@ impl Gate {
             if let Some(publisher) = identity.publisher() {
                 connected = connected.publisher(publisher);
             }
-            connected = connected.assigns(identity);
+            connected = connected.assigns(identity.until(expires_at));
             if let Some(end) = expires_at {
                 connected = connected.expires_at(end);
             }

@@ -7,11 +7,11 @@ use fanfare::{Channel, Context, Error, Flow, Joined, Pattern, Payload, Policy, R
 use fanfare_proto::event::Reserved;
 use serde_json::{Map, Value, json};
 
-use crate::config::channel::{Audience, Channel as Settings, EventName, PresenceKey, Slow};
+use crate::config::channel::{Audience, Channel as Settings, EventName, PresenceKey};
 use crate::config::history::Kept;
+use crate::config::rule::Rule;
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
-use crate::policy::Rule;
 
 /// The longest name that a client may give itself in the presence, in bytes.
 const NAME_SIZE_MAX: usize = 255;
@@ -57,13 +57,8 @@ impl Declared {
 
     /// What holds for the topics of its patterns.
     pub(crate) fn policy(&self) -> Policy {
-        let Settings { history, slow, latest_key, .. } = &self.0.settings;
-        let policy = Policy::new().slow(match slow {
-            Slow::Disconnect => fanfare::Slow::Disconnect,
-            Slow::DropOldest => fanfare::Slow::DropOldest,
-            Slow::Latest => fanfare::Slow::Latest { key: latest_key.clone() },
-            Slow::Resync => fanfare::Slow::Resync,
-        });
+        let Settings { history, .. } = &self.0.settings;
+        let policy = Policy::new().slow(self.0.settings.slow());
         match *history {
             Some(Kept(retention)) => policy.history(retention),
             None => policy,

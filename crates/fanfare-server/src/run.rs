@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::StatusCode;
 use fanfare::serve::{self, Closing, Server};
-use fanfare::{Drain, Endpoint};
+use fanfare::{Bodies, Drain, Endpoint};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 use crate::bridge::Publisher;
 use crate::config::Config;
 use crate::config::secret::Secret;
-use crate::config::server::{Limits, Tls};
+use crate::config::server::{Drain as DrainSettings, Tls};
 use crate::connections::Connections;
+use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
 use crate::health::Part;
 use crate::source::Sources;
@@ -60,8 +61,17 @@ struct Running {
     sources: Sources,
     publisher: Option<Publisher>,
     signals: Signals,
+    shares: Shares,
+    for_clients: Listeners,
+    /// They stay until the last client is gone.
+    for_back_offices: Listeners,
+}
+
+/// Listeners that stop together.
+#[derive(Default)]
+struct Listeners {
     stop: watch::Sender<bool>,
-    listeners: JoinSet<Closing>,
+    running: JoinSet<Closing>,
 }
 
 impl Running {
@@ -72,61 +82,130 @@ impl Running {
         }
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = Signals::new()?;
+        let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
+        let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max);
         let Engine { endpoint, parts, webhooks, connections, sources, publisher } = engine::build(&mut config).await?;
-        let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
-        Ok(Self { config, endpoint, parts, webhooks, connections, sources, publisher, signals, stop, listeners })
+        let (for_clients, for_back_offices) = Default::default();
+        Ok(Self {
+            config,
+            endpoint,
+            parts,
+            webhooks,
+            connections,
+            sources,
+            publisher,
+            signals,
+            shares,
+            for_clients,
+            for_back_offices,
+        })
     }
 
     /// Listens for clients: the URL that reaches it.
     async fn listen(&mut self, router: Router) -> Result<String, String> {
-        let server = bind(self.config.server.listen.0, "listen").await?.limits(limits(&self.config.limits));
+        let limits = self.limits(self.shares.clients, self.config.limits.connections_per_address_max.0);
+        let server = bind(self.config.server.listen.0, "listen").await?.limits(limits);
         let address = address_of(&server)?;
         let (server, url) = match &self.config.tls {
             Some(tls) => (secure(server, tls)?, format!("https://{address}")),
             None => (server, format!("http://{address}")),
         };
-        self.spawn(server, router.fallback(async || StatusCode::NOT_FOUND));
+        self.for_clients.spawn(server, router.fallback(not_found), &self.endpoint);
         Ok(url)
     }
 
     /// Listens for back offices: the address.
     async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
-        let server = bind(address, "admin").await?;
+        // A proxy in front may be the only one that connects here.
+        let server = bind(address, "admin").await?.limits(self.limits(self.shares.admin, self.shares.admin));
         let address = address_of(&server)?;
-        self.spawn(server, admin::router(self.endpoint.clone(), token, &self.parts, self.connections.clone()));
+        let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
+        let router = admin::router(self.endpoint.clone(), token, bodies, &self.parts, self.connections.clone());
+        self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)
     }
 
-    fn spawn(&mut self, server: Server, router: Router) {
-        let mut stop = self.stop.subscribe();
-        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-        let endpoint = self.endpoint.clone();
-        self.listeners.spawn(async move { server.serve_app(router, &endpoint, stopped).await });
+    fn limits(&self, connections_max: u64, per_address_max: u64) -> serve::Limits {
+        serve::Limits {
+            connections_max: connections_max as usize,
+            connections_per_address_max: per_address_max as usize,
+            handshake_timeout: self.config.limits.handshake_timeout.0,
+            vanished_timeout: self.config.limits.vanished_timeout(),
+        }
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends it immediately.
     async fn until_stopped(mut self) -> Result<(), String> {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
         self.signals.next().await;
-        let drain = &self.config.drain;
-        tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
-        self.stop.send_replace(true);
-        let plan = Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 };
+        let webhooks = self.webhooks.clone();
+        let mut signals = self.signals;
+        let ended = End {
+            drain: &self.config.drain,
+            endpoint: &self.endpoint,
+            sources: self.sources,
+            for_clients: self.for_clients,
+            for_back_offices: self.for_back_offices,
+            webhooks: &webhooks,
+            publisher: self.publisher.as_ref(),
+        };
         tokio::select! {
-            () = self.endpoint.drain(plan) => {}
-            () = self.signals.next() => tracing::warn!("stopped before the drain was through"),
+            () = ended.run() => {}
+            () = signals.next() => tracing::warn!("a second signal: clients that are left are cut off"),
         }
-        self.sources.stop(CLOSING_MAX).await;
-        while let Some(Ok(closing)) = self.listeners.join_next().await {
-            closing.finish(CLOSING_MAX).await;
-        }
-        webhook::finish(&self.webhooks, self.signals.next()).await;
-        if let Some(publisher) = &self.publisher {
-            publisher.finish(CLOSING_MAX).await;
-        }
+        webhook::report_losses(&webhooks);
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// What is to be ended, in order.
+struct End<'r> {
+    drain: &'r DrainSettings,
+    endpoint: &'r Endpoint,
+    sources: Sources,
+    for_clients: Listeners,
+    for_back_offices: Listeners,
+    webhooks: &'r [Arc<Webhook>],
+    publisher: Option<&'r Publisher>,
+}
+
+impl End<'_> {
+    async fn run(self) {
+        let drain = self.drain;
+        tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
+        self.for_clients.stop();
+        self.endpoint.drain(Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 }).await;
+        // As long as clients were there, what is published reached them.
+        self.for_back_offices.stop();
+        self.sources.stop(CLOSING_MAX).await;
+        self.for_clients.finish().await;
+        self.for_back_offices.finish().await;
+        webhook::finish(self.webhooks).await;
+        if let Some(publisher) = self.publisher {
+            publisher.finish(CLOSING_MAX).await;
+        }
+    }
+}
+
+impl Listeners {
+    fn spawn(&mut self, server: Server, router: Router, endpoint: &Endpoint) {
+        let (mut stop, endpoint) = (self.stop.subscribe(), endpoint.clone());
+        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+        self.running.spawn(async move { server.serve_app(router, &endpoint, stopped).await });
+    }
+
+    /// Accepts nothing more.
+    fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Gives requests that are being answered a moment.
+    async fn finish(mut self) {
+        while let Some(Ok(closing)) = self.running.join_next().await {
+            closing.finish(CLOSING_MAX).await;
+        }
     }
 }
 
@@ -173,12 +252,8 @@ fn address_of(server: &Server) -> Result<SocketAddr, String> {
     server.local_addr().map_err(|error| error.to_string())
 }
 
-fn limits(limits: &Limits) -> serve::Limits {
-    serve::Limits {
-        connections_max: limits.connections_max.0 as usize,
-        connections_per_address_max: limits.connections_per_address_max.0 as usize,
-        handshake_timeout: limits.handshake_timeout.0,
-    }
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "nothing is served at this path: connect to the path of an endpoint")
 }
 
 fn secure(server: Server, tls: &Tls) -> Result<Server, String> {

@@ -15,7 +15,7 @@ impl Endpoint {
     /// `into_make_service_with_connect_info::<std::net::SocketAddr>()`.
     pub fn routes(&self) -> Router {
         let mut router = Router::new();
-        for (path, _) in self.mounts() {
+        for (path, _) in &self.gate().mounts {
             let path = path.for_axum();
             if !path.is_empty() {
                 router = router.route(&path, any(answer));

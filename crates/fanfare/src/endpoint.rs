@@ -13,12 +13,11 @@ use fanfare_proto::phoenix::message::Version;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::accept_rate::AcceptRate;
-use crate::address::AddressCounts;
 use crate::clock::Clock;
 use crate::command::Command;
 use crate::error::Error;
 use crate::event::{self, Counters};
+use crate::gate::{self, Bodies, Gate};
 use crate::history::{History, Store};
 use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
@@ -26,15 +25,12 @@ use crate::mailbox::room::Waiting;
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::ownership::Started;
-use crate::path::MountPath;
 use crate::policy::{Policies, Policy};
 use crate::presence::Presence;
 use crate::registry::LocalSocket;
 use crate::shard::Shard;
 use crate::socket::Surroundings;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
-use crate::token::TokenKey;
-use crate::transport::bullet::BulletSessions;
 
 pub use drain::Drain;
 pub(crate) use publishing::Once;
@@ -52,19 +48,15 @@ pub struct Endpoint(Arc<Engine>);
 struct Engine {
     shards: Vec<ShardHandle>,
     surroundings: Surroundings,
-    mounts: Vec<(MountPath, Arc<Mount>)>,
+    gate: Gate,
     local_mount: Arc<Mount>,
     presence: Presence,
     /// There if any topic keeps something.
     history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
     counters: Counters,
-    token_key: TokenKey,
-    session_counts: Arc<AddressCounts>,
-    accept_rate: Option<AcceptRate>,
     publishing_timeout: Duration,
     started: Started,
-    bullet_sessions: BulletSessions,
     draining: AtomicBool,
     turn: AtomicUsize,
 }
@@ -77,14 +69,12 @@ impl Drop for Engine {
 
 /// What an [`Endpoint`] is built from.
 pub struct Builder {
-    mounts: Vec<(String, Mount)>,
+    gate: gate::Settings,
     observers: Vec<Box<dyn Observer>>,
     shards: Option<usize>,
     presence: Presence,
     policies: Vec<(String, Policy)>,
     history: History,
-    sessions_per_address_max: usize,
-    accept_rate: Option<(u32, u32)>,
     waiting: Waiting,
     publishing_timeout: Duration,
     clock: Clock,
@@ -94,7 +84,7 @@ impl Builder {
     /// Serves a mount below a path, e.g. `/socket`. The path may have named segments (`/path/:tenant`), which become
     /// params.
     pub fn mount(mut self, path: &str, mount: Mount) -> Self {
-        self.mounts.push((path.to_owned(), mount));
+        self.gate.mounts.push((path.to_owned(), mount));
         self
     }
 
@@ -133,7 +123,21 @@ impl Builder {
     /// How many long-poll sessions one client address may have; above it the answer is 429. Default 10,000, since many
     /// clients may share an address.
     pub fn sessions_per_address_max(mut self, sessions: usize) -> Self {
-        self.sessions_per_address_max = sessions;
+        self.gate.sessions_per_address_max = sessions;
+        self
+    }
+
+    /// How many bytes the bodies of POST requests may take together while they are received; above it the answer is 503 with a
+    /// `Retry-After`. A body may hold as much as is left, so make it twice the largest
+    /// [`body_size_max`](Mount::body_size_max) or more. Default 16,000,000.
+    pub fn bodies_bytes_max(mut self, bytes: usize) -> Self {
+        self.gate.bodies_bytes_max = bytes;
+        self
+    }
+
+    /// How long a client may take for the body of a request; after it the answer is 408. Default 10 s.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.gate.body_timeout = timeout;
         self
     }
 
@@ -152,7 +156,7 @@ impl Builder {
     /// request has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event streams).
     /// A long-poll session counts once, when it begins.
     pub fn accept_rate(mut self, per_second: u32, burst: u32) -> Self {
-        self.accept_rate = Some((per_second, burst));
+        self.gate.accept_rate = Some((per_second, burst));
         self
     }
 
@@ -208,28 +212,9 @@ impl Builder {
         if !(1..=ShardSet::SHARDS_MAX).contains(&count) {
             return Err(Error::invalid(format!("{count} shards: use 1 to {}", ShardSet::SHARDS_MAX)));
         }
-        if let Some((per_second @ 0, burst)) | Some((per_second, burst @ 0)) = self.accept_rate {
-            return Err(Error::invalid(format!(
-                "an accept rate of {per_second} with a burst of {burst}: use 1 or more"
-            )));
-        }
         self.waiting.check()?;
-        let now_ms = self.clock.now_ms();
-        let accept_rate = self.accept_rate.map(|(per_second, burst)| AcceptRate::new(per_second, burst, now_ms));
-        let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
-        for (path, mount) in self.mounts {
-            if let Some(problem) = mount.problem() {
-                return Err(Error::invalid(format!("the mount at {path:?}: {problem}")));
-            }
-            let path = MountPath::parse(&path)?;
-            if mounts.iter().any(|(taken, _)| *taken == path) {
-                return Err(Error::invalid(format!("two mounts at {path}: give each a path of its own")));
-            }
-            mounts.push((path, Arc::new(mount)));
-        }
+        let gate = Gate::new(self.gate, self.clock.now_ms())?;
         let policies = Policies::new(self.policies)?;
-        // A mount that serves all paths below it leaves those that others are mounted at.
-        mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         let history: Option<Arc<dyn Store>> = match policies.have_history() {
             true => Some(self.history.open(self.clock.clone(), &policies)?),
             false => None,
@@ -250,17 +235,13 @@ impl Builder {
         let endpoint = Endpoint(Arc::new(Engine {
             shards: shards.iter().map(|shard| shard.handle().clone()).collect(),
             surroundings,
-            mounts,
+            gate,
             local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
             presence: self.presence,
             history,
             counters: Counters::default(),
-            token_key: TokenKey::generate()?,
-            session_counts: AddressCounts::new(self.sessions_per_address_max),
-            accept_rate,
             publishing_timeout: self.publishing_timeout,
             started: Started::default(),
-            bullet_sessions: BulletSessions::default(),
             draining: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
         }));
@@ -270,7 +251,10 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("mounts", &self.mounts).field("shards", &self.shards).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("mounts", &self.gate.mounts)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
     }
 }
 
@@ -278,18 +262,22 @@ impl Endpoint {
     /// Begins an endpoint.
     pub fn builder() -> Builder {
         Builder {
-            mounts: Vec::new(),
+            gate: gate::Settings::default(),
             observers: Vec::new(),
             shards: None,
             presence: Presence::new(),
             policies: Vec::new(),
             history: History::memory(),
-            sessions_per_address_max: 10_000,
-            accept_rate: None,
             waiting: Waiting::DEFAULT,
             publishing_timeout: Duration::from_secs(5),
             clock: Clock::Real(std::time::Instant::now()),
         }
+    }
+
+    /// Whether messages to topics with a history are refused, since the last one could not be written: the disk is full, or
+    /// broken. It is so until one can be written again.
+    pub fn is_history_failing(&self) -> bool {
+        self.0.history.as_ref().is_some_and(|store| store.is_failing())
     }
 
     /// Keeps order across topics: whatever this sender published before reaches a socket before what it publishes from
@@ -306,9 +294,14 @@ impl Endpoint {
         }
     }
 
-    /// Who is present in a topic, in the endpoint's own presence, as `presence_state` tells it.
+    /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount that has a route for it.
     pub async fn presences(&self, topic: &str) -> Json {
-        self.0.presence.list(topic).await
+        self.presence_of(topic).list(topic).await
+    }
+
+    /// How many are present in a topic: the keys, in the same presence.
+    pub fn presence_count(&self, topic: &str) -> usize {
+        self.presence_of(topic).count(topic)
     }
 
     /// A socket of this process, which can join topics beside the clients.
@@ -379,8 +372,13 @@ impl Endpoint {
         &self.0.shards
     }
 
-    pub(crate) fn mounts(&self) -> &[(MountPath, Arc<Mount>)] {
-        &self.0.mounts
+    /// What collects the bodies of requests to this endpoint, for handlers of your own beside it.
+    pub fn bodies(&self) -> &Bodies {
+        &self.0.gate.bodies
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
     }
 
     /// The shard of the next connection: one of those with the fewest sockets. The search begins at another shard each time,
@@ -402,6 +400,11 @@ impl Endpoint {
 
     pub(crate) fn shard_index(&self, shard: &ShardHandle) -> u16 {
         self.0.shards.iter().position(|other| other == shard).map_or(0, |index| index as u16)
+    }
+
+    fn presence_of(&self, topic: &str) -> &Presence {
+        let route = self.0.gate.mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
+        route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence)
     }
 
     pub(crate) fn presence_default(&self) -> &Presence {
@@ -428,25 +431,9 @@ impl Endpoint {
         &self.0.counters
     }
 
-    pub(crate) fn session_counts(&self) -> &Arc<AddressCounts> {
-        &self.0.session_counts
-    }
-
-    pub(crate) fn accept_rate(&self) -> Option<&AcceptRate> {
-        self.0.accept_rate.as_ref()
-    }
-
     /// The hub's topics.
     pub(crate) fn started(&self) -> &Started {
         &self.0.started
-    }
-
-    pub(crate) fn bullet_sessions(&self) -> &BulletSessions {
-        &self.0.bullet_sessions
-    }
-
-    pub(crate) fn token_key(&self) -> &TokenKey {
-        &self.0.token_key
     }
 }
 

@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod accept_rate;
 mod address;
 #[cfg(feature = "axum")]
 mod axum;
@@ -10,12 +9,17 @@ mod close_reason;
 mod command;
 mod connect;
 mod context;
+#[cfg(test)]
+mod defaults;
 #[cfg(doctest)]
 mod docs_test;
 mod endpoint;
 mod error;
 mod event;
 mod gap;
+mod gate;
+#[cfg(test)]
+mod guide_tables;
 mod history;
 mod hub;
 mod interest;
@@ -40,7 +44,6 @@ mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
-mod token;
 mod transport;
 
 pub use fanfare_proto::event::Reserved;
@@ -57,6 +60,7 @@ pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Conne
 pub use context::{Context, JoinId, JoinSender, ReplyHandle};
 pub use endpoint::{Builder, Drain, Endpoint};
 pub use error::Error;
+pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
 pub use mount::{Mount, Route};
 pub use observer::{Observer, SocketHandle};

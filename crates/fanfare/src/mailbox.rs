@@ -125,8 +125,7 @@ impl ShardHandle {
     /// # Errors
     /// Too much has come from other threads, and waits.
     pub(crate) fn send_to_join(&self, command: Command, size: usize) -> Result<(), Error> {
-        let is_here = with_own(false, |own| own.shard == *self);
-        let units = if is_here { 0 } else { self.0.joins_room.units(size) };
+        let units = if self.is_here() { 0 } else { self.0.joins_room.units(size) };
         if units > 0 && !self.0.joins_room.try_take(units) {
             let Waiting { messages_max, bytes_max } = FOR_JOINS;
             return Err(Error::unavailable(format!(
@@ -167,6 +166,11 @@ impl ShardHandle {
         });
     }
 
+    /// Whether this thread runs the shard.
+    pub(crate) fn is_here(&self) -> bool {
+        with_own(false, |own| own.shard == *self)
+    }
+
     /// Tells shards apart.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
@@ -202,6 +206,7 @@ impl ShardHandle {
     }
 
     /// Whether others have sent something that the shard has not taken.
+    #[cfg(feature = "testing")]
     pub(crate) fn has_mail(&self) -> bool {
         self.0.ordered.has_put() || self.0.prompt.has_put()
     }

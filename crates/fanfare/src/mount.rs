@@ -126,7 +126,7 @@ impl Mount {
             limits: Limits {
                 websocket: decoder::Limits::default(),
                 joins_max: 100,
-                outbox: Bounds { bytes_max: 8 * 1024 * 1024, frames_max: 8_192 },
+                outbox: Bounds { bytes_max: 8_000_000, frames_max: 8_192 },
                 waiting_frames_max: 1_024,
                 waiting_bytes_max: 8_000_000,
                 body_size_max: 8_000_000,
@@ -341,7 +341,7 @@ impl Mount {
         self
     }
 
-    /// What may wait for a slow reader before it is closed with 1013. Default 8 MiB.
+    /// What may wait for a slow reader before it is closed with 1013. Default 8,000,000 bytes.
     pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.outbox.bytes_max = bytes;
         self

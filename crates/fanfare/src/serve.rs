@@ -2,6 +2,9 @@
 //!
 //! `axum::serve` works as well; this one adds the limits that a server on the open internet needs.
 
+mod connection;
+mod heads;
+
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::future::Future;
@@ -13,23 +16,30 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::service::Service;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::address::{AddressCounts, ConnectionSlot};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::event::Event;
-use crate::service::Connection;
+use crate::event::{self, Event};
+use crate::service::{Connection, Full};
+use connection::Served;
 
-/// A request's head has at most this many bytes.
-const HEAD_SIZE_MAX: usize = 16 * 1024;
+/// A storm of reconnecting clients waits in the kernel rather than being refused.
+const BACKLOG: i32 = 16_384;
 
-/// A request has at most this many headers.
-const HEADERS_MAX: usize = 100;
+/// When the system gives no connection it is asked again after so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// So many connections that there is no place for are told so at a time, in the way that they understand. Others that come at
+/// that moment are closed with a plain 503.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// One of those has so long to say what it wants.
+const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a server admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +50,10 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     /// A client has so long for a request's whole head, and so long again for a TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
+    /// A connection is given up when the client's system has acknowledged nothing for so long of what was sent to it, and not
+    /// the system's own probes either: the client has vanished, without a word. Nor does a client that takes nothing acknowledge anything;
+    /// keep it above the mounts' [`write_timeout`](crate::Mount::write_timeout). Default 45 s.
+    pub vanished_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -48,6 +62,7 @@ impl Default for Limits {
             connections_max: 1_000_000,
             connections_per_address_max: 100_000,
             handshake_timeout: Duration::from_secs(10),
+            vanished_timeout: Duration::from_secs(45),
         }
     }
 }
@@ -78,27 +93,30 @@ impl Server {
     /// # Errors
     /// The address is in use, or not one of this machine.
     pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
+        let limits = Limits::default();
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
         let bound = socket.and_then(|socket| {
             socket.set_reuse_address(true)?;
             socket.set_nonblocking(true)?;
             socket.bind(&address.into())?;
-            // A storm of reconnecting clients waits in the kernel rather than being refused.
-            socket.listen(16_384)?;
+            socket.listen(BACKLOG)?;
             TcpListener::from_std(socket.into())
         });
         let listener = bound.map_err(|error| Error::invalid(format!("cannot listen on {address}: {error}")))?;
-        Ok(Server {
+        let server = Server {
             listener,
-            limits: Limits::default(),
+            limits,
             #[cfg(feature = "tls")]
             tls: None,
-        })
+        };
+        Ok(server.limits(limits))
     }
 
     /// Changes the limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        // Connections have it from their listener. A system that refuses it has its own, longer time.
+        let _ = give_up_after(&self.listener, limits.vanished_timeout);
         self
     }
 
@@ -138,8 +156,7 @@ impl Server {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let (stop, stopped) = watch::channel(false);
-        let places = Arc::new(Semaphore::new(self.limits.connections_max.min(Semaphore::MAX_PERMITS)));
-        let addresses = AddressCounts::new(self.limits.connections_per_address_max);
+        let door = Door::new(&self.limits);
         let mut shutdown = pin!(shutdown);
         loop {
             let accepted = tokio::select! {
@@ -150,36 +167,51 @@ impl Server {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, or a client that went away: neither ends the server.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    event::not_accepted(&error);
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
-            let (place, slot) = (places.clone().try_acquire_owned().ok(), addresses.take(peer.ip()));
-            let from_address_full = slot.is_none();
-            let (Some(place), Some(slot)) = (place, slot) else {
-                endpoint.own_counters().count(Event::RejectedLimit);
-                turn_away(&tcp, if from_address_full { TOO_MANY_FROM_ADDRESS } else { TOO_MANY });
-                continue;
+            let mut connection = Connection { peer, is_secure: self.is_secure(), slot: None };
+            let refused = match door.enter(peer) {
+                Entered::Let(slot) => {
+                    connection.slot = Some(Arc::new(slot));
+                    None
+                }
+                Entered::TurnedAway(full, Some(place)) => Some((full, place)),
+                Entered::TurnedAway(full, None) => {
+                    endpoint.own_counters().count(Event::RejectedLimit);
+                    turn_away(&tcp, full);
+                    continue;
+                }
             };
-            let slot = Arc::new(ConnectionSlot::new(place, slot));
-            let connection = Connection { peer, is_secure: self.is_secure(), slot: Some(slot) };
-            let (service, endpoint, stopped) = (service.clone(), endpoint.clone(), stopped.clone());
+            let served = Served { service: service.clone(), endpoint: endpoint.clone(), connection };
+            let (stopped, timeout) = (stopped.clone(), self.limits.handshake_timeout);
             #[cfg(feature = "tls")]
             let tls = self.tls.clone();
-            let timeout = self.limits.handshake_timeout;
             tokio::spawn(async move {
+                let timeout = match &refused {
+                    None => timeout,
+                    Some((full, _)) => {
+                        // One that says nothing is told all the same.
+                        if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
+                            eprintln!("blind");
+                            served.endpoint.own_counters().count(Event::RejectedLimit);
+                            return turn_away(&tcp, *full);
+                        }
+                        TURNED_AWAY_TIMEOUT
+                    }
+                };
+                let full = refused.as_ref().map(|(full, _)| *full);
                 #[cfg(feature = "tls")]
                 if let Some(tls) = tls {
                     match tokio::time::timeout(timeout, tls.accept(tcp)).await {
-                        Ok(Ok(stream)) => {
-                            serve_connection(stream, service, endpoint, connection, timeout, stopped).await
-                        }
-                        _ => endpoint.own_counters().count(Event::RejectedRequest),
+                        Ok(Ok(stream)) => served.run(stream, timeout, full, stopped).await,
+                        _ => served.endpoint.own_counters().count(Event::RejectedRequest),
                     }
                     return;
                 }
-                serve_connection::<TcpStream, _, _>(tcp, service, endpoint, connection, timeout, stopped).await;
+                served.run::<TcpStream, _>(tcp, timeout, full, stopped).await;
             });
         }
         // Idle connections end now, busy ones with their answer.
@@ -196,14 +228,65 @@ impl Server {
     }
 }
 
-const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-const TOO_MANY_FROM_ADDRESS: &[u8] =
-    b"HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Who may come in, and who is told that there is no place.
+struct Door {
+    places: Arc<Semaphore>,
+    addresses: Arc<AddressCounts>,
+    turned_away: Arc<Semaphore>,
+}
+
+enum Entered {
+    Let(ConnectionSlot),
+    /// With a place among those that are told why, if there is one.
+    TurnedAway(Full, Option<OwnedSemaphorePermit>),
+}
+
+impl Door {
+    fn new(limits: &Limits) -> Self {
+        // A server of few connections may have few descriptors.
+        let turned_away = (limits.connections_max / 8).clamp(1, TURNED_AWAY_MAX);
+        Door {
+            places: Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS))),
+            addresses: AddressCounts::new(limits.connections_per_address_max),
+            turned_away: Arc::new(Semaphore::new(turned_away)),
+        }
+    }
+
+    fn enter(&self, peer: SocketAddr) -> Entered {
+        let (place, slot) = (self.places.clone().try_acquire_owned().ok(), self.addresses.take(peer.ip()));
+        let full = match (place, slot) {
+            (Some(place), Some(slot)) => return Entered::Let(ConnectionSlot::new(place, slot)),
+            (_, None) => Full::Address,
+            (None, Some(_)) => Full::Server,
+        };
+        Entered::TurnedAway(full, self.turned_away.clone().try_acquire_owned().ok())
+    }
+}
 
 /// Answers without reading the request, so that a refusal costs next to nothing. A client that speaks TLS sees an error.
-fn turn_away(tcp: &TcpStream, answer: &[u8]) {
-    // The buffer of a new connection has room; if not, closing it says enough.
-    let _ = tcp.try_write(answer);
+fn turn_away(tcp: &TcpStream, full: Full) {
+    let answer: &[u8] = match full {
+        Full::Server => {
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        }
+        Full::Address => {
+            b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        }
+    };
+    // The buffer of a new connection has room; if not, closing it says enough. (The runtime does not know yet that it has.)
+    let _ = SockRef::from(tcp).send(answer);
+}
+
+/// Lets the system find out that clients have vanished, of all connections of a listener.
+fn give_up_after(listener: &TcpListener, timeout: Duration) -> std::io::Result<()> {
+    let socket = SockRef::from(listener);
+    // One that is sent nothing either is probed: after this time, and then every third of it.
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(timeout).with_interval((timeout / 3).max(Duration::from_secs(1))),
+    )?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(timeout))?;
+    Ok(())
 }
 
 impl std::fmt::Debug for Server {
@@ -212,46 +295,20 @@ impl std::fmt::Debug for Server {
     }
 }
 
-async fn serve_connection<IO, S, B>(
-    stream: IO,
-    service: S,
-    endpoint: Endpoint,
-    connection: Connection,
-    head_timeout: Duration,
-    mut stopped: watch::Receiver<bool>,
-) where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
-    S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
-    let peer = connection.peer;
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        service.call(request)
-    });
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_SIZE_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut served = pin!(served);
-    let result = tokio::select! {
-        result = &mut served => Some(result),
-        () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => None,
-    };
-    let result = match result {
-        Some(result) => result,
-        None => {
-            served.as_mut().graceful_shutdown();
-            served.await
-        }
-    };
-    if let Err(error) = result {
-        endpoint.own_counters().count(Event::RejectedRequest);
-        tracing::debug!(%peer, %error, "an HTTP connection ended with an error");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_have_the_timeouts_of_their_listener() {
+        let limits = Limits { vanished_timeout: Duration::from_secs(7), ..Limits::default() };
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
+        let _client = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = server.listener.accept().await.unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), limits.vanished_timeout);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(limits.vanished_timeout));
     }
 }

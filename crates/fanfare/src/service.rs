@@ -6,9 +6,11 @@
 mod admission;
 mod body;
 mod bullet;
+mod credential;
 #[cfg(feature = "testing")]
 mod local;
 mod longpoll;
+mod refusal;
 mod stream;
 mod upgrade;
 mod websocket;
@@ -20,7 +22,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 
 use fanfare_proto::hub;
 use fanfare_proto::params::{Params, decode_path_segment};
@@ -31,7 +33,10 @@ use crate::mount::Mount;
 use crate::path::rest_matches;
 use crate::socket::Protocol;
 
+use refusal::Refusal;
+
 pub use body::Body;
+pub(crate) use refusal::Full;
 
 /// What a server knows about the connection that a request came by; put it among the request's extensions.
 ///
@@ -96,7 +101,7 @@ impl Endpoint {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         match self.find(request.uri().path()) {
-            None => text(StatusCode::NOT_FOUND, "not found"),
+            None => Refusal::Path.answer(),
             Some(found) => match found.served {
                 Served::WebSocket => self.websocket(found, request).await,
                 Served::LongPoll => self.longpoll(found, request).await,
@@ -109,7 +114,7 @@ impl Endpoint {
     /// The mount that serves a path.
     fn find(&self, path: &str) -> Option<Found> {
         let mut is_others = false;
-        for (number, (mount_path, mount)) in self.mounts().iter().enumerate() {
+        for (number, (mount_path, mount)) in self.gate().mounts.iter().enumerate() {
             let Some((rest, mut params)) = mount_path.matches(path) else { continue };
             // Rooms take any path below theirs, but not those below another mount.
             if mount.protocol == Protocol::Rooms && is_others {
@@ -171,14 +176,4 @@ fn hub_role(path: hub::Path<'_>, params: &mut Params) -> Option<Protocol> {
         }
     }
     Some(protocol)
-}
-
-fn status(status: StatusCode) -> Response<Body> {
-    text(status, "")
-}
-
-fn text(status: StatusCode, body: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response
 }

@@ -212,6 +212,10 @@ impl Shard {
             Command::Push { join, event, payload } => {
                 self.with(join.socket, |socket, turn| socket.push(turn, join.serial, event, payload));
             }
+            Command::PushLate { join, make } => self.with(join.socket, |socket, turn| {
+                let (event, payload) = make();
+                socket.push(turn, join.serial, event.into(), payload);
+            }),
             Command::Reply(late) => {
                 let LateReply { join, msg_ref, reply } = *late;
                 self.with(join.socket, |socket, turn| socket.reply_from(turn, join.serial, &msg_ref, reply));
@@ -302,13 +306,12 @@ impl Shard {
 
     /// The socket with this key, if it is still there.
     fn socket(&mut self, key: SocketKey) -> Option<&mut Socket> {
-        self.sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
+        find(&mut self.sockets, key)
     }
 
     /// Lets a socket act if it is still there, and does what that means for others.
     pub(crate) fn with<T: Default>(&mut self, key: SocketKey, act: impl FnOnce(&mut Socket, &mut Turn) -> T) -> T {
-        let socket = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key);
-        let Some(socket) = socket else { return T::default() };
+        let Some(socket) = find(&mut self.sockets, key) else { return T::default() };
         let result = act(socket, &mut self.lent);
         self.run_errands();
         result
@@ -316,8 +319,7 @@ impl Shard {
 
     /// A channel's code comes back, perhaps to a socket that is gone.
     fn finished(&mut self, finished: Finished) {
-        let key = finished.join.socket;
-        match self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+        match find(&mut self.sockets, finished.join.socket) {
             Some(socket) => socket.finished(&mut self.lent, finished),
             None => self.lent.finished_alone(finished),
         }
@@ -331,17 +333,17 @@ impl Shard {
             match errand {
                 Errand::Moved(moved) => {
                     if let Some(socket) = self.sockets.get_mut(moved.member.socket as usize) {
-                        socket.moved(&self.lent.hub, moved);
+                        socket.moved(moved);
                     }
                 }
                 Errand::Named(key) => self.name(key),
                 Errand::Receive(key, message) => {
-                    if let Some(socket) = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+                    if let Some(socket) = find(&mut self.sockets, key) {
                         socket.receive(&mut self.lent, *message);
                     }
                 }
                 Errand::Close(key, reason) => {
-                    if let Some(socket) = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+                    if let Some(socket) = find(&mut self.sockets, key) {
                         socket.close(&mut self.lent, &reason);
                     }
                 }
@@ -421,4 +423,9 @@ impl Shard {
             self.settle();
         }
     }
+}
+
+/// The socket with this key, if it is still there.
+fn find(sockets: &mut Slab<Box<Socket>>, key: SocketKey) -> Option<&mut Socket> {
+    sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
 }

@@ -270,7 +270,8 @@ pub(crate) struct Socket {
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,
-    pub(crate) credentials: Credentials,
+    /// Where credentials are checked or awaited.
+    credentials: Option<Box<Credentials>>,
     /// When it looks again what is due.
     pub(crate) alarm: Alarm,
 }
@@ -291,7 +292,7 @@ pub(crate) struct Credentials {
     /// How many are being checked.
     pub(crate) checking: u16,
     /// Until when the first one has to be there.
-    pub(crate) due_ms: Option<u64>,
+    pub(crate) due_ms: u64,
     /// What came behind the first one while that is checked.
     pub(crate) held: VecDeque<Incoming<'static>>,
 }
@@ -318,10 +319,11 @@ impl Socket {
     pub(crate) fn new(key: SocketKey, admitted: AdmittedSocket, carrier: Carrier, now_ms: u64) -> Self {
         let AdmittedSocket { info, protocol, .. } = admitted;
         let pending_ms = now_ms.saturating_add(info.mount.credential_timeout.as_millis() as u64);
-        let credentials = Credentials { due_ms: info.is_pending.then_some(pending_ms), ..Credentials::default() };
+        let credentials = Credentials { due_ms: pending_ms, ..Credentials::default() };
         Socket {
             key,
             session: Session::new(info.mount.limits.joins_max),
+            credentials: info.is_pending.then(|| Box::new(credentials)),
             info,
             protocol,
             carrier,
@@ -333,7 +335,6 @@ impl Socket {
             stage: Stage::Open,
             is_behind: false,
             overflowed: false,
-            credentials,
             alarm: Alarm::OFF,
         }
     }

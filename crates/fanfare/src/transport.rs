@@ -5,4 +5,5 @@ pub(crate) mod longpoll;
 #[cfg(feature = "testing")]
 pub(crate) mod memory;
 pub(crate) mod stream;
+pub(crate) mod watched;
 pub(crate) mod websocket;

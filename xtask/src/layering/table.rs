@@ -4,13 +4,13 @@ use super::figures::{self, Figure};
 
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
-    &["error", "event", "address", "accept_rate", "clock", "key", "path"],
+    &["error", "event", "address", "clock", "key", "path"],
     &["message", "gap", "outbox", "interest", "close_reason", "timers"],
     &["hub", "history", "policy"],
-    &["command", "mailbox", "token", "channel", "context", "join", "presence", "publish", "transport"],
+    &["command", "mailbox", "channel", "context", "join", "presence", "publish", "transport"],
     &["socket", "connect", "observer"],
     &["shard"],
-    &["mount", "ownership", "registry", "relay", "endpoint"],
+    &["mount", "gate", "ownership", "registry", "relay", "endpoint"],
     &["service"],
     &["serve", "axum", "testing"],
 ];
@@ -38,19 +38,19 @@ pub(super) const EXCEPTIONS: &[(&str, &str, &str)] = &[
 ];
 
 /// How the engine is built, in numbers. `cargo xtask layering --figures` prints what they are and what makes them up; a limit is
-/// lowered whenever its number has become smaller.
+/// lowered whenever its number has become smaller, down to the goal.
 pub(super) const FIGURES: &[Figure] = &[
-    Figure { what: "methods in `impl Shard`", measure: figures::methods_of_shard, max: 164, goal: 70 },
+    Figure { what: "methods in `impl Shard`", measure: figures::methods_of_shard, max: 70, goal: 70 },
     Figure {
         what: "largest circle of files by calls through `self`",
         measure: figures::circle_through_self,
-        max: 13,
+        max: 5,
         goal: 5,
     },
     Figure {
         what: "largest circle of the engine's modules by imports",
         measure: figures::circle_of_engine,
-        max: 18,
+        max: 17,
         goal: 8,
     },
     Figure {
@@ -59,7 +59,7 @@ pub(super) const FIGURES: &[Figure] = &[
         max: 9,
         goal: 0,
     },
-    Figure { what: "exceptions in the table of layers", measure: figures::exceptions, max: 12, goal: 3 },
+    Figure { what: "exceptions in the table of layers", measure: figures::exceptions, max: 10, goal: 3 },
     Figure { what: "modules in one layer", measure: figures::modules_in_one_layer, max: 9, goal: 4 },
     Figure {
         what: "protocols asked for by name outside of `dialect`",
@@ -70,7 +70,7 @@ pub(super) const FIGURES: &[Figure] = &[
     Figure {
         what: "`expect` in the engine outside of tests and the test kit",
         measure: figures::expectations,
-        max: 37,
+        max: 12,
         goal: 10,
     },
 ];

@@ -1,7 +1,8 @@
 //! `POST /api/publish` and `POST /api/disconnect`.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use fanfare::check_topic;
 use futures_util::future::join_all;
@@ -9,11 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{Answer, ApiError, Code};
+use super::answer::{Answer, ApiError};
+use crate::config::server::API_BODY_SIZE_MAX;
 use crate::message;
-
-/// The longest body of a request, in bytes.
-const BODY_SIZE_MAX: usize = 8_000_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,11 +22,12 @@ struct Disconnect {
 
 /// Publishes all messages of a request or, if one of them is not in order, none. Then each stands for itself: one that
 /// cannot be kept, or whose topic is not where it expects it, does not hold up the others.
-pub(super) async fn publish(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
-    let body = read(body).await?;
+pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let body = api.bodies.collect(&headers, body, API_BODY_SIZE_MAX as usize).await?;
     let messages = message::parse(&body).map_err(|fault| ApiError::invalid(fault.text))?;
+    drop(body);
     // All are on their way, in their order, before the first is waited for: a store writes them together.
-    let results = join_all(messages.into_iter().map(|message| message.publish(&api.endpoint))).await;
+    let results = join_all(messages.iter().map(|message| message.publish(&api.endpoint))).await;
     let (mut published, mut failed, mut told) = (0, None, Vec::new());
     for result in results {
         told.push(match result {
@@ -39,7 +39,10 @@ pub(super) async fn publish(State(api): State<Api>, body: Body) -> Result<Respon
             Err(error) => {
                 let error = ApiError::from(error);
                 let told = json!({ "error": error.told() });
-                failed.get_or_insert(error);
+                // Whoever may come back for a part of them is to learn it.
+                if failed.as_ref().is_none_or(|failed: &ApiError| error.is_passing() && !failed.is_passing()) {
+                    failed = Some(error);
+                }
                 told
             }
         });
@@ -52,26 +55,20 @@ pub(super) async fn publish(State(api): State<Api>, body: Body) -> Result<Respon
         None => Answer(answer).into_response(),
         Some(error) => {
             answer["error"] = error.told();
-            (error.status(), Answer(answer)).into_response()
+            error.respond(answer)
         }
     })
 }
 
 /// Closes every socket with an id.
-pub(super) async fn disconnect(State(api): State<Api>, body: Body) -> Result<Answer<Value>, ApiError> {
-    let body = read(body).await?;
+pub(super) async fn disconnect(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Answer<Value>, ApiError> {
+    let body = api.bodies.collect(&headers, body, API_BODY_SIZE_MAX as usize).await?;
     let Disconnect { id } = message::decode(&body, r#"{"id": "user_socket:7"}"#).map_err(ApiError::invalid)?;
     check_topic(&id).map_err(|error| ApiError::invalid(format!("id: {}", error.to_string().replace("topic", "id"))))?;
     api.endpoint.disconnect(&id).await;
     Ok(Answer(json!({ "ok": true })))
-}
-
-async fn read(body: Body) -> Result<Vec<u8>, ApiError> {
-    match to_bytes(body, BODY_SIZE_MAX).await {
-        Ok(bytes) => Ok(bytes.into()),
-        Err(_) => {
-            let text = format!("the body is over {BODY_SIZE_MAX} bytes, or broke off; publish in several requests");
-            Err(ApiError::new(Code::TooLarge, text))
-        }
-    }
 }

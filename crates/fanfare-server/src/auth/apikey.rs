@@ -37,7 +37,7 @@ impl ApiKeys {
                 claims.insert(name.to_owned(), Value::String(value));
             }
         }
-        let api_key = ApiKey { lookup: self.0.clone(), handle: record.handle.into() };
+        let api_key = ApiKey { store: self.0.store_name().clone(), handle: record.handle.into() };
         Ok(Verified { identity: Identity::of_key(claims, api_key), expires_at: None })
     }
 }

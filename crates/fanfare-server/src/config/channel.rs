@@ -2,14 +2,14 @@
 
 use std::str::FromStr;
 
-use fanfare::Pattern;
+use fanfare::{Pattern, Slow};
 use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
 
 use super::history::Kept;
 use super::problem::Problems;
+use super::rule::Rule;
 use super::section::{Form, section};
-use super::value::{Count, OneOrMore, Size, Text, choice};
-use crate::policy::Rule;
+use super::value::{Count, OneOrMore, Size, Text, any_of, choice};
 
 section! {
     /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
@@ -20,7 +20,8 @@ section! {
         /// Settings to start from, which the other keys change. `lobby`: everybody joins `room:lobby` and publishes
         /// `new_msg` there, and all see who is present.
         preset: Option<Preset> = "",
-        /// The topic, or a pattern that ends in `*`, or several of them. Must be given unless a preset does.
+        /// The topic, or a pattern that ends in `*`, or several of them. `*` alone is every topic but those of `hub` and
+        /// `bullet` endpoints, which have to be named. Must be given unless a preset does.
         topic: Option<OneOrMore<TopicPattern>> = "",
         /// Who may join. `hook:NAME` asks your back end (`[hook.NAME]`) if no other rule of the list allows it. The default is `authenticated`, with the preset `lobby` it is `open`.
         join: Option<OneOrMore<Rule>> = "",
@@ -45,7 +46,8 @@ section! {
         /// name that is made up. The first that exists counts; the last resort is always a name that is made up.
         presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]",
         /// How much of each topic is kept, so that clients that come back get what they missed: a table such as
-        /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. Left out: nothing is kept.
+        /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. The newest message is kept
+        /// whatever its size: one that is larger than `bytes` is kept alone. Left out: nothing is kept.
         history: Option<Kept> = "",
         /// How many of the newest kept messages the reply to a join has, as its member `messages`. Left out: it has no such
         /// member. Needs `history`.
@@ -54,7 +56,7 @@ section! {
         /// `limits.outbox_bytes_max` is reached: `disconnect` closes its socket with 1013, `drop_oldest` drops the oldest,
         /// `latest` keeps the newest of each event only, from the first that has to wait, and `resync` drops all until the
         /// member has caught up. See [delivery.md](delivery.md).
-        slow: Slow = "\"disconnect\"",
+        slow: SlowName = "\"disconnect\"",
         /// With `slow = "latest"`: a member of the payload, such as `symbol`, by whose value messages are told apart beside
         /// their event.
         latest_key: Option<String> = "",
@@ -80,18 +82,22 @@ choice! {
     } later []
 }
 
-choice! {
-    /// What happens to slow readers.
-    pub(crate) enum Slow {
-        /// Their socket is closed.
-        Disconnect = "disconnect",
-        /// The oldest messages give way.
-        DropOldest = "drop_oldest",
-        /// Older messages of the same event and key give way.
-        Latest = "latest",
-        /// All messages give way until the reader has caught up.
-        Resync = "resync",
-    } later []
+/// What happens to slow readers; the key of `latest` is a setting of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SlowName(pub(crate) Slow);
+
+impl Text for SlowName {
+    fn accepts() -> String {
+        any_of(&Slow::ALL.each_ref().map(Slow::name))
+    }
+}
+
+impl FromStr for SlowName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Slow::ALL.into_iter().find(|slow| slow.name() == text).map(Self).ok_or_else(String::new)
+    }
 }
 
 /// A topic or a pattern that ends in `*`.
@@ -112,13 +118,6 @@ impl FromStr for TopicPattern {
             return Err("the protocol keeps this topic for its heartbeat".into());
         }
         Pattern::parse(text).map(Self).map_err(|error| error.to_string())
-    }
-}
-
-impl Text for Rule {
-    fn accepts() -> String {
-        let forms = r#""open", "authenticated", "nobody", "hook:NAME" or "claim:NAME=VALUE""#;
-        format!("{forms}, where {{suffix}} in VALUE is what the star of the pattern matched")
     }
 }
 
@@ -196,11 +195,19 @@ impl Channel {
             let text = "there is nothing to catch up with: give the channel a history as well";
             self.places.problem(problems, "catch_up", text);
         }
-        if self.latest_key.is_some() && self.slow != Slow::Latest {
+        if self.latest_key.is_some() && !matches!(self.slow.0, Slow::Latest { .. }) {
             self.places.problem(problems, "latest_key", "has no effect without slow = \"latest\"");
         }
         self.check_suffixes(problems);
         self.check_events(problems);
+    }
+
+    /// What happens to messages that wait for slow readers.
+    pub(crate) fn slow(&self) -> Slow {
+        match &self.slow.0 {
+            Slow::Latest { .. } => Slow::Latest { key: self.latest_key.clone() },
+            slow => slow.clone(),
+        }
     }
 
     /// The patterns; a complete channel has at least one.

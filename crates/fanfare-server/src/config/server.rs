@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tracing_subscriber::filter::Targets;
 
+use super::problem::Problems;
 use super::secret::Secret;
 use super::section::{Form, section};
 use super::value::{Address, Count, Size, Span, Text, choice};
+
+/// When a client counts as vanished, unless told otherwise.
+const VANISHED_TIMEOUT: Duration = Duration::from_secs(45);
 
 section! {
     /// Keys at the top of the file, before any section.
@@ -80,7 +85,15 @@ section! {
         publishing_timeout: Span<0, 600_000> = "\"5s\"",
         /// A client that takes nothing for so long, while something waits for it, is closed with 1013.
         write_timeout: Span<100, 600_000> = "\"10s\"",
-        /// How many connections the server holds. The next one is answered 503 and closed.
+        /// How many bytes the bodies of requests may take together while they are received, on each listener. Above it requests are
+        /// answered 503 with a `Retry-After`. A body may hold as much as is left, so that many large ones leave room for small
+        /// ones: it takes twice the largest. Left out: twice `longpoll_body_size_max`, at least 16 MB.
+        bodies_bytes_max: Option<Size<16_000_000, 100_000_000_000>> = "",
+        /// How long a client may take for the body of a request. A later one is answered 408.
+        body_timeout: Span<100, 600_000> = "\"10s\"",
+        /// How many connections the server holds, as far as the system allows: each takes a file descriptor, and some of these are
+        /// kept for the admin listener and the server itself. The next one is answered 503 and closed, but an `EventSource` is told
+        /// to come again.
         connections_max: Count<1, 100_000_000> = "1000000",
         /// How many connections one address may hold. The next one is answered 429 and closed. Behind a proxy all clients
         /// have its address.
@@ -95,6 +108,10 @@ section! {
         accept_burst: Option<Count<1, 10_000_000>> = "",
         /// How long a client may take for the head of a request, and so long again for a TLS handshake.
         handshake_timeout: Span<100, 600_000> = "\"10s\"",
+        /// A client that has vanished without a word, like a phone that has lost its network, is given up when its system has
+        /// acknowledged nothing for so long of what was sent to it, and no probe of the connection either. Longer than
+        /// `write_timeout`. Left out: 45 s, or twice `write_timeout` where that is longer.
+        vanished_timeout: Option<Span<1_000, 3_600_000>> = "",
     }
     later ["messages_per_second_max", "joins_per_second_max"]
 }
@@ -125,8 +142,47 @@ section! {
         token_file: Option<PathBuf> = "",
         /// The token itself, at least 16 characters. Better kept out of the file: see the two keys above.
         token: Option<Secret> = "",
+        /// How many connections this listener holds. The next one is answered 503 and closed.
+        connections_max: Count<1, 100_000> = "256",
     }
     later ["metrics", "console", "tls"]
+}
+
+/// The largest body of a request to the HTTP API, in bytes.
+pub(crate) const API_BODY_SIZE_MAX: u64 = 8_000_000;
+
+impl Limits {
+    /// What the bodies of requests may take together.
+    pub(crate) fn bodies_bytes_max(&self) -> u64 {
+        self.bodies_bytes_max.map_or(2 * self.longpoll_body_size_max.0.max(API_BODY_SIZE_MAX), |given| given.0)
+    }
+
+    /// When a client counts as vanished.
+    pub(crate) fn vanished_timeout(&self) -> Duration {
+        self.vanished_timeout.map_or((2 * self.write_timeout.0).max(VANISHED_TIMEOUT), |given| given.0)
+    }
+
+    /// Checks what concerns more than one key.
+    pub(crate) fn check(&self, problems: &mut Problems) {
+        if self.accept_burst.is_some() && self.accept_rate.is_none() {
+            self.places.problem(problems, "accept_burst", "has no effect without `accept_rate`; set both or none");
+        }
+        let (bodies, body) = (self.bodies_bytes_max(), self.longpoll_body_size_max.0);
+        if bodies < 2 * body {
+            let text = format!(
+                "{bodies} bytes are less than twice longpoll_body_size_max ({body}): set it to {} or more",
+                2 * body
+            );
+            self.places.problem(problems, "bodies_bytes_max", text);
+        }
+        let (vanished, write) = (self.vanished_timeout(), self.write_timeout.0);
+        if vanished <= write {
+            let text = format!(
+                "{vanished:?} is not longer than write_timeout ({write:?}): slow readers would be cut without a word"
+            );
+            self.places.problem(problems, "vanished_timeout", text);
+        }
+    }
 }
 
 choice! {

@@ -67,6 +67,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("webhook.secret_env", "\"FANFARE_SECRET\""),
     ("webhook.secret_file", "\"secret.txt\""),
     ("webhook.secret", "\"at least 32 characters that nobody can guess\""),
+    ("limits.bodies_bytes_max", "\"16MB\""),
+    ("limits.vanished_timeout", "\"45s\""),
     ("limits.accept_rate", "2000"),
     ("limits.accept_burst", "4000"),
     ("admin.token_env", "\"FANFARE_API_TOKEN\""),
@@ -127,12 +129,12 @@ fn describe(section: &Section) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Overrides};
+    use super::super::Overrides;
     use super::*;
 
     #[test]
     fn the_starter_is_right_as_it_is() {
-        let config = Config::parse("starter", &text(), &Overrides::default()).unwrap();
+        let config = crate::preflight::parse("starter", &text(), &Overrides::default()).unwrap();
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         assert_eq!(config.channels[0].patterns().next().unwrap().to_string(), "room:lobby");
         assert_eq!(config.endpoints[0].path.0, "/socket");
@@ -158,6 +160,8 @@ mod tests {
             "token_file",
             "cert",
             "key",
+            "credential_within",
+            "transports",
             "socket_id",
             "public_key_file",
             "hook",
@@ -177,6 +181,7 @@ mod tests {
             "topic_prefix",
             "grace",
             "wait_for_topic",
+            "replace",
             "subscribe",
             "acks",
             "topics",
@@ -198,7 +203,7 @@ mod tests {
             })
             .map(|line| format!("{line}\n"))
             .collect();
-        let config = Config::parse("starter", &uncommented, &Overrides::default());
+        let config = crate::preflight::parse("starter", &uncommented, &Overrides::default());
         let report = config.map(|_| ()).map_err(|report| report.to_string());
         assert_eq!(report, Ok(()), "{uncommented}");
     }

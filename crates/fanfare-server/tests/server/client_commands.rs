@@ -20,11 +20,13 @@ path = "/socket"
 [[endpoint]]
 path = "/ws"
 protocol = "hub"
+auth = "none"
 grace = "0s"
 
 [[endpoint]]
 path = "/websocket"
 protocol = "bullet"
+auth = "none"
 
 [[endpoint]]
 path = "/"

@@ -249,3 +249,13 @@ fn with_a_directory_the_history_outlives_the_server() {
     let server = Server::serve(&config);
     assert_eq!(numbers(&history(&server, "?since=0:0&limit=1000")["messages"]), (1..=60).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_message_that_is_larger_than_the_bound_of_its_topic_is_kept_alone() {
+    let server = Server::serve("[[channel]]\ntopic = '*'\nhistory = { bytes = '1KB' }\n");
+    let message = |n: u64, size: usize| json!({ "topic": "room:1", "event": "n", "payload": { "n": n, "pad": "p".repeat(size) } });
+    for (n, size, kept) in [(1, 10, vec![1]), (2, 10, vec![1, 2]), (3, 5_000, vec![3]), (4, 10, vec![4])] {
+        publish(&server, message(n, size));
+        assert_eq!(numbers(&history(&server, "")["messages"]), kept);
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{PATIENCE, Server, http};
+use crate::support::{PATIENCE, Server, TOKEN, eventually, http};
 
 fn lobby(settings: &str) -> Server {
     Server::serve(&format!("{settings}\n[[channel]]\npreset = 'lobby'\npresence = false\n"))
@@ -79,6 +79,117 @@ fn clients_a_second_are_counted_and_resuming_ones_come_first() {
     assert!(server.try_connect("resume=e:1").is_ok(), "a quarter is kept");
     clients.iter_mut().for_each(|client| client.heartbeat());
     assert_eq!(server.counter("connections", "refused_rate"), 1);
+}
+
+/// Each connection takes a descriptor. Some are kept for those who look after the server.
+#[test]
+fn clients_cannot_take_all_descriptors() {
+    let server = Server::serve_under(
+        "-n 200",
+        "limits.handshake_timeout = '60s'\n[[channel]]\npreset = 'lobby'\npresence = false\n",
+    );
+    let admin = server.admin();
+    let mut joined = server.connect("");
+    joined.join_ok("room:lobby");
+    let open: Vec<_> = (0..300).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    eventually(|| server.counter("connections", "refused_limit") > 150);
+    for _ in 0..3 {
+        assert_eq!(http(&admin, "GET", "/api/health", &[], "").status, 200);
+        joined.heartbeat();
+    }
+    let message = json!({"topic": "room:lobby", "event": "new_msg", "payload": {}});
+    assert_eq!(server.api("POST", "/api/publish", &message).status, 200);
+    joined.receive_event("new_msg");
+    let log = server.stderr();
+    assert!(log.contains("too many open files") && log.contains("limit=200"), "{log}");
+    assert!(log.lines().count() < 60, "{log}");
+    drop(open);
+    eventually(|| server.try_connect("").is_ok());
+}
+
+#[test]
+fn as_many_descriptors_are_taken_as_the_system_allows() {
+    let server = Server::serve_under("-Sn 100", "");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let columns: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(columns[3], columns[4], "{line}");
+    let told = server.wait_for_stderr(|log| log.contains(&format!("limit={} soft=100", columns[4])).then_some(()));
+    assert!(told.is_some(), "{}", server.stderr());
+}
+
+#[test]
+fn more_connections_than_descriptors_are_warned_of() {
+    let folder = crate::support::Folder::new();
+    let file = folder.write("fanfare.toml", "limits.connections_max = 5000\n[[channel]]\npreset = 'lobby'\n");
+    let check = |ulimit: &str| {
+        let args = ["check", "--config", file.to_str().unwrap()];
+        let output = crate::support::fanfare_under(ulimit, &args).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(check("-n 10000"), "");
+    let warning = check("-n 4000");
+    assert!(warning.contains("limits.connections_max is 5000") && warning.contains("leaves 3872"), "{warning}");
+}
+
+/// The body of a request to the API is read after its token, in time, and not at all where it is too large.
+#[test]
+fn requests_to_the_api_have_limits() {
+    use std::io::Write;
+    let server = lobby("limits.body_timeout = '500ms'");
+    let admin = server.admin();
+    let ask = |token: &str, length: &str| {
+        let mut stream = TcpStream::connect(&admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let head = format!(
+            "POST /api/publish HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\ncontent-length: {length}\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    for (token, length, status, code) in [
+        ("wrong", "7000000", "401", "unauthorized"),
+        ("wrong", "1000000000000000000", "401", "unauthorized"),
+        (TOKEN, "8000001", "413", "too_large"),
+        (TOKEN, "1000000000000000000", "413", "too_large"),
+        (TOKEN, "7000000", "408", "timeout"),
+    ] {
+        let answer = ask(token, length);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{answer}");
+    }
+}
+
+/// On both listeners, before anything of the application runs.
+#[test]
+fn heads_that_can_be_understood_in_two_ways_are_refused() {
+    use std::io::Write;
+    let server = lobby("");
+    let auth = format!("Authorization: Bearer {TOKEN}\r\n");
+    let body = r#"{"topic": "room:lobby", "event": "m"}"#;
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let length = format!("Content-Length: {}\r\n", body.len());
+    for headers in [
+        format!("{auth}{length}"),
+        format!("Host: a\r\nHost: b\r\n{auth}{length}"),
+        format!("Host: a b\r\n{auth}{length}"),
+        format!("Host: a\r\n{auth}{length}Transfer-Encoding: chunked\r\n"),
+        format!("Host: a\r\n{auth}Transfer-Encoding: chunked\r\n{length}"),
+    ] {
+        for (address, path) in [(&server.address, "/socket/longpoll?vsn=2.0.0"), (&server.admin(), "/api/publish")] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(format!("POST {path} HTTP/1.1\r\n{headers}\r\n{chunked}").as_bytes()).unwrap();
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer);
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{path} {headers}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{path} {headers}: {answer}");
+        }
+    }
+    assert_eq!(server.counter("messages", "published"), 0);
 }
 
 fn is_served(server: &Server) -> bool {

@@ -11,11 +11,13 @@ path = "/socket"
 [[endpoint]]
 path = "/ws"
 protocol = "hub"
+auth = "none"
 grace = "0s"
 
 [[endpoint]]
 path = "/websocket"
 protocol = "bullet"
+auth = "none"
 longpoll_window = "2s"
 
 [[endpoint]]

@@ -74,6 +74,16 @@ impl Server {
         Self::start(command, Some(folder))
     }
 
+    /// The same with other limits of the process: the arguments of `ulimit`.
+    pub(crate) fn serve_under(ulimit: &str, config: &str) -> Self {
+        let folder = Folder::new();
+        let file = folder.write("fanfare.toml", config);
+        let mut command =
+            fanfare_under(ulimit, &["serve", "--config", file.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+        command.args(["--admin", "127.0.0.1:0"]).env("FANFARE_ADMIN_TOKEN", TOKEN);
+        Self::start(command, Some(folder))
+    }
+
     /// Any command that starts a server.
     pub(crate) fn run(command: Command) -> Self {
         Self::start(command, None)
@@ -189,17 +199,27 @@ impl Server {
         found.unwrap_or_else(|| panic!("no counter {name}/{reason}"))["value"].as_u64().unwrap()
     }
 
+    /// Sends a signal, such as `-TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// Sends SIGTERM and waits for the end.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.signal("-TERM");
+        self.wait(PATIENCE).0
+    }
+
+    /// Waits for the end: the status, and all that stands on the standard error.
+    pub(crate) fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
+        let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+                return (status, self.stderr());
             }
             thread::sleep(Duration::from_millis(10));
         }
-        panic!("still running after SIGTERM:\n{}", self.stderr());
+        panic!("still running after {limit:?}:\n{}", self.stderr());
     }
 }
 
@@ -227,6 +247,16 @@ pub(crate) fn fanfare(args: &[&str]) -> Command {
         command.env_remove(name);
     }
     command.args(args);
+    command
+}
+
+/// The same with other limits of the process.
+pub(crate) fn fanfare_under(ulimit: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]).args(args);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FANFARE_")) {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -303,6 +333,22 @@ impl Client {
             let frame = self.receive();
             if frame[3] == event {
                 return frame[4].clone();
+            }
+        }
+    }
+
+    /// The payload of the next frame with this event, if one comes before the close frame.
+    pub(crate) fn receive_event_before_close(&mut self, event: &str) -> Option<Value> {
+        loop {
+            match self.read().expect("a frame") {
+                Message::Close(_) => return None,
+                Message::Text(text) => {
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    if frame[3] == event {
+                        return Some(frame[4].clone());
+                    }
+                }
+                _ => {}
             }
         }
     }

@@ -39,6 +39,9 @@ fn a_certificate_makes_it_https() {
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP/1.1 200"));
 }
 
+/// Something that there is nothing to warn of.
+const LOBBY: &str = "[[channel]]\npreset = 'lobby'\n";
+
 #[test]
 fn files_that_are_no_certificate_are_named_by_check() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -49,7 +52,7 @@ fn files_that_are_no_certificate_are_named_by_check() {
     let foreign = folder.write("foreign.pem", &other.signing_key.serialize_pem());
     let garbage = folder.write("garbage.pem", "no PEM at all");
     let check = |cert: &std::path::Path, key: &std::path::Path, part: &str| {
-        let file = folder.write("fanfare.toml", &format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n"));
+        let file = folder.write("fanfare.toml", &format!("{LOBBY}[tls]\ncert = {cert:?}\nkey = {key:?}\n"));
         let (ok, _, stderr) = run(&["check", "--config", file.to_str().unwrap()]);
         assert_eq!((ok, stderr.is_empty()), (part.is_empty(), part.is_empty()), "{stderr}");
         assert!(stderr.contains(part), "{part} is not in {stderr}");

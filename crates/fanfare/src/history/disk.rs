@@ -10,6 +10,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,6 +40,7 @@ pub(super) struct Disk {
     topics: Arc<Mutex<Topics>>,
     time: Time,
     desk: Arc<Desk>,
+    is_failing: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -93,7 +95,7 @@ impl Disk {
         let start = Start { limits, policies, stamp, wall_ms: wall_ms(&clock), seed };
         let writer = Writer::open(Directory::open(path)?, sync, start)?;
         let time = Time { ahead_ms: writer.start_ms().saturating_sub(clock.now_ms()), clock };
-        let topics = writer.topics();
+        let (topics, is_failing) = (writer.topics(), writer.is_failing());
         let desk = Arc::new(Desk::default());
         let interval = match sync {
             HistorySync::Every(interval) => Some(interval),
@@ -103,7 +105,7 @@ impl Disk {
             Worker { writer, desk: desk.clone(), time: time.clone(), interval, sync_at: None, is_syncing: false };
         let thread = thread::Builder::new().name("fanfare-history".to_owned()).spawn(move || work.run());
         let thread = thread.map_err(|error| Error::io("the history's thread could not be started", error))?;
-        Ok(Disk { limits, topics, time, desk, writer: Some(thread) })
+        Ok(Disk { limits, topics, time, desk, is_failing, writer: Some(thread) })
     }
 
     /// What there is no room for, if a message of this size is one too many.
@@ -152,6 +154,10 @@ impl Store for Disk {
             // Without a writer nothing is left to be done.
             let _ = flushed.await;
         })
+    }
+
+    fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed) || self.desk.work.lock().has_ended
     }
 }
 

@@ -20,7 +20,7 @@ use super::recovery::Start;
 use super::writer::Writer;
 use super::{Accepted, Append, HistoryLimits, HistorySync, Wanted};
 use crate::error::Error;
-use crate::message::Message;
+use crate::message::Draft;
 use crate::policy::{Policies, Policy};
 
 const SEEDS: u64 = 500;
@@ -242,7 +242,7 @@ impl Machine {
             let settle = |key: Option<Box<str>>| {
                 let outcomes = outcomes.clone();
                 appends.push(Append {
-                    message: Message::new(topic.as_str().into(), "n", payload).unwrap(),
+                    message: Draft::new(topic.as_str().into(), "n", payload).unwrap(),
                     retention: RETENTION,
                     key,
                     expected: None,

@@ -1,6 +1,9 @@
 //! What every store promises, run against each of them. A new store adds itself to [`Kind`]; what only it does is tested where it
 //! is.
 
+mod bounds;
+mod order;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +18,7 @@ use tokio::sync::oneshot;
 use super::{Accepted, Append, History, HistoryLimits, HistorySync, Replay, Store, Wanted};
 use crate::clock::Clock;
 use crate::error::Error;
-use crate::message::Message;
+use crate::message::Draft;
 use crate::policy::{Policies, Policy};
 
 const PLENTY: Retention = Retention { messages_max: 100, bytes_max: 1 << 20, age_max_ms: 600_000 };
@@ -111,6 +114,15 @@ impl Tested {
     }
 
     async fn append(&self, topic: &str, n: u64, options: Options<'_>) -> Result<(Position, bool), Error> {
+        self.append_with(topic, json!({ "n": n }), options).await
+    }
+
+    async fn append_with(
+        &self,
+        topic: &str,
+        payload: serde_json::Value,
+        options: Options<'_>,
+    ) -> Result<(Position, bool), Error> {
         let Options { key, expected, retention } = options;
         let (done, settled) = oneshot::channel();
         let settle = Box::new(move |accepted: Result<Accepted, Error>| {
@@ -119,7 +131,7 @@ impl Tested {
                 Accepted::Repeated(position) => (position, true),
             }));
         });
-        let message = Message::new(topic.into(), "n", json!({ "n": n }).into()).unwrap();
+        let message = Draft::new(topic.into(), "n", payload.into()).unwrap();
         let key = key.map(Into::into);
         self.store().append(Append { message, retention, key, expected, settle });
         settled.await.expect("every message is settled")
@@ -263,7 +275,7 @@ async fn concurrent_publishers_get_one_order() {
                         Ok(Accepted::New(message)) => settled.lock().push((message.position.unwrap().offset, number)),
                         other => panic!("{other:?}"),
                     });
-                    let message = Message::new("a".into(), "n", json!({ "n": number }).into()).unwrap();
+                    let message = Draft::new("a".into(), "n", json!({ "n": number }).into()).unwrap();
                     let retention = Retention { messages_max: 1_000, ..PLENTY };
                     store.append(Append { message, retention, key: None, expected: None, settle });
                 }
@@ -419,7 +431,7 @@ async fn every_payload_comes_back_as_it_was() {
         let mut tested = Tested::new(kind, HistoryLimits::default());
         for payload in &payloads {
             let (done, settled) = oneshot::channel();
-            let message = Message::new("a".into(), "some event", payload.clone()).unwrap();
+            let message = Draft::new("a".into(), "some event", payload.clone()).unwrap();
             let settle = Box::new(move |accepted: Result<Accepted, Error>| drop(done.send(accepted.map(drop))));
             tested.store().append(Append { message, retention: PLENTY, key: None, expected: None, settle });
             settled.await.unwrap().unwrap();
@@ -497,14 +509,14 @@ async fn messages_that_wait_have_bounds_with_names() {
             let _ = held.send(());
             let _ = wait.recv();
         });
-        let message = Message::new("a".into(), "n", json!({ "n": 0 }).into()).unwrap();
+        let message = Draft::new("a".into(), "n", json!({ "n": 0 }).into()).unwrap();
         tested.store().append(Append { message, retention: PLENTY, key: None, expected: None, settle });
         is_held.await.unwrap();
         let mut outcomes = Vec::new();
         for n in 0..20 {
             let (done, settled) = oneshot::channel();
             let settle = Box::new(move |accepted: Result<Accepted, Error>| drop(done.send(accepted.map(drop))));
-            let message = Message::new("a".into(), "n", json!({ "n": n }).into()).unwrap();
+            let message = Draft::new("a".into(), "n", json!({ "n": n }).into()).unwrap();
             tested.store().append(Append { message, retention: PLENTY, key: None, expected: None, settle });
             outcomes.push(settled);
         }
@@ -580,7 +592,7 @@ async fn damage_is_never_silent() {
         let payload = "x".repeat(1_000);
         for n in 1..=100 {
             let (done, settled) = oneshot::channel();
-            let message = Message::new("a".into(), "n", json!({ "n": n, "padding": payload }).into()).unwrap();
+            let message = Draft::new("a".into(), "n", json!({ "n": n, "padding": payload }).into()).unwrap();
             let settle = Box::new(move |accepted: Result<Accepted, Error>| drop(done.send(accepted.map(drop))));
             tested.store().append(Append { message, retention: PLENTY, key: None, expected: None, settle });
             settled.await.unwrap().unwrap();
@@ -633,7 +645,7 @@ fn appends_a_second() {
             let mut waits = Vec::new();
             while started.elapsed() < TIME {
                 while sent < got + in_flight {
-                    let message = Message::new(topics[sent as usize % 64].clone(), "n", payload.clone()).unwrap();
+                    let message = Draft::new(topics[sent as usize % 64].clone(), "n", payload.clone()).unwrap();
                     let (done, begun) = (done.clone(), std::time::Instant::now());
                     let settle = Box::new(move |accepted: Result<Accepted, Error>| {
                         accepted.unwrap();

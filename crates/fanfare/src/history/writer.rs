@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fanfare_proto::history::Retention;
 use fanfare_proto::position::Position;
@@ -18,7 +19,7 @@ use super::recovery::{Recovered, Start, recover};
 use super::topics::{Entry, Standing, Topics, Verdict};
 use super::{Accepted, Append, HistorySync, Settle};
 use crate::error::Error;
-use crate::message::Message;
+use crate::message::Draft;
 
 /// So much is copied in one step when the log is made shorter, in bytes, unless more than half of that was published.
 const STEP_SIZE: usize = 256 * 1024;
@@ -39,11 +40,11 @@ pub(super) struct Writer<F: Files> {
     topics: Arc<Mutex<Topics>>,
     compaction: Compaction,
     log_bytes_max: u64,
-    /// Records of topics that were forgotten since the last write.
+    /// Records of topics that were forgotten since the last write, which the next one begins with.
     forgotten: Vec<u8>,
     buffer: Vec<u8>,
-    /// The last write failed, and that was said.
-    is_failing: bool,
+    /// The last write failed, and that was said. Others may look.
+    is_failing: Arc<AtomicBool>,
     /// What the topics' time is.
     now_ms: u64,
 }
@@ -67,12 +68,11 @@ impl<F: Files> Writer<F> {
             topics: Arc::new(Mutex::new(topics)),
             compaction: Compaction::new(origins),
             log_bytes_max,
-            forgotten: Vec::new(),
+            forgotten,
             buffer: Vec::new(),
-            is_failing: false,
+            is_failing: Arc::default(),
             now_ms,
         };
-        forgotten.iter().for_each(|topic| writer.forget(topic));
         if is_to_be_said {
             let said = writer.say_and_repair(damaged);
             said.map_err(|error| Error::unavailable(format!("the history's log cannot be written to: {error}")))?;
@@ -82,6 +82,11 @@ impl<F: Files> Writer<F> {
 
     pub(super) fn topics(&self) -> Arc<Mutex<Topics>> {
         self.topics.clone()
+    }
+
+    /// Whether the last write failed.
+    pub(super) fn is_failing(&self) -> Arc<AtomicBool> {
+        self.is_failing.clone()
     }
 
     /// The time at the start: that of the wall clock, but never before a time in the log.
@@ -98,7 +103,7 @@ impl<F: Files> Writer<F> {
         let forgotten_size = buffer.len();
         for Judged { message, key, verdict, .. } in &judged {
             if let Ok(Verdict::Keep(position)) = *verdict {
-                let Message { topic, event, payload, .. } = &**message;
+                let Draft { topic, event, payload } = message;
                 let key = key.as_deref().unwrap_or_default();
                 let record = Record::Message { topic, position, at_ms: now_ms, key, event, payload };
                 frame(&mut buffer, |out| record.write(out));
@@ -180,25 +185,15 @@ impl<F: Files> Writer<F> {
                     if topics.keep(topic, position, entry, key, retention, self.now_ms, segment) {
                         self.compaction.add(topic.clone(), segment);
                     }
-                    Accepted::New(message.placed(position))
+                    Accepted::New(message.into_message(Some(position)))
                 }
             });
             (settle, accepted)
         });
         let settled = settled.collect();
-        let mut forgotten = Vec::new();
-        topics.evict(self.now_ms, |topic| forgotten.push(Box::<str>::from(topic)));
-        drop(topics);
-        forgotten.iter().for_each(|topic| self.forget(topic));
+        topics.evict(self.now_ms, |record| frame(&mut self.forgotten, |out| record.write(out)));
+        self.log.restamp(topics.unknown().epoch());
         settled
-    }
-
-    /// Has the log say, with its next write, that a topic is not known any more.
-    fn forget(&mut self, topic: &str) {
-        let epoch = self.topics.lock().epoch();
-        self.log.restamp(epoch);
-        frame(&mut self.forgotten, |out| Record::Forgotten { topic }.write(out));
-        frame(&mut self.forgotten, |out| Record::Unknown { epoch }.write(out));
     }
 
     /// Writes records, which begin with those of forgotten topics, and where the log is too long a step that makes it shorter.
@@ -248,20 +243,20 @@ impl<F: Files> Writer<F> {
 
     /// Says once that the log cannot be written to, and once that it can be again.
     fn say_whether_failing(&mut self, error: Option<&io::Error>) {
+        let was_failing = self.is_failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
-            Some(error) if !self.is_failing => {
+            Some(error) if !was_failing => {
                 tracing::error!(%error, "the history's log cannot be written to: messages are refused until it can be");
             }
-            None if self.is_failing => tracing::info!("the history's log can be written to again"),
+            None if was_failing => tracing::info!("the history's log can be written to again"),
             _ => {}
         }
-        self.is_failing = error.is_some();
     }
 }
 
 /// A message and what becomes of it, if it can be written.
 struct Judged {
-    message: Arc<Message>,
+    message: Draft,
     retention: Retention,
     key: Option<Box<str>>,
     settle: Settle,

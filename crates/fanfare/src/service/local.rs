@@ -1,10 +1,11 @@
 //! Sockets of the test kit: admitted like a WebSocket client, but for the upgrade.
 
 use fanfare_proto::websocket::deflate;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 
-use super::websocket::Admitted;
-use super::{Body, Connection, Served, text};
+use super::admission::Asking;
+use super::refusal::Refusal;
+use super::{Body, Connection, Served};
 use crate::endpoint::Endpoint;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
@@ -19,23 +20,22 @@ impl Endpoint {
         transport: Transport,
         carrier: impl FnOnce(Option<u8>) -> Carrier,
     ) -> Result<(ShardHandle, SocketKey), Box<Response<Body>>> {
-        let refuse = |status, why| Box::new(text(status, why));
         let Some(found) = self.find(request.uri().path()).filter(|found| found.served != Served::LongPoll) else {
-            return Err(refuse(StatusCode::NOT_FOUND, "not found"));
+            return Err(Box::new(Refusal::Path.answer()));
         };
-        if self.is_draining() {
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, ""));
-        }
         let connection = Connection::of(&request);
         let (parts, ()) = request.into_parts();
-        let (mount, connection) = (found.mount.clone(), connection.as_ref());
-        let Admitted { connected, version, .. } = self.admit(&found, &parts, transport, connection).await?;
-        let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
-        let shard = self.next_shard().clone();
-        let socket = self.new_socket(&found, shard.clone(), connected, version, transport, connection)?;
-        let carrier = carrier(agreement.map(|agreement| agreement.window_bits));
-        let attached = self.attach(socket, carrier).await;
-        let key = attached.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, "the engine has ended"))?;
-        Ok((shard, key))
+        let (found, parts, connection) = (&found, &parts, connection.as_ref());
+        let asking = Asking { endpoint: self, found, parts, connection, transport };
+        let attached = async {
+            let admitted = asking.admit(asking.read()?).await?;
+            let agreement = if found.mount.compression { deflate::negotiate(&parts.headers) } else { None };
+            let shard = self.next_shard().clone();
+            let socket = asking.socket(shard.clone(), admitted)?;
+            let carrier = carrier(agreement.map(|agreement| agreement.window_bits));
+            let key = self.attach(socket, carrier).await.map_err(|_| Refusal::Ended)?;
+            Ok((shard, key))
+        };
+        attached.await.map_err(|refusal| Box::new(asking.refuse(refusal)))
     }
 }

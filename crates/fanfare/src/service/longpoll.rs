@@ -12,24 +12,20 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
 use tokio::sync::oneshot;
 
-use super::admission::{self, Refusal};
-use super::{Body, Connection, Found, status, text};
-use crate::address::AddressSlot;
+use super::admission::Asking;
+use super::refusal::Refusal;
+use super::{Body, Connection, Found};
 use crate::command::{Command, Polled, Post};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
-use crate::socket::{Carrier, Transport};
-use crate::token::SessionClaims;
-use crate::transport::longpoll::PollSession;
+use crate::gate::{Bodies, SessionClaims};
+use crate::socket::Transport;
+use crate::transport::longpoll::SessionHandle;
 
 /// The session's token, in the place of the parameter `token`.
 const TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
-
-/// The application's token, on the request that creates a session.
-const AUTH_TOKEN_HEADER: &str = "x-phoenix-authtoken";
 
 impl Endpoint {
     pub(super) async fn longpoll<B>(&self, found: Found, request: Request<B>) -> Response<Body>
@@ -40,190 +36,127 @@ impl Endpoint {
     {
         let connection = Connection::of(&request);
         let (parts, body) = request.into_parts();
-        let mut answer = match parts.method {
-            Method::GET => self.get(&found, &parts, connection.as_ref()).await,
-            Method::POST => self.post(&found, &parts, body, connection.as_ref()).await,
-            Method::OPTIONS => return preflight(&parts),
-            _ => text(StatusCode::BAD_REQUEST, "use GET to poll and POST to push"),
+        let (found, parts, connection) = (&found, &parts, connection.as_ref());
+        let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::LongPoll };
+        let answer = match parts.method {
+            Method::GET => asking.get().await,
+            Method::POST => asking.post(body).await,
+            Method::OPTIONS => return preflight(parts),
+            _ => Err(Refusal::Method("GET, POST, OPTIONS")),
         };
+        let mut answer = answer.unwrap_or_else(|refusal| asking.refuse(refusal));
         if answer.status() != StatusCode::INTERNAL_SERVER_ERROR {
             answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
         answer
     }
+}
 
-    async fn get(&self, found: &Found, parts: &Parts, connection: Option<&Connection>) -> Response<Body> {
-        if let Err(refusal) = admission::check_origin(&found.mount, parts, connection) {
-            return self.refused(refusal);
-        }
-        let (token, claims) = self.session_token(found, parts);
+impl Asking<'_> {
+    async fn get(&self) -> Result<Response<Body>, Refusal> {
+        self.check_origin()?;
+        let (endpoint, (token, claims)) = (self.endpoint, self.session_token());
         if let Some(claims) = claims {
             let (answer, answered) = oneshot::channel();
             let SessionClaims { socket, secret, position, .. } = claims;
-            if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
+            if let Some(shard) = endpoint.shards().get(usize::from(claims.shard)) {
                 shard.send_promptly(Command::Poll { socket, secret, position: Some(position), answer });
             }
             match answered.await {
                 Ok(Polled::Messages(messages, position)) => {
-                    let token = self.token_key().sign(&SessionClaims { position, ..claims });
-                    return logical(200, Some(&token), &messages);
+                    let token = endpoint.gate().token_key.sign(&SessionClaims { position, ..claims });
+                    return Ok(logical(200, Some(&token), &messages));
                 }
-                Ok(Polled::Nothing) => return logical(204, token.as_deref(), &[]),
+                Ok(Polled::Nothing) => return Ok(logical(204, token.as_deref(), &[])),
                 // It is over: a new one begins, as for a client that never had one.
                 Ok(Polled::Gone) | Err(_) => {}
             }
         }
-        self.new_session(found, parts, connection).await
-    }
-
-    /// The whole body of a request.
-    pub(super) async fn collect<B>(&self, body: B, size_max: usize) -> Result<Bytes, Box<Response<Body>>>
-    where
-        B: http_body::Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        match Limited::new(body, size_max).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                self.own_counters().count(Event::RejectedRequest);
-                Err(Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large")))
-            }
-            Err(_) => Err(Box::new(status(StatusCode::BAD_REQUEST))),
-        }
-    }
-
-    /// A place for a session of this client's address.
-    pub(super) fn session_slot(
-        &self,
-        connection: Option<&Connection>,
-    ) -> Result<Option<AddressSlot>, Box<Response<Body>>> {
-        let Some(connection) = connection else { return Ok(None) };
-        match self.session_counts().take(connection.peer.ip()) {
-            Some(slot) => Ok(Some(slot)),
-            None => {
-                self.own_counters().count(Event::RejectedLimit);
-                let why = "too many long-poll sessions from this address";
-                Err(Box::new(text(StatusCode::TOO_MANY_REQUESTS, why)))
-            }
-        }
+        self.new_session().await
     }
 
     /// 410 is what clients take for "here is a new session".
-    async fn new_session(&self, found: &Found, parts: &Parts, connection: Option<&Connection>) -> Response<Body> {
-        if self.is_draining() {
-            return status(StatusCode::SERVICE_UNAVAILABLE);
-        }
-        let slot = match self.session_slot(connection) {
-            Ok(slot) => slot,
-            Err(response) => return *response,
+    async fn new_session(&self) -> Result<Response<Body>, Refusal> {
+        let endpoint = self.endpoint;
+        let admitted = self.admit(self.read()?).await?;
+        let version = admitted.version;
+        let SessionHandle { shard, socket, secret } = self.open(admitted, None, None).await?;
+        let claims = SessionClaims {
+            mount: self.found.number,
+            shard: endpoint.shard_index(&shard),
+            socket,
+            secret,
+            issued_ms: endpoint.clock().now_ms(),
+            version,
+            position: 0,
         };
-        let (params, version) = match admission::params(found, parts) {
-            Ok(asked) => asked,
-            Err(refusal) => return self.refused(refusal),
-        };
-        if let Err(response) = self.check_rate(found, &params, &parts.headers) {
-            return *response;
-        }
-        let mount = &found.mount;
-        let header = |name| parts.headers.get(name).and_then(|token| token.to_str().ok()).map(str::to_owned);
-        let auth_token = header(AUTH_TOKEN_HEADER).filter(|_| mount.auth_token);
-        let transport = Transport::LongPoll;
-        let connected = match admission::connect(mount, params, version, transport, parts, connection, auth_token).await
-        {
-            Ok(connected) => connected,
-            Err(refusal) => return self.refused(refusal),
-        };
-        let shard = self.next_shard().clone();
-        let number = self.shard_index(&shard);
-        let Ok(secret) = random_secret() else { return status(StatusCode::INTERNAL_SERVER_ERROR) };
-        let socket = match self.new_socket(found, shard, connected, version, transport, connection) {
-            Ok(socket) => socket,
-            Err(response) => return *response,
-        };
-        let issued_ms = self.clock().now_ms();
-        let carrier = Carrier::Poll(Box::new(PollSession::new(secret, issued_ms, slot, None)));
-        let Ok(socket) = self.attach(socket, carrier).await else {
-            return status(StatusCode::SERVICE_UNAVAILABLE);
-        };
-        let claims =
-            SessionClaims { mount: found.number, shard: number, socket, secret, issued_ms, version, position: 0 };
-        logical(410, Some(&self.token_key().sign(&claims)), &[])
+        Ok(logical(410, Some(&endpoint.gate().token_key.sign(&claims)), &[]))
     }
 
-    async fn post<B>(&self, found: &Found, parts: &Parts, body: B, connection: Option<&Connection>) -> Response<Body>
+    /// Nothing of a body is read before the token in the head is found to be good.
+    async fn post<B>(&self, body: B) -> Result<Response<Body>, Refusal>
     where
         B: http_body::Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        if let Err(refusal) = admission::check_origin(&found.mount, parts, connection) {
-            return self.refused(refusal);
-        }
-        let limits = found.mount.limits;
-        let body = match self.collect(body, limits.body_size_max).await {
-            Ok(body) => body,
-            Err(response) => return *response,
+        let (endpoint, limits, headers) = (self.endpoint, self.found.mount.limits, &self.parts.headers);
+        let claims = match self.check_origin() {
+            Ok(()) => self.session_token().1,
+            Err(refusal) => {
+                Bodies::discard(headers, body);
+                return Err(refusal);
+            }
         };
-        let (_, Some(claims)) = self.session_token(found, parts) else { return self.no_session() };
-        let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let Some(claims) = claims else {
+            Bodies::discard(headers, body);
+            return Ok(self.no_session());
+        };
+        let body = endpoint.bodies().collect(headers, body, limits.body_size_max).await.map_err(Refusal::Body)?;
+        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let (messages, is_decodable) = match decode(claims.version, content_type, &body, limits.body_lines_max) {
             Ok(messages) => (Ok(messages), true),
             Err(BodyError::Undecodable(_)) => (Err(body.len()), false),
-            Err(error @ BodyError::TooManyLines) => {
-                self.own_counters().count(Event::RejectedRequest);
-                let mut response = Response::new(Body::from(error.to_string()));
-                *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
-                return response;
-            }
+            Err(BodyError::TooManyLines) => return Err(Refusal::TooManyMessages(limits.body_lines_max)),
         };
+        drop(body);
         let (answer, answered) = oneshot::channel();
         let SessionClaims { socket, secret, .. } = claims;
-        if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
+        if let Some(shard) = endpoint.shards().get(usize::from(claims.shard)) {
             shard.send_promptly(Command::Post(Box::new(Post { socket, secret, messages, answer })));
         }
-        match answered.await {
+        Ok(match answered.await {
             Ok(true) if is_decodable => logical(200, None, &[]),
             Ok(true) => logical(400, None, &[]),
             Ok(false) | Err(_) => self.no_session(),
-        }
+        })
     }
 
     /// To a POST; a GET would be given a new session.
     fn no_session(&self) -> Response<Body> {
-        self.own_counters().count(Event::NoSession);
+        self.endpoint.own_counters().count(Event::NoSession);
         logical(410, None, &[])
     }
 
     /// The token that the client sent, and what it names if it is one of this mount's.
-    fn session_token(&self, found: &Found, parts: &Parts) -> (Option<String>, Option<SessionClaims>) {
+    fn session_token(&self) -> (Option<String>, Option<SessionClaims>) {
+        let (endpoint, parts) = (self.endpoint, self.parts);
         let in_header = parts.headers.get(TOKEN_HEADER).and_then(|token| token.to_str().ok()).map(str::to_owned);
         let in_query = || {
             let params = fanfare_proto::params::Params::parse(parts.uri.query().unwrap_or_default()).ok()?;
             params.str("token").map(str::to_owned)
         };
         let token = in_header.or_else(in_query);
-        let claims = token.as_deref().and_then(|token| self.token_key().verify(token, self.clock().now_ms()));
-        (token, claims.filter(|claims| claims.mount == found.number))
-    }
-
-    fn refused(&self, refusal: Refusal) -> Response<Body> {
-        self.own_counters().count(refusal.event());
-        match refusal {
-            Refusal::Panicked => status(StatusCode::INTERNAL_SERVER_ERROR),
-            // Only protocols without join parameters take a position here.
-            Refusal::Query | Refusal::NotAPosition => {
-                text(StatusCode::BAD_REQUEST, "the query is not UTF-8, or has too many parameters")
-            }
-            Refusal::Origin | Refusal::Version | Refusal::Rejected(_) => logical(403, None, &[]),
-        }
+        let now_ms = endpoint.clock().now_ms();
+        let claims = token.as_deref().and_then(|token| endpoint.gate().token_key.verify(token, now_ms));
+        (token, claims.filter(|claims| claims.mount == self.found.number))
     }
 }
 
 fn decode(
     version: Version,
     content_type: Option<&str>,
-    body: &Bytes,
+    body: &[u8],
     lines_max: usize,
 ) -> Result<Vec<Incoming<'static>>, BodyError> {
     let messages = decode_body(version, content_type, body, lines_max)?;
@@ -231,7 +164,7 @@ fn decode(
 }
 
 /// An answer whose status is in its body.
-fn logical(code: u16, token: Option<&str>, messages: &[Bytes]) -> Response<Body> {
+pub(super) fn logical(code: u16, token: Option<&str>, messages: &[Bytes]) -> Response<Body> {
     let messages: Vec<&str> = messages.iter().map(|message| std::str::from_utf8(message).unwrap_or_default()).collect();
     let mut out = Vec::new();
     response(code, token, &messages, &mut out);
@@ -244,17 +177,11 @@ fn logical(code: u16, token: Option<&str>, messages: &[Bytes]) -> Response<Body>
 
 pub(super) fn preflight(parts: &Parts) -> Response<Body> {
     let requested = parts.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let mut answer = status(StatusCode::OK);
+    let mut answer = Response::new(Body::default());
     let headers = answer.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, requested.unwrap_or(HeaderValue::from_static("")));
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("get, post, options"));
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
     answer
-}
-
-pub(super) fn random_secret() -> Result<u128, getrandom::Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
-    Ok(u128::from_be_bytes(bytes))
 }

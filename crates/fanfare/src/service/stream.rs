@@ -4,26 +4,23 @@ use std::time::Duration;
 
 use fanfare_proto::params::{Params, decode_path_segment};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::phoenix::message::Version;
-use fanfare_proto::position::Since;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER, VARY};
+use fanfare_proto::position::{Epoch, Position, Since};
+use http::header::{
+    ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER, VARY,
+};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
-use super::admission::{self, Refusal};
+use super::admission::{self, Asked, Asking};
 use super::body::{Framing, retry};
-use super::bullet::accepts_events;
-use super::longpoll::random_secret;
-use super::websocket::refuse;
-use super::{Body, Connection, Found, status, text};
+use super::refusal::Refusal;
+use super::{Body, Connection, Found};
 use crate::channel::Status;
 use crate::command::Command;
-use crate::connect::Connected;
 use crate::endpoint::Endpoint;
 use crate::shard::Shard;
-use crate::socket::{Carrier, Protocol, Transport};
-use crate::transport::longpoll::{PollSession, SessionHandle};
+use crate::socket::{Protocol, Transport};
 
 /// What a client of server-sent events has received last.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -31,24 +28,19 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Keeps nginx from collecting messages before it hands them on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-type Refused = Box<Response<Body>>;
+/// Where a client is whose last event has an id of somebody else's: in an epoch that no topic has, so that it is told of a gap.
+const FOREIGN: Position = Position { epoch: Epoch::new(u64::MAX).unwrap(), offset: 0 };
 
 impl Endpoint {
     pub(super) async fn stream<B>(&self, mut found: Found, request: Request<B>) -> Response<Body> {
-        if request.method() != Method::GET {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "use GET: a stream is read only");
-        }
         let connection = Connection::of(&request);
         let (parts, _) = request.into_parts();
-        found.protocol = if accepts_events(&parts) { Protocol::Events } else { Protocol::Lines };
-        let mut answer = match self.open_stream(&found, &parts, connection.as_ref()).await {
-            Ok(answer) => answer,
-            Err(refused) if found.protocol == Protocol::Events && is_passing(refused.status()) => come_again(&refused),
-            Err(refused) => *refused,
-        };
+        found.protocol = protocol_of(&found, &parts);
+        let (found, parts, connection) = (&found, &parts, connection.as_ref());
+        let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::EventStream };
+        let mut answer = asking.stream().await.unwrap_or_else(|refusal| asking.refuse(refusal));
         let headers = answer.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
         // Whoever may not read it was refused above.
         if let Some(origin) = parts.headers.get(ORIGIN) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -56,80 +48,80 @@ impl Endpoint {
         }
         answer
     }
+}
 
-    async fn open_stream(
-        &self,
-        found: &Found,
-        parts: &Parts,
-        connection: Option<&Connection>,
-    ) -> Result<Response<Body>, Refused> {
-        if self.is_draining() {
-            return Err(Box::new(status(StatusCode::SERVICE_UNAVAILABLE)));
+impl Asking<'_> {
+    async fn stream(&self) -> Result<Response<Body>, Refusal> {
+        if self.parts.method != Method::GET {
+            return Err(Refusal::Method("GET"));
         }
-        let mount = &found.mount;
-        let refused = |refusal: Refusal| -> Refused {
-            self.own_counters().count(refusal.event());
-            Box::new(refuse(mount, refusal))
-        };
-        admission::check_origin(mount, parts, connection).map_err(refused)?;
-        let (params, _) = admission::params(found, parts).map_err(refused)?;
-        let since = since(parts, &params).map_err(refused)?;
-        self.check_rate(found, &params, &parts.headers)?;
-        let topic = params.str("topic").unwrap_or_default().to_owned();
-        // The others are for connect, credentials among them.
-        let asked = params.get("params").filter(|params| params.is_object()).cloned();
-        let asked: Payload = asked.unwrap_or_else(|| serde_json::json!({})).into();
-        let transport = Transport::EventStream;
-        let connected = admission::connect(mount, params, Version::V2, transport, parts, connection, None).await;
-        let connected = Connected { since: Some(since), ..connected.map_err(refused)? };
-
-        let slot = self.session_slot(connection)?;
-        let shard = self.next_shard().clone();
-        let secret = random_secret().map_err(|_| Box::new(status(StatusCode::INTERNAL_SERVER_ERROR)))?;
-        let socket = self.new_socket(found, shard.clone(), connected, Version::V2, transport, connection)?;
+        let asked = self.read()?;
+        let (topic, params) = wanted(&asked);
+        let admitted = self.admit(asked).await?;
         let (answer, joined) = oneshot::channel();
-        let session = PollSession::new(secret, self.clock().now_ms(), slot, None).answering(answer);
-        let attached = self.attach(socket, Carrier::Poll(Box::new(session))).await;
-        let socket = attached.map_err(|_| Box::new(status(StatusCode::SERVICE_UNAVAILABLE)))?;
-        let framing = if found.protocol == Protocol::Events { Framing::Events } else { Framing::Lines };
+        let session = self.open(admitted, None, Some(answer)).await?;
+        let framing = if self.found.protocol == Protocol::Events { Framing::Events } else { Framing::Lines };
+        let (shard, socket) = (session.shard.clone(), session.socket);
         // Closes the session where it is dropped, if the client goes while it waits for the join as well.
-        let body = Body::stream(SessionHandle { shard: shard.clone(), socket, secret }, framing);
+        let body = Body::stream(session, framing);
         let join = move |shard: &mut Shard| {
-            shard.with(socket, |socket, turn| socket.join_stream(turn, &topic, asked));
+            shard.with(socket, |socket, turn| socket.join_stream(turn, &topic, params));
         };
         shard.send_promptly(Command::Run(Box::new(join)));
         match joined.await {
-            Ok((Status::Ok, _)) => {
-                let mut response = Response::new(body);
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));
-                Ok(response)
-            }
-            Ok((_, response)) => Err(Box::new(not_joined(&response))),
-            Err(_) => Err(Box::new(status(StatusCode::SERVICE_UNAVAILABLE))),
+            Ok((Status::Ok, _)) => Ok(streaming(body, framing)),
+            Ok((_, response)) => Ok(not_joined(&response)),
+            Err(_) => Err(Refusal::Ended),
         }
     }
 }
 
-/// Whether whoever is refused so may be let in later.
-fn is_passing(status: StatusCode) -> bool {
-    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+/// Which of the two protocols a client of a stream speaks. Of any other mount it is the mount's.
+pub(super) fn protocol_of(found: &Found, parts: &Parts) -> Protocol {
+    match found.protocol {
+        Protocol::Events | Protocol::Lines if accepts_events(parts) => Protocol::Events,
+        Protocol::Events | Protocol::Lines => Protocol::Lines,
+        protocol => protocol,
+    }
+}
+
+pub(super) fn accepts_events(parts: &Parts) -> bool {
+    let mut accepted = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.any(|value| value.split([',', ';']).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
+}
+
+/// The topic, and the parameters of its join. The others are for connect, credentials among them.
+fn wanted(asked: &Asked) -> (String, Payload) {
+    let topic = asked.params.str("topic").unwrap_or_default().to_owned();
+    let params = asked.params.get("params").filter(|params| params.is_object()).cloned();
+    (topic, params.unwrap_or_else(|| serde_json::json!({})).into())
+}
+
+/// A stream that begins, of whatever is framed so.
+pub(super) fn streaming(body: Body, framing: Framing) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
 }
 
 /// The same refusal for `EventSource`, which gives up for ever where the status is not 200: a stream that ends at once,
 /// and says when to come again.
-fn come_again(refused: &Response<Body>) -> Response<Body> {
+pub(super) fn come_again(refused: &Response<Body>) -> Response<Body> {
     let seconds = refused.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let mut answer = Response::new(Body::from(retry(seconds.map(Duration::from_secs))));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Framing::Events.content_type()));
-    answer
+    streaming(Body::from(retry(seconds.map(Duration::from_secs))), Framing::Events)
 }
 
-/// From where a client wants to go on: what it has received last, or the parameter `since`.
-fn since(parts: &Parts, params: &Params) -> Result<Since, Refusal> {
-    let last = parts.headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("no text"));
-    match last.or(params.str("since")) {
-        None | Some("") => Ok(Since::Now),
-        Some(text) => text.parse().map_err(|_| Refusal::NotAPosition),
+/// From where a client wants to go on: what it has received last, or the parameter `since`. The header is sent by browsers, which
+/// never come again after a refusal; so whatever it says is taken.
+pub(super) fn since(parts: &Parts, params: &Params) -> Result<Since, Refusal> {
+    match parts.headers.get(LAST_EVENT_ID) {
+        Some(id) => {
+            let text = id.to_str().unwrap_or("no text");
+            Ok(admission::position(text).unwrap_or(Since::Position(FOREIGN)))
+        }
+        None => admission::position(params.str("since").unwrap_or_default()),
     }
 }
 

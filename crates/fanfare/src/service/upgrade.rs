@@ -15,6 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo};
 use crate::transport::stream::Stream;
+use crate::transport::watched::Watched;
 use crate::transport::websocket::WebSocket;
 
 /// The server has so long to write the answer and hand over the connection.
@@ -75,7 +76,11 @@ async fn connection(on_upgrade: OnUpgrade, socket: &SocketInfo) -> Option<(Strea
 ///
 /// The server's own buffers must go with it: even an empty one would cost an idle connection several kilobytes.
 fn raw_stream(upgraded: Upgraded) -> io::Result<(Stream, Vec<u8>)> {
-    // By axum and hyper-util's `auto`, or by hyper's own HTTP/1 connection.
+    let upgraded = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
+        Ok(parts) => return Ok((plain(parts.io.into_inner().into_inner())?, parts.read_buf.to_vec())),
+        Err(upgraded) => upgraded,
+    };
+    // Of another server: by axum and hyper-util's `auto`, or by hyper's own HTTP/1 connection.
     let upgraded = match downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => return Ok((plain(parts.io.into_inner())?, parts.read_buf.to_vec())),
         Err(upgraded) => upgraded,
@@ -85,9 +90,9 @@ fn raw_stream(upgraded: Upgraded) -> io::Result<(Stream, Vec<u8>)> {
         Err(upgraded) => upgraded,
     };
     #[cfg(feature = "tls")]
-    let upgraded = match upgraded.downcast::<TokioIo<tokio_rustls::server::TlsStream<TcpStream>>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<Watched<tokio_rustls::server::TlsStream<TcpStream>>>>() {
         Ok(parts) => {
-            let (tcp, tls) = parts.io.into_inner().into_inner();
+            let (tcp, tls) = parts.io.into_inner().into_inner().into_inner();
             return Ok((secure(tcp, tls)?, parts.read_buf.to_vec()));
         }
         Err(upgraded) => upgraded,

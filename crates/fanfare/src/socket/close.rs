@@ -32,9 +32,7 @@ impl Socket {
             self.carrier.cut();
         }
         self.end_all_joins(turn, reason);
-        if let Some(event) = reason.event() {
-            turn.count(event);
-        }
+        turn.count(reason.event());
         match &mut self.carrier {
             Carrier::WebSocket(_) => return self.queue_close(turn, code, text),
             Carrier::Poll(session) => session.close(turn.now_ms),

@@ -1,7 +1,5 @@
 //! What a client's frame means, in the protocol of its socket.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use fanfare_proto::bullet::{self, Heard};
 use fanfare_proto::frame::Kind;
@@ -17,7 +15,7 @@ use super::{Carrier, Protocol, Reading, Socket, Turn};
 use crate::close_reason::CloseReason;
 use crate::command::Command;
 use crate::event::{self, Event};
-use crate::message::{Carriage, Message, carry, deflated};
+use crate::message::{Carriage, Draft, carry, deflated};
 
 impl Socket {
     /// A frame of the client's.
@@ -37,8 +35,8 @@ impl Socket {
             (Protocol::Phoenix, Item::Binary(data)) => {
                 self.decoded(turn, data.len(), codec::decode_binary(self.info.version, data));
             }
-            (Protocol::Rooms, Item::Text(text)) => self.heard_in_rooms(turn, text),
-            (Protocol::Rooms, Item::Binary(_)) => self.break_off(turn, rooms::INVALID_PAYLOAD),
+            (Protocol::Rooms, Item::Text(text)) => self.heard_in_rooms(turn, text.as_bytes()),
+            (Protocol::Rooms, Item::Binary(data)) => self.heard_in_rooms(turn, data),
             (Protocol::HubPublisher, Item::Text(text)) => self.publish_frame(turn, Text::copy(text).into()),
             (Protocol::HubPublisher, Item::Binary(data)) => {
                 self.publish_frame(turn, Payload::Binary(Bytes::copy_from_slice(data)));
@@ -62,7 +60,7 @@ impl Socket {
 
     /// A message that means nothing: the socket is closed, the reason logged without the content.
     pub(crate) fn undecodable(&mut self, turn: &mut Turn, len: usize, reason: &'static str) {
-        event::undecodable(turn.counters(), self.info.peer, len, reason);
+        event::undecodable(self.info.peer, len, reason);
         self.close(turn, &CloseReason::Undecodable);
     }
 
@@ -86,10 +84,10 @@ impl Socket {
         self.close(turn, &reason);
     }
 
-    fn heard_in_rooms(&mut self, turn: &mut Turn, text: &str) {
+    fn heard_in_rooms(&mut self, turn: &mut Turn, frame: &[u8]) {
         turn.count(Event::Received);
         let mount = self.info.mount.clone();
-        match rooms::decode(text, &mount.event) {
+        match rooms::decode(frame, &mount.event) {
             Ok(message) => self.receive(turn, message),
             Err(rooms::InvalidPayload) => self.break_off(turn, rooms::INVALID_PAYLOAD),
         }
@@ -99,20 +97,20 @@ impl Socket {
     fn publish_frame(&mut self, turn: &mut Turn, payload: Payload) {
         turn.count(Event::Received);
         let Some(entry) = self.session.entries().first() else { return };
-        match Message::new(entry.topic().clone(), &*self.info.mount.event, payload) {
-            Ok(message) => self.publish_unanswered(turn, message),
+        match Draft::new(entry.topic().clone(), &*self.info.mount.event, payload) {
+            Ok(draft) => self.publish_unanswered(turn, draft),
             // The mount's event and the publisher's topic were checked, so it is the payload.
             Err(_) => self.undecodable(turn, 0, "a frame that cannot be published"),
         }
     }
 
     /// Publishes a message, and reads no further before it has found room.
-    fn publish_unanswered(&mut self, turn: &mut Turn, message: Arc<Message>) {
+    fn publish_unanswered(&mut self, turn: &mut Turn, draft: Draft) {
         let endpoint = self.info.endpoint.clone();
-        if let Err(message) = endpoint.try_publish_unanswered(message) {
+        if let Err(draft) = endpoint.try_publish_unanswered(draft) {
             self.reading = Reading::WaitsForRoom;
             let (shard, socket) = (turn.shard.clone(), self.key);
-            let in_time = Box::pin(endpoint.publish_in_time(message));
+            let in_time = Box::pin(endpoint.publish_in_time(draft));
             turn.run_user_code(in_time, move |()| shard.send_promptly(Command::ReadOn { socket }));
         }
     }

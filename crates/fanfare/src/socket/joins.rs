@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
+use fanfare_proto::phoenix::heartbeat;
 use fanfare_proto::position::Position;
 use fanfare_proto::resume::{behind, gap_param, resume_param};
 use fanfare_proto::rooms;
@@ -41,7 +42,10 @@ impl Socket {
         if !self.is_open() {
             return;
         }
-        let verdict = self.session.admit(&message.join_ref, &message.topic, &message.event);
+        let verdict = match self.protocol {
+            Protocol::Phoenix => heartbeat::admit(&self.session, &message),
+            _ => self.session.admit(&message),
+        };
         let concerns_credential = self.info.is_pending || message.event == ACCESS_TOKEN;
         let message = match concerns_credential && self.info.mount.connect.refreshes() {
             true => self.take_credential(turn, verdict, message),

@@ -32,7 +32,7 @@ impl Socket {
         }
     }
 
-    /// A live join's reply: it leaves behind what was published before it.
+    /// What a live join's channel replies: it leaves behind what was published before it.
     pub(super) fn answer_from(
         &mut self,
         turn: &mut Turn,
@@ -42,7 +42,7 @@ impl Socket {
         response: Payload,
     ) {
         let entry = self.entry(slot);
-        let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
+        let (topic, join_ref) = (entry.topic().clone(), entry.push_ref().clone());
         self.settle_batches(turn, slot);
         self.answer(turn, &join_ref, msg_ref, &topic, status, response);
     }

@@ -151,7 +151,8 @@ impl Socket {
     fn take_page(&mut self, serial: u32) -> Option<(usize, Page)> {
         let slot = self.slot(serial)?;
         let Phase::Live(Membership { catching_up, .. }) = &mut self.seat(slot).phase else { return None };
-        match *catching_up.take()? {
+        let is_reading = |how: &mut Box<CatchingUp>| matches!(**how, CatchingUp::Reading(_));
+        match *catching_up.take_if(is_reading)? {
             CatchingUp::Reading(page) => Some((slot, page)),
             CatchingUp::Feeding(_) | CatchingUp::Behind(_) => None,
         }

@@ -29,6 +29,7 @@ impl Socket {
         if self.session.is_full() {
             return Some(self.session.joins_max());
         }
+        let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
         self.join_without_channel(turn, topic, meta, Some(Reach::Each));
         None
     }
@@ -38,6 +39,7 @@ impl Socket {
         if self.session.find(topic).is_some() {
             return;
         }
+        let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
         // A publisher has its place among the socket's topics only, not among those who get something.
         let is_publisher = self.protocol == Protocol::HubPublisher;
         if let Some(ownership) = &self.info.ownership {
@@ -58,7 +60,6 @@ impl Socket {
     }
 
     fn join_without_channel(&mut self, turn: &mut Turn, topic: &Arc<str>, meta: Option<Json>, reach: Option<Reach>) {
-        let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
         let seat = Seat { meta, ..Seat::new(Phase::Live(Membership::default())) };
         let slot = self.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
         if let Some(reach) = reach {
@@ -76,6 +77,8 @@ impl Socket {
 
     /// The topics that it has joined, in order.
     pub(crate) fn topics(&self) -> Vec<Arc<str>> {
-        self.session.entries().iter().map(|entry| entry.topic().clone()).collect()
+        let mut topics: Vec<_> = self.session.entries().iter().map(|entry| entry.topic().clone()).collect();
+        topics.sort_unstable();
+        topics
     }
 }

@@ -10,7 +10,7 @@ use fanfare_proto::wire;
 
 use super::{Carrier, Socket, Turn};
 use crate::event::{Counters, Event};
-use crate::gap::{Rule, Voice};
+use crate::gap::Voice;
 use crate::hub::{Due, Frames, Settled};
 use crate::join::Seat;
 use crate::key::SocketKey;
@@ -259,11 +259,10 @@ impl Socket {
         backlog: &mut Backlog,
     ) -> Written {
         let bytes = message.encoded(variant);
-        let (rule, key) = match slow {
-            Slow::Disconnect => return self.put(bytes.clone(), 1, backlog),
-            Slow::DropOldest => (Rule::DropOldest, 0),
-            Slow::Latest { key } => (Rule::Latest, message.key(key.as_deref())),
-            Slow::Resync => (Rule::Resync, 0),
+        let Some(rule) = slow.rule() else { return self.put(bytes.clone(), 1, backlog) };
+        let key = match slow {
+            Slow::Latest { key } => message.key(key.as_deref()),
+            _ => 0,
         };
         let (form, resuming_form, carriage) = (self.form(), self.resuming_form(), self.carriage());
         let bounds = self.info.mount.limits.outbox;

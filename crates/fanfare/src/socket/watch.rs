@@ -21,7 +21,7 @@ impl Socket {
     pub(crate) fn look(&mut self, turn: &mut Turn) {
         self.alarm = Alarm::OFF;
         let now_ms = turn.now_ms;
-        if self.is_open() && self.credentials.due_ms.is_some_and(|due_ms| self.info.is_pending && due_ms <= now_ms) {
+        if self.is_open() && self.pending_until_ms().is_some_and(|until_ms| until_ms <= now_ms) {
             self.close(turn, &CloseReason::Unauthorized);
         }
         if self.is_open() && self.info.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
@@ -66,7 +66,7 @@ impl Socket {
     /// Whether a client seems to have said nothing for so long that it is closed. What it has sent may be unread.
     pub(crate) fn seems_silent(&self, now_ms: u64) -> bool {
         let timeout_ms = self.info.mount.idle_timeout.as_millis() as u64;
-        let is_pending = self.info.is_pending && self.credentials.due_ms.is_some_and(|due_ms| due_ms <= now_ms);
+        let is_pending = self.pending_until_ms().is_some_and(|until_ms| until_ms <= now_ms);
         self.is_open() && (is_pending || self.heard_ms.saturating_add(timeout_ms) <= now_ms)
     }
 

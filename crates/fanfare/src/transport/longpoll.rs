@@ -75,7 +75,14 @@ struct Waiting {
 }
 
 impl PollSession {
-    pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>, listing: Option<Listing>) -> Self {
+    /// `joined` is told what the session's only join is answered.
+    pub(crate) fn new(
+        secret: u128,
+        now_ms: u64,
+        slot: Option<AddressSlot>,
+        listing: Option<Listing>,
+        joined: Option<oneshot::Sender<(Status, Payload)>>,
+    ) -> Self {
         PollSession {
             secret,
             outbox: Outbox::default(),
@@ -86,14 +93,9 @@ impl PollSession {
             posts: VecDeque::new(),
             last_poll_ended_ms: now_ms,
             listing,
-            joined: None,
+            joined,
             _slot: slot,
         }
-    }
-
-    /// Tells somebody what the session's only join is answered.
-    pub(crate) fn answering(self, joined: oneshot::Sender<(Status, Payload)>) -> Self {
-        PollSession { joined: Some(joined), ..self }
     }
 
     /// The join was answered.

@@ -124,12 +124,25 @@ async fn events_have_ids_by_which_a_client_goes_on() {
     assert!(name == "joined" && data.contains("\"recovered\":false"), "{data}");
     publish(6).await;
     assert_eq!(late.event().await.2, r#"{"n":6}"#);
+}
 
-    // security_41: what is no position is refused, whatever it is.
-    for id in ["x", "1:2:3", "\u{e9}", &"9".repeat(1_000)] {
-        let answer = request(served.address, "GET", "/events/room:1", &[EVENTS, ("last-event-id", id)], b"").await;
-        assert_eq!(answer.status, 400, "{id}");
+/// security_41: an `EventSource` stops for good after any status but 200, and sends whatever id it got last, be it of another server.
+#[tokio::test]
+async fn an_id_of_somebody_elses_is_a_gap() {
+    let served = served().await;
+    served.endpoint.broadcast("room:1", "n", json!({ "n": 1 })).await.unwrap();
+    for id in ["x", "1:2:3", "0:7", "\u{e9}", &"9".repeat(1_000), "urn:uuid:36d883aa-4015-4241-aaae-bde887c2662e"] {
+        let mut reader = served.open("/events/room:1", &[EVENTS, ("last-event-id", id)]).await;
+        let (at, name, data) = reader.event().await;
+        let data: Value = serde_json::from_str(&data).unwrap();
+        assert_eq!((&*name, data), ("joined", json!({ "position": at, "recovered": false })), "{id}");
+        let mut reader = served.open("/events/room:1", &[("last-event-id", id)]).await;
+        assert_eq!(reader.line().await["payload"], json!({ "position": at, "recovered": false }), "{id}");
     }
+    // What a program writes into the address is a mistake of its own.
+    let answer = request(served.address, "GET", "/events/room:1?since=x", &[EVENTS], b"").await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("since=\"x\" is not a position"), "{}", answer.text());
 }
 
 #[tokio::test]
@@ -149,6 +162,45 @@ async fn lines_are_whole_messages() {
     served.has_members("plain", 1).await;
     served.endpoint.broadcast("plain", "n", json!({ "n": 1 })).await.unwrap();
     assert_eq!(plain.line().await, json!({ "topic": "plain", "event": "n", "payload": { "n": 1 } }));
+}
+
+/// A client's JSON may have line breaks between its parts, which are none of the stream's.
+#[tokio::test]
+async fn no_message_breaks_out_of_its_line() {
+    let streams = Mount::stream().channel("*", Stage::default());
+    let sockets = Mount::new().channel("*", Stage::default());
+    let rooms = Mount::rooms().event("shout").channel("*", Stage::default());
+    let policy = Policy::new().history(Retention::default());
+    let builder = Endpoint::builder().policy("kept", policy);
+    let served = serve(builder.mount("/events", streams).mount("/socket", sockets).mount("/rooms", rooms)).await;
+    let forged = r#"{"topic":"other","event":"admin","payload":{},"position":"1:1"}"#;
+    for topic in ["plain", "kept"] {
+        let mut reader = served.open(&format!("/events/{topic}"), &[]).await;
+        served.has_members(topic, 1).await;
+        if topic == "kept" {
+            assert_eq!(reader.line().await["event"], "joined");
+        }
+        let mut phoenix = served.client().await;
+        phoenix.join(topic).await;
+        let mut member = served.client_at("/rooms/x").await;
+        member.send_json(&json!({ "join": topic })).await;
+        served.has_members(topic, 3).await;
+        for line_break in ["\n", "\r", "\r\n", "\n\n\r"] {
+            let payload = format!("{{\"x\":{line_break}{forged}{line_break}}}");
+            phoenix.send_text(&format!(r#"["{topic}","2","{topic}","shout",{payload}]"#)).await;
+            let said = serde_json::to_string(&payload).unwrap();
+            for said in [&*payload, &said, &format!("[{line_break}{forged}{line_break}]")] {
+                // One after the other: they come from two sockets.
+                let line = reader.line().await;
+                assert_eq!((&line["topic"], &line["event"]), (&json!(topic), &json!("shout")), "{line}");
+                member.send_text(&format!(r#"{{"say":{said},"to":"{topic}"}}"#)).await;
+            }
+            let line = reader.line().await;
+            assert_eq!(line["payload"]["value"], json!([serde_json::from_str::<Value>(forged).unwrap()]), "{line}");
+        }
+        served.endpoint.broadcast(topic, "e\n", json!({ "last": true })).await.unwrap();
+        assert_eq!(reader.line().await["payload"], json!({ "last": true }));
+    }
 }
 
 /// security_40: no text gets out of its event, in whatever it is put.

@@ -18,6 +18,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -40,9 +44,33 @@ pub(crate) async fn request(
         stream.write_all(head.as_bytes()).await.unwrap();
         // A server that refuses a body need not read all of it.
         let _ = stream.write_all(body).await;
-        read_answer(&mut stream).await
+        match method {
+            "HEAD" => read_head(&mut stream).await,
+            _ => read_answer(&mut stream).await,
+        }
     };
     tokio::time::timeout(PATIENCE, exchange).await.expect("the server answers")
+}
+
+/// An answer to a request of which every byte is given. `None` where the connection ends without one.
+pub(crate) async fn answer_to(stream: &mut TcpStream, bytes: &[u8]) -> Option<Answer> {
+    // Whoever is refused may find that nobody reads any more.
+    let _ = stream.write_all(bytes).await;
+    let answer = async {
+        let mut first = [0];
+        match stream.peek(&mut first).await {
+            Ok(1) => Some(read_answer(stream).await),
+            _ => None,
+        }
+    };
+    tokio::time::timeout(PATIENCE, answer).await.expect("the server answers, or closes")
+}
+
+/// Whether the server ends its direction, with nothing more to say.
+pub(crate) async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("the server closes");
+    ended.is_err() || rest.is_empty()
 }
 
 pub(crate) fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> String {
@@ -51,6 +79,14 @@ pub(crate) fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> Stri
 }
 
 pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
+    let mut answer = read_head(stream).await;
+    let len = answer.headers.get("content-length").map_or(0, |len| len.parse().unwrap());
+    answer.body = vec![0; len];
+    stream.read_exact(&mut answer.body).await.expect("a whole body");
+    answer
+}
+
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.expect("a whole head"));
@@ -62,8 +98,5 @@ pub(crate) async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Answer
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
         .collect();
-    let len = headers.get("content-length").map_or(0, |len| len.parse().unwrap());
-    let mut body = vec![0; len];
-    stream.read_exact(&mut body).await.expect("a whole body");
-    Answer { status, headers, body }
+    Answer { status, headers, body: Vec::new() }
 }

@@ -1,0 +1,118 @@
+//! HTTP on one connection: what the library reads is checked once more before anybody else sees it.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use super::heads;
+use crate::endpoint::Endpoint;
+use crate::event::Event;
+use crate::service::{Body, Connection, Full};
+use crate::transport::watched::Watched;
+
+/// A request's head has at most this many bytes.
+const HEAD_SIZE_MAX: usize = 16 * 1024;
+
+/// A request has at most this many headers.
+const HEADERS_MAX: usize = 100;
+
+/// What is said of a request with both.
+const TWO_LENGTHS: &str = "the request has a Content-Length beside a Transfer-Encoding";
+
+/// What serves a connection.
+pub(super) struct Served<S> {
+    pub(super) service: S,
+    pub(super) endpoint: Endpoint,
+    pub(super) connection: Connection,
+}
+
+impl<S> Served<S> {
+    /// Serves all requests of a connection. Where there is no place for it, each is told so.
+    pub(super) async fn run<IO, B>(
+        self,
+        stream: IO,
+        head_timeout: Duration,
+        full: Option<Full>,
+        mut stopped: watch::Receiver<bool>,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let (stream, first_ambiguous) = Watched::new(stream);
+        let (endpoint, peer) = (self.endpoint.clone(), self.connection.peer);
+        let (served, requests) = (Arc::new(self), AtomicUsize::new(0));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let number = requests.fetch_add(1, Ordering::Relaxed);
+            let has_two_lengths = first_ambiguous.is_reached_by(number);
+            let served = served.clone();
+            async move { Ok::<_, Infallible>(served.answer(request, has_two_lengths, full).await) }
+        });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_timeout)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_SIZE_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut served = pin!(served);
+        let result = tokio::select! {
+            result = &mut served => Some(result),
+            () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => None,
+        };
+        let result = match result {
+            Some(result) => result,
+            None => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = result {
+            endpoint.own_counters().count(Event::RejectedRequest);
+            tracing::debug!(%peer, %error, "an HTTP connection ended with an error");
+        }
+    }
+
+    async fn answer<B>(
+        &self,
+        mut request: Request<Incoming>,
+        has_two_lengths: bool,
+        full: Option<Full>,
+    ) -> Response<Either<B, Body>>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    {
+        let fault = heads::fault(request.uri(), request.version(), request.headers());
+        let fault = fault.or(has_two_lengths.then_some(TWO_LENGTHS));
+        let answer = match (fault, full) {
+            (Some(fault), _) => self.endpoint.turn_away_malformed(&self.connection, fault),
+            (None, Some(full)) => {
+                let (parts, _) = request.into_parts();
+                self.endpoint.turn_away(&parts, &self.connection, full)
+            }
+            (None, None) => {
+                request.extensions_mut().insert(self.connection.clone());
+                let Ok(response) = self.service.call(request).await;
+                return response.map(Either::Left);
+            }
+        };
+        let mut answer = answer.map(Either::Right);
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        answer
+    }
+}

@@ -1,0 +1,307 @@
+//! Why a request is not served: one type, from which the counter, the line in the log and the answer come.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use fanfare_proto::websocket::handshake::HandshakeError;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+
+use super::admission::Asking;
+use super::{Body, Connection, Found, Served, credential, longpoll, stream};
+use crate::connect::Rejected;
+use crate::endpoint::Endpoint;
+use crate::event::{self, Event};
+use crate::gate::BodyError;
+use crate::socket::{Protocol, Transport};
+
+/// What has no place for another connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    Server,
+    /// The client's address has all that it may have.
+    Address,
+}
+
+/// A client or a request that is turned away.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// No mount serves this path.
+    Path,
+    /// The path takes these methods only.
+    Method(&'static str),
+    /// A page of this origin may not connect.
+    Origin(String),
+    /// None of the subprotocols that are offered is served, but these are.
+    Subprotocol(String),
+    /// The auth token among the subprotocols cannot be decoded.
+    AuthToken,
+    /// This version of the protocol is not served.
+    Version(String),
+    /// Its head can be understood in two ways.
+    Ambiguous(&'static str),
+    /// The query is not UTF-8, or has too many parameters.
+    Query,
+    /// It wants to resume from what is no position.
+    NotAPosition(String),
+    /// It is no WebSocket upgrade.
+    Handshake(HandshakeError),
+    /// It is one with a body, which might be taken for frames.
+    UpgradeWithBody,
+    /// The application said no.
+    Rejected(Rejected),
+    /// The application's code panicked.
+    Panicked,
+    /// What connect gave as a topic is none.
+    Topic,
+    /// The hub's topic has a publisher.
+    TopicTaken,
+    /// Nobody has started the hub's topic.
+    TopicUnknown,
+    /// The hub has as many topics as it may have.
+    TooManyTopics,
+    Body(BodyError),
+    /// A POST carries more messages than so many.
+    TooManyMessages(usize),
+    NotText,
+    /// The client's address has as many sessions as it may have.
+    TooManySessions,
+    /// The server has as many connections as it may have.
+    TooManyConnections,
+    /// The same of the client's address.
+    TooManyFromAddress,
+    /// More clients connect in this second than are let in: come again after so many.
+    Rate(u32),
+    Draining,
+    /// The engine has ended, or the system gives no random bytes.
+    Ended,
+}
+
+impl Refusal {
+    /// What is counted.
+    pub(super) fn event(&self) -> Option<Event> {
+        Some(match self {
+            Refusal::Origin(_) => Event::RejectedOrigin,
+            Refusal::Subprotocol(_) => Event::RejectedSubprotocol,
+            Refusal::AuthToken => Event::RejectedToken,
+            Refusal::Version(_) => Event::RejectedVersion,
+            Refusal::Method(_)
+            | Refusal::Query
+            | Refusal::NotAPosition(_)
+            | Refusal::Handshake(_)
+            | Refusal::UpgradeWithBody => Event::RejectedHandshake,
+            Refusal::Rejected(_) => Event::RejectedConnect,
+            Refusal::Panicked => Event::ConnectPanicked,
+            Refusal::Topic => Event::BadTopic,
+            Refusal::TopicTaken => Event::RejectedTopicTaken,
+            Refusal::TopicUnknown => Event::RejectedTopicUnknown,
+            Refusal::TooManyTopics
+            | Refusal::TooManySessions
+            | Refusal::TooManyConnections
+            | Refusal::TooManyFromAddress
+            | Refusal::Body(BodyError::NoRoom) => Event::RejectedLimit,
+            Refusal::Ambiguous(_) | Refusal::Body(_) | Refusal::TooManyMessages(_) | Refusal::NotText => {
+                Event::RejectedRequest
+            }
+            Refusal::Rate(_) => Event::RejectedRate,
+            Refusal::Draining => Event::RejectedDrain,
+            Refusal::Path | Refusal::Ended => return None,
+        })
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Refusal::Path | Refusal::TopicUnknown => StatusCode::NOT_FOUND,
+            Refusal::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Refusal::Origin(_)
+            | Refusal::Subprotocol(_)
+            | Refusal::AuthToken
+            | Refusal::Version(_)
+            | Refusal::Rejected(_)
+            | Refusal::Topic => StatusCode::FORBIDDEN,
+            Refusal::Ambiguous(_)
+            | Refusal::Query
+            | Refusal::NotAPosition(_)
+            | Refusal::UpgradeWithBody
+            | Refusal::NotText => StatusCode::BAD_REQUEST,
+            Refusal::Handshake(error) => error.status(),
+            Refusal::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Refusal::TopicTaken => StatusCode::CONFLICT,
+            Refusal::Body(BodyError::TimedOut(_)) => StatusCode::REQUEST_TIMEOUT,
+            Refusal::Body(BodyError::TooLarge(_)) | Refusal::TooManyMessages(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Body(BodyError::Broken) => StatusCode::BAD_REQUEST,
+            Refusal::TooManySessions | Refusal::TooManyFromAddress => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Body(BodyError::NoRoom)
+            | Refusal::TooManyTopics
+            | Refusal::TooManyConnections
+            | Refusal::Rate(_)
+            | Refusal::Draining
+            | Refusal::Ended => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// After which time a client may be let in that is refused now. `None` where it has to change something.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let seconds = match self {
+            Refusal::Rate(seconds) => *seconds,
+            _ if is_passing(self.status()) => 1,
+            _ => return None,
+        };
+        Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// What people are told: what was asked for, what is allowed, what to do next.
+    pub(super) fn text(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Refusal::Path => "nothing is served at this path: connect to the path of an endpoint",
+            Refusal::Method(methods) => return format!("this path takes {methods}").into(),
+            Refusal::Origin(origin) => {
+                return format!(
+                    "pages of the origin {origin:.64?} may not connect here: add it to the origins of this endpoint"
+                )
+                .into();
+            }
+            Refusal::Subprotocol(served) => {
+                return format!("none of the subprotocols offered is served here: offer one of {served}").into();
+            }
+            Refusal::AuthToken => {
+                "the auth token in Sec-WebSocket-Protocol cannot be decoded: it is base64 after its prefix"
+            }
+            Refusal::Version(version) => {
+                return format!("the protocol version {version:.64?} is not served: ask for vsn=2.0.0").into();
+            }
+            Refusal::Ambiguous(fault) => fault,
+            Refusal::Query => "the query is not UTF-8, or has too many parameters",
+            Refusal::NotAPosition(since) => {
+                return format!(
+                    "since={since:.64?} is not a position such as 5e1f:42: give back one that the server sent, or 0:0 for the beginning"
+                )
+                .into();
+            }
+            Refusal::Handshake(error) => return error.to_string().into(),
+            Refusal::UpgradeWithBody => "a WebSocket is opened by a request without a body",
+            Refusal::Rejected(_) => "not allowed to connect: the credential is missing, or not accepted here",
+            Refusal::Panicked => "the server failed to decide who may connect: its log has the reason",
+            Refusal::Topic => "a topic has 1 to 255 bytes and no control characters",
+            Refusal::TopicTaken => "the topic has a publisher",
+            Refusal::TopicUnknown => "nobody has started this topic",
+            Refusal::TooManyTopics => "there are too many topics: try again later",
+            Refusal::Body(error) => return error.to_string().into(),
+            Refusal::TooManyMessages(max) => {
+                return format!("the request has more than {max} messages: send them in several requests").into();
+            }
+            Refusal::NotText => "the body is not UTF-8",
+            Refusal::TooManySessions => "too many sessions from this address: end some, or try again later",
+            Refusal::TooManyConnections => "the server has as many connections as it may have: try again later",
+            Refusal::TooManyFromAddress => "too many connections from this address: close some, or try again later",
+            Refusal::Rate(_) => "more clients connect in this second than are let in: try again as Retry-After says",
+            Refusal::Draining => "the server is shutting down: connect again",
+            Refusal::Ended => "the server has ended, or its system is out of random bytes: connect again",
+        })
+    }
+
+    /// The plain answer: the text, and the headers that its status asks for.
+    pub(super) fn answer(&self) -> Response<Body> {
+        let mut response = text(self.status(), self.text());
+        let headers = response.headers_mut();
+        match self {
+            Refusal::Method(methods) => {
+                headers.insert(ALLOW, HeaderValue::from_static(methods));
+            }
+            Refusal::Handshake(error) => headers.extend(error.header().map(|(name, value)| (Some(name), value))),
+            _ => {}
+        }
+        if let Some(after) = self.retry_after() {
+            headers.insert(RETRY_AFTER, after.as_secs().into());
+        }
+        response
+    }
+}
+
+impl Asking<'_> {
+    /// Counts and logs a refusal, and words it as the client understands it.
+    pub(super) fn refuse(&self, refusal: Refusal) -> Response<Body> {
+        let found = self.found;
+        self.endpoint.tell_of(&refusal, Some(found), self.connection);
+        if found.served == Served::LongPoll
+            && matches!(refusal, Refusal::Origin(_) | Refusal::Version(_) | Refusal::Rejected(_))
+        {
+            return longpoll::logical(403, None, &[]);
+        }
+        let mut response = match (&refusal, &found.mount.on_reject) {
+            (Refusal::Rejected(Rejected(Some(reason))), Some(on_reject)) => on_reject(reason),
+            _ => refusal.answer(),
+        };
+        if found.protocol == Protocol::Events && is_passing(response.status()) {
+            response = stream::come_again(&response);
+        }
+        let is_before_subprotocol = matches!(refusal, Refusal::Method(_) | Refusal::Origin(_));
+        if self.transport == Transport::WebSocket
+            && !is_before_subprotocol
+            && let Ok((Some(protocol), _)) = credential::subprotocol(&found.mount, &self.parts.headers)
+        {
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        response
+    }
+}
+
+impl Endpoint {
+    /// The answer to a request that cannot be served whatever it asks for, by the mount that would.
+    pub(crate) fn turn_away(&self, parts: &Parts, connection: &Connection, full: Full) -> Response<Body> {
+        let refusal = match full {
+            Full::Server => Refusal::TooManyConnections,
+            Full::Address => Refusal::TooManyFromAddress,
+        };
+        match self.find(parts.uri.path()) {
+            None => self.refuse(&refusal, connection),
+            Some(mut found) => {
+                found.protocol = stream::protocol_of(&found, parts);
+                let transport = Transport::WebSocket;
+                let asking = Asking { endpoint: self, found: &found, parts, connection: Some(connection), transport };
+                asking.refuse(refusal)
+            }
+        }
+    }
+
+    /// The answer to a request whose head says two things.
+    pub(crate) fn turn_away_malformed(&self, connection: &Connection, fault: &'static str) -> Response<Body> {
+        self.refuse(&Refusal::Ambiguous(fault), connection)
+    }
+
+    /// Counts and logs a refusal that no mount has a say in.
+    fn refuse(&self, refusal: &Refusal, connection: &Connection) -> Response<Body> {
+        self.tell_of(refusal, None, Some(connection));
+        refusal.answer()
+    }
+
+    fn tell_of(&self, refusal: &Refusal, found: Option<&Found>, connection: Option<&Connection>) {
+        let endpoint = found.map(|found| &self.gate().mounts[usize::from(found.number)].0);
+        let peer = connection.map(|connection| connection.peer);
+        if let Some(event) = refusal.event() {
+            self.own_counters().count(event);
+        }
+        // Why the application refuses somebody is the application's to log.
+        if !matches!(refusal, Refusal::Rejected(_) | Refusal::Path) {
+            event::refused(endpoint, peer, refusal.status().as_u16(), &refusal.text());
+        }
+    }
+}
+
+/// Whether whoever is refused so may be let in later.
+fn is_passing(status: StatusCode) -> bool {
+    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+}
+
+/// An answer in words.
+fn text(status: StatusCode, body: Cow<'static, str>) -> Response<Body> {
+    let body = match body {
+        Cow::Borrowed(text) => Body::from(text),
+        Cow::Owned(text) => Body::from(text),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
