@@ -21,7 +21,7 @@ use crate::command::{Command, LateReply};
 use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::history::Replay;
-use crate::key::JoinKey;
+use crate::key::{JoinId, JoinKey};
 use crate::mailbox::ShardHandle;
 use crate::message::{Draft, check_pushable};
 use crate::presence::{Presence, TrackerId};
@@ -53,7 +53,7 @@ impl Context {
 
     /// Names this join to [`Endpoint::broadcast_from`].
     pub fn id(&self) -> JoinId {
-        JoinId { shard: self.socket.shard.clone(), join: self.join }
+        JoinId { shard: self.socket.shard.number(), join: self.join }
     }
 
     /// The client's join_ref, as the JSON text that it sent; `None` when it sent none.
@@ -159,7 +159,7 @@ impl Context {
     pub fn subscribe(&mut self, topic: &str) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         let topic = topic.into();
-        let since = Some(self.endpoint().interest().set_out(self.shard_index().into(), &topic));
+        let since = Some(self.endpoint().interest().set_out(self.socket.shard.number().into(), &topic));
         self.send_command(Command::Listen { join: self.join, topic, since });
         Ok(())
     }
@@ -260,11 +260,7 @@ impl Context {
     }
 
     pub(crate) fn tracker(&self) -> TrackerId {
-        TrackerId { shard: self.shard_index(), join: self.join }
-    }
-
-    fn shard_index(&self) -> u16 {
-        self.endpoint().shard_index(&self.socket.shard)
+        TrackerId { shard: self.socket.shard.number(), join: self.join }
     }
 
     fn send_command(&self, command: Command) {
@@ -276,13 +272,6 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context").field("topic", &self.topic).finish_non_exhaustive()
     }
-}
-
-/// The name of a join.
-#[derive(Debug, Clone)]
-pub struct JoinId {
-    pub(crate) shard: ShardHandle,
-    pub(crate) join: JoinKey,
 }
 
 /// Replies to one message, now or later. After the join has ended its replies go nowhere.

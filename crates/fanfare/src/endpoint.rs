@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::command::Command;
+use crate::dialect::Dialect;
+use crate::dialect::Started;
 use crate::error::Error;
 use crate::event::{self, Counters};
 use crate::gate::{self, Bodies, Gate};
@@ -24,13 +26,12 @@ use crate::mailbox::ShardHandle;
 use crate::mailbox::room::Waiting;
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
-use crate::ownership::Started;
 use crate::policy::{Policies, Policy};
 use crate::presence::Presence;
 use crate::registry::LocalSocket;
 use crate::shard::Shard;
 use crate::socket::Surroundings;
-use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
+use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo, Transport};
 
 pub use drain::Drain;
 pub(crate) use publishing::Once;
@@ -326,7 +327,7 @@ impl Endpoint {
             ownership: None,
             _slot: None,
         };
-        let new = AdmittedSocket { info: info.into(), protocol: Protocol::Registry, topics: Vec::new() };
+        let new = AdmittedSocket { info: info.into(), dialect: Dialect::Local, topics: Vec::new() };
         let key = self.attach(new, Carrier::Broadcasts(queue)).await?;
         Ok(LocalSocket::new(shard, key, broadcasts))
     }
@@ -396,10 +397,6 @@ impl Endpoint {
 
     pub(crate) fn any_shard(&self) -> &ShardHandle {
         &self.0.shards[0]
-    }
-
-    pub(crate) fn shard_index(&self, shard: &ShardHandle) -> u16 {
-        self.0.shards.iter().position(|other| other == shard).map_or(0, |index| index as u16)
     }
 
     fn presence_of(&self, topic: &str) -> &Presence {

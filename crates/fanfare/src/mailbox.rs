@@ -37,6 +37,7 @@ pub(crate) struct ShardHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    number: u16,
     ordered: Lane<Queued>,
     prompt: Lane<Queued>,
     /// Of messages that are to be published.
@@ -85,8 +86,9 @@ thread_local! {
 }
 
 impl ShardHandle {
-    pub(crate) fn new(waker: Waker, waiting: Waiting) -> Self {
+    pub(crate) fn new(number: usize, waker: Waker, waiting: Waiting) -> Self {
         ShardHandle(Arc::new(Shared {
+            number: number as u16,
             ordered: Lane::new(),
             prompt: Lane::new(),
             room: Room::new(waiting),
@@ -171,7 +173,12 @@ impl ShardHandle {
         with_own(false, |own| own.shard == *self)
     }
 
-    /// Tells shards apart.
+    /// The shard's number in its endpoint.
+    pub(crate) fn number(&self) -> u16 {
+        self.0.number
+    }
+
+    /// Tells shards apart, those of other endpoints as well.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }

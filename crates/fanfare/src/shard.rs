@@ -79,7 +79,7 @@ impl Shard {
     /// A shard that nobody runs yet.
     pub(crate) fn new(number: usize, surroundings: Surroundings) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let handle = ShardHandle::new(Waker::new(poll.registry(), WAKER)?, surroundings.waiting);
+        let handle = ShardHandle::new(number, Waker::new(poll.registry(), WAKER)?, surroundings.waiting);
         Ok(Shard {
             poll,
             sockets: Slab::new(),

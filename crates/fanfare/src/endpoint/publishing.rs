@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 
 use super::Endpoint;
 use crate::command::Command;
-use crate::context::JoinId;
 use crate::error::Error;
 use crate::event::{self, Event};
 use crate::history::{Accepted, Append, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
 use crate::interest::{ShardSet, Tick};
+use crate::key::JoinId;
 use crate::mailbox::room::Waiting;
 use crate::message::{Draft, Message};
 use crate::publish::{Publish, Published};
@@ -143,7 +143,7 @@ impl Endpoint {
             return Ok(match self.try_hand_out(draft, except) {
                 Ok(()) => Publishing::Done,
                 Err((full, draft)) => {
-                    let (endpoint, except) = (self.clone(), except.cloned());
+                    let (endpoint, except) = (self.clone(), except.copied());
                     Publishing::Waits(Box::pin(async move {
                         let taken = endpoint.wait_for_room(&draft, full).await?;
                         endpoint.hand_out(&draft.into_message(None), except.as_ref(), Some(taken));
@@ -152,7 +152,7 @@ impl Endpoint {
                 }
             });
         };
-        let except = except.cloned();
+        let except = except.copied();
         Ok(match self.try_take_room(&draft) {
             Ok(taken) => {
                 let (settle, published) = self.settle(except, taken);
@@ -294,7 +294,7 @@ impl Endpoint {
     ) {
         self.own_counters().count(Event::Published);
         for (number, shard) in self.shards().iter().enumerate().filter(|&(number, _)| interested.contains(number)) {
-            let except = except.filter(|id| id.shard == *shard).map(|id| id.join);
+            let except = except.filter(|id| usize::from(id.shard) == number).map(|id| id.join);
             let units = if has_room.contains(number) { units } else { 0 };
             shard.send_in(Command::Publish { message: message.clone(), at, except }, units);
         }

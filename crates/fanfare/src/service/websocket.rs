@@ -7,7 +7,8 @@ use hyper::upgrade::OnUpgrade;
 
 use super::admission::Asking;
 use super::refusal::Refusal;
-use super::{Body, Connection, Found, credential, upgrade};
+use super::{Connection, Found, credential, upgrade};
+use crate::body::Body;
 use crate::endpoint::Endpoint;
 use crate::socket::Transport;
 

@@ -32,7 +32,7 @@ impl Socket {
         let (join_ref, topic) = (entry.join_ref(), &**entry.topic());
         let frame = if is_error { Outgoing::Error { join_ref, topic } } else { Outgoing::Close { join_ref, topic } };
         self.send(turn, frame);
-        if self.protocol.is_stream() {
+        if self.dialect.is_stream() {
             return self.close_later(turn, CloseReason::TopicEnded);
         }
         if left {

@@ -88,13 +88,13 @@ impl Socket {
     }
 
     /// Sends a text of the protocol's own.
-    pub(super) fn send_text(&mut self, turn: &mut Turn, text: &str) {
+    pub(crate) fn send_text(&mut self, turn: &mut Turn, text: &str) {
         let bytes = carry(self.carriage(), Kind::Text, text.as_bytes());
         self.queue(&mut turn.backlog, bytes, 1);
     }
 
     /// Queues whole frames, which must not be lost.
-    pub(super) fn queue(&mut self, backlog: &mut Backlog, bytes: Bytes, frames: usize) {
+    pub(crate) fn queue(&mut self, backlog: &mut Backlog, bytes: Bytes, frames: usize) {
         if self.is_writable() {
             let queued = self.put(bytes, frames, backlog);
             self.queued(queued, frames, backlog);
