@@ -233,7 +233,8 @@ fn of_protocol(settings: &Settings) -> Mount {
         Protocol::Hub => Mount::hub()
             .topic_prefix(&settings.topic_prefix)
             .owner_grace(settings.grace.0)
-            .waits_for_topic(settings.wait_for_topic),
+            .waits_for_topic(settings.wait_for_topic)
+            .replaces_publisher(settings.replace),
         Protocol::Rooms => Mount::rooms().acks(settings.acks),
         Protocol::Bullet => Mount::bullet(),
         Protocol::Sse => Mount::stream(),

@@ -67,6 +67,7 @@ pub struct Mount {
     pub(crate) topic_prefix: String,
     pub(crate) owner_grace: Duration,
     pub(crate) waits_for_topic: bool,
+    pub(crate) replaces_publisher: bool,
     pub(crate) on_text: Option<Box<OnText>>,
     bad_pattern: Option<(String, TopicError)>,
 }
@@ -145,6 +146,7 @@ impl Mount {
             topic_prefix: String::new(),
             owner_grace: Duration::from_secs(10),
             waits_for_topic: false,
+            replaces_publisher: false,
             on_text: None,
             bad_pattern: None,
         }

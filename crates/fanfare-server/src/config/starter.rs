@@ -183,6 +183,7 @@ mod tests {
             "topic_prefix",
             "grace",
             "wait_for_topic",
+            "replace",
             "subscribe",
             "acks",
             "topics",

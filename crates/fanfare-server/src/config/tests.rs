@@ -109,6 +109,10 @@ fn bad_configurations_are_explained() {
     check("[endpoint]\npath = '/x'", &["endpoint: is a section: write it as [[endpoint]]"]);
     check("[auth]\nkind = 'jwt'", &["auth: is a section: write it as [auth.NAME]"]);
     check(
+        "[[endpoint]]\nprotocol = 'hub'\nauth = 'none'\nreplace = true",
+        &["endpoint.replace: has no effect without `auth`"],
+    );
+    check(
         "[[endpoint]]\nprotocol = 'hub'\nauth = 'none'\nacks = true",
         &["endpoint.acks: has no effect with protocol = \"hub\""],
     );

@@ -44,6 +44,9 @@ impl Socket {
             return;
         }
         let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
+        if let Some(ownership) = &self.info.ownership {
+            ownership.lives_at(&self.info, self.key);
+        }
         let receives = self.dialect.receives();
         match self.info.since.filter(|_| receives) {
             None => {
