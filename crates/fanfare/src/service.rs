@@ -148,12 +148,12 @@ where
 /// What a mount has at the rest of a path, whose named parts become params.
 fn served(mount: &Mount, rest: &[&str], params: &mut Params) -> Option<(Served, Protocol)> {
     let served = match mount.protocol {
-        Protocol::HubPublisher | Protocol::HubSubscriber => {
+        protocol if protocol.is_hub() => {
             return Some((Served::WebSocket, hub_role(hub::Path::of(rest)?, params)?));
         }
         Protocol::Bullet => rest.is_empty().then_some(Served::Bullet),
         Protocol::Rooms => Some(Served::WebSocket),
-        Protocol::Events | Protocol::Lines => stream::topic_of(rest, params).map(|()| Served::Stream),
+        protocol if protocol.is_stream() => stream::topic_of(rest, params).map(|()| Served::Stream),
         _ if mount.longpoll && rest == ["longpoll"] => Some(Served::LongPoll),
         _ => {
             let below = mount.websocket_path.as_ref()?;

@@ -302,6 +302,11 @@ impl Protocol {
         matches!(self, Protocol::Phoenix | Protocol::Rooms | Protocol::Events | Protocol::Lines)
     }
 
+    /// Whether a client has the topic that its path names, and no other.
+    pub(crate) fn is_hub(self) -> bool {
+        matches!(self, Protocol::HubPublisher | Protocol::HubSubscriber)
+    }
+
     /// Whether a client has one topic for as long as it is connected.
     pub(crate) fn is_stream(self) -> bool {
         matches!(self, Protocol::Events | Protocol::Lines)

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 /// What kind of error it is; clients go by this and not by the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
+    Malformed,
     Unauthorized,
     NotFound,
     MethodNotAllowed,
@@ -24,6 +25,7 @@ pub(super) enum Code {
 impl Code {
     fn name(self) -> &'static str {
         match self {
+            Self::Malformed => "malformed",
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -38,6 +40,7 @@ impl Code {
 
     fn status(self) -> StatusCode {
         match self {
+            Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -86,7 +89,7 @@ impl From<BodyError> for ApiError {
             BodyError::TooLarge(_) => Code::TooLarge,
             BodyError::TimedOut(_) => Code::Timeout,
             BodyError::NoRoom => Code::Unavailable,
-            _ => Code::Invalid,
+            _ => Code::Malformed,
         };
         Self::new(code, error.to_string())
     }

@@ -15,7 +15,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
-use super::{Connection, Found, credential, stream};
+use super::stream::LAST_EVENT_ID;
+use super::{Connection, Found, Served, credential, stream};
 use crate::address::AddressSlot;
 use crate::channel::Status;
 use crate::connect::{ConnectInfo, ConnectRequest, Connected};
@@ -89,7 +90,7 @@ impl Asking<'_> {
     /// The query's parameters with those of the path, and the version that they ask for.
     fn params(&self) -> Result<(Params, Version), Refusal> {
         let (found, query) = (self.found, self.parts.uri.query().unwrap_or_default());
-        if found.protocol == Protocol::Bullet {
+        if found.served == Served::Bullet {
             let mut params = found.params.clone();
             if let Some(key) = bullet::key_of(query) {
                 params.insert("key", key.into_owned());
@@ -119,7 +120,7 @@ impl Asking<'_> {
                 None => Ok(None),
                 Some(text) => position(text).map(Some),
             },
-            Protocol::Events | Protocol::Lines => stream::since(self.parts, params).map(Some),
+            protocol if protocol.is_stream() => stream::since(self.parts, params).map(Some),
             _ => Ok(None),
         }
     }
@@ -135,13 +136,9 @@ impl Asking<'_> {
     /// Whether a client shows that it was here before. Nobody checks it: whoever lies is served a little earlier.
     fn is_resuming(&self, params: &Params) -> bool {
         let has = |name| params.str(name).is_some_and(|value| !value.is_empty());
-        let has_received = || self.parts.headers.get("last-event-id").is_some_and(|id| !id.is_empty());
         match self.found.protocol {
             Protocol::Phoenix => has("resume"),
-            Protocol::HubPublisher | Protocol::HubSubscriber | Protocol::Rooms => has("since"),
-            Protocol::Events | Protocol::Lines => has("since") || has_received(),
-            Protocol::Bullet => has_received(),
-            Protocol::Echo | Protocol::Registry => false,
+            _ => has("since") || self.parts.headers.get(LAST_EVENT_ID).is_some_and(|id| !id.is_empty()),
         }
     }
 
@@ -193,17 +190,12 @@ impl Asking<'_> {
         let Admitted { connected, version } = admitted;
         let found = self.found;
         let (expires_ms, is_pending) = (connected.expires_ms(self.endpoint.clock()), connected.is_pending);
-        let mut topics = connected.topics;
-        let mut ownership = None;
-        if let Protocol::HubPublisher | Protocol::HubSubscriber = found.protocol {
-            topics = vec![hub_topic(found)];
-        }
+        let is_hub = found.protocol.is_hub();
+        let topics = if is_hub { vec![hub_topic(found)] } else { connected.topics };
         if topics.iter().any(|topic| check_topic(topic).is_err()) {
             return Err(Refusal::Topic);
         }
-        if let Protocol::HubPublisher | Protocol::HubSubscriber = found.protocol {
-            ownership = self.hub_place(&topics[0])?;
-        }
+        let ownership = if is_hub { self.hub_place(&topics[0])? } else { None };
         let info = SocketInfo {
             id: connected.id.map(Arc::from),
             peer: self.connection.map(|connection| connection.peer),

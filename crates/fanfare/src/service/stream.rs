@@ -23,7 +23,7 @@ use crate::shard::Shard;
 use crate::socket::{Protocol, Transport};
 
 /// What a client of server-sent events has received last.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Keeps nginx from collecting messages before it hands them on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -79,9 +79,9 @@ impl Asking<'_> {
 /// Which of the two protocols a client of a stream speaks. Of any other mount it is the mount's.
 pub(super) fn protocol_of(found: &Found, parts: &Parts) -> Protocol {
     match found.protocol {
-        Protocol::Events | Protocol::Lines if accepts_events(parts) => Protocol::Events,
-        Protocol::Events | Protocol::Lines => Protocol::Lines,
-        protocol => protocol,
+        protocol if !protocol.is_stream() => protocol,
+        _ if accepts_events(parts) => Protocol::Events,
+        _ => Protocol::Lines,
     }
 }
 
