@@ -15,6 +15,7 @@ struct SourceFile {
     /// Relative to the repository's root.
     file: String,
     text: String,
+    is_test: bool,
     /// The text without comments, literals and tests; nothing of a file that is all tests.
     code: String,
 }
@@ -68,8 +69,9 @@ fn read(texts: Vec<(String, String)>) -> Vec<SourceFile> {
                 .any(|test| file.strip_prefix(test.as_str()).is_some_and(|rest| rest.starts_with(['.', '/'])))
     };
     let sources = texts.into_iter().map(|(file, text)| {
-        let code = if is_test(&file) { String::new() } else { source::code(&text) };
-        SourceFile { file, text, code }
+        let is_test = is_test(&file);
+        let code = if is_test { String::new() } else { source::code(&text) };
+        SourceFile { file, text, is_test, code }
     });
     sources.collect()
 }

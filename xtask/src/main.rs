@@ -17,6 +17,7 @@ mod release;
 mod repository;
 mod scoreboard;
 mod source;
+mod tables;
 mod test;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ usage: cargo xtask <command>
   counts [--update]   what the hot paths cost, in instructions, against bench/counts/baseline.toml
   scoreboard [ROW...] what the server must withstand, row by row, against the bars of docs/reliability.md; --help has more
        --full           the sizes of the table, in some minutes
+  tables              write the tables of docs/ that are made from the code; the Rust tests compare them
   docs [FILE...]      run the commands and snippets of README.md and docs/
 ";
 
@@ -63,6 +65,7 @@ fn run(command: &str, args: &[String]) -> Result<(), String> {
         "counts" if args == ["--update"] => counts::update(),
         "counts" => no_more(args).and_then(|()| counts::check()),
         "scoreboard" => scoreboard::run(args),
+        "tables" => no_more(args).and_then(|()| tables::write()),
         "docs" => docs::run(args),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

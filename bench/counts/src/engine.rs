@@ -1,7 +1,7 @@
 //! Cases of the engine: bytes of clients in, turns of one shard, bytes to clients out. All are scripts for clients.
 
 use fanfare::testing::{Lockstep, Peer, Pipe};
-use fanfare::{Channel, Context, Endpoint, Error, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{Builder, Channel, Context, Endpoint, Error, Joined, Mount, Payload, Policy, Refused, Reply, Retention};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
 use serde_json::{Value, json};
@@ -69,8 +69,12 @@ fn play(lockstep: &mut Lockstep, rounds: &[Round]) {
 
 impl Script {
     fn new(operations: usize) -> Self {
+        Script::of(Endpoint::builder(), operations)
+    }
+
+    fn of(endpoint: Builder, operations: usize) -> Self {
         let mount = Mount::new().compression(true).channel("*", Room);
-        let lockstep = Lockstep::new(Endpoint::builder().mount("/socket", mount), 1);
+        let lockstep = Lockstep::new(endpoint.mount("/socket", mount), 1);
         let (rounds, undone_by) = (Vec::new(), Vec::new());
         Script { lockstep, pipe: Pipe::discarding(), deflated: false, rounds, undone_by, operations }
     }
@@ -138,15 +142,21 @@ pub(crate) struct Publish {
     pub(crate) rounds: usize,
     /// Compressed, and large enough for it.
     pub(crate) deflated: bool,
+    /// The topic keeps a history.
+    pub(crate) kept: bool,
 }
 
 impl Publish {
     /// A message at a time.
-    pub(crate) const LONE: Publish = Publish { members: 1, batch: 1, rounds: 4, deflated: false };
+    pub(crate) const LONE: Publish = Publish { members: 1, batch: 1, rounds: 4, deflated: false, kept: false };
 }
 
 pub(crate) fn publish(publish: Publish) -> Box<dyn Work> {
-    let mut script = Script::new(publish.members * publish.batch * publish.rounds);
+    let endpoint = match publish.kept {
+        true => Endpoint::builder().policy("room", Policy::new().history(Retention::default())),
+        false => Endpoint::builder(),
+    };
+    let mut script = Script::of(endpoint, publish.members * publish.batch * publish.rounds);
     script.deflated = publish.deflated;
     let members: Vec<Peer> = (0..publish.members).map(|_| script.member("room")).collect();
     let body = "x".repeat(if publish.deflated { 512 } else { 64 });

@@ -45,6 +45,10 @@ const CASES: &[Case] = &[
     Case { name: "push_and_reply", prepare: engine::push_and_reply },
     Case { name: "presence_track", prepare: engine::presence_track },
     Case { name: "publish_to_1", prepare: || engine::publish(Publish { members: 1, rounds: 64, ..Publish::LONE }) },
+    Case {
+        name: "publish_kept_to_1",
+        prepare: || engine::publish(Publish { members: 1, rounds: 64, kept: true, ..Publish::LONE }),
+    },
     Case { name: "publish_to_100", prepare: || engine::publish(Publish { members: 100, ..Publish::LONE }) },
     Case { name: "publish_to_10000", prepare: || engine::publish(Publish { members: 10_000, ..Publish::LONE }) },
     Case {

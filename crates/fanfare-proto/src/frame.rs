@@ -171,11 +171,23 @@ pub(crate) fn bare(form: Form, payload: &Payload, out: &mut Vec<u8>) -> Kind {
     Kind::Text
 }
 
+/// The payload is on one line, so that the whole may be one among other lines, whatever line breaks its sender put into it.
 fn event_and_payload(event: &str, payload: &Payload, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"event\":");
     write_string(event, out);
     out.extend_from_slice(b",\"payload\":");
+    let start = out.len();
     in_message(payload, out);
+    put_on_one_line(&mut out[start..]);
+}
+
+/// Puts a JSON text on one line: within strings JSON has no bare line breaks, so that those outside can go.
+pub fn put_on_one_line(json: &mut [u8]) {
+    for byte in json {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
+    }
 }
 
 fn at(position: Position, out: &mut Vec<u8>) {

@@ -1,8 +1,13 @@
 //! Where JSON values begin and end (RFC 8259): one pass, no recursion, nothing is built.
 //!
 //! Payloads travel as the text that they came as, so that all there is to do with them is to make sure that they are JSON,
-//! once. What is asked beyond the grammar: a bounded nesting, and paired surrogate escapes, because a reader with a stricter
-//! parser than the sender's would fail on others.
+//! once. What is asked beyond the grammar: a bounded nesting, paired surrogate escapes, and numbers that a double can hold,
+//! however roughly, because a reader with a stricter parser than the sender's would fail on others.
+
+use std::borrow::Cow;
+
+/// A number of so many digits, sign and point, with no exponent, is not beyond what a double can hold.
+const DIGITS_SAFE: usize = 308;
 
 /// How many lists and objects a JSON text may hold inside one another.
 ///
@@ -16,6 +21,7 @@ pub(crate) enum Fault {
     NotJson,
     NestedTooDeeply,
     UnpairedSurrogate,
+    NumberTooLarge,
 }
 
 impl Fault {
@@ -24,6 +30,7 @@ impl Fault {
             Fault::NotJson => "not JSON",
             Fault::NestedTooDeeply => "nested too deeply",
             Fault::UnpairedSurrogate => "unpaired surrogate escape",
+            Fault::NumberTooLarge => "a number beyond 1.8e308",
         }
     }
 }
@@ -33,6 +40,39 @@ pub(crate) fn document(text: &str) -> Result<&str, Fault> {
     let mut scanner = Scanner::new(text);
     let value = scanner.value()?;
     if scanner.is_at_end() { Ok(value) } else { Err(Fault::NotJson) }
+}
+
+/// Hands over the members of the only value of a text, which must be an object: each key, and its value as it stands.
+pub(crate) fn members<'a>(text: &'a str, mut member: impl FnMut(&str, &'a str)) -> Result<(), Fault> {
+    let mut scanner = Scanner::new(text);
+    if !scanner.takes(b'{') {
+        return Err(Fault::NotJson);
+    }
+    if !scanner.takes(b'}') {
+        loop {
+            let key = string(scanner.value()?).ok_or(Fault::NotJson)?;
+            if !scanner.takes(b':') {
+                return Err(Fault::NotJson);
+            }
+            member(&key, scanner.value()?);
+            if !scanner.takes(b',') {
+                break;
+            }
+        }
+        if !scanner.takes(b'}') {
+            return Err(Fault::NotJson);
+        }
+    }
+    if scanner.is_at_end() { Ok(()) } else { Err(Fault::NotJson) }
+}
+
+/// The text of a value that the scanner has taken, if it is a string; borrowed if it has no escapes.
+pub(crate) fn string(value: &str) -> Option<Cow<'_, str>> {
+    let content = value.strip_prefix('"')?.strip_suffix('"')?;
+    Some(match content.contains('\\') {
+        false => Cow::Borrowed(content),
+        true => Cow::Owned(serde_json::from_str(value).expect("what was taken is JSON, and its surrogates are paired")),
+    })
 }
 
 /// Reads a text from its beginning to its end.
@@ -136,6 +176,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn number(&mut self) -> Result<(), Fault> {
+        let start = self.at;
         self.at += usize::from(self.byte() == Some(b'-'));
         match self.byte() {
             Some(b'0') => self.at += 1,
@@ -149,8 +190,13 @@ impl<'a> Scanner<'a> {
             self.at += 1;
             self.at += usize::from(matches!(self.byte(), Some(b'+' | b'-')));
             self.digits()?;
+        } else if self.at - start <= DIGITS_SAFE {
+            return Ok(());
         }
-        Ok(())
+        match self.text[start..self.at].parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(()),
+            _ => Err(Fault::NumberTooLarge),
+        }
     }
 
     /// One digit at least.

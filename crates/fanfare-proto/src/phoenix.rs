@@ -4,6 +4,7 @@
 
 pub mod auth_token;
 pub mod codec;
+pub mod heartbeat;
 pub mod longpoll;
 pub mod message;
 pub mod term;

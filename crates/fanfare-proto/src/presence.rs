@@ -2,19 +2,23 @@
 //!
 //! A channel tracks metadata under keys; several channels may share a key. Refs come from the caller, as does the
 //! time; sending, batching in time and the exchange between nodes are the engine's. The wire form is in
-//! [`Presences`] and [`Diff`].
+//! [`Presences`], [`Diff`] and [`State`].
 
+mod bounds;
 mod diff;
 mod meta;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use self::state::Pieces;
 
+pub use self::bounds::{Bounds, Untracked};
 pub use self::diff::{Diff, Extras, Presences};
 pub use self::meta::Meta;
+pub use self::state::State;
 
 /// The presences of one topic. `Id` names a channel; a copy of it is kept for each key that the channel tracks.
 ///
@@ -29,6 +33,11 @@ pub struct TopicPresence<Id> {
     departing: BTreeMap<Place, u64>,
     deadlines: BTreeSet<(u64, Place)>,
     next_number: u64,
+    /// How many keys there are.
+    keys: usize,
+    /// What the trackings count for the bound on bytes.
+    bytes: usize,
+    pieces: Pieces,
 }
 
 /// A key, and a number that tells its trackings apart.
@@ -43,37 +52,39 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
             departing: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next_number: 0,
+            keys: 0,
+            bytes: 0,
+            pieces: Pieces::default(),
         }
     }
 
-    /// Tracks a key for a channel. `phx_ref` must be new in this topic.
+    /// Tracks a key for a channel.
     ///
     /// Departing metas of the key, whosever they were, leave in the same diff in which the new one joins, so that
     /// clients do not see somebody go who came back in time.
     ///
     /// # Errors
-    /// The channel tracks the key already.
-    pub fn track(
-        &mut self,
-        id: Id,
-        key: &str,
-        meta: Map<String, Value>,
-        phx_ref: &str,
-    ) -> Result<Diff, AlreadyTracked> {
+    /// The channel tracks the key already, or the topic would have more than `bounds` allow.
+    pub fn track(&mut self, id: Id, key: &str, meta: Meta, bounds: Bounds) -> Result<Diff, Untracked> {
         let key: Arc<str> = key.into();
         if self.by_channel.contains_key(&(id, key.clone())) {
-            return Err(AlreadyTracked);
+            return Err(Untracked::Already);
         }
-        let mut diff = Diff::default();
         let returned: Vec<Place> = self.departing.range(places_of(&key)).map(|(place, _)| place.clone()).collect();
+        let freed = returned.iter().map(|place| self.trackings.get(place).map_or(0, |meta| bounds::size(&key, meta)));
+        let bytes = self.bytes + bounds::size(&key, &meta) - freed.sum::<usize>();
+        bounds.check(self.len() + 1 - returned.len(), bytes)?;
+        let mut diff = Diff::default();
         for place in returned {
             self.end_departing(&place, &mut diff);
         }
-        let meta = Meta::new(meta, phx_ref, None);
         diff.joins.push(&key, meta.clone());
         let number = self.next_number;
         self.next_number += 1;
         self.by_channel.insert((id, key.clone()), number);
+        self.keys += usize::from(!self.has(&key));
+        self.bytes += bounds::size(&key, &meta);
+        self.pieces.changed(&key);
         self.trackings.insert((key, number), meta);
         Ok(diff)
     }
@@ -97,17 +108,25 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
         diff
     }
 
-    /// Replaces the meta of a tracking entirely; the diff has the key in both parts, and the new meta names the old
-    /// one's ref as `phx_ref_prev`. `None` when the channel does not track the key.
-    pub fn update(&mut self, id: Id, key: &str, meta: Map<String, Value>, new_ref: &str) -> Option<Diff> {
-        let place = self.place(id, key)?;
-        let current = self.trackings.get_mut(&place)?;
-        let new = Meta::new(meta, new_ref, Some(current.phx_ref()));
-        let old = std::mem::replace(current, new.clone());
+    /// Replaces the meta of a tracking entirely; the diff has the key in both parts. The new meta should name the old one's
+    /// ref as its previous one.
+    ///
+    /// # Errors
+    /// The channel does not track the key, or the topic would grow beyond `bounds`.
+    pub fn update(&mut self, id: Id, key: &str, meta: Meta, bounds: Bounds) -> Result<Diff, Untracked> {
+        let place = self.place(id, key).ok_or(Untracked::Never)?;
+        let current = self.trackings.get_mut(&place).ok_or(Untracked::Never)?;
+        let bytes = self.bytes + bounds::size(key, &meta) - bounds::size(key, current);
+        if bytes > self.bytes {
+            bounds.check(0, bytes)?;
+        }
+        self.bytes = bytes;
+        let old = std::mem::replace(current, meta.clone());
+        self.pieces.changed(key);
         let mut diff = Diff::default();
-        diff.joins.push(&place.0, new);
+        diff.joins.push(&place.0, meta);
         diff.leaves.push(&place.0, old);
-        Some(diff)
+        Ok(diff)
     }
 
     /// The meta that a channel has under a key, for an update that depends on it.
@@ -149,6 +168,11 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
         presences
     }
 
+    /// All present as text. It costs what has changed since the last time, and little for the rest.
+    pub fn state(&mut self) -> State {
+        self.pieces.state(&self.trackings, self.keys)
+    }
+
     /// The metas of one key, in the order in which they were tracked; empty when nobody tracks it.
     pub fn get(&self, key: &str) -> Vec<Meta> {
         self.trackings.range(places_of(&key.into())).map(|(_, meta)| meta.clone()).collect()
@@ -159,9 +183,18 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
         self.trackings.len()
     }
 
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
     /// Whether nobody is present.
     pub fn is_empty(&self) -> bool {
         self.trackings.is_empty()
+    }
+
+    fn has(&self, key: &Arc<str>) -> bool {
+        self.trackings.range(places_of(key)).next().is_some()
     }
 
     fn place(&self, id: Id, key: &str) -> Option<Place> {
@@ -187,6 +220,9 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
 
     fn end(&mut self, place: &Place, diff: &mut Diff) {
         if let Some(meta) = self.trackings.remove(place) {
+            self.keys -= usize::from(!self.has(&place.0));
+            self.bytes -= bounds::size(&place.0, &meta);
+            self.pieces.changed(&place.0);
             diff.leaves.push(&place.0, meta);
         }
     }
@@ -214,18 +250,6 @@ impl<Id> fmt::Debug for TopicPresence<Id> {
 fn places_of(key: &Arc<str>) -> std::ops::RangeInclusive<Place> {
     (key.clone(), 0)..=(key.clone(), u64::MAX)
 }
-
-/// The channel tracks this key already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AlreadyTracked;
-
-impl fmt::Display for AlreadyTracked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the channel tracks this key already")
-    }
-}
-
-impl std::error::Error for AlreadyTracked {}
 
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,21 @@
 //! The joins of one socket, and what each client message means for them.
 //!
 //! Pure bookkeeping: the session decides (`admit`), the engine acts. What the engine needs to remember about a join is
-//! attached to its entry as `J`, which knows whether the join was answered. Sources: the Phoenix Channels protocol as recorded from Phoenix 1.8.
+//! attached to its entry as `J`, which knows whether the join was answered. Sources: the Phoenix Channels protocol as
+//! recorded from Phoenix 1.8.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::message::Ref;
+use crate::message::{Incoming, Ref};
 
-/// The topic of heartbeats. No channel can be joined on it.
-pub const PHOENIX_TOPIC: &str = "phoenix";
+/// So many joins are looked through; for more there is an index. Few sockets have as many.
+const UNINDEXED_MAX: usize = 16;
 
 /// What a client message means, given the joins that the socket has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// A heartbeat: answer `ok` with a null join_ref.
+    /// A heartbeat of Phoenix's: answer `ok` with a null join_ref.
     Heartbeat,
     /// `phx_join` on a topic that is not joined.
     Join,
@@ -45,7 +47,7 @@ pub struct Entry<J> {
     topic: Arc<str>,
     /// As the client sent it; compared with the join_ref of later messages, and carried by `phx_close` and `phx_error`.
     join_ref: Ref,
-    /// The ref of a join without a join_ref: such a join's own pushes carry it. Boxed because it is rare.
+    /// The ref of a join without a join_ref: the pushes and replies of such a join carry it. Boxed because it is rare.
     stand_in: Option<Box<Ref>>,
     serial: u32,
     /// What the engine attached.
@@ -58,12 +60,12 @@ impl<J> Entry<J> {
         &self.topic
     }
 
-    /// The join_ref of replies, `phx_close` and `phx_error`.
+    /// As the client sent it: the join_ref of the reply to the join, and of `phx_close` and `phx_error`.
     pub fn join_ref(&self) -> &Ref {
         &self.join_ref
     }
 
-    /// The join_ref of the channel's own pushes.
+    /// The join_ref of what the channel says: pushes, and replies to messages. A join without one goes by its ref.
     pub fn push_ref(&self) -> &Ref {
         self.stand_in.as_deref().unwrap_or(&self.join_ref)
     }
@@ -74,26 +76,41 @@ impl<J> Entry<J> {
     }
 }
 
-/// The joins of one socket, ordered by topic.
+/// The joins of one socket, in no order. Finding, adding and ending one take the same time however many there are.
 #[derive(Debug)]
 pub struct Session<J> {
-    /// Sorted by topic: found by binary search, and one join costs one small allocation.
     entries: Vec<Entry<J>>,
-    joins_max: usize,
+    /// Where in `entries` a join is, while there are more than can be looked through.
+    index: Option<Box<Index>>,
+    joins_max: u32,
     next_serial: u32,
+}
+
+/// The places of joins.
+#[derive(Debug, Default)]
+struct Index {
+    by_topic: HashMap<Arc<str>, usize>,
+    by_serial: HashMap<u32, usize>,
+}
+
+impl Index {
+    fn insert<J>(&mut self, entry: &Entry<J>, index: usize) {
+        self.by_topic.insert(entry.topic.clone(), index);
+        self.by_serial.insert(entry.serial, index);
+    }
 }
 
 impl<J: Answered> Session<J> {
     /// A session without joins that admits at most `joins_max` of them at a time.
     pub fn new(joins_max: usize) -> Self {
-        Session { entries: Vec::new(), joins_max, next_serial: 0 }
+        let joins_max = u32::try_from(joins_max).unwrap_or(u32::MAX);
+        Session { entries: Vec::new(), index: None, joins_max, next_serial: 0 }
     }
 
     /// Decides what a message means. Changes nothing.
-    pub fn admit(&self, join_ref: &Ref, topic: &str, event: &str) -> Verdict {
-        if topic == PHOENIX_TOPIC {
-            return if event == "heartbeat" { Verdict::Heartbeat } else { Verdict::Unmatched };
-        }
+    pub fn admit(&self, message: &Incoming<'_>) -> Verdict {
+        let Incoming { join_ref, topic, event, .. } = message;
+        let event = &**event;
         let Some(index) = self.find(topic) else {
             return match event {
                 "phx_join" => Verdict::Join,
@@ -115,20 +132,17 @@ impl<J: Answered> Session<J> {
 
     /// Whether the socket has as many joins as it may have.
     pub fn is_full(&self) -> bool {
-        self.entries.len() >= self.joins_max
+        self.entries.len() >= self.joins_max()
     }
 
     /// The most joins that the socket may have at a time.
     pub fn joins_max(&self) -> usize {
-        self.joins_max
+        self.joins_max as usize
     }
 
-    /// Records a join, and returns its index.
-    ///
-    /// # Panics
-    /// When the topic has an entry already: end that one first.
+    /// Records a join, and returns its index. A topic has at most one: end that one first.
     pub fn begin(&mut self, topic: Arc<str>, join_ref: Ref, msg_ref: &Ref, data: J) -> usize {
-        let index = self.search(&topic).expect_err("a topic has at most one join");
+        debug_assert!(self.find(&topic).is_none(), "a topic has at most one join");
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         let stand_in = (join_ref.is_null() && !msg_ref.is_null()).then(|| Box::new(msg_ref.clone()));
@@ -136,28 +150,50 @@ impl<J: Answered> Session<J> {
             // Most sockets have one join; the default growth would reserve four.
             self.entries.reserve_exact(1);
         }
-        self.entries.insert(index, Entry { topic, join_ref, stand_in, serial, data });
+        let index = self.entries.len();
+        self.entries.push(Entry { topic, join_ref, stand_in, serial, data });
+        if let Some(places) = &mut self.index {
+            places.insert(&self.entries[index], index);
+        } else if index >= UNINDEXED_MAX {
+            let mut places = Box::<Index>::default();
+            self.entries.iter().enumerate().for_each(|(index, entry)| places.insert(entry, index));
+            self.index = Some(places);
+        }
         index
     }
 
-    /// Removes a join and hands it over.
+    /// Removes a join and hands it over. Another may have this index from now on.
     pub fn end(&mut self, index: usize) -> Entry<J> {
-        self.entries.remove(index)
-    }
-
-    /// Removes all joins and hands them over.
-    pub fn end_all(&mut self) -> Vec<Entry<J>> {
-        std::mem::take(&mut self.entries)
+        let ended = self.entries.swap_remove(index);
+        if let Some(places) = &mut self.index {
+            places.by_topic.remove(&ended.topic);
+            places.by_serial.remove(&ended.serial);
+            if let Some(moved) = self.entries.get(index) {
+                places.insert(moved, index);
+            }
+        }
+        // Half of what an index is made at, so that one join more and one less by turns do not cost one each.
+        if self.index.is_some() && self.entries.len() <= UNINDEXED_MAX / 2 {
+            self.index = None;
+            self.entries.shrink_to_fit();
+        }
+        ended
     }
 
     /// The index of the join with this serial.
     pub fn position(&self, serial: u32) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.serial == serial)
+        match &self.index {
+            None => self.entries.iter().position(|entry| entry.serial == serial),
+            Some(index) => index.by_serial.get(&serial).copied(),
+        }
     }
 
     /// The index of a topic's join.
     pub fn find(&self, topic: &str) -> Option<usize> {
-        self.search(topic).ok()
+        match &self.index {
+            None => self.entries.iter().position(|entry| *entry.topic == *topic),
+            Some(index) => index.by_topic.get(topic).copied(),
+        }
     }
 
     /// The join at an index that this session gave.
@@ -170,28 +206,29 @@ impl<J: Answered> Session<J> {
         &mut self.entries[index]
     }
 
-    /// All joins, ordered by topic.
+    /// All joins, in no order.
     pub fn entries(&self) -> &[Entry<J>] {
         &self.entries
-    }
-
-    fn search(&self, topic: &str) -> Result<usize, usize> {
-        self.entries.binary_search_by(|entry| (*entry.topic).cmp(topic))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::payload::Payload;
+
+    fn r(text: &str) -> Ref {
+        if text == "null" { Ref::NULL } else { Ref::string(text) }
+    }
 
     impl Answered for bool {
         fn is_answered(&self) -> bool {
             *self
         }
-    }
-
-    fn r(text: &str) -> Ref {
-        if text == "null" { Ref::NULL } else { Ref::string(text) }
     }
 
     /// A session with `live` joined under "1", `wait` joining under "2", `bare` live with no join_ref but the ref "7".
@@ -206,12 +243,9 @@ mod tests {
     #[test]
     fn verdicts() {
         let session = session();
-        let (bare, live, wait) = (0, 1, 2);
+        let (live, wait, bare) = (0, 1, 2);
         for (join_ref, topic, event, expected) in [
-            ("null", "phoenix", "heartbeat", Verdict::Heartbeat),
-            ("9", "phoenix", "heartbeat", Verdict::Heartbeat),
-            ("1", "phoenix", "phx_join", Verdict::Unmatched),
-            ("1", "phoenix", "phx_leave", Verdict::Unmatched),
+            ("1", "phoenix", "phx_join", Verdict::Join),
             ("1", "other", "phx_join", Verdict::Join),
             ("1", "other", "phx_leave", Verdict::NotJoined),
             ("1", "other", "phx_close", Verdict::Unmatched),
@@ -230,7 +264,9 @@ mod tests {
             ("null", "bare", "msg", Verdict::Dispatch(bare)),
             ("7", "bare", "msg", Verdict::Stale),
         ] {
-            assert_eq!(session.admit(&r(join_ref), topic, event), expected, "{join_ref} {topic} {event}");
+            let (join_ref, msg_ref, payload) = (r(join_ref), Ref::NULL, Payload::default());
+            let message = Incoming { join_ref, msg_ref, topic: topic.into(), event: event.into(), payload };
+            assert_eq!(session.admit(&message), expected, "{message:?}");
         }
     }
 
@@ -257,5 +293,42 @@ mod tests {
         assert_ne!(serial, ended.serial());
         assert_eq!(session.position(ended.serial()), None);
         assert_eq!(session.position(serial), session.find("live"));
+    }
+    proptest! {
+        /// Joins begin and end in any order, few and many: each is found by its topic and its serial, and nothing else is.
+        #[test]
+        fn every_join_is_found_and_no_other(steps in prop::collection::vec((any::<bool>(), 0..60_u32), 1..300)) {
+            let mut session = Session::new(usize::MAX);
+            let mut expected = BTreeMap::new();
+            for (begins, number) in steps {
+                let topic = format!("room:{number}");
+                match (begins, session.find(&topic)) {
+                    (true, None) => {
+                        let index = session.begin(topic.clone().into(), Ref::NULL, &Ref::NULL, true);
+                        expected.insert(topic, session.entry(index).serial());
+                    }
+                    (true, Some(_)) => {}
+                    (false, found) => {
+                        let ended = found.map(|index| session.end(index).serial());
+                        prop_assert_eq!(ended, expected.remove(&topic));
+                    }
+                }
+                prop_assert_eq!(session.entries().len(), expected.len());
+                for number in 0..60 {
+                    let topic = format!("room:{number}");
+                    let found = session.find(&topic).map(|index| session.entry(index));
+                    prop_assert_eq!(found.map(Entry::serial), expected.get(&topic).copied());
+                    prop_assert!(found.is_none_or(|entry| **entry.topic() == *topic));
+                }
+                for (topic, serial) in &expected {
+                    prop_assert_eq!(session.position(*serial), session.find(topic));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_is_small() {
+        assert_eq!(size_of::<Session<bool>>(), 40);
     }
 }

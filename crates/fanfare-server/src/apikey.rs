@@ -5,6 +5,7 @@
 //! stand in their tables as they are, work as well.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -93,6 +94,20 @@ pub(crate) struct Record {
     pub(crate) domain: Option<String>,
     pub(crate) username: Option<String>,
     pub(crate) is_active: bool,
+    /// When it stops working, because another one has taken its place; in seconds of the Unix time.
+    pub(crate) until: Option<i64>,
+}
+
+impl Record {
+    /// Whether its key lets somebody in now.
+    pub(crate) fn works(&self) -> bool {
+        self.is_active && self.until.is_none_or(|until| now() < until)
+    }
+}
+
+/// The Unix time, in seconds.
+pub(crate) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64
 }
 
 #[cfg(test)]

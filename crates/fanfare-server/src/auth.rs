@@ -10,9 +10,10 @@ use fanfare::{Connect, ConnectRequest, Connected, Params, Rejected, SocketInfo};
 use crate::apikey::lookup::Lookup;
 use crate::config::auth::{Auth, AuthKind};
 use crate::config::endpoint::{Endpoint, Protocol, Subscribe};
+use crate::config::template::Template;
 use crate::hook::Hooks;
 use crate::http_client::Client;
-use crate::identity::{Identity, Template};
+use crate::identity::Identity;
 use crate::log::Brake;
 
 mod apikey;
@@ -309,7 +310,7 @@ impl Gate {
             connected = connected.topic(fill(template, "the socket's topics")?);
         }
         if let Some(Verified { identity, expires_at }) = verified {
-            connected = connected.assigns(identity);
+            connected = connected.assigns(identity.until(expires_at));
             if let Some(end) = expires_at {
                 connected = connected.expires_at(end);
             }

@@ -174,6 +174,9 @@ pub(crate) enum ApiKeyCommand {
     Rotate {
         /// The name of the old key, or the key
         key: String,
+        /// Let the old key work for this long beside the new one, such as 1h
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        overlap: Option<Duration>,
     },
     /// Makes the store's file or table, or adds what an older one lacks; safe to repeat
     Migrate,

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::cli::client::{Disconnect, History, Presence, Pub, Sub, Topics};
-use crate::command::print;
+use crate::terminal::print;
 
 mod address;
 mod api;

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use fanfare_bench::Verdict;
 
 use crate::cli::{Command, Docs, New, Settings};
-use crate::config::{Config, Overrides, reference, starter};
-use crate::{apikey, client, mint, run, scaffold};
+use crate::config::{reference, starter};
+use crate::terminal::{load, overrides, print};
+use crate::{apikey, client, mint, preflight, run, scaffold};
 
 const DEV: &str = include_str!("dev.toml");
 
@@ -21,7 +22,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Dev { settings } => {
             let config =
-                Config::parse("fanfare dev", DEV, &overrides(settings)).map_err(|report| report.to_string())?;
+                preflight::parse("fanfare dev", DEV, &overrides(settings)).map_err(|report| report.to_string())?;
             run::dev(config).map(done)
         }
         Command::Serve { config, settings } => run::serve(load(&config, settings)?).map(done),
@@ -65,30 +66,6 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         }
         Command::Docs { page: Docs::Config } => print(&reference::markdown()).map(done),
     }
-}
-
-/// Writes to the standard output.
-///
-/// # Errors
-/// It cannot be written to.
-pub(crate) fn print(text: &str) -> Result<(), String> {
-    let printed = std::io::stdout().lock().write_all(text.as_bytes());
-    printed.map_err(|error| format!("cannot write to the standard output: {error}"))
-}
-
-/// Reads a configuration.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn load(file: &Path, settings: Settings) -> Result<Config, String> {
-    Config::load(file, &overrides(settings)).map_err(|report| report.to_string())
-}
-
-fn overrides(settings: Settings) -> Overrides {
-    // A variable that is not UTF-8 cannot be a setting; where a secret is looked for in one, it counts as not set.
-    let text = |text: std::ffi::OsString| text.into_string().ok();
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
-    Overrides::new(settings.into_flags(), variables)
 }
 
 fn write_new(file: &Path, content: &str, overwrite: bool) -> Result<(), String> {

@@ -1,9 +1,9 @@
-//! The configuration: read from a file, the environment and flags, checked as a whole, and described.
+//! The configuration: read from a text, the environment and flags, checked as a whole, and described.
 //!
-//! Each key is declared once, in a `section!` of `config/`. What the sections mean to the engine is not known here.
+//! Each key is declared once, in a `section!` of `config/`. What the sections mean to the engine is not known here, and no
+//! file is opened that a key names: `preflight` does that. All of the server may use this, and it uses nothing of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
@@ -16,14 +16,16 @@ pub(crate) mod endpoint;
 pub(crate) mod history;
 pub(crate) mod hook;
 pub(crate) mod keys;
-mod problem;
+pub(crate) mod problem;
 pub(crate) mod reference;
+pub(crate) mod rule;
 pub(crate) mod secret;
-mod section;
+pub(crate) mod section;
 pub(crate) mod server;
 pub(crate) mod source;
 mod sources;
 pub(crate) mod starter;
+pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 pub(crate) mod url;
@@ -89,28 +91,22 @@ pub(crate) struct Config {
     pub(crate) warnings: Vec<String>,
 }
 
-impl Config {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// The file cannot be read, or everything that is wrong with it and with the overrides.
-    pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Self, Report> {
-        let content = std::fs::read_to_string(path).map_err(|error| {
-            let next = match error.kind() {
-                std::io::ErrorKind::NotFound => "; `fanfare init` writes one to start from",
-                std::io::ErrorKind::InvalidData => "; a configuration is UTF-8 text",
-                _ => "",
-            };
-            Report::of(format!("cannot read {}: {error}{next}", path.display()))
-        })?;
-        Self::parse(&path.display().to_string(), &content, overrides)
-    }
+/// A configuration that was read, and what is wrong with it so far.
+pub(crate) struct Reading<'c> {
+    /// What messages call the text.
+    name: &'c str,
+    content: &'c str,
+    pub(crate) draft: Draft,
+    pub(crate) problems: Problems,
+    pub(crate) warnings: Vec<String>,
+}
 
+impl<'c> Reading<'c> {
     /// Reads a text; `name` is what messages call it.
     ///
     /// # Errors
-    /// Everything that is wrong.
-    pub(crate) fn parse(name: &str, content: &str, overrides: &Overrides) -> Result<Self, Report> {
+    /// It is not TOML.
+    pub(crate) fn new(name: &'c str, content: &'c str, overrides: &Overrides) -> Result<Self, Report> {
         let mut problems = Problems::default();
         let (table, syntax) = DeTable::parse_recoverable(content);
         for error in &syntax {
@@ -120,32 +116,40 @@ impl Config {
             // What the parser made of a broken file is a guess; complaints about it would mislead.
             problems.into_result(name, content)?;
         }
-        let mut problems = Problems::default();
+        let (mut problems, mut warnings) = (Problems::default(), Vec::new());
         let mut draft = Sections { table: table.get_ref(), overrides, problems: &mut problems }.read();
-        let warnings = draft.check(overrides, &mut problems);
+        draft.check(overrides, &mut problems, &mut warnings);
         overrides.check_flags(&SECTIONS, &mut problems);
-        problems.into_result(name, content)?;
-        Ok(draft.finish(warnings).expect("what was read without a problem is complete"))
+        Ok(Self { name, content, draft, problems, warnings })
+    }
+
+    /// The configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(crate) fn finish(self) -> Result<Config, Report> {
+        self.problems.into_result(self.name, self.content)?;
+        Ok(self.draft.finish(self.warnings).expect("what was read without a problem is complete"))
     }
 }
 
 /// As much of a configuration as could be read, for checks that concern several sections.
-struct Draft {
-    server: Option<Server>,
-    tls: Option<Tls>,
-    endpoints: Vec<Endpoint>,
-    auths: BTreeMap<String, Option<Auth>>,
-    keys: BTreeMap<String, Option<Keys>>,
-    sources: BTreeMap<String, Option<Source>>,
-    channels: Vec<Channel>,
-    history: Option<History>,
-    bridge: Option<Bridge>,
-    hooks: BTreeMap<String, Option<Hook>>,
-    webhooks: Vec<Webhook>,
-    admin: Option<Admin>,
-    limits: Option<Limits>,
-    drain: Option<Drain>,
-    log: Option<Log>,
+pub(crate) struct Draft {
+    pub(crate) server: Option<Server>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) auths: BTreeMap<String, Option<Auth>>,
+    pub(crate) keys: BTreeMap<String, Option<Keys>>,
+    pub(crate) sources: BTreeMap<String, Option<Source>>,
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) history: Option<History>,
+    pub(crate) bridge: Option<Bridge>,
+    pub(crate) hooks: BTreeMap<String, Option<Hook>>,
+    pub(crate) webhooks: Vec<Webhook>,
+    pub(crate) admin: Option<Admin>,
+    pub(crate) limits: Option<Limits>,
+    pub(crate) drain: Option<Drain>,
+    pub(crate) log: Option<Log>,
 }
 
 impl Draft {

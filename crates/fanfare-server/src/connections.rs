@@ -8,7 +8,8 @@ use std::time::SystemTime;
 
 use fanfare::{Observer, SocketHandle, SocketInfo};
 
-use crate::identity::{Identity, Template};
+use crate::config::template::Template;
+use crate::identity::Identity;
 
 /// Is told of keys. Called with the table locked, so that what it is told is in order: it must not wait.
 pub(crate) trait Audience: Send + Sync + fmt::Debug {

@@ -1,11 +1,11 @@
 //! From the configuration to the running engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Response, StatusCode};
-use fanfare::{Body, Endpoint, Mount};
+use fanfare::{Body, Endpoint, Mount, Policy};
 
 use crate::apikey::lookup::{Lifetimes, Lookup};
 use crate::apikey::{Watch, store};
@@ -17,16 +17,18 @@ use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
 use crate::config::keys::Keys;
 use crate::config::value::OneOrMore;
 use crate::connections::{Audience, Connections};
-use crate::health::Part;
+use crate::expiry::Expiry;
+use crate::health::{Part, State};
 use crate::hook::{Hook, Hooks};
 use crate::http_client::Client;
+use crate::routes::{self, Apart, Route};
 use crate::source::Sources;
 use crate::webhook::Webhook;
 
 /// The running engine, and what is to be told of its surroundings.
 pub(crate) struct Engine {
     pub(crate) endpoint: Endpoint,
-    /// What depends on others: key sets from the network, hooks, webhooks.
+    /// What depends on others: key sets from the network, hooks, webhooks, the disk.
     pub(crate) parts: Vec<Arc<dyn Part>>,
     /// To be finished once nothing happens any more.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
@@ -59,10 +61,11 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     for (name, lookup) in &lookups {
         builder = builder.observer(Watch::start(lookup.clone(), config.keys[name].revoke_closes));
     }
-    for channel in &channels {
-        for pattern in channel.patterns() {
-            builder = builder.policy(&pattern.to_string(), channel.policy());
-        }
+    let served = channels.iter().flat_map(|channel| channel.patterns().map(move |pattern| (pattern, channel)));
+    let routes = routes::routes(served, &config.endpoints);
+    for (pattern, channel) in &routes {
+        let policy = channel.map_or_else(Policy::new, Declared::policy);
+        builder = builder.policy(&pattern.to_string(), policy);
     }
     builder = builder.history(config.history.settled());
     let limits = &config.limits;
@@ -81,11 +84,14 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.accept_rate(count(rate.0), count(burst));
     }
     let bridge = config.bridge.as_ref().map(Bridge::start).transpose()?;
+    if !authenticators.is_empty() {
+        builder = builder.observer(Expiry::start());
+    }
     for webhook in &webhooks {
         builder = builder.observer(webhook.observer());
     }
     for settings in &config.endpoints {
-        let mut mount = mount(settings, config, &channels, &authenticators);
+        let mut mount = mount(settings, config, &routes, &authenticators);
         if let (Protocol::Bullet, Some(bridge)) = (settings.protocol, &bridge) {
             mount = bridge.forward_from(mount);
         }
@@ -102,7 +108,28 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.observer(connections.clone());
     }
     let endpoint = builder.build().await.map_err(|error| error.to_string())?;
+    if config.history.dir.is_some() {
+        parts.push(Arc::new(Histories(endpoint.clone())));
+    }
     Ok(Engine { endpoint, parts, webhooks, connections, sources, publisher })
+}
+
+/// The store of histories in a directory, as the health report tells of it.
+#[derive(Debug)]
+struct Histories(Endpoint);
+
+impl Part for Histories {
+    fn kind(&self) -> &'static str {
+        "history"
+    }
+
+    fn name(&self) -> &str {
+        "dir"
+    }
+
+    fn state(&self) -> State {
+        if self.0.is_history_failing() { State::Unavailable } else { State::Ok }
+    }
 }
 
 /// The client that all share who ask other servers, made when the first does.
@@ -148,8 +175,9 @@ async fn authenticators(
     client: &SharedClient,
 ) -> Result<(Authenticators, Vec<Arc<dyn Part>>), String> {
     let (mut authenticators, mut parts) = (BTreeMap::new(), Vec::<Arc<dyn Part>>::new());
+    let named: HashSet<&String> = config.endpoints.iter().flat_map(|endpoint| &endpoint.auth.0).collect();
     for (name, settings) in &config.auths {
-        if !config.endpoints.iter().any(|endpoint| endpoint.auth.0.contains(name)) {
+        if !named.contains(name) {
             continue;
         }
         let resources = Resources { client: &|| client.get(), lookups, hooks };
@@ -161,7 +189,7 @@ async fn authenticators(
     Ok((authenticators, parts))
 }
 
-fn mount(settings: &Settings, config: &Config, channels: &[Declared], authenticators: &Authenticators) -> Mount {
+fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], authenticators: &Authenticators) -> Mount {
     let limits = &config.limits;
     let mut mount = of_protocol(settings)
         .idle_timeout(settings.idle_timeout.0)
@@ -185,10 +213,11 @@ fn mount(settings: &Settings, config: &Config, channels: &[Declared], authentica
             mount = mount.credential_timeout(timeout.0);
         }
     }
-    for channel in channels.iter().filter(|_| settings.protocol.has_channels()) {
-        for pattern in channel.patterns() {
-            mount = mount.channel(&pattern.to_string(), channel.clone());
-        }
+    for (pattern, channel) in routes.iter().filter(|_| settings.protocol.has_channels()) {
+        mount = match channel {
+            Some(channel) => mount.channel_with(channel.route(pattern)),
+            None => mount.channel(&pattern.to_string(), Apart),
+        };
     }
     mount
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 
@@ -20,6 +21,15 @@ pub(crate) trait Part: Send + Sync + fmt::Debug {
     }
 }
 
+/// A reason under which a part counts, and what it counts in the words of docs/operations.md.
+pub(crate) type Counted = (&'static str, &'static str);
+
+/// The reasons of a part with their numbers.
+pub(crate) fn numbers<const N: usize>(counted: &[Counted; N], numbers: [&AtomicU64; N]) -> Vec<(&'static str, u64)> {
+    let numbers = numbers.map(|number| number.load(Ordering::Relaxed));
+    counted.iter().map(|(reason, _)| *reason).zip(numbers).collect()
+}
+
 /// How a part stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -27,6 +37,10 @@ pub(crate) enum State {
     Ok,
     /// Its last attempt failed, and it works with what it has.
     Stale,
+    /// It holds back what it has, since it cannot be taken from it now.
+    Waiting,
+    /// It had to hold back so much that it loses what comes.
+    Losing,
     /// It cannot do its work.
     Unavailable,
 }
@@ -36,6 +50,8 @@ impl State {
         match self {
             Self::Ok => "ok",
             Self::Stale => "stale",
+            Self::Waiting => "waiting",
+            Self::Losing => "losing",
             Self::Unavailable => "unavailable",
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::hook::Hook as Settings;
 use crate::config::url::Url;
-use crate::health::{Part, State};
+use crate::health::{self, Counted, Part, State};
 use crate::http_client::{Client, Failure, Limits};
 use crate::log::Brake;
 use crate::signature::Signer;
@@ -70,6 +70,15 @@ pub(crate) struct Hook {
     counts: Counts,
     brake: Brake,
 }
+
+/// What it counts, in this order.
+pub(crate) const COUNTED: [Counted; 5] = [
+    ("answered", "Questions that were answered."),
+    ("cached", "Questions whose answer was still known."),
+    ("failed", "Questions without a usable answer in time."),
+    ("paused", "Questions that were not asked, because too many before had failed."),
+    ("busy", "Questions that were not asked, because `concurrency_max` others were waiting for theirs."),
+];
 
 #[derive(Default)]
 struct Counts {
@@ -210,9 +219,7 @@ impl Part for Hook {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let Counts { answered, cached, failed, spared, busy } = &self.counts;
-        let counts =
-            [("answered", answered), ("cached", cached), ("failed", failed), ("paused", spared), ("busy", busy)];
-        counts.map(|(reason, count)| (reason, count.load(Ordering::Relaxed))).into()
+        health::numbers(&COUNTED, [answered, cached, failed, spared, busy])
     }
 }
 

@@ -1,34 +1,44 @@
-//! Who is behind a socket: the claims of its token, and the texts that are made of them.
+//! Who is behind a socket: the claims of its token.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde_json::{Map, Value};
-
-use crate::apikey::lookup::Lookup;
 
 /// What a credential said of its bearer. The `Debug` form shows the names of the claims only.
 pub(crate) struct Identity {
     claims: Map<String, Value>,
     api_key: Option<ApiKey>,
+    expires_at: Option<SystemTime>,
 }
 
 /// The API key that somebody came with.
 pub(crate) struct ApiKey {
-    pub(crate) lookup: Arc<Lookup>,
+    /// The name of the store that has it.
+    pub(crate) store: Arc<str>,
     /// Of the key's record.
     pub(crate) handle: Arc<str>,
 }
 
 impl Identity {
     pub(crate) fn new(claims: Map<String, Value>) -> Self {
-        Self { claims, api_key: None }
+        Self { claims, api_key: None, expires_at: None }
     }
 
     /// The identity behind an API key.
     pub(crate) fn of_key(claims: Map<String, Value>, api_key: ApiKey) -> Self {
-        Self { claims, api_key: Some(api_key) }
+        Self { claims, api_key: Some(api_key), expires_at: None }
+    }
+
+    /// The same, whose credential ends then.
+    pub(crate) fn until(self, expires_at: Option<SystemTime>) -> Self {
+        Self { expires_at, ..self }
+    }
+
+    /// When the credential ends.
+    pub(crate) fn expires_at(&self) -> Option<SystemTime> {
+        self.expires_at
     }
 
     /// The API key, if that was the credential.
@@ -82,68 +92,6 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// A text with names in braces: `user_socket:{sub}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Template(Vec<Part>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Literal(String),
-    Name(String),
-}
-
-impl Template {
-    /// The names that it uses.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|part| match part {
-            Part::Name(name) => Some(name.as_str()),
-            Part::Literal(_) => None,
-        })
-    }
-
-    /// Puts values in the place of the names.
-    ///
-    /// # Errors
-    /// The first name that has none.
-    pub(crate) fn fill(&self, value: impl Fn(&str) -> Option<String>) -> Result<String, &str> {
-        let mut text = String::new();
-        for part in &self.0 {
-            match part {
-                Part::Literal(literal) => text.push_str(literal),
-                Part::Name(name) => text.push_str(&value(name).ok_or(name.as_str())?),
-            }
-        }
-        Ok(text)
-    }
-}
-
-impl FromStr for Template {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some(open) = rest.find(['{', '}']) {
-            let name = rest[open..].strip_prefix('{').and_then(|inner| inner.split_once('}'));
-            let Some((name, after)) = name.filter(|(name, _)| !name.is_empty() && !name.contains('{')) else {
-                return Err("braces stand in pairs around a name, as in {sub}".into());
-            };
-            if open > 0 {
-                parts.push(Part::Literal(rest[..open].to_owned()));
-            }
-            parts.push(Part::Name(name.to_owned()));
-            rest = after;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Literal(rest.to_owned()));
-        }
-        if parts.is_empty() {
-            return Err("it is empty".into());
-        }
-        Ok(Self(parts))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -181,22 +129,5 @@ mod tests {
         assert_eq!(identity.text("empty"), None);
         assert_eq!(identity.text("realm.roles"), None);
         assert!(!format!("{identity:?}").contains("flat"));
-    }
-
-    #[test]
-    fn templates() {
-        #[track_caller]
-        fn check(template: &str, filled: Result<&str, &str>) {
-            let template: Template = template.parse().unwrap();
-            let values = |name: &str| (name != "gone").then(|| format!("<{name}>"));
-            assert_eq!(template.fill(values), filled.map(str::to_owned));
-        }
-        check("user_socket:{sub}", Ok("user_socket:<sub>"));
-        check("{a}{b.c}:x", Ok("<a><b.c>:x"));
-        check("plain", Ok("plain"));
-        check("a{gone}{sub}", Err("gone"));
-        for bad in ["", "{", "}", "{}", "a{b", "a}b", "{a{b}}", "{a}}"] {
-            assert!(bad.parse::<Template>().is_err(), "{bad}");
-        }
     }
 }

@@ -25,6 +25,9 @@ mod config;
 mod connections;
 mod descriptors;
 mod engine;
+mod expiry;
+#[cfg(test)]
+mod guide_tables;
 mod health;
 mod hook;
 mod http_client;
@@ -34,10 +37,13 @@ mod message;
 mod mint;
 mod pages;
 mod policy;
+mod preflight;
+mod routes;
 mod run;
 mod scaffold;
 mod signature;
 mod source;
+mod terminal;
 mod tls;
 mod webhook;
 

@@ -156,11 +156,11 @@ impl Message {
     ///
     /// # Errors
     /// Those of [`Endpoint::publish`].
-    pub(crate) async fn publish(self, endpoint: &Endpoint) -> Result<Published, Error> {
+    pub(crate) async fn publish(&self, endpoint: &Endpoint) -> Result<Published, Error> {
         if self.event == DISCONNECT {
             endpoint.disconnect(&self.topic).await;
         }
-        let mut publish = Publish::new(&self.topic, &self.event, self.payload);
+        let mut publish = Publish::new(&self.topic, &self.event, self.payload.clone());
         if let Some(key) = &self.key {
             publish = publish.idempotency_key(key);
         }

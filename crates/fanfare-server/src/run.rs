@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::bridge::Publisher;
 use crate::config::Config;
 use crate::config::secret::Secret;
-use crate::config::server::Tls;
+use crate::config::server::{Drain as DrainSettings, Tls};
 use crate::connections::Connections;
 use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
@@ -62,8 +62,16 @@ struct Running {
     publisher: Option<Publisher>,
     signals: Signals,
     shares: Shares,
+    for_clients: Listeners,
+    /// They stay until the last client is gone.
+    for_back_offices: Listeners,
+}
+
+/// Listeners that stop together.
+#[derive(Default)]
+struct Listeners {
     stop: watch::Sender<bool>,
-    listeners: JoinSet<Closing>,
+    running: JoinSet<Closing>,
 }
 
 impl Running {
@@ -77,7 +85,7 @@ impl Running {
         let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max);
         let Engine { endpoint, parts, webhooks, connections, sources, publisher } = engine::build(&mut config).await?;
-        let (stop, listeners) = (watch::Sender::new(false), JoinSet::new());
+        let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
             config,
             endpoint,
@@ -88,8 +96,8 @@ impl Running {
             publisher,
             signals,
             shares,
-            stop,
-            listeners,
+            for_clients,
+            for_back_offices,
         })
     }
 
@@ -102,7 +110,7 @@ impl Running {
             Some(tls) => (secure(server, tls)?, format!("https://{address}")),
             None => (server, format!("http://{address}")),
         };
-        self.spawn(server, router.fallback(not_found));
+        self.for_clients.spawn(server, router.fallback(not_found), &self.endpoint);
         Ok(url)
     }
 
@@ -112,7 +120,8 @@ impl Running {
         let server = bind(address, "admin").await?.limits(self.limits(self.shares.admin, self.shares.admin));
         let address = address_of(&server)?;
         let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
-        self.spawn(server, admin::router(self.endpoint.clone(), token, bodies, &self.parts, self.connections.clone()));
+        let router = admin::router(self.endpoint.clone(), token, bodies, &self.parts, self.connections.clone());
+        self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)
     }
 
@@ -125,36 +134,78 @@ impl Running {
         }
     }
 
-    fn spawn(&mut self, server: Server, router: Router) {
-        let mut stop = self.stop.subscribe();
-        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-        let endpoint = self.endpoint.clone();
-        self.listeners.spawn(async move { server.serve_app(router, &endpoint, stopped).await });
-    }
-
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain.
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends it immediately.
     async fn until_stopped(mut self) -> Result<(), String> {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
         self.signals.next().await;
-        let drain = &self.config.drain;
-        tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
-        self.stop.send_replace(true);
-        let plan = Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 };
+        let webhooks = self.webhooks.clone();
+        let mut signals = self.signals;
+        let ended = End {
+            drain: &self.config.drain,
+            endpoint: &self.endpoint,
+            sources: self.sources,
+            for_clients: self.for_clients,
+            for_back_offices: self.for_back_offices,
+            webhooks: &webhooks,
+            publisher: self.publisher.as_ref(),
+        };
         tokio::select! {
-            () = self.endpoint.drain(plan) => {}
-            () = self.signals.next() => tracing::warn!("stopped before the drain was through"),
+            () = ended.run() => {}
+            () = signals.next() => tracing::warn!("a second signal: clients that are left are cut off"),
         }
-        self.sources.stop(CLOSING_MAX).await;
-        while let Some(Ok(closing)) = self.listeners.join_next().await {
-            closing.finish(CLOSING_MAX).await;
-        }
-        webhook::finish(&self.webhooks, self.signals.next()).await;
-        if let Some(publisher) = &self.publisher {
-            publisher.finish(CLOSING_MAX).await;
-        }
+        webhook::report_losses(&webhooks);
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// What is to be ended, in order.
+struct End<'r> {
+    drain: &'r DrainSettings,
+    endpoint: &'r Endpoint,
+    sources: Sources,
+    for_clients: Listeners,
+    for_back_offices: Listeners,
+    webhooks: &'r [Arc<Webhook>],
+    publisher: Option<&'r Publisher>,
+}
+
+impl End<'_> {
+    async fn run(self) {
+        let drain = self.drain;
+        tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
+        self.for_clients.stop();
+        self.endpoint.drain(Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 }).await;
+        // As long as clients were there, what is published reached them.
+        self.for_back_offices.stop();
+        self.sources.stop(CLOSING_MAX).await;
+        self.for_clients.finish().await;
+        self.for_back_offices.finish().await;
+        webhook::finish(self.webhooks).await;
+        if let Some(publisher) = self.publisher {
+            publisher.finish(CLOSING_MAX).await;
+        }
+    }
+}
+
+impl Listeners {
+    fn spawn(&mut self, server: Server, router: Router, endpoint: &Endpoint) {
+        let (mut stop, endpoint) = (self.stop.subscribe(), endpoint.clone());
+        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+        self.running.spawn(async move { server.serve_app(router, &endpoint, stopped).await });
+    }
+
+    /// Accepts nothing more.
+    fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Gives requests that are being answered a moment.
+    async fn finish(mut self) {
+        while let Some(Ok(closing)) = self.running.join_next().await {
+            closing.finish(CLOSING_MAX).await;
+        }
     }
 }
 

@@ -1,23 +1,26 @@
 //! Sources: messages from Redis, PostgreSQL and NATS. Here is what they share: a source is kept connected for as long as the
 //! server runs, tells how it stands, counts, and hands what comes to the engine in order.
 //!
-//! How each kind connects and listens stands in its own file; `route` says what a message becomes. Nothing that a source
-//! is sent ends it: what cannot be published is counted, told of in the log now and then without its content, and left out.
+//! How each kind connects and listens stands in its own file; `route` says what a message becomes, `publish` hands it to the
+//! engine, and `inbox` holds what cannot wait elsewhere. Nothing that a source is sent ends it: what can never be published
+//! is counted, told of in the log now and then without its content, and left out. What cannot be published now waits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fanfare::Endpoint;
+use fanfare::{Endpoint, Error};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::source::{Route as RouteKind, Source as Settings};
-use crate::health::{Part, State};
+use crate::config::source::{Kind, Route as RouteKind, Source as Settings};
+use crate::health::{self, Counted, Part, State};
 use crate::log::Brake;
 
 mod backoff;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod inbox;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "postgres")]
@@ -81,10 +84,36 @@ impl Sources {
 
     /// Starts all of them.
     pub(crate) fn start(&mut self, endpoint: &Endpoint) {
-        for (settings, standing) in self.all.drain(..) {
-            let publish = Publish::new(endpoint.clone(), standing, &settings);
-            self.running.spawn(keep(settings, publish, self.stop.subscribe()));
+        for (settings, standing) in std::mem::take(&mut self.all) {
+            let publish = Publish::new(endpoint.clone(), standing.clone(), &settings);
+            let listener = self.listener(&settings, publish);
+            self.running.spawn(keep(settings, listener, standing, self.stop.subscribe()));
         }
+    }
+
+    fn listener(&mut self, settings: &Settings, publish: Publish) -> Listener {
+        match settings.kind {
+            #[cfg(feature = "redis")]
+            Kind::Redis => Listener::Redis(self.inbox(settings, publish)),
+            #[cfg(feature = "redis")]
+            Kind::RedisStream => Listener::RedisStream(publish, redis_stream::Reader::default()),
+            #[cfg(feature = "postgres")]
+            Kind::Postgres => Listener::Postgres(publish),
+            #[cfg(feature = "postgres")]
+            Kind::Outbox => Listener::Outbox(publish),
+            #[cfg(feature = "nats")]
+            Kind::Nats => Listener::Nats(self.inbox(settings, publish)),
+            // The configuration does not let such a source through.
+            #[cfg(not(all(feature = "redis", feature = "postgres", feature = "nats")))]
+            _ => Listener::Absent,
+        }
+    }
+
+    #[cfg(any(feature = "nats", feature = "redis"))]
+    fn inbox(&mut self, settings: &Settings, publish: Publish) -> Arc<inbox::Inbox> {
+        let inbox = Arc::new(inbox::Inbox::new(settings, publish.standing.clone()));
+        self.running.spawn(inbox.clone().empty(publish, self.stop.subscribe()));
+        inbox
     }
 
     /// Lets each finish what it has begun, for so long at most.
@@ -97,12 +126,54 @@ impl Sources {
     }
 }
 
+/// All that a source counts, the reasons to skip a message among them.
+#[cfg(test)]
+pub(crate) fn counted() -> Vec<Counted> {
+    COUNTED.into_iter().chain(Skip::ALL.iter().map(|skip| (skip.name(), skip.about()))).collect()
+}
+
+/// A source of a kind, with what it hands messages to.
+enum Listener {
+    #[cfg(feature = "redis")]
+    Redis(Arc<inbox::Inbox>),
+    #[cfg(feature = "redis")]
+    RedisStream(Publish, redis_stream::Reader),
+    #[cfg(feature = "postgres")]
+    Postgres(Publish),
+    #[cfg(feature = "postgres")]
+    Outbox(Publish),
+    #[cfg(feature = "nats")]
+    Nats(Arc<inbox::Inbox>),
+    #[cfg(not(all(feature = "redis", feature = "postgres", feature = "nats")))]
+    Absent,
+}
+
+impl Listener {
+    /// Connects and hands over what comes. `Ok`: the server stops.
+    async fn listen(&mut self, settings: &Settings, stop: Stop) -> Result<(), String> {
+        let url = settings.url.as_ref().map(|url| url.expose()).unwrap_or_default();
+        match self {
+            #[cfg(feature = "redis")]
+            Self::Redis(inbox) => redis::listen(url, settings, inbox, stop).await,
+            #[cfg(feature = "redis")]
+            Self::RedisStream(publish, reader) => redis_stream::listen(url, settings, reader, publish, stop).await,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(publish) => postgres::listen(url, settings, publish, stop).await,
+            #[cfg(feature = "postgres")]
+            Self::Outbox(publish) => outbox::listen(url, settings, publish, stop).await,
+            #[cfg(feature = "nats")]
+            Self::Nats(inbox) => nats::listen(url, settings, inbox, stop).await,
+            #[cfg(not(all(feature = "redis", feature = "postgres", feature = "nats")))]
+            Self::Absent => Err("this build cannot reach it".into()),
+        }
+    }
+}
+
 /// Keeps a source connected until the server stops.
-async fn keep(settings: Settings, mut publish: Publish, mut stop: Stop) {
-    let standing = publish.standing.clone();
+async fn keep(settings: Settings, mut listener: Listener, standing: Arc<Standing>, mut stop: Stop) {
     let mut backoff = Backoff::default();
     while !*stop.borrow() {
-        let reason = match listen(&settings, &mut publish, stop.clone()).await {
+        let reason = match listener.listen(&settings, stop.clone()).await {
             Ok(()) => break,
             Err(reason) => reason,
         };
@@ -123,41 +194,29 @@ async fn keep(settings: Settings, mut publish: Publish, mut stop: Stop) {
     }
 }
 
-/// Connects and hands over what comes. `Ok`: the server stops.
-async fn listen(settings: &Settings, publish: &mut Publish, stop: Stop) -> Result<(), String> {
-    #[cfg(any(feature = "nats", feature = "postgres", feature = "redis"))]
-    use crate::config::source::Kind;
-
-    let url = settings.url.as_ref().map(|url| url.expose()).unwrap_or_default();
-    match settings.kind {
-        #[cfg(feature = "redis")]
-        Kind::Redis => redis::listen(url, settings, publish, stop).await,
-        #[cfg(feature = "redis")]
-        Kind::RedisStream => redis_stream::listen(url, settings, publish, stop).await,
-        #[cfg(feature = "postgres")]
-        Kind::Postgres => postgres::listen(url, settings, publish, stop).await,
-        #[cfg(feature = "postgres")]
-        Kind::Outbox => outbox::listen(url, settings, publish, stop).await,
-        #[cfg(feature = "nats")]
-        Kind::Nats => nats::listen(url, settings, publish, stop).await,
-        #[cfg(not(all(feature = "redis", feature = "postgres", feature = "nats")))]
-        _ => {
-            // The configuration does not let such a source through.
-            let _ = (url, publish, stop);
-            Err("this build cannot reach it".into())
-        }
-    }
-}
+/// What it counts, in this order.
+const COUNTED: [Counted; 4] = [
+    ("received", "Messages that were published or skipped."),
+    ("published", "Messages that were published, one for each recipient."),
+    ("lost_connections", "How often the connection was lost."),
+    ("waits", "How often a message had to wait, because it could not be published then."),
+];
 
 /// How a source stands, and what it has done.
 #[derive(Debug)]
 struct Standing {
     name: String,
     is_connected: AtomicBool,
+    /// The engine took nothing when it was last asked.
+    is_waiting: AtomicBool,
+    /// Messages were lost since all that waited was published.
+    is_losing: AtomicBool,
     connects: AtomicU64,
     losses: AtomicU64,
     received: AtomicU64,
     published: AtomicU64,
+    /// How often the engine took nothing.
+    waits: AtomicU64,
     skipped: [AtomicU64; Skip::ALL.len()],
     brake: Brake,
 }
@@ -167,10 +226,13 @@ impl Standing {
         Self {
             name: name.to_owned(),
             is_connected: AtomicBool::new(false),
+            is_waiting: AtomicBool::new(false),
+            is_losing: AtomicBool::new(false),
             connects: AtomicU64::new(0),
             losses: AtomicU64::new(0),
             received: AtomicU64::new(0),
             published: AtomicU64::new(0),
+            waits: AtomicU64::new(0),
             skipped: Default::default(),
             brake: Brake::default(),
         }
@@ -190,7 +252,39 @@ impl Standing {
         self.connects.load(Ordering::Relaxed) > 0
     }
 
-    /// Something could not be published.
+    /// The engine takes nothing now.
+    fn waits(&self, why: &Error) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        if !self.is_waiting.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                source = self.name,
+                reason = %why,
+                "what a source has cannot be published now; it waits, and is tried again until it can be"
+            );
+        }
+    }
+
+    /// The engine has taken something.
+    fn goes_on(&self) {
+        if self.is_waiting.load(Ordering::Relaxed) && self.is_waiting.swap(false, Ordering::Relaxed) {
+            tracing::info!(source = self.name, "what a source has can be published again");
+        }
+    }
+
+    /// Messages are lost, since too many wait.
+    #[cfg(any(feature = "nats", feature = "redis"))]
+    fn overruns(&self, count: u64) {
+        self.is_losing.store(true, Ordering::Relaxed);
+        self.skip(Skip::Overrun, count);
+    }
+
+    /// Nothing waits.
+    #[cfg(any(feature = "nats", feature = "redis"))]
+    fn keeps_up(&self) {
+        self.is_losing.store(false, Ordering::Relaxed);
+    }
+
+    /// Something was not published.
     fn skip(&self, why: Skip, count: u64) {
         self.skipped[why as usize].fetch_add(count, Ordering::Relaxed);
         if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
@@ -214,14 +308,20 @@ impl Part for Standing {
     }
 
     fn state(&self) -> State {
-        if self.is_connected.load(Ordering::Relaxed) { State::Ok } else { State::Unavailable }
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        match () {
+            () if !is(&self.is_connected) => State::Unavailable,
+            () if is(&self.is_losing) => State::Losing,
+            () if is(&self.is_waiting) => State::Waiting,
+            () => State::Ok,
+        }
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let skipped = Skip::ALL.iter().zip(&self.skipped).map(|(skip, counter)| (skip.name(), count(counter)));
-        let own = [("received", &self.received), ("published", &self.published), ("lost_connections", &self.losses)];
-        own.map(|(name, counter)| (name, count(counter))).into_iter().chain(skipped).collect()
+        let skipped = Skip::ALL.iter().zip(&self.skipped);
+        let skipped = skipped.map(|(skip, counter)| (skip.name(), counter.load(Ordering::Relaxed)));
+        let own = health::numbers(&COUNTED, [&self.received, &self.published, &self.losses, &self.waits]);
+        own.into_iter().chain(skipped).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::config::webhook::{EventKind, UserName, Webhook as Settings};
-use crate::health::{Part, State};
+use crate::health::{self, Counted, Part, State};
 use crate::http_client::Client;
 use crate::identity::Identity;
 use crate::log::Brake;
@@ -61,6 +61,14 @@ struct Seen {
     /// Whose the sockets were when they opened: a renewed credential may have other claims.
     users: HashMap<SocketHandle, Subject>,
 }
+
+/// What it counts, in this order.
+pub(crate) const COUNTED: [Counted; 4] = [
+    ("sent", "Events that were taken."),
+    ("retries", "Requests that repeated one that had failed."),
+    ("given_up", "Events that were never taken, after all repetitions."),
+    ("queue_full", "Events beyond `queue_max`, which were not kept."),
+];
 
 #[derive(Default)]
 struct Counts {
@@ -206,8 +214,8 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Tells that everybody is gone, and gives what waits a few seconds, unless `cut` comes first.
-pub(crate) async fn finish(webhooks: &[Arc<Webhook>], cut: impl Future<Output = ()>) {
+/// Tells that everybody is gone, and gives what waits a few seconds.
+pub(crate) async fn finish(webhooks: &[Arc<Webhook>]) {
     for webhook in webhooks {
         webhook.stop.send_replace(true);
     }
@@ -217,14 +225,13 @@ pub(crate) async fn finish(webhooks: &[Arc<Webhook>], cut: impl Future<Output = 
             let _ = webhook.ended.subscribe().wait_for(|ended| *ended).await;
         }
     };
-    tokio::select! {
-        () = all_sent => {}
-        () = tokio::time::sleep(FINISH_MAX) => {}
-        () = cut => {}
-    }
-    for webhook in webhooks {
-        webhook.report_loss();
-    }
+    // Too late is told of by `report_losses`.
+    let _ = tokio::time::timeout(FINISH_MAX, all_sent).await;
+}
+
+/// Says what has not been sent.
+pub(crate) fn report_losses(webhooks: &[Arc<Webhook>]) {
+    webhooks.iter().for_each(|webhook| webhook.report_loss());
 }
 
 /// The observer of the engine's.
@@ -286,8 +293,7 @@ impl Part for Webhook {
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let Counts { sent, retries, given_up, queue_full } = &self.counts;
-        let counts = [("sent", sent), ("retries", retries), ("given_up", given_up), ("queue_full", queue_full)];
-        counts.map(|(reason, count)| (reason, count.load(Ordering::Relaxed))).into()
+        health::numbers(&COUNTED, [sent, retries, given_up, queue_full])
     }
 }
 

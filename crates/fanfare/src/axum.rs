@@ -5,8 +5,8 @@ use axum::extract::{Request, State};
 use axum::routing::any;
 use http::Response;
 
+use crate::body::Body;
 use crate::endpoint::Endpoint;
-use crate::service::Body;
 
 impl Endpoint {
     /// A router that serves every mount: merge it into yours, or nest it below a path.

@@ -59,22 +59,23 @@ impl CloseReason {
         }
     }
 
-    /// What is counted. Undecodable messages and slow consumers are counted where they are logged.
-    pub(crate) fn event(&self) -> Option<Event> {
+    /// What is counted.
+    pub(crate) fn event(&self) -> Event {
         match self {
-            CloseReason::Client | CloseReason::Lost => Some(Event::ClosedByClient),
-            CloseReason::Disconnect => Some(Event::ClosedDisconnect),
-            CloseReason::Expired => Some(Event::ClosedExpired),
-            CloseReason::Idle => Some(Event::ClosedIdle),
-            CloseReason::Protocol(_) => Some(Event::ClosedProtocol),
-            CloseReason::TooLarge => Some(Event::ClosedTooLarge),
-            CloseReason::Drain => Some(Event::ClosedDrain),
-            CloseReason::Unauthorized => Some(Event::ClosedUnauthorized),
-            CloseReason::TopicEnded => Some(Event::ClosedTopicEnded),
-            CloseReason::Application(..) => Some(Event::ClosedApplication),
-            CloseReason::Unpolled => Some(Event::ClosedUnpolled),
-            CloseReason::HistoryUnavailable => Some(Event::ClosedHistoryUnavailable),
-            CloseReason::Undecodable | CloseReason::Slow => None,
+            CloseReason::Client | CloseReason::Lost => Event::ClosedByClient,
+            CloseReason::Disconnect => Event::ClosedDisconnect,
+            CloseReason::Expired => Event::ClosedExpired,
+            CloseReason::Idle => Event::ClosedIdle,
+            CloseReason::Protocol(_) => Event::ClosedProtocol,
+            CloseReason::TooLarge => Event::ClosedTooLarge,
+            CloseReason::Undecodable => Event::ClosedUndecodable,
+            CloseReason::Drain => Event::ClosedDrain,
+            CloseReason::Slow => Event::ClosedSlow,
+            CloseReason::Unpolled => Event::ClosedUnpolled,
+            CloseReason::Unauthorized => Event::ClosedUnauthorized,
+            CloseReason::TopicEnded => Event::ClosedTopicEnded,
+            CloseReason::HistoryUnavailable => Event::ClosedHistoryUnavailable,
+            CloseReason::Application(..) => Event::ClosedApplication,
         }
     }
 }

@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Fence,
     /// A push of a join's own.
     Push { join: JoinKey, event: Box<str>, payload: Payload },
+    /// The same, made when it is carried out.
+    PushLate { join: JoinKey, make: Box<dyn FnOnce() -> (&'static str, Payload) + Send> },
     /// A reply to a message that a join received.
     Reply(Box<LateReply>),
     /// A channel's code ran to its end.
@@ -94,10 +96,11 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it concerns one socket or join, and nobody else could tell when it is carried out.
     pub(crate) fn is_for_one(&self) -> bool {
-        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, Reply, Verified};
+        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, PushLate, Reply, Verified};
         matches!(
             self,
             Push { .. }
+                | PushLate { .. }
                 | Reply(_)
                 | Finished(_)
                 | Info { .. }
@@ -117,6 +120,7 @@ impl fmt::Debug for Command {
             Command::Publish { .. } => "Publish",
             Command::Fence => "Fence",
             Command::Push { .. } => "Push",
+            Command::PushLate { .. } => "PushLate",
             Command::Reply(_) => "Reply",
             Command::Finished(_) => "Finished",
             Command::Info { .. } => "Info",

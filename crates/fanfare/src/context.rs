@@ -21,9 +21,9 @@ use crate::command::{Command, LateReply};
 use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::history::Replay;
-use crate::key::JoinKey;
+use crate::key::{JoinId, JoinKey};
 use crate::mailbox::ShardHandle;
-use crate::message::{Message, check_pushable};
+use crate::message::{Draft, check_pushable};
 use crate::presence::{Presence, TrackerId};
 use crate::socket::SocketInfo;
 
@@ -53,7 +53,7 @@ impl Context {
 
     /// Names this join to [`Endpoint::broadcast_from`].
     pub fn id(&self) -> JoinId {
-        JoinId { shard: self.socket.shard.clone(), join: self.join }
+        JoinId { shard: self.socket.shard.number(), join: self.join }
     }
 
     /// The client's join_ref, as the JSON text that it sent; `None` when it sent none.
@@ -98,26 +98,44 @@ impl Context {
         self.socket.shard.send_to_join(Command::Push { join: self.join, event: event.into(), payload }, size)
     }
 
-    /// Sends an event to every join of this topic, this one included.
+    /// Sends an event to every join of this topic, this one included: at once, or when there is room. The future ends when it is
+    /// sent and, where the topic keeps a history, kept.
     ///
     /// # Errors
     /// The event is [reserved](crate::Reserved), the payload is neither an object nor binary, a field of a binary frame is over
     /// 255 bytes, or the message cannot be published now ([unavailable](Error::is_unavailable)): nothing was sent.
     /// [`Endpoint::broadcast`] sends reserved events.
-    pub async fn broadcast(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        check_event(event)?;
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, None, Once::default()).await.map(drop)
+    pub fn broadcast<P: Into<Payload>>(
+        &mut self,
+        event: &str,
+        payload: P,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
+        self.publish(event, payload.into(), false)
     }
 
     /// Sends an event to every other join of this topic.
     ///
     /// # Errors
     /// As [`broadcast`](Context::broadcast).
-    pub async fn broadcast_from(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
-        check_event(event)?;
-        let message = Message::new(self.topic.clone(), event, payload.into())?;
-        self.endpoint().publish_message(message, Some(&self.id()), Once::default()).await.map(drop)
+    pub fn broadcast_from<P: Into<Payload>>(
+        &mut self,
+        event: &str,
+        payload: P,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
+        self.publish(event, payload.into(), true)
+    }
+
+    fn publish(
+        &mut self,
+        event: &str,
+        payload: Payload,
+        to_others: bool,
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+        let publishing =
+            check_event(event).and_then(|()| Draft::new(self.topic.clone(), event, payload)).and_then(|draft| {
+                self.endpoint().publish_draft(draft, to_others.then(|| self.id()).as_ref(), Once::default())
+            });
+        async move { publishing?.end().await.map(drop) }
     }
 
     /// The newest messages of this topic's history, at most `limit`, for a join that tells what was said. Messages that come
@@ -141,7 +159,7 @@ impl Context {
     pub fn subscribe(&mut self, topic: &str) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         let topic = topic.into();
-        let since = Some(self.endpoint().interest().set_out(self.shard_index().into(), &topic));
+        let since = Some(self.endpoint().interest().set_out(self.socket.shard.number().into(), &topic));
         self.send_command(Command::Listen { join: self.join, topic, since });
         Ok(())
     }
@@ -174,7 +192,8 @@ impl Context {
     /// Says that `key` is present in this topic, through this join, until the join ends. Returns the presence's ref.
     ///
     /// # Errors
-    /// This join tracks `key` already, or `meta` is not an object.
+    /// This join tracks `key` already, or `meta` is not an object. An [unavailable](Error::is_unavailable) one, if the topic has
+    /// as many present as its presence allows.
     pub async fn track(&mut self, key: &str, meta: impl Serialize) -> Result<String, Error> {
         self.tracks = true;
         let meta = object(meta)?;
@@ -184,7 +203,8 @@ impl Context {
     /// Replaces the meta of a key that this join tracks. Returns the presence's new ref.
     ///
     /// # Errors
-    /// This join does not track `key`, or `meta` is not an object.
+    /// This join does not track `key`, or `meta` is not an object. An [unavailable](Error::is_unavailable) one, if the topic's
+    /// metas have as many bytes as its presence allows.
     pub async fn update(&mut self, key: &str, meta: impl Serialize) -> Result<String, Error> {
         let meta = object(meta)?;
         self.update_with(key, |_| meta).await
@@ -193,7 +213,7 @@ impl Context {
     /// The same with a function of the old meta, which has no `phx_ref`.
     ///
     /// # Errors
-    /// This join does not track `key`.
+    /// As [`update`](Context::update).
     pub async fn update_with(
         &mut self,
         key: &str,
@@ -217,14 +237,21 @@ impl Context {
         self.presence.get(&self.topic, key)
     }
 
-    /// Pushes `presence_state`: call it once, after the join has been answered (from `handle_info`).
+    /// Pushes `presence_state`, or `presence_count` where a presence only counts: call it once, after the join has been answered
+    /// (from `handle_info`).
     ///
     /// # Errors
-    /// None today; the push is checked like any other.
+    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub async fn push_presence_state(&mut self) -> Result<(), Error> {
-        let presence = self.presence.clone();
-        let topic = self.topic.clone();
-        presence.push_state(&topic, |state| self.push_any("presence_state", state.into())).await
+        let (presence, topic) = (self.presence.clone(), self.topic.clone());
+        if presence.has_hooks() {
+            // A diff that overtakes this is kept by the client until the state comes.
+            let state = presence.list(&topic).await;
+            return self.push_any("presence_state", state.into());
+        }
+        // Made when it is carried out: all that it does not have is told afterwards.
+        let make = Box::new(move || presence.state(&topic));
+        self.socket.shard.send_to_join(Command::PushLate { join: self.join, make }, 0)
     }
 
     /// Closes this join's socket as a drain would, with 1012: the client comes back.
@@ -233,11 +260,7 @@ impl Context {
     }
 
     pub(crate) fn tracker(&self) -> TrackerId {
-        TrackerId { shard: self.shard_index(), join: self.join }
-    }
-
-    fn shard_index(&self) -> u16 {
-        self.endpoint().shard_index(&self.socket.shard)
+        TrackerId { shard: self.socket.shard.number(), join: self.join }
     }
 
     fn send_command(&self, command: Command) {
@@ -249,13 +272,6 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context").field("topic", &self.topic).finish_non_exhaustive()
     }
-}
-
-/// The name of a join.
-#[derive(Debug, Clone)]
-pub struct JoinId {
-    pub(crate) shard: ShardHandle,
-    pub(crate) join: JoinKey,
 }
 
 /// Replies to one message, now or later. After the join has ended its replies go nowhere.

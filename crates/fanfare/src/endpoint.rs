@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::command::Command;
+use crate::dialect::Dialect;
+use crate::dialect::Started;
 use crate::error::Error;
 use crate::event::{self, Counters};
 use crate::gate::{self, Bodies, Gate};
@@ -24,13 +26,12 @@ use crate::mailbox::ShardHandle;
 use crate::mailbox::room::Waiting;
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
-use crate::ownership::Started;
 use crate::policy::{Policies, Policy};
 use crate::presence::Presence;
 use crate::registry::LocalSocket;
 use crate::shard::Shard;
 use crate::socket::Surroundings;
-use crate::socket::{AdmittedSocket, Carrier, NewSocket, Protocol, SocketInfo, Transport};
+use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo, Transport};
 
 pub use drain::Drain;
 pub(crate) use publishing::Once;
@@ -274,6 +275,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether messages to topics with a history are refused, since the last one could not be written: the disk is full, or
+    /// broken. It is so until one can be written again.
+    pub fn is_history_failing(&self) -> bool {
+        self.0.history.as_ref().is_some_and(|store| store.is_failing())
+    }
+
     /// Keeps order across topics: whatever this sender published before reaches a socket before what it publishes from
     /// now on, even if the socket gets the two by different topics. Within one topic no fence is needed.
     pub fn fence(&self) {
@@ -288,9 +295,14 @@ impl Endpoint {
         }
     }
 
-    /// Who is present in a topic, in the endpoint's own presence, as `presence_state` tells it.
+    /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount that has a route for it.
     pub async fn presences(&self, topic: &str) -> Json {
-        self.0.presence.list(topic).await
+        self.presence_of(topic).list(topic).await
+    }
+
+    /// How many are present in a topic: the keys, in the same presence.
+    pub fn presence_count(&self, topic: &str) -> usize {
+        self.presence_of(topic).count(topic)
     }
 
     /// A socket of this process, which can join topics beside the clients.
@@ -315,7 +327,7 @@ impl Endpoint {
             ownership: None,
             _slot: None,
         };
-        let new = AdmittedSocket { info: info.into(), protocol: Protocol::Registry, topics: Vec::new() };
+        let new = AdmittedSocket { info: info.into(), dialect: Dialect::Local, topics: Vec::new() };
         let key = self.attach(new, Carrier::Broadcasts(queue)).await?;
         Ok(LocalSocket::new(shard, key, broadcasts))
     }
@@ -387,8 +399,9 @@ impl Endpoint {
         &self.0.shards[0]
     }
 
-    pub(crate) fn shard_index(&self, shard: &ShardHandle) -> u16 {
-        self.0.shards.iter().position(|other| other == shard).map_or(0, |index| index as u16)
+    fn presence_of(&self, topic: &str) -> &Presence {
+        let route = self.0.gate.mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
+        route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence)
     }
 
     pub(crate) fn presence_default(&self) -> &Presence {

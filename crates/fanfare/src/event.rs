@@ -10,127 +10,135 @@ use tracing::field::display;
 use crate::path::MountPath;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $reason:literal;)*) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $reason:literal;)*) => {
         /// Something that is counted.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[non_exhaustive]
-        pub(crate) enum Event { $($(#[$doc])* $variant,)* }
+        pub(crate) enum Event { $($(#[doc = $doc])+ $variant,)* }
 
         impl Event {
-            const ALL: &'static [Event] = &[$(Event::$variant,)*];
+            pub(crate) const ALL: &'static [Event] = &[$(Event::$variant,)*];
 
             /// The counter's name and the reason under it.
             pub(crate) fn name(self) -> (&'static str, &'static str) {
                 match self { $(Event::$variant => ($name, $reason),)* }
+            }
+
+            /// What it counts, in the words of its documentation: the guide's.
+            #[cfg(test)]
+            pub(crate) fn about(self) -> &'static [&'static str] {
+                match self { $(Event::$variant => &[$($doc),+],)* }
             }
         }
     };
 }
 
 counters! {
-    /// A socket connected.
+    /// Clients that connected, on any transport.
     Connected = "connections", "accepted";
-    /// A connect was refused: origin.
+    /// Refused with 403: the origin is not allowed.
     RejectedOrigin = "connections", "refused_origin";
-    /// A connect was refused: vsn.
+    /// Refused with 403: a `vsn` that is not served.
     RejectedVersion = "connections", "refused_vsn";
-    /// A connect was refused: subprotocol.
+    /// Refused with 403: no subprotocol in common.
     RejectedSubprotocol = "connections", "refused_subprotocol";
-    /// A connect was refused: an auth token that cannot be decoded.
+    /// Refused with 403: an auth token that cannot be decoded.
     RejectedToken = "connections", "refused_token";
-    /// A connect was refused by the application.
+    /// Refused by the application, or by the `auth` of the endpoint: 403, or the answer of `on_reject`.
     RejectedConnect = "connections", "refused_connect";
-    /// A connect was refused: no valid upgrade request.
+    /// Refused with 400 or 426: not a valid upgrade, or parameters that cannot be read.
     RejectedHandshake = "connections", "refused_handshake";
-    /// A connect was refused: too many connections, in total or from one address.
+    /// Refused with 429 or 503: as many connections, sessions or topics as there can be, in total or from one address.
     RejectedLimit = "connections", "refused_limit";
-    /// A connect was refused: more handshakes a second than are let in.
+    /// Refused with 503: more clients in this second than `limits.accept_rate`.
     RejectedRate = "connections", "refused_rate";
-    /// A connect was refused: the server is draining.
+    /// Refused with 503: the server is draining.
     RejectedDrain = "connections", "refused_drain";
-    /// The connect callback panicked.
+    /// Refused with 500: the code that decides who can connect panicked.
     ConnectPanicked = "connections", "connect_panicked";
-    /// A hub's publisher was refused: the topic has an owner.
+    /// A hub's publisher, refused with 409: the topic has a publisher.
     RejectedTopicTaken = "connections", "refused_topic_taken";
-    /// A hub's subscriber was refused: nobody has started the topic.
+    /// A hub's subscriber, refused with 404: nobody has started the topic.
     RejectedTopicUnknown = "connections", "refused_topic_unknown";
-    /// A request, its head or its body, did not come in time, was malformed or too large.
+    /// Requests whose head or body did not come in time, was malformed, or was too large.
     RejectedRequest = "connections", "refused_request";
-    /// The client closed, or the connection was lost.
+    /// The client closed, or its connection was lost. A close frame is answered with the client's own code.
     ClosedByClient = "closes", "client";
-    /// Closed 1001: disconnect broadcast.
+    /// The socket's id was disconnected.
     ClosedDisconnect = "closes", "disconnect";
-    /// Closed 1001: the credential expired.
+    /// Its credentials expired.
     ClosedExpired = "closes", "expired";
-    /// Closed 1002: idle.
+    /// Nothing was heard from the client within `idle_timeout`.
     ClosedIdle = "closes", "idle";
-    /// Closed 1002 or 1007: WebSocket protocol error.
+    /// A WebSocket protocol error (1002), or a text message that is not UTF-8 (1007).
     ClosedProtocol = "closes", "protocol_error";
-    /// Closed 1009: message too large.
+    /// A message above `limits.message_size_max`, fragments added up.
     ClosedTooLarge = "closes", "too_large";
-    /// Closed 1011: undecodable message.
+    /// A message that is not a frame of Phoenix Channels.
     ClosedUndecodable = "closes", "undecodable";
-    /// Closed 1012: drain.
+    /// The server is draining.
     ClosedDrain = "closes", "drain";
-    /// Closed 1013: slow consumer.
+    /// The client reads too slowly: what waits for it reached a limit, or it took nothing for `limits.write_timeout`.
     ClosedSlow = "closes", "slow_consumer";
-    /// Closed 1008: no credential came in time.
+    /// No credential came in time, on an endpoint where clients send theirs after they have connected.
     ClosedUnauthorized = "closes", "unauthorized";
-    /// Closed 1000: the hub's topic ended.
+    /// The hub's topic has ended, because its publisher has gone; or the one topic of a stream has.
     ClosedTopicEnded = "closes", "topic_ended";
-    /// Closed with a code of the application's, or 3000 in the rooms protocol.
+    /// The rooms protocol: a frame that it does not have, or a message to a room that was not joined.
     ClosedApplication = "closes", "application";
-    /// Closed 1013: a history could not be read.
+    /// The history that the client resumes from cannot be read now.
     ClosedHistoryUnavailable = "closes", "history_unavailable";
-    /// A long-poll session that nobody polled.
+    /// A long-poll session or stream whose client took nothing any more. There is nobody to tell.
     ClosedUnpolled = "closes", "unpolled";
-    /// A join was answered `ok`.
+    /// Joins that were answered `ok`.
     Joined = "joins", "ok";
-    /// A join was refused by the channel.
+    /// Joins that the channel refused.
     JoinRefused = "joins", "refused";
-    /// A join panicked or failed.
+    /// Joins that panicked or failed.
     JoinCrashed = "joins", "crashed";
-    /// A join or push on a topic that is not joined or has no channel.
+    /// Joins and pushes on topics without a channel, and pushes on topics that were not joined.
     Unmatched = "drops", "unmatched_topic";
-    /// A join beyond the socket's limit.
+    /// Joins beyond `limits.joins_max`.
     TooManyJoins = "joins", "too_many";
-    /// A join on a topic that is too long or has control characters.
+    /// Joins on topics that are empty, longer than 255 bytes, or have control characters.
     BadTopic = "joins", "bad_topic";
-    /// A frame that carried an old join_ref.
+    /// Frames that carried the `join_ref` of an earlier join.
     Stale = "drops", "stale_join_ref";
-    /// A frame beyond those that may wait for a busy channel.
+    /// Frames beyond `limits.waiting_frames_max`, behind a channel that was busy.
     WaitingFull = "drops", "waiting_full";
-    /// A broadcast that a slow reader did not get any more.
+    /// Messages that a slow reader still had to get when it was closed.
     SlowLost = "drops", "slow_consumer";
-    /// A message that gave way to newer ones of its topic: `Slow::DropOldest`.
+    /// Messages that gave way to newer ones, by the policy `drop_oldest`.
     DroppedOldest = "drops", "drop_oldest";
-    /// A message whose place a newer one took: `Slow::Latest`.
+    /// Messages that a newer one replaced, by the policy `latest`.
     DroppedForLatest = "drops", "latest";
-    /// A message that a reader did not get before it had caught up: `Slow::Resync`.
+    /// Messages that a reader did not get before it had caught up, by the policy `resync`.
     DroppedUntilResync = "drops", "resync";
-    /// A message beyond an in-process socket's queue.
+    /// Messages beyond the queue of a subscriber within the process.
     LocalLost = "drops", "local_queue_full";
-    /// A long-poll POST whose token names no session.
+    /// Long-poll POSTs whose token names no session.
     NoSession = "drops", "no_session";
-    /// A reply that could not be written in its form.
+    /// Replies with a field that is too long for the binary form.
     FieldTooLong = "drops", "field_too_long";
-    /// A channel that panicked or failed.
+    /// Channels that panicked or failed. Their joins ended with `phx_error`.
     ChannelCrashed = "channels", "crashed";
-    /// A message that could not be kept in its topic's history, and whose sender is not answered.
+    /// Messages that could not be kept in their topic's history, of senders that get no answer.
     NotKept = "drops", "not_kept";
-    /// A message that was not published, since too much waits to be: its publisher was told.
+    /// Messages that were not published, because too many waited to be. Their publishers were told.
     PublishingFull = "drops", "publishing_full";
-    /// A message that a channel could not handle now. A push that wants an answer gets `unavailable`.
+    /// Messages that a channel could not handle now. Pushes that want an answer got `unavailable`.
     Unavailable = "drops", "unavailable";
-    /// A client came back and got all that it had missed.
+    /// Clients that came back and got everything they had missed.
     Recovered = "resumes", "recovered";
-    /// A client came back and was told that messages are gone.
+    /// Clients that came back and were told that messages are gone.
     NotRecovered = "resumes", "not_recovered";
-    /// A message was published.
+    /// Members that were not tracked, or whose meta was not changed, because the presence of their topic was full.
+    PresenceFull = "presence", "full";
+    /// Messages that were published.
     Published = "messages", "published";
-    /// Frames received from clients.
+    /// Frames that clients sent.
     Received = "messages", "received";
-    /// Frames queued for clients.
+    /// Frames that were queued for clients.
     Delivered = "messages", "delivered";
 }
 
@@ -165,8 +173,7 @@ pub(crate) fn sum<'a>(sets: impl Iterator<Item = &'a Counters> + Clone) -> Vec<(
 }
 
 /// An undecodable message: the peer and the length, never the content.
-pub(crate) fn undecodable(counters: &Counters, peer: Option<SocketAddr>, len: usize, reason: &'static str) {
-    counters.count(Event::ClosedUndecodable);
+pub(crate) fn undecodable(peer: Option<SocketAddr>, len: usize, reason: &'static str) {
     if let Some(held_back) = LINES_BY_CLIENTS.pass() {
         tracing::warn!(?peer, len, reason, held_back, "undecodable message, socket closed with 1011");
     }
@@ -258,7 +265,14 @@ pub(crate) fn unavailable(counters: &Counters, topic: &str, reason: &str) {
 
 /// A slow reader is closed with 1013.
 pub(crate) fn slow_consumer(counters: &Counters, peer: Option<SocketAddr>, queued_bytes: usize, queued_frames: usize) {
-    counters.count(Event::ClosedSlow);
     counters.add(Event::SlowLost, queued_frames as u64);
     tracing::info!(?peer, queued_bytes, queued_frames, "slow consumer, socket closed with 1013");
+}
+
+/// Something is not tracked: the presence of its topic has as much as it may.
+pub(crate) fn presence_full(counters: &Counters, reason: &str) {
+    counters.count(Event::PresenceFull);
+    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
+        tracing::warn!(reason, held_back, "a presence is full");
+    }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// Its name, as the configuration and clients have it.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Rule::DropOldest => "drop_oldest",
             Rule::Latest => "latest",

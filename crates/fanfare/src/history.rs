@@ -1,16 +1,18 @@
 //! What topics keep: stores behind one trait. A store gives each message its position, keeps it, and only then hands it
 //! on, in the order of the positions, so that whoever reads the store and then the live messages misses none.
 //!
-//! `history/` has the parts: `topics` (all histories of a store, without locks), `memory` (a store that ends with the
-//! process), `disk` (one in a directory, which outlives it). Below the latter: `writer` (judge, write, keep, hand on),
-//! `recovery` (a start), `compaction`, `record` (what is written), `log` (how), `files` (where to). `faults` is a store
-//! that fails when a test says so.
+//! `history/` has the parts: `topics` (histories, without locks, with their `keys`; and those that are `unknown`), `bounds` (what
+//! all of a store may take), `memory` (a store that ends with the process), `disk` (one in a directory, which outlives it). Below
+//! the latter: `writer` (judge, write, keep, hand on), `recovery` (a start), `compaction`, `record` (what is written), `log` (how),
+//! `files` (where to). `faults` is a store that fails when a test says so.
 
+mod bounds;
 mod compaction;
 mod disk;
 #[cfg(feature = "testing")]
 mod faults;
 mod files;
+mod keys;
 mod log;
 mod memory;
 mod record;
@@ -21,6 +23,7 @@ mod simulation;
 #[cfg(all(test, feature = "testing"))]
 mod tests;
 mod topics;
+mod unknown;
 mod writer;
 
 use std::fmt;
@@ -34,7 +37,7 @@ use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Position, Since};
 
 use crate::error::Error;
-use crate::message::Message;
+use crate::message::{Draft, Message};
 
 #[cfg(feature = "testing")]
 pub use faults::Faults;
@@ -54,6 +57,11 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
 
     /// Waits until all that was accepted is as safe as it gets.
     fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// Whether the last message could not be kept.
+    fn is_failing(&self) -> bool {
+        false
+    }
 }
 
 /// A read on its way.
@@ -61,8 +69,7 @@ pub(crate) type Reading = Pin<Box<dyn Future<Output = Result<Replay, Error>> + S
 
 /// A message to be kept.
 pub(crate) struct Append {
-    /// It has no other owner yet.
-    pub(crate) message: Arc<Message>,
+    pub(crate) message: Draft,
     pub(crate) retention: Retention,
     /// A repetition with the same key is not kept again.
     pub(crate) key: Option<Box<str>>,

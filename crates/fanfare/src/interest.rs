@@ -73,7 +73,15 @@ struct Stripe {
     topics: HashTable<(Arc<str>, ShardSet)>,
     now: Tick,
     /// Subscriptions on their way to their shard: what their senders publish next must not be lost.
-    underway: Vec<(Arc<str>, usize)>,
+    underway: HashTable<Underway>,
+}
+
+/// Subscriptions of one topic on their way to one shard.
+#[derive(Debug)]
+struct Underway {
+    topic: Arc<str>,
+    shard: usize,
+    count: usize,
 }
 
 /// The table of one endpoint.
@@ -122,7 +130,9 @@ impl Interest {
         let hash = self.hasher.hash_one(&**topic);
         let Some(stripe) = self.stripe(hash) else { return Tick::default() };
         let mut stripe = stripe.write();
-        stripe.underway.push((topic.clone(), shard));
+        let rehash = |underway: &Underway| self.hasher.hash_one(&*underway.topic);
+        let entry = stripe.underway.entry(hash, |underway| underway.is(shard, topic), rehash);
+        entry.or_insert_with(|| Underway { topic: topic.clone(), shard, count: 0 }).get_mut().count += 1;
         stripe.enter(shard, topic, hash, &self.hasher)
     }
 
@@ -131,8 +141,11 @@ impl Interest {
         let hash = self.hasher.hash_one(topic);
         let Some(stripe) = self.stripe(hash) else { return };
         let mut stripe = stripe.write();
-        if let Some(index) = stripe.underway.iter().position(|(name, to)| **name == *topic && *to == shard) {
-            stripe.underway.swap_remove(index);
+        if let Ok(mut underway) = stripe.underway.find_entry(hash, |underway| underway.is(shard, topic)) {
+            underway.get_mut().count -= 1;
+            if underway.get().count == 0 {
+                underway.remove();
+            }
         }
         if !has_members {
             stripe.leave(shard, topic, hash);
@@ -156,7 +169,7 @@ impl Stripe {
     }
 
     fn leave(&mut self, shard: usize, topic: &str, hash: u64) {
-        if self.underway.iter().any(|(name, to)| **name == *topic && *to == shard) {
+        if self.underway.find(hash, |underway| underway.is(shard, topic)).is_some() {
             return;
         }
         let Ok(mut entry) = self.topics.find_entry(hash, |(name, _)| **name == *topic) else { return };
@@ -164,6 +177,12 @@ impl Stripe {
         if entry.get().1 == ShardSet::NONE {
             entry.remove();
         }
+    }
+}
+
+impl Underway {
+    fn is(&self, shard: usize, topic: &str) -> bool {
+        self.shard == shard && *self.topic == *topic
     }
 }
 
@@ -226,6 +245,45 @@ mod tests {
         interest.arrived(0, "t", true);
         assert_eq!(interested(&interest, "t"), [0], "it has become a member");
         interest.leave(0, "t");
+        assert!(is_empty(&interest));
+    }
+
+    #[test]
+    fn subscriptions_underway_are_told_apart_by_their_shards_and_topics() {
+        let interest = Interest::new(2);
+        // Two topics that share a lock.
+        let stripe = |topic: &str| interest.stripe(interest.hasher.hash_one(topic)).map(std::ptr::from_ref);
+        let a: Arc<str> = "a".into();
+        let b: Arc<str> = (0..).map(|n| format!("b:{n}")).find(|b| stripe(b) == stripe(&a)).unwrap().into();
+        for (shard, topic) in [(0, &a), (1, &a), (1, &b)] {
+            interest.set_out(shard, topic);
+        }
+        // The other shard's arrives and ends.
+        interest.arrived(1, &a, false);
+        assert_eq!((interested(&interest, &a), interested(&interest, &b)), (vec![0], vec![1]));
+        interest.enter(0, &b);
+        interest.leave(0, &b);
+        assert_eq!(interested(&interest, &b), [1], "nothing of it was underway to this shard");
+        interest.leave(1, &b);
+        interest.leave(0, &a);
+        assert_eq!((interested(&interest, &a), interested(&interest, &b)), (vec![0], vec![1]), "they are underway");
+        interest.arrived(1, &b, false);
+        interest.arrived(0, &a, false);
+        assert!(is_empty(&interest));
+    }
+
+    /// However many are underway to a topic, they take one place, and each is looked up as fast as one alone.
+    #[test]
+    fn many_subscriptions_underway_take_one_place() {
+        let (interest, topic) = (Interest::new(2), "t".into());
+        for _ in 0..100_000 {
+            interest.set_out(1, &topic);
+        }
+        let places: usize = interest.stripes.iter().map(|stripe| stripe.read().underway.len()).sum();
+        assert_eq!(places, 1);
+        for _ in 0..100_000 {
+            interest.arrived(1, "t", false);
+        }
         assert!(is_empty(&interest));
     }
 

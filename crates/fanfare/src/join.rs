@@ -36,6 +36,8 @@ pub(crate) struct Seat {
     pub(crate) meta: Option<Json>,
     /// Behind here it has been sent all, if it resumes and was answered.
     pub(crate) complete_from: Option<Box<Position>>,
+    /// How many of the jobs are messages of its topic: those that come have to wait behind them.
+    pub(crate) outs: u32,
     /// Its route in the socket's mount.
     pub(crate) route: u32,
     /// Its messages carry positions.
@@ -83,6 +85,8 @@ pub(crate) enum Code {
     Idle(Instance),
     /// It runs.
     Runs {
+        /// What it handles is an intercepted message.
+        is_out: bool,
         /// Of the intercepted message that it handles: what is pushed meanwhile takes the place of that.
         handled: Option<Box<Position>>,
     },
@@ -136,6 +140,7 @@ impl Seat {
             listens: Vec::new(),
             meta: None,
             complete_from: None,
+            outs: 0,
             route: 0,
             resumes: false,
             hears_gaps: false,
@@ -209,6 +214,11 @@ impl Phase {
         matches!(self, Phase::Live(Membership { code: Code::Idle(_), .. }))
     }
 
+    /// Whether the channel's code runs for an intercepted message.
+    pub(crate) fn handles_out(&self) -> bool {
+        matches!(self, Phase::Live(Membership { code: Code::Runs { is_out: true, .. }, .. }))
+    }
+
     /// The channel's state is back from a run.
     pub(crate) fn rest(&mut self, instance: Instance) {
         if let Phase::Live(membership) = self {
@@ -219,15 +229,15 @@ impl Phase {
     /// Takes the channel's part of a join that ends.
     pub(crate) fn take_code(&mut self) -> Code {
         match self {
-            Phase::Asked { .. } | Phase::Admitted { .. } => Code::Runs { handled: None },
+            Phase::Asked { .. } | Phase::Admitted { .. } => Code::Runs { is_out: false, handled: None },
             Phase::Live(membership) => std::mem::replace(&mut membership.code, Code::None),
         }
     }
 
     /// Takes the channel's state for a run.
-    pub(crate) fn start(&mut self, handled: Option<Position>) -> Option<Instance> {
+    pub(crate) fn start(&mut self, is_out: bool, handled: Option<Position>) -> Option<Instance> {
         let Phase::Live(Membership { code: code @ Code::Idle(_), .. }) = self else { return None };
-        match std::mem::replace(code, Code::Runs { handled: handled.map(Box::new) }) {
+        match std::mem::replace(code, Code::Runs { is_out, handled: handled.map(Box::new) }) {
             Code::Idle(instance) => Some(instance),
             Code::None | Code::Runs { .. } => None,
         }
@@ -257,7 +267,7 @@ pub(crate) enum Job {
     Info(Box<dyn Any + Send>),
     /// Of a topic that the channel subscribed to.
     Broadcast(Arc<Message>),
-    /// An intercepted event.
+    /// An intercepted event, or any other message of the topic that comes behind one.
     Out(Arc<Message>),
     /// A push made before the join was answered.
     Push { event: Box<str>, payload: Payload },

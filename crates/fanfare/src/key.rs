@@ -13,3 +13,11 @@ pub(crate) struct JoinKey {
     pub(crate) socket: SocketKey,
     pub(crate) serial: u32,
 }
+
+/// The name of a join, in its endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JoinId {
+    /// The shard's number.
+    pub(crate) shard: u16,
+    pub(crate) join: JoinKey,
+}

@@ -3,12 +3,16 @@
 mod address;
 #[cfg(feature = "axum")]
 mod axum;
+mod body;
 mod channel;
 mod clock;
 mod close_reason;
 mod command;
 mod connect;
 mod context;
+#[cfg(test)]
+mod defaults;
+mod dialect;
 #[cfg(doctest)]
 mod docs_test;
 mod endpoint;
@@ -16,6 +20,8 @@ mod error;
 mod event;
 mod gap;
 mod gate;
+#[cfg(test)]
+mod guide_tables;
 mod history;
 mod hub;
 mod interest;
@@ -26,7 +32,6 @@ mod message;
 mod mount;
 mod observer;
 mod outbox;
-mod ownership;
 mod path;
 mod policy;
 mod presence;
@@ -51,13 +56,15 @@ pub use fanfare_proto::phoenix::message::Version;
 pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
+pub use body::Body;
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};
-pub use context::{Context, JoinId, JoinSender, ReplyHandle};
+pub use context::{Context, JoinSender, ReplyHandle};
 pub use endpoint::{Builder, Drain, Endpoint};
 pub use error::Error;
 pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
+pub use key::JoinId;
 pub use mount::{Mount, Route};
 pub use observer::{Observer, SocketHandle};
 pub use policy::{Policy, Slow};
@@ -65,5 +72,5 @@ pub use presence::{Change, Extras, Meta, Presence, PresenceHooks, Presences};
 pub use publish::{Publish, Published};
 pub use registry::{LocalSocket, Member, TopicSummary};
 pub use relay::Relay;
-pub use service::{Body, Connection};
+pub use service::Connection;
 pub use socket::{SocketInfo, Transport};

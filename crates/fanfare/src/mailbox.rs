@@ -37,6 +37,7 @@ pub(crate) struct ShardHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    number: u16,
     ordered: Lane<Queued>,
     prompt: Lane<Queued>,
     /// Of messages that are to be published.
@@ -85,8 +86,9 @@ thread_local! {
 }
 
 impl ShardHandle {
-    pub(crate) fn new(waker: Waker, waiting: Waiting) -> Self {
+    pub(crate) fn new(number: usize, waker: Waker, waiting: Waiting) -> Self {
         ShardHandle(Arc::new(Shared {
+            number: number as u16,
             ordered: Lane::new(),
             prompt: Lane::new(),
             room: Room::new(waiting),
@@ -125,8 +127,7 @@ impl ShardHandle {
     /// # Errors
     /// Too much has come from other threads, and waits.
     pub(crate) fn send_to_join(&self, command: Command, size: usize) -> Result<(), Error> {
-        let is_here = with_own(false, |own| own.shard == *self);
-        let units = if is_here { 0 } else { self.0.joins_room.units(size) };
+        let units = if self.is_here() { 0 } else { self.0.joins_room.units(size) };
         if units > 0 && !self.0.joins_room.try_take(units) {
             let Waiting { messages_max, bytes_max } = FOR_JOINS;
             return Err(Error::unavailable(format!(
@@ -167,7 +168,17 @@ impl ShardHandle {
         });
     }
 
-    /// Tells shards apart.
+    /// Whether this thread runs the shard.
+    pub(crate) fn is_here(&self) -> bool {
+        with_own(false, |own| own.shard == *self)
+    }
+
+    /// The shard's number in its endpoint.
+    pub(crate) fn number(&self) -> u16 {
+        self.0.number
+    }
+
+    /// Tells shards apart, those of other endpoints as well.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
@@ -202,6 +213,7 @@ impl ShardHandle {
     }
 
     /// Whether others have sent something that the shard has not taken.
+    #[cfg(feature = "testing")]
     pub(crate) fn has_mail(&self) -> bool {
         self.0.ordered.has_put() || self.0.prompt.has_put()
     }

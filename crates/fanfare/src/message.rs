@@ -96,11 +96,40 @@ impl Variant {
     }
 }
 
+/// A message that nobody has yet: checked, and without a place in its topic's history.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) topic: Arc<str>,
+    pub(crate) event: Arc<str>,
+    pub(crate) payload: Payload,
+}
+
+impl Draft {
+    /// Checks what every later step relies on.
+    ///
+    /// # Errors
+    /// When the payload is neither an object nor a text nor binary, or a binary payload's topic or event is over 255 bytes.
+    pub(crate) fn new(topic: Arc<str>, event: impl Into<Arc<str>>, payload: Payload) -> Result<Draft, Error> {
+        let event = event.into();
+        check_pushable(&event, &payload)?;
+        if matches!(payload, Payload::Binary(_)) && topic.len() > FIELD_SIZE_MAX {
+            return Err(too_long("topic", topic.len()));
+        }
+        Ok(Draft { topic, event, payload })
+    }
+
+    /// The message, with its place in its topic's history, if that has one.
+    pub(crate) fn into_message(self, position: Option<Position>) -> Arc<Message> {
+        let Draft { topic, event, payload } = self;
+        Arc::new(Message { topic, event, payload, position, plain: Default::default(), rare: OnceLock::new() })
+    }
+}
+
 /// A message on its way to the subscribers of a topic.
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) topic: Arc<str>,
-    pub(crate) event: Box<str>,
+    pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
     /// Where it stands in its topic's history, if that has one.
     pub(crate) position: Option<Position>,
@@ -118,24 +147,12 @@ struct Rare {
 }
 
 impl Message {
-    /// Checks what every later step relies on.
+    /// A message that stands in no history.
     ///
     /// # Errors
-    /// When the payload is neither an object nor a text nor binary, or a binary payload's topic or event is over 255 bytes.
-    pub(crate) fn new(topic: Arc<str>, event: impl Into<Box<str>>, payload: Payload) -> Result<Arc<Message>, Error> {
-        let event = event.into();
-        check_pushable(&event, &payload)?;
-        if matches!(payload, Payload::Binary(_)) && topic.len() > FIELD_SIZE_MAX {
-            return Err(too_long("topic", topic.len()));
-        }
-        let (plain, rare) = (Default::default(), OnceLock::new());
-        Ok(Arc::new(Message { topic, event, payload, position: None, plain, rare }))
-    }
-
-    /// The message with its position, which it gets before anybody else has it.
-    pub(crate) fn placed(mut self: Arc<Self>, position: Position) -> Arc<Self> {
-        Arc::get_mut(&mut self).expect("a message that was not published has one owner").position = Some(position);
-        self
+    /// As [`Draft::new`].
+    pub(crate) fn new(topic: Arc<str>, event: impl Into<Arc<str>>, payload: Payload) -> Result<Arc<Message>, Error> {
+        Draft::new(topic, event, payload).map(|draft| draft.into_message(None))
     }
 
     /// The bytes for one variant, made on first use.

@@ -11,13 +11,13 @@ use fanfare_proto::topic::{Pattern, TopicError};
 use fanfare_proto::websocket::decoder;
 use http::Response;
 
+use crate::body::Body;
 use crate::channel::Channel;
 use crate::connect::{AnyConnect, Connect, ConnectInfoFields, Open};
-use crate::join::{AnyChannel, caught};
+use crate::dialect::Dialect;
+use crate::join::AnyChannel;
 use crate::outbox::Bounds;
 use crate::presence::Presence;
-use crate::service::Body;
-use crate::socket::Protocol;
 
 /// What a mount's refusals are answered with.
 type OnReject = dyn Fn(&str) -> Response<Body> + Send + Sync;
@@ -42,7 +42,7 @@ type OnText = dyn Fn(Option<&str>, &str) + Send + Sync;
 /// let mount = Mount::new().channel("room:*", Room).joins_max(20);
 /// ```
 pub struct Mount {
-    pub(crate) protocol: Protocol,
+    pub(crate) dialect: Dialect,
     pub(crate) websocket_path: Option<String>,
     pub(crate) longpoll: bool,
     pub(crate) longpoll_window: Duration,
@@ -114,7 +114,7 @@ impl Mount {
     /// Phoenix Channels over WebSocket and long-poll, open to everybody, without a channel yet.
     pub fn new() -> Self {
         Mount {
-            protocol: Protocol::Phoenix,
+            dialect: Dialect::Phoenix,
             websocket_path: Some("websocket".into()),
             longpoll: true,
             longpoll_window: Duration::from_secs(10),
@@ -125,7 +125,7 @@ impl Mount {
             limits: Limits {
                 websocket: decoder::Limits::default(),
                 joins_max: 100,
-                outbox: Bounds { bytes_max: 8 * 1024 * 1024, frames_max: 8_192 },
+                outbox: Bounds { bytes_max: 8_000_000, frames_max: 8_192 },
                 waiting_frames_max: 1_024,
                 waiting_bytes_max: 8_000_000,
                 body_size_max: 8_000_000,
@@ -150,106 +150,10 @@ impl Mount {
         }
     }
 
-    /// JSON rooms: clients send `{"join": c}`, `{"leave": c}` and `{"say": m, "to": c}` over WebSocket, at any path below the
-    /// mount, and members of a channel get `m` as it was sent. A channel's name is a topic, and its behaviour is that of the
-    /// mount's channels, as with Phoenix; [`Relay`](crate::Relay) is the plain one. What is said counts as the event
-    /// `message`.
-    ///
-    /// A frame that is none of these closes the socket with 3000.
-    pub fn rooms() -> Self {
-        let mut mount = Mount::new().longpoll(false);
-        mount.protocol = Protocol::Rooms;
-        mount
-    }
-
-    /// A hub: one publisher at `<mount>/pub/<key>/<domain>/<topic>`, whose frames go as they are to every subscriber at
-    /// `<mount>/sub/<domain>/<topic>`. What subscribers send is thrown away. The engine's topic is
-    /// `hub:<domain>/<topic>`, with `%2F` and `%25` for `/` and `%` in the domain, and a frame counts as the event `message`.
-    ///
-    /// [`connect`](Mount::connect) decides who may: its params have `role` (`pub` or `sub`), `domain`, `topic`, and with a
-    /// publisher `key`, unless that is `-` in the path. The default lets everybody publish.
-    ///
-    /// A publisher starts a topic of its domain; a second one is refused with 409. When it has gone, another may take over
-    /// within the [grace](Mount::owner_grace); then the topic ends, and its subscribers are closed with 1000. A subscriber of
-    /// a topic that nobody has started is refused with 404.
-    pub fn hub() -> Self {
-        let mut mount = Mount::new().longpoll(false).topic_prefix("hub:");
-        mount.protocol = Protocol::HubSubscriber;
-        mount
-    }
-
-    /// What clients of bullet.js connect to: WebSocket, else server-sent events, else polls, all at the mount itself. The key
-    /// is the query, or its `key`; [`connect`](Mount::connect) is given it as the param `key`, and joins the socket to its
-    /// [topics](crate::Connected::topic). Each gets the payloads of what is published there.
-    ///
-    /// `ping` is answered `heartbeat message`, `status` is answered `status checked`; see [`on_text`](Mount::on_text) for the
-    /// rest. A poll waits for 60 s, is answered 200 with one message or 204, and what is published between two polls waits.
-    pub fn bullet() -> Self {
-        let mut mount = Mount::new().longpoll_window(Duration::from_secs(60));
-        mount.unpolled_timeout = Duration::from_secs(60);
-        mount.protocol = Protocol::Bullet;
-        mount
-    }
-
-    /// Topics over plain HTTP, read only: `GET <mount>/<topic>`, or `<mount>?topic=<topic>`, for one topic of the mount's
-    /// channels, which are joined with the parameters `params[NAME]`.
-    ///
-    /// A client that accepts `text/event-stream` (`EventSource` does) gets server-sent events, any other JSON lines. Where the
-    /// topic keeps a history each message has its position, as the id of an event or the member `position` of a line, and the
-    /// client goes on behind the header `Last-Event-ID` or the parameter `since`; the first message is then `joined`, with
-    /// `position` and `recovered`. A refused join is a 403 with the channel's response as JSON.
-    pub fn stream() -> Self {
-        let mut mount = Mount::new();
-        mount.protocol = Protocol::Events;
-        mount
-    }
-
     /// What a message counts as that comes from a client of a protocol without events. Default: `message`.
     pub fn event(mut self, event: &str) -> Self {
         self.event = event.to_owned();
         self
-    }
-
-    /// Whether clients of [`rooms`](Mount::rooms) are told what they have joined and left (`{"joined": c}`, `{"left": c}`).
-    /// Default: no. A refused join and a crash are told always.
-    pub fn acks(mut self, on: bool) -> Self {
-        self.acks = on;
-        self
-    }
-
-    /// What is put before a [`hub`](Mount::hub)'s topics to name the engine's. Default: `hub:`.
-    pub fn topic_prefix(mut self, prefix: &str) -> Self {
-        self.topic_prefix = prefix.to_owned();
-        self
-    }
-
-    /// How long a [`hub`](Mount::hub)'s topic waits for another publisher when its own has gone. Default 10 s; zero: not at
-    /// all.
-    pub fn owner_grace(mut self, grace: Duration) -> Self {
-        self.owner_grace = grace;
-        self
-    }
-
-    /// Whether subscribers of a [`hub`](Mount::hub) may come before the publisher. Default: no, they are refused with 404.
-    pub fn waits_for_topic(mut self, on: bool) -> Self {
-        self.waits_for_topic = on;
-        self
-    }
-
-    /// What is done with the texts of [`bullet`](Mount::bullet) clients that are not the protocol's own: it is given the
-    /// socket's id and the text, on a thread that must not be blocked. Default: nothing.
-    pub fn on_text(mut self, take: impl Fn(Option<&str>, &str) + Send + Sync + 'static) -> Self {
-        self.on_text = Some(Box::new(take));
-        self
-    }
-
-    /// Every WebSocket message comes back as it is, with compression on and limits wide enough for Autobahn's cases.
-    pub fn echo() -> Self {
-        let mut mount = Mount::new().longpoll(false).compression(true);
-        mount.protocol = Protocol::Echo;
-        mount.limits.websocket = decoder::Limits::conformance();
-        mount.limits.outbox.bytes_max = 64 * 1024 * 1024;
-        mount
     }
 
     /// The topics that match `pattern` behave as `channel`. The first match in the order of declaration wins.
@@ -318,8 +222,8 @@ impl Mount {
         self
     }
 
-    /// The largest message, all fragments added up and inflated; above it the socket is closed with 1009. Default
-    /// 8,000,000 bytes.
+    /// The largest message, all fragments added up, as sent and as inflated; above it the socket is closed with 1009. How well
+    /// a message is compressed does not matter. Default 8,000,000 bytes.
     pub fn message_size_max(mut self, bytes: usize) -> Self {
         self.limits.websocket.message_size_max = bytes;
         self
@@ -331,7 +235,7 @@ impl Mount {
         self
     }
 
-    /// What may wait for a slow reader before it is closed with 1013. Default 8 MiB.
+    /// What may wait for a slow reader before it is closed with 1013. Default 8,000,000 bytes.
     pub fn outbox_bytes_max(mut self, bytes: usize) -> Self {
         self.limits.outbox.bytes_max = bytes;
         self
@@ -417,13 +321,6 @@ impl Mount {
         Some((index as u32, &self.routes[index]))
     }
 
-    /// A text of a bullet.js client for the application.
-    pub(crate) fn heard(&self, socket_id: Option<&str>, text: &str) {
-        if let Some(on_text) = &self.on_text {
-            caught("on_text", || on_text(socket_id, text));
-        }
-    }
-
     /// What is wrong with the mount, if something is.
     pub(crate) fn problem(&self) -> Option<String> {
         if let Some((pattern, error)) = &self.bad_pattern {
@@ -439,6 +336,6 @@ impl Mount {
 
 impl fmt::Debug for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mount").field("protocol", &self.protocol).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Mount").field("dialect", &self.dialect).field("limits", &self.limits).finish_non_exhaustive()
     }
 }

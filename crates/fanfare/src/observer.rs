@@ -1,6 +1,7 @@
 //! Who is told of sockets that come and go, and of topics that get their first member or lose their last.
 
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -89,16 +90,37 @@ impl fmt::Debug for SocketHandle {
 }
 
 /// The observers of an endpoint.
-#[derive(Default)]
 pub(crate) struct Observers {
     all: Vec<Box<dyn Observer>>,
-    /// On how many shards a topic has members. Kept only where somebody observes.
-    occupied: Mutex<HashMap<Arc<str>, usize, foldhash::fast::RandomState>>,
+    /// The topics with members. Kept only where somebody observes. The locks are not held while observers are told.
+    occupied: Box<[Mutex<Topics>]>,
+    hasher: foldhash::fast::RandomState,
+}
+
+type Topics = HashMap<Arc<str>, Occupied, foldhash::fast::RandomState>;
+
+/// So many locks share the topics between them.
+const STRIPES: usize = 64;
+
+/// What is known of a topic.
+#[derive(Debug, Clone, Copy, Default)]
+struct Occupied {
+    /// On how many shards it has members.
+    shards: usize,
+    /// Whether observers believe that it has some.
+    told: bool,
+    /// Whether they are being told: whoever does so goes on until they know what is.
+    is_being_told: bool,
 }
 
 impl Observers {
     pub(crate) fn new(all: Vec<Box<dyn Observer>>) -> Self {
-        Observers { all, ..Observers::default() }
+        let stripes = if all.is_empty() { 0 } else { STRIPES };
+        Observers {
+            all,
+            occupied: (0..stripes).map(|_| Mutex::default()).collect(),
+            hasher: foldhash::fast::RandomState::default(),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -112,26 +134,50 @@ impl Observers {
         }
     }
 
-    /// A topic has its first member on one shard. The lock is held while observers are told, so that they are in order.
+    /// A topic has its first member on one shard.
     pub(crate) fn entered(&self, topic: &Arc<str>) {
-        let mut occupied = self.occupied.lock();
-        let shards = occupied.entry(topic.clone()).or_default();
-        *shards += 1;
-        if *shards == 1 {
-            self.tell(|observer| observer.occupied(topic));
-        }
+        self.changed(topic, |occupied| occupied.shards += 1);
     }
 
     /// A topic has lost its last member on one shard.
     pub(crate) fn left(&self, topic: &Arc<str>) {
-        let mut occupied = self.occupied.lock();
-        let Some(shards) = occupied.get_mut(topic) else { return };
-        *shards -= 1;
-        if *shards == 0 {
-            occupied.remove(topic);
-            self.tell(|observer| observer.vacated(topic));
+        self.changed(topic, |occupied| occupied.shards = occupied.shards.saturating_sub(1));
+    }
+
+    /// Tells of a change, unless another thread is telling of this topic: that one then tells of it as well, so that calls come
+    /// one at a time. What has changed and changed back by then, nobody hears of.
+    fn changed(&self, topic: &Arc<str>, change: impl FnOnce(&mut Occupied)) {
+        // Below, other bits of another hash are used.
+        let Some(stripe) = self.occupied.get(self.hasher.hash_one(&**topic) as usize % STRIPES) else { return };
+        {
+            let mut stripe = stripe.lock();
+            let occupied = stripe.entry_ref(&**topic).or_default();
+            change(occupied);
+            if std::mem::replace(&mut occupied.is_being_told, true) {
+                return;
+            }
+        }
+        loop {
+            // A statement of its own, which gives the lock back.
+            let next = next_to_tell(&mut stripe.lock(), topic);
+            let Some(is_occupied) = next else { return };
+            self.tell(|observer| if is_occupied { observer.occupied(topic) } else { observer.vacated(topic) });
         }
     }
+}
+
+/// What the observers of a topic do not know yet, until they know all.
+fn next_to_tell(topics: &mut Topics, topic: &Arc<str>) -> Option<bool> {
+    let occupied = topics.get_mut(topic)?;
+    let is_occupied = occupied.shards > 0;
+    if std::mem::replace(&mut occupied.told, is_occupied) != is_occupied {
+        return Some(is_occupied);
+    }
+    occupied.is_being_told = false;
+    if !is_occupied {
+        topics.remove(topic);
+    }
+    None
 }
 
 impl fmt::Debug for Observers {

@@ -6,6 +6,7 @@ use fanfare_proto::history::Retention;
 use fanfare_proto::topic::Pattern;
 
 use crate::error::Error;
+use crate::gap::Rule;
 
 /// What holds for the topics of a pattern.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +38,26 @@ pub enum Slow {
     /// When a message does not fit any more, it and all that wait of the topic give way, and so do those that follow until the
     /// reader has taken what waits before them.
     Resync,
+}
+
+impl Slow {
+    /// One of each.
+    pub const ALL: [Slow; 4] = [Slow::Disconnect, Slow::DropOldest, Slow::Latest { key: None }, Slow::Resync];
+
+    /// What it is called where it is configured, counted, and told to clients.
+    pub fn name(&self) -> &'static str {
+        self.rule().map_or("disconnect", Rule::name)
+    }
+
+    /// What gives way; nothing where the socket is closed.
+    pub(crate) fn rule(&self) -> Option<Rule> {
+        match self {
+            Slow::Disconnect => None,
+            Slow::DropOldest => Some(Rule::DropOldest),
+            Slow::Latest { .. } => Some(Rule::Latest),
+            Slow::Resync => Some(Rule::Resync),
+        }
+    }
 }
 
 impl Policy {
@@ -111,5 +132,60 @@ impl Policies {
     /// Whether any topic keeps something.
     pub(crate) fn have_history(&self) -> bool {
         self.0.iter().any(|declared| declared.history.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policies(declared: &[(&str, Policy)]) -> Policies {
+        let declared = declared.iter().map(|(pattern, policy)| ((*pattern).to_owned(), policy.clone()));
+        Policies::new(declared.collect()).unwrap()
+    }
+
+    fn keeping() -> Policy {
+        Policy::new().history(Retention::default())
+    }
+
+    #[test]
+    fn one_policy_with_a_history_needs_a_store() {
+        for (declared, expected) in [
+            (&[][..], false),
+            (&[("a", Policy::new())], false),
+            (&[("a", keeping())], true),
+            (&[("a", Policy::new()), ("b", keeping())], true),
+            (&[("a", keeping()), ("b", Policy::new())], true),
+        ] {
+            assert_eq!(policies(declared).have_history(), expected, "{declared:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_policy_that_fits_counts() {
+        let policies = policies(&[("a:1", Policy::new().slow(Slow::Resync)), ("a:*", keeping()), ("*", Policy::new())]);
+        assert!(policies.retention("a:1").is_none() && policies.retention("b").is_none());
+        assert_eq!(policies.retention("a:2"), Some(Retention::default()));
+        assert_eq!(policies.slow("a:1").map(|slow| &**slow), Some(&Slow::Resync));
+        assert!(policies.slow("a:2").is_none(), "slow readers are closed");
+        let wrong = Policies::new(vec![("a*b".to_owned(), Policy::new())]).unwrap_err().to_string();
+        assert!(wrong.starts_with("the policy for \"a*b\": "), "{wrong}");
+    }
+
+    #[test]
+    fn the_sum_changes_with_the_topics_that_keep_something() {
+        let sum = |declared: &[(&str, Policy)]| policies(declared).history_sum();
+        let before = sum(&[("a", keeping()), ("b", Policy::new())]);
+        let more = Policy::new().history(Retention { messages_max: 7, ..Retention::default() }).slow(Slow::Resync);
+        assert_eq!(sum(&[("a", more), ("b", Policy::new())]), before, "how much of them does not matter");
+        for declared in [
+            &[("a", keeping())][..],
+            &[("a", keeping()), ("b", keeping())],
+            &[("a", Policy::new()), ("b", Policy::new())],
+            &[("a", keeping()), ("c", Policy::new())],
+            &[("b", Policy::new()), ("a", keeping())],
+        ] {
+            assert_ne!(sum(declared), before, "{declared:?}");
+        }
     }
 }

@@ -1,29 +1,48 @@
-//! Who is present in a topic: the pure state of `fanfare_proto::presence` behind a lock, with its diffs published.
+//! Who is present in a topic, and how its members are told: the pure state of `fanfare_proto::presence`, many topics of it.
 //!
-//! A diff is published while the lock is held, so that the diffs of one key leave in the order of the changes, and a
-//! `presence_state` fits between them. With hooks, a worker publishes instead: it asks the fetch hook once per batch.
+//! - **One order.** Whoever changes a topic writes the change down (`topics`); one shard, the topic's home, tells its members of
+//!   all that was written down, once a turn when it has read what there is, in one diff. So diffs come from one sender, whose order holds, without a
+//!   lock held while they are sent; a lone change waits for nothing, and a crowd's are merged by the length of the turn. With
+//!   hooks a worker takes the home's place (`hooks`): it asks the fetch hook once per diff.
+//! - **States between diffs.** A `presence_state` is put together when its push is carried out, on the shard of the member: what it
+//!   does not have was told by nobody yet, so it comes behind it. What it has and a diff behind it tells again is known to clients
+//!   by its ref. How much that can be is bounded (`topics`): 10,000 who join at once are sent 2 % more than each other's metas.
+//! - **Work by change.** A state is kept as text in pieces, of which a change costs one. A roster of n costs each of its members n
+//!   entries, so n² must be sent in all. That is what bounds the number of members, and what [`Presence::counts_only`] is for.
 
-use std::collections::BTreeMap;
+mod hooks;
+mod topics;
+
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_proto::payload::{Json, Payload};
-use fanfare_proto::presence::{Diff, TopicPresence};
-use hashbrown::HashMap;
-use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use fanfare_proto::presence::{Bounds, Diff, Untracked};
+use serde_json::{Map, Value, json};
 
-pub use fanfare_proto::presence::{Extras, Meta, Presences};
-
+use self::hooks::AnyHooks;
+use self::topics::{Outlet, Topics, Wake};
 use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
+use crate::event;
 use crate::key::JoinKey;
 use crate::message::Message;
+
+pub use self::hooks::{Change, PresenceHooks};
+pub use fanfare_proto::presence::{Extras, Meta, Presences};
+
+/// Of topics whose members are told how many there are, each is told at most once in this time: the last number, which may
+/// change as often as it likes.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a topic may hold. The text of all who are present has to fit into the outbox of each, beside other things.
+const BOUNDS: Bounds = Bounds { members_max: 20_000, bytes_max: 4 * 1024 * 1024 };
+
+/// The same where only their number is told: memory is all that it costs.
+const COUNTS_BOUNDS: Bounds = Bounds { members_max: 1_000_000, bytes_max: 128 * 1024 * 1024 };
 
 /// The join that tracks something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,44 +58,18 @@ pub(crate) struct TrackerId {
 pub struct Presence(Arc<Inner>);
 
 struct Inner {
-    topics: Mutex<Topics>,
+    topics: Topics,
     next_ref: AtomicU64,
+    settings: Settings,
+}
+
+#[derive(Clone, Default)]
+struct Settings {
     leave_grace: Duration,
+    members_max: Option<usize>,
+    bytes_max: Option<usize>,
+    counts_only: bool,
     hooks: Option<Arc<dyn AnyHooks>>,
-}
-
-#[derive(Default)]
-struct Topics {
-    by_name: HashMap<Arc<str>, TopicPresence<TrackerId>, foldhash::fast::RandomState>,
-    /// With hooks: what the worker has to publish, merged per topic.
-    unpublished: BTreeMap<Arc<str>, Diff>,
-    worker_runs: bool,
-}
-
-/// What an application adds to a presence.
-pub trait PresenceHooks: Send + Sync + 'static {
-    /// Adds fields beside `metas` for these keys, in states and diffs alike. Called once per batch.
-    fn fetch(&self, topic: &str, keys: Vec<String>) -> impl Future<Output = Extras> + Send {
-        let _ = (topic, keys);
-        async { Extras::new() }
-    }
-
-    /// Called after a diff was sent.
-    fn handle_metas(&self, endpoint: &Endpoint, topic: &str, change: Change) -> impl Future<Output = ()> + Send {
-        let _ = (endpoint, topic, change);
-        async {}
-    }
-}
-
-/// What a diff changed, and who is present after it.
-#[derive(Debug)]
-pub struct Change {
-    /// The metas that joined.
-    pub joins: Presences,
-    /// The metas that left.
-    pub leaves: Presences,
-    /// All that are present now.
-    pub present: Presences,
 }
 
 impl Default for Presence {
@@ -86,36 +79,71 @@ impl Default for Presence {
 }
 
 impl Presence {
-    /// A presence without hooks and without grace.
+    /// A presence without hooks and without grace, whose members see each other.
     pub fn new() -> Self {
-        Presence::build(Duration::ZERO, None)
+        Presence::with(Settings::default())
     }
 
     /// How long somebody stays present after the last of their joins has ended otherwise than by untrack or a leave, in
     /// case they come back: a lost connection that returns in time is then one diff that changes the meta, and no leave.
     pub fn leave_grace(self, grace: Duration) -> Self {
-        Presence::build(grace, self.0.hooks.clone())
+        Presence::with(Settings { leave_grace: grace, ..self.0.settings.clone() })
     }
 
-    /// Calls these hooks.
+    /// Calls these hooks. A presence that [only counts](Presence::counts_only) has nothing to ask them.
     pub fn hooks(self, hooks: impl PresenceHooks) -> Self {
-        Presence::build(self.0.leave_grace, Some(Arc::new(hooks)))
+        Presence::with(Settings { hooks: Some(Arc::new(hooks)), ..self.0.settings.clone() })
     }
 
-    /// Who is present in a topic, as `presence_state` tells it.
+    /// Tells members how many they are, and not who: instead of `presence_state` and `presence_diff` they get `presence_count`
+    /// with `{"count": n}`, n being the number of keys. After a change that comes at once, and then once a second at most. Metas are
+    /// not kept.
+    ///
+    /// For large topics: those who see each other cost the square of their number.
+    pub fn counts_only(self) -> Self {
+        Presence::with(Settings { counts_only: true, ..self.0.settings.clone() })
+    }
+
+    /// How many may be tracked in one topic, over all keys; more are refused. Default 20,000, or 1,000,000 if it
+    /// [only counts](Presence::counts_only).
+    pub fn members_max(self, members: usize) -> Self {
+        Presence::with(Settings { members_max: Some(members), ..self.0.settings.clone() })
+    }
+
+    /// How many bytes all that is tracked in one topic may have, about as a `presence_state` has them; more is refused. It should
+    /// stay well below [`Mount::outbox_bytes_max`](crate::Mount::outbox_bytes_max). Default 4 MiB, or 128 MiB if it
+    /// [only counts](Presence::counts_only).
+    pub fn bytes_max(self, bytes: usize) -> Self {
+        Presence::with(Settings { bytes_max: Some(bytes), ..self.0.settings.clone() })
+    }
+
+    /// Who is present in a topic, as `presence_state` tells it. Empty if it [only counts](Presence::counts_only).
     pub async fn list(&self, topic: &str) -> Json {
-        let present = self.present(topic);
-        present.to_json(&self.fetch(topic, &present).await)
+        match (self.outlet(), &self.0.settings.hooks) {
+            (Outlet::Counts, _) => Json::empty_object(),
+            (Outlet::Hooks, Some(hooks)) => {
+                let present = self.0.topics.of(topic).get(topic).map(|of_topic| of_topic.present.list());
+                let Some(present) = present.filter(|present| !present.is_empty()) else { return Json::empty_object() };
+                let keys = present.iter().map(|(key, _)| key.to_owned()).collect();
+                present.to_json(&hooks.fetch(topic, keys).await)
+            }
+            _ => self.0.topics.text(topic),
+        }
     }
 
-    fn build(leave_grace: Duration, hooks: Option<Arc<dyn AnyHooks>>) -> Self {
+    /// How many keys are present in a topic.
+    pub fn count(&self, topic: &str) -> usize {
+        self.0.topics.of(topic).get(topic).map_or(0, |of_topic| of_topic.present.keys())
+    }
+
+    fn with(settings: Settings) -> Self {
         // Refs of different runs must differ, since clients compare them across a reconnect.
         let seed = getrandom::u64().unwrap_or_default() >> 8;
-        Presence(Arc::new(Inner { topics: Mutex::default(), next_ref: AtomicU64::new(seed), leave_grace, hooks }))
+        Presence(Arc::new(Inner { topics: Topics::new(), next_ref: AtomicU64::new(seed), settings }))
     }
 
     pub(crate) fn get(&self, topic: &str, key: &str) -> Json {
-        let metas = self.0.topics.lock().by_name.get(topic).map(|present| present.get(key)).unwrap_or_default();
+        let metas = self.0.topics.of(topic).get(topic).map(|of_topic| of_topic.present.get(key)).unwrap_or_default();
         let metas: Vec<_> = metas.iter().filter_map(|meta| meta.as_json().to::<Value>().ok()).collect();
         Json::from(Value::Array(metas))
     }
@@ -126,16 +154,21 @@ impl Presence {
         topic: &Arc<str>,
         id: TrackerId,
         key: &str,
-        meta: Map<String, Value>,
+        fields: Map<String, Value>,
     ) -> Result<String, Error> {
         let phx_ref = self.new_ref();
-        let mut topics = self.0.topics.lock();
-        let present = topics.by_name.entry_ref(&**topic).or_default();
-        let diff = present
-            .track(id, key, meta, &phx_ref)
-            .map_err(|_| Error::invalid(format!("{key:?} is already_tracked by this join: use update to change it")))?;
-        self.publish(endpoint, &mut topics, topic, diff);
-        Ok(phx_ref)
+        let meta = self.meta(fields, &phx_ref, None);
+        let mut stripe = self.0.topics.of(topic);
+        let tracked = stripe.entry(topic, id.shard).present.track(id, key, meta, self.bounds());
+        // Without a change the topic may be one that was made in vain.
+        let (diff, refused) = match tracked {
+            Ok(diff) => (diff, None),
+            Err(refused) => (Diff::default(), Some(refused)),
+        };
+        let wake = stripe.changed(topic, diff, self.outlet());
+        drop(stripe);
+        self.wake(endpoint, topic, wake);
+        refused.map_or(Ok(phx_ref), |refused| Err(self.refused(endpoint, topic, key, refused)))
     }
 
     pub(crate) fn update(
@@ -147,115 +180,146 @@ impl Presence {
         change: impl FnOnce(Map<String, Value>) -> Map<String, Value>,
     ) -> Result<String, Error> {
         let phx_ref = self.new_ref();
-        let mut topics = self.0.topics.lock();
-        let not_tracked = || Error::invalid(format!("{key:?} is not tracked by this join: track it first"));
-        let present = topics.by_name.get_mut(&**topic).ok_or_else(not_tracked)?;
-        let old = present.tracked(id, key).ok_or_else(not_tracked)?.fields();
-        let diff = present.update(id, key, change(old), &phx_ref).ok_or_else(not_tracked)?;
-        self.publish(endpoint, &mut topics, topic, diff);
+        let refused = |refused| self.refused(endpoint, topic, key, refused);
+        // The join does one thing at a time, so that what it tracks is the same when its code has run.
+        let tracked = |topics: &Topics| topics.of(topic).get(topic)?.present.tracked(id, key).cloned();
+        let old = tracked(&self.0.topics).ok_or_else(|| refused(Untracked::Never))?;
+        let meta = self.meta(change(old.fields()), &phx_ref, Some(old.phx_ref()));
+        let mut stripe = self.0.topics.of(topic);
+        let of_topic = stripe.get_mut(topic).ok_or(Untracked::Never);
+        let updated = of_topic.and_then(|of_topic| of_topic.present.update(id, key, meta, self.bounds()));
+        let wake = updated.map(|diff| stripe.changed(topic, diff, self.outlet()));
+        drop(stripe);
+        self.wake(endpoint, topic, wake.map_err(refused)?);
         Ok(phx_ref)
     }
 
     pub(crate) fn untrack(&self, endpoint: &Endpoint, topic: &Arc<str>, id: TrackerId, key: &str) {
-        let mut topics = self.0.topics.lock();
-        if let Some(diff) = topics.by_name.get_mut(&**topic).and_then(|present| present.untrack(id, key)) {
-            self.publish(endpoint, &mut topics, topic, diff);
-        }
+        let mut stripe = self.0.topics.of(topic);
+        let Some(diff) = stripe.get_mut(topic).and_then(|of_topic| of_topic.present.untrack(id, key)) else { return };
+        let wake = stripe.changed(topic, diff, self.outlet());
+        drop(stripe);
+        self.wake(endpoint, topic, wake);
     }
 
     /// The join has ended. With `lost` its keys stay for the grace.
     pub(crate) fn end(&self, endpoint: &Endpoint, topic: &Arc<str>, id: TrackerId, lost: bool) {
-        let mut topics = self.0.topics.lock();
-        let Some(present) = topics.by_name.get_mut(&**topic) else { return };
-        if lost && !self.0.leave_grace.is_zero() {
-            let until_ms = endpoint.clock().after(self.0.leave_grace);
-            present.depart(id, until_ms);
-            self.expire_at(endpoint, topic, until_ms);
-        } else {
-            let diff = present.untrack_all(id);
-            self.publish(endpoint, &mut topics, topic, diff);
+        let grace = self.0.settings.leave_grace;
+        let mut stripe = self.0.topics.of(topic);
+        let Some(of_topic) = stripe.get_mut(topic) else { return };
+        if lost && !grace.is_zero() {
+            let due_ms = endpoint.clock().after(grace);
+            of_topic.present.depart(id, due_ms);
+            let home = of_topic.home;
+            drop(stripe);
+            return self
+                .at(endpoint, home, due_ms, topic, |presence, endpoint, topic| presence.expire(endpoint, topic));
+        }
+        let diff = of_topic.present.untrack_all(id);
+        let wake = stripe.changed(topic, diff, self.outlet());
+        drop(stripe);
+        self.wake(endpoint, topic, wake);
+    }
+
+    /// What a member is told of all who are present, as an event and its payload: all that changes from now on is told
+    /// afterwards. Not with hooks, which have to be waited for.
+    pub(crate) fn state(&self, topic: &str) -> (&'static str, Payload) {
+        match self.outlet() {
+            Outlet::Counts => ("presence_count", json!({ "count": self.count(topic) }).into()),
+            Outlet::Diffs | Outlet::Hooks => ("presence_state", Payload::Json(self.0.topics.text(topic))),
         }
     }
 
-    /// Pushes the state of a topic so that every diff that it does not include comes after it.
-    pub(crate) async fn push_state(
-        &self,
-        topic: &str,
-        push: impl FnOnce(Json) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        if self.0.hooks.is_some() {
-            // A diff that overtakes this is kept by the client until the state comes.
-            return push(self.list(topic).await);
-        }
-        let topics = self.0.topics.lock();
-        let present = topics.by_name.get(topic).map(TopicPresence::list).unwrap_or_default();
-        push(present.to_json(&Extras::new()))
+    /// Whether a state has to wait for hooks.
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.outlet() == Outlet::Hooks
     }
 
-    fn expire_at(&self, endpoint: &Endpoint, topic: &Arc<str>, due_ms: u64) {
-        let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
-        let run = move || {
-            let mut topics = presence.0.topics.lock();
-            let Some(present) = topics.by_name.get_mut(&*topic) else { return };
-            let diff = present.expire(later.clock().now_ms());
-            presence.publish(&later, &mut topics, &topic, diff);
-        };
-        endpoint.any_shard().send(Command::RunAt { due_ms, run: Box::new(run) });
+    fn expire(&self, endpoint: &Endpoint, topic: &Arc<str>) {
+        let mut stripe = self.0.topics.of(topic);
+        let Some(of_topic) = stripe.get_mut(topic) else { return };
+        let diff = of_topic.present.expire(endpoint.clock().now_ms());
+        let wake = stripe.changed(topic, diff, self.outlet());
+        drop(stripe);
+        self.wake(endpoint, topic, wake);
     }
 
-    fn publish(&self, endpoint: &Endpoint, topics: &mut Topics, topic: &Arc<str>, diff: Diff) {
-        if topics.by_name.get(&**topic).is_some_and(TopicPresence::is_empty) {
-            topics.by_name.remove(&**topic);
-        }
-        if diff.is_empty() {
-            return;
-        }
-        if self.0.hooks.is_none() {
-            send_diff(endpoint, topic, diff.to_json(&Extras::new()));
-            return;
-        }
-        match topics.unpublished.get_mut(topic) {
-            Some(earlier) => earlier.merge(diff),
-            None => drop(topics.unpublished.insert(topic.clone(), diff)),
-        }
-        if !std::mem::replace(&mut topics.worker_runs, true) {
-            endpoint.runtime().spawn(self.clone().work(endpoint.clone()));
-        }
-    }
-
-    /// Publishes until nothing is left: one at a time, so that diffs stay in order.
-    async fn work(self, endpoint: Endpoint) {
-        let Some(hooks) = self.0.hooks.clone() else { return };
-        loop {
-            let (topic, diff, present) = {
-                let mut topics = self.0.topics.lock();
-                let Some((topic, diff)) = topics.unpublished.pop_first() else {
-                    topics.worker_runs = false;
-                    return;
-                };
-                let present = topics.by_name.get(&*topic).map(TopicPresence::list).unwrap_or_default();
-                (topic, diff, present)
-            };
-            let keys: std::collections::BTreeSet<String> =
-                diff.joins.iter().chain(diff.leaves.iter()).map(|(key, _)| key.to_owned()).collect();
-            let extras = hooks.fetch(&topic, keys.into_iter().collect()).await;
-            send_diff(&endpoint, &topic, diff.to_json(&extras));
-            let change = Change { joins: diff.joins, leaves: diff.leaves, present };
-            hooks.handle_metas(&endpoint, &topic, change).await;
-        }
-    }
-
-    fn present(&self, topic: &str) -> Presences {
-        self.0.topics.lock().by_name.get(topic).map(TopicPresence::list).unwrap_or_default()
-    }
-
-    async fn fetch(&self, topic: &str, present: &Presences) -> Extras {
-        match &self.0.hooks {
-            Some(hooks) if !present.is_empty() => {
-                hooks.fetch(topic, present.iter().map(|(key, _)| key.to_owned()).collect()).await
+    /// Lets those know who tell of a change.
+    fn wake(&self, endpoint: &Endpoint, topic: &Arc<str>, wake: Wake) {
+        match (wake, &self.0.settings.hooks) {
+            (Wake::Home(home), _) => {
+                let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
+                let tell = Command::Run(Box::new(move |_| presence.tell(&later, &topic)));
+                endpoint.shards()[usize::from(home)].send_promptly(tell);
             }
-            _ => Extras::new(),
+            (Wake::HomeAtOnce(home), _) if endpoint.shards()[usize::from(home)].is_here() => self.tell(endpoint, topic),
+            (Wake::Worker, Some(hooks)) => {
+                let work = self.clone().work(endpoint.clone(), self.0.topics.number_of(topic), hooks.clone());
+                drop(endpoint.runtime().spawn(work));
+            }
+            _ => {}
         }
+    }
+
+    /// A topic's home tells its members of all that has changed.
+    fn tell(&self, endpoint: &Endpoint, topic: &Arc<str>) {
+        if self.outlet() == Outlet::Counts {
+            let untold = self.0.topics.of(topic).take_untold_count(topic);
+            if let Some((home, count)) = untold {
+                send(endpoint, topic, "presence_count", json!({ "count": count }).into());
+                let due_ms = endpoint.clock().after(COUNT_INTERVAL);
+                self.at(endpoint, home, due_ms, topic, |presence, endpoint, topic| presence.tell(endpoint, topic));
+            }
+            return;
+        }
+        let diff = self.0.topics.of(topic).take_untold(topic);
+        if !diff.is_empty() {
+            send_diff(endpoint, topic, diff.to_json(&Extras::new()));
+        }
+    }
+
+    /// Looks at a topic again when a time has come.
+    fn at(&self, endpoint: &Endpoint, home: u16, due_ms: u64, topic: &Arc<str>, look: fn(&Self, &Endpoint, &Arc<str>)) {
+        let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
+        let run = Box::new(move || look(&presence, &later, &topic));
+        endpoint.shards()[usize::from(home)].send(Command::RunAt { due_ms, run });
+    }
+
+    fn outlet(&self) -> Outlet {
+        match (self.0.settings.counts_only, &self.0.settings.hooks) {
+            (true, _) => Outlet::Counts,
+            (false, Some(_)) => Outlet::Hooks,
+            (false, None) => Outlet::Diffs,
+        }
+    }
+
+    fn bounds(&self) -> Bounds {
+        let Settings { members_max, bytes_max, counts_only, .. } = self.0.settings;
+        let default = if counts_only { COUNTS_BOUNDS } else { BOUNDS };
+        Bounds {
+            members_max: members_max.unwrap_or(default.members_max),
+            bytes_max: bytes_max.unwrap_or(default.bytes_max),
+        }
+    }
+
+    fn meta(&self, fields: Map<String, Value>, phx_ref: &str, previous_ref: Option<&str>) -> Meta {
+        Meta::new(if self.0.settings.counts_only { Map::new() } else { fields }, phx_ref, previous_ref)
+    }
+
+    fn refused(&self, endpoint: &Endpoint, topic: &str, key: &str, refused: Untracked) -> Error {
+        let bound = match refused {
+            Untracked::Already => {
+                return Error::invalid(format!("{key:?} is already_tracked by this join: use update to change it"));
+            }
+            Untracked::Never => return Error::invalid(format!("{key:?} is not tracked by this join: track it first")),
+            Untracked::TooMany { .. } => "members_max",
+            Untracked::TooLarge { .. } => "bytes_max",
+        };
+        let instead = if self.0.settings.counts_only { "" } else { ", or let it tell their number only" };
+        let reason =
+            format!("{key:?} is not tracked in {topic:?}, where {refused}: raise the presence's {bound}{instead}");
+        event::presence_full(endpoint.own_counters(), &reason);
+        Error::unavailable(reason)
     }
 
     fn new_ref(&self) -> String {
@@ -270,42 +334,10 @@ impl fmt::Debug for Presence {
 }
 
 fn send_diff(endpoint: &Endpoint, topic: &Arc<str>, diff: Json) {
-    let message = Message::new(topic.clone(), "presence_diff", Payload::Json(diff)).expect("a diff is an object");
+    send(endpoint, topic, "presence_diff", Payload::Json(diff));
+}
+
+fn send(endpoint: &Endpoint, topic: &Arc<str>, event: &str, payload: Payload) {
+    let message = Message::new(topic.clone(), event, payload).expect("what a presence tells is an object");
     endpoint.dispatch(&message, None);
-}
-
-/// [`PresenceHooks`] behind a pointer. A hook that panics counts as one that adds nothing.
-trait AnyHooks: Send + Sync {
-    fn fetch<'a>(&'a self, topic: &'a str, keys: Vec<String>) -> Pin<Box<dyn Future<Output = Extras> + Send + 'a>>;
-    fn handle_metas<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        topic: &'a str,
-        change: Change,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-}
-
-impl<H: PresenceHooks> AnyHooks for H {
-    fn fetch<'a>(&'a self, topic: &'a str, keys: Vec<String>) -> Pin<Box<dyn Future<Output = Extras> + Send + 'a>> {
-        Box::pin(async move {
-            crate::join::guarded(PresenceHooks::fetch(self, topic, keys)).await.unwrap_or_else(|panic| {
-                tracing::warn!(topic, panic, "the presence's fetch hook panicked");
-                Extras::new()
-            })
-        })
-    }
-
-    fn handle_metas<'a>(
-        &'a self,
-        endpoint: &'a Endpoint,
-        topic: &'a str,
-        change: Change,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        Box::pin(async move {
-            let ran = crate::join::guarded(PresenceHooks::handle_metas(self, endpoint, topic, change)).await;
-            if let Err(panic) = ran {
-                tracing::warn!(topic, panic, "the presence's handle_metas hook panicked");
-            }
-        })
-    }
 }

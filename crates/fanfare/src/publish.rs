@@ -5,13 +5,13 @@ use std::sync::Arc;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Position, Since};
 
-use crate::context::JoinId;
+use crate::key::JoinId;
 
 /// A message to be published by [`Endpoint::publish`](crate::Endpoint::publish).
 #[derive(Debug, Clone)]
 pub struct Publish {
     pub(crate) topic: Arc<str>,
-    pub(crate) event: Box<str>,
+    pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
     pub(crate) except: Option<JoinId>,
     pub(crate) key: Option<Box<str>>,
@@ -33,7 +33,7 @@ impl Publish {
 
     /// To all but one, see [`Context::id`](crate::Context::id).
     pub fn except(mut self, join: &JoinId) -> Self {
-        self.except = Some(join.clone());
+        self.except = Some(*join);
         self
     }
 

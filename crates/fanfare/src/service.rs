@@ -4,7 +4,6 @@
 //! bullet.js, `service/stream.rs` topics over plain HTTP, `service/local.rs` what the test kit needs.
 
 mod admission;
-mod body;
 mod bullet;
 mod credential;
 #[cfg(feature = "testing")]
@@ -24,18 +23,16 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 
-use fanfare_proto::hub;
-use fanfare_proto::params::{Params, decode_path_segment};
+use fanfare_proto::params::Params;
 
 use crate::address::ConnectionSlot;
+use crate::body::Body;
+use crate::dialect::{Dialect, Served};
 use crate::endpoint::Endpoint;
 use crate::mount::Mount;
-use crate::path::rest_matches;
-use crate::socket::Protocol;
 
 use refusal::Refusal;
 
-pub use body::Body;
 pub(crate) use refusal::Full;
 
 /// What a server knows about the connection that a request came by; put it among the request's extensions.
@@ -75,19 +72,8 @@ struct Found {
     mount: Arc<Mount>,
     params: Params,
     served: Served,
-    /// What the socket will be: a hub's depends on the path.
-    protocol: Protocol,
-}
-
-/// What a request's path leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Served {
-    WebSocket,
-    LongPoll,
-    /// Whatever bullet.js asks for.
-    Bullet,
-    /// A topic over plain HTTP.
-    Stream,
+    /// What the socket will speak: a hub's depends on the path.
+    dialect: Dialect,
 }
 
 impl Endpoint {
@@ -116,13 +102,12 @@ impl Endpoint {
         let mut is_others = false;
         for (number, (mount_path, mount)) in self.gate().mounts.iter().enumerate() {
             let Some((rest, mut params)) = mount_path.matches(path) else { continue };
-            // Rooms take any path below theirs, but not those below another mount.
-            if mount.protocol == Protocol::Rooms && is_others {
+            if mount.dialect.takes_any_path() && is_others {
                 continue;
             }
             is_others = true;
-            if let Some((served, protocol)) = served(mount, &rest, &mut params) {
-                return Some(Found { number: number as u16, mount: mount.clone(), params, served, protocol });
+            if let Some((served, dialect)) = mount.dialect.route(mount, &rest, &mut params) {
+                return Some(Found { number: number as u16, mount: mount.clone(), params, served, dialect });
             }
         }
         None
@@ -143,37 +128,4 @@ where
         let endpoint = self.clone();
         Box::pin(async move { Ok(Endpoint::call(&endpoint, request).await) })
     }
-}
-
-/// What a mount has at the rest of a path, whose named parts become params.
-fn served(mount: &Mount, rest: &[&str], params: &mut Params) -> Option<(Served, Protocol)> {
-    let served = match mount.protocol {
-        protocol if protocol.is_hub() => {
-            return Some((Served::WebSocket, hub_role(hub::Path::of(rest)?, params)?));
-        }
-        Protocol::Bullet => rest.is_empty().then_some(Served::Bullet),
-        Protocol::Rooms => Some(Served::WebSocket),
-        protocol if protocol.is_stream() => stream::topic_of(rest, params).map(|()| Served::Stream),
-        _ if mount.longpoll && rest == ["longpoll"] => Some(Served::LongPoll),
-        _ => {
-            let below = mount.websocket_path.as_ref()?;
-            (rest.is_empty() || rest_matches(below, rest, params)).then_some(Served::WebSocket)
-        }
-    };
-    Some((served?, mount.protocol))
-}
-
-/// The protocol of a hub's connection; the parts of its path become params. `None` where they are not UTF-8.
-fn hub_role(path: hub::Path<'_>, params: &mut Params) -> Option<Protocol> {
-    let (role, protocol, key, domain, topic) = match path {
-        hub::Path::Publish { key, domain, topic } => ("pub", Protocol::HubPublisher, key, domain, topic),
-        hub::Path::Subscribe { domain, topic } => ("sub", Protocol::HubSubscriber, None, domain, topic),
-    };
-    params.insert("role", role);
-    for (name, value) in [("key", key), ("domain", Some(domain)), ("topic", Some(topic))] {
-        if let Some(value) = value {
-            params.insert(name, decode_path_segment(value).ok()?.into_owned());
-        }
-    }
-    Some(protocol)
 }

@@ -34,6 +34,7 @@ use crate::mailbox::{self, Freed, Own, Queued, ShardHandle};
 use crate::socket::Surroundings;
 use crate::socket::{Carrier, Errand, NewSocket, Reading, Socket, Turn};
 use crate::timers::Due;
+use crate::transport::stream::Stream;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -78,7 +79,7 @@ impl Shard {
     /// A shard that nobody runs yet.
     pub(crate) fn new(number: usize, surroundings: Surroundings) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let handle = ShardHandle::new(Waker::new(poll.registry(), WAKER)?, surroundings.waiting);
+        let handle = ShardHandle::new(number, Waker::new(poll.registry(), WAKER)?, surroundings.waiting);
         Ok(Shard {
             poll,
             sockets: Slab::new(),
@@ -211,6 +212,10 @@ impl Shard {
             Command::Push { join, event, payload } => {
                 self.with(join.socket, |socket, turn| socket.push(turn, join.serial, event, payload));
             }
+            Command::PushLate { join, make } => self.with(join.socket, |socket, turn| {
+                let (event, payload) = make();
+                socket.push(turn, join.serial, event.into(), payload);
+            }),
             Command::Reply(late) => {
                 let LateReply { join, msg_ref, reply } = *late;
                 self.with(join.socket, |socket, turn| socket.reply_from(turn, join.serial, &msg_ref, reply));
@@ -267,11 +272,11 @@ impl Shard {
         let topics = std::mem::take(&mut admitted.topics);
         entry.insert(Box::new(Socket::new(key, admitted, carrier, self.lent.now_ms)));
         self.name(key);
+        self.with(key, |socket, turn| socket.begin(turn, &topics));
         if let Some(attached) = attached {
             // The one who asked may have gone; an unpolled session then ends by its timer.
             let _ = attached.send(key);
         }
-        self.with(key, |socket, turn| socket.begin(turn, &topics));
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }
@@ -279,15 +284,34 @@ impl Shard {
         self.read(key);
     }
 
+    /// The connection of a socket that was attached without, once the upgrade is answered: what waits for it leaves now.
+    pub(crate) fn connected(&mut self, key: SocketKey, mut stream: Stream, mut received: Vec<u8>) {
+        // It may have been closed meanwhile: the connection goes with it.
+        if self.socket(key).is_none() {
+            return;
+        }
+        if let Err(error) = stream.register(self.poll.registry(), Token(key.index as usize)) {
+            tracing::warn!(%error, "a connection could not be taken over");
+            return self.with(key, Socket::lost);
+        }
+        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
+            websocket.stream = stream;
+        }
+        if !received.is_empty() {
+            self.take_bytes(key, &mut received);
+        }
+        // The kernel's readiness may have been reported before we registered.
+        self.ready(key.index as usize, true, false, true);
+    }
+
     /// The socket with this key, if it is still there.
     fn socket(&mut self, key: SocketKey) -> Option<&mut Socket> {
-        self.sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
+        find(&mut self.sockets, key)
     }
 
     /// Lets a socket act if it is still there, and does what that means for others.
     pub(crate) fn with<T: Default>(&mut self, key: SocketKey, act: impl FnOnce(&mut Socket, &mut Turn) -> T) -> T {
-        let socket = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key);
-        let Some(socket) = socket else { return T::default() };
+        let Some(socket) = find(&mut self.sockets, key) else { return T::default() };
         let result = act(socket, &mut self.lent);
         self.run_errands();
         result
@@ -295,8 +319,7 @@ impl Shard {
 
     /// A channel's code comes back, perhaps to a socket that is gone.
     fn finished(&mut self, finished: Finished) {
-        let key = finished.join.socket;
-        match self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+        match find(&mut self.sockets, finished.join.socket) {
             Some(socket) => socket.finished(&mut self.lent, finished),
             None => self.lent.finished_alone(finished),
         }
@@ -310,17 +333,17 @@ impl Shard {
             match errand {
                 Errand::Moved(moved) => {
                     if let Some(socket) = self.sockets.get_mut(moved.member.socket as usize) {
-                        socket.moved(&self.lent.hub, moved);
+                        socket.moved(moved);
                     }
                 }
                 Errand::Named(key) => self.name(key),
                 Errand::Receive(key, message) => {
-                    if let Some(socket) = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+                    if let Some(socket) = find(&mut self.sockets, key) {
                         socket.receive(&mut self.lent, *message);
                     }
                 }
                 Errand::Close(key, reason) => {
-                    if let Some(socket) = self.sockets.get_mut(key.index as usize).filter(|socket| socket.key == key) {
+                    if let Some(socket) = find(&mut self.sockets, key) {
                         socket.close(&mut self.lent, &reason);
                     }
                 }
@@ -400,4 +423,9 @@ impl Shard {
             self.settle();
         }
     }
+}
+
+/// The socket with this key, if it is still there.
+fn find(sockets: &mut Slab<Box<Socket>>, key: SocketKey) -> Option<&mut Socket> {
+    sockets.get_mut(key.index as usize).map(|socket| &mut **socket).filter(|socket| socket.key == key)
 }

@@ -42,6 +42,7 @@ use crate::address::ConnectionSlot;
 use crate::channel::Broadcast;
 use crate::close_reason::CloseReason;
 use crate::connect::Connected;
+use crate::dialect::{Dialect, Ownership};
 use crate::endpoint::Endpoint;
 use crate::join::Seat;
 use crate::key::{JoinKey, SocketKey};
@@ -49,7 +50,6 @@ use crate::mailbox::ShardHandle;
 use crate::message::{Carriage, Variant};
 use crate::mount::Mount;
 use crate::observer::{Observer, SocketHandle};
-use crate::ownership::Ownership;
 use crate::timers::Alarm;
 use crate::transport::longpoll::PollSession;
 use crate::transport::websocket::WebSocket;
@@ -167,7 +167,7 @@ impl fmt::Debug for SocketInfo {
 #[derive(Debug)]
 pub(crate) struct AdmittedSocket {
     pub(crate) info: Arc<SocketInfo>,
-    pub(crate) protocol: Protocol,
+    pub(crate) dialect: Dialect,
     /// What it is joined to at once, without a channel. A hub's publisher gets nothing from its own.
     pub(crate) topics: Vec<Arc<str>>,
 }
@@ -181,29 +181,6 @@ pub(crate) struct NewSocket {
     pub(crate) received: Vec<u8>,
     /// Told where the socket lives.
     pub(crate) attached: Option<tokio::sync::oneshot::Sender<SocketKey>>,
-}
-
-/// What the frames of a connection mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Phoenix Channels.
-    Phoenix,
-    /// JSON frames that join, leave and say something.
-    Rooms,
-    /// Every frame is published on the topic that the socket owns.
-    HubPublisher,
-    /// Frames are thrown away.
-    HubSubscriber,
-    /// Texts of bullet.js.
-    Bullet,
-    /// Server-sent events of one topic.
-    Events,
-    /// JSON lines of one topic.
-    Lines,
-    /// Every message comes back as it is: for conformance tests.
-    Echo,
-    /// No frames: the registry's sockets of this process.
-    Registry,
 }
 
 /// What carries the bytes, with what it needs.
@@ -251,7 +228,7 @@ pub(crate) enum LocalFrame {
 pub(crate) struct Socket {
     pub(crate) key: SocketKey,
     pub(crate) info: Arc<SocketInfo>,
-    pub(crate) protocol: Protocol,
+    pub(crate) dialect: Dialect,
     pub(crate) carrier: Carrier,
     pub(crate) session: Session<Seat>,
     /// When the client's last complete frame came.
@@ -270,7 +247,8 @@ pub(crate) struct Socket {
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,
-    pub(crate) credentials: Credentials,
+    /// Where credentials are checked or awaited.
+    credentials: Option<Box<Credentials>>,
     /// When it looks again what is due.
     pub(crate) alarm: Alarm,
 }
@@ -291,44 +269,23 @@ pub(crate) struct Credentials {
     /// How many are being checked.
     pub(crate) checking: u16,
     /// Until when the first one has to be there.
-    pub(crate) due_ms: Option<u64>,
+    pub(crate) due_ms: u64,
     /// What came behind the first one while that is checked.
     pub(crate) held: VecDeque<Incoming<'static>>,
-}
-
-impl Protocol {
-    /// Whether a client joins and leaves by itself, through channels. The others have their topics from connect.
-    pub(crate) fn has_channels(self) -> bool {
-        matches!(self, Protocol::Phoenix | Protocol::Rooms | Protocol::Events | Protocol::Lines)
-    }
-
-    /// Whether a client has the topic that its path names, and no other.
-    pub(crate) fn is_hub(self) -> bool {
-        matches!(self, Protocol::HubPublisher | Protocol::HubSubscriber)
-    }
-
-    /// Whether a client has one topic for as long as it is connected.
-    pub(crate) fn is_stream(self) -> bool {
-        matches!(self, Protocol::Events | Protocol::Lines)
-    }
-
-    /// Whether clients send heartbeats of their own. Others are pinged.
-    pub(crate) fn has_heartbeats(self) -> bool {
-        matches!(self, Protocol::Phoenix | Protocol::Bullet)
-    }
 }
 
 impl Socket {
     /// A socket that has just come to its shard.
     pub(crate) fn new(key: SocketKey, admitted: AdmittedSocket, carrier: Carrier, now_ms: u64) -> Self {
-        let AdmittedSocket { info, protocol, .. } = admitted;
+        let AdmittedSocket { info, dialect, .. } = admitted;
         let pending_ms = now_ms.saturating_add(info.mount.credential_timeout.as_millis() as u64);
-        let credentials = Credentials { due_ms: info.is_pending.then_some(pending_ms), ..Credentials::default() };
+        let credentials = Credentials { due_ms: pending_ms, ..Credentials::default() };
         Socket {
             key,
             session: Session::new(info.mount.limits.joins_max),
+            credentials: info.is_pending.then(|| Box::new(credentials)),
             info,
-            protocol,
+            dialect,
             carrier,
             heard_ms: now_ms,
             waiting_bytes: 0,
@@ -338,7 +295,6 @@ impl Socket {
             stage: Stage::Open,
             is_behind: false,
             overflowed: false,
-            credentials,
             alarm: Alarm::OFF,
         }
     }
@@ -374,7 +330,7 @@ impl Socket {
     /// Tells the observers of it, unless it is a socket of this process.
     fn tell(&self, turn: &Turn, what: impl Fn(&dyn Observer, &SocketHandle)) {
         let observers = &turn.surroundings.observers;
-        if !observers.is_empty() && self.protocol != Protocol::Registry {
+        if !observers.is_empty() && self.dialect.has_client() {
             let handle = SocketHandle { info: self.info.clone(), key: self.key };
             observers.tell(|observer| what(observer, &handle));
         }
@@ -382,16 +338,7 @@ impl Socket {
 
     /// The form of its frames.
     pub(crate) fn form(&self) -> Form {
-        let is_websocket = matches!(self.carrier, Carrier::WebSocket(_));
-        match self.protocol {
-            Protocol::Phoenix if is_websocket => Form::Phoenix(self.info.version.websocket_format()),
-            Protocol::Phoenix => Form::Phoenix(self.info.version.longpoll_format()),
-            Protocol::Rooms => Form::Rooms { acks: self.info.mount.acks },
-            Protocol::Events => Form::Events,
-            Protocol::Lines => Form::Envelope,
-            _ if is_websocket => Form::Bare,
-            _ => Form::BareText,
-        }
+        self.dialect.form(&self.info, matches!(self.carrier, Carrier::WebSocket(_)))
     }
 
     pub(crate) fn carriage(&self) -> Carriage {

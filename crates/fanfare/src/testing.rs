@@ -84,11 +84,11 @@ pub use lockstep::{Lockstep, Peer};
 pub use socket::TestSocket;
 pub use subscription::TestSubscription;
 
+use crate::body::Body;
 use crate::clock::Clock;
 use crate::endpoint::{Builder, Endpoint};
 pub use crate::history::Faults;
 use crate::registry::ask;
-use crate::service::Body;
 pub use crate::transport::memory::{Pipe, Written};
 
 /// An assertion waits so long for what shall come.

@@ -159,6 +159,16 @@ impl Client {
         }
     }
 
+    /// Sends a heartbeat and waits for its reply.
+    pub(crate) fn heartbeat(&mut self) -> io::Result<()> {
+        self.next_ref += 1;
+        let msg_ref = self.next_ref.to_string();
+        let message = json!([null, msg_ref, "phoenix", "heartbeat", {}]);
+        self.send(&frame(TEXT, message.to_string().as_bytes()))?;
+        while self.message()?[1] != *msg_ref {}
+        Ok(())
+    }
+
     /// The next message of version 2.0.0.
     pub(crate) fn message(&mut self) -> io::Result<Value> {
         match self.receive()? {

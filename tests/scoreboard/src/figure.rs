@@ -1,6 +1,7 @@
 //! A figure and its bar.
 
 use std::fmt;
+use std::time::Duration;
 
 /// What was measured, the bar that it has to keep, and whether it does.
 #[derive(Debug)]
@@ -44,6 +45,11 @@ pub(crate) fn count(number: u64) -> String {
 /// `8.0 MiB`.
 pub(crate) fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
+/// `1,500 ms`.
+pub(crate) fn milliseconds(time: Duration) -> String {
+    format!("{} ms", count(time.as_millis() as u64))
 }
 
 /// `1.5 %`.

@@ -11,6 +11,7 @@ mod bench;
 mod client;
 mod figure;
 mod others;
+mod probe;
 mod random;
 mod row;
 mod server;

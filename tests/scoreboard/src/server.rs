@@ -1,6 +1,7 @@
 //! `fanfare serve` beside a check: how it is, and what it has said.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::ffi::OsStr;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,9 @@ use serde_json::{Value, json};
 
 /// How long the server may take to start, and to end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an answer may take where its time is not what is checked.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
 const TOKEN: &str = "a token for the scoreboard";
 
@@ -48,12 +52,14 @@ idle_timeout = "{idle_timeout}"
 [[endpoint]]
 path = "/hub"
 protocol = "hub"
+auth = "none"
 wait_for_topic = true
 grace = "{idle_timeout}"
 idle_timeout = "{idle_timeout}"
 [[endpoint]]
 path = "/bullet"
 protocol = "bullet"
+auth = "none"
 idle_timeout = "{idle_timeout}"
 "#;
 
@@ -95,11 +101,23 @@ impl Server {
 
     /// The same with a configuration of its own, apart from the HTTP API and the log.
     pub(crate) fn start_as(fanfare: &Path, configuration: &str, environment: &[(&str, &str)]) -> Result<Self, String> {
+        Self::start_through(&[], fanfare, configuration, environment)
+    }
+
+    /// The same through a command that prepares something and then becomes what its further arguments name.
+    pub(crate) fn start_through(
+        command: &[&str],
+        fanfare: &Path,
+        configuration: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, String> {
         let file = std::env::temp_dir().join(format!("fanfare-scoreboard-{}.toml", std::process::id()));
         std::fs::write(&file, format!("{configuration}{COMMON}"))
             .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
-        let mut command = Command::new(fanfare);
-        command.arg("serve").arg("--config").arg(&file).envs(environment.iter().copied());
+        let words = command.iter().map(OsStr::new).chain([fanfare.as_os_str(), OsStr::new("serve")]);
+        let words: Vec<&OsStr> = words.collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg("--config").arg(&file).envs(environment.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.map_err(|e| format!("cannot start {}: {e}", fanfare.display()))?;
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
@@ -136,6 +154,11 @@ impl Server {
         let last =
             self.said.lock().expect("nothing panics with the lock held").last().map(|said| said.line.to_string());
         Err(format!("the server has ended with {status}; its last words: {}", last.unwrap_or_default()))
+    }
+
+    /// How many lines it has written.
+    pub(crate) fn lines(&self) -> u64 {
+        self.said.lock().expect("nothing panics with the lock held").len() as u64
     }
 
     /// How often it has said of itself that it panicked.
@@ -232,16 +255,30 @@ impl Server {
 
 /// A request to the HTTP API of a server.
 pub(crate) fn ask(admin: SocketAddr, method: &str, path: &str, body: &str) -> Result<Value, String> {
-    let exchange = || -> std::io::Result<Value> {
-        let mut stream = TcpStream::connect(admin)?;
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close");
-        stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(serde_json::from_str(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body))?)
-    };
-    exchange().map_err(|e| format!("{method} {path} of the server: {e}"))
+    let answer =
+        request(admin, method, path, body, ANSWER_PATIENCE).and_then(|(_, body)| Ok(serde_json::from_str(&body)?));
+    answer.map_err(|e| format!("{method} {path} of the server: {e}"))
+}
+
+/// The same for whoever wants to see the status, and has less time.
+pub(crate) fn request(
+    admin: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&admin, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nhost: {admin}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close");
+    stream.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
 }
 
 impl Drop for Server {

@@ -130,7 +130,7 @@ pub(super) fn protocols_by_name(sources: &[SourceFile]) -> Measured {
     const NAMES: &[&str] = &["Rooms", "Hub", "Bullet", "Events", "Lines", "Echo"];
     let others = engine(sources).filter(|(name, _)| !name.starts_with("dialect"));
     Measured::sum(others.map(|(name, code)| {
-        let behind = code.split("Protocol::").skip(1);
+        let behind = code.split("Dialect::").skip(1);
         (name, behind.filter(|behind| NAMES.iter().any(|name| behind.starts_with(name))).count())
     }))
 }
@@ -224,11 +224,8 @@ mod tests {
     fn what_is_counted_is_counted_by_file() {
         let files = [
             ("shard", "impl Shard { fn a() {} fn b() { x.expect(m) } } impl Drop for Shard { fn drop(&mut self) {} }"),
-            (
-                "shard/c",
-                "impl super::Shard { fn c() { if p == Protocol::HubSubscriber || p == Protocol::Phoenix {} } }",
-            ),
-            ("dialect/hub", "fn f() { Protocol::HubPublisher }"),
+            ("shard/c", "impl super::Shard { fn c() { if p == Dialect::HubSubscriber || p == Dialect::Phoenix {} } }"),
+            ("dialect/hub", "fn f() { Dialect::HubPublisher }"),
         ];
         let sources = sources(ENGINE_SOURCES, &files);
         for (measure, expected) in [

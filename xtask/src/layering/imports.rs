@@ -73,7 +73,7 @@ impl<'a> Crate<'a> {
     /// The sources of a folder. Its root file ties the modules together and may name them all.
     pub(super) fn read(sources: &'a [SourceFile], folder: &str) -> Self {
         let (mut files, mut exports) = (Vec::new(), Vec::new());
-        for source in sources {
+        for source in sources.iter().filter(|source| !source.is_test) {
             let Some(path) = source.file.strip_prefix(folder).and_then(|file| file.strip_suffix(".rs")) else {
                 continue;
             };

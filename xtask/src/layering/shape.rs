@@ -88,7 +88,7 @@ mod tests {
             ("crates/a/src/lost.rs", "//! Nobody names me.".to_owned(), 1),
             ("crates/a/tests/mod.rs", "//! Old style.".to_owned(), 1),
         ] {
-            let source = SourceFile { file: file.to_owned(), code: source::code(&text), text };
+            let source = SourceFile { file: file.to_owned(), is_test: false, code: source::code(&text), text };
             assert_eq!(check(&[source]).len(), breaches, "{file}");
         }
     }

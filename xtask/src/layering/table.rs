@@ -7,10 +7,11 @@ pub(super) const ENGINE: &[&[&str]] = &[
     &["error", "event", "address", "clock", "key", "path"],
     &["message", "gap", "outbox", "interest", "close_reason", "timers"],
     &["hub", "history", "policy"],
-    &["command", "mailbox", "channel", "context", "join", "presence", "publish", "transport"],
+    &["publish"],
+    &["command", "mailbox", "channel", "context", "join", "presence", "transport", "body"],
     &["socket", "connect", "observer"],
     &["shard"],
-    &["mount", "gate", "ownership", "registry", "relay", "endpoint"],
+    &["mount", "gate", "dialect", "registry", "relay", "endpoint"],
     &["service"],
     &["serve", "axum", "testing"],
 ];
@@ -30,47 +31,46 @@ pub(super) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("context", "endpoint", "channels are given the handle of the engine"),
     ("context", "socket", "channels are told whose socket it is"),
     ("presence", "endpoint", "hooks are given the handle of the engine"),
-    ("socket", "ownership", "a socket holds a hub's topic for as long as it lives"),
+    ("socket", "dialect", "a socket asks its dialect what a frame means"),
     ("socket", "endpoint", "a socket knows the engine that it belongs to"),
     ("socket", "mount", "a socket has the options of its mount"),
     ("shard", "registry", "what is told of members is the registry's"),
-    ("mount", "service", "a mount may word its refusals, in bodies of the service"),
 ];
 
 /// How the engine is built, in numbers. `cargo xtask layering --figures` prints what they are and what makes them up; a limit is
-/// lowered whenever its number has become smaller.
+/// lowered whenever its number has become smaller, down to the goal.
 pub(super) const FIGURES: &[Figure] = &[
-    Figure { what: "methods in `impl Shard`", measure: figures::methods_of_shard, max: 164, goal: 70 },
+    Figure { what: "methods in `impl Shard`", measure: figures::methods_of_shard, max: 70, goal: 70 },
     Figure {
         what: "largest circle of files by calls through `self`",
         measure: figures::circle_through_self,
-        max: 13,
+        max: 5,
         goal: 5,
     },
     Figure {
         what: "largest circle of the engine's modules by imports",
         measure: figures::circle_of_engine,
-        max: 18,
+        max: 17,
         goal: 8,
     },
     Figure {
         what: "largest circle of the server's modules by imports",
         measure: figures::circle_of_server,
-        max: 9,
+        max: 0,
         goal: 0,
     },
-    Figure { what: "exceptions in the table of layers", measure: figures::exceptions, max: 12, goal: 3 },
-    Figure { what: "modules in one layer", measure: figures::modules_in_one_layer, max: 9, goal: 4 },
+    Figure { what: "exceptions in the table of layers", measure: figures::exceptions, max: 9, goal: 3 },
+    Figure { what: "modules in one layer", measure: figures::modules_in_one_layer, max: 8, goal: 4 },
     Figure {
-        what: "protocols asked for by name outside of `dialect`",
+        what: "dialects asked for by name outside of `dialect`",
         measure: figures::protocols_by_name,
-        max: 57,
+        max: 0,
         goal: 0,
     },
     Figure {
         what: "`expect` in the engine outside of tests and the test kit",
         measure: figures::expectations,
-        max: 37,
+        max: 11,
         goal: 10,
     },
 ];

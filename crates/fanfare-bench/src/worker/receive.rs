@@ -12,7 +12,7 @@ use crate::handshake::{self, Answer};
 use crate::protocol::Meaning;
 
 /// A server may send what it likes here.
-const LIMITS: Limits = Limits { message_size_max: 64 * 1024 * 1024, fragments_max: 65_536, inflate_ratio_max: 1 };
+const LIMITS: Limits = Limits { message_size_max: 64 * 1024 * 1024, fragments_max: 65_536 };
 
 /// What is no delivery, and so has time.
 pub(super) enum Told {

@@ -12,7 +12,7 @@ use std::fmt;
 
 use super::message::{Format, Undecodable, Version};
 use crate::frame::{Kind, in_message, write_string};
-use crate::json::Fault;
+use crate::json::{self, Fault};
 use crate::message::{Incoming, Ref};
 use crate::payload::Payload;
 use crate::position::Position;
@@ -195,13 +195,9 @@ fn undecodable(fault: Fault, not_json: &'static str) -> Undecodable {
     Undecodable(if fault == Fault::NotJson { not_json } else { fault.reason() })
 }
 
-/// A topic or an event: its JSON token must be a string; without escapes it is borrowed.
+/// A topic or an event: its JSON token must be a string.
 fn string_field<'a>(token: &'a str, not_a_string: &'static str) -> Result<Cow<'a, str>, Undecodable> {
-    match token.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(content) if !content.contains('\\') => Ok(Cow::Borrowed(content)),
-        Some(_) => Ok(Cow::Owned(serde_json::from_str(token).expect("a token is JSON, and its surrogates are paired"))),
-        None => Err(Undecodable(not_a_string)),
-    }
+    json::string(token).ok_or(Undecodable(not_a_string))
 }
 
 fn utf8(data: &[u8]) -> Result<&str, Undecodable> {

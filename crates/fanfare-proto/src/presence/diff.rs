@@ -55,29 +55,41 @@ impl Presences {
 
     fn write(&self, extras: &Extras, out: &mut Vec<u8>) {
         out.push(b'{');
-        for (index, (key, metas)) in self.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            write_json(key, out);
-            out.extend_from_slice(b":{\"metas\":[");
-            for (index, meta) in metas.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                out.extend_from_slice(meta.as_json().as_bytes());
-            }
-            out.push(b']');
-            for (name, value) in extras.get(key).into_iter().flatten().filter(|(name, _)| *name != "metas") {
-                out.push(b',');
-                write_json(name, out);
-                out.push(b':');
-                write_json(value, out);
-            }
-            out.push(b'}');
+        let mut entries = Vec::new();
+        for (key, metas) in self.iter() {
+            write_entry(key, metas.iter(), extras, &mut entries);
         }
+        out.append(&mut entries);
         out.push(b'}');
     }
+}
+
+/// Appends `"<key>": {"metas": [...], ...extra}`, with a comma before it unless it is the first.
+pub(super) fn write_entry<'a>(
+    key: &str,
+    metas: impl Iterator<Item = &'a Meta>,
+    extras: &Extras,
+    entries: &mut Vec<u8>,
+) {
+    if !entries.is_empty() {
+        entries.push(b',');
+    }
+    write_json(key, entries);
+    entries.extend_from_slice(b":{\"metas\":[");
+    for (index, meta) in metas.enumerate() {
+        if index > 0 {
+            entries.push(b',');
+        }
+        entries.extend_from_slice(meta.as_json().as_bytes());
+    }
+    entries.push(b']');
+    for (name, value) in extras.get(key).into_iter().flatten().filter(|(name, _)| *name != "metas") {
+        entries.push(b',');
+        write_json(name, entries);
+        entries.push(b':');
+        write_json(value, entries);
+    }
+    entries.push(b'}');
 }
 
 /// A change of presences. The payload of a `presence_diff`.

@@ -19,9 +19,11 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// What an application tells, under a ref that is new in its topic; `previous_ref` is that of the meta which it replaces.
+    ///
     /// The server's refs stand in the place of whatever the application has under their names. (Phoenix writes such a
     /// key twice.)
-    pub(super) fn new(mut fields: Map<String, Value>, phx_ref: &str, previous_ref: Option<&str>) -> Self {
+    pub fn new(mut fields: Map<String, Value>, phx_ref: &str, previous_ref: Option<&str>) -> Self {
         fields.insert(REF.into(), phx_ref.into());
         match previous_ref {
             Some(previous_ref) => fields.insert(PREVIOUS_REF.into(), previous_ref.into()),

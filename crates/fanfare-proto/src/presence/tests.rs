@@ -1,15 +1,38 @@
 //! The presence of one topic: diffs and states by example and by property.
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::*;
+
+const BOUNDS: Bounds = Bounds { members_max: 1_000, bytes_max: 1_000_000 };
 
 fn meta(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(fields) => fields,
         _ => panic!("metas are objects"),
     }
+}
+
+fn track(
+    topic: &mut TopicPresence<u32>,
+    id: u32,
+    key: &str,
+    fields: Map<String, Value>,
+    phx_ref: &str,
+) -> Result<Diff, Untracked> {
+    topic.track(id, key, Meta::new(fields, phx_ref, None), BOUNDS)
+}
+
+fn update(
+    topic: &mut TopicPresence<u32>,
+    id: u32,
+    key: &str,
+    fields: Map<String, Value>,
+    phx_ref: &str,
+) -> Result<Diff, Untracked> {
+    let previous = topic.tracked(id, key).map(|meta| meta.phx_ref().to_owned());
+    topic.update(id, key, Meta::new(fields, phx_ref, previous.as_deref()), BOUNDS)
 }
 
 fn wire(diff: &Diff) -> Value {
@@ -24,7 +47,7 @@ fn state(topic: &TopicPresence<u32>) -> Value {
 fn topic(trackings: &[(u32, &str, &str)]) -> TopicPresence<u32> {
     let mut topic = TopicPresence::new();
     for (id, key, phx_ref) in trackings {
-        topic.track(*id, key, Map::new(), phx_ref).unwrap();
+        track(&mut topic, *id, key, Map::new(), phx_ref).unwrap();
     }
     topic
 }
@@ -32,15 +55,15 @@ fn topic(trackings: &[(u32, &str, &str)]) -> TopicPresence<u32> {
 #[test]
 fn a_life_of_two_users() {
     let mut topic = TopicPresence::new();
-    let diff = topic.track(1, "alice", meta(json!({"online_at": "100"})), "R1").unwrap();
+    let diff = track(&mut topic, 1, "alice", meta(json!({"online_at": "100"})), "R1").unwrap();
     assert_eq!(
         wire(&diff),
         json!({"joins": {"alice": {"metas": [{"phx_ref": "R1", "online_at": "100"}]}}, "leaves": {}})
     );
-    topic.track(2, "bob", meta(json!({"online_at": "200"})), "R2").unwrap();
-    topic.track(3, "alice", meta(json!({"online_at": "300"})), "R3").unwrap();
+    track(&mut topic, 2, "bob", meta(json!({"online_at": "200"})), "R2").unwrap();
+    track(&mut topic, 3, "alice", meta(json!({"online_at": "300"})), "R3").unwrap();
 
-    let diff = topic.update(1, "alice", meta(json!({"status": "away"})), "R4").unwrap();
+    let diff = update(&mut topic, 1, "alice", meta(json!({"status": "away"})), "R4").unwrap();
     assert_eq!(
         wire(&diff),
         json!({
@@ -51,7 +74,7 @@ fn a_life_of_two_users() {
     let mut fields = topic.tracked(1, "alice").unwrap().fields();
     assert_eq!(fields, meta(json!({"status": "away"})));
     fields.insert("n".into(), json!(1));
-    let diff = topic.update(1, "alice", fields, "R5").unwrap();
+    let diff = update(&mut topic, 1, "alice", fields, "R5").unwrap();
     assert_eq!(
         wire(&diff),
         json!({
@@ -85,17 +108,17 @@ fn a_life_of_two_users() {
 #[test]
 fn a_channel_tracks_a_key_once_and_keys_of_its_own() {
     let mut topic = topic(&[(1, "a", "R1")]);
-    assert_eq!(topic.track(1, "a", Map::new(), "R2"), Err(AlreadyTracked));
+    assert_eq!(track(&mut topic, 1, "a", Map::new(), "R2"), Err(Untracked::Already));
     assert_eq!(topic.get("a")[0].phx_ref(), "R1");
-    assert!(topic.track(1, "b", Map::new(), "R3").is_ok());
-    assert!(topic.track(2, "a", Map::new(), "R4").is_ok());
+    assert!(track(&mut topic, 1, "b", Map::new(), "R3").is_ok());
+    assert!(track(&mut topic, 2, "a", Map::new(), "R4").is_ok());
     assert_eq!(topic.len(), 3);
     assert_eq!(topic.untrack(2, "b"), None);
-    assert_eq!(topic.update(2, "b", Map::new(), "R5"), None);
+    assert_eq!(update(&mut topic, 2, "b", Map::new(), "R5"), Err(Untracked::Never));
     assert!(topic.untrack_all(3).is_empty());
     let diff = topic.untrack_all(1);
     assert_eq!(diff.leaves.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
-    assert!(topic.track(1, "a", Map::new(), "R6").is_ok(), "after its end a key can be tracked again");
+    assert!(track(&mut topic, 1, "a", Map::new(), "R6").is_ok(), "after its end a key can be tracked again");
     topic.untrack_all(2);
     topic.untrack_all(1);
     assert!(topic.is_empty());
@@ -105,9 +128,9 @@ fn a_channel_tracks_a_key_once_and_keys_of_its_own() {
 fn the_refs_are_the_servers() {
     let mut topic = TopicPresence::new();
     let forged = || meta(json!({"phx_ref": "mine", "phx_ref_prev": "older", "k": 1}));
-    let diff = topic.track(1, "a", forged(), "R1").unwrap();
+    let diff = track(&mut topic, 1, "a", forged(), "R1").unwrap();
     assert_eq!(diff.joins.get("a")[0].as_json().as_str(), r#"{"k":1,"phx_ref":"R1"}"#);
-    let diff = topic.update(1, "a", forged(), "R2").unwrap();
+    let diff = update(&mut topic, 1, "a", forged(), "R2").unwrap();
     assert_eq!(diff.joins.get("a")[0].as_json().as_str(), r#"{"k":1,"phx_ref":"R2","phx_ref_prev":"R1"}"#);
 }
 
@@ -138,7 +161,7 @@ fn extras_stand_beside_the_metas() {
         topic.list().to_json(&extras).as_str(),
         r#"{"7":{"metas":[{"phx_ref":"R1"}],"user":{"name":"A"},"x":1},"8":{"metas":[{"phx_ref":"R2"}]}}"#
     );
-    let diff = topic.update(1, "7", Map::new(), "R3").unwrap();
+    let diff = update(&mut topic, 1, "7", Map::new(), "R3").unwrap();
     let diff: Value = diff.to_json(&extras).to().unwrap();
     assert_eq!(diff["joins"]["7"]["user"], json!({"name": "A"}));
     assert_eq!(diff["leaves"]["7"]["user"], json!({"name": "A"}));
@@ -169,7 +192,7 @@ fn who_comes_back_in_time_never_left() {
     let mut topic = topic(&[(1, "a", "R1"), (2, "a", "R2"), (3, "a", "R3"), (1, "b", "R4")]);
     topic.depart(1, 500);
     topic.depart(2, 400);
-    let diff = topic.track(4, "a", Map::new(), "R5").unwrap();
+    let diff = track(&mut topic, 4, "a", Map::new(), "R5").unwrap();
     assert_eq!(
         wire(&diff),
         json!({
@@ -187,7 +210,7 @@ fn who_comes_back_in_time_never_left() {
 fn the_same_channel_may_come_back() {
     let mut topic = topic(&[(1, "a", "R1")]);
     topic.depart(1, 500);
-    let diff = topic.track(1, "a", Map::new(), "R2").unwrap();
+    let diff = track(&mut topic, 1, "a", Map::new(), "R2").unwrap();
     assert_eq!(diff.leaves.get("a")[0].phx_ref(), "R1");
     assert_eq!(diff.joins.get("a")[0].phx_ref(), "R2");
     assert_eq!(topic.len(), 1);
@@ -197,9 +220,9 @@ fn the_same_channel_may_come_back() {
 #[test]
 fn a_merged_diff_keeps_what_joined_and_left() {
     let mut topic = TopicPresence::new();
-    let mut diff = topic.track(1, "a", Map::new(), "R1").unwrap();
-    diff.merge(topic.track(2, "b", Map::new(), "R2").unwrap());
-    diff.merge(topic.update(1, "a", Map::new(), "R3").unwrap());
+    let mut diff = track(&mut topic, 1, "a", Map::new(), "R1").unwrap();
+    diff.merge(track(&mut topic, 2, "b", Map::new(), "R2").unwrap());
+    diff.merge(update(&mut topic, 1, "a", Map::new(), "R3").unwrap());
     diff.merge(topic.untrack_all(2));
     assert_eq!(
         wire(&diff),
@@ -216,7 +239,7 @@ fn a_merged_diff_keeps_what_joined_and_left() {
 #[test]
 fn debug_shows_no_content() {
     let mut topic = topic(&[(1, "a", "R1")]);
-    topic.track(2, "b", meta(json!({"pw": "secret"})), "R2").unwrap();
+    track(&mut topic, 2, "b", meta(json!({"pw": "secret"})), "R2").unwrap();
     topic.depart(1, 5);
     assert_eq!(format!("{topic:?}"), "TopicPresence(2 trackings, 1 departing)");
     assert!(!format!("{:?}", topic.list()).contains("secret"));
@@ -282,9 +305,9 @@ proptest! {
         for (index, step) in steps.into_iter().enumerate() {
             let phx_ref = format!("R{index}");
             let diff = match step {
-                Step::Track(id, key) => topic.track(id, key, Map::new(), &phx_ref).unwrap_or_default(),
+                Step::Track(id, key) => track(&mut topic, id, key, Map::new(), &phx_ref).unwrap_or_default(),
                 Step::Untrack(id, key) => topic.untrack(id, key).unwrap_or_default(),
-                Step::Update(id, key) => topic.update(id, key, Map::new(), &phx_ref).unwrap_or_default(),
+                Step::Update(id, key) => update(&mut topic, id, key, Map::new(), &phx_ref).unwrap_or_default(),
                 Step::Close(id) => topic.untrack_all(id),
                 Step::Depart(id, grace) => {
                     topic.depart(id, now_ms + grace);
@@ -298,6 +321,8 @@ proptest! {
             follower.apply(&diff);
             pending.merge(diff);
             prop_assert_eq!(&follower, &Client::of(&topic));
+            prop_assert_eq!(topic.keys(), topic.list().len());
+            prop_assert_eq!(topic.state().to_json(), topic.list().to_json(&Extras::new()));
             if index % 3 == 0 {
                 late = Client::of(&topic);
             }
@@ -314,6 +339,80 @@ proptest! {
         }
         topic.expire(u64::MAX);
         prop_assert!(topic.is_empty());
+        prop_assert_eq!((topic.keys, topic.bytes), (0, 0));
         prop_assert!(topic.by_channel.is_empty() && topic.departing.is_empty() && topic.deadlines.is_empty());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// The text of a large topic is written in pieces, of which a change costs one: whatever has changed between two of
+    /// them, it is the text of all that are present.
+    #[test]
+    fn a_large_state_is_as_if_written_anew(steps in prop::collection::vec((any::<bool>(), 0..600_u32, 0..40_usize), 1..200)) {
+        let mut topic = TopicPresence::new();
+        for number in 0..400_u32 {
+            track(&mut topic, number, &format!("user{}", number * 7 % 400), Map::new(), &format!("R{number}")).unwrap();
+        }
+        for (index, (joins, number, more)) in steps.into_iter().enumerate() {
+            for id in number..number + more as u32 {
+                if joins {
+                    let phx_ref = format!("R{index}-{id}");
+                    let _ = track(&mut topic, id, &format!("user{}", id * 7 % 500), Map::new(), &phx_ref);
+                } else {
+                    topic.untrack_all(id);
+                }
+            }
+            prop_assert_eq!(topic.state().to_json(), topic.list().to_json(&Extras::new()));
+        }
+    }
+}
+
+#[test]
+fn a_change_costs_its_piece_of_the_state() {
+    let mut topic = TopicPresence::new();
+    let bounds = Bounds { members_max: usize::MAX, bytes_max: usize::MAX };
+    for number in 0..10_000_u32 {
+        let key = format!("user{number:05}");
+        topic.track(number, &key, Meta::new(Map::new(), &format!("R{number}"), None), bounds).unwrap();
+    }
+    // Held, so that no other text gets the memory of one that is gone.
+    let texts = |topic: &TopicPresence<u32>| -> Vec<_> { topic.pieces.texts().cloned().collect() };
+    topic.state();
+    let before = texts(&topic);
+    assert!(before.len() > 100);
+    topic.untrack_all(5_000);
+    topic.state();
+    let after = texts(&topic);
+    let kept = after.iter().filter(|text| before.iter().any(|old| old.as_ptr() == text.as_ptr())).count();
+    assert_eq!(kept, before.len() - 1);
+    // Most leave: what is left is no heap of empty pieces.
+    for number in (0..10_000_u32).filter(|number| number % 100 != 0) {
+        topic.untrack_all(number);
+    }
+    let state = topic.state();
+    assert!(topic.pieces.texts().count() <= 8);
+    assert_eq!(state.to_json(), topic.list().to_json(&Extras::new()));
+}
+
+#[test]
+fn a_topic_is_bounded_in_members_and_bytes() {
+    let mut topic = topic(&[(1, "a", "R1"), (2, "b", "R2")]);
+    let meta = |size: usize| Meta::new(meta(json!({ "text": "x".repeat(size) })), "R9", None);
+    let size = topic.bytes + bounds::size("c", &meta(10));
+    let full = Bounds { members_max: 2, bytes_max: usize::MAX };
+    assert_eq!(topic.track(3, "c", meta(10), full), Err(Untracked::TooMany { members_max: 2 }));
+    let heavy = Bounds { members_max: 9, bytes_max: size - 1 };
+    assert_eq!(topic.track(3, "c", meta(10), heavy), Err(Untracked::TooLarge { bytes: size, bytes_max: size - 1 }));
+    assert_eq!((topic.len(), topic.tracked(3, "c")), (2, None), "nothing has changed");
+    // Who comes back takes the place of what departs.
+    topic.depart(2, 100);
+    assert!(topic.track(3, "b", meta(10), Bounds { members_max: 2, bytes_max: size }).is_ok());
+    // An update may shrink where all is full already, but not grow.
+    let full = Bounds { members_max: 1, bytes_max: 1 };
+    assert!(topic.update(3, "b", meta(9), full).is_ok());
+    assert!(matches!(topic.update(3, "b", meta(10), full), Err(Untracked::TooLarge { bytes_max: 1, .. })));
+    assert!(topic.untrack(3, "b").is_some() && topic.untrack(1, "a").is_some());
+    assert_eq!(topic.bytes, 0);
 }

@@ -15,9 +15,6 @@ pub use negotiation::{Agreement, WINDOW_BITS_MAX, WINDOW_BITS_MIN, negotiate};
 /// How every flushed deflate stream ends; it is left out on the wire (RFC 7692, section 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// The ratio guard lets every message inflate to this size, in bytes: small ones may be as repetitive as they like.
-pub const INFLATED_FREE: usize = 64 * 1024;
-
 /// What an [`Inflater`] keeps of its buffer between messages, in bytes.
 const BUFFER_KEPT: usize = 64 * 1024;
 
@@ -30,10 +27,8 @@ const STREAMS_MAX: u32 = 256;
 pub enum InflateError {
     /// It is not a deflate stream.
     Invalid,
-    /// It inflates beyond `inflated_size_max` bytes.
+    /// It inflates beyond `size_max` bytes.
     TooLarge,
-    /// It inflates to more than [`INFLATED_FREE`] bytes and more than `ratio_max` times its size.
-    RatioExceeded,
 }
 
 /// Inflates messages, one at a time. It holds about 50 KB, and up to 64 KiB of buffer between messages.
@@ -49,23 +44,21 @@ impl Default for Inflater {
 }
 
 impl Inflater {
-    /// Inflates the payload of a whole message. The result lives in the inflater's buffer, which never grows far beyond
-    /// the permitted size; call [`Inflater::shrink`] when done with it.
+    /// Inflates the payload of a whole message, which may be as repetitive as it likes as long as what comes out is within the
+    /// permitted size. The result lives in the inflater's buffer, which never grows far beyond that size; call
+    /// [`Inflater::shrink`] when done with it.
     ///
     /// # Errors
     /// See [`InflateError`]; the inflater is as good as new afterwards.
-    pub fn inflate(&mut self, payload: &[u8], inflated_size_max: usize, ratio_max: u32) -> Result<&[u8], InflateError> {
+    pub fn inflate(&mut self, payload: &[u8], size_max: usize) -> Result<&[u8], InflateError> {
         self.stream.reset(false);
-        let ratio_allows = payload.len().saturating_mul(ratio_max as usize).max(INFLATED_FREE);
-        let size_max = inflated_size_max.min(ratio_allows);
         let mut streams_left = STREAMS_MAX;
         let mut written = 0;
         for (mut rest, is_tail) in [(payload, false), (&TAIL[..], true)] {
             loop {
                 // One byte beyond the limit tells "exactly the limit" from "more".
                 if written > size_max {
-                    let over_size = size_max == inflated_size_max;
-                    return Err(if over_size { InflateError::TooLarge } else { InflateError::RatioExceeded });
+                    return Err(InflateError::TooLarge);
                 }
                 let len_max = size_max.saturating_add(1);
                 self.make_room(written, len_max);

@@ -7,51 +7,47 @@ use fanfare::{BodyError, Error};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// What kind of error it is; clients go by this and not by the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    Malformed,
-    Unauthorized,
-    NotFound,
-    MethodNotAllowed,
-    Timeout,
-    TooLarge,
-    Invalid,
-    Conflict,
-    Unavailable,
-    Internal,
+/// In how many seconds to ask again for what cannot be had now.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+
+macro_rules! codes {
+    ($($variant:ident = $name:literal, $status:ident, $about:literal;)*) => {
+        /// What kind of error it is; clients go by this and not by the text.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Code { $(#[doc = $about] $variant,)* }
+
+        impl Code {
+            #[cfg(test)]
+            const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            fn name(self) -> &'static str {
+                match self { $(Code::$variant => $name,)* }
+            }
+
+            fn status(self) -> StatusCode {
+                match self { $(Code::$variant => StatusCode::$status,)* }
+            }
+
+            /// When it is the answer, in the words of docs/http-api.md.
+            #[cfg(test)]
+            fn about(self) -> &'static str {
+                match self { $(Code::$variant => $about,)* }
+            }
+        }
+    };
 }
 
-impl Code {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Unauthorized => "unauthorized",
-            Self::NotFound => "not_found",
-            Self::MethodNotAllowed => "method_not_allowed",
-            Self::Timeout => "timeout",
-            Self::TooLarge => "too_large",
-            Self::Invalid => "invalid",
-            Self::Conflict => "conflict",
-            Self::Unavailable => "unavailable",
-            Self::Internal => "internal",
-        }
-    }
-
-    fn status(self) -> StatusCode {
-        match self {
-            Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Conflict => StatusCode::CONFLICT,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
+codes! {
+    Malformed = "malformed", BAD_REQUEST, "The body broke off, or is not sent as its head says.";
+    Unauthorized = "unauthorized", UNAUTHORIZED, "No token, another token, or the server has none.";
+    NotFound = "not_found", NOT_FOUND, "There is no such path, or nobody is connected with this key.";
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path takes another method.";
+    Timeout = "timeout", REQUEST_TIMEOUT, "The body of the request did not come in time.";
+    Conflict = "conflict", CONFLICT, "A message expects its topic at another position than the topic is at. The other messages of the request are published.";
+    TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
+    Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
+    Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says.";
 }
 
 /// A refusal.
@@ -101,25 +97,27 @@ impl ApiError {
         json!({ "code": self.code.name(), "message": self.message })
     }
 
-    pub(super) fn status(&self) -> StatusCode {
-        self.code.status()
+    /// Whether the same can be asked again later.
+    pub(super) fn is_passing(&self) -> bool {
+        self.code == Code::Unavailable
+    }
+
+    /// The answer with a body that tells of it.
+    pub(super) fn respond(&self, body: Value) -> Response {
+        let mut response = (self.code.status(), Answer(body)).into_response();
+        let header = match self.code {
+            Code::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Code::Unavailable => Some((RETRY_AFTER, RETRY_AFTER_S)),
+            _ => None,
+        };
+        response.headers_mut().extend(header);
+        response
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = json!({ "error": self.told() });
-        let mut response = (self.code.status(), Answer(error)).into_response();
-        match self.code {
-            Code::Unauthorized => {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Code::Unavailable => {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
-        }
-        response
+        self.respond(json!({ "error": self.told() }))
     }
 }
 
@@ -133,5 +131,21 @@ impl<T: Serialize> IntoResponse for Answer<T> {
             Ok(body) => ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response(),
             Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_tables::Table;
+
+    use super::*;
+
+    #[test]
+    fn error_codes_stand_in_the_guide() {
+        let mut table = Table::new(&["status", "`code`", "when"]);
+        for code in Code::ALL {
+            table.row(&[code.status().as_str(), &format!("`{}`", code.name()), code.about()]);
+        }
+        table.check("http-api.md", "error-codes");
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
     let messages = message::parse(&body).map_err(|fault| ApiError::invalid(fault.text))?;
     drop(body);
     // All are on their way, in their order, before the first is waited for: a store writes them together.
-    let results = join_all(messages.into_iter().map(|message| message.publish(&api.endpoint))).await;
+    let results = join_all(messages.iter().map(|message| message.publish(&api.endpoint))).await;
     let (mut published, mut failed, mut told) = (0, None, Vec::new());
     for result in results {
         told.push(match result {
@@ -39,7 +39,10 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
             Err(error) => {
                 let error = ApiError::from(error);
                 let told = json!({ "error": error.told() });
-                failed.get_or_insert(error);
+                // Whoever may come back for a part of them is to learn it.
+                if failed.as_ref().is_none_or(|failed: &ApiError| error.is_passing() && !failed.is_passing()) {
+                    failed = Some(error);
+                }
                 told
             }
         });
@@ -52,7 +55,7 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
         None => Answer(answer).into_response(),
         Some(error) => {
             answer["error"] = error.told();
-            (error.status(), Answer(answer)).into_response()
+            error.respond(answer)
         }
     })
 }

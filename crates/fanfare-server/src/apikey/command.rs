@@ -1,11 +1,12 @@
 //! `fanfare apikey`: keys for people.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::store::{self, KeyStore, New};
-use super::{Key, Record};
+use super::{Key, Record, now};
 use crate::cli::{ApiKey, ApiKeyCommand};
 use crate::config::Config;
 use crate::config::keys::Keys as Settings;
@@ -38,10 +39,14 @@ async fn execute(store: &dyn KeyStore, asked: &ApiKey) -> Result<String, String>
         }
         ApiKeyCommand::Revoke { key } => set_active(store, key, false, asked.json).await,
         ApiKeyCommand::Activate { key } => set_active(store, key, true, asked.json).await,
-        ApiKeyCommand::Rotate { key } => {
+        ApiKeyCommand::Rotate { key, overlap } => {
             let record = find(store, key).await?;
+            if record.until.is_some() {
+                return Err(format!("{} was rotated before; rotate the key that has taken its place", record.name));
+            }
             let new = Key::generate()?;
-            let is_done = store.rotate(&record.handle, &new).await.map_err(failed)?;
+            let until = overlap.map(|overlap| now() + overlap.as_secs() as i64);
+            let is_done = store.rotate(&record.handle, &new, until).await.map_err(failed)?;
             gone(is_done, &record)?;
             Ok(made(&new, asked.json))
         }
@@ -90,17 +95,24 @@ fn made(key: &Key, as_json: bool) -> String {
 }
 
 fn json_line(record: &Record) -> String {
-    let Record { name, domain, username, is_active, .. } = record;
-    let line: Value = json!({"name": name, "domain": domain, "username": username, "active": is_active});
+    let Record { name, domain, username, until, .. } = record;
+    let mut line: Value = json!({"name": name, "domain": domain, "username": username, "active": record.works()});
+    if let Some(until) = until {
+        line["until"] = (*until).into();
+    }
     format!("{line}\n")
 }
 
 fn table(records: &[Record]) -> String {
     let none = || "-".to_owned();
     let rows = records.iter().map(|record| {
-        let state = if record.is_active { "active" } else { "inactive" };
+        let state = match (record.works(), record.until) {
+            (true, None) => "active".to_owned(),
+            (true, Some(until)) => format!("active for {:?}", Duration::from_secs(until.saturating_sub(now()) as u64)),
+            (false, _) => "inactive".to_owned(),
+        };
         let text = |value: &Option<String>| value.clone().unwrap_or_else(none);
-        [record.name.clone(), text(&record.domain), text(&record.username), state.to_owned()]
+        [record.name.clone(), text(&record.domain), text(&record.username), state]
     });
     let head = ["NAME", "DOMAIN", "USERNAME", "STATE"].map(str::to_owned);
     let rows: Vec<[String; 4]> = std::iter::once(head).chain(rows).collect();

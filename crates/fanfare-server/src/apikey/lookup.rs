@@ -9,14 +9,18 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::store::{KeyStore, Unavailable};
 use super::{Hash, Key, Record};
-use crate::health::{Part, State};
+use crate::health::{self, Counted, Part, State};
 
 /// While the store is down, one query in so long.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(1);
 
+/// What it counts, in this order.
+pub(crate) const COUNTED: [Counted; 2] =
+    [("queries", "How often the store was asked for a key."), ("remembered", "How often the answer was still known.")];
+
 /// A store with the answers that it gave.
 pub(crate) struct Lookup {
-    name: String,
+    name: Arc<str>,
     store: Arc<dyn KeyStore>,
     lifetimes: Lifetimes,
     entries_max: usize,
@@ -45,7 +49,7 @@ pub(crate) type Found = Result<Option<Record>, Unavailable>;
 impl Lookup {
     pub(crate) fn new(name: &str, store: Arc<dyn KeyStore>, lifetimes: Lifetimes, entries_max: usize) -> Self {
         Lookup {
-            name: name.to_owned(),
+            name: name.into(),
             store,
             lifetimes,
             entries_max,
@@ -54,6 +58,11 @@ impl Lookup {
             remembered: AtomicU64::new(0),
             state: Mutex::new(State::Ok),
         }
+    }
+
+    /// What the configuration calls its store.
+    pub(crate) fn store_name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The record of a key, as it was when it was last asked for.
@@ -88,7 +97,7 @@ impl Lookup {
             // One that is being asked for will be up to date.
             let known = entry.0.try_lock().ok()?;
             let (_, answer) = known.as_ref()?;
-            answer.as_ref().ok()?.as_ref().filter(|record| record.is_active).map(|record| record.handle.clone())
+            answer.as_ref().ok()?.as_ref().filter(|record| record.works()).map(|record| record.handle.clone())
         };
         entries.iter().filter_map(handle).collect()
     }
@@ -123,7 +132,7 @@ impl Lookup {
 
     fn lifetime(&self, answer: &Found) -> Duration {
         match answer {
-            Ok(Some(record)) if record.is_active => self.lifetimes.found,
+            Ok(Some(record)) if record.works() => self.lifetimes.found,
             Ok(_) => self.lifetimes.unknown,
             Err(_) => FAILURE_LIFETIME,
         }
@@ -133,7 +142,7 @@ impl Lookup {
     fn note(&self, error: Option<&Unavailable>) {
         let now = if error.is_some() { State::Unavailable } else { State::Ok };
         let before = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), now);
-        let keys = &self.name;
+        let keys = &*self.name;
         match (before, error) {
             (State::Ok, Some(Unavailable(reason))) => {
                 let effect = "keys that are not remembered are answered 503";
@@ -165,7 +174,6 @@ impl Part for Lookup {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let counted = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        vec![("queries", counted(&self.queries)), ("remembered", counted(&self.remembered))]
+        health::numbers(&COUNTED, [&self.queries, &self.remembered])
     }
 }

@@ -43,7 +43,7 @@ pub(crate) trait KeyStore: Send + Sync {
     /// The record of a key, active or not. The key is compared as a whole, as text: it is never part of a query.
     fn find<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Record>>;
 
-    /// Those of some records that are there and active, in one query.
+    /// Those of some records that are there and work, in one query.
     fn active<'a>(&'a self, handles: &'a [String]) -> Answer<'a, Vec<String>>;
 
     /// All records, the oldest first where the store knows.
@@ -55,8 +55,9 @@ pub(crate) trait KeyStore: Send + Sync {
     /// Makes a record active or inactive; whether it was there.
     fn set_active<'a>(&'a self, handle: &'a str, is_active: bool) -> Answer<'a, bool>;
 
-    /// Puts a new key in the place of a record's, which keeps what is beside it; whether it was there.
-    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key) -> Answer<'a, bool>;
+    /// Puts a new key in the place of a record's, which keeps what is beside it; whether it was there. With a time the old
+    /// key works until then, as a record of its own; those whose time has come are removed.
+    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key, until: Option<i64>) -> Answer<'a, bool>;
 
     /// Makes what the store needs, or adds what an older one lacks; what was done. Safe to repeat.
     fn migrate(&self) -> Answer<'_, String>;

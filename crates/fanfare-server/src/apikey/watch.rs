@@ -34,7 +34,7 @@ impl Watch {
 
     fn handle_of(&self, socket: &SocketHandle) -> Option<Arc<str>> {
         let key = socket.info().assigns::<Identity>()?.api_key()?;
-        Arc::ptr_eq(&key.lookup, &self.0.lookup).then(|| key.handle.clone())
+        (key.store == *self.0.lookup.store_name()).then(|| key.handle.clone())
     }
 }
 

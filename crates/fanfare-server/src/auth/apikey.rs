@@ -26,7 +26,7 @@ impl ApiKeys {
             Ok(record) => record.ok_or(Refusal::Invalid("the key is unknown"))?,
             Err(Unavailable(_)) => return Err(Refusal::Unavailable("the store of API keys cannot be asked")),
         };
-        if !record.is_active {
+        if !record.works() {
             return Err(Refusal::Invalid("the key is not active"));
         }
         let sub = record.username.as_ref().or(record.domain.as_ref()).unwrap_or(&record.name).clone();
@@ -37,7 +37,7 @@ impl ApiKeys {
                 claims.insert(name.to_owned(), Value::String(value));
             }
         }
-        let api_key = ApiKey { lookup: self.0.clone(), handle: record.handle.into() };
+        let api_key = ApiKey { store: self.0.store_name().clone(), handle: record.handle.into() };
         Ok(Verified { identity: Identity::of_key(claims, api_key), expires_at: None })
     }
 }

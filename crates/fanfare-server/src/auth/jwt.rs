@@ -19,6 +19,9 @@ mod tests;
 /// A token that says it was issued further in the future than this is from a clock that is wrong.
 const ISSUED_AHEAD_MAX: Duration = Duration::from_secs(300);
 
+/// What is said of such a time.
+const BEYOND: Reason = "exp, nbf or iat lies beyond all clocks";
+
 /// Checks tokens.
 pub(super) struct Jwt {
     keys: Keys,
@@ -81,20 +84,20 @@ impl Jwt {
 
     /// When it begins and ends: the end, if it has one.
     fn check_times(&self, claims: &Map<String, Value>, now: SystemTime) -> Result<Option<SystemTime>, Reason> {
-        if time(claims, "nbf").is_some_and(|start| now + self.leeway < start) {
+        if time(claims, "nbf")?.is_some_and(|start| now + self.leeway < start) {
             return Err("the token is not valid yet");
         }
-        if time(claims, "iat").is_some_and(|issued| now + ISSUED_AHEAD_MAX < issued) {
+        if time(claims, "iat")?.is_some_and(|issued| now + ISSUED_AHEAD_MAX < issued) {
             return Err("the token says that it was issued in the future");
         }
-        if self.requires_end && !claims.contains_key("exp") {
-            return Err("the token does not say when it expires, which require_exp asks for");
-        }
-        let expires_at = time(claims, "exp").and_then(|end| end.checked_add(self.leeway));
-        match expires_at {
-            Some(end) if end <= now => Err("the token has expired"),
-            _ => Ok(expires_at),
-        }
+        let Some(end) = time(claims, "exp")? else {
+            return match self.requires_end {
+                true => Err("the token does not say when it expires, which require_exp asks for"),
+                false => Ok(None),
+            };
+        };
+        let end = end.checked_add(self.leeway).ok_or(BEYOND)?;
+        if end <= now { Err("the token has expired") } else { Ok(Some(end)) }
     }
 }
 
@@ -129,9 +132,12 @@ fn is_for(claims: &Map<String, Value>, audience: &str) -> bool {
     }
 }
 
-/// A claim in seconds since the epoch. What lies before the epoch counts as the epoch, what lies beyond all clocks as
-/// never.
-fn time(claims: &Map<String, Value>, name: &str) -> Option<SystemTime> {
-    let seconds = claims.get(name)?.as_f64()?;
-    UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds.max(0.0)).ok()?)
+/// A claim in seconds since the epoch. What lies before the epoch counts as the epoch.
+///
+/// # Errors
+/// It lies beyond all clocks: as absent, it would let in whom it is to keep out.
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<SystemTime>, Reason> {
+    let Some(seconds) = claims.get(name).and_then(Value::as_f64) else { return Ok(None) };
+    let since = Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    since.and_then(|since| UNIX_EPOCH.checked_add(since)).map(Some).ok_or(BEYOND)
 }

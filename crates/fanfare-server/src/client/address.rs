@@ -6,9 +6,9 @@ use fanfare_proto::hub;
 
 use crate::cli::Settings;
 use crate::cli::client::{Protocol, Sub};
-use crate::command;
 use crate::config::Config;
 use crate::config::endpoint::Protocol as Served;
+use crate::terminal;
 
 const DEFAULT: &str = "ws://127.0.0.1:4000";
 
@@ -20,7 +20,7 @@ pub(super) fn of_socket(asked: &Sub) -> Result<String, String> {
     let given = match (&asked.url, &asked.config) {
         (Some(url), _) => url.clone(),
         (None, Some(file)) => {
-            let config = command::load(file, Settings::default())?;
+            let config = terminal::load(file, Settings::default())?;
             of_endpoint(&config, asked.protocol).map_err(|error| format!("{}: {error}", file.display()))?
         }
         (None, None) => format!("{DEFAULT}{}", custom(asked.protocol)),

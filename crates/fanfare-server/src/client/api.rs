@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::address;
 use crate::cli::Settings;
 use crate::cli::client::Api as Args;
-use crate::command;
 use crate::config::secret::Secret;
 use crate::http_client::{Client, Limits};
+use crate::terminal;
 
 const DEFAULT: &str = "http://127.0.0.1:4001";
 
@@ -39,7 +39,7 @@ impl Api {
             None => None,
             Some(file) => {
                 let next = "add it, or give --admin and the token instead of --config";
-                let admin = command::load(file, Settings::default())?.admin;
+                let admin = terminal::load(file, Settings::default())?.admin;
                 Some(admin.ok_or_else(|| format!("{} has no [admin]; {next}", file.display()))?)
             }
         };

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use fanfare_proto::frame::put_on_one_line;
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -108,7 +109,8 @@ fn line_of_binary(data: &[u8]) -> String {
     json!({ "binary": STANDARD.encode(data) }).to_string()
 }
 
-/// Within strings JSON has no bare line breaks, so that those outside can go.
 fn on_one_line(json: &str) -> String {
-    json.replace(['\n', '\r'], " ")
+    let mut line = json.as_bytes().to_vec();
+    put_on_one_line(&mut line);
+    String::from_utf8(line).expect("a line break became a blank")
 }

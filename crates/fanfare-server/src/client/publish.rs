@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::api::Api;
 use crate::cli::client::Pub;
-use crate::command::print;
+use crate::terminal::print;
 
 /// As many as the API takes in one request.
 const BATCH_MESSAGES_MAX: usize = 1_000;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::problem::Problems;
 use super::secret::{self, Secret};
 use super::section::{Form, section};
+use super::template::Template;
 use super::value::Count;
-use crate::identity::Template;
 
 section! {
     /// Present: Redis is told which clients come and go, and what clients of `protocol = "bullet"` send. What comes from Redis

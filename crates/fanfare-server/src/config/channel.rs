@@ -2,14 +2,14 @@
 
 use std::str::FromStr;
 
-use fanfare::Pattern;
+use fanfare::{Pattern, Slow};
 use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
 
 use super::history::Kept;
 use super::problem::Problems;
+use super::rule::Rule;
 use super::section::{Form, section};
-use super::value::{Count, OneOrMore, Size, Text, choice};
-use crate::policy::Rule;
+use super::value::{Count, Fault, OneOrMore, Raw, Setting, Size, Text, any_of, choice, refused};
 
 section! {
     /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
@@ -20,7 +20,9 @@ section! {
         /// Settings to start from, which the other keys change. `lobby`: everybody joins `room:lobby` and publishes
         /// `new_msg` there, and all see who is present.
         preset: Option<Preset> = "",
-        /// The topic, or a pattern that ends in `*`, or several of them. Must be given unless a preset does.
+        /// The topic, or a pattern that ends in `*`, or several of them. `*` alone is every topic but those of `hub` and
+        /// `bullet` endpoints, which have to be named. Must be given unless a preset does. Clients of Phoenix cannot join
+        /// `phoenix`, the topic of their heartbeats; a room can have this name.
         topic: Option<OneOrMore<TopicPattern>> = "",
         /// Who may join. `hook:NAME` asks your back end (`[hook.NAME]`) if no other rule of the list allows it. The default is `authenticated`, with the preset `lobby` it is `open`.
         join: Option<OneOrMore<Rule>> = "",
@@ -38,14 +40,24 @@ section! {
         reply: bool = "true",
         /// The longest payload that may be published. Left out: what fits into `limits.message_size_max`.
         payload_size_max: Option<Size<2, 1_000_000_000>> = "",
-        /// Whether members are tracked: each gets `presence_state` after its join, and all get `presence_diff`. The
+        /// Whether members are tracked. With `true`, each gets `presence_state` after its join, and all get `presence_diff` when
+        /// somebody comes or goes: that is for topics with up to some thousands of members, since each is told of each other.
+        /// With `"count"`, they are told how many there are, by `presence_count` with `{"count": 2}`, once a second at most. The
         /// default is `false`, with the preset `lobby` it is `true`.
-        presence: Option<bool> = "",
+        presence: Option<Presence> = "",
+        /// How many may be tracked in a topic. Who joins beyond that is a member that the others do not see: the counter
+        /// `presence`, `full` counts them. Left out: 20,000, or 1,000,000 with `presence = "count"`.
+        presence_members_max: Option<Count<1, 100_000_000>> = "",
+        /// How many bytes all that is tracked in a topic may have, about as `presence_state` has them; beyond that it is the
+        /// same. Should be well below `limits.outbox_bytes_max`, since each member is sent all of it. Left out: 4 MiB, or 128 MiB
+        /// with `presence = "count"`.
+        presence_bytes_max: Option<Size<1_000, 10_000_000_000>> = "",
         /// What a member is called in the presence: a claim, else a string in the join's payload, else (`unique`) a
         /// name that is made up. The first that exists counts; the last resort is always a name that is made up.
         presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]",
         /// How much of each topic is kept, so that clients that come back get what they missed: a table such as
-        /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. Left out: nothing is kept.
+        /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. The newest message is kept
+        /// whatever its size: one that is larger than `bytes` is kept alone. Left out: nothing is kept.
         history: Option<Kept> = "",
         /// How many of the newest kept messages the reply to a join has, as its member `messages`. Left out: it has no such
         /// member. Needs `history`.
@@ -54,7 +66,7 @@ section! {
         /// `limits.outbox_bytes_max` is reached: `disconnect` closes its socket with 1013, `drop_oldest` drops the oldest,
         /// `latest` keeps the newest of each event only, from the first that has to wait, and `resync` drops all until the
         /// member has caught up. See [delivery.md](delivery.md).
-        slow: Slow = "\"disconnect\"",
+        slow: SlowName = "\"disconnect\"",
         /// With `slow = "latest"`: a member of the payload, such as `symbol`, by whose value messages are told apart beside
         /// their event.
         latest_key: Option<String> = "",
@@ -80,18 +92,48 @@ choice! {
     } later []
 }
 
-choice! {
-    /// What happens to slow readers.
-    pub(crate) enum Slow {
-        /// Their socket is closed.
-        Disconnect = "disconnect",
-        /// The oldest messages give way.
-        DropOldest = "drop_oldest",
-        /// Older messages of the same event and key give way.
-        Latest = "latest",
-        /// All messages give way until the reader has caught up.
-        Resync = "resync",
-    } later []
+/// What happens to slow readers; the key of `latest` is a setting of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SlowName(pub(crate) Slow);
+
+impl Text for SlowName {
+    fn accepts() -> String {
+        any_of(&Slow::ALL.each_ref().map(Slow::name))
+    }
+}
+
+impl FromStr for SlowName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Slow::ALL.into_iter().find(|slow| slow.name() == text).map(Self).ok_or_else(String::new)
+    }
+}
+
+/// Whether members are tracked, and what they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// They are not tracked.
+    Off,
+    /// They are told who is there.
+    Roster,
+    /// They are told how many there are.
+    Count,
+}
+
+impl Setting for Presence {
+    fn accepts() -> String {
+        "`true`, `false` or \"count\"".into()
+    }
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {
+        match (raw.get_ref().as_bool(), raw.get_ref().as_str()) {
+            (Some(true), _) => Ok(Presence::Roster),
+            (Some(false), _) => Ok(Presence::Off),
+            (_, Some("count")) => Ok(Presence::Count),
+            _ => Err(refused::<Self>(raw)),
+        }
+    }
 }
 
 /// A topic or a pattern that ends in `*`.
@@ -108,17 +150,7 @@ impl FromStr for TopicPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "phoenix" {
-            return Err("the protocol keeps this topic for its heartbeat".into());
-        }
         Pattern::parse(text).map(Self).map_err(|error| error.to_string())
-    }
-}
-
-impl Text for Rule {
-    fn accepts() -> String {
-        let forms = r#""open", "authenticated", "nobody", "hook:NAME" or "claim:NAME=VALUE""#;
-        format!("{forms}, where {{suffix}} in VALUE is what the star of the pattern matched")
     }
 }
 
@@ -183,24 +215,36 @@ impl Channel {
         let one = |rule| OneOrMore(vec![rule]);
         self.join.get_or_insert_with(|| one(if is_lobby { Rule::Open } else { Rule::Authenticated }));
         self.publish.get_or_insert_with(|| one(if is_lobby { Rule::Open } else { Rule::Nobody }));
-        self.presence.get_or_insert(is_lobby);
+        self.presence.get_or_insert(if is_lobby { Presence::Roster } else { Presence::Off });
         if is_lobby {
             let lobby = Pattern::parse("room:lobby").expect("the lobby's topic is one");
             self.topic.get_or_insert_with(|| OneOrMore(vec![TopicPattern(lobby)]));
             self.events.get_or_insert_with(|| OneOrMore(vec![EventName("new_msg".into())]));
         }
         if self.topic.is_none() {
-            self.places.problem(problems, "topic", format!("is missing: it takes {}", TopicPattern::accepts()));
+            self.places.problem(
+                problems,
+                "topic",
+                format!("is missing: it takes {}", <TopicPattern as Text>::accepts()),
+            );
         }
         if self.catch_up.is_some() && self.history.is_none() {
             let text = "there is nothing to catch up with: give the channel a history as well";
             self.places.problem(problems, "catch_up", text);
         }
-        if self.latest_key.is_some() && self.slow != Slow::Latest {
+        if self.latest_key.is_some() && !matches!(self.slow.0, Slow::Latest { .. }) {
             self.places.problem(problems, "latest_key", "has no effect without slow = \"latest\"");
         }
         self.check_suffixes(problems);
         self.check_events(problems);
+    }
+
+    /// What happens to messages that wait for slow readers.
+    pub(crate) fn slow(&self) -> Slow {
+        match &self.slow.0 {
+            Slow::Latest { .. } => Slow::Latest { key: self.latest_key.clone() },
+            slow => slow.clone(),
+        }
     }
 
     /// The patterns; a complete channel has at least one.

@@ -9,8 +9,8 @@ use toml::de::DeValue;
 use super::channel::EventName;
 use super::problem::Problems;
 use super::section::{Form, section};
+use super::template::Template;
 use super::value::{Fault, OneOrMore, Raw, Setting, Span, Text, choice};
-use crate::identity::Template;
 
 section! {
     /// A path that clients connect to. Without any, there is one at `/socket` that lets everybody in.
@@ -24,7 +24,7 @@ section! {
         /// For `phoenix`: how clients may connect. Left out: in both ways. The other protocols have theirs.
         transports: Option<OneOrMore<Transport>> = "",
         /// The name of the `[auth.NAME]` that checks credentials, or a list of names to try in this order. `none`: everybody
-        /// is let in, without an identity.
+        /// is let in, without an identity; with `hub` and `bullet`, whose clients show a key, this must be said.
         auth: OneOrMore<String> = "\"none\"",
         /// For `phoenix` with an `auth`: a client may connect without a credential, and has so long to send it, as the event
         /// `access_token` on the topic `phoenix`. Until then it can join nothing. Left out: it is refused.
@@ -90,7 +90,7 @@ choice! {
 }
 
 /// What each key but the common ones is for.
-const USES: [(&str, &[Protocol]); 10] = [
+const USES: [(&str, &[Protocol]); 11] = [
     ("credential_within", &[Protocol::Phoenix]),
     ("transports", &[Protocol::Phoenix]),
     ("longpoll_window", &[Protocol::Phoenix, Protocol::Bullet]),
@@ -101,6 +101,7 @@ const USES: [(&str, &[Protocol]); 10] = [
     ("subscribe", &[Protocol::Hub]),
     ("acks", &[Protocol::Rooms]),
     ("topics", &[Protocol::Bullet]),
+    ("compression", &[Protocol::Phoenix, Protocol::Hub, Protocol::Rooms, Protocol::Bullet]),
 ];
 
 /// Phoenix's clients give up a poll after 20 s.
@@ -169,12 +170,6 @@ impl FromStr for MountPath {
             Some(rest) if rest.split('/').all(is_segment) => Ok(Self(text.to_owned())),
             Some(_) => Err("its segments may have letters, digits and -_.~ only, after an optional colon".into()),
         }
-    }
-}
-
-impl Text for Template {
-    fn accepts() -> String {
-        r#"a text with names of claims in braces, such as "user_socket:{sub}""#.into()
     }
 }
 

@@ -21,9 +21,11 @@ section! {
         /// as `1s`, or `never` but when the operating system likes it. Whichever it is, they outlive the process.
         sync: Sync = "\"1s\"",
         /// The bytes of all kept messages. Beyond it the topics to which nobody has published for the longest time lose
-        /// theirs, and clients that come back to them are told that there is a gap.
+        /// theirs, and clients that come back to them are told that there is a gap. Only the newest message of the topic that was
+        /// published to last stays in any case, alone if it is larger than this.
         bytes_max: Size<1_000_000, 1_000_000_000_000> = "\"256MiB\"",
-        /// How many topics are remembered, with or without messages. The same happens beyond it.
+        /// How many topics are remembered, with or without messages. The same happens beyond it. The names of as many
+        /// forgotten topics are remembered too, so that no client is told of a gap in a topic that never had a message.
         topics_max: Count<1_000, 1_000_000_000> = "1000000",
         /// With `dir`: how large the log in it may grow before what is kept no more is taken out of it. It is never smaller than
         /// twice what is kept.

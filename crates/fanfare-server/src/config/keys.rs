@@ -78,7 +78,7 @@ impl Keys {
         self.path.clone().unwrap_or_else(|| default.into())
     }
 
-    /// Checks what concerns more than one key; the address is filled in.
+    /// Checks what concerns more than one key.
     pub(super) fn check(&self, problems: &mut Problems) {
         let choice = format!("store = \"{}\"", self.store.name());
         self.places.report_useless(problems, &choice, |key| {
@@ -86,12 +86,6 @@ impl Keys {
         });
         if self.store == Store::Postgres && !secret::is_given("url", &self.places) {
             let text = "the address of the database is missing: give url_env, url_file or url";
-            self.places.problem(problems, "url", text);
-        }
-        #[cfg(feature = "postgres")]
-        if let (Store::Postgres, Some(url)) = (self.store, &self.url)
-            && let Err(text) = crate::apikey::store::check_postgres_url(url.expose())
-        {
             self.places.problem(problems, "url", text);
         }
     }

@@ -51,7 +51,8 @@ impl Problems {
             return Ok(());
         }
         self.0.sort_by(|a, b| a.place.cmp(&b.place));
-        Err(Report { lines: self.0.iter().map(|problem| show(problem, file, content)).collect() })
+        let text = Lines::new(content);
+        Err(Report { lines: self.0.iter().map(|problem| show(problem, file, &text)).collect() })
     }
 }
 
@@ -74,16 +75,39 @@ impl fmt::Display for Report {
     }
 }
 
+/// A text, and where its lines begin.
+struct Lines<'c> {
+    content: &'c str,
+    starts: Vec<usize>,
+}
+
+impl<'c> Lines<'c> {
+    fn new(content: &'c str) -> Self {
+        let starts = content.match_indices('\n').map(|(at, _)| at + 1);
+        Self { content, starts: std::iter::once(0).chain(starts).collect() }
+    }
+
+    /// The line and column of a byte, from 1.
+    fn find(&self, offset: usize) -> (usize, usize) {
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let before = self.content.get(self.starts[line - 1]..offset).unwrap_or_default();
+        (line, before.chars().count() + 1)
+    }
+
+    /// A line by its number.
+    fn line(&self, number: usize) -> &'c str {
+        self.content[self.starts[number - 1]..].lines().next().unwrap_or_default()
+    }
+}
+
 /// `file:line:column: key: text`, as compilers write it, so that editors can jump there.
-fn show(problem: &Problem, file: &str, content: &str) -> String {
+fn show(problem: &Problem, file: &str, content: &Lines<'_>) -> String {
     let key = if problem.key.is_empty() { String::new() } else { format!("{}: ", problem.key) };
     let text = &problem.text;
     match &problem.place {
         Place::File(offset) => {
-            let before = content.get(..*offset).unwrap_or(content);
-            let line = before.matches('\n').count() + 1;
-            let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-            let quoted = if problem.shows_line { quote_line(content, line) } else { String::new() };
+            let (line, column) = content.find(*offset);
+            let quoted = if problem.shows_line { quote_line(content.line(line), line) } else { String::new() };
             format!("{file}:{line}:{column}: {key}{text}{quoted}")
         }
         Place::Environment(name) => format!("environment variable {name}: {key}{text}"),
@@ -93,8 +117,7 @@ fn show(problem: &Problem, file: &str, content: &str) -> String {
 }
 
 /// The line itself, unless a secret may stand in it.
-fn quote_line(content: &str, number: usize) -> String {
-    let Some(line) = content.lines().nth(number - 1) else { return String::new() };
+fn quote_line(line: &str, number: usize) -> String {
     let line = match line.split_once('=') {
         Some((key, _)) if ["secret", "token", "password"].iter().any(|word| key.contains(word)) => {
             format!("{key}= (not shown)")

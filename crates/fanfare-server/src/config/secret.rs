@@ -88,13 +88,8 @@ impl<'a> Given<'a> {
         Self { name, plain, env, file }
     }
 
-    /// The secret, from wherever it is; `None` if there is none, or after a problem.
-    pub(crate) fn resolve(
-        &self,
-        variables: &BTreeMap<String, String>,
-        places: &Places,
-        problems: &mut Problems,
-    ) -> Option<Secret> {
+    /// Where the secret is, and the key that says so; `None` if there is none, or after a problem.
+    pub(crate) fn place(&self, places: &Places, problems: &mut Problems) -> Option<(String, SecretPlace<'a>)> {
         let keys = keys(self.name);
         let given = [self.plain.is_some(), self.env.is_some(), self.file.is_some()];
         // The three are one setting: what the environment gives in one form wins over the file in another.
@@ -107,17 +102,35 @@ impl<'a> Given<'a> {
             places.problem(problems, &keys[other], text);
             return None;
         }
-        let read = match (index, self.env, self.file) {
-            (1, Some(variable), _) => from_variable(variable, variables),
-            (2, _, Some(file)) => from_file(file),
-            _ => return self.plain.clone(),
+        let place = match index {
+            1 => SecretPlace::Variable(self.env.as_ref()?),
+            2 => SecretPlace::File(self.file.as_ref()?),
+            _ => SecretPlace::Here(self.plain.as_ref()?),
         };
-        match read {
-            Ok(secret) => Some(Secret(secret)),
-            Err(text) => {
-                places.problem(problems, &keys[index], text);
-                None
-            }
+        Some((keys[index].clone(), place))
+    }
+}
+
+/// Where a secret is.
+pub(crate) enum SecretPlace<'a> {
+    /// In the configuration itself.
+    Here(&'a Secret),
+    /// In this environment variable.
+    Variable(&'a str),
+    /// In this file.
+    File(&'a Path),
+}
+
+impl SecretPlace<'_> {
+    /// The secret, read from where it is; `variables` are those of the environment.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(crate) fn open(&self, variables: &BTreeMap<String, String>) -> Result<Secret, String> {
+        match self {
+            Self::Here(secret) => Ok((*secret).clone()),
+            Self::Variable(name) => from_variable(name, variables).map(Secret),
+            Self::File(path) => from_file(path).map(Secret),
         }
     }
 }

@@ -222,10 +222,30 @@ fn unknown(header: &str, name: &str, known: &[&str]) -> String {
     format!("unknown key{guess} {place} takes {}", known.join(", "))
 }
 
+/// So many names are compared with a mistyped one, so that many mistakes in a large file are reported at once.
+const CANDIDATES_MAX: usize = 64;
+
+/// So many names are listed.
+const LISTED_MAX: usize = 20;
+
+/// Names, as far as they help a reader.
+pub(crate) fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let mut names = names.peekable();
+    let shown: Vec<&str> = names.by_ref().take(LISTED_MAX).collect();
+    let more = if names.peek().is_some() { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
 /// The candidate that a mistyped name most likely meant.
 pub(crate) fn nearest<'n>(name: &str, candidates: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    let distances = candidates.map(|candidate| (distance(name, candidate), candidate));
-    distances.filter(|(distance, near)| *distance <= (near.len() / 3).max(1)).min().map(|(_, near)| near)
+    let near = |candidate: &&str| {
+        let distance_max = (candidate.len() / 3).max(1);
+        // Names of very different lengths need no closer look.
+        let is_close = candidate.chars().count().abs_diff(name.chars().count()) <= distance_max;
+        is_close.then(|| distance(name, candidate)).filter(|distance| *distance <= distance_max)
+    };
+    let found = candidates.take(CANDIDATES_MAX).filter_map(|candidate| Some((near(&candidate)?, candidate)));
+    found.min().map(|(_, candidate)| candidate)
 }
 
 /// Levenshtein's edit distance.

@@ -6,8 +6,8 @@ use super::channel::EventName;
 use super::problem::Problems;
 use super::secret::{self, Secret};
 use super::section::{Form, section};
+use super::template::Template;
 use super::value::{Count, OneOrMore, Size, Span, choice};
-use crate::identity::Template;
 
 section! {
     /// Where messages come from, beside clients and the HTTP API. A source connects again for ever, and says in
@@ -63,6 +63,11 @@ section! {
         batch: Count<1, 10_000> = "100",
         /// For `redis_stream` and `outbox`: the stream or table to which messages go that cannot be published, instead of nowhere.
         park: Option<String> = "",
+        /// For `redis` and `nats`: how many messages may wait while they cannot be published. What comes then is lost, and counted
+        /// as `skipped_overrun`. Sources of the other kinds leave what waits where it is.
+        waiting_messages_max: Count<1, 10_000_000> = "65536",
+        /// The same in bytes.
+        waiting_bytes_max: Size<1_000_000, 10_000_000_000> = "\"64MiB\"",
         /// The longest message. A longer one is skipped.
         message_size_max: Size<100, 100_000_000> = "\"1MB\"",
     }
@@ -125,6 +130,7 @@ impl Kind {
             "group" => matches!(self, Kind::RedisStream | Kind::Nats),
             "field" | "consumer" | "start" | "claim_after" => self == Kind::RedisStream,
             "table" | "create" | "done" | "poll" => self == Kind::Outbox,
+            "waiting_messages_max" | "waiting_bytes_max" => matches!(self, Kind::Redis | Kind::Nats),
             "batch" | "park" => matches!(self, Kind::RedisStream | Kind::Outbox),
             "route" | "topic" | "broadcast_topic" | "recipients_max" | "event" => self != Kind::Outbox,
             _ => true,
@@ -133,7 +139,7 @@ impl Kind {
 }
 
 impl Source {
-    /// Checks what concerns more than one key; the address is filled in.
+    /// Checks what concerns more than one key.
     pub(super) fn check(&self, problems: &mut Problems) {
         let choice = format!("kind = \"{}\"", self.kind.name());
         self.places.report_useless(problems, &choice, |key| self.kind.uses(key));

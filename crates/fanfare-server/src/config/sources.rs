@@ -33,7 +33,7 @@ impl Overrides {
     }
 
     /// The environment.
-    pub(super) fn variables(&self) -> &BTreeMap<String, String> {
+    pub(crate) fn variables(&self) -> &BTreeMap<String, String> {
         &self.environment
     }
 

@@ -58,6 +58,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("channel.events", "[\"new_msg\"]"),
     ("channel.payload_size_max", "\"64KB\""),
     ("channel.presence", "true"),
+    ("channel.presence_members_max", "5000"),
+    ("channel.presence_bytes_max", "\"1MiB\""),
     ("hook.url", "\"http://127.0.0.1:8000/fanfare\""),
     ("hook.secret_env", "\"FANFARE_SECRET\""),
     ("hook.secret_file", "\"secret.txt\""),
@@ -129,12 +131,12 @@ fn describe(section: &Section) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Config, Overrides};
+    use super::super::Overrides;
     use super::*;
 
     #[test]
     fn the_starter_is_right_as_it_is() {
-        let config = Config::parse("starter", &text(), &Overrides::default()).unwrap();
+        let config = crate::preflight::parse("starter", &text(), &Overrides::default()).unwrap();
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         assert_eq!(config.channels[0].patterns().next().unwrap().to_string(), "room:lobby");
         assert_eq!(config.endpoints[0].path.0, "/socket");
@@ -160,6 +162,8 @@ mod tests {
             "token_file",
             "cert",
             "key",
+            "credential_within",
+            "transports",
             "socket_id",
             "public_key_file",
             "hook",
@@ -200,7 +204,7 @@ mod tests {
             })
             .map(|line| format!("{line}\n"))
             .collect();
-        let config = Config::parse("starter", &uncommented, &Overrides::default());
+        let config = crate::preflight::parse("starter", &uncommented, &Overrides::default());
         let report = config.map(|_| ()).map_err(|report| report.to_string());
         assert_eq!(report, Ok(()), "{uncommented}");
     }

@@ -1,8 +1,9 @@
 //! What a configuration is read as, and what is said of a bad one.
 
-use super::channel::Audience;
+use super::channel::{Audience, Presence};
 use super::server::LogFormat;
 use super::*;
+use crate::preflight;
 
 fn overrides(flags: &[(&'static str, &str, &str)], variables: &[(&str, &str)]) -> Overrides {
     let flags = flags.iter().map(|(name, path, text)| Flag { name, path: path.to_string(), text: text.to_string() });
@@ -10,7 +11,7 @@ fn overrides(flags: &[(&'static str, &str, &str)], variables: &[(&str, &str)]) -
 }
 
 fn parse(content: &str) -> Result<Config, String> {
-    Config::parse("f.toml", content, &overrides(&[], &[("MY_SECRET", &"s".repeat(64)), ("EMPTY", "")]))
+    preflight::parse("f.toml", content, &overrides(&[], &[("MY_SECRET", &"s".repeat(64)), ("EMPTY", "")]))
         .map_err(|report| report.to_string())
 }
 
@@ -33,7 +34,7 @@ fn the_example_of_the_reference_is_right() {
     let example = reference.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let secrets = [("FANFARE_SECRET", "s".repeat(64)), ("FANFARE_API_TOKEN", "t".repeat(32))];
     let variables = secrets.each_ref().map(|(name, text)| (*name, text.as_str()));
-    let config = Config::parse("example", example, &overrides(&[], &variables)).unwrap();
+    let config = preflight::parse("example", example, &overrides(&[], &variables)).unwrap();
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     assert_eq!(config.auths["users"].secret.as_ref().unwrap().expose(), "s".repeat(64));
     assert_eq!(config.admin.unwrap().token.unwrap().expose(), "t".repeat(32));
@@ -46,7 +47,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let variables =
         [("FANFARE_LISTEN", "127.0.0.1:2"), ("FANFARE_LIMITS_JOINS_MAX", "2"), ("FANFARE_ADMIN_LISTEN", "127.0.0.1:9")];
     let flags = [("--listen", "listen", "127.0.0.1:3"), ("--set", "drain.batch", "7"), ("--set", "drain.batch", "8")];
-    let config = Config::parse("f.toml", content, &overrides(&flags, &variables)).unwrap();
+    let config = preflight::parse("f.toml", content, &overrides(&flags, &variables)).unwrap();
     assert_eq!(config.server.listen.0.port(), 3);
     assert_eq!(config.limits.joins_max.0, 2);
     assert_eq!(config.drain.batch.0, 8);
@@ -58,7 +59,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 fn the_environments_token_wins_over_the_files_in_any_form() {
     let [ours, theirs] = ["t", "f"].map(|c| c.repeat(32));
     let token = |content: &str, variables: &[(&str, &str)]| {
-        let config = Config::parse("f.toml", content, &overrides(&[], variables));
+        let config = preflight::parse("f.toml", content, &overrides(&[], variables));
         let config = config.map_err(|report| report.to_string())?;
         Ok::<_, String>(config.admin.unwrap().token.unwrap().expose().to_owned())
     };
@@ -79,9 +80,9 @@ fn presets_give_what_is_not_given() {
     let rules = |channel: &Channel| format!("{:?}", channel.rules().collect::<Vec<_>>());
     assert_eq!(lobby.patterns().map(ToString::to_string).collect::<Vec<_>>(), ["room:lobby"]);
     assert_eq!(rules(lobby), r#"[("join", Open), ("publish", Open)]"#);
-    assert_eq!((lobby.presence, lobby.broadcast), (Some(true), Audience::Others));
+    assert_eq!((lobby.presence, lobby.broadcast), (Some(Presence::Roster), Audience::Others));
     assert_eq!(rules(plain), r#"[("join", Authenticated), ("publish", Nobody)]"#);
-    assert_eq!((plain.presence, plain.broadcast), (Some(false), Audience::All));
+    assert_eq!((plain.presence, plain.broadcast), (Some(Presence::Off), Audience::All));
     assert!(config.warnings[0].contains("nobody can join \"a\""), "{:?}", config.warnings);
 }
 
@@ -107,13 +108,26 @@ fn bad_configurations_are_explained() {
     check("limits = 3", &["limits: is a section: write it as [limits]"]);
     check("[endpoint]\npath = '/x'", &["endpoint: is a section: write it as [[endpoint]]"]);
     check("[auth]\nkind = 'jwt'", &["auth: is a section: write it as [auth.NAME]"]);
-    check("[[endpoint]]\nprotocol = 'hub'\nacks = true", &["endpoint.acks: has no effect with protocol = \"hub\""]);
+    check(
+        "[[endpoint]]\nprotocol = 'hub'\nauth = 'none'\nacks = true",
+        &["endpoint.acks: has no effect with protocol = \"hub\""],
+    );
     check("[[endpoint]]\ntopics = ['a']", &["endpoint.topics: has no effect with protocol = \"phoenix\""]);
-    check("[[endpoint]]\nprotocol = 'bullet'\ntransports = ['websocket']", &["endpoint.transports: has no effect"]);
+    check(
+        "[[endpoint]]\nprotocol = 'bullet'\nauth = 'none'\ntransports = ['websocket']",
+        &["endpoint.transports: has no effect"],
+    );
     check("[[endpoint]]\npath = '/'", &["endpoint.path: the root itself", "rooms"]);
     check("[[endpoint]]\nlongpoll_window = '30s'", &["endpoint.longpoll_window: 30s is too long", "at most 19s"]);
-    check("[[endpoint]]\nprotocol = 'bullet'\ntopics = ['a:{sub}']\nsocket_id = '{sub}'", &["{sub} is a claim"]);
-    check("[[channel]]\ntopic = 'a'\npresence = 'yes'", &["channel.presence: \"yes\"", "`true` or `false`"]);
+    check(
+        "[[endpoint]]\nprotocol = 'bullet'\nauth = 'none'\ntopics = ['a:{sub}']\nsocket_id = '{sub}'",
+        &["{sub} is a claim"],
+    );
+    check("[[channel]]\ntopic = 'a'\npresence = 'yes'", &["channel.presence: \"yes\"", "`true`, `false` or \"count\""]);
+    check(
+        "[[channel]]\ntopic = 'a'\npresence_members_max = 5",
+        &["channel.presence_members_max", "has no effect without presence"],
+    );
     check("[[channel]]\ntopic = 'a'\njoin = 'opne'", &["3:8: channel.join: \"opne\"", "\"authenticated\""]);
     check("[[channel]]\ntopic = 'a'\nevents = ['x', 5]", &["3:16: channel.events: 5 is not accepted"]);
     check("[[channel]]\ntopic = 'a'\nevents = ['phx_join']", &["the protocol keeps events"]);
@@ -256,6 +270,105 @@ fn bad_hooks_are_explained() {
 }
 
 #[test]
+fn what_looks_closed_and_is_open_is_refused() {
+    #[track_caller]
+    fn check(content: &str, part: &str) {
+        let report = parse(content).map(|_| ()).err().unwrap_or_default();
+        assert!(report.contains(part) && part.is_empty() == report.is_empty(), "{content}\n--> {report}");
+    }
+    let keys = "[keys.k]\n[auth.k]\nkind = 'apikeys'\nkeys = 'k'\n[auth.all]\nkind = 'none'\n[[endpoint]]\n";
+    for protocol in ["hub", "bullet"] {
+        let with = |more: &str| format!("{keys}protocol = '{protocol}'\n{more}");
+        check(&with(""), "7:1: endpoint.auth: is missing: clients of protocol = ");
+        check(&with("auth = 'none'"), "");
+        check(&with("auth = 'all'"), "");
+        check(&with("auth = 'k'"), "");
+    }
+    let hub = format!("{keys}protocol = 'hub'\nsubscribe = 'authenticated'\n");
+    check(&format!("{hub}auth = 'none'"), "endpoint.subscribe: \"authenticated\" lets everybody in");
+    check(&format!("{hub}auth = 'all'"), "endpoint.subscribe: \"authenticated\" lets everybody in");
+    check(&format!("{hub}auth = 'k'"), "");
+    check(&format!("{keys}credential_within = '5s'"), "endpoint.credential_within: has no effect without an `auth`");
+    let warnings = parse("[auth.a]\nkind = 'none'\n[hook.h]\nurl = 'http://localhost/'").unwrap().warnings;
+    for part in ["no [[endpoint]] names [auth.a]", "nothing names [hook.h]"] {
+        assert!(warnings.iter().any(|warning| warning.contains(part)), "{part}: {warnings:?}");
+    }
+}
+
+#[test]
+fn settings_that_do_nothing_are_refused() {
+    #[track_caller]
+    fn check(content: &str, expected: &[&str]) {
+        let report = parse(content).map(|_| ()).err().unwrap_or_default();
+        let found = report.lines().filter(|line| line.contains("has no effect"));
+        let found: Vec<&str> = found.map(|line| line.splitn(4, ':').nth(3).unwrap().trim()).collect();
+        let is_so =
+            found.len() == expected.len() && found.iter().zip(expected).all(|(line, part)| line.starts_with(part));
+        assert!(is_so, "{content}\n--> {report}");
+    }
+    let channel = "[[channel]]\ntopic = 'a'\nhistory = {}\n";
+    let on = |protocol: &str, more: &str| format!("[[endpoint]]\nprotocol = '{protocol}'\n{channel}{more}");
+    check(&on("phoenix", "catch_up = 5\npublish = 'open'\nreply = false"), &[]);
+    check(
+        &on("rooms", "catch_up = 5"),
+        &["channel.catch_up: has no effect without an [[endpoint]] of protocol = \"phoenix\""],
+    );
+    check(&on("sse", "publish = 'open'\nbroadcast = 'others'"), &["channel.broadcast: has no effect without"]);
+    check(
+        &on("phoenix", "events = ['a']"),
+        &["channel.events: has no effect while no member may publish: set `publish`"],
+    );
+    check(&on("phoenix", "presence_key = 'unique'"), &["channel.presence_key: has no effect without presence"]);
+    let hub = on("hub", "join = 'open'").replace("'hub'", "'hub'\nauth = 'none'");
+    check(&hub, &["channel.join: has no effect without an [[endpoint]] whose clients join"]);
+    check("[[endpoint]]\nprotocol = 'sse'\ncompression = true", &["endpoint.compression: has no effect with protocol"]);
+    check(
+        "[[endpoint]]\ntransports = 'longpoll'\ncompression = true",
+        &["endpoint.compression: has no effect without"],
+    );
+    check(
+        "[[endpoint]]\ntransports = 'websocket'\nlongpoll_window = '1s'",
+        &["endpoint.longpoll_window: has no effect"],
+    );
+    check("[history]\ndir = 'x'", &["history.dir: has no effect since no [[channel]] keeps a `history`"]);
+    check("[bridge]\nurl = 'redis://x'\nforward = 'c'", &["bridge.forward: has no effect without an [[endpoint]]"]);
+    check(
+        "[bridge]\nurl = 'redis://x'\nconnected = 'c'",
+        &["bridge.connected: has no effect since no socket has an id"],
+    );
+    let webhook = "[[webhook]]\nurl = 'https://a.b/'\nevents = ";
+    check(
+        &format!("{webhook}'user_online'\ntopics = 'a'"),
+        &["webhook.topics: has no effect without an event of topics"],
+    );
+    check(
+        &format!("{webhook}'topic_vacated'\nuser = 'id'"),
+        &["webhook.user: has no effect without an event of users"],
+    );
+}
+
+/// What is wrong with a large file is said in a time that grows with its size, not with its square.
+#[test]
+fn many_mistakes_are_reported_soon() {
+    let mut content = String::new();
+    for number in 0..8_000 {
+        content.push_str(&format!(
+            "[auth.a{number}]\nkind = 'none'\n[[endpoint]]\npath = '/s{number}'\nauth = 'b{number}'\n"
+        ));
+    }
+    let begun = std::time::Instant::now();
+    let report = parse(&content).map(|_| ()).unwrap_err();
+    assert_eq!(report.lines().count(), 8_000);
+    assert!(
+        report.contains("f.toml:40000:8: endpoint.auth: there is no [auth.b7999]"),
+        "{}",
+        &report[report.len() - 300..]
+    );
+    // With every mistake looked for from the start of the file it was minutes.
+    assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn all_problems_are_reported_together_and_in_order() {
     let content =
         "lisen = 1\n[[endpoint]]\npath = 'x'\nauth = 'u'\n[[endpoint]]\nauth = 'v'\n[[channel]]\njoin = 'x'\n";
@@ -268,7 +381,7 @@ fn all_problems_are_reported_together_and_in_order() {
 fn problems_of_flags_and_variables_name_them() {
     #[track_caller]
     fn check(flags: &[(&'static str, &str, &str)], variables: &[(&str, &str)], expected: &str) {
-        let report = Config::parse("f.toml", "", &overrides(flags, variables)).map(|_| ()).unwrap_err().to_string();
+        let report = preflight::parse("f.toml", "", &overrides(flags, variables)).map(|_| ()).unwrap_err().to_string();
         assert!(report.contains(expected), "{report}");
     }
     check(&[("--listen", "listen", "x")], &[], "flag --listen: listen: \"x\" is not accepted");
@@ -284,7 +397,7 @@ fn problems_of_flags_and_variables_name_them() {
 #[test]
 fn mistyped_variables_are_warned_of() {
     let overrides = overrides(&[], &[("FANFARE_LISEN", "x"), ("FANFARE_PORT_4000_TCP", "x"), ("HOME", "x")]);
-    let config = Config::parse("f.toml", "[[channel]]\npreset = 'lobby'", &overrides).unwrap();
+    let config = preflight::parse("f.toml", "[[channel]]\npreset = 'lobby'", &overrides).unwrap();
     assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
     assert!(config.warnings[0].contains("FANFARE_LISEN is not a setting; did you mean FANFARE_LISTEN?"));
 }
@@ -319,6 +432,48 @@ fn every_default_is_accepted_and_every_key_documented() {
     parse("[auth.a]\nkind = 'none'\n[admin]\n[[endpoint]]\n[[channel]]\npreset = 'lobby'").unwrap();
 }
 
+/// A setting that a guide names exists, and where its default follows, as in "`limits.joins_max`, 100", it is that.
+#[test]
+fn guides_have_settings_and_defaults_as_they_are() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let (mut named, mut compared) = (0, 0);
+    for guide in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let Ok(text) = std::fs::read_to_string(&guide) else { continue };
+        let mut rest = &text[..];
+        while let Some((_, after)) = rest.split_once('`') {
+            let Some((code, after)) = after.split_once('`') else { break };
+            rest = after;
+            let Some((name, key)) = code.split_once('.') else { continue };
+            // A counter, and no setting.
+            if code == "bridge.redis" {
+                continue;
+            }
+            let is_plain = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            let section = SECTIONS.iter().find(|section| section.name == name && !name.is_empty());
+            let (Some(section), true) = (section, is_plain) else { continue };
+            let known = section.keys.iter().find(|known| known.name() == key);
+            let known = known.unwrap_or_else(|| panic!("{}: there is no {code}", guide.display()));
+            named += 1;
+            let value: String = after
+                .strip_prefix(", ")
+                .unwrap_or_default()
+                .chars()
+                .take_while(|c| !",|;)".contains(*c) || *c == ',')
+                .collect();
+            let digits: String = value.chars().take_while(|c| c.is_ascii_digit() || *c == ',').collect();
+            let unit: String =
+                value[digits.len()..].trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+            if digits.trim_matches(',').is_empty() {
+                continue;
+            }
+            compared += 1;
+            let told = format!("{}{unit}", digits.replace(',', ""));
+            assert_eq!(told, known.default.trim_matches('"'), "{}: the default of {code}", guide.display());
+        }
+    }
+    assert!(named > 20 && compared >= 5, "{named} settings, {compared} defaults were found");
+}
+
 #[test]
 fn no_text_panics() {
     let starter = starter::text().replace("\n# ", "\n");
@@ -341,6 +496,6 @@ fn no_text_panics() {
         }
         let text: String = text.into_iter().collect();
         // Right or wrong, it ends with an answer, which can be shown.
-        let _ = Config::parse("f.toml", &text, &Overrides::default()).map_err(|report| report.to_string());
+        let _ = preflight::parse("f.toml", &text, &Overrides::default()).map_err(|report| report.to_string());
     }
 }

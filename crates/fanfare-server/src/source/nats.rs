@@ -3,6 +3,7 @@
 //! The driver would make a lost connection anew by itself, but does not tell when its subscriptions are back. So this
 //! begins again, as with the other sources; what the driver holds by then ends as soon as it finds that nobody listens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, Message, ServerAddr};
@@ -11,12 +12,11 @@ use futures_util::stream::select_all;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::publish::Publish;
-use super::route::Skip;
-use super::{PATIENCE, Stop, stopped};
+use super::inbox::Inbox;
+use super::{PATIENCE, Standing, Stop, stopped};
 use crate::config::source::Source as Settings;
 
-/// How many messages may wait for the engine. What comes above that is lost, and counted.
+/// How many messages the driver may hold until they are in the inbox. What comes above that is lost, and counted.
 const WAITING_MAX: usize = 65_536;
 
 /// How often the driver tries what nobody waits for any more.
@@ -26,14 +26,9 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 const EVENTS_MAX: usize = 1_024;
 
 /// Connects, subscribes, and hands over what comes.
-pub(super) async fn listen(
-    url: &str,
-    settings: &Settings,
-    publish: &mut Publish,
-    mut stop: Stop,
-) -> Result<(), String> {
+pub(super) async fn listen(url: &str, settings: &Settings, inbox: &Inbox, mut stop: Stop) -> Result<(), String> {
     let (tell, mut events) = mpsc::channel(EVENTS_MAX);
-    let client = timeout(PATIENCE, connect(url, tell)).await;
+    let client = timeout(PATIENCE, connect(url, tell, inbox.standing.clone())).await;
     let client = client.map_err(|_| format!("no answer within {PATIENCE:?}"))??;
     let mut subscriptions = Vec::new();
     for subject in settings.channels.iter().flat_map(|subjects| &subjects.0) {
@@ -46,19 +41,15 @@ pub(super) async fn listen(
     // Once this was answered, the server has the subscriptions.
     let flushed = timeout(PATIENCE, client.flush()).await.map_err(|_| format!("no answer within {PATIENCE:?}"))?;
     flushed.map_err(|error| error.to_string())?;
-    publish.standing.connected();
+    inbox.standing.connected();
     let mut messages = select_all(subscriptions);
     loop {
         tokio::select! {
             message = messages.next() => match message {
-                Some(Message { subject, payload, .. }) => {
-                    // It was counted, and there is nobody to tell.
-                    let _ = publish.take(&subject, &payload).await;
-                }
+                Some(Message { subject, payload, .. }) => inbox.put(&subject, payload),
                 None => return Err("the server ended the subscriptions".into()),
             },
             event = events.recv() => match event {
-                Some(Event::SlowConsumer(_)) => publish.standing.skip(Skip::Overrun, 1),
                 Some(Event::Disconnected) => return Err("the connection is lost".into()),
                 Some(Event::ServerError(error)) => return Err(format!("the server says: {error}")),
                 Some(_) => {}
@@ -69,7 +60,7 @@ pub(super) async fn listen(
     }
 }
 
-async fn connect(url: &str, tell: mpsc::Sender<Event>) -> Result<Client, String> {
+async fn connect(url: &str, tell: mpsc::Sender<Event>, standing: Arc<Standing>) -> Result<Client, String> {
     // The driver's error may quote the address, which may hold a password.
     let address: ServerAddr =
         url.parse().map_err(|_| "the address is none of NATS: write nats://HOST:4222".to_owned())?;
@@ -80,9 +71,13 @@ async fn connect(url: &str, tell: mpsc::Sender<Event>) -> Result<Client, String>
         .subscription_capacity(WAITING_MAX)
         .reconnect_delay_callback(|_| RETRY_EVERY)
         .event_callback(move |event| {
-            let tell = tell.clone();
-            // Nobody may listen any more.
-            async move { drop(tell.try_send(event)) }
+            match event {
+                // There may be many of them.
+                Event::SlowConsumer(_) => standing.overruns(1),
+                // Nobody may listen any more.
+                event => drop(tell.try_send(event)),
+            }
+            std::future::ready(())
         });
     if let Some(user) = address.username() {
         options = match address.password() {

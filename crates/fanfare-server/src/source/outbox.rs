@@ -2,12 +2,15 @@
 //!
 //! One server at a time takes rows, the oldest first: it claims some, marks or deletes them, publishes them, and commits.
 //! So each is published once and in order, also with several servers. A server that is killed between the engine and the
-//! commit leaves its rows to the next, which publishes them again.
+//! commit leaves its rows to the next, which publishes them again. Rows that the engine does not take now stay as they are.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tokio_postgres::{Client, Row, Transaction};
 
-use super::postgres::{Connected, answer, connect, quoted};
-use super::publish::Publish;
+use super::postgres::{Connected, Wanted, answer, connect, quoted};
+use super::publish::{Publish, Refusal, Taken};
 use super::route::Skip;
 use super::{Stop, stopped};
 use crate::config::source::{Done, Source as Settings};
@@ -20,6 +23,9 @@ const PARK: &str = include_str!("outbox/park.sql");
 /// A server that hangs in the middle must not keep the others from their work for ever.
 const SESSION: &str = "SET idle_in_transaction_session_timeout = '10s'; SET statement_timeout = '5s'";
 
+/// A batch that takes longer to publish is committed as far as it has come, well before that.
+const BATCH_TIME_MAX: Duration = Duration::from_secs(3);
+
 /// Connects, makes the tables if need be, and hands over what is there and what comes.
 pub(super) async fn listen(
     url: &str,
@@ -27,25 +33,38 @@ pub(super) async fn listen(
     publish: &mut Publish,
     mut stop: Stop,
 ) -> Result<(), String> {
-    let Connected { mut client, mut notifications } = connect(url).await?;
+    let Connected { mut client, mut notifications } = connect(url, Wanted::Any).await?;
     answer(client.batch_execute(SESSION)).await?;
     let outbox = Outbox::new(settings);
     outbox.create(&client).await?;
     answer(client.batch_execute(&format!("LISTEN {}", quoted(&outbox.channel)))).await?;
     publish.standing.connected();
-    loop {
-        // Only a full batch says that there may be more.
-        while outbox.work(&mut client, publish).await? == settings.batch.0 as usize && !*stop.borrow() {}
-        tokio::select! {
-            told = notifications.recv() => if told.is_none() {
-                return Err("the connection is lost".into());
+    while !*stop.borrow() {
+        match outbox.work(&mut client, publish).await? {
+            Worked::Some => {}
+            Worked::Refused => publish.pause(&mut stop).await,
+            Worked::All => tokio::select! {
+                told = notifications.recv() => if told.is_none() {
+                    return Err("the connection is lost".into());
+                },
+                () = tokio::time::sleep(settings.poll.0) => {}
+                () = stopped(&mut stop) => {}
             },
-            () = tokio::time::sleep(settings.poll.0) => {}
-            () = stopped(&mut stop) => return Ok(()),
         }
         // However many rows were told of, one look finds all.
         while notifications.try_recv().is_ok() {}
     }
+    Ok(())
+}
+
+/// How far a look at the table has come.
+enum Worked {
+    /// Nothing is left to be taken.
+    All,
+    /// There may be more.
+    Some,
+    /// The engine takes nothing now.
+    Refused,
 }
 
 /// The statements for one table.
@@ -99,40 +118,64 @@ impl<'s> Outbox<'s> {
         Ok(())
     }
 
-    /// Takes one batch: how many rows it had.
-    async fn work(&self, client: &mut Client, publish: &mut Publish) -> Result<usize, String> {
-        let transaction = answer(client.transaction()).await?;
+    /// Takes one batch.
+    async fn work(&self, client: &mut Client, publish: &mut Publish) -> Result<Worked, String> {
+        let mut transaction = answer(client.transaction()).await?;
         // One server at a time, or the second batch could overtake the first.
         let lock = "SELECT pg_try_advisory_xact_lock(hashtextextended('fanfare outbox', to_regclass($1)::oid::bigint))";
         if !answer(transaction.query_one(lock, &[&self.table])).await?.get::<_, bool>(0) {
-            return Ok(0);
+            return Ok(Worked::All);
         }
         let rows = answer(transaction.query(&self.claim, &[&(self.settings.batch.0 as i64)])).await?;
         if rows.is_empty() {
-            return Ok(0);
+            return Ok(Worked::All);
         }
-        let mut messages = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match publish.check(read(row)) {
-                Ok(message) => messages.push(message),
-                Err(skip) => self.park(&transaction, row, skip).await?,
+        let messages: Vec<_> = rows.iter().map(|row| publish.check(read(row))).collect();
+        let mut skips: Vec<Option<Skip>> = messages.iter().map(|message| message.as_ref().err().copied()).collect();
+        let savepoint = answer(transaction.savepoint("batch")).await?;
+        self.finish(&savepoint, &rows, &skips).await?;
+        // All that can still fail is the commit, if the engine takes all.
+        let (mut done, mut is_refused, mut is_as_foreseen) = (0, false, true);
+        let begun = Instant::now();
+        for message in messages {
+            match publish.publish(&mut Taken::of(message)).await {
+                Ok(()) => {}
+                Err(Refusal::Never(skip)) => is_as_foreseen &= skips[done].replace(skip) == Some(skip),
+                Err(Refusal::NotNow) => {
+                    is_refused = true;
+                    break;
+                }
+            }
+            done += 1;
+            if begun.elapsed() > BATCH_TIME_MAX {
+                break;
+            }
+        }
+        if done == rows.len() && is_as_foreseen {
+            answer(savepoint.commit()).await?;
+        } else {
+            answer(savepoint.rollback()).await?;
+            self.finish(&transaction, &rows[..done], &skips[..done]).await?;
+        }
+        answer(transaction.commit()).await?;
+        Ok(match () {
+            () if is_refused => Worked::Refused,
+            // Only a full batch says that there may be more.
+            () if done == rows.len() && rows.len() < self.settings.batch.0 as usize => Worked::All,
+            () => Worked::Some,
+        })
+    }
+
+    /// Marks or deletes rows, and parks those that cannot be published.
+    async fn finish(&self, transaction: &Transaction<'_>, rows: &[Row], skips: &[Option<Skip>]) -> Result<(), String> {
+        if let Some(park) = &self.park {
+            for (row, skip) in rows.iter().zip(skips) {
+                let Some(skip) = skip else { continue };
+                answer(transaction.execute(park, &[&row.get::<_, i64>(0), &skip.reason()])).await?;
             }
         }
         let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
-        answer(transaction.execute(&self.finish, &[&ids])).await?;
-        // All that can still fail is the commit.
-        for message in messages {
-            publish.take_checked(message).await;
-        }
-        answer(transaction.commit()).await?;
-        Ok(rows.len())
-    }
-
-    async fn park(&self, transaction: &Transaction<'_>, row: &Row, skip: Skip) -> Result<(), String> {
-        if let Some(park) = &self.park {
-            answer(transaction.execute(park, &[&row.get::<_, i64>(0), &skip.reason()])).await?;
-        }
-        Ok(())
+        answer(transaction.execute(&self.finish, &[&ids])).await.map(drop)
     }
 }
 

@@ -5,7 +5,8 @@
 use std::future::poll_fn;
 
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{MakeTlsConnect, NoTls, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, Notification, Socket};
@@ -26,25 +27,42 @@ pub(super) async fn listen(
     publish: &mut Publish,
     mut stop: Stop,
 ) -> Result<(), String> {
-    let Connected { client, mut notifications } = connect(url).await?;
+    let Connected { client, mut notifications } = connect(url, Wanted::Each).await?;
     for channel in settings.channels.iter().flat_map(|channels| &channels.0) {
         answer(client.batch_execute(&format!("LISTEN {}", quoted(channel)))).await?;
     }
     publish.standing.connected();
-    let mut look = interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        // A connection may be dead without anybody having said so. One on which something comes is not, and what comes may
+        // be before the answer.
+        let look = async {
+            sleep(LOOK_EVERY).await;
+            answer(client.batch_execute("")).await
+        };
         tokio::select! {
             notification = notifications.recv() => match notification {
-                // It was counted, and there is nobody to tell.
-                Some(sent) => drop(publish.take(sent.channel(), sent.payload().as_bytes()).await),
+                Some(sent) => {
+                    let taken = publish.take(sent.channel(), sent.payload().as_bytes());
+                    if !publish.publish_in_time(taken, &mut stop).await {
+                        let (source, left) = (&publish.standing.name, notifications.len() + 1);
+                        tracing::warn!(source, left, "the server stops, and what waited to be published is lost");
+                    }
+                }
                 None => return Err("the connection is lost".into()),
             },
-            // A connection may be dead without anybody having said so.
-            _ = look.tick() => answer(client.batch_execute("")).await?,
+            looked = look => looked?,
             () = stopped(&mut stop) => return Ok(()),
         }
     }
+}
+
+/// Which notifications are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// All, in order. Those that have to wait hold up the connection, and PostgreSQL keeps the others.
+    Each,
+    /// One is as good as many.
+    Any,
 }
 
 /// A connection, and what is sent to it unasked.
@@ -55,7 +73,7 @@ pub(super) struct Connected {
 }
 
 /// Connects as the address says, with TLS unless it says `sslmode=disable`.
-pub(super) async fn connect(url: &str) -> Result<Connected, String> {
+pub(super) async fn connect(url: &str, wanted: Wanted) -> Result<Connected, String> {
     let mut config: Config = url.parse().map_err(|_| {
         // The parser's own text may quote the address, which may hold a password.
         "the address is none of PostgreSQL: write postgres://USER@HOST/DATABASE".to_owned()
@@ -64,12 +82,12 @@ pub(super) async fn connect(url: &str) -> Result<Connected, String> {
         config.application_name("fanfare");
     }
     match config.get_ssl_mode() {
-        SslMode::Disable => connect_with(&config, NoTls).await,
-        _ => connect_with(&config, MakeRustlsConnect::new(client_tls()?)).await,
+        SslMode::Disable => connect_with(&config, NoTls, wanted).await,
+        _ => connect_with(&config, MakeRustlsConnect::new(client_tls()?), wanted).await,
     }
 }
 
-async fn connect_with<T>(config: &Config, tls: T) -> Result<Connected, String>
+async fn connect_with<T>(config: &Config, tls: T, wanted: Wanted) -> Result<Connected, String>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -80,9 +98,12 @@ where
     tokio::spawn(async move {
         // Ends when the client is dropped, too.
         while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-            if let AsyncMessage::Notification(notification) = message
-                && tell.send(notification).await.is_err()
-            {
+            let AsyncMessage::Notification(notification) = message else { continue };
+            let is_heard = match wanted {
+                Wanted::Each => tell.send(notification).await.is_ok(),
+                Wanted::Any => !matches!(tell.try_send(notification), Err(TrySendError::Closed(_))),
+            };
+            if !is_heard {
                 break;
             }
         }

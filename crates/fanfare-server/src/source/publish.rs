@@ -1,12 +1,14 @@
-//! From a source to the engine: in order, counted, and whatever is wrong with a message stays with that message.
+//! From a source to the engine: in order, and counted. What is wrong with a message stays with that message; where the
+//! engine takes nothing for now, the message and those that follow it wait.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fanfare::Endpoint;
+use fanfare::{Endpoint, Error};
 
-use super::Standing;
 use super::route::{Route, Routed, Skip};
+use super::{Backoff, Standing, Stop, stopped};
 use crate::config::source::Source as Settings;
 use crate::message::Message;
 
@@ -18,76 +20,131 @@ pub(super) struct Publish {
     message_size_max: usize,
     /// Where the last message went, if it was one topic.
     last_topic: Option<String>,
+    /// Grows while the engine takes nothing.
+    backoff: Backoff,
+}
+
+/// A message that came, and what of it is still to be published.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    left: VecDeque<Message>,
+    bad_recipients: u64,
+    /// What is wrong with it, or with parts of it.
+    skips: Vec<Skip>,
+}
+
+/// Why a message was not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It never can be, or a part of it: this was counted, and the next one's turn has come.
+    Never(Skip),
+    /// The engine takes nothing now. The same message is to be tried again, before any other.
+    NotNow,
 }
 
 impl Publish {
     pub(super) fn new(endpoint: Endpoint, standing: Arc<Standing>, settings: &Settings) -> Self {
         let message_size_max = settings.message_size_max.0 as usize;
-        Self { standing, endpoint, route: Route::new(settings), message_size_max, last_topic: None }
+        let (route, backoff) = (Route::new(settings), Backoff::default());
+        Self { standing, endpoint, route, message_size_max, last_topic: None, backoff }
     }
 
-    /// Takes a message from a channel.
-    ///
-    /// # Errors
-    /// Nothing of it could be published, which has been counted.
-    pub(super) async fn take(&mut self, channel: &str, body: &[u8]) -> Result<(), Skip> {
-        self.standing.received.fetch_add(1, Ordering::Relaxed);
-        let routed = self.fits(body.len()).and_then(|()| self.route.apply(channel, body));
-        self.hand_over(routed).await
+    /// What a message from a channel becomes.
+    pub(super) fn take(&self, channel: &str, body: &[u8]) -> Taken {
+        match self.fits(body.len()).and_then(|()| self.route.apply(channel, body)) {
+            Ok(Routed { messages, bad_recipients }) => {
+                Taken { left: messages.into(), bad_recipients, ..Taken::default() }
+            }
+            Err(skip) => Taken { skips: vec![skip], ..Taken::default() },
+        }
     }
 
-    /// Takes one that is a message already, or why it is none; what is not to be published is counted.
-    ///
-    /// # Errors
-    /// Why it is not.
+    /// Whether a message that is one already is not too large.
     #[cfg(feature = "postgres")]
-    pub(super) fn check(&mut self, message: Result<Message, Skip>) -> Result<Message, Skip> {
-        self.standing.received.fetch_add(1, Ordering::Relaxed);
-        let message = message.and_then(|message| self.fits(message.payload.size()).map(|()| message));
-        message.inspect_err(|skip| self.standing.skip(*skip, 1))
-    }
-
-    /// Publishes what was checked.
-    #[cfg(feature = "postgres")]
-    pub(super) async fn take_checked(&mut self, message: Message) {
-        // What is refused all the same has been counted, and there is nobody to tell.
-        let _ = self.hand_over(Ok(Routed { messages: vec![message], bad_recipients: 0 })).await;
+    pub(super) fn check(&self, message: Result<Message, Skip>) -> Result<Message, Skip> {
+        message.and_then(|message| self.fits(message.payload.size()).map(|()| message))
     }
 
     fn fits(&self, size: usize) -> Result<(), Skip> {
         if size > self.message_size_max { Err(Skip::TooLarge) } else { Ok(()) }
     }
 
-    async fn hand_over(&mut self, routed: Result<Routed, Skip>) -> Result<(), Skip> {
-        let published = match routed {
-            Ok(routed) => {
-                if routed.bad_recipients > 0 {
-                    self.standing.skip(Skip::BadTopic, routed.bad_recipients);
-                }
-                self.publish(routed.messages).await
+    /// Publishes what is left of a message. A client that is in two topics gets what came first before what came second:
+    /// within a topic that is so anyhow, across topics it takes a fence.
+    ///
+    /// # Errors
+    /// It, or a part of it, was not published.
+    pub(super) async fn publish(&mut self, taken: &mut Taken) -> Result<(), Refusal> {
+        if let Some(first) = taken.left.front() {
+            let only = (taken.left.len() == 1).then_some(&first.topic);
+            if only.is_none() || only != self.last_topic.as_ref() {
+                self.endpoint.fence();
+                self.last_topic = only.cloned();
             }
-            Err(skip) => Err(skip),
-        };
-        published.inspect_err(|skip| self.standing.skip(*skip, 1))
+        }
+        while let Some(message) = taken.left.front() {
+            match message.publish(&self.endpoint).await {
+                Ok(_) => {
+                    self.standing.published.fetch_add(1, Ordering::Relaxed);
+                    self.standing.goes_on();
+                    self.backoff = Backoff::default();
+                }
+                Err(error) => match lasting(&error) {
+                    Some(skip) => taken.skips.push(skip),
+                    None => {
+                        self.standing.waits(&error);
+                        return Err(Refusal::NotNow);
+                    }
+                },
+            }
+            taken.left.pop_front();
+        }
+        self.standing.received.fetch_add(1, Ordering::Relaxed);
+        if taken.bad_recipients > 0 {
+            self.standing.skip(Skip::BadTopic, taken.bad_recipients);
+        }
+        taken.skips.iter().for_each(|skip| self.standing.skip(*skip, 1));
+        taken.skips.first().map_or(Ok(()), |skip| Err(Refusal::Never(*skip)))
     }
 
-    /// Publishes the messages that one became. A client that is in two topics gets what came first before what came
-    /// second: within a topic that is so anyhow, across topics it takes a fence.
-    async fn publish(&mut self, messages: Vec<Message>) -> Result<(), Skip> {
-        let only = match &messages[..] {
-            [] => return Ok(()),
-            [only] => Some(&only.topic),
-            _ => None,
-        };
-        if only.is_none() || only != self.last_topic.as_ref() {
-            self.endpoint.fence();
-            self.last_topic = only.cloned();
+    /// Publishes a message as soon as the engine takes it. What is wrong with it has been counted, and there is nobody to
+    /// tell. `false`: the server stops, and something of it is left.
+    pub(super) async fn publish_in_time(&mut self, mut taken: Taken, stop: &mut Stop) -> bool {
+        while self.publish(&mut taken).await == Err(Refusal::NotNow) {
+            if *stop.borrow() {
+                return false;
+            }
+            self.pause(stop).await;
         }
-        for message in messages {
-            // What can be wrong with a message was checked; this is the engine's last word.
-            message.publish(&self.endpoint).await.map_err(|_| Skip::Malformed)?;
-            self.standing.published.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Waits before the next attempt, longer each time, but not when the server stops.
+    pub(super) async fn pause(&mut self, stop: &mut Stop) {
+        tokio::select! {
+            () = tokio::time::sleep(self.backoff.next()) => {}
+            () = stopped(stop) => {}
         }
-        Ok(())
+    }
+}
+
+impl Taken {
+    /// One that is a message already, or why it is none.
+    #[cfg(feature = "postgres")]
+    pub(super) fn of(message: Result<Message, Skip>) -> Self {
+        match message {
+            Ok(message) => Self { left: [message].into(), ..Self::default() },
+            Err(skip) => Self { skips: vec![skip], ..Self::default() },
+        }
+    }
+}
+
+/// Why a message cannot be published now or later; `None` where it may be later. What nobody has foreseen counts as the
+/// latter: a source that waits is seen, and a message that was left out is gone.
+fn lasting(error: &Error) -> Option<Skip> {
+    match () {
+        () if error.is_conflict() => Some(Skip::Conflict),
+        () if error.is_invalid() => Some(Skip::Malformed),
+        () => None,
     }
 }

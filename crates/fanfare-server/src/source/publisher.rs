@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::redis::no_answer;
 use super::{Backoff, LOOK_EVERY, PATIENCE};
-use crate::health::{Part, State};
+use crate::health::{self, Counted, Part, State};
 use crate::log::Brake;
 
 /// How many messages go out together.
@@ -32,6 +32,12 @@ const LINES_PER_SECOND_MAX: u64 = 1;
 /// Publishes on channels of one Redis. Clones share its connection and its queue.
 #[derive(Clone)]
 pub(crate) struct RedisPublisher(Arc<Shared>);
+
+/// What it counts, in this order.
+pub(crate) const COUNTED: [Counted; 2] = [
+    ("published", "Messages that the Redis took."),
+    ("lost", "Messages that it did not take: it was not connected for so long that too many waited."),
+];
 
 struct Shared {
     name: String,
@@ -195,8 +201,7 @@ impl Part for Shared {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        vec![("published", count(&self.published)), ("lost", count(&self.lost))]
+        health::numbers(&COUNTED, [&self.published, &self.lost])
     }
 }
 

@@ -10,7 +10,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::identity::Template;
+use crate::config::template::Template;
 use crate::message::{self, Fault, Message};
 
 /// How messages are routed.
@@ -45,13 +45,15 @@ pub(crate) enum Skip {
     TooLarge,
     /// It has more recipients than `recipients_max`.
     TooManyRecipients,
-    /// The driver could not hold it any longer.
+    /// Its topic is not where it expects it.
+    Conflict,
+    /// Too many waited for the engine already.
     Overrun,
 }
 
 impl Skip {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Malformed, Self::BadTopic, Self::TooLarge, Self::TooManyRecipients, Self::Overrun];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Malformed, Self::BadTopic, Self::TooLarge, Self::TooManyRecipients, Self::Conflict, Self::Overrun];
 
     /// The reason under which it is counted.
     pub(crate) fn name(self) -> &'static str {
@@ -60,7 +62,25 @@ impl Skip {
             Self::BadTopic => "skipped_bad_topic",
             Self::TooLarge => "skipped_too_large",
             Self::TooManyRecipients => "skipped_too_many_recipients",
+            Self::Conflict => "skipped_conflict",
             Self::Overrun => "skipped_overrun",
+        }
+    }
+
+    /// What is counted under it, in the words of docs/operations.md.
+    #[cfg(test)]
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Malformed => {
+                "Messages that are not the JSON that the route takes, or that the HTTP API would refuse."
+            }
+            Self::BadTopic => "Messages, or recipients of one, whose topic cannot be one.",
+            Self::TooLarge => "Messages above the source's `message_size_max`.",
+            Self::TooManyRecipients => "Messages with more recipients than `recipients_max`.",
+            Self::Conflict => "Messages that expect their topic at another position than the topic is at.",
+            Self::Overrun => {
+                "Messages that came while too many waited to be published, from a server that does not wait."
+            }
         }
     }
 

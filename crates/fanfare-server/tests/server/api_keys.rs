@@ -140,6 +140,50 @@ fn keys_are_made_listed_rotated_and_revoked_in_every_store() {
     }
 }
 
+#[test]
+fn a_rotated_key_works_beside_the_new_one_for_as_long_as_it_is_told() {
+    for store in Store::all() {
+        let kind = store.kind;
+        store.apikey(&["migrate"]).unwrap();
+        let old = store.apikey(&["add", "--domain", "example.com", "--username", "ada"]).unwrap();
+        let server = store.server();
+        let mut client = server.connect(&format!("token={old}"));
+        let new = store.apikey(&["rotate", &old[..11], "--overlap", "1h"]).unwrap();
+        for (key, topic) in [(&old, "t"), (&new, "u")] {
+            assert_eq!(connect(&server, key), Ok(()), "{kind}");
+            server.connect(&format!("token={key}")).join_ok("by:ada");
+            assert!(server.upgrade(&format!("/ws/pub/{key}/example.com/{topic}"), &[]).is_ok(), "{kind}");
+        }
+        let listed = store.list();
+        let of = |key: &str| listed.iter().find(|record| record["name"] == key[..11]).unwrap().clone();
+        let mut before = of(&old);
+        assert!(before["until"].as_i64().is_some_and(|until| until > 1_700_000_000), "{kind}: {before}");
+        before.as_object_mut().unwrap().remove("until");
+        let expected =
+            |key: &str| json!({"name": key[..11], "domain": "example.com", "username": "ada", "active": true});
+        assert_eq!([before, of(&new)], [expected(&old), expected(&new)], "{kind}");
+        assert!(store.apikey(&["list"]).unwrap().contains("active for 3"), "{kind}");
+        let error = store.apikey(&["rotate", &old[..11]]).unwrap_err();
+        assert!(error.contains("rotate the key that has taken its place"), "{kind}: {error}");
+        client.heartbeat();
+
+        // The old one is not the end of it: the new one goes the same way, in a second.
+        let mut client = server.connect(&format!("token={new}"));
+        let newest = store.apikey(&["rotate", &new, "--overlap", "1s"]).unwrap();
+        assert_eq!(client.receive_close(), 1001, "{kind}: its time has come");
+        assert_eq!(connect(&server, &new), Err(403), "{kind}");
+        assert_eq!((connect(&server, &old), connect(&server, &newest)), (Ok(()), Ok(())), "{kind}");
+        let last = store.apikey(&["rotate", &newest, "--overlap", "1h"]).unwrap();
+        let mut names: Vec<_> = store.list().iter().map(|record| record["name"].as_str().unwrap().to_owned()).collect();
+        names.sort();
+        let mut left = [&old, &newest, &last].map(|key| key[..11].to_owned());
+        left.sort();
+        assert_eq!(names, left, "{kind}: a key whose time has come is removed when the next one is rotated");
+        store.apikey(&["revoke", &old]).unwrap();
+        eventually(|| connect(&server, &old) == Err(403));
+    }
+}
+
 /// Row 25, for keys that come by message: the one that counts is watched, and no longer the one before.
 #[test]
 fn security_25_a_key_that_came_by_message_can_be_revoked() {

@@ -1,5 +1,6 @@
 //! Every kind of token through the real server: accepted, refused, closed when it expires; and `fanfare token`.
 
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::Algorithm;
@@ -425,4 +426,45 @@ fn a_renewed_credential_changes_what_a_member_may_publish() {
         assert_eq!(renewed["status"], "ok", "{renewed}");
         assert_eq!(client.push(&join_ref, "room:1", "new_msg", json!({}))["status"], status, "{role}");
     }
+}
+
+/// A wall clock that is an hour ahead from when the file `AHEAD` exists. The time that passes is as ever.
+const CLOCK: &str = r#"
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int result = syscall(SYS_clock_gettime, clock, time);
+    if (clock == CLOCK_REALTIME && access(getenv("AHEAD"), F_OK) == 0) time->tv_sec += 3600;
+    return result;
+}
+"#;
+
+#[test]
+fn a_token_ends_by_the_wall_clock_as_well() {
+    let folder = Folder::new();
+    let (library, ahead) = (folder.path("clock.so"), folder.path("ahead"));
+    let source = folder.write("clock.c", CLOCK);
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status().unwrap();
+    assert!(compiled.success());
+    let config = format!("[auth.users]\nkind = 'jwt'\nsecret = '{SECRET}'\n{REST}");
+    let server = Server::serve_with(&config, |command| {
+        command.env("LD_PRELOAD", &library).env("AHEAD", &ahead);
+    });
+    let connect = |exp: u64| {
+        let claims = json!({ "sub": "7", "exp": exp }).to_string();
+        let token = shared(Algorithm::HS512, SECRET.as_bytes(), r#"{"alg":"HS512"}"#, &claims);
+        let mut client = server.connect(&format!("token={token}"));
+        client.join_ok("room:1");
+        client
+    };
+    let (mut short, mut long) = (connect(seconds_from_now(1_800)), connect(seconds_from_now(7_200)));
+    short.heartbeat();
+    // The machine has slept for an hour, or somebody has set its clock.
+    std::fs::write(&ahead, "").unwrap();
+    let begun = Instant::now();
+    assert_eq!(short.receive_close(), 1001);
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    long.heartbeat();
 }

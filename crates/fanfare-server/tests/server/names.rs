@@ -92,8 +92,8 @@ fn security_30_paths_are_decoded_once_before_anybody_looks() {
 #[test]
 fn security_31_names_that_cannot_be_are_refused_at_every_door() {
     let server = Server::serve(
-        "[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/ws'\nprotocol = 'hub'\n\
-         [[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\ntopics = '{key}'\n\
+        "[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'none'\n\
+         [[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\ntopics = '{key}'\n\
          [[endpoint]]\npath = '/'\nprotocol = 'rooms'\n\
          [[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\n",
     );
@@ -129,7 +129,7 @@ fn security_32_wildcards_in_names_are_characters() {
     let server = Server::serve(&format!(
         "[source.redis]\nkind = 'redis'\nurl = '{}'\nchannels = ['c*', 'c[a]', 'c?']\nroute = 'recipients'\n\
          [source.nats]\nkind = 'nats'\nurl = '{}'\nchannels = 's'\nroute = 'recipients'\n\
-         [[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\n\
+         [[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\n\
          [[channel]]\ntopic = 'room:*'\njoin = 'open'\n",
         redis.redis_url(),
         nats.nats_url()
@@ -173,7 +173,7 @@ fn security_33_security_34_a_message_reaches_its_topic_and_nothing_else() {
     let server = Server::serve(&format!(
         "[auth.users]\nkind = 'jwt'\nsecret = '{SECRET}'\n\
          [[endpoint]]\npath = '/socket'\nauth = 'users'\nsocket_id = 'user_socket:{{sub}}'\n\
-         [[endpoint]]\npath = '/ws'\nprotocol = 'hub'\n[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\n\
+         [[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'none'\n[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\n\
          [[endpoint]]\npath = '/'\nprotocol = 'rooms'\n\
          [[channel]]\ntopic = ['room:*', 'user_socket:*']\njoin = 'open'\npublish = 'open'\n\
          [[channel]]\ntopic = 'news'\njoin = 'open'\n"
@@ -220,4 +220,39 @@ fn security_33_security_34_a_message_reaches_its_topic_and_nothing_else() {
     assert_eq!(subscriber.receive_text(), "the first");
     bullet.send_text("ping");
     assert_eq!(bullet.receive_text(), "heartbeat message");
+}
+
+/// Members of channels and of other protocols share the engine, not their topics.
+#[test]
+fn a_bare_star_reaches_no_topics_of_hubs_and_bridges() {
+    let config = |named: &str| {
+        format!(
+            "[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'none'\n\
+             [[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'none'\n\
+             [[endpoint]]\npath = '/events'\nprotocol = 'sse'\n[[endpoint]]\npath = '/'\nprotocol = 'rooms'\n\
+             [[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\nhistory = {{}}\n{named}"
+        )
+    };
+    let foreign = ["hub:d/news", "hub:", "bridge", "bridge:k"];
+    let server = Server::serve(&config(""));
+    let mut rooms = server.upgrade("/", &[]).unwrap();
+    let mut phoenix = server.connect("");
+    for topic in foreign {
+        rooms.send(json!({ "join": topic }));
+        assert_eq!(rooms.receive()["refused"], topic);
+        rooms.send(json!({ "join": "elsewhere" }));
+        assert_eq!(phoenix.join(topic, json!({}))["response"]["reason"], "unmatched topic");
+        let history = server.api("GET", &format!("/api/history/{topic}"), &json!(null));
+        assert_eq!(history.status, 422, "{topic} keeps nothing: {history:?}");
+    }
+    assert_eq!(server.http("GET", "/events/hub:d/news", &[], "").status, 403);
+    phoenix.join_ok("hubs");
+    phoenix.join_ok("bridges");
+
+    let named = "[[channel]]\ntopic = ['hub:*', 'bridge*']\njoin = 'open'\n";
+    let server = Server::serve(&config(named));
+    let mut phoenix = server.connect("");
+    for topic in ["hub:d/news", "hub:"] {
+        phoenix.join_ok(topic);
+    }
 }

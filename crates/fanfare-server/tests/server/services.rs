@@ -55,6 +55,17 @@ impl Service {
         }
     }
 
+    /// Stops it in the middle, for as long as what is returned lives: its connections stay, and nothing is answered.
+    pub(crate) fn hang(&self) -> Hanging {
+        let pid = self.child.as_ref().expect("it runs").id().to_string();
+        // What it has started belongs to it.
+        let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap();
+        let children = String::from_utf8(children.stdout).unwrap();
+        let hanging = Hanging(children.split_whitespace().chain([&*pid]).map(str::to_owned).collect());
+        run(Command::new("kill").arg("-STOP").args(&hanging.0));
+        hanging
+    }
+
     /// Starts it again where it was.
     pub(crate) fn restart(&mut self) {
         self.kill();
@@ -63,6 +74,15 @@ impl Service {
             assert!(Instant::now() < deadline, "it does not come back");
             self.child = spawn((self.command)(&self.folder, self.port), self.port);
         }
+    }
+}
+
+/// The processes of a service that hangs.
+pub(crate) struct Hanging(Vec<String>);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg("-CONT").args(&self.0).status();
     }
 }
 

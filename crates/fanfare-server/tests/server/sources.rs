@@ -11,7 +11,7 @@ use crate::support::{Client, Server, eventually};
 /// A server with one source, and a Phoenix endpoint where everything can be joined.
 fn server(source: &str) -> Server {
     Server::serve(&format!(
-        "[source.main]\n{source}\n[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/websocket'\nprotocol = 'bullet'\n\
+        "[source.main]\n{source}\n[[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/websocket'\nprotocol = 'bullet'\nauth = 'none'\n\
          [[channel]]\ntopic = '*'\njoin = 'open'\n"
     ))
 }
@@ -114,7 +114,7 @@ fn bridge_4_bridge_8_redis_is_told_of_clients() {
         "[bridge]\nurl = '{url}'\nforward = 'from_clients'\n\
          [source.connected]\nkind = 'redis'\nurl = '{url}'\nchannels = ['connected', 'disconnected', 'from_clients']\n\
          route = 'channel'\ntopic = 'told'\n\
-         [[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/websocket'\nprotocol = 'bullet'\n\
+         [[endpoint]]\npath = '/socket'\n[[endpoint]]\npath = '/websocket'\nprotocol = 'bullet'\nauth = 'none'\n\
          [[channel]]\ntopic = 'told'\njoin = 'open'\n"
     ));
     let health = || server.api("GET", "/api/health", &json!(null)).json()["status"].clone();

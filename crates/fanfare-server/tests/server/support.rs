@@ -199,17 +199,27 @@ impl Server {
         found.unwrap_or_else(|| panic!("no counter {name}/{reason}"))["value"].as_u64().unwrap()
     }
 
+    /// Sends a signal, such as `-TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
     /// Sends SIGTERM and waits for the end.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
-        assert!(Command::new("kill").arg(self.child.id().to_string()).status().unwrap().success());
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.signal("-TERM");
+        self.wait(PATIENCE).0
+    }
+
+    /// Waits for the end: the status, and all that stands on the standard error.
+    pub(crate) fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
+        let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
+                return (status, self.stderr());
             }
             thread::sleep(Duration::from_millis(10));
         }
-        panic!("still running after SIGTERM:\n{}", self.stderr());
+        panic!("still running after {limit:?}:\n{}", self.stderr());
     }
 }
 
@@ -323,6 +333,22 @@ impl Client {
             let frame = self.receive();
             if frame[3] == event {
                 return frame[4].clone();
+            }
+        }
+    }
+
+    /// The payload of the next frame with this event, if one comes before the close frame.
+    pub(crate) fn receive_event_before_close(&mut self, event: &str) -> Option<Value> {
+        loop {
+            match self.read().expect("a frame") {
+                Message::Close(_) => return None,
+                Message::Text(text) => {
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    if frame[3] == event {
+                        return Some(frame[4].clone());
+                    }
+                }
+                _ => {}
             }
         }
     }

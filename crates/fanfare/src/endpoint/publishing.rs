@@ -4,6 +4,7 @@
 //! Room is taken before anything else happens, so that nothing has to be taken back. **A publisher waits for the room of one
 //! shard without holding that of another**: a shard that is full holds up those who publish to it and nobody else.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use fanfare_proto::event::{DISCONNECT, Reserved};
@@ -15,13 +16,13 @@ use tokio::sync::oneshot;
 
 use super::Endpoint;
 use crate::command::Command;
-use crate::context::JoinId;
 use crate::error::Error;
 use crate::event::{self, Event};
 use crate::history::{Accepted, Append, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
 use crate::interest::{ShardSet, Tick};
+use crate::key::JoinId;
 use crate::mailbox::room::Waiting;
-use crate::message::Message;
+use crate::message::{Draft, Message};
 use crate::publish::{Publish, Published};
 
 /// What makes a message safe to publish again.
@@ -29,6 +30,29 @@ use crate::publish::{Publish, Published};
 pub(crate) struct Once {
     pub(crate) key: Option<Box<str>>,
     pub(crate) expected: Option<Since>,
+}
+
+/// A message on its way.
+pub(crate) enum Publishing {
+    /// It has been handed out.
+    Done,
+    /// It is being kept, and will be handed out then.
+    IsKept(oneshot::Receiver<Result<Published, Error>>),
+    /// It waits for room.
+    Waits(Pin<Box<dyn Future<Output = Result<Published, Error>> + Send>>),
+}
+
+impl Publishing {
+    /// Waits until it has been handed out.
+    pub(crate) async fn end(self) -> Result<Published, Error> {
+        match self {
+            Publishing::Done => Ok(Published { position: None, is_repeated: false }),
+            Publishing::IsKept(published) => published
+                .await
+                .unwrap_or_else(|_| Err(Error::unavailable("the engine ended before the message was kept"))),
+            Publishing::Waits(published) => published.await,
+        }
+    }
 }
 
 /// Room that a message has taken, given back where it does not come to be handed out.
@@ -94,38 +118,57 @@ impl Endpoint {
             let size = key.len();
             return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {KEY_SIZE_MAX}")));
         }
-        let message = Message::new(topic, event, payload)?;
-        self.publish_message(message, except.as_ref(), Once { key, expected }).await
+        let draft = Draft::new(topic, event, payload)?;
+        self.publish_draft(draft, except.as_ref(), Once { key, expected })?.end().await
     }
 
     /// Publishes a message, and ends once it is kept where it is to be kept.
-    pub(crate) async fn publish_message(
+    ///
+    /// Nearly always nothing has to be waited for. What then has to be kept is in a box, so that the futures of channels' code,
+    /// of which this is a part, stay small.
+    pub(crate) fn publish_draft(
         &self,
-        message: Arc<Message>,
+        draft: Draft,
         except: Option<&JoinId>,
         Once { key, expected }: Once,
-    ) -> Result<Published, Error> {
-        let Some((store, retention)) = self.history_of(&message) else {
+    ) -> Result<Publishing, Error> {
+        let Some((store, retention)) = self.history_of(&draft) else {
             if key.is_some() || expected.is_some() {
                 return Err(Error::invalid(format!(
                     "{:?} on {:?} is kept in no history, which a key and an expected position need: give the topic a policy \
                      with a history, or publish without them",
-                    message.event, message.topic
+                    draft.event, draft.topic
                 )));
             }
-            if let Err(full) = self.try_hand_out(&message, except) {
-                let taken = self.wait_for_room(&message, full).await?;
-                self.hand_out(&message, except, Some(taken));
+            return Ok(match self.try_hand_out(draft, except) {
+                Ok(()) => Publishing::Done,
+                Err((full, draft)) => {
+                    let (endpoint, except) = (self.clone(), except.copied());
+                    Publishing::Waits(Box::pin(async move {
+                        let taken = endpoint.wait_for_room(&draft, full).await?;
+                        endpoint.hand_out(&draft.into_message(None), except.as_ref(), Some(taken));
+                        Ok(Published { position: None, is_repeated: false })
+                    }))
+                }
+            });
+        };
+        let except = except.copied();
+        Ok(match self.try_take_room(&draft) {
+            Ok(taken) => {
+                let (settle, published) = self.settle(except, taken);
+                store.append(Append { message: draft, retention, key, expected, settle });
+                Publishing::IsKept(published)
             }
-            return Ok(Published { position: None, is_repeated: false });
-        };
-        let taken = match self.try_take_room(&message) {
-            Ok(taken) => taken,
-            Err(full) => self.wait_for_room(&message, full).await?,
-        };
-        let (settle, published) = self.settle(except.cloned(), taken);
-        store.append(Append { message, retention, key, expected, settle });
-        published.await
+            Err(full) => {
+                let (endpoint, store) = (self.clone(), store.clone());
+                Publishing::Waits(Box::pin(async move {
+                    let taken = endpoint.wait_for_room(&draft, full).await?;
+                    let (settle, published) = endpoint.settle(except, taken);
+                    store.append(Append { message: draft, retention, key, expected, settle });
+                    Publishing::IsKept(published).end().await
+                }))
+            }
+        })
     }
 
     /// Publishes a message of a client that is not answered, unless there is no room for it now. One that cannot be kept is
@@ -133,39 +176,39 @@ impl Endpoint {
     ///
     /// # Errors
     /// The message back. It can be [published as soon as there is room](Endpoint::publish_in_time).
-    pub(crate) fn try_publish_unanswered(&self, message: Arc<Message>) -> Result<(), Arc<Message>> {
-        let Some((store, retention)) = self.history_of(&message) else {
-            return self.try_hand_out(&message, None).map_err(|_| message);
+    pub(crate) fn try_publish_unanswered(&self, draft: Draft) -> Result<(), Draft> {
+        let Some((store, retention)) = self.history_of(&draft) else {
+            return self.try_hand_out(draft, None).map_err(|(_, draft)| draft);
         };
-        match self.try_take_room(&message) {
+        match self.try_take_room(&draft) {
             Ok(taken) => {
-                self.keep_unanswered(store, retention, message, taken);
+                self.keep_unanswered(store, retention, draft, taken);
                 Ok(())
             }
-            Err(_) => Err(message),
+            Err(_) => Err(draft),
         }
     }
 
     /// The same, as soon as there is room.
-    pub(crate) async fn publish_in_time(self, message: Arc<Message>) {
-        let taken = match self.try_take_room(&message) {
+    pub(crate) async fn publish_in_time(self, draft: Draft) {
+        let taken = match self.try_take_room(&draft) {
             Ok(taken) => taken,
-            Err(full) => self.take_room_in_line(&message, full).await,
+            Err(full) => self.take_room_in_line(&draft, full).await,
         };
-        match self.history_of(&message) {
-            None => self.hand_out(&message, None, Some(taken)),
-            Some((store, retention)) => self.keep_unanswered(store, retention, message, taken),
+        match self.history_of(&draft) {
+            None => self.hand_out(&draft.into_message(None), None, Some(taken)),
+            Some((store, retention)) => self.keep_unanswered(store, retention, draft, taken),
         }
     }
 
-    fn keep_unanswered(&self, store: &Arc<dyn Store>, retention: Retention, message: Arc<Message>, taken: Taken) {
+    fn keep_unanswered(&self, store: &Arc<dyn Store>, retention: Retention, draft: Draft, taken: Taken) {
         let endpoint = self.clone();
         let settle: Settle = Box::new(move |accepted| match accepted {
             Ok(Accepted::New(message)) => endpoint.hand_out(&message, None, Some(taken)),
             Ok(Accepted::Repeated(_)) => {}
             Err(error) => event::not_kept(endpoint.own_counters(), &error.to_string()),
         });
-        store.append(Append { message, retention, key: None, expected: None, settle });
+        store.append(Append { message: draft, retention, key: None, expected: None, settle });
     }
 
     /// Hands a message on whether there is room for it or not: one of the engine's own, of which there are few.
@@ -189,19 +232,15 @@ impl Endpoint {
     }
 
     /// The store that keeps a message, and how much of its topic.
-    fn history_of(&self, message: &Message) -> Option<(&Arc<dyn Store>, Retention)> {
+    fn history_of(&self, draft: &Draft) -> Option<(&Arc<dyn Store>, Retention)> {
         let store = self.0.history.as_ref()?;
-        let retention = self.policies().retention(&message.topic)?;
+        let retention = self.policies().retention(&draft.topic)?;
         // What is reserved means nothing later.
-        Reserved::of(&message.event).is_none().then_some((store, retention))
+        Reserved::of(&draft.event).is_none().then_some((store, retention))
     }
 
     /// What hands a message on once it is kept, and then says where.
-    fn settle(
-        &self,
-        except: Option<JoinId>,
-        taken: Taken,
-    ) -> (Settle, impl Future<Output = Result<Published, Error>> + use<>) {
+    fn settle(&self, except: Option<JoinId>, taken: Taken) -> (Settle, oneshot::Receiver<Result<Published, Error>>) {
         let endpoint = self.clone();
         let (done, published) = oneshot::channel();
         let settle: Settle = Box::new(move |accepted| {
@@ -215,20 +254,23 @@ impl Endpoint {
             // Whoever published may not wait for the answer.
             let _ = done.send(published);
         });
-        let ended = || Err(Error::unavailable("the engine ended before the message was kept"));
-        (settle, async move { published.await.unwrap_or_else(|_| ended()) })
+        (settle, published)
     }
 
     /// Hands a message to the shards that have members of its topic, if all of them have room.
     ///
     /// # Errors
-    /// The first that has none.
-    fn try_hand_out(&self, message: &Arc<Message>, except: Option<&JoinId>) -> Result<(), usize> {
-        let (interested, at) = self.interest().shards_of(&message.topic);
-        let units = self.units(message);
-        self.try_take(interested, units)?;
-        self.hand_to(interested, at, message, except, (interested, units));
-        Ok(())
+    /// The first that has none, and the message back.
+    fn try_hand_out(&self, draft: Draft, except: Option<&JoinId>) -> Result<(), (usize, Draft)> {
+        let (interested, at) = self.interest().shards_of(&draft.topic);
+        let units = self.units(&draft);
+        match self.try_take(interested, units) {
+            Ok(()) => {
+                self.hand_to(interested, at, &draft.into_message(None), except, (interested, units));
+                Ok(())
+            }
+            Err(full) => Err((full, draft)),
+        }
     }
 
     /// The same with room that was taken for it. Shards that have got members of its topic since get it without, and those that
@@ -252,14 +294,14 @@ impl Endpoint {
     ) {
         self.own_counters().count(Event::Published);
         for (number, shard) in self.shards().iter().enumerate().filter(|&(number, _)| interested.contains(number)) {
-            let except = except.filter(|id| id.shard == *shard).map(|id| id.join);
+            let except = except.filter(|id| usize::from(id.shard) == number).map(|id| id.join);
             let units = if has_room.contains(number) { units } else { 0 };
             shard.send_in(Command::Publish { message: message.clone(), at, except }, units);
         }
     }
 
-    fn units(&self, message: &Message) -> u32 {
-        self.0.surroundings.waiting.units(message.event.len() + message.payload.size())
+    fn units(&self, draft: &Draft) -> u32 {
+        self.0.surroundings.waiting.units(draft.event.len() + draft.payload.size())
     }
 
     /// Takes room on all of these shards.
@@ -284,17 +326,17 @@ impl Endpoint {
         }
     }
 
-    fn try_take_room(&self, message: &Message) -> Result<Taken, usize> {
-        let (shards, _) = self.interest().shards_of(&message.topic);
-        let units = self.units(message);
+    fn try_take_room(&self, draft: &Draft) -> Result<Taken, usize> {
+        let (shards, _) = self.interest().shards_of(&draft.topic);
+        let units = self.units(draft);
         self.try_take(shards, units).map(|()| Taken { endpoint: self.clone(), shards, units })
     }
 
     /// Room for a message, in the line of a shard that had none, and for no longer than publishers wait.
-    async fn wait_for_room(&self, message: &Message, full: usize) -> Result<Taken, Error> {
+    async fn wait_for_room(&self, draft: &Draft, full: usize) -> Result<Taken, Error> {
         tokio::select! {
             biased;
-            taken = self.take_room_in_line(message, full) => Ok(taken),
+            taken = self.take_room_in_line(draft, full) => Ok(taken),
             () = self.clock().sleep(self.0.publishing_timeout) => {
                 self.own_counters().count(Event::PublishingFull);
                 let Waiting { messages_max, bytes_max } = self.0.surroundings.waiting;
@@ -306,12 +348,12 @@ impl Endpoint {
         }
     }
 
-    async fn take_room_in_line(&self, message: &Message, mut full: usize) -> Taken {
-        let units = self.units(message);
+    async fn take_room_in_line(&self, draft: &Draft, mut full: usize) -> Taken {
+        let units = self.units(draft);
         loop {
             self.shards()[full].room().take(units).await;
             let got = ShardSet::of(full);
-            let (shards, _) = self.interest().shards_of(&message.topic);
+            let (shards, _) = self.interest().shards_of(&draft.topic);
             match self.try_take(shards.without(got), units) {
                 Ok(()) => return Taken { endpoint: self.clone(), shards: shards.with(got), units },
                 Err(other) => {

@@ -16,8 +16,8 @@ use super::topics::Topics;
 /// Which topics begin where, and how far the work is.
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
-    /// Topics by the oldest segment in which something of them may be. Names of topics that are not known any more, or that
-    /// begin elsewhere, may be among them.
+    /// Topics by the oldest segment in which something of them may be, known ones and forgotten ones. Names of others, or of
+    /// those that begin elsewhere, may be among them.
     origins: BTreeMap<u64, Vec<Arc<str>>>,
     /// Of the last topic of the oldest segment, as much was copied.
     partly: Option<Partly>,
@@ -74,7 +74,12 @@ impl Compaction {
                 return step;
             }
             let Some(topic) = topics.trimmed(name, now_ms).filter(|topic| topic.origin == oldest) else {
-                step.copied.push(None);
+                let forgotten = topics.unknown().forgotten(name).filter(|forgotten| forgotten.origin == oldest);
+                step.copied.push(forgotten.map(|forgotten| {
+                    let record = Record::Forgotten { topic: name, epoch: forgotten.epoch };
+                    frame(out, |out| record.write(out));
+                    target
+                }));
                 step.partly = None;
                 continue;
             };

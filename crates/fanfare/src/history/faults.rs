@@ -1,5 +1,6 @@
 //! A history that fails when a test says so.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -23,6 +24,8 @@ struct Inner {
     seed: u64,
     memory: OnceLock<Memory>,
     does: Mutex<Does>,
+    /// Messages that are late. Locked while they are handed on, so that none overtakes them.
+    late: Mutex<VecDeque<Append>>,
     /// Tells those that wait, in the order in which they came: a run is to be the same each time.
     goes_on: Notify,
 }
@@ -30,6 +33,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, Default)]
 struct Does {
     appends_fail: bool,
+    appends_wait: bool,
     reads_fail: bool,
     reads_wait: bool,
 }
@@ -37,13 +41,22 @@ struct Does {
 impl Faults {
     /// A history without faults, whose epochs follow from a seed.
     pub fn new(seed: u64) -> Self {
-        let (memory, does, goes_on) = (OnceLock::new(), Mutex::default(), Notify::new());
-        Faults(Arc::new(Inner { seed, memory, does, goes_on }))
+        let (memory, does, late, goes_on) = (OnceLock::new(), Mutex::default(), Mutex::default(), Notify::new());
+        Faults(Arc::new(Inner { seed, memory, does, late, goes_on }))
     }
 
     /// Whether messages are refused, as by a full disk.
     pub fn fail_appends(&self, fail: bool) {
         self.0.does.lock().appends_fail = fail;
+    }
+
+    /// Whether messages are late, as on a disk that is stalled: they are kept and handed on when this is taken back.
+    pub fn delay_appends(&self, delay: bool) {
+        let mut late = self.0.late.lock();
+        self.0.does.lock().appends_wait = delay;
+        if let Some(memory) = self.0.memory.get().filter(|_| !delay) {
+            late.drain(..).for_each(|append| memory.append(append));
+        }
     }
 
     /// Whether reads fail.
@@ -87,10 +100,15 @@ impl FaultyStore {
 
 impl Store for FaultyStore {
     fn append(&self, append: Append) {
-        let fails = self.faults.0.does.lock().appends_fail;
-        match fails {
-            true => (append.settle)(Err(Error::unavailable("told to fail"))),
-            false => self.memory().append(append),
+        let mut late = self.faults.0.late.lock();
+        let Does { appends_fail, appends_wait, .. } = *self.faults.0.does.lock();
+        match (appends_fail, appends_wait) {
+            (true, _) => (append.settle)(Err(Error::unavailable("told to fail"))),
+            (false, true) => {
+                self.memory();
+                late.push_back(append);
+            }
+            (false, false) => self.memory().append(append),
         }
     }
 

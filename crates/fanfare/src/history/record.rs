@@ -19,9 +19,9 @@ pub(super) enum Record<'a> {
     Head { topic: &'a str, position: Position, at_ms: u64 },
     /// A message with a key was published, and may be kept no more.
     Key { topic: &'a str, position: Position, at_ms: u64, key: &'a str },
-    /// A topic is not known any more.
-    Forgotten { topic: &'a str },
-    /// The epoch of topics that are not known.
+    /// A topic is not known any more, and begins with this epoch when it is again.
+    Forgotten { topic: &'a str, epoch: Epoch },
+    /// The epoch of all topics that are not known: what was forgotten before has no other any more.
     Unknown { epoch: Epoch },
 }
 
@@ -61,9 +61,10 @@ impl Record<'_> {
                 write_place(topic, position, at_ms, out);
                 write_name(key, out);
             }
-            Record::Forgotten { topic } => {
+            Record::Forgotten { topic, epoch } => {
                 out.push(kind::FORGOTTEN);
                 write_name(topic, out);
+                out.extend_from_slice(&epoch.number().to_le_bytes());
             }
             Record::Unknown { epoch } => {
                 out.push(kind::UNKNOWN);
@@ -102,8 +103,8 @@ pub(super) fn read<T>(bytes: &[u8], take: impl FnOnce(Record<'_>) -> T) -> Optio
             let (topic, position, at_ms) = fields.place()?;
             Record::Key { topic, position, at_ms, key: fields.name()? }
         }
-        kind::FORGOTTEN => Record::Forgotten { topic: fields.name()? },
-        kind::UNKNOWN => Record::Unknown { epoch: Epoch::new(fields.number()?)? },
+        kind::FORGOTTEN => Record::Forgotten { topic: fields.name()?, epoch: fields.epoch()? },
+        kind::UNKNOWN => Record::Unknown { epoch: fields.epoch()? },
         _ => return None,
     };
     fields.0.is_empty().then(|| take(record))
@@ -134,6 +135,10 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    fn epoch(&mut self) -> Option<Epoch> {
+        Epoch::new(self.number()?)
+    }
+
     fn text(&mut self, size: usize) -> Option<&'a str> {
         let (text, rest) = self.0.split_at_checked(size)?;
         self.0 = rest;
@@ -147,7 +152,7 @@ impl<'a> Fields<'a> {
 
     fn place(&mut self) -> Option<(&'a str, Position, u64)> {
         let topic = self.name()?;
-        let position = Position { epoch: Epoch::new(self.number()?)?, offset: self.number()? };
+        let position = Position { epoch: self.epoch()?, offset: self.number()? };
         Some((topic, position, self.number()?))
     }
 }
@@ -181,7 +186,7 @@ mod tests {
         check(Record::Message { topic: "t", position, at_ms: 9, key: "", event: "", payload: &Payload::default() });
         check(Record::Head { topic: "room:1", position, at_ms: 1 });
         check(Record::Key { topic: "room:1", position, at_ms: 1, key: "k" });
-        check(Record::Forgotten { topic: "room:1" });
+        check(Record::Forgotten { topic: "room:1", epoch: position.epoch });
         check(Record::Unknown { epoch: position.epoch });
         // Whatever the bytes are, reading them ends; and but for payloads none of them can be left out or added.
         for bytes in &records {

@@ -10,10 +10,12 @@ use fanfare_proto::position::{Epoch, Position};
 use hashbrown::HashMap;
 
 use super::HistoryLimits;
+use super::bounds::Bounds;
 use super::files::Files;
-use super::log::{Found, Seen, Stamp, replay};
+use super::log::{Found, Seen, Stamp, frame, replay};
 use super::record::{self, Record};
-use super::topics::{Entry, Life, Topics, next_epoch};
+use super::topics::{Entry, Life, Topics};
+use super::unknown::{Forgotten, next_epoch};
 use crate::error::Error;
 use crate::policy::Policies;
 
@@ -37,8 +39,8 @@ pub(super) struct Recovered {
     pub(super) stamp: Stamp,
     /// The epoch that all topics were given, because something may be missing.
     pub(super) renewed: Option<Epoch>,
-    /// Topics that are not known any more.
-    pub(super) forgotten: Vec<Arc<str>>,
+    /// Records of topics that are not known any more.
+    pub(super) forgotten: Vec<u8>,
     /// Whether the log must say what is new before anybody relies on it.
     pub(super) is_to_be_said: bool,
     /// The topics, by the segment where each begins.
@@ -53,42 +55,49 @@ pub(super) struct Recovered {
 /// A file cannot be read, or is of another version.
 pub(super) fn recover(files: &impl Files, start: Start<'_>) -> Result<Recovered, Error> {
     let Start { limits, policies, mut stamp, wall_ms, mut seed } = start;
-    let mut lives = Lives { by_name: HashMap::default(), unknown: next_epoch(&mut seed), newest_ms: wall_ms };
+    let (by_name, forgotten) = (HashMap::default(), HashMap::default());
+    let mut lives = Lives { by_name, forgotten, unknown: next_epoch(&mut seed), newest_ms: wall_ms };
     let found = replay(files, stamp.boot, &mut |segment, seen| lives.see(segment, seen))?;
     let renewed = found.is_incomplete.then(|| next_epoch(&mut seed));
     if let Some(epoch) = renewed {
         lives.renew(epoch);
     }
-    let now_ms = lives.newest_ms;
-    let mut by_age: Vec<(Arc<str>, Life)> = lives.by_name.into_iter().map(|(name, life)| (name, life.end())).collect();
+    // What was published while topics kept no history is in no log: nobody may be told that he has missed nothing.
+    let are_policies_new = found.stamp.is_some_and(|before| before.policies != stamp.policies)
+        || lives.by_name.keys().any(|name| policies.retention(name).is_none());
+    if are_policies_new {
+        lives.begin_anew(next_epoch(&mut seed));
+    }
+    let Lives { by_name, forgotten, unknown, newest_ms: now_ms } = lives;
+    let mut by_age: Vec<(Arc<str>, Life)> = by_name.into_iter().map(|(name, life)| (name, life.end())).collect();
     by_age.sort_unstable_by_key(|(_, life)| life.last_ms);
-    let mut topics = Topics::new(limits, next_epoch(&mut seed).number());
-    let mut forgotten = Vec::new();
+    let mut topics = Topics::new(Arc::new(Bounds::new(limits)), limits.topics_max, next_epoch(&mut seed).number());
     let mut origins: BTreeMap<u64, Vec<Arc<str>>> = BTreeMap::new();
+    for (name, Forgotten { origin, .. }) in &forgotten {
+        origins.entry(*origin).or_default().push(name.clone());
+    }
+    topics.unknown().restore(unknown, forgotten);
+    let mut forgotten = Vec::new();
     for (name, life) in by_age {
         let Some(retention) = policies.retention(&name) else {
-            forgotten.push(name);
+            frame(&mut forgotten, |out| Record::Forgotten { topic: &name, epoch: unknown }.write(out));
             continue;
         };
         origins.entry(life.origin).or_default().push(name.clone());
         topics.restore(&name, retention, life);
         topics.trimmed(&name, now_ms);
     }
-    // What was published while topics kept no history is in no log: nobody may be told that he has missed nothing.
-    let are_policies_new = found.stamp.is_some_and(|before| before.policies != stamp.policies);
-    let is_to_be_said = renewed.is_some() || are_policies_new || !forgotten.is_empty();
-    topics.restore_epoch(match are_policies_new || !forgotten.is_empty() {
-        true => next_epoch(&mut seed),
-        false => lives.unknown,
-    });
-    topics.evict(now_ms, |name| forgotten.push(name.into()));
-    stamp.unknown = topics.epoch().number();
+    let is_to_be_said = renewed.is_some() || are_policies_new;
+    topics.evict(now_ms, |record| frame(&mut forgotten, |out| record.write(out)));
+    stamp.unknown = topics.unknown().epoch().number();
     Ok(Recovered { topics, found, stamp, renewed, forgotten, is_to_be_said, origins, now_ms })
 }
 
 /// The topics, as far as the log was read.
 struct Lives {
     by_name: HashMap<Arc<str>, Life, foldhash::fast::RandomState>,
+    forgotten: HashMap<Arc<str>, Forgotten, foldhash::fast::RandomState>,
+    /// The epoch of all other topics.
     unknown: Epoch,
     newest_ms: u64,
 }
@@ -98,15 +107,18 @@ impl Lives {
         match seen {
             Seen::Header { unknown, renewed } => {
                 let (unknown, renewed) = (Epoch::new(unknown), Epoch::new(renewed));
-                self.unknown = unknown.unwrap_or(self.unknown);
                 if let Some(epoch) = renewed {
                     self.renew(epoch);
+                }
+                if let Some(epoch) = unknown.filter(|epoch| *epoch != self.unknown) {
+                    self.begin_anew(epoch);
                 }
                 unknown.is_some()
             }
             // What was worth keeping was copied; the others were forgotten since, even if that is in no segment any more.
             Seen::Oldest(oldest) => {
                 self.by_name.retain(|_, life| life.newest >= oldest);
+                self.forgotten.retain(|_, forgotten| forgotten.origin >= oldest);
                 true
             }
             Seen::Record(bytes) => record::read(bytes, |record| self.replay(segment, record)).is_some(),
@@ -131,16 +143,15 @@ impl Lives {
                 let life = self.life(segment, topic, Position { offset: 0, ..position }, 0);
                 life.keys.push((key.into(), position.offset, at_ms));
             }
-            Record::Forgotten { topic } => {
-                self.by_name.remove(topic);
-            }
-            Record::Unknown { epoch } => self.unknown = epoch,
+            Record::Forgotten { topic, epoch } => self.forget(segment, topic, epoch),
+            Record::Unknown { epoch } => self.begin_anew(epoch),
         }
     }
 
     /// The topic of a record, which knows of that position and time afterwards.
     fn life(&mut self, segment: u64, topic: &str, position: Position, at_ms: u64) -> &mut Life {
         self.newest_ms = self.newest_ms.max(at_ms);
+        self.forgotten.remove(topic);
         let begin = || Life {
             head: position,
             last_ms: 0,
@@ -159,9 +170,27 @@ impl Lives {
         life
     }
 
+    fn forget(&mut self, segment: u64, topic: &str, epoch: Epoch) {
+        // A copy may stand behind the first message of the life that has its epoch.
+        if self.by_name.get(topic).is_some_and(|life| life.head.epoch == epoch) {
+            return;
+        }
+        let shared = self.by_name.remove_entry(topic).map_or_else(|| topic.into(), |(shared, _)| shared);
+        if epoch != self.unknown {
+            self.forgotten.insert(shared, Forgotten { epoch, origin: segment });
+        }
+    }
+
+    /// Gives all topics an epoch.
     fn renew(&mut self, epoch: Epoch) {
         self.by_name.values_mut().for_each(|life| life.head.epoch = epoch);
+        self.begin_anew(epoch);
+    }
+
+    /// Gives all topics an epoch that are not known.
+    fn begin_anew(&mut self, epoch: Epoch) {
         self.unknown = epoch;
+        self.forgotten.clear();
     }
 }
 

@@ -112,9 +112,10 @@ impl Default for HistorySync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryLimits {
     /// Bytes of kept messages. Above it the topics to which nobody has published for the longest time lose theirs, and their
-    /// readers are told. Default 256 MiB.
+    /// readers are told. The newest message of the topic that was published to last stays in any case. Default 256 MiB.
     pub bytes_max: usize,
-    /// Topics that are remembered, with or without messages; the same happens above it. Default 1,000,000.
+    /// Topics that are remembered, with or without messages; the same happens above it. The names of as many forgotten topics
+    /// are remembered too, so that no reader is told of a gap in a topic that never had a message. Default 1,000,000.
     pub topics_max: usize,
     /// Messages that wait to be written to a directory. Above it publishing fails, and may be tried again. Default 65,536.
     pub waiting_messages_max: usize,

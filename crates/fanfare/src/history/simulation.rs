@@ -20,7 +20,7 @@ use super::recovery::Start;
 use super::writer::Writer;
 use super::{Accepted, Append, HistoryLimits, HistorySync, Wanted};
 use crate::error::Error;
-use crate::message::Message;
+use crate::message::Draft;
 use crate::policy::{Policies, Policy};
 
 const SEEDS: u64 = 500;
@@ -242,7 +242,7 @@ impl Machine {
             let settle = |key: Option<Box<str>>| {
                 let outcomes = outcomes.clone();
                 appends.push(Append {
-                    message: Message::new(topic.as_str().into(), "n", payload).unwrap(),
+                    message: Draft::new(topic.as_str().into(), "n", payload).unwrap(),
                     retention: RETENTION,
                     key,
                     expected: None,
@@ -252,7 +252,8 @@ impl Machine {
             settle(Some(number.to_string().into()));
             published.push((topic, number, is_again));
         }
-        writer.commit(appends.into_iter(), self.now_ms);
+        let settled = writer.commit(appends.into_iter(), self.now_ms);
+        settled.into_iter().for_each(|(settle, accepted)| settle(accepted));
         let outcomes = Arc::into_inner(outcomes).unwrap().into_inner();
         let numbers: Vec<u64> = outcomes.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, published.iter().map(|(_, number, _)| *number).collect::<Vec<_>>(), "settled in order");

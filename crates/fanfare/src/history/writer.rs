@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fanfare_proto::history::Retention;
 use fanfare_proto::position::Position;
@@ -18,7 +19,7 @@ use super::recovery::{Recovered, Start, recover};
 use super::topics::{Entry, Standing, Topics, Verdict};
 use super::{Accepted, Append, HistorySync, Settle};
 use crate::error::Error;
-use crate::message::Message;
+use crate::message::Draft;
 
 /// So much is copied in one step when the log is made shorter, in bytes, unless more than half of that was published.
 const STEP_SIZE: usize = 256 * 1024;
@@ -39,11 +40,11 @@ pub(super) struct Writer<F: Files> {
     topics: Arc<Mutex<Topics>>,
     compaction: Compaction,
     log_bytes_max: u64,
-    /// Records of topics that were forgotten since the last write.
+    /// Records of topics that were forgotten since the last write, which the next one begins with.
     forgotten: Vec<u8>,
     buffer: Vec<u8>,
-    /// The last write failed, and that was said.
-    is_failing: bool,
+    /// The last write failed, and that was said. Others may look.
+    is_failing: Arc<AtomicBool>,
     /// What the topics' time is.
     now_ms: u64,
 }
@@ -67,12 +68,11 @@ impl<F: Files> Writer<F> {
             topics: Arc::new(Mutex::new(topics)),
             compaction: Compaction::new(origins),
             log_bytes_max,
-            forgotten: Vec::new(),
+            forgotten,
             buffer: Vec::new(),
-            is_failing: false,
+            is_failing: Arc::default(),
             now_ms,
         };
-        forgotten.iter().for_each(|topic| writer.forget(topic));
         if is_to_be_said {
             let said = writer.say_and_repair(damaged);
             said.map_err(|error| Error::unavailable(format!("the history's log cannot be written to: {error}")))?;
@@ -84,13 +84,19 @@ impl<F: Files> Writer<F> {
         self.topics.clone()
     }
 
+    /// Whether the last write failed.
+    pub(super) fn is_failing(&self) -> Arc<AtomicBool> {
+        self.is_failing.clone()
+    }
+
     /// The time at the start: that of the wall clock, but never before a time in the log.
     pub(super) fn start_ms(&self) -> u64 {
         self.now_ms
     }
 
-    /// Judges messages, writes those that are to be kept, keeps them and settles all, in their order.
-    pub(super) fn commit(&mut self, appends: impl Iterator<Item = Append>, now_ms: u64) {
+    /// Judges messages, writes those that are to be kept and keeps them. Gives what is to be told of each, in their order.
+    #[must_use = "all are to be settled before the next are committed"]
+    pub(super) fn commit(&mut self, appends: impl Iterator<Item = Append>, now_ms: u64) -> Vec<Settled> {
         self.now_ms = now_ms;
         let judged = self.judge(appends);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -98,7 +104,7 @@ impl<F: Files> Writer<F> {
         let forgotten_size = buffer.len();
         for Judged { message, key, verdict, .. } in &judged {
             if let Ok(Verdict::Keep(position)) = *verdict {
-                let Message { topic, event, payload, .. } = &**message;
+                let Draft { topic, event, payload } = message;
                 let key = key.as_deref().unwrap_or_default();
                 let record = Record::Message { topic, position, at_ms: now_ms, key, event, payload };
                 frame(&mut buffer, |out| record.write(out));
@@ -107,16 +113,14 @@ impl<F: Files> Writer<F> {
         let published = buffer.len() - forgotten_size;
         let written = if published > 0 { self.write(&mut buffer, published * 2) } else { Ok(0) };
         self.say_whether_failing(written.as_ref().err());
-        match written {
-            Ok(segment) => {
-                let settled = self.keep(judged, segment);
-                settled.into_iter().for_each(|(settle, accepted)| settle(accepted));
-            }
-            Err(error) => judged.into_iter().for_each(|judged| (judged.settle)(Err(not_written(&error)))),
-        }
+        let settled = match written {
+            Ok(segment) => self.keep(judged, segment),
+            Err(error) => judged.into_iter().map(|judged| (judged.settle, Err(not_written(&error)))).collect(),
+        };
         buffer.clear();
         buffer.shrink_to(STEP_SIZE * 4);
         self.buffer = buffer;
+        settled
     }
 
     /// Goes on making the log shorter, by one step. Says whether more is to be done.
@@ -168,37 +172,27 @@ impl<F: Files> Writer<F> {
     }
 
     /// Keeps the messages that were written.
-    fn keep(&mut self, judged: Vec<Judged>, segment: u64) -> Vec<(Settle, Result<Accepted, Error>)> {
+    fn keep(&mut self, judged: Vec<Judged>, segment: u64) -> Vec<Settled> {
         let mut topics = self.topics.lock();
         let settled = judged.into_iter().map(|judged| {
             let Judged { message, retention, key, settle, verdict } = judged;
             let accepted = verdict.map(|verdict| match verdict {
                 Verdict::Repeated(position) => Accepted::Repeated(position),
                 Verdict::Keep(position) => {
-                    let entry = Entry { event: (&*message.event).into(), payload: message.payload.clone() };
+                    let entry = Entry { event: message.event.clone(), payload: message.payload.clone() };
                     let (topic, key) = (&message.topic, key.as_deref());
                     if topics.keep(topic, position, entry, key, retention, self.now_ms, segment) {
                         self.compaction.add(topic.clone(), segment);
                     }
-                    Accepted::New(message.placed(position))
+                    Accepted::New(message.into_message(Some(position)))
                 }
             });
             (settle, accepted)
         });
         let settled = settled.collect();
-        let mut forgotten = Vec::new();
-        topics.evict(self.now_ms, |topic| forgotten.push(Box::<str>::from(topic)));
-        drop(topics);
-        forgotten.iter().for_each(|topic| self.forget(topic));
+        topics.evict(self.now_ms, |record| frame(&mut self.forgotten, |out| record.write(out)));
+        self.log.restamp(topics.unknown().epoch());
         settled
-    }
-
-    /// Has the log say, with its next write, that a topic is not known any more.
-    fn forget(&mut self, topic: &str) {
-        let epoch = self.topics.lock().epoch();
-        self.log.restamp(epoch);
-        frame(&mut self.forgotten, |out| Record::Forgotten { topic }.write(out));
-        frame(&mut self.forgotten, |out| Record::Unknown { epoch }.write(out));
     }
 
     /// Writes records, which begin with those of forgotten topics, and where the log is too long a step that makes it shorter.
@@ -248,20 +242,23 @@ impl<F: Files> Writer<F> {
 
     /// Says once that the log cannot be written to, and once that it can be again.
     fn say_whether_failing(&mut self, error: Option<&io::Error>) {
+        let was_failing = self.is_failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
-            Some(error) if !self.is_failing => {
+            Some(error) if !was_failing => {
                 tracing::error!(%error, "the history's log cannot be written to: messages are refused until it can be");
             }
-            None if self.is_failing => tracing::info!("the history's log can be written to again"),
+            None if was_failing => tracing::info!("the history's log can be written to again"),
             _ => {}
         }
-        self.is_failing = error.is_some();
     }
 }
 
+/// Whom to tell what became of a message.
+pub(super) type Settled = (Settle, Result<Accepted, Error>);
+
 /// A message and what becomes of it, if it can be written.
 struct Judged {
-    message: Arc<Message>,
+    message: Draft,
     retention: Retention,
     key: Option<Box<str>>,
     settle: Settle,

@@ -18,9 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::heads;
+use crate::body::Body;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
-use crate::service::{Body, Connection, Full};
+use crate::service::{Connection, Full};
 use crate::transport::watched::Watched;
 
 /// A request's head has at most this many bytes.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use fanfare_proto::bullet;
-use fanfare_proto::hub::{self, ClaimError};
 use fanfare_proto::origin::RequestOrigin;
 use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
@@ -11,19 +9,16 @@ use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
-use super::stream::LAST_EVENT_ID;
-use super::{Connection, Found, Served, credential, stream};
+use super::{Connection, Found, credential};
 use crate::address::AddressSlot;
 use crate::channel::Status;
 use crate::connect::{ConnectInfo, ConnectRequest, Connected};
 use crate::endpoint::Endpoint;
 use crate::mailbox::ShardHandle;
-use crate::ownership::Ownership;
-use crate::socket::{AdmittedSocket, Carrier, Protocol, SocketInfo, Transport};
+use crate::socket::{AdmittedSocket, Carrier, SocketInfo, Transport};
 use crate::transport::bullet::Listing;
 use crate::transport::longpoll::{PollSession, SessionHandle};
 use fanfare_proto::payload::Payload;
@@ -57,8 +52,9 @@ impl Asking<'_> {
     pub(super) fn read(&self) -> Result<Asked, Refusal> {
         self.check_origin()?;
         let auth_token = credential::auth_token(self)?;
-        let (params, version) = self.params()?;
-        let since = self.since(&params)?;
+        let (found, query) = (self.found, self.parts.uri.query().unwrap_or_default());
+        let (params, version) = found.dialect.params(&found.mount, &found.params, query)?;
+        let since = found.dialect.since(&self.parts.headers, &params)?;
         Ok(Asked { params, version, since, auth_token })
     }
 
@@ -87,58 +83,14 @@ impl Asking<'_> {
         }
     }
 
-    /// The query's parameters with those of the path, and the version that they ask for.
-    fn params(&self) -> Result<(Params, Version), Refusal> {
-        let (found, query) = (self.found, self.parts.uri.query().unwrap_or_default());
-        if found.served == Served::Bullet {
-            let mut params = found.params.clone();
-            if let Some(key) = bullet::key_of(query) {
-                params.insert("key", key.into_owned());
-            }
-            return Ok((params, Version::V2));
-        }
-        let mut params = Params::parse(query).map_err(|_| Refusal::Query)?;
-        let version = match params.get("vsn") {
-            _ if found.protocol != Protocol::Phoenix => Some(Version::V2),
-            None => Version::parse(None),
-            Some(Value::String(vsn)) => Version::parse(Some(vsn)),
-            Some(_) => None,
-        };
-        let version = version.filter(|version| found.mount.versions.contains(version));
-        let version = version.ok_or_else(|| Refusal::Version(params.str("vsn").unwrap_or_default().to_owned()))?;
-        for (name, value) in found.params.iter() {
-            params.insert(name, value.clone());
-        }
-        Ok((params, version))
-    }
-
-    /// From where a client of a protocol without join parameters wants to go on: the parameter `since`, a position, or nothing for
-    /// what comes from now on.
-    fn since(&self, params: &Params) -> Result<Option<Since>, Refusal> {
-        match self.found.protocol {
-            Protocol::HubSubscriber | Protocol::Rooms => match params.str("since") {
-                None => Ok(None),
-                Some(text) => position(text).map(Some),
-            },
-            protocol if protocol.is_stream() => stream::since(self.parts, params).map(Some),
-            _ => Ok(None),
-        }
-    }
-
     /// Counts a new client against the rate at which they are let in.
     fn check_rate(&self, params: &Params) -> Result<(), Refusal> {
         match &self.endpoint.gate().accept_rate {
             None => Ok(()),
-            Some(rate) => rate.admit(self.endpoint.clock().now_ms(), self.is_resuming(params)).map_err(Refusal::Rate),
-        }
-    }
-
-    /// Whether a client shows that it was here before. Nobody checks it: whoever lies is served a little earlier.
-    fn is_resuming(&self, params: &Params) -> bool {
-        let has = |name| params.str(name).is_some_and(|value| !value.is_empty());
-        match self.found.protocol {
-            Protocol::Phoenix => has("resume"),
-            _ => has("since") || self.parts.headers.get(LAST_EVENT_ID).is_some_and(|id| !id.is_empty()),
+            Some(rate) => {
+                let is_resuming = self.found.dialect.is_resuming(&self.parts.headers, params);
+                rate.admit(self.endpoint.clock().now_ms(), is_resuming).map_err(Refusal::Rate)
+            }
         }
     }
 
@@ -190,12 +142,15 @@ impl Asking<'_> {
         let Admitted { connected, version } = admitted;
         let found = self.found;
         let (expires_ms, is_pending) = (connected.expires_ms(self.endpoint.clock()), connected.is_pending);
-        let is_hub = found.protocol.is_hub();
-        let topics = if is_hub { vec![hub_topic(found)] } else { connected.topics };
+        let topic = found.dialect.topic(&found.mount, &found.params);
+        let topics = topic.map_or(connected.topics, |topic| vec![topic]);
         if topics.iter().any(|topic| check_topic(topic).is_err()) {
             return Err(Refusal::Topic);
         }
-        let ownership = if is_hub { self.hub_place(&topics[0])? } else { None };
+        let ownership = match topics.first() {
+            Some(topic) => found.dialect.claim(self.endpoint, &found.mount, topic)?,
+            None => None,
+        };
         let info = SocketInfo {
             id: connected.id.map(Arc::from),
             peer: self.connection.map(|connection| connection.peer),
@@ -215,31 +170,7 @@ impl Asking<'_> {
                 .filter(|_| self.transport == Transport::WebSocket)
                 .and_then(|connection| connection.slot.clone()),
         };
-        Ok(AdmittedSocket { info: Arc::new(info), protocol: found.protocol, topics })
-    }
-
-    /// A publisher's ownership of its topic; of a subscriber only that somebody has started it.
-    fn hub_place(&self, topic: &Arc<str>) -> Result<Option<Ownership>, Refusal> {
-        let (endpoint, found) = (self.endpoint, self.found);
-        if found.protocol == Protocol::HubPublisher {
-            return match endpoint.started().claim(endpoint, topic.clone(), found.mount.owner_grace) {
-                Ok(ownership) => Ok(Some(ownership)),
-                Err(ClaimError::Taken) => Err(Refusal::TopicTaken),
-                Err(ClaimError::Full) => Err(Refusal::TooManyTopics),
-            };
-        }
-        if found.mount.waits_for_topic || endpoint.started().contains(topic) {
-            return Ok(None);
-        }
-        Err(Refusal::TopicUnknown)
-    }
-}
-
-/// A position that a client gives; nothing is now.
-pub(super) fn position(text: &str) -> Result<Since, Refusal> {
-    match text {
-        "" => Ok(Since::Now),
-        text => text.parse().map_err(|_| Refusal::NotAPosition(text.to_owned())),
+        Ok(AdmittedSocket { info: Arc::new(info), dialect: found.dialect, topics })
     }
 }
 
@@ -250,11 +181,6 @@ fn original_uri(parts: &Parts) -> http::Uri {
         return original.0.clone();
     }
     parts.uri.clone()
-}
-
-fn hub_topic(found: &Found) -> Arc<str> {
-    let param = |name| found.params.str(name).unwrap_or_default();
-    hub::topic_name(&found.mount.topic_prefix, param("domain"), param("topic")).into()
 }
 
 fn random_secret() -> Result<u128, getrandom::Error> {

@@ -7,12 +7,14 @@ use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ORI
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::admission::{Asked, Asking};
-use super::body::Framing;
 use super::longpoll::preflight;
 use super::refusal::Refusal;
-use super::stream::{accepts_events, streaming};
-use super::{Body, Connection, Found};
+use super::stream::streaming;
+use super::{Connection, Found};
+use crate::body::Body;
+use crate::body::Framing;
 use crate::command::Polled;
+use crate::dialect::accepts_events;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::gate::Bodies;
@@ -35,7 +37,7 @@ impl Endpoint {
         }
         let connection = Connection::of(&request);
         let (parts, body) = request.into_parts();
-        let wants_events = parts.method == Method::GET && accepts_events(&parts);
+        let wants_events = parts.method == Method::GET && accepts_events(&parts.headers);
         let transport = if wants_events { Transport::EventStream } else { Transport::LongPoll };
         let (found, parts, connection) = (&found, &parts, connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport };

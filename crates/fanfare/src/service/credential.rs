@@ -5,9 +5,9 @@ use fanfare_proto::phoenix::auth_token::{self, AuthToken};
 use fanfare_proto::websocket::handshake;
 use http::{HeaderMap, HeaderValue};
 
-use super::Served;
 use super::admission::Asking;
 use super::refusal::Refusal;
+use crate::dialect::Served;
 use crate::mount::Mount;
 use crate::socket::Transport;
 

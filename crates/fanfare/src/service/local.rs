@@ -3,9 +3,11 @@
 use fanfare_proto::websocket::deflate;
 use http::{Request, Response};
 
+use super::Connection;
 use super::admission::Asking;
 use super::refusal::Refusal;
-use super::{Body, Connection, Served};
+use crate::body::Body;
+use crate::dialect::Served;
 use crate::endpoint::Endpoint;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;

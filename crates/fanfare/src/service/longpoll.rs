@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 
 use super::admission::Asking;
 use super::refusal::Refusal;
-use super::{Body, Connection, Found};
+use super::{Connection, Found};
+use crate::body::Body;
 use crate::command::{Command, Polled, Post};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
@@ -83,7 +84,7 @@ impl Asking<'_> {
         let SessionHandle { shard, socket, secret } = self.open(admitted, None, None).await?;
         let claims = SessionClaims {
             mount: self.found.number,
-            shard: endpoint.shard_index(&shard),
+            shard: shard.number(),
             socket,
             secret,
             issued_ms: endpoint.clock().now_ms(),

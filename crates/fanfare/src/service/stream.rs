@@ -2,40 +2,30 @@
 
 use std::time::Duration;
 
-use fanfare_proto::params::{Params, decode_path_segment};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::position::{Epoch, Position, Since};
-use http::header::{
-    ACCEPT, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER, VARY,
-};
-use http::request::Parts;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
-use super::admission::{self, Asked, Asking};
-use super::body::{Framing, retry};
+use super::admission::{Asked, Asking};
 use super::refusal::Refusal;
-use super::{Body, Connection, Found};
+use super::{Connection, Found};
+use crate::body::Body;
+use crate::body::{Framing, retry};
 use crate::channel::Status;
 use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::shard::Shard;
-use crate::socket::{Protocol, Transport};
-
-/// What a client of server-sent events has received last.
-pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+use crate::socket::Transport;
 
 /// Keeps nginx from collecting messages before it hands them on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-
-/// Where a client is whose last event has an id of somebody else's: in an epoch that no topic has, so that it is told of a gap.
-const FOREIGN: Position = Position { epoch: Epoch::new(u64::MAX).unwrap(), offset: 0 };
 
 impl Endpoint {
     pub(super) async fn stream<B>(&self, mut found: Found, request: Request<B>) -> Response<Body> {
         let connection = Connection::of(&request);
         let (parts, _) = request.into_parts();
-        found.protocol = protocol_of(&found, &parts);
+        found.dialect = found.dialect.asked_for(&parts.headers);
         let (found, parts, connection) = (&found, &parts, connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::EventStream };
         let mut answer = asking.stream().await.unwrap_or_else(|refusal| asking.refuse(refusal));
@@ -60,7 +50,7 @@ impl Asking<'_> {
         let admitted = self.admit(asked).await?;
         let (answer, joined) = oneshot::channel();
         let session = self.open(admitted, None, Some(answer)).await?;
-        let framing = if self.found.protocol == Protocol::Events { Framing::Events } else { Framing::Lines };
+        let framing = if self.found.dialect.gives_up() { Framing::Events } else { Framing::Lines };
         let (shard, socket) = (session.shard.clone(), session.socket);
         // Closes the session where it is dropped, if the client goes while it waits for the join as well.
         let body = Body::stream(session, framing);
@@ -74,20 +64,6 @@ impl Asking<'_> {
             Err(_) => Err(Refusal::Ended),
         }
     }
-}
-
-/// Which of the two protocols a client of a stream speaks. Of any other mount it is the mount's.
-pub(super) fn protocol_of(found: &Found, parts: &Parts) -> Protocol {
-    match found.protocol {
-        protocol if !protocol.is_stream() => protocol,
-        _ if accepts_events(parts) => Protocol::Events,
-        _ => Protocol::Lines,
-    }
-}
-
-pub(super) fn accepts_events(parts: &Parts) -> bool {
-    let mut accepted = parts.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.any(|value| value.split([',', ';']).any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
 }
 
 /// The topic, and the parameters of its join. The others are for connect, credentials among them.
@@ -111,27 +87,6 @@ pub(super) fn streaming(body: Body, framing: Framing) -> Response<Body> {
 pub(super) fn come_again(refused: &Response<Body>) -> Response<Body> {
     let seconds = refused.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     streaming(Body::from(retry(seconds.map(Duration::from_secs))), Framing::Events)
-}
-
-/// From where a client wants to go on: what it has received last, or the parameter `since`. The header is sent by browsers, which
-/// never come again after a refusal; so whatever it says is taken.
-pub(super) fn since(parts: &Parts, params: &Params) -> Result<Since, Refusal> {
-    match parts.headers.get(LAST_EVENT_ID) {
-        Some(id) => {
-            let text = id.to_str().unwrap_or("no text");
-            Ok(admission::position(text).unwrap_or(Since::Position(FOREIGN)))
-        }
-        None => admission::position(params.str("since").unwrap_or_default()),
-    }
-}
-
-/// The topic behind the mount's path: the rest of it, slashes included. `None` where it is not UTF-8.
-pub(super) fn topic_of(rest: &[&str], params: &mut Params) -> Option<()> {
-    if !rest.is_empty() {
-        let segments: Result<Vec<_>, _> = rest.iter().map(|segment| decode_path_segment(segment)).collect();
-        params.insert("topic", segments.ok()?.join("/"));
-    }
-    Some(())
 }
 
 /// A refused join: its response is the body.

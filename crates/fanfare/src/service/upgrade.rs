@@ -7,9 +7,13 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 
+use crate::close_reason::CloseReason;
 use crate::command::Command;
-use crate::socket::{AdmittedSocket, Carrier, NewSocket};
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo};
 use crate::transport::stream::Stream;
 use crate::transport::watched::Watched;
 use crate::transport::websocket::WebSocket;
@@ -17,22 +21,55 @@ use crate::transport::websocket::WebSocket;
 /// The server has so long to write the answer and hand over the connection.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Waits until the answer is written, and gives the connection to its shard.
-pub(super) async fn take_over(on_upgrade: OnUpgrade, socket: AdmittedSocket, window_bits: Option<u8>) {
+/// Gives the connection to its shard once the answer is written. When this ends the answer may be: a socket that is joined
+/// to topics at once is a member of them, and what is published for it meanwhile waits as it does for a slow reader.
+///
+/// # Errors
+/// The engine has ended.
+pub(super) async fn take_over(
+    endpoint: &Endpoint,
+    on_upgrade: OnUpgrade,
+    socket: AdmittedSocket,
+    window_bits: Option<u8>,
+) -> Result<(), Error> {
+    let runtime = endpoint.runtime();
+    if socket.topics.is_empty() {
+        runtime.spawn(async move {
+            let Some((stream, received)) = connection(on_upgrade, &socket.info).await else { return };
+            let shard = socket.info.shard.clone();
+            let carrier = Carrier::WebSocket(WebSocket::new(stream, window_bits));
+            shard.send_promptly(Command::Attach(Box::new(NewSocket {
+                admitted: socket,
+                carrier,
+                received,
+                attached: None,
+            })));
+        });
+        return Ok(());
+    }
+    let (attached, is_attached) = oneshot::channel();
+    let (endpoint, info) = (endpoint.clone(), socket.info.clone());
+    // By itself: whoever answers the request goes with its client.
+    runtime.spawn(async move {
+        let carrier = Carrier::WebSocket(WebSocket::new(Stream::Awaited, window_bits));
+        let Ok(key) = endpoint.attach(socket, carrier).await else { return };
+        let _ = attached.send(());
+        info.shard.send_promptly(match connection(on_upgrade, &info).await {
+            Some((stream, received)) => Command::Run(Box::new(move |shard| shard.connected(key, stream, received))),
+            None => Command::Close { socket: key, reason: CloseReason::Lost },
+        });
+    });
+    is_attached.await.map_err(|_| Error::new("the engine has ended"))
+}
+
+/// The connection of a finished upgrade, and what the client has sent behind its handshake.
+async fn connection(on_upgrade: OnUpgrade, socket: &SocketInfo) -> Option<(Stream, Vec<u8>)> {
     let taken = match tokio::time::timeout(UPGRADE_TIMEOUT, on_upgrade).await {
         Ok(Ok(upgraded)) => raw_stream(upgraded).map_err(|error| error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the connection was not handed over in time".to_owned()),
     };
-    match taken {
-        Ok((stream, received)) => {
-            let shard = socket.info.shard.clone();
-            let carrier = Carrier::WebSocket(WebSocket::new(stream, window_bits));
-            let new = NewSocket { admitted: socket, carrier, received, attached: None };
-            shard.send_promptly(Command::Attach(Box::new(new)));
-        }
-        Err(error) => tracing::debug!(peer = ?socket.info.peer, error, "an upgraded connection was lost"),
-    }
+    taken.inspect_err(|error| tracing::debug!(peer = ?socket.peer, error, "an upgraded connection was lost")).ok()
 }
 
 /// The stream below the server, and what the client has sent behind its handshake.

@@ -7,7 +7,8 @@ use hyper::upgrade::OnUpgrade;
 
 use super::admission::Asking;
 use super::refusal::Refusal;
-use super::{Body, Connection, Found, credential, upgrade};
+use super::{Connection, Found, credential, upgrade};
+use crate::body::Body;
 use crate::endpoint::Endpoint;
 use crate::socket::Transport;
 
@@ -41,7 +42,7 @@ impl Asking<'_> {
         let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
         let window_bits = agreement.as_ref().map(|agreement| agreement.window_bits);
         let socket = self.socket(endpoint.next_shard().clone(), admitted)?;
-        endpoint.runtime().spawn(upgrade::take_over(on_upgrade, socket, window_bits));
+        upgrade::take_over(endpoint, on_upgrade, socket, window_bits).await.map_err(|_| Refusal::Ended)?;
 
         let mut response = Response::new(Body::default());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

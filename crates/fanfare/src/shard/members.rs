@@ -4,7 +4,7 @@ use crate::close_reason::CloseReason;
 use crate::hub::MemberId;
 use crate::key::SocketKey;
 use crate::registry::{Member, Slice, TopicSummary};
-use crate::socket::{Protocol, Socket};
+use crate::socket::Socket;
 
 use super::Shard;
 
@@ -39,7 +39,7 @@ impl Shard {
 
     /// The sockets of clients that are not being closed.
     pub(crate) fn open_sockets(&self) -> Vec<SocketKey> {
-        let is_open = |socket: &Socket| socket.is_open() && socket.protocol != Protocol::Registry;
+        let is_open = |socket: &Socket| socket.is_open() && socket.dialect.has_client();
         self.sockets.iter().filter(|(_, socket)| is_open(socket)).map(|(_, socket)| socket.key).collect()
     }
 
@@ -54,7 +54,7 @@ impl Shard {
 
     /// Closes the subscribers of a hub's topic, which has ended, behind what was published on it.
     pub(crate) fn end_topic(&mut self, topic: &str) {
-        let is_subscriber = |socket: &Socket| socket.protocol == Protocol::HubSubscriber;
+        let is_subscriber = |socket: &Socket| socket.dialect.ends_with_topic();
         let members = self.lent.hub.members(topic).map(|member| &self.sockets[member.socket as usize]);
         let keys: Vec<SocketKey> = members.filter(|socket| is_subscriber(socket)).map(|socket| socket.key).collect();
         for key in keys {
@@ -72,7 +72,7 @@ impl Shard {
             self.with(key, |socket, turn| socket.close(turn, &CloseReason::Drain));
             self.settle();
         }
-        self.sockets.iter().filter(|(_, socket)| socket.protocol != Protocol::Registry).count()
+        self.sockets.iter().filter(|(_, socket)| socket.dialect.has_client()).count()
     }
 
     /// Lets all connections go, whatever was not written.

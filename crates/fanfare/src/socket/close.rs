@@ -1,6 +1,5 @@
 //! The end of a socket: its channels are told, then the client, then the connection goes.
 
-use fanfare_proto::rooms;
 use fanfare_proto::websocket::frame;
 
 use super::turn::Errand;
@@ -32,9 +31,7 @@ impl Socket {
             self.carrier.cut();
         }
         self.end_all_joins(turn, reason);
-        if let Some(event) = reason.event() {
-            turn.count(event);
-        }
+        turn.count(reason.event());
         match &mut self.carrier {
             Carrier::WebSocket(_) => return self.queue_close(turn, code, text),
             Carrier::Poll(session) => session.close(turn.now_ms),
@@ -62,14 +59,9 @@ impl Socket {
         self.close(turn, &CloseReason::Slow);
     }
 
-    /// Closes a client that breaks the protocol of rooms.
-    pub(super) fn break_off(&mut self, turn: &mut Turn, reason: &'static str) {
-        self.close(turn, &CloseReason::Application(rooms::CLOSE_CODE, reason.into()));
-    }
-
     /// The credential has expired: every join is told that something is wrong with it, and the socket is closed.
     pub(super) fn expired(&mut self, turn: &mut Turn) {
-        if self.protocol.has_channels() {
+        if self.dialect.has_channels() {
             while let Some(slot) = self.session.entries().len().checked_sub(1) {
                 self.end_with_error(turn, slot, Ended::Disconnected);
             }
@@ -106,7 +98,7 @@ impl Socket {
         // Frames that its channels send from now on have nobody to go to.
         self.stage = Stage::Closing;
         while let Some(slot) = self.session.entries().len().checked_sub(1) {
-            if self.protocol.has_channels() {
+            if self.dialect.has_channels() {
                 self.end_join(turn, slot, ended(reason));
             } else {
                 self.take_entry(turn, slot);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::session::{PHOENIX_TOPIC, Verdict};
+use fanfare_proto::phoenix::heartbeat::PHOENIX_TOPIC;
+use fanfare_proto::session::Verdict;
 use serde::Deserialize;
 
 use super::replies::reason_payload;
@@ -61,11 +62,14 @@ impl Socket {
         }
         // A client that sends its credential and goes on at once need not wait for the answer.
         let limits = self.info.mount.limits;
-        let (count, size) = (self.credentials.held.len(), message.payload.size());
-        let has_room = count < limits.waiting_frames_max && self.waiting_bytes + size <= limits.waiting_bytes_max;
-        if self.credentials.checking > 0 && has_room {
+        let size = message.payload.size();
+        let has_room = self.waiting_bytes + size <= limits.waiting_bytes_max;
+        if let Some(credentials) = self.credentials.as_mut().filter(|credentials| credentials.checking > 0)
+            && has_room
+            && credentials.held.len() < limits.waiting_frames_max
+        {
             self.waiting_bytes += size;
-            self.credentials.held.push_back(message.into_owned());
+            credentials.held.push_back(message.into_owned());
             return None;
         }
         let reason = reason_payload("send a credential first: the event access_token on the topic phoenix");
@@ -85,11 +89,12 @@ impl Socket {
             let reason = r#"the payload is not like {"access_token": "…"}"#;
             return self.refuse_credential(turn, &asked, reason);
         };
-        if self.credentials.checking >= CHECKS_MAX {
+        let credentials = self.credentials.get_or_insert_default();
+        if credentials.checking >= CHECKS_MAX {
             let reason = format!("{CHECKS_MAX} credentials are being checked: wait for an answer");
             return self.refuse_credential(turn, &asked, &reason);
         }
-        self.credentials.checking += 1;
+        credentials.checking += 1;
         let (info, shard, socket) = (self.info.clone(), turn.shard.clone(), self.key);
         let check = async move { info.mount.connect.refresh(&info, access_token).await };
         turn.run_user_code(Box::pin(check), move |refreshed| {
@@ -107,7 +112,9 @@ impl Socket {
             return;
         }
         let Verified { asked, refreshed } = verified;
-        self.credentials.checking -= 1;
+        if let Some(credentials) = &mut self.credentials {
+            credentials.checking -= 1;
+        }
         match refreshed {
             Ok(connected) if self.info.is_pending || connected.id.as_deref() == self.info.id() => {
                 self.renewed(turn, connected);
@@ -147,14 +154,14 @@ impl Socket {
 
     /// Takes the next message that waited for the first credential: it means now what it would mean if it came now.
     pub(crate) fn release_held(&mut self) -> Option<Incoming<'static>> {
-        if !self.is_open() || self.credentials.checking > 0 {
-            return None;
-        }
-        let message = self.credentials.held.pop_front();
+        let is_open = self.is_open();
+        let credentials = self.credentials.as_mut().filter(|credentials| is_open && credentials.checking == 0)?;
+        let message = credentials.held.pop_front();
         match &message {
             Some(message) => self.waited(&message.payload),
-            // What waits for nothing keeps no queue.
-            None => self.credentials.held = Default::default(),
+            None if self.info.is_pending => {}
+            // Most sockets keep nothing.
+            None => self.credentials = None,
         }
         message
     }

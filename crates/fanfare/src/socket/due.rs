@@ -19,8 +19,7 @@ impl Socket {
     }
 
     fn next_due_ms(&self, now_ms: u64) -> Option<u64> {
-        let pending_ms = self.credentials.due_ms.filter(|_| self.info.is_pending);
-        let credential_ms = pending_ms.into_iter().chain(self.info.expires_ms).min();
+        let credential_ms = self.pending_until_ms().into_iter().chain(self.info.expires_ms).min();
         match (self.stage, &self.carrier) {
             (Stage::Gone, _) => None,
             (Stage::Closing, Carrier::WebSocket(websocket)) => Some(websocket.due_ms),
@@ -44,6 +43,12 @@ impl Socket {
             websocket.stalled_since_ms = Some(turn.now_ms);
             self.watch(turn);
         }
+    }
+
+    /// Until when a client that has sent no credential has to send one.
+    pub(super) fn pending_until_ms(&self) -> Option<u64> {
+        let credentials = self.credentials.as_ref().filter(|_| self.info.is_pending)?;
+        Some(credentials.due_ms)
     }
 
     pub(super) fn stall_max_ms(&self) -> u64 {

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::Reach;
 use crate::join::{CatchingUp, Feed, Held, Job, Membership, Page, Phase};
-use crate::message::Message;
+use crate::message::{Draft, Message};
 use crate::outbox::Bounds;
 
 /// What a socket is sent at a time, at most, and what a page has.
@@ -75,8 +75,8 @@ impl Socket {
                 return self.end_page(turn, slot, at, head, held);
             };
             feed.at = position;
-            match Message::new(entry.topic().clone(), &*event, payload) {
-                Ok(message) => self.send_alone(turn, slot, &message.placed(position)),
+            match Draft::new(entry.topic().clone(), &*event, payload) {
+                Ok(draft) => self.send_alone(turn, slot, &draft.into_message(Some(position))),
                 // It was checked when it was published, perhaps by another version.
                 Err(error) => return self.cannot_read(turn, &error),
             }
@@ -150,11 +150,23 @@ impl Socket {
 
     /// Sends one message of its topic to a join that has been answered.
     fn send_alone(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
-        let entry = self.session.entry(slot);
-        let (serial, place) = (entry.serial(), entry.data.phase.place());
-        if self.intercepts(slot, &message.event) {
+        if self.intercepts(slot, &message.event) || self.has_outs(slot) {
+            let serial = self.session.entry(slot).serial();
             return self.give(turn, serial, Job::Out(message.clone()));
         }
+        self.send_message(turn, slot, message);
+    }
+
+    /// Whether intercepted messages are not handled yet, which those that come later must not overtake.
+    pub(crate) fn has_outs(&self, slot: usize) -> bool {
+        let seat = &self.session.entry(slot).data;
+        seat.outs > 0 || seat.phase.handles_out()
+    }
+
+    /// Sends one message of its topic to a join as it is.
+    pub(super) fn send_message(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
+        let entry = self.session.entry(slot);
+        let (serial, place) = (entry.serial(), entry.data.phase.place());
         let (Reach::Wire(variant) | Reach::Intercepted(variant)) = self.reach_of(slot) else { return };
         let slow = place.and_then(|place| turn.hub.slow(place));
         self.queue_message(&mut turn.backlog, serial, message, variant, slow);

@@ -44,8 +44,10 @@ impl Socket {
         let size = if let Job::Frame { payload, .. } = &job { payload.size() } else { 0 };
         let entry = self.session.entry_mut(slot);
         let seat = &mut entry.data;
+        let outs = u32::from(matches!(job, Job::Out(_)));
         if seat.phase.is_idle() && seat.jobs.is_empty() {
             seat.jobs.push_back(job);
+            seat.outs += outs;
             self.waiting_bytes += size;
             return self.next_job(turn, serial);
         }
@@ -56,6 +58,7 @@ impl Socket {
             && (self.waiting_bytes == 0 || self.waiting_bytes + size <= limits.waiting_bytes_max);
         if has_room || matches!(job, Job::Leave { .. }) {
             seat.jobs.push_back(job);
+            seat.outs += outs;
             self.waiting_bytes += size;
             if is_crowded {
                 self.hold_up(turn);
@@ -106,6 +109,13 @@ impl Socket {
                     self.answer_from(turn, slot, &msg_ref, Status::Ok, Payload::default());
                     return self.end_with_frames(turn, slot, Ended::Left);
                 }
+                Job::Out(message) => {
+                    seat.outs -= 1;
+                    if self.intercepts(slot, &message.event) {
+                        return self.run_job(turn, slot, Job::Out(message));
+                    }
+                    self.send_message(turn, slot, &message);
+                }
                 job => return self.run_job(turn, slot, job),
             }
         }
@@ -118,11 +128,12 @@ impl Socket {
             self.waiting_bytes -= payload.size();
         }
         let entry = self.session.entry_mut(slot);
+        let is_out = matches!(job, Job::Out(_));
         let handled = match &job {
             Job::Out(message) if entry.data.resumes => message.position,
             _ => None,
         };
-        let Some(mut instance) = entry.data.phase.start(handled) else { return };
+        let Some(mut instance) = entry.data.phase.start(is_out, handled) else { return };
         let Some(channel) = self.channel_of(self.session.entry(slot)).cloned() else { return };
         instance.cx.msg_ref = msg_ref.clone();
         let run = channel.clone().run(instance, job);
@@ -138,7 +149,7 @@ impl Socket {
             return;
         };
         let position = match code {
-            Code::Runs { handled } => handled.as_deref().copied(),
+            Code::Runs { handled, .. } => handled.as_deref().copied(),
             Code::None | Code::Idle(_) => None,
         };
         let (topic, push_ref) = (entry.topic().clone(), entry.push_ref().clone());

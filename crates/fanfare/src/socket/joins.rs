@@ -6,7 +6,6 @@ use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::Position;
 use fanfare_proto::resume::{behind, gap_param, resume_param};
-use fanfare_proto::rooms;
 use fanfare_proto::session::Verdict;
 use fanfare_proto::topic::check_topic;
 
@@ -14,9 +13,10 @@ use super::credentials::ACCESS_TOKEN;
 use super::replies::reason_payload;
 use super::resume::Joining;
 use super::turn::untrack;
-use super::{Protocol, Socket, Turn};
+use super::{Socket, Turn};
 use crate::channel::{Ended, Status};
 use crate::context::Context;
+use crate::dialect::Said;
 use crate::event::{self, Event};
 use crate::join::{Code, Finished, HistoryRead, Instance, Job, Membership, Outcome, Phase, Seat};
 use crate::mount::Route;
@@ -41,15 +41,15 @@ impl Socket {
         if !self.is_open() {
             return;
         }
-        let verdict = self.session.admit(&message.join_ref, &message.topic, &message.event);
+        let dialect = self.dialect;
+        let verdict = dialect.admit(&self.session, &message);
         let concerns_credential = self.info.is_pending || message.event == ACCESS_TOKEN;
         let message = match concerns_credential && self.info.mount.connect.refreshes() {
             true => self.take_credential(turn, verdict, message),
             false => Some(message),
         };
         let Some(Incoming { join_ref, msg_ref, topic, event, payload }) = message else { return };
-        let is_in_rooms = self.protocol == Protocol::Rooms;
-        if is_in_rooms && self.is_otherwise_in_rooms(turn, verdict, &topic, &event, &msg_ref) {
+        if dialect.means_otherwise(self, turn, verdict, &Said { topic: &topic, event: &event, msg_ref: &msg_ref }) {
             return;
         }
         match verdict {
@@ -77,25 +77,6 @@ impl Socket {
     /// Joins the only topic of a stream.
     pub(crate) fn join_stream(&mut self, turn: &mut Turn, topic: &str, params: Payload) {
         self.begin_join(turn, Ref::NULL, Ref::NULL, topic, params, None);
-    }
-
-    /// What means something else in the rooms protocol than in Phoenix's.
-    fn is_otherwise_in_rooms(
-        &mut self,
-        turn: &mut Turn,
-        verdict: Verdict,
-        topic: &str,
-        event: &str,
-        msg_ref: &Ref,
-    ) -> bool {
-        match verdict {
-            // Joining again changes nothing, leaving what was not joined is safe: both are acknowledged.
-            Verdict::Rejoin(_) => self.answer(turn, &Ref::NULL, msg_ref, topic, Status::Ok, Payload::default()),
-            Verdict::NotJoined => self.close_replaced(turn, topic, Some(&Ref::NULL)),
-            Verdict::Unmatched if event != "phx_join" => self.break_off(turn, rooms::NOT_JOINED),
-            _ => return false,
-        }
-        true
     }
 
     fn begin_join(

@@ -10,7 +10,7 @@ use super::{Socket, Turn};
 use crate::channel::{Ended, Status, Stop};
 use crate::close_reason::CloseReason;
 use crate::event::Event;
-use crate::hub::{Hub, Place};
+use crate::hub::Place;
 use crate::join::{Code, Job, Seat};
 use crate::key::JoinKey;
 
@@ -32,7 +32,7 @@ impl Socket {
         let (join_ref, topic) = (entry.join_ref(), &**entry.topic());
         let frame = if is_error { Outgoing::Error { join_ref, topic } } else { Outgoing::Close { join_ref, topic } };
         self.send(turn, frame);
-        if self.protocol.is_stream() {
+        if self.dialect.is_stream() {
             return self.close_later(turn, CloseReason::TopicEnded);
         }
         if left {
@@ -53,7 +53,7 @@ impl Socket {
                     self.unmatched(turn, &msg_ref, entry.topic());
                 }
                 Job::Leave { msg_ref } => {
-                    self.answer(turn, entry.join_ref(), &msg_ref, entry.topic(), Status::Ok, Payload::default());
+                    self.answer(turn, entry.push_ref(), &msg_ref, entry.topic(), Status::Ok, Payload::default());
                 }
                 _ => {}
             }
@@ -101,17 +101,14 @@ impl Socket {
         }
         match ended {
             Some(entry) if entry.serial() == moved.member.serial => entry.data.moved(moved),
-            _ => self.moved(&turn.hub, moved),
+            _ => self.moved(moved),
         }
     }
 
     /// One of the joins stands elsewhere in a topic.
-    pub(crate) fn moved(&mut self, hub: &Hub, moved: Moved) {
-        let session = &mut self.session;
-        // Nearly always the join of that very topic; a channel that merely subscribed is looked for among all.
-        let own = session.find(hub.name(moved.to)).filter(|&slot| session.entry(slot).serial() == moved.member.serial);
-        if let Some(slot) = own.or_else(|| session.position(moved.member.serial)) {
-            session.entry_mut(slot).data.moved(moved);
+    pub(crate) fn moved(&mut self, moved: Moved) {
+        if let Some(slot) = self.slot(moved.member.serial) {
+            self.seat(slot).moved(moved);
         }
     }
 

@@ -36,7 +36,7 @@ impl Socket {
     /// any.
     fn intercepted(&self, slot: usize) -> &'static [&'static str] {
         match self.channel_of(self.session.entry(slot)) {
-            Some(channel) if self.protocol.has_channels() => channel.intercepts(),
+            Some(channel) if self.dialect.has_channels() => channel.intercepts(),
             _ => &[],
         }
     }

@@ -10,7 +10,7 @@ use crate::event::Event;
 
 impl Socket {
     /// Sends a reply. A field that does not fit a binary frame makes it an error reply that says so.
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         turn: &mut Turn,
         join_ref: &Ref,
@@ -20,7 +20,7 @@ impl Socket {
         response: Payload,
     ) {
         if let Carrier::Poll(session) = &mut self.carrier
-            && self.protocol.is_stream()
+            && self.dialect.is_stream()
         {
             return session.answered(status, &response);
         }
@@ -32,7 +32,7 @@ impl Socket {
         }
     }
 
-    /// A live join's reply: it leaves behind what was published before it.
+    /// What a live join's channel replies: it leaves behind what was published before it.
     pub(super) fn answer_from(
         &mut self,
         turn: &mut Turn,
@@ -42,7 +42,7 @@ impl Socket {
         response: Payload,
     ) {
         let entry = self.entry(slot);
-        let (topic, join_ref) = (entry.topic().clone(), entry.join_ref().clone());
+        let (topic, join_ref) = (entry.topic().clone(), entry.push_ref().clone());
         self.settle_batches(turn, slot);
         self.answer(turn, &join_ref, msg_ref, &topic, status, response);
     }
@@ -53,7 +53,7 @@ impl Socket {
     }
 
     /// Tells a join that was replaced of its end.
-    pub(super) fn close_replaced(&mut self, turn: &mut Turn, topic: &str, replaced: Option<&Ref>) {
+    pub(crate) fn close_replaced(&mut self, turn: &mut Turn, topic: &str, replaced: Option<&Ref>) {
         if let Some(join_ref) = replaced {
             self.send(turn, Outgoing::Close { join_ref, topic });
         }

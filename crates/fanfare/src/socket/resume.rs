@@ -12,7 +12,7 @@ use fanfare_proto::position::{Position, Since};
 use fanfare_proto::resume::{resumed, with_messages, with_resume};
 
 use super::replies::reason_payload;
-use super::{Protocol, Socket, Turn};
+use super::{Socket, Turn};
 use crate::channel::Ended;
 use crate::close_reason::CloseReason;
 use crate::command::Command;
@@ -76,7 +76,7 @@ impl Socket {
             Ok(replay) => replay,
             Err(error) => {
                 turn.terminate(channel, instance, Ended::Closed);
-                if self.protocol.is_stream() {
+                if self.dialect.is_stream() {
                     // A refused join would be for good.
                     self.take_entry(turn, slot);
                     return self.cannot_read(turn, &error);
@@ -101,7 +101,7 @@ impl Socket {
             seat.complete_from = Some(Box::new(from));
         }
         self.joined(turn, slot, &msg_ref, instance, reply);
-        if resumes && self.protocol != Protocol::Phoenix {
+        if resumes && self.dialect.says_joined() {
             self.say_joined(turn, slot, from, replay.recovered);
         }
         // Whoever has left or joined anew meanwhile gets its messages by that join, and would get them twice.
@@ -151,7 +151,8 @@ impl Socket {
     fn take_page(&mut self, serial: u32) -> Option<(usize, Page)> {
         let slot = self.slot(serial)?;
         let Phase::Live(Membership { catching_up, .. }) = &mut self.seat(slot).phase else { return None };
-        match *catching_up.take()? {
+        let is_reading = |how: &mut Box<CatchingUp>| matches!(**how, CatchingUp::Reading(_));
+        match *catching_up.take_if(is_reading)? {
             CatchingUp::Reading(page) => Some((slot, page)),
             CatchingUp::Feeding(_) | CatchingUp::Behind(_) => None,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Json;
 
-use super::{Protocol, Socket, Turn};
+use super::{Socket, Turn};
 use crate::close_reason::CloseReason;
 use crate::hub::Reach;
 use crate::join::{Membership, Phase, Seat};
@@ -13,11 +13,15 @@ use crate::join::{Membership, Phase, Seat};
 impl Socket {
     /// It is there: joins the topics that connect gave it, and waits for its client.
     pub(crate) fn begin(&mut self, turn: &mut Turn, topics: &[Arc<str>]) {
-        self.begin_to_watch(turn);
         topics.iter().for_each(|topic| self.join_at_once(turn, topic));
         if !self.info.is_pending {
             self.tell(turn, |observer, socket| observer.opened(socket));
         }
+        if topics.iter().any(|topic| self.dialect.has_lost(&self.info, topic)) {
+            // It has ended since the subscriber was let in, and nobody would tell.
+            self.close(turn, &CloseReason::TopicEnded);
+        }
+        self.begin_to_watch(turn);
     }
 
     /// Joins a socket of this process to a topic. Joining again changes nothing and keeps the first meta. `Some` is how many
@@ -29,33 +33,28 @@ impl Socket {
         if self.session.is_full() {
             return Some(self.session.joins_max());
         }
+        let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
         self.join_without_channel(turn, topic, meta, Some(Reach::Each));
         None
     }
 
     /// Joins a new socket to a topic that connect gave it.
-    pub(crate) fn join_at_once(&mut self, turn: &mut Turn, topic: &Arc<str>) {
+    fn join_at_once(&mut self, turn: &mut Turn, topic: &Arc<str>) {
         if self.session.find(topic).is_some() {
             return;
         }
-        // A publisher has its place among the socket's topics only, not among those who get something.
-        let is_publisher = self.protocol == Protocol::HubPublisher;
-        match self.info.since.filter(|_| !is_publisher) {
+        let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
+        let receives = self.dialect.receives();
+        match self.info.since.filter(|_| receives) {
             None => {
-                let reach = (!is_publisher).then(|| Reach::Wire(self.variant()));
+                let reach = receives.then(|| Reach::Wire(self.variant()));
                 self.join_without_channel(turn, topic, None, reach);
             }
             Some(since) => self.join_reading(turn, topic, since),
         }
-        let waits = self.info.mount.waits_for_topic;
-        if self.protocol == Protocol::HubSubscriber && !waits && !self.info.endpoint.started().contains(topic) {
-            // It has ended since the subscriber was let in, and nobody would tell.
-            self.close(turn, &CloseReason::TopicEnded);
-        }
     }
 
     fn join_without_channel(&mut self, turn: &mut Turn, topic: &Arc<str>, meta: Option<Json>, reach: Option<Reach>) {
-        let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
         let seat = Seat { meta, ..Seat::new(Phase::Live(Membership::default())) };
         let slot = self.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
         if let Some(reach) = reach {
@@ -73,6 +72,8 @@ impl Socket {
 
     /// The topics that it has joined, in order.
     pub(crate) fn topics(&self) -> Vec<Arc<str>> {
-        self.session.entries().iter().map(|entry| entry.topic().clone()).collect()
+        let mut topics: Vec<_> = self.session.entries().iter().map(|entry| entry.topic().clone()).collect();
+        topics.sort_unstable();
+        topics
     }
 }

@@ -89,7 +89,7 @@ impl Turn {
         self.shard.counters()
     }
 
-    pub(super) fn count(&self, event: Event) {
+    pub(crate) fn count(&self, event: Event) {
         self.counters().count(event);
     }
 

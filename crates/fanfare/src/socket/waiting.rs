@@ -10,7 +10,7 @@ use fanfare_proto::wire;
 
 use super::{Carrier, Socket, Turn};
 use crate::event::{Counters, Event};
-use crate::gap::{Rule, Voice};
+use crate::gap::Voice;
 use crate::hub::{Due, Frames, Settled};
 use crate::join::Seat;
 use crate::key::SocketKey;
@@ -88,13 +88,13 @@ impl Socket {
     }
 
     /// Sends a text of the protocol's own.
-    pub(super) fn send_text(&mut self, turn: &mut Turn, text: &str) {
+    pub(crate) fn send_text(&mut self, turn: &mut Turn, text: &str) {
         let bytes = carry(self.carriage(), Kind::Text, text.as_bytes());
         self.queue(&mut turn.backlog, bytes, 1);
     }
 
     /// Queues whole frames, which must not be lost.
-    pub(super) fn queue(&mut self, backlog: &mut Backlog, bytes: Bytes, frames: usize) {
+    pub(crate) fn queue(&mut self, backlog: &mut Backlog, bytes: Bytes, frames: usize) {
         if self.is_writable() {
             let queued = self.put(bytes, frames, backlog);
             self.queued(queued, frames, backlog);
@@ -259,11 +259,10 @@ impl Socket {
         backlog: &mut Backlog,
     ) -> Written {
         let bytes = message.encoded(variant);
-        let (rule, key) = match slow {
-            Slow::Disconnect => return self.put(bytes.clone(), 1, backlog),
-            Slow::DropOldest => (Rule::DropOldest, 0),
-            Slow::Latest { key } => (Rule::Latest, message.key(key.as_deref())),
-            Slow::Resync => (Rule::Resync, 0),
+        let Some(rule) = slow.rule() else { return self.put(bytes.clone(), 1, backlog) };
+        let key = match slow {
+            Slow::Latest { key } => message.key(key.as_deref()),
+            _ => 0,
         };
         let (form, resuming_form, carriage) = (self.form(), self.resuming_form(), self.carriage());
         let bounds = self.info.mount.limits.outbox;

@@ -11,7 +11,7 @@ use crate::timers::Alarm;
 impl Socket {
     /// Begins to wait for the client.
     pub(crate) fn begin_to_watch(&mut self, turn: &mut Turn) {
-        if matches!(self.carrier, Carrier::WebSocket(_)) {
+        if self.is_open() && matches!(self.carrier, Carrier::WebSocket(_)) {
             self.look_whether_silent(turn);
         }
         self.watch(turn);
@@ -21,7 +21,7 @@ impl Socket {
     pub(crate) fn look(&mut self, turn: &mut Turn) {
         self.alarm = Alarm::OFF;
         let now_ms = turn.now_ms;
-        if self.is_open() && self.credentials.due_ms.is_some_and(|due_ms| self.info.is_pending && due_ms <= now_ms) {
+        if self.is_open() && self.pending_until_ms().is_some_and(|until_ms| until_ms <= now_ms) {
             self.close(turn, &CloseReason::Unauthorized);
         }
         if self.is_open() && self.info.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
@@ -66,7 +66,7 @@ impl Socket {
     /// Whether a client seems to have said nothing for so long that it is closed. What it has sent may be unread.
     pub(crate) fn seems_silent(&self, now_ms: u64) -> bool {
         let timeout_ms = self.info.mount.idle_timeout.as_millis() as u64;
-        let is_pending = self.info.is_pending && self.credentials.due_ms.is_some_and(|due_ms| due_ms <= now_ms);
+        let is_pending = self.pending_until_ms().is_some_and(|until_ms| until_ms <= now_ms);
         self.is_open() && (is_pending || self.heard_ms.saturating_add(timeout_ms) <= now_ms)
     }
 
@@ -79,7 +79,7 @@ impl Socket {
             self.heard_ms = now_ms;
         }
         let silent_ms = now_ms - self.heard_ms.min(now_ms);
-        let ping_ms = if self.protocol.has_heartbeats() { timeout_ms } else { timeout_ms / 2 };
+        let ping_ms = if self.dialect.has_heartbeats() { timeout_ms } else { timeout_ms / 2 };
         if silent_ms >= timeout_ms {
             return self.close(turn, &CloseReason::Idle);
         }
@@ -100,7 +100,10 @@ impl Socket {
         if let Carrier::Poll(session) = &mut self.carrier {
             session.wait(answer, position, window_ms, turn.now_ms);
             self.watch(turn);
-            self.feed_soon(turn);
+            // Before anything else is published, or what the client has missed would be read again for its next poll.
+            if std::mem::take(&mut self.is_behind) {
+                self.feed(turn);
+            }
         }
     }
 }

@@ -114,7 +114,7 @@ impl Lockstep {
         let carrier = |window_bits| Carrier::WebSocket(WebSocket::new(stream, window_bits));
         let connected = self.run(endpoint.connect_local(request, Transport::WebSocket, carrier));
         let (shard, key) = connected.map_err(|response| NotConnected { response })?;
-        Ok(Peer { shard: u32::from(endpoint.shard_index(&shard)), key })
+        Ok(Peer { shard: u32::from(shard.number()), key })
     }
 
     /// The client sends bytes: masked frames, cut anywhere. Those of a socket that the server has let go are lost.

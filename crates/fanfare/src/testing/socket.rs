@@ -16,13 +16,13 @@ use super::expected::Expected;
 use super::inbox::{Frame, Inbox};
 use super::join::TestJoin;
 use super::let_arrive;
+use crate::body::Body;
 use crate::close_reason::CloseReason;
 use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::registry::ask;
-use crate::service::Body;
 use crate::socket::{Carrier, Transport};
 
 /// A connected socket. The connection is lost when it and all its joins are dropped.

@@ -12,6 +12,8 @@ use super::memory::Pipe;
 /// A non-blocking stream that a shard owns.
 #[derive(Debug)]
 pub(crate) enum Stream {
+    /// Not there yet: the answer to the upgrade is still to be written. It takes and gives nothing.
+    Awaited,
     Tcp(TcpStream),
     /// The shard's end of a pair; a task of the runtime copies between the other end and whatever the server runs on.
     Bridged(UnixStream),
@@ -27,6 +29,7 @@ impl Stream {
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
+            Stream::Awaited => Ok(()),
             Stream::Tcp(stream) => registry.register(stream, token, interest),
             Stream::Bridged(stream) => registry.register(stream, token, interest),
             #[cfg(feature = "tls")]
@@ -38,6 +41,7 @@ impl Stream {
 
     pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
+            Stream::Awaited => Ok(()),
             Stream::Tcp(stream) => registry.deregister(stream),
             Stream::Bridged(stream) => registry.deregister(stream),
             #[cfg(feature = "tls")]
@@ -50,6 +54,7 @@ impl Stream {
     /// Ends our direction after what was written; the other is read until the client ends it too.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
+            Stream::Awaited => Ok(()),
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Bridged(stream) => stream.shutdown(Shutdown::Write),
             #[cfg(feature = "tls")]
@@ -62,7 +67,7 @@ impl Stream {
     /// Whether a read that did not fill its buffer means that nothing is left to read for now.
     pub(crate) fn short_read_is_last(&self) -> bool {
         match self {
-            Stream::Tcp(_) | Stream::Bridged(_) => true,
+            Stream::Awaited | Stream::Tcp(_) | Stream::Bridged(_) => true,
             #[cfg(feature = "tls")]
             Stream::Tls(_) => false,
             #[cfg(feature = "testing")]
@@ -72,6 +77,7 @@ impl Stream {
 
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
+            Stream::Awaited => Err(io::ErrorKind::WouldBlock.into()),
             Stream::Tcp(stream) => stream.read(buffer),
             Stream::Bridged(stream) => stream.read(buffer),
             #[cfg(feature = "tls")]
@@ -84,6 +90,7 @@ impl Stream {
     /// One plain `send`.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
+            Stream::Awaited => Err(io::ErrorKind::WouldBlock.into()),
             Stream::Tcp(stream) => stream.write(bytes),
             Stream::Bridged(stream) => stream.write(bytes),
             #[cfg(feature = "tls")]
@@ -96,6 +103,7 @@ impl Stream {
     pub(crate) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match (self, slices) {
             (stream, [one]) => stream.write(one),
+            (Stream::Awaited, _) => Err(io::ErrorKind::WouldBlock.into()),
             (Stream::Tcp(stream), many) => stream.write_vectored(many),
             (Stream::Bridged(stream), many) => stream.write_vectored(many),
             #[cfg(feature = "tls")]
@@ -108,7 +116,7 @@ impl Stream {
     /// Whether bytes that were taken have not reached the kernel.
     pub(crate) fn holds_back(&self) -> bool {
         match self {
-            Stream::Tcp(_) | Stream::Bridged(_) => false,
+            Stream::Awaited | Stream::Tcp(_) | Stream::Bridged(_) => false,
             #[cfg(feature = "tls")]
             Stream::Tls(stream) => stream.holds_back(),
             #[cfg(feature = "testing")]
@@ -119,7 +127,7 @@ impl Stream {
     /// Lets bytes leave that the stream itself holds back. `Ok(false)` when some are left.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
-            Stream::Tcp(_) | Stream::Bridged(_) => Ok(true),
+            Stream::Awaited | Stream::Tcp(_) | Stream::Bridged(_) => Ok(true),
             #[cfg(feature = "tls")]
             Stream::Tls(stream) => stream.flush(),
             #[cfg(feature = "testing")]

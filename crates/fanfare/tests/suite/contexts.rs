@@ -229,6 +229,24 @@ async fn what_does_not_fit_a_binary_frame_is_said() {
     assert_eq!(client.receive().await, Received::Binary(b"\x01\x06\x02\x06\x02desk:2m1desk:2ok\x01".to_vec()));
 }
 
+/// What may be sent plainly may be sent compressed, however well it can be.
+#[tokio::test]
+async fn a_compressed_message_may_be_as_repetitive_as_it_likes() {
+    let served = serve_mount(stage().compression(true).message_size_max(1_000_000)).await;
+    let deflate = [("sec-websocket-extensions", "permessage-deflate")];
+    let mut client = Client::connect(served.address, "/socket?vsn=2.0.0", &deflate).await.unwrap();
+    client.join("room:1").await;
+    for size in [100_000, 999_900] {
+        let text = json!(["room:1", "2", "room:1", "echo", {"body": "a".repeat(size)}]).to_string();
+        client.send_compressed(&text).await;
+        assert_eq!(client.frame().await[4]["response"]["body"].as_str().unwrap().len(), size);
+    }
+    client
+        .send_compressed(&json!(["room:1", "2", "room:1", "echo", {"body": "a".repeat(1_000_000)}]).to_string())
+        .await;
+    client.assert_closed(1009).await;
+}
+
 /// Sockets of every version and form share a room; each is sent its own encoding of one message.
 #[tokio::test]
 async fn everybody_gets_a_broadcast_in_the_form_that_they_speak() {

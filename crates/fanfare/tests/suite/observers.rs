@@ -97,3 +97,50 @@ async fn a_fence_keeps_order_across_topics() {
         assert_eq!(client.frame().await, json!({"n": n}));
     }
 }
+
+/// Is told on one thread, and waits there as long as the test likes.
+#[derive(Clone)]
+struct Slow(Arc<Mutex<Vec<String>>>, Arc<std::sync::Barrier>);
+
+impl Observer for Slow {
+    fn occupied(&self, topic: &Arc<str>) {
+        if &**topic == "room:slow" {
+            self.1.wait();
+            self.1.wait();
+        }
+        self.0.lock().push(format!("occupied {topic}"));
+    }
+
+    fn vacated(&self, topic: &Arc<str>) {
+        self.0.lock().push(format!("vacated {topic}"));
+    }
+}
+
+/// Code of the application's that takes its time holds up its own thread, and no other; what has changed meanwhile is told
+/// afterwards, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_observer_that_takes_its_time_holds_up_no_other_shard() {
+    let slow = Slow(Arc::default(), Arc::new(std::sync::Barrier::new(2)));
+    let builder = Endpoint::builder().shards(2).observer(slow.clone()).mount("/socket", stage());
+    let served = serve(builder).await;
+    let (mut first, mut second) = (served.client().await, served.client().await);
+    first.send_json(&json!(["1", "1", "room:slow", "phx_join", {}])).await;
+    let barrier = slow.1.clone();
+    tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
+    // The other shard goes on, with this topic and with as many others as share its lock.
+    second.join("room:slow").await;
+    for n in 0..200 {
+        second.join(&format!("room:{n}")).await;
+        second.send_json(&json!([format!("room:{n}"), "leave", format!("room:{n}"), "phx_leave", {}])).await;
+        second.frame().await;
+        second.frame().await;
+    }
+    assert_eq!(slow.0.lock().len(), 400, "{:?}", slow.0.lock());
+    let barrier = slow.1.clone();
+    tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
+    let told = |line: &str| slow.0.lock().iter().filter(|told| *told == line).count();
+    eventually("the topic is told of", async || told("occupied room:slow") == 1).await;
+    drop((first, second));
+    eventually("the end is told of", async || told("vacated room:slow") == 1).await;
+    assert_eq!(told("occupied room:slow"), 1);
+}

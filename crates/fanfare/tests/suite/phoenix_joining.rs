@@ -64,6 +64,39 @@ async fn phoenix_3_joining_again_in_vain_leaves_no_membership() {
     assert!(served.endpoint.members("room:1").await.is_empty());
 }
 
+/// What a channel says carries the ref of its join; what is said of the join itself carries its join_ref, which is null.
+#[tokio::test]
+async fn phoenix_3_a_join_without_a_join_ref_goes_by_its_ref() {
+    let served = serve_mount(stage()).await;
+    let mut client = served.client().await;
+    client.send_json(&json!([null, "1", "room:1", "phx_join", {}])).await;
+    assert_eq!(client.frame().await, json!([null, "1", "room:1", "phx_reply", {"status": "ok", "response": {}}]));
+    client.send_json(&json!([null, "2", "room:1", "echo", {"n": 1}])).await;
+    assert_eq!(client.frame().await, json!(["1", "2", "room:1", "phx_reply", {"status": "ok", "response": {"n": 1}}]));
+    client.send_json(&json!([null, "3", "room:1", "whisper", {}])).await;
+    assert_eq!(client.frame().await, json!(["1", null, "room:1", "whisper", {}]));
+    client.send_json(&json!([null, "4", "room:1", "wait_ms", {"ms": 1}])).await;
+    assert_eq!(client.frame().await, json!(["1", "4", "room:1", "phx_reply", {"status": "ok", "response": {}}]));
+    client.send_json(&json!(["1", "5", "room:1", "echo", {}])).await;
+    client.send_json(&json!([null, "6", "room:1", "phx_leave", {}])).await;
+    assert_eq!(client.frame().await, json!(["1", "6", "room:1", "phx_reply", {"status": "ok", "response": {}}]));
+    assert_eq!(client.frame().await, json!([null, null, "room:1", "phx_close", {}]));
+    assert_eq!(served.counter("drops", "stale_join_ref"), 1, "the fifth, which names a join_ref that there is not");
+
+    client.send_json(&json!([null, 7, "room:2", "phx_join", {}])).await;
+    assert_eq!(client.frame().await[0], Value::Null);
+    client.send_json(&json!([null, "8", "room:2", "stop", {}])).await;
+    let last = json!({"status": "ok", "response": {"last": true}});
+    assert_eq!(client.frame().await, json!([7, "8", "room:2", "phx_reply", last]));
+    assert_eq!(client.frame().await, json!([null, null, "room:2", "phx_close", {}]));
+
+    client.send_json(&json!([null, null, "room:3", "phx_join", {}])).await;
+    client.frame().await;
+    client.send_json(&json!([null, "9", "room:3", "echo", {}])).await;
+    assert_eq!(client.frame().await, json!([null, "9", "room:3", "phx_reply", {"status": "ok", "response": {}}]));
+    client.assert_untouched().await;
+}
+
 /// Names the pattern that it was declared for.
 struct Named(&'static str);
 

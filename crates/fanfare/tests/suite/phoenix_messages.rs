@@ -152,9 +152,45 @@ async fn phoenix_13_intercepted_events_are_rewritten_or_dropped_for_each_subscri
     }
 }
 
+/// Handles intercepted events as `Filtered` does, and takes its time.
+struct Slow;
+
+impl Channel for Slow {
+    type State = String;
+    type Params = Value;
+    type Info = ();
+
+    const INTERCEPT: &'static [&'static str] = &["said"];
+
+    async fn join(&self, _: &mut Context, _: Value) -> Result<Joined<String>, Refused> {
+        Ok(Joined::new(String::new()))
+    }
+
+    async fn handle_in(&self, _: &mut String, _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+        Ok(Reply::none())
+    }
+
+    async fn handle_out(
+        &self,
+        ignored: &mut String,
+        cx: &mut Context,
+        event: &str,
+        said: Payload,
+    ) -> Result<Flow, Error> {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        Filtered.handle_out(ignored, cx, event, said).await
+    }
+}
+
 #[tokio::test]
 async fn phoenix_13_intercepted_events_keep_their_place() {
-    let served = serve_mount(Mount::new().channel("room:*", Filtered)).await;
+    for mount in [Mount::new().channel("room:*", Filtered), Mount::new().channel("room:*", Slow)] {
+        intercepted_events_keep_their_place(mount).await;
+    }
+}
+
+async fn intercepted_events_keep_their_place(mount: Mount) {
+    let served = serve_mount(mount).await;
     let mut client = served.client().await;
     client.join("room:1").await;
     for n in 0..40 {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use fanfare::testing::Faults;
 use fanfare::{
-    Channel, Context, Endpoint, Error, Joined, Mount, Payload, Policy, Publish, Refused, Reply, Retention, Since,
+    Channel, Context, Endpoint, Error, Joined, Json, Mount, Payload, Policy, Publish, Refused, Reply, Retention, Since,
 };
 use serde_json::{Value, json};
 
-use crate::support::client::Client;
+use crate::support::client::{Client, Received};
 use crate::support::http::request;
 use crate::support::{Served, serve, stage};
 
@@ -276,6 +276,19 @@ async fn phoenix_11_a_join_is_answered_with_recent_messages() {
     assert_eq!(reply["resume"]["recovered"], false);
     assert_eq!(reply["messages"].as_array().unwrap().len(), 2, "a gap is filled as for a newcomer");
     assert_eq!(served.client().await.join("other").await, json!({ "hello": 1, "messages": [] }));
+}
+
+/// What a client may send comes back in the reply to a join, and there it stands within something.
+#[tokio::test]
+async fn messages_nested_as_deeply_as_may_be_are_caught_up_with() {
+    let served = served(Mount::new().channel("*", CatchesUp), 100).await;
+    let deep = format!("{{\"a\":{}{}}}", "[".repeat(511), "]".repeat(511));
+    served.endpoint.broadcast("room:1", "n", Json::parse(deep.clone()).unwrap()).await.unwrap();
+    let mut client = served.client().await;
+    client.send_json(&json!(["1", "1", "room:1", "phx_join", {}])).await;
+    let Received::Text(reply) = client.receive().await else { panic!("no reply") };
+    assert!(reply.contains(&format!(r#""messages":[{{"event":"n","payload":{deep}"#)), "{} bytes", reply.len());
+    client.assert_untouched().await;
 }
 
 /// Rewrites what it intercepts.

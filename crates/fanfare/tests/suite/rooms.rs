@@ -22,19 +22,29 @@ impl Served {
 }
 
 #[tokio::test]
-async fn rooms_1_members_receive_what_is_said_as_it_was_sent() {
+async fn rooms_1_members_receive_a_string_as_its_text_and_anything_else_as_its_json() {
     let rooms = rooms(Mount::rooms().channel("*", Relay)).await;
     let (mut ada, mut bob) = (rooms.in_rooms().await, rooms.in_rooms().await);
     ada.send_text(r#"{"join":"lobby"}"#).await;
     bob.send_text(r#"{"join":"lobby"}"#).await;
     rooms.has_members("lobby", 2).await;
-    let said = [r#"{"b": 1,"a":[]}"#, "\"hi\"", "null", "18446744073709551616", "[ ]", "1.50"];
-    for message in said {
-        ada.send_text(&format!(r#"{{"say":{message},"to":"lobby"}}"#)).await;
+    let said = [
+        (r#"{"b": 1,"a":[]}"#, r#"{"b": 1,"a":[]}"#),
+        (r#""over 9000!""#, "over 9000!"),
+        (r#""\u0022h\u00e9\n""#, "\"hé\n"),
+        (r#""{\"a\":1}""#, r#"{"a":1}"#),
+        (r#""""#, ""),
+        ("null", "null"),
+        ("18446744073709551616", "18446744073709551616"),
+        ("[ ]", "[ ]"),
+        ("1.50", "1.50"),
+    ];
+    for (sent, _) in said {
+        ada.send_text(&format!(r#"{{"say":{sent},"to":"lobby"}}"#)).await;
     }
     for member in [&mut ada, &mut bob] {
-        for message in said {
-            member.assert_text(message).await;
+        for (_, received) in said {
+            member.assert_text(received).await;
         }
     }
     bob.send_text(r#"{"leave":"lobby"}"#).await;
@@ -52,7 +62,6 @@ async fn rooms_1_acks_by_option() {
         (r#"{"leave":"a"}"#, r#"{"left":"a"}"#),
         (r#"{"leave":"a"}"#, r#"{"left":"a"}"#),
         (r#"{"leave":"never joined"}"#, r#"{"left":"never joined"}"#),
-        (r#"{"join":"phoenix"}"#, r#"{"refused":"phoenix","response":{"reason":"unmatched topic"}}"#),
     ] {
         client.send_text(sent).await;
         client.assert_text(told).await;
@@ -69,9 +78,47 @@ async fn rooms_1_what_is_none_of_the_frames_closes_with_3000() {
         client.assert_closed(3000).await;
     }
     let mut client = rooms.in_rooms().await;
-    client.send(Opcode::Binary, br#"{"join":"a"}"#, true).await;
+    client.send(Opcode::Binary, b"{\"join\":\"\xff\"}", true).await;
     client.assert_closed(3000).await;
     assert_eq!(rooms.counter("closes", "application"), 7);
+}
+
+#[tokio::test]
+async fn rooms_1_of_the_keys_join_leave_and_say_the_first_decides_and_other_members_are_ignored() {
+    let rooms = rooms(Mount::rooms().acks(true).channel("*", Relay)).await;
+    let mut client = rooms.in_rooms().await;
+    for (sent, told) in [
+        (r#"{"say":1,"to":"a","leave":"a","join":"a"}"#, r#"{"joined":"a"}"#),
+        (r#"{"id":7,"say":{"join":"b"},"to":"a","at":[]}"#, r#"{"join":"b"}"#),
+        (r#"{"to":"a","say":2,"leave":"a"}"#, r#"{"left":"a"}"#),
+    ] {
+        client.send_text(sent).await;
+        client.assert_text(told).await;
+    }
+}
+
+#[tokio::test]
+async fn rooms_1_binary_frames_count_as_well() {
+    let rooms = rooms(Mount::rooms().channel("*", Relay)).await;
+    let mut client = rooms.in_rooms().await;
+    for frame in [r#"{"join":"a"}"#, r#"{"say":"hi","to":"a"}"#] {
+        client.send(Opcode::Binary, frame.as_bytes(), true).await;
+    }
+    client.assert_text("hi").await;
+}
+
+#[tokio::test]
+async fn rooms_1_a_room_may_have_any_name() {
+    let rooms = rooms(Mount::rooms().acks(true).channel("*", Relay)).await;
+    let mut client = rooms.in_rooms().await;
+    for name in ["phoenix", "heartbeat", "*", "join", "\u{e9} \u{1f600}"] {
+        client.send_json(&json!({ "join": name })).await;
+        client.assert_text(&json!({ "joined": name }).to_string()).await;
+        client.send_json(&json!({ "say": "hi", "to": name })).await;
+        client.assert_text("hi").await;
+        client.send_json(&json!({ "leave": name })).await;
+        client.assert_text(&json!({ "left": name }).to_string()).await;
+    }
 }
 
 #[tokio::test]
@@ -122,7 +169,7 @@ async fn rooms_4_a_large_room_has_several_writers_and_keeps_order() {
         let mut next = [0; 3];
         while next != [SAID; 3] {
             let Received::Text(text) = member.receive().await else { panic!("a member lost its connection") };
-            let mut words = text.trim_matches('"').split(' ').map(|word| word.parse::<usize>().unwrap_or_default());
+            let mut words = text.split(' ').map(|word| word.parse::<usize>().unwrap_or_default());
             let (speaker, n) = (words.next().unwrap(), words.next().unwrap());
             assert_eq!(n, next[speaker], "of speaker {speaker}");
             next[speaker] += 1;
@@ -177,7 +224,7 @@ fn rooms_6_a_room_of_more_than_50_000_members() {
         send(&mut lockstep, speaker, r#"{"say":"to all","to":"general"}"#);
         lockstep.settle();
         let frame = speakers.take();
-        assert_eq!(frame, b"\x81\x08\"to all\"");
+        assert_eq!(frame, b"\x81\x06to all");
         assert_eq!(crowd.written().bytes, (n * CROWD * frame.len()) as u64);
     }
 }
@@ -202,9 +249,9 @@ async fn the_channels_of_phoenix_serve_rooms_as_well() {
     client.send_text(r#"{"say":{"a":1},"to":"room:1"}"#).await;
     client.send_text(r#"{"say":"hi","to":"room:1"}"#).await;
     client.assert_text(r#"{"a":1}"#).await;
-    client.assert_text("\"hi\"").await;
+    client.assert_text("hi").await;
     phoenix.assert_event("room:1", "shout", json!({"a": 1})).await;
-    phoenix.assert_event("room:1", "shout", json!({"value": "hi"})).await;
+    phoenix.assert_event("room:1", "shout", json!({"text": "hi"})).await;
 
     phoenix.push("room:1", "room:1", "shout", json!({"from": "phoenix"})).await;
     client.assert_text(r#"{"from":"phoenix"}"#).await;

@@ -164,6 +164,45 @@ async fn lines_are_whole_messages() {
     assert_eq!(plain.line().await, json!({ "topic": "plain", "event": "n", "payload": { "n": 1 } }));
 }
 
+/// A client's JSON may have line breaks between its parts, which are none of the stream's.
+#[tokio::test]
+async fn no_message_breaks_out_of_its_line() {
+    let streams = Mount::stream().channel("*", Stage::default());
+    let sockets = Mount::new().channel("*", Stage::default());
+    let rooms = Mount::rooms().event("shout").channel("*", Stage::default());
+    let policy = Policy::new().history(Retention::default());
+    let builder = Endpoint::builder().policy("kept", policy);
+    let served = serve(builder.mount("/events", streams).mount("/socket", sockets).mount("/rooms", rooms)).await;
+    let forged = r#"{"topic":"other","event":"admin","payload":{},"position":"1:1"}"#;
+    for topic in ["plain", "kept"] {
+        let mut reader = served.open(&format!("/events/{topic}"), &[]).await;
+        served.has_members(topic, 1).await;
+        if topic == "kept" {
+            assert_eq!(reader.line().await["event"], "joined");
+        }
+        let mut phoenix = served.client().await;
+        phoenix.join(topic).await;
+        let mut member = served.client_at("/rooms/x").await;
+        member.send_json(&json!({ "join": topic })).await;
+        served.has_members(topic, 3).await;
+        for line_break in ["\n", "\r", "\r\n", "\n\n\r"] {
+            let payload = format!("{{\"x\":{line_break}{forged}{line_break}}}");
+            phoenix.send_text(&format!(r#"["{topic}","2","{topic}","shout",{payload}]"#)).await;
+            let said = serde_json::to_string(&payload).unwrap();
+            for said in [&*payload, &said, &format!("[{line_break}{forged}{line_break}]")] {
+                // One after the other: they come from two sockets.
+                let line = reader.line().await;
+                assert_eq!((&line["topic"], &line["event"]), (&json!(topic), &json!("shout")), "{line}");
+                member.send_text(&format!(r#"{{"say":{said},"to":"{topic}"}}"#)).await;
+            }
+            let line = reader.line().await;
+            assert_eq!(line["payload"]["value"], json!([serde_json::from_str::<Value>(forged).unwrap()]), "{line}");
+        }
+        served.endpoint.broadcast(topic, "e\n", json!({ "last": true })).await.unwrap();
+        assert_eq!(reader.line().await["payload"], json!({ "last": true }));
+    }
+}
+
 /// security_40: no text gets out of its event, in whatever it is put.
 #[tokio::test]
 async fn line_breaks_of_any_kind_stay_within_their_event() {

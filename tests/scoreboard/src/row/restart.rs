@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::client::{TEXT, frame, upgrade};
-use crate::figure::{Figure, count};
+use crate::figure::{Figure, count, milliseconds};
 use crate::server::{Server, ask};
 use crate::{Finding, Setting};
 
@@ -34,10 +34,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 const CALM: Duration = Duration::from_secs(2);
 
 /// How long a drain may take, in the configuration and for the check.
-const DRAIN_MS: u64 = 3_000;
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// All are to be back so soon after the server has begun to listen.
-const ALL_BACK_MS: u64 = 5_000;
+const ALL_BACK: Duration = Duration::from_secs(5);
 
 /// Nothing takes longer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,7 +49,7 @@ pub(super) fn drained(setting: &Setting) -> Result<Finding, String> {
     let outcome = run(setting, true)?;
     let mut figures = vec![
         Figure::exactly("closed with 1012", outcome.closed_1012, outcome.clients),
-        Figure::at_most("drained in", outcome.down_ms, DRAIN_MS, milliseconds),
+        Figure::at_most("drained in", outcome.down, DRAIN, milliseconds),
     ];
     figures.extend(outcome.deliveries());
     Ok(Finding { size: outcome.size(), figures })
@@ -58,9 +58,9 @@ pub(super) fn drained(setting: &Setting) -> Result<Finding, String> {
 pub(super) fn storm(setting: &Setting) -> Result<Finding, String> {
     let outcome = run(setting, false)?;
     // Each key is looked up once, and all are checked together, at the start and every other second.
-    let queries_max = KEYS + 1 + outcome.back_ms / 2_000;
+    let queries_max = KEYS + 1 + outcome.back.as_secs() / 2;
     let mut figures = vec![
-        Figure::at_most("all back in", outcome.back_ms, ALL_BACK_MS, milliseconds),
+        Figure::at_most("all back in", outcome.back, ALL_BACK, milliseconds),
         Figure::at_most(&format!("database reads for clients with {KEYS} keys"), outcome.queries, queries_max, count),
     ];
     figures.extend(outcome.deliveries());
@@ -71,8 +71,8 @@ struct Outcome {
     clients: u64,
     published: u64,
     closed_1012: u64,
-    down_ms: u64,
-    back_ms: u64,
+    down: Duration,
+    back: Duration,
     /// Of the database, while they came back.
     queries: u64,
     tally: Arc<Tally>,
@@ -112,9 +112,10 @@ fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
     let folder = Folder::new();
     let configuration = |listen: SocketAddr| {
         format!(
-            "listen = '{listen}'\ndrain = '{DRAIN_MS}ms'\n[history]\ndir = {:?}\n[keys.clients]\nstore = 'sqlite'\npath = {:?}\n\
+            "listen = '{listen}'\ndrain = '{}ms'\n[history]\ndir = {:?}\n[keys.clients]\nstore = 'sqlite'\npath = {:?}\n\
              [auth.keys]\nkind = 'apikeys'\nkeys = 'clients'\n[[endpoint]]\nauth = 'keys'\n\
              [[channel]]\ntopic = 'n:*'\njoin = 'open'\nhistory = {{ messages = 1000 }}\n",
+            DRAIN.as_millis(),
             folder.0.join("history"),
             folder.0.join("keys.db")
         )
@@ -144,14 +145,14 @@ fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
     } else {
         drop(server)
     }
-    let down_ms = begun.elapsed().as_millis() as u64;
+    let down = begun.elapsed();
     let server = Server::start_as(&setting.fanfare, &configuration(address), &[])?;
     let started = Instant::now();
     *admin.lock().expect("nothing panics with the lock held") = server.admin();
     if !Server::wait(PATIENCE, || all_in(2)) {
         return Err(format!("{} clients of {clients} came back", tally.joined.load(Ordering::Relaxed) - clients));
     }
-    let back_ms = started.elapsed().as_millis() as u64;
+    let back = started.elapsed();
     let queries = server.counter("stores.clients", "queries")?;
     thread::sleep(CALM);
     stop.store(true, Ordering::Relaxed);
@@ -164,7 +165,7 @@ fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
     tally.lost.fetch_add(missing, Ordering::Relaxed);
     runtime.shutdown_background();
     let closed_1012 = tally.closed_1012.load(Ordering::Relaxed);
-    Ok(Outcome { clients, published: last, closed_1012, down_ms, back_ms, queries, tally })
+    Ok(Outcome { clients, published: last, closed_1012, down, back, queries, tally })
 }
 
 /// Makes the keys by which clients are let in.
@@ -322,8 +323,4 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-fn milliseconds(ms: u64) -> String {
-    format!("{} ms", count(ms))
 }

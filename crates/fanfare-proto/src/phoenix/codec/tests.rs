@@ -53,7 +53,7 @@ fn text_of_version_2() {
     check(r#"["1","1","a","phx_join",[1]]"#, r#""1" "1" a phx_join [1]"#);
     check(r#"["1","1","a","phx_join",null]"#, r#""1" "1" a phx_join null"#);
     check(r#"["1","1","a","b",123456789012345678901234567890]"#, r#""1" "1" a b 123456789012345678901234567890"#);
-    check(r#"["1","1","a","b",{"b":1e400,"a":-0.0,"b":2}]"#, r#""1" "1" a b {"b":1e400,"a":-0.0,"b":2}"#);
+    check(r#"["1","1","a","b",{"b":1e300,"a":-0.0,"b":2}]"#, r#""1" "1" a b {"b":1e300,"a":-0.0,"b":2}"#);
     check(r#"["\u0031","1","r\u00f6\/om","e\"v",{}]"#, r#""1" "1" rö/om e"v {}"#);
     check(r#"["1","1","\ud83d\ude00","b",{"x":"\ud83d\ude00"}]"#, r#""1" "1" 😀 b {"x":"\ud83d\ude00"}"#);
 
@@ -89,6 +89,8 @@ fn text_of_version_2() {
     check(r#"["1","1","\ud800","b",{}]"#, "undecodable");
     check(r#"["1","1","a","\udc00",{}]"#, "undecodable");
     check(r#"["1","1","a","b",{"x":"\ud800"}]"#, "undecodable");
+    check(r#"["1","1","a","b",{"x":1e400}]"#, "undecodable");
+    check(r#"[1e400,"1","a","b",{}]"#, "undecodable");
 }
 
 #[test]

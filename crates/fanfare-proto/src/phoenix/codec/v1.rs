@@ -2,7 +2,7 @@
 
 use super::{string_field, undecodable};
 use crate::frame::write_string;
-use crate::json::{Fault, Scanner};
+use crate::json::{self, Fault};
 use crate::message::{Incoming, Ref};
 use crate::payload::Json;
 use crate::phoenix::message::Undecodable;
@@ -49,33 +49,14 @@ struct Fields<'a> {
 }
 
 fn fields(text: &str) -> Result<Fields<'_>, Fault> {
-    let mut scanner = Scanner::new(text);
     let mut fields = Fields::default();
-    if !scanner.takes(b'{') {
-        return Err(Fault::NotJson);
-    }
-    if !scanner.takes(b'}') {
-        loop {
-            let key = string_field(scanner.value()?, "").map_err(|_| Fault::NotJson)?;
-            if !scanner.takes(b':') {
-                return Err(Fault::NotJson);
-            }
-            let value = Some(scanner.value()?);
-            match &*key {
-                "topic" => fields.topic = value,
-                "event" => fields.event = value,
-                "payload" => fields.payload = value,
-                "ref" => fields.msg_ref = value,
-                "join_ref" => fields.join_ref = value,
-                _ => {}
-            }
-            if !scanner.takes(b',') {
-                break;
-            }
-        }
-        if !scanner.takes(b'}') {
-            return Err(Fault::NotJson);
-        }
-    }
-    if scanner.is_at_end() { Ok(fields) } else { Err(Fault::NotJson) }
+    json::members(text, |key, value| match key {
+        "topic" => fields.topic = Some(value),
+        "event" => fields.event = Some(value),
+        "payload" => fields.payload = Some(value),
+        "ref" => fields.msg_ref = Some(value),
+        "join_ref" => fields.join_ref = Some(value),
+        _ => {}
+    })?;
+    Ok(fields)
 }

@@ -188,7 +188,7 @@ mod tests {
         let mut check = |data: &[u8]| {
             let mut out = Vec::new();
             deflater.compress(data, &mut out);
-            assert!(inflater.inflate(&out, 1 << 20, 10_000).unwrap() == data, "{} bytes", data.len());
+            assert!(inflater.inflate(&out, 1 << 20).unwrap() == data, "{} bytes", data.len());
         };
         for len in 1..=600 {
             check(&vec![b'a'; len]);
@@ -213,7 +213,7 @@ mod tests {
             let mut out = Vec::new();
             deflater.compress(&message, &mut out);
             assert_eq!(out, first, "at {base}");
-            assert_eq!(inflater.inflate(&out, 1 << 20, 100).unwrap(), message);
+            assert_eq!(inflater.inflate(&out, 1 << 20).unwrap(), message);
         }
     }
 }

@@ -25,8 +25,9 @@ pub fn negotiate(headers: &HeaderMap) -> Option<Agreement> {
     // Offers count in their order over all lines, so one that can be accepted is remembered until the rest has parsed.
     let mut accepted = None;
     for value in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
-        let mut rest = value.to_str().ok()?;
-        while !rest.trim().is_empty() {
+        // Trimmed once: what is left of it ends as it does, so that a list of nothing but commas is not looked through for each.
+        let mut rest = value.to_str().ok()?.trim();
+        while !rest.is_empty() {
             let (offer, after) = cut(rest, b',')?;
             rest = after;
             accepted = accepted.or_else(|| accept(offer));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::{Answer, KeyStore, New, Unavailable};
-use crate::apikey::{Key, Record};
+use crate::apikey::{Key, Record, now};
 use crate::config::keys::Keys as Settings;
 
 /// One line. The hash serves as the handle.
@@ -27,6 +27,8 @@ struct Line {
     username: Option<String>,
     #[serde(default = "yes")]
     active: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<i64>,
 }
 
 fn yes() -> bool {
@@ -113,8 +115,8 @@ fn read(path: &Path) -> Result<Vec<Line>, Unavailable> {
 
 impl From<Line> for Record {
     fn from(line: Line) -> Self {
-        let Line { name, hash, domain, username, active } = line;
-        Record { handle: hash, name, domain, username, is_active: active }
+        let Line { name, hash, domain, username, active, until } = line;
+        Record { handle: hash, name, domain, username, is_active: active, until }
     }
 }
 
@@ -126,7 +128,7 @@ impl KeyStore for File {
     fn active<'a>(&'a self, handles: &'a [String]) -> Answer<'a, Vec<String>> {
         Box::pin(async move {
             let records = self.records().await?;
-            let is_active = |handle: &&String| records.get(*handle).is_some_and(|record| record.is_active);
+            let is_active = |handle: &&String| records.get(*handle).is_some_and(Record::works);
             Ok(handles.iter().filter(is_active).cloned().collect())
         })
     }
@@ -138,7 +140,8 @@ impl KeyStore for File {
     fn add<'a>(&'a self, new: &'a New) -> Answer<'a, Result<(), String>> {
         Box::pin(async {
             let New { key, domain, username, is_active } = new.clone();
-            let line = Line { name: key.name(), hash: key.hash().to_string(), domain, username, active: is_active };
+            let (name, hash) = (key.name(), key.hash().to_string());
+            let line = Line { name, hash, domain, username, active: is_active, until: None };
             self.change(|lines| lines.push(line)).map(Ok)
         })
     }
@@ -147,10 +150,17 @@ impl KeyStore for File {
         Box::pin(async move { self.change(|lines| with(lines, handle, |line| line.active = is_active)) })
     }
 
-    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key) -> Answer<'a, bool> {
-        Box::pin(async {
+    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key, until: Option<i64>) -> Answer<'a, bool> {
+        Box::pin(async move {
             self.change(|lines| {
-                with(lines, handle, |line| (line.name, line.hash) = (key.name(), key.hash().to_string()))
+                lines.retain(|line| line.until.is_none_or(|until| now() < until));
+                let mut old = None;
+                let is_there = with(lines, handle, |line| {
+                    old = until.map(|_| Line { until, ..line.clone() });
+                    (line.name, line.hash) = (key.name(), key.hash().to_string());
+                });
+                lines.extend(old);
+                is_there
             })
         })
     }

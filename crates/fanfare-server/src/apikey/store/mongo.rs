@@ -9,7 +9,7 @@ use mongodb::{Client, Collection};
 use tokio::sync::Mutex;
 
 use super::{Answer, KeyStore, New, Unavailable};
-use crate::apikey::{Key, Record};
+use crate::apikey::{Key, Record, now};
 use crate::config::keys::Keys as Settings;
 
 /// Where the original bridge looks.
@@ -127,7 +127,8 @@ fn record(document: &Document) -> Option<Record> {
     let text = |name| document.get_str(name).ok().map(str::to_owned);
     let name = text("name").or_else(|| Some(Key::presented(id)?.name()))?;
     let is_active = !matches!(document.get("active"), Some(Bson::Boolean(false)));
-    Some(Record { handle: id.to_owned(), name, domain: text("domain"), username: text("username"), is_active })
+    let until = document.get_i64("until").ok();
+    Some(Record { handle: id.to_owned(), name, domain: text("domain"), username: text("username"), is_active, until })
 }
 
 fn hashed(key: &Key) -> String {
@@ -149,7 +150,7 @@ impl KeyStore for Mongo {
     fn active<'a>(&'a self, handles: &'a [String]) -> Answer<'a, Vec<String>> {
         Box::pin(async move {
             let records = self.records(doc! { "_id": { "$in": handles.to_vec() } }).await?;
-            Ok(records.into_iter().filter(|record| record.is_active).map(|record| record.handle).collect())
+            Ok(records.into_iter().filter(Record::works).map(|record| record.handle).collect())
         })
     }
 
@@ -175,15 +176,18 @@ impl KeyStore for Mongo {
     }
 
     /// An `_id` cannot be changed: the new document comes before the old one goes.
-    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key) -> Answer<'a, bool> {
+    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key, until: Option<i64>) -> Answer<'a, bool> {
         Box::pin(async move {
+            self.ask(async |keys| keys.delete_many(doc! { "until": { "$lte": now() } }).await).await?;
             let found = self.ask(async |keys| keys.find_one(doc! { "_id": handle }).await).await?;
             let Some(mut document) = found else { return Ok(false) };
             document.insert("_id", hashed(key));
             document.insert("name", key.name());
             self.ask(async |keys| keys.insert_one(document).await).await?;
-            self.ask(async |keys| keys.delete_one(doc! { "_id": handle }).await).await?;
-            Ok(true)
+            match until {
+                Some(until) => self.update(handle, doc! { "$set": { "until": until } }).await,
+                None => self.ask(async |keys| keys.delete_one(doc! { "_id": handle }).await).await.map(|_| true),
+            }
         })
     }
 

@@ -10,7 +10,7 @@ use tokio_postgres::{Config, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Answer, KeyStore, New, Unavailable};
-use crate::apikey::{Key, Record};
+use crate::apikey::{Key, Record, now};
 use crate::config::keys::Keys as Settings;
 use crate::http_client::client_tls;
 
@@ -31,6 +31,8 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS apikeys (
 /// What the published table lacks: its ids had no sequence to come from unless somebody has made one.
 const COLUMNS_ADDED: &str = "ALTER TABLE apikeys ADD COLUMN IF NOT EXISTS key_name varchar(16);
     ALTER TABLE apikeys ADD COLUMN IF NOT EXISTS key_hash char(64);
+    ALTER TABLE apikeys ADD COLUMN IF NOT EXISTS key_domain varchar(64);
+    ALTER TABLE apikeys ADD COLUMN IF NOT EXISTS key_until bigint;
     ALTER TABLE apikeys ALTER COLUMN apikey DROP NOT NULL;
     CREATE UNIQUE INDEX IF NOT EXISTS apikeys_key_hash ON apikeys (key_hash);
     DO $$ BEGIN
@@ -53,10 +55,13 @@ macro_rules! handle {
     };
 }
 
+/// A key that works for a while beside the one that has taken its place has its domain in a column of its own: in the
+/// published one it may stand once.
 const ROW: &str = concat!(
     "SELECT ",
     handle!(),
-    ", to_jsonb(a)->>'key_name', apikey, domain, username, coalesce(active, false) FROM apikeys a"
+    ", to_jsonb(a)->>'key_name', apikey, coalesce(domain, to_jsonb(a)->>'key_domain'), username, \
+     coalesce(active, false), (to_jsonb(a)->>'key_until')::bigint FROM apikeys a"
 );
 
 /// A pool of connections.
@@ -123,6 +128,7 @@ fn record(row: &Row) -> Record {
         domain: row.get(3),
         username: row.get(4),
         is_active: row.get(5),
+        until: row.get(6),
     }
 }
 
@@ -152,7 +158,8 @@ impl KeyStore for Postgres {
             let query = format!("{ROW} WHERE active AND id = ANY($1::bigint[])");
             let records = self.query(&query, &[&ids]).await?;
             let wanted: HashSet<&String> = handles.iter().collect();
-            Ok(records.iter().map(|row| row.get(0)).filter(|handle| wanted.contains(handle)).collect())
+            let works = |record: &Record| record.works() && wanted.contains(&record.handle);
+            Ok(records.iter().map(record).filter(works).map(|record| record.handle).collect())
         })
     }
 
@@ -177,13 +184,25 @@ impl KeyStore for Postgres {
         Box::pin(async move { self.changes(update, &[&handle, &is_active]).await })
     }
 
-    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key) -> Answer<'a, bool> {
-        let update = concat!(
+    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key, until: Option<i64>) -> Answer<'a, bool> {
+        let replace = concat!(
             "UPDATE apikeys a SET key_name = $2, key_hash = $3, apikey = NULL WHERE ",
             handle!(),
             " = $1 RETURNING id"
         );
-        Box::pin(async move { self.changes(update, &[&handle, &key.name(), &key.hash().to_string()]).await })
+        let add_beside = concat!(
+            "WITH old AS (UPDATE apikeys a SET key_domain = domain, domain = NULL, key_until = $4 WHERE ",
+            handle!(),
+            " = $1 RETURNING key_domain, username, active) \
+             INSERT INTO apikeys (domain, username, key_name, key_hash, active) \
+             SELECT key_domain, username, $2, $3, active FROM old RETURNING id"
+        );
+        Box::pin(async move {
+            let (name, hash) = (key.name(), key.hash().to_string());
+            let Some(until) = until else { return self.changes(replace, &[&handle, &name, &hash]).await };
+            self.query("DELETE FROM apikeys WHERE key_until <= $1", &[&now()]).await?;
+            self.changes(add_beside, &[&handle, &name, &hash, &until]).await
+        })
     }
 
     fn migrate(&self) -> Answer<'_, String> {

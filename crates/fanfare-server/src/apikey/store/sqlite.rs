@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::oneshot;
 
 use super::{Answer, KeyStore, New, Unavailable};
-use crate::apikey::{Key, Record};
+use crate::apikey::{Key, Record, now};
 use crate::config::keys::Keys as Settings;
 
 /// How long a call waits for another process that writes.
@@ -22,8 +22,14 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS apikeys (
     domain TEXT,
     username TEXT,
     active INTEGER NOT NULL DEFAULT 1,
-    insert_ts TEXT NOT NULL DEFAULT (datetime('now'))
+    insert_ts TEXT NOT NULL DEFAULT (datetime('now')),
+    until INTEGER
 ) STRICT";
+
+/// Whether the table is there, and lacks what older ones did.
+const IS_OLDER: &str = "SELECT count(*) > 0 AND sum(name = 'until') = 0 FROM pragma_table_info('apikeys')";
+
+const COLUMN_ADDED: &str = "ALTER TABLE apikeys ADD COLUMN until INTEGER";
 
 /// A row with a certain key: with another one it is another record.
 macro_rules! handle {
@@ -32,7 +38,7 @@ macro_rules! handle {
     };
 }
 
-const COLUMNS: &str = concat!("SELECT ", handle!(), ", name, domain, username, active FROM apikeys");
+const COLUMNS: &str = concat!("SELECT ", handle!(), ", name, domain, username, active, until FROM apikeys");
 
 type Job = Box<dyn FnOnce(&mut Option<Connection>) + Send>;
 
@@ -88,6 +94,9 @@ fn open(path: &PathBuf) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Readers and a writer do not wait for one another.
     connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    if connection.query_row(IS_OLDER, [], |row| row.get(0))? {
+        connection.execute(COLUMN_ADDED, [])?;
+    }
     Ok(connection)
 }
 
@@ -98,6 +107,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
         domain: row.get(2)?,
         username: row.get(3)?,
         is_active: row.get(4)?,
+        until: row.get(5)?,
     })
 }
 
@@ -113,9 +123,10 @@ impl KeyStore for Sqlite {
             // By the ids first, which have an index.
             let ids = "SELECT CAST(substr(value, 1, instr(value, ':') - 1) AS INTEGER) FROM json_each(?1)";
             let handles = "SELECT value FROM json_each(?1)";
-            let query = format!("{COLUMNS} WHERE active AND id IN ({ids}) AND {} IN ({handles})", handle!());
+            let query = format!("{COLUMNS} WHERE id IN ({ids}) AND {} IN ({handles})", handle!());
             let mut statement = c.prepare(&query)?;
-            statement.query_map([list], |row| row.get(0))?.collect()
+            let records: Vec<Record> = statement.query_map([list], record)?.collect::<rusqlite::Result<_>>()?;
+            Ok(records.into_iter().filter(Record::works).map(|record| record.handle).collect())
         })
     }
 
@@ -140,11 +151,26 @@ impl KeyStore for Sqlite {
         })
     }
 
-    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key) -> Answer<'a, bool> {
+    fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key, until: Option<i64>) -> Answer<'a, bool> {
         let (handle, name, hash) = (handle.to_owned(), key.name(), key.hash().to_string());
         self.with(move |c| {
-            let update = concat!("UPDATE apikeys SET name = ?2, key_hash = ?3 WHERE ", handle!(), " = ?1");
-            Ok(c.execute(update, [handle, name, hash])? > 0)
+            c.execute("DELETE FROM apikeys WHERE until <= ?1", [now()])?;
+            let Some(until) = until else {
+                let update = concat!("UPDATE apikeys SET name = ?2, key_hash = ?3 WHERE ", handle!(), " = ?1");
+                return Ok(c.execute(update, [handle, name, hash])? > 0);
+            };
+            let transaction = c.unchecked_transaction()?;
+            let insert = concat!(
+                "INSERT INTO apikeys (name, key_hash, domain, username, active) \
+                 SELECT ?2, ?3, domain, username, active FROM apikeys WHERE ",
+                handle!(),
+                " = ?1"
+            );
+            transaction.execute(insert, [&handle, &name, &hash])?;
+            let update = concat!("UPDATE apikeys SET until = ?2 WHERE ", handle!(), " = ?1");
+            let changed = transaction.execute(update, params![handle, until])?;
+            transaction.commit()?;
+            Ok(changed > 0)
         })
     }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::Tokens;
 use super::*;
-use crate::config::{Config, Overrides};
+use crate::config::Overrides;
 
 #[path = "../../../tests/server/issuer.rs"]
 mod issuer;
@@ -56,6 +56,7 @@ const NO_CLAIMS: &str = "the token's claims are no JSON object, or one stands tw
 const TIMES: &str = "exp, nbf or iat is not a number";
 const TEXTS: &str = "iss, sub, jti or typ is not a string";
 const AUD: &str = "aud is neither a string nor a list of strings";
+const BEYOND: &str = "exp, nbf or iat lies beyond all clocks";
 const EXPIRED: &str = "the token has expired";
 const EARLY: &str = "the token is not valid yet";
 const FUTURE: &str = "the token says that it was issued in the future";
@@ -225,8 +226,8 @@ const TOKENS: &[Row] = &[
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":0}"#, EXPIRED),
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":-5}"#, EXPIRED),
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":-1e300}"#, EXPIRED),
-    (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1e300}"#, OK),
-    (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":18446744073709551615}"#, OK),
+    (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1e300}"#, BEYOND),
+    (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":18446744073709551615}"#, BEYOND),
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1e999}"#, NO_CLAIMS),
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":NaN}"#, NO_CLAIMS),
     ("secret = SECRET\nleeway = '10s'", Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1799999991}"#, OK),
@@ -238,6 +239,10 @@ const TOKENS: &[Row] = &[
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000060,"nbf":1800000000}"#, OK),
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000060,"nbf":1800000001}"#, EARLY),
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000060,"nbf":-1}"#, OK),
+    (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000060,"nbf":1e19}"#, BEYOND),
+    (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000060,"nbf":1e300}"#, BEYOND),
+    (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000060,"iat":1e19}"#, BEYOND),
+    (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":9223372036854775807,"nbf":-1}"#, BEYOND),
     ("secret = SECRET\nleeway = '10s'", Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000060,"nbf":1800000010}"#, OK),
     ("secret = SECRET\nleeway = '10s'", Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000060,"nbf":1800000011}"#, EARLY),
     (HS512, Secret, By::HS512, r#"{"alg":"HS512"}"#, r#"{"exp":1800000600,"iat":1800000300}"#, OK),
@@ -365,7 +370,7 @@ impl Office {
             }
         }
         let content = format!("[auth.u]\nkind = 'jwt'\n{settings}");
-        let config = Config::parse("f", &content, &Overrides::default()).map_err(|report| report.to_string());
+        let config = crate::preflight::parse("f", &content, &Overrides::default()).map_err(|report| report.to_string());
         Tokens::offline("u", &config.unwrap().auths["u"]).unwrap().unwrap()
     }
 

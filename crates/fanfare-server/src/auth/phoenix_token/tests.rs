@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Config, Overrides};
+use crate::config::Overrides;
 
 /// Made by Phoenix 1.8.12.
 const VECTORS: &str = include_str!("vectors.json");
@@ -14,7 +14,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 fn phoenix(settings: &str) -> PhoenixToken {
     let content = format!("[auth.u]\nkind = 'phoenix_token'\n{settings}");
-    let config = Config::parse("f", &content, &Overrides::default()).map_err(|report| report.to_string()).unwrap();
+    let config =
+        crate::preflight::parse("f", &content, &Overrides::default()).map_err(|report| report.to_string()).unwrap();
     PhoenixToken::new(&config.auths["u"])
 }
 

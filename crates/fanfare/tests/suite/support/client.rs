@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
+use fanfare_proto::websocket::deflate::Deflater;
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -68,6 +69,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub(crate) async fn send(&mut self, opcode: Opcode, payload: &[u8], fin: bool) {
         let mut frame = Vec::new();
         encode_masked(opcode, payload, [1, 2, 3, 4], fin, false, &mut frame);
+        self.send_bytes(&frame).await;
+    }
+
+    /// Sends a text compressed, as was agreed on.
+    pub(crate) async fn send_compressed(&mut self, text: &str) {
+        let (mut deflated, mut frame) = (Vec::new(), Vec::new());
+        Deflater::default().compress(text.as_bytes(), &mut deflated);
+        encode_masked(Opcode::Text, &deflated, [1, 2, 3, 4], true, true, &mut frame);
         self.send_bytes(&frame).await;
     }
 

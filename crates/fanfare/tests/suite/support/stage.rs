@@ -59,6 +59,10 @@ impl Channel for Stage {
             Payload::Text(text) => json!(text.as_str()),
             Payload::Binary(_) => Value::Null,
         };
+        if told["later"] == true {
+            // Goes on on the runtime.
+            tokio::task::yield_now().await;
+        }
         match event {
             "echo" => return Ok(Reply::ok(payload)),
             "silence" => {}
@@ -74,8 +78,16 @@ impl Channel for Stage {
                 tokio::time::sleep(Duration::from_millis(told["ms"].as_u64().unwrap_or_default())).await;
                 return Ok(Reply::empty());
             }
+            "track" if told["tell"] == true => {
+                let tracked = cx.track(told["key"].as_str().unwrap_or_default(), told["meta"].clone()).await;
+                let error = tracked.err();
+                let is_unavailable = error.as_ref().is_some_and(Error::is_unavailable);
+                let error = error.map(|error| error.to_string());
+                return Ok(Reply::ok(json!({ "is_unavailable": is_unavailable, "error": error })));
+            }
             "track" => drop(cx.track(told["key"].as_str().unwrap_or_default(), told["meta"].clone()).await?),
             "update" => drop(cx.update(told["key"].as_str().unwrap_or_default(), told["meta"].clone()).await?),
+            "state" => cx.push_presence_state().await?,
             "untrack" => cx.untrack(told["key"].as_str().unwrap_or_default()).await,
             "fail" => return Err(Error::new("told to fail")),
             "panic" => panic!("told to panic"),

@@ -25,7 +25,7 @@ enum Kind {
 }
 
 impl Body {
-    pub(super) fn stream(session: SessionHandle, framing: Framing) -> Self {
+    pub(crate) fn stream(session: SessionHandle, framing: Framing) -> Self {
         Body(Kind::Stream(Stream { session, framing, polled: None, has_begun: false }))
     }
 }
@@ -77,7 +77,7 @@ impl http_body::Body for Body {
 
 /// How messages stand in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// Texts, as events without name and id.
     Data,
     /// Whole events.
@@ -87,7 +87,7 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    pub(super) fn content_type(self) -> &'static str {
+    pub(crate) fn content_type(self) -> &'static str {
         match self {
             Framing::Data | Framing::Events => "text/event-stream",
             Framing::Lines => "application/x-ndjson",
@@ -127,7 +127,7 @@ const RETRY_SPREAD_MS: u64 = 2_000;
 
 /// Tells a client of server-sent events how long to wait when it is cut off. Those that are at the same moment come
 /// back at different ones.
-pub(super) fn retry(after: Option<Duration>) -> Bytes {
+pub(crate) fn retry(after: Option<Duration>) -> Bytes {
     let spread_ms = getrandom::u32().map_or(0, |random| u64::from(random) % RETRY_SPREAD_MS);
     let after_ms = after.unwrap_or(RETRY).as_millis() + u128::from(spread_ms);
     format!("retry: {after_ms}\n\n").into()

@@ -1,0 +1,110 @@
+//! The text of a topic's `presence_state`, kept in pieces, so that a change costs its piece and not the whole.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::diff::{Extras, write_entry};
+use super::{Meta, Place};
+use crate::payload::Json;
+
+/// A piece has at most this many keys. Topics with no more keep no text, since theirs is written as fast as it is found.
+const PIECE_KEYS_MAX: usize = 64;
+
+/// The pieces of one topic by the first key that belongs in each. A piece without text has changed since it was written.
+#[derive(Default)]
+pub(super) struct Pieces(BTreeMap<Arc<str>, Option<Bytes>>);
+
+impl Pieces {
+    /// Forgets the text that has this key.
+    pub(super) fn changed(&mut self, key: &str) {
+        let up_to = (Bound::Unbounded, Bound::Included(key));
+        if let Some((_, text)) = self.0.range_mut::<str, _>(up_to).next_back() {
+            *text = None;
+        }
+    }
+
+    /// The whole of a topic with this many keys. Writes what has changed since the last time.
+    pub(super) fn state(&mut self, trackings: &BTreeMap<Place, Meta>, keys: usize) -> State {
+        // Pieces whose keys have left may be small; too many of them are begun again.
+        if keys <= PIECE_KEYS_MAX || self.0.len() > 4 * keys.div_ceil(PIECE_KEYS_MAX) {
+            self.0.clear();
+        }
+        if keys <= PIECE_KEYS_MAX {
+            return State(written(trackings.iter()).into_iter().map(|(_, text)| text).collect());
+        }
+        if self.0.is_empty() {
+            self.0.insert("".into(), None);
+        }
+        self.write_changed(trackings);
+        State(self.0.values().flatten().filter(|text| !text.is_empty()).cloned().collect())
+    }
+
+    #[cfg(test)]
+    pub(super) fn texts(&self) -> impl Iterator<Item = &Bytes> {
+        self.0.values().flatten()
+    }
+
+    fn write_changed(&mut self, trackings: &BTreeMap<Place, Meta>) {
+        let mut firsts = self.0.iter().peekable();
+        let mut changed = Vec::new();
+        while let Some((first, text)) = firsts.next() {
+            if text.is_none() {
+                changed.push((first.clone(), firsts.peek().map(|(next, _)| Arc::clone(next))));
+            }
+        }
+        for (first, next) in changed {
+            let end = next.map_or(Bound::Unbounded, |next| Bound::Excluded((next, 0)));
+            let range = trackings.range((Bound::Included((first.clone(), 0)), end));
+            let mut pieces = written(range).into_iter();
+            // The first piece of all stays, for keys that come before every other.
+            match pieces.next() {
+                Some((_, text)) => drop(self.0.insert(first, Some(text))),
+                None if first.is_empty() => drop(self.0.insert(first, Some(Bytes::new()))),
+                None => drop(self.0.remove(&first)),
+            }
+            self.0.extend(pieces.map(|(first, text)| (first, Some(text))));
+        }
+    }
+}
+
+/// The entries of these trackings in pieces, with the first key of each.
+fn written<'a>(trackings: impl Iterator<Item = (&'a Place, &'a Meta)>) -> Vec<(Arc<str>, Bytes)> {
+    let mut pieces = Vec::new();
+    let mut trackings = trackings.peekable();
+    while let Some(((first, _), _)) = trackings.peek() {
+        let first = Arc::clone(first);
+        let mut text = Vec::new();
+        for _ in 0..PIECE_KEYS_MAX {
+            let Some(((key, _), _)) = trackings.peek() else { break };
+            let key = Arc::clone(key);
+            let metas = std::iter::from_fn(|| trackings.next_if(|((of, _), _)| *of == key).map(|(_, meta)| meta));
+            write_entry(&key, metas, &Extras::new(), &mut text);
+        }
+        pieces.push((first, text.into()));
+    }
+    pieces
+}
+
+/// All present, in the order of the keys, as pieces of text that are shared: cheap to take while others wait, and put
+/// together when they need not any more.
+#[derive(Debug, Clone)]
+pub struct State(Vec<Bytes>);
+
+impl State {
+    /// `{"<key>": {"metas": [...]}, ...}`: the payload of a `presence_state`.
+    pub fn to_json(&self) -> Json {
+        let mut out = Vec::with_capacity(2 + self.0.iter().map(|piece| piece.len() + 1).sum::<usize>());
+        out.push(b'{');
+        for (index, piece) in self.0.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(piece);
+        }
+        out.push(b'}');
+        Json::unchecked(out.into())
+    }
+}

@@ -1,0 +1,73 @@
+//! Endpoints: that their paths differ, that what they name exists, and that none is open that looks closed.
+
+use std::collections::HashSet;
+
+use super::super::endpoint::{Endpoint, Protocol, Subscribe};
+use super::super::problem::Problems;
+use super::super::section::{listed, nearest};
+use super::Draft;
+
+impl Draft {
+    pub(super) fn check_endpoints(&self, problems: &mut Problems) {
+        let mut paths = HashSet::new();
+        for endpoint in &self.endpoints {
+            endpoint.check(problems);
+            let path = &endpoint.path.0;
+            if !paths.insert(path) {
+                endpoint.places.problem(problems, "path", format!("\"{path}\" is the path of an earlier [[endpoint]]"));
+            }
+            let names = &endpoint.auth.0;
+            let unknown = names.iter().find(|name| *name != "none" && !self.auths.contains_key(*name));
+            if let Some(name) = unknown {
+                endpoint.places.problem(problems, "auth", self.unknown_auth(name));
+                continue;
+            }
+            let has_claims = names.iter().all(|name| self.checks(name));
+            if !has_claims && names.len() > 1 {
+                let text =
+                    "a list with one that lets everybody in lets everybody in; name only those that check something";
+                endpoint.places.problem(problems, "auth", text);
+            }
+            let name = endpoint.socket_id.as_ref().and_then(|template| template.names().next());
+            // Clients of bullet.js have a key, whether it is checked or not.
+            let name = name.filter(|name| endpoint.protocol != Protocol::Bullet || *name != "key");
+            if let (Some(name), false) = (name, has_claims) {
+                let text = format!("{{{name}}} is a claim of a token, but this endpoint has no `auth` that checks one");
+                endpoint.places.problem(problems, "socket_id", text);
+            }
+            if !has_claims {
+                check_open(endpoint, problems);
+            }
+        }
+    }
+
+    fn unknown_auth(&self, name: &str) -> String {
+        let known = || self.auths.keys().map(String::as_str).chain(["none"]);
+        let next = match nearest(name, known()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("there is {}; add [auth.{name}]", listed(known())),
+        };
+        format!("there is no [auth.{name}]; {next}")
+    }
+}
+
+/// An endpoint that lets everybody in must not look as if it did not.
+fn check_open(endpoint: &Endpoint, problems: &mut Problems) {
+    let protocol = endpoint.protocol.name();
+    if matches!(endpoint.protocol, Protocol::Hub | Protocol::Bullet) && !endpoint.places.is_given("auth") {
+        let text = format!(
+            "is missing: clients of protocol = \"{protocol}\" show a key, and without it any key passes; name the \
+             [auth.NAME] that checks keys, or let everybody in with auth = \"none\""
+        );
+        endpoint.places.problem(problems, "auth", text);
+    }
+    if endpoint.subscribe == Subscribe::Authenticated {
+        let text = "\"authenticated\" lets everybody in, since this endpoint has no `auth` that checks credentials; name \
+                    an [auth.NAME] that does";
+        endpoint.places.problem(problems, "subscribe", text);
+    }
+    if endpoint.credential_within.is_some() {
+        let text = "has no effect without an `auth` that checks credentials; name one, or remove it";
+        endpoint.places.problem(problems, "credential_within", text);
+    }
+}

@@ -1,0 +1,172 @@
+//! What a configuration names is opened before anything is served: secrets in files and variables, keys of issuers,
+//! certificates, addresses. `serve` and `check` say the same of it, together with what is wrong with the text itself.
+
+use std::path::Path;
+
+use crate::config::problem::Problems;
+use crate::config::secret::{Given, Secret};
+use crate::config::section::Places;
+use crate::config::{Config, Draft, Overrides, Reading, Report};
+use crate::descriptors::Descriptors;
+use crate::{auth, signature, tls};
+
+/// Shorter shared secrets can be guessed by trying.
+const SECRET_BYTES_SAFE: usize = 32;
+
+/// Shorter API tokens are refused.
+const TOKEN_CHARS_MIN: usize = 16;
+
+/// Reads a file.
+///
+/// # Errors
+/// The file cannot be read, or everything that is wrong with it, with the overrides, and with what it names.
+pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Config, Report> {
+    let content = std::fs::read_to_string(path).map_err(|error| {
+        let next = match error.kind() {
+            std::io::ErrorKind::NotFound => "; `fanfare init` writes one to start from",
+            std::io::ErrorKind::InvalidData => "; a configuration is UTF-8 text",
+            _ => "",
+        };
+        Report::of(format!("cannot read {}: {error}{next}", path.display()))
+    })?;
+    parse(&path.display().to_string(), &content, overrides)
+}
+
+/// Reads a text; `name` is what messages call it.
+///
+/// # Errors
+/// Everything that is wrong with it and with what it names.
+pub(crate) fn parse(name: &str, content: &str, overrides: &Overrides) -> Result<Config, Report> {
+    let mut reading = Reading::new(name, content, overrides)?;
+    let Reading { draft, problems, warnings, .. } = &mut reading;
+    Preflight { overrides, problems, warnings }.check(draft);
+    reading.finish()
+}
+
+struct Preflight<'r> {
+    overrides: &'r Overrides,
+    problems: &'r mut Problems,
+    warnings: &'r mut Vec<String>,
+}
+
+impl Preflight<'_> {
+    /// Opens all, and fills in the secrets.
+    fn check(mut self, draft: &mut Draft) {
+        self.check_auths(draft);
+        self.check_addresses(draft);
+        self.check_hooks(draft);
+        self.check_admin(draft);
+        self.check_tls(draft);
+        self.check_descriptors(draft);
+    }
+
+    /// A secret, and the key that says where it is; `None` if there is none, or after a problem.
+    fn open(&mut self, given: &Given<'_>, places: &Places) -> Option<(String, Secret)> {
+        let (key, place) = given.place(places, self.problems)?;
+        match place.open(self.overrides.variables()) {
+            Ok(secret) => Some((key, secret)),
+            Err(text) => {
+                places.problem(self.problems, &key, text);
+                None
+            }
+        }
+    }
+
+    fn warn_if_short(&mut self, whose: &str, size: usize) {
+        if size < SECRET_BYTES_SAFE {
+            self.warnings.push(format!(
+                "the secret of {whose} has {size} bytes; with less than {SECRET_BYTES_SAFE} it can be guessed"
+            ));
+        }
+    }
+
+    fn check_auths(&mut self, draft: &mut Draft) {
+        for (name, auth) in &mut draft.auths {
+            let Some(auth) = auth else { continue };
+            let given = Given::new("secret", &auth.secret, &auth.secret_env, &auth.secret_file);
+            auth.secret = self.open(&given, &auth.places).map(|(_, secret)| secret);
+            if let Err(fault) = auth::keys::load(auth) {
+                auth.places.problem(self.problems, fault.setting, fault.text);
+            }
+            if let Some(secret) = &auth.secret {
+                self.warn_if_short(&format!("[auth.{name}]"), secret.expose().len());
+            }
+        }
+    }
+
+    /// Those of databases, of sources and of the bridge.
+    fn check_addresses(&mut self, draft: &mut Draft) {
+        for keys in draft.keys.values_mut().flatten() {
+            let given = Given::new("url", &keys.url, &keys.url_env, &keys.url_file);
+            let opened = self.open(&given, &keys.places);
+            #[cfg(feature = "postgres")]
+            if let (crate::config::keys::Store::Postgres, Some((key, url))) = (keys.store, &opened)
+                && let Err(text) = crate::apikey::store::check_postgres_url(url.expose())
+            {
+                keys.places.problem(self.problems, key, text);
+            }
+            keys.url = opened.map(|(_, url)| url);
+        }
+        for source in draft.sources.values_mut().flatten() {
+            let given = Given::new("url", &source.url, &source.url_env, &source.url_file);
+            source.url = self.open(&given, &source.places).map(|(_, url)| url);
+        }
+        if let Some(bridge) = &mut draft.bridge {
+            let given = Given::new("url", &bridge.url, &bridge.url_env, &bridge.url_file);
+            bridge.url = self.open(&given, &bridge.places).map(|(_, url)| url);
+        }
+    }
+
+    fn check_hooks(&mut self, draft: &mut Draft) {
+        for (name, hook) in &mut draft.hooks {
+            let Some(hook) = hook else { continue };
+            let given = Given::new("secret", &hook.secret, &hook.secret_env, &hook.secret_file);
+            hook.secret = self.open_signing(&given, &hook.places, &format!("[hook.{name}]"));
+        }
+        for webhook in &mut draft.webhooks {
+            let given = Given::new("secret", &webhook.secret, &webhook.secret_env, &webhook.secret_file);
+            let whose = format!("[[webhook]] {}", webhook.name.as_deref().unwrap_or_default());
+            webhook.secret = self.open_signing(&given, &webhook.places, &whose);
+        }
+    }
+
+    /// The secret that requests are signed with.
+    fn open_signing(&mut self, given: &Given<'_>, places: &Places, whose: &str) -> Option<Secret> {
+        let (key, secret) = self.open(given, places)?;
+        match signature::key_of(&secret) {
+            Ok(bytes) => self.warn_if_short(whose, bytes.len()),
+            Err(text) => places.problem(self.problems, &key, text),
+        }
+        Some(secret)
+    }
+
+    fn check_admin(&mut self, draft: &mut Draft) {
+        let Some(admin) = &mut draft.admin else { return };
+        let given = Given::new("token", &admin.token, &admin.token_env, &admin.token_file);
+        let opened = self.open(&given, &admin.places);
+        if let Some((key, token)) = &opened
+            && token.expose().chars().count() < TOKEN_CHARS_MIN
+        {
+            let text = format!("the token is shorter than {TOKEN_CHARS_MIN} characters, so that it could be guessed");
+            admin.places.problem(self.problems, key, text);
+        }
+        admin.token = opened.map(|(_, token)| token);
+    }
+
+    /// More connections than the process may have descriptors for, where somebody has asked for them.
+    fn check_descriptors(&mut self, draft: &Draft) {
+        if let Some(limits) = draft.limits.as_ref().filter(|limits| limits.places.is_given("connections_max")) {
+            let admin = draft.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
+            self.warnings.extend(Descriptors::allowed().warning(limits.connections_max.0, admin));
+        }
+    }
+
+    fn check_tls(&mut self, draft: &Draft) {
+        let Some(tls) = &draft.tls else { return };
+        match tls::load(&tls.cert, &tls.key) {
+            Ok(_) => {}
+            Err(tls::Fault::Cert(text)) => tls.places.problem(self.problems, "cert", text),
+            Err(tls::Fault::Key(text)) => tls.places.problem(self.problems, "key", text),
+        }
+    }
+}

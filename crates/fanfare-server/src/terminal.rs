@@ -1,0 +1,33 @@
+//! What the commands share: the configuration that a flag names, and the standard output.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::cli::Settings;
+use crate::config::{Config, Overrides};
+use crate::preflight;
+
+/// Writes to the standard output.
+///
+/// # Errors
+/// It cannot be written to.
+pub(crate) fn print(text: &str) -> Result<(), String> {
+    let printed = std::io::stdout().lock().write_all(text.as_bytes());
+    printed.map_err(|error| format!("cannot write to the standard output: {error}"))
+}
+
+/// Reads a configuration, and looks at what it names.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn load(file: &Path, settings: Settings) -> Result<Config, String> {
+    preflight::load(file, &overrides(settings)).map_err(|report| report.to_string())
+}
+
+/// What flags and the environment set.
+pub(crate) fn overrides(settings: Settings) -> Overrides {
+    // A variable that is not UTF-8 cannot be a setting; where a secret is looked for in one, it counts as not set.
+    let text = |text: std::ffi::OsString| text.into_string().ok();
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
+    Overrides::new(settings.into_flags(), variables)
+}

@@ -1,0 +1,59 @@
+//! How a server ends: with a drain, during which whoever publishes is still served, or at once.
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{Client, SILENCE, Server};
+
+/// One socket is closed in each `every`, so that there is time to look.
+fn serve(every: &str) -> Server {
+    Server::serve(&format!(
+        "drain = {{ limit = '10m', batch = 1, every = '{every}' }}\n[[channel]]\ntopic = '*'\njoin = 'open'\n"
+    ))
+}
+
+fn members(server: &Server, count: usize) -> Vec<Client> {
+    let join = |_| {
+        let mut client = server.connect("");
+        client.join_ok("t");
+        client
+    };
+    (0..count).map(join).collect()
+}
+
+#[test]
+fn what_is_published_during_a_drain_reaches_clients_that_are_still_there() {
+    let server = serve("4s");
+    let admin = server.admin();
+    let mut clients = members(&server, 3);
+    server.signal("-TERM");
+    assert!(server.wait_for_stderr(|log| log.contains("draining").then_some(())).is_some());
+    thread::sleep(SILENCE);
+    assert!(TcpStream::connect(&server.address).is_err(), "no new clients");
+    let message = json!({ "topic": "t", "event": "e", "payload": { "n": 1 } });
+    assert_eq!(server.api("POST", "/api/publish", &message).json(), json!({ "published": 1 }));
+    let mut got = clients.iter_mut().map(|client| client.receive_event_before_close("e"));
+    assert!(got.any(|payload| payload == Some(json!({ "n": 1 }))));
+    let (status, log) = server.wait(Duration::from_secs(40));
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(TcpStream::connect(&admin).is_err());
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    for second in ["-TERM", "-INT"] {
+        let server = serve("60s");
+        let _clients = members(&server, 3);
+        server.signal("-TERM");
+        assert!(server.wait_for_stderr(|log| log.contains("draining").then_some(())).is_some());
+        let begun = Instant::now();
+        server.signal(second);
+        let (status, log) = server.wait(Duration::from_secs(20));
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("a second signal: clients that are left are cut off"), "{log}");
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    }
+}

@@ -1,0 +1,282 @@
+//! What clients speak: one room a dialect, with all in which it differs from the others.
+//!
+//! A dialect says what a path leads to, what a request says of its client, what a frame means, in which form messages are
+//! sent, and what becomes of the socket when its topic ends. Everything else is the same for all: `service` lets clients in,
+//! `socket` acts. **Nobody outside of this folder asks which dialect it is**: a new one is a file here, a line in each
+//! `match` below, and a way to mount it.
+
+mod bullet;
+mod echo;
+pub(crate) mod hub;
+mod phoenix;
+mod rooms;
+mod stream;
+
+use std::sync::Arc;
+
+use fanfare_proto::frame::Form;
+use fanfare_proto::message::{Incoming, Ref};
+use fanfare_proto::params::Params;
+use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::position::Since;
+use fanfare_proto::session::{Session, Verdict};
+use fanfare_proto::websocket::decoder::Item;
+use http::HeaderMap;
+
+use crate::endpoint::Endpoint;
+use crate::event::Event;
+use crate::join::Seat;
+use crate::mount::Mount;
+use crate::socket::{Socket, SocketInfo, Turn};
+
+pub(crate) use hub::{NoPlace, Ownership, Started};
+pub(crate) use stream::accepts_events;
+
+/// What the frames of a connection mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Phoenix Channels.
+    Phoenix,
+    /// JSON frames that join, leave and say something.
+    Rooms,
+    /// Every frame is published on the topic that the socket owns.
+    HubPublisher,
+    /// Frames are thrown away.
+    HubSubscriber,
+    /// Texts of bullet.js.
+    Bullet,
+    /// Server-sent events of one topic.
+    Events,
+    /// JSON lines of one topic.
+    Lines,
+    /// Every message comes back as it is: for conformance tests.
+    Echo,
+    /// No frames: sockets of this process.
+    Local,
+}
+
+/// What a request's path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    WebSocket,
+    LongPoll,
+    /// Whatever bullet.js asks for.
+    Bullet,
+    /// A topic over plain HTTP.
+    Stream,
+}
+
+/// What is wrong with what a request says of its client.
+#[derive(Debug)]
+pub(crate) enum Misread {
+    /// The query is not UTF-8, or has too many parameters.
+    Query,
+    /// This version is not served.
+    Version(String),
+    /// It wants to resume from what is no position.
+    Position(String),
+}
+
+/// Facts.
+impl Dialect {
+    /// Whether a client joins and leaves by itself, through channels. The others have their topics from connect.
+    pub(crate) fn has_channels(self) -> bool {
+        matches!(self, Dialect::Phoenix | Dialect::Rooms | Dialect::Events | Dialect::Lines)
+    }
+
+    /// Whether a client has one topic for as long as it is connected.
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(self, Dialect::Events | Dialect::Lines)
+    }
+
+    /// Whether clients send heartbeats of their own. Others are pinged.
+    pub(crate) fn has_heartbeats(self) -> bool {
+        matches!(self, Dialect::Phoenix | Dialect::Bullet)
+    }
+
+    /// Whether there is a client, and not code of this process.
+    pub(crate) fn has_client(self) -> bool {
+        self != Dialect::Local
+    }
+
+    /// Whether a client that resumes is told so by a message of its own. Phoenix has it in the reply to the join.
+    pub(crate) fn says_joined(self) -> bool {
+        self != Dialect::Phoenix
+    }
+
+    /// Whether what is published on a topic that connect gave reaches the socket. A publisher has its place among the socket's
+    /// topics only.
+    pub(crate) fn receives(self) -> bool {
+        self != Dialect::HubPublisher
+    }
+
+    /// Whether a socket ends with the topic that connect gave it.
+    pub(crate) fn ends_with_topic(self) -> bool {
+        self == Dialect::HubSubscriber
+    }
+
+    /// Whether clients give up for ever where they are refused by a status. They are told to come again in another way.
+    pub(crate) fn gives_up(self) -> bool {
+        self == Dialect::Events
+    }
+
+    /// Whether a mount takes any path below its own, but for those below another mount.
+    pub(crate) fn takes_any_path(self) -> bool {
+        self == Dialect::Rooms
+    }
+}
+
+/// Requests.
+impl Dialect {
+    /// What a mount has at the rest of a path, whose named parts become params, and what is spoken there.
+    pub(crate) fn route(self, mount: &Mount, rest: &[&str], params: &mut Params) -> Option<(Served, Dialect)> {
+        let served = match self {
+            Dialect::HubPublisher | Dialect::HubSubscriber => {
+                return Some((Served::WebSocket, hub::role(rest, params)?));
+            }
+            Dialect::Bullet => rest.is_empty().then_some(Served::Bullet),
+            Dialect::Rooms => Some(Served::WebSocket),
+            Dialect::Events | Dialect::Lines => stream::topic_of(rest, params).map(|()| Served::Stream),
+            Dialect::Phoenix | Dialect::Echo | Dialect::Local => phoenix::route(mount, rest, params),
+        };
+        Some((served?, self))
+    }
+
+    /// The one that a request asks for, where there is a choice.
+    pub(crate) fn asked_for(self, headers: &HeaderMap) -> Dialect {
+        match self {
+            Dialect::Events | Dialect::Lines if accepts_events(headers) => Dialect::Events,
+            Dialect::Events | Dialect::Lines => Dialect::Lines,
+            other => other,
+        }
+    }
+
+    /// A query's parameters with those of the path, and the version that they ask for.
+    pub(crate) fn params(self, mount: &Mount, path: &Params, query: &str) -> Result<(Params, Version), Misread> {
+        let (mut params, version) = match self {
+            Dialect::Bullet => (bullet::params(query), Version::V2),
+            Dialect::Phoenix => phoenix::params(mount, query)?,
+            _ => (Params::parse(query).map_err(|_| Misread::Query)?, Version::V2),
+        };
+        for (name, value) in path.iter() {
+            params.insert(name, value.clone());
+        }
+        Ok((params, version))
+    }
+
+    /// From where a client whose joins have no parameters wants to go on.
+    pub(crate) fn since(self, headers: &HeaderMap, params: &Params) -> Result<Option<Since>, Misread> {
+        match self {
+            Dialect::HubSubscriber | Dialect::Rooms => params.str("since").map(position).transpose(),
+            Dialect::Events | Dialect::Lines => stream::since(headers, params).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a client shows that it was here before. Nobody checks it: whoever lies is served a little earlier.
+    pub(crate) fn is_resuming(self, headers: &HeaderMap, params: &Params) -> bool {
+        let has = |name| params.str(name).is_some_and(|value| !value.is_empty());
+        match self {
+            Dialect::Phoenix => has("resume"),
+            Dialect::HubPublisher | Dialect::HubSubscriber | Dialect::Rooms => has("since"),
+            Dialect::Events | Dialect::Lines => has("since") || stream::has_received(headers),
+            Dialect::Bullet => stream::has_received(headers),
+            Dialect::Echo | Dialect::Local => false,
+        }
+    }
+
+    /// The topic that a request's path names, for a socket that has it at once.
+    pub(crate) fn topic(self, mount: &Mount, params: &Params) -> Option<Arc<str>> {
+        match self {
+            Dialect::HubPublisher | Dialect::HubSubscriber => Some(hub::topic(mount, params)),
+            _ => None,
+        }
+    }
+
+    /// A place at that topic: a publisher's hold on it; of others only that they may have it.
+    pub(crate) fn claim(
+        self,
+        endpoint: &Endpoint,
+        mount: &Mount,
+        topic: &Arc<str>,
+    ) -> Result<Option<Ownership>, NoPlace> {
+        match self {
+            Dialect::HubPublisher => hub::claim(endpoint, mount, topic).map(Some),
+            Dialect::HubSubscriber if !hub::is_open(endpoint, mount, topic) => Err(NoPlace::Unknown),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Sockets.
+impl Dialect {
+    /// The form of a socket's frames.
+    pub(crate) fn form(self, info: &SocketInfo, is_websocket: bool) -> Form {
+        match self {
+            Dialect::Phoenix if is_websocket => Form::Phoenix(info.version.websocket_format()),
+            Dialect::Phoenix => Form::Phoenix(info.version.longpoll_format()),
+            Dialect::Rooms => Form::Rooms { acks: info.mount.acks },
+            Dialect::Events => Form::Events,
+            Dialect::Lines => Form::Envelope,
+            _ if is_websocket => Form::Bare,
+            _ => Form::BareText,
+        }
+    }
+
+    /// What becomes of a client's text or binary message.
+    #[inline]
+    pub(crate) fn hear(self, socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
+        match self {
+            Dialect::Phoenix => phoenix::hear(socket, turn, item),
+            Dialect::Rooms => rooms::hear(socket, turn, item),
+            Dialect::HubPublisher => hub::hear(socket, turn, item),
+            Dialect::HubSubscriber => turn.count(Event::Received),
+            Dialect::Bullet => bullet::hear(socket, turn, item),
+            Dialect::Echo => echo::hear(socket, turn, item),
+            // None of them has a WebSocket.
+            Dialect::Events | Dialect::Lines | Dialect::Local => {}
+        }
+    }
+
+    /// What a decoded message is to its session.
+    pub(crate) fn admit(self, session: &Session<Seat>, message: &Incoming<'_>) -> Verdict {
+        match self {
+            Dialect::Phoenix => phoenix::admit(session, message),
+            _ => session.admit(message),
+        }
+    }
+
+    /// Does what a message means that means something else here than in Phoenix; whether it does.
+    pub(crate) fn means_otherwise(
+        self,
+        socket: &mut Socket,
+        turn: &mut Turn,
+        verdict: Verdict,
+        message: &Said<'_>,
+    ) -> bool {
+        match self {
+            Dialect::Rooms => rooms::means_otherwise(socket, turn, verdict, message),
+            _ => false,
+        }
+    }
+
+    /// Whether a topic has ended since the socket was let in for it.
+    pub(crate) fn has_lost(self, info: &SocketInfo, topic: &str) -> bool {
+        self.ends_with_topic() && !hub::is_open(&info.endpoint, &info.mount, topic)
+    }
+}
+
+/// What is needed of a message to see what it means.
+pub(crate) struct Said<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) event: &'a str,
+    pub(crate) msg_ref: &'a Ref,
+}
+
+/// A position that a client gives; nothing is now.
+fn position(text: &str) -> Result<Since, Misread> {
+    match text {
+        "" => Ok(Since::Now),
+        text => text.parse().map_err(|_| Misread::Position(text.to_owned())),
+    }
+}

@@ -1,0 +1,211 @@
+//! The topics of a presence: who is in each, and what its members have not been told yet.
+//!
+//! Each topic belongs to one of many locks, held while a tracking is entered or taken out and while what has changed is written
+//! down, but never while anything is sent, put together of all who are present, or decided by the application.
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use fanfare_proto::payload::Json;
+use fanfare_proto::presence::{Diff, TopicPresence};
+use hashbrown::HashMap;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::TrackerId;
+
+/// So many locks share the topics between them.
+const STRIPES: usize = 64;
+
+/// Topics with fewer present keep no text: theirs is written as fast as it is found.
+const KEPT_MEMBERS_MIN: usize = 64;
+
+/// One diff tells of no more joins than these, or than this part of those who are present. Whoever joins is sent twice what has
+/// come in the same turn before, in the state and in the diff behind it: this bounds what that can be, whatever a turn brings.
+const JOINS_AT_ONCE: usize = 16;
+const PART_AT_ONCE: usize = 16;
+
+/// How the members of topics are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outlet {
+    /// A topic's home tells who has come and gone.
+    Diffs,
+    /// A topic's home tells how many there are.
+    Counts,
+    /// A worker asks the hooks, and tells who has come and gone.
+    Hooks,
+}
+
+/// All topics of a presence.
+pub(super) struct Topics {
+    stripes: Box<[Mutex<Stripe>]>,
+    hasher: foldhash::fast::RandomState,
+}
+
+/// Those that share a lock.
+#[derive(Default)]
+pub(super) struct Stripe {
+    by_name: HashMap<Arc<str>, Topic, foldhash::fast::RandomState>,
+    /// Counts up with every change, to tell a text of now from one of before.
+    changes: u64,
+    /// Topics of which the worker has something to tell, each once.
+    for_worker: VecDeque<Arc<str>>,
+    worker_runs: bool,
+}
+
+/// A topic in which somebody is, or of which something is to be told.
+pub(super) struct Topic {
+    pub(super) present: TopicPresence<TrackerId>,
+    /// The shard that tells its members, so that there is one order: that of the first who was tracked.
+    pub(super) home: u16,
+    untold: Diff,
+    /// How many joins are in it.
+    untold_joins: usize,
+    told_count: usize,
+    /// Somebody is about to tell of it: the home or the worker, when they come to it.
+    is_due: bool,
+    changed_at: u64,
+    /// What `presence_state` tells, where many are present and nobody has come or gone since it was put together.
+    text: Option<Json>,
+}
+
+/// Who has to be told of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wake {
+    Nobody,
+    /// The topic's home, which does not know.
+    Home(u16),
+    /// The topic's home, if it is at hand: so much has changed that it should be told before more comes.
+    HomeAtOnce(u16),
+    /// A worker for the topic's lock.
+    Worker,
+}
+
+impl Topics {
+    pub(super) fn new() -> Self {
+        Topics { stripes: (0..STRIPES).map(|_| Mutex::default()).collect(), hasher: Default::default() }
+    }
+
+    /// The number of the lock of a topic.
+    pub(super) fn number_of(&self, topic: &str) -> usize {
+        // Below, the other bits of another hash are used.
+        self.hasher.hash_one(topic) as usize % STRIPES
+    }
+
+    pub(super) fn numbered(&self, number: usize) -> MutexGuard<'_, Stripe> {
+        self.stripes[number].lock()
+    }
+
+    pub(super) fn of(&self, topic: &str) -> MutexGuard<'_, Stripe> {
+        self.numbered(self.number_of(topic))
+    }
+
+    /// What `presence_state` tells of a topic.
+    pub(super) fn text(&self, topic: &str) -> Json {
+        let number = self.number_of(topic);
+        let (state, changed_at) = match self.numbered(number).by_name.get_mut(topic) {
+            None => return Json::empty_object(),
+            Some(Topic { text: Some(text), .. }) => return text.clone(),
+            Some(of_topic) => (of_topic.present.state(), of_topic.changed_at),
+        };
+        let text = state.to_json();
+        if let Some(of_topic) = self.numbered(number).by_name.get_mut(topic)
+            && of_topic.present.len() >= KEPT_MEMBERS_MIN
+            && of_topic.changed_at == changed_at
+        {
+            of_topic.text = Some(text.clone());
+        }
+        text
+    }
+}
+
+impl Stripe {
+    pub(super) fn get(&self, topic: &str) -> Option<&Topic> {
+        self.by_name.get(topic)
+    }
+
+    pub(super) fn get_mut(&mut self, topic: &str) -> Option<&mut Topic> {
+        self.by_name.get_mut(topic)
+    }
+
+    /// A topic, which may be new. [`changed`](Self::changed) must follow: it forgets those in which nobody is.
+    pub(super) fn entry(&mut self, topic: &Arc<str>, home: u16) -> &mut Topic {
+        self.by_name.entry_ref(&**topic).or_insert_with(|| Topic {
+            present: TopicPresence::new(),
+            home,
+            untold: Diff::default(),
+            untold_joins: 0,
+            told_count: 0,
+            is_due: false,
+            changed_at: 0,
+            text: None,
+        })
+    }
+
+    /// Writes down what has changed in a topic, to be told by the one whom the answer names.
+    pub(super) fn changed(&mut self, topic: &Arc<str>, diff: Diff, outlet: Outlet) -> Wake {
+        let Some(of_topic) = self.by_name.get_mut(&**topic) else { return Wake::Nobody };
+        if !diff.is_empty() {
+            self.changes += 1;
+            (of_topic.changed_at, of_topic.text) = (self.changes, None);
+            if outlet != Outlet::Counts {
+                of_topic.untold_joins += diff.joins.len();
+                of_topic.untold.merge(diff);
+            }
+            let is_much = of_topic.untold_joins > JOINS_AT_ONCE.max(of_topic.present.len() / PART_AT_ONCE);
+            let was_due = std::mem::replace(&mut of_topic.is_due, true);
+            return match outlet {
+                Outlet::Diffs | Outlet::Counts if !was_due => Wake::Home(of_topic.home),
+                Outlet::Diffs if is_much => Wake::HomeAtOnce(of_topic.home),
+                Outlet::Hooks if !was_due => {
+                    self.for_worker.push_back(topic.clone());
+                    let runs = std::mem::replace(&mut self.worker_runs, true);
+                    if runs { Wake::Nobody } else { Wake::Worker }
+                }
+                _ => Wake::Nobody,
+            };
+        }
+        self.forget_if_over(topic);
+        Wake::Nobody
+    }
+
+    /// What the members of a topic have not been told.
+    pub(super) fn take_untold(&mut self, topic: &str) -> Diff {
+        let Some(of_topic) = self.by_name.get_mut(topic) else { return Diff::default() };
+        (of_topic.is_due, of_topic.untold_joins) = (false, 0);
+        let diff = std::mem::take(&mut of_topic.untold);
+        self.forget_if_over(topic);
+        diff
+    }
+
+    /// How many keys are in a topic, and its home, unless its members know: then it is looked at when it changes again, and
+    /// otherwise when whoever asks has told them and has waited.
+    pub(super) fn take_untold_count(&mut self, topic: &str) -> Option<(u16, usize)> {
+        let of_topic = self.by_name.get_mut(topic)?;
+        let count = of_topic.present.keys();
+        if std::mem::replace(&mut of_topic.told_count, count) != count {
+            return Some((of_topic.home, count));
+        }
+        of_topic.is_due = false;
+        self.forget_if_over(topic);
+        None
+    }
+
+    /// The next topic of which the worker has to tell, and all who are present there; without one it has to end.
+    pub(super) fn next_for_worker(&mut self) -> Option<(Arc<str>, Diff, fanfare_proto::presence::Presences)> {
+        let Some(topic) = self.for_worker.pop_front() else {
+            self.worker_runs = false;
+            return None;
+        };
+        let present = self.get(&topic).map(|of_topic| of_topic.present.list()).unwrap_or_default();
+        let diff = self.take_untold(&topic);
+        Some((topic, diff, present))
+    }
+
+    fn forget_if_over(&mut self, topic: &str) {
+        let is_over = |of_topic: &Topic| of_topic.present.is_empty() && !of_topic.is_due;
+        if self.by_name.get(topic).is_some_and(is_over) {
+            self.by_name.remove(topic);
+        }
+    }
+}
