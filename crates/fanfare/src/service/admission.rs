@@ -37,7 +37,7 @@ pub(super) struct Asking<'a> {
 pub(super) struct Asked {
     pub(super) params: Params,
     version: Version,
-    since: Option<Since>,
+    pub(super) since: Option<Since>,
     auth_token: Option<String>,
 }
 
