@@ -214,10 +214,9 @@ fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], auth
         }
     }
     for (pattern, channel) in routes.iter().filter(|_| settings.protocol.has_channels()) {
-        let pattern = pattern.to_string();
         mount = match channel {
-            Some(channel) => mount.channel(&pattern, Declared::clone(channel)),
-            None => mount.channel(&pattern, Apart),
+            Some(channel) => mount.channel_with(channel.route(pattern)),
+            None => mount.channel(&pattern.to_string(), Apart),
         };
     }
     mount

@@ -222,8 +222,8 @@ impl Mount {
         self
     }
 
-    /// The largest message, all fragments added up and inflated; above it the socket is closed with 1009. Default
-    /// 8,000,000 bytes.
+    /// The largest message, all fragments added up, as sent and as inflated; above it the socket is closed with 1009. How well
+    /// a message is compressed does not matter. Default 8,000,000 bytes.
     pub fn message_size_max(mut self, bytes: usize) -> Self {
         self.limits.websocket.message_size_max = bytes;
         self

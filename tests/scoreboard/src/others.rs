@@ -6,6 +6,29 @@ use std::time::{Duration, Instant};
 /// The kernel counts in hundredths of a second, whatever its own clock is.
 const TICK: Duration = Duration::from_millis(10);
 
+/// What other programs may keep busy of the machine beside a measurement, in cores.
+const OTHERS_MAX: f64 = 0.2;
+
+/// Whether others kept so little of it busy that a measurement means something.
+pub(crate) fn is_quiet(others: f64) -> bool {
+    others <= OTHERS_MAX
+}
+
+/// Measures, and again where others were busy meanwhile: so often at most. The last measurement counts.
+pub(crate) fn undisturbed<T>(
+    attempts: usize,
+    mut measure: impl FnMut() -> Result<T, String>,
+    others: impl Fn(&T) -> f64,
+) -> Result<T, String> {
+    for _ in 1..attempts {
+        let measured = measure()?;
+        if is_quiet(others(&measured)) {
+            return Ok(measured);
+        }
+    }
+    measure()
+}
+
 /// A look at the time that programs took by themselves. What the kernel did for them is left out: who it did that for
 /// cannot be told.
 pub(crate) struct Others {

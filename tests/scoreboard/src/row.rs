@@ -103,17 +103,16 @@ pub(crate) const ROWS: &[Row] = &[
         what: "no descriptors left",
         happens: "400 connections to a server that may have 200 descriptors",
         bars: "every request to the health report and to the HTTP API is answered within a second, and a member \
-                  that was there is served; the log has at most two lines a second about it; new clients are served \
+                  that was there is served; the log has at most ten lines about it and two more a second; new clients are served \
                   within 10 s of the others' end",
         check: descriptors::check,
     },
     Row {
         number: 21,
         what: "clients that vanished",
-        happens: "clients of Phoenix, rooms, server-sent events and JSON lines vanish without an end of their \
-                  connections, each on a topic with messages and on one without; `idle_timeout` is 4 s, \
-                  `limits.write_timeout` 3 s",
-        bars: "all are gone from the counts after twice the one and once the other",
+        happens: "clients of Phoenix, rooms, server-sent events and JSON lines vanish without an end of their connections, \
+                  each on a topic with messages and on one without; `idle_timeout` is 4 s, `limits.vanished_timeout` 5 s",
+        bars: "all are gone from the counts after once the former and twice the latter",
         check: vanished::check,
     },
     Row {

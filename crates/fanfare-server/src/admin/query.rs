@@ -58,11 +58,12 @@ pub(super) async fn topics(
     Ok(Answer(json!({ "topics": list, "total": topics.len(), "next": next })))
 }
 
-/// Who is present in a topic, as its members see it.
+/// Who is present in a topic, as its members see it, and how many names there are: all that is told where they are only counted.
 pub(super) async fn presence(State(api): State<Api>, Path(topic): Path<String>) -> Result<Answer<Value>, ApiError> {
     check_topic(&topic).map_err(|error| ApiError::invalid(error.to_string()))?;
     let presence: Value = api.endpoint.presences(&topic).await.to().unwrap_or_default();
-    Ok(Answer(json!({ "topic": topic, "presence": presence })))
+    let count = api.endpoint.presence_count(&topic);
+    Ok(Answer(json!({ "topic": topic, "count": count, "presence": presence })))
 }
 
 /// Which part of a history is asked for.

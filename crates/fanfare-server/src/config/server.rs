@@ -58,7 +58,8 @@ section! {
     /// Bounds on what clients can make the server hold.
     struct Limits: "limits", Form::Table;
     keys {
-        /// The longest message that a client may send, fragments added up. A longer one closes its socket with 1009.
+        /// The longest message that a client may send, fragments added up, as sent and as inflated: how well it is
+        /// compressed does not matter. A longer one closes its socket with 1009.
         message_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
         /// The longest body of a long-poll request. A longer one is answered with HTTP 413.
         longpoll_body_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",

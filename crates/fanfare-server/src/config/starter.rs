@@ -58,6 +58,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("channel.events", "[\"new_msg\"]"),
     ("channel.payload_size_max", "\"64KB\""),
     ("channel.presence", "true"),
+    ("channel.presence_members_max", "5000"),
+    ("channel.presence_bytes_max", "\"1MiB\""),
     ("hook.url", "\"http://127.0.0.1:8000/fanfare\""),
     ("hook.secret_env", "\"FANFARE_SECRET\""),
     ("hook.secret_file", "\"secret.txt\""),

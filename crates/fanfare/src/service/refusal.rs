@@ -327,3 +327,67 @@ fn text(status: StatusCode, body: Cow<'static, str>) -> Response<Body> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use fanfare_tables::Table;
+
+    use super::*;
+
+    #[test]
+    fn refusals_stand_in_the_guide() {
+        let mut refusals = one_of_each();
+        refusals.sort_by_key(|refusal| refusal.status().as_u16());
+        let mut table = Table::new(&["status", "what the client is told", "counted as"]);
+        for refusal in &refusals {
+            let counted = refusal.event().map(|event| format!("`{}`: `{}`", event.name().0, event.name().1));
+            table.row(&[refusal.status().as_str(), &refusal.text(), counted.as_deref().unwrap_or("–")]);
+        }
+        table.check("operations.md", "refusals");
+    }
+
+    #[test]
+    fn every_refusal_that_is_counted_can_happen() {
+        let refusals = one_of_each();
+        let counted = Event::ALL.iter().filter(|event| event.name().0 == "connections" && **event != Event::Connected);
+        let impossible: Vec<_> =
+            counted.filter(|event| !refusals.iter().any(|refusal| refusal.event() == Some(**event))).collect();
+        assert!(impossible.is_empty(), "nothing is counted as {impossible:?}");
+    }
+
+    /// With values as they may come.
+    fn one_of_each() -> Vec<Refusal> {
+        vec![
+            Refusal::Path,
+            Refusal::Method("GET and POST"),
+            Refusal::Origin("https://elsewhere.example".to_owned()),
+            Refusal::Subprotocol("phoenix, fanfare".to_owned()),
+            Refusal::AuthToken,
+            Refusal::Version("3.0.0".to_owned()),
+            Refusal::Ambiguous("the request has two lengths: send one"),
+            Refusal::Query,
+            Refusal::NotAPosition("yesterday".to_owned()),
+            Refusal::Handshake(HandshakeError::Upgrade),
+            Refusal::Handshake(HandshakeError::Version),
+            Refusal::UpgradeWithBody,
+            Refusal::Rejected(Rejected::new()),
+            Refusal::Panicked,
+            Refusal::Topic,
+            Refusal::TopicTaken,
+            Refusal::TopicUnknown,
+            Refusal::TooManyTopics,
+            Refusal::Body(BodyError::TimedOut(Duration::from_secs(10))),
+            Refusal::Body(BodyError::TooLarge(8_000_000)),
+            Refusal::Body(BodyError::NoRoom),
+            Refusal::Body(BodyError::Broken),
+            Refusal::TooManyMessages(1_000),
+            Refusal::NotText,
+            Refusal::TooManySessions,
+            Refusal::TooManyConnections,
+            Refusal::TooManyFromAddress,
+            Refusal::Rate(2),
+            Refusal::Draining,
+            Refusal::Ended,
+        ]
+    }
+}

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::client::{Client, Dial, Received, TEXT, frame};
 use crate::figure::{Figure, mebibytes, milliseconds};
+use crate::others::{Others, is_quiet, undisturbed};
 use crate::probe::{Answers, Probe};
 use crate::server::{Server, request};
 use crate::{Finding, Setting};
@@ -56,23 +57,28 @@ slow = "drop_oldest"
 pub(super) fn check(setting: &Setting) -> Result<Finding, String> {
     let members = setting.size(50, 200);
     let time = setting.size(Duration::from_secs(2), Duration::from_secs(10));
-    let mut figures = Vec::new();
+    let (mut figures, mut busy) = (Vec::new(), 0);
     for (name, publish) in [("by HTTP", by_http as Publish), ("by a socket", by_socket)] {
-        figures.extend(flood(setting, name, publish, members, time)?);
+        let flooded = || flood(setting, name, publish, members, time);
+        let flood = undisturbed(setting.size(1, 3), flooded, |flood| flood.others)?;
+        busy += usize::from(!is_quiet(flood.others));
+        figures.extend(flood.figures);
     }
-    Ok(Finding { size: format!("{members} members who do not read, {time:?} of each flood"), figures })
+    let size =
+        format!("{members} members who do not read, {time:?} of each flood, {busy} of 2 beside busy other programs");
+    Ok(Finding { size, figures })
+}
+
+/// What came of one flood, and what other programs kept busy meanwhile, in cores.
+struct Flood {
+    figures: Vec<Figure>,
+    others: f64,
 }
 
 /// Starts publishers; each goes on until it is told to stop.
 type Publish = fn(&Server, &Arc<AtomicBool>) -> Result<Vec<JoinHandle<()>>, String>;
 
-fn flood(
-    setting: &Setting,
-    name: &str,
-    publish: Publish,
-    members: usize,
-    time: Duration,
-) -> Result<Vec<Figure>, String> {
+fn flood(setting: &Setting, name: &str, publish: Publish, members: usize, time: Duration) -> Result<Flood, String> {
     let mut server = Server::start_as(&setting.fanfare, CONFIGURATION, &[])?;
     let silent = silent_members(server.address, members)?;
     // One on each shard.
@@ -81,12 +87,15 @@ fn flood(
     let topics = Probe::start(move || {
         request(admin, "GET", "/api/topics", "", Duration::from_secs(30)).is_ok_and(|(status, _)| status == 200)
     });
+    let look = || Others::look(&[server.pid()]);
+    let before = look()?;
     let stop = Arc::new(AtomicBool::new(false));
     let publishers = publish(&server, &stop)?;
     let memory = watch(&server, time, &stop);
     for publisher in publishers {
         publisher.join().map_err(|_| "a publisher panicked")?;
     }
+    let others = before.until(&look()?);
     let [one, other] = healthy.map(Probe::stop);
     let (healthy, topics) = (one?.and(other?), topics.stop()?);
     server.check_alive()?;
@@ -102,7 +111,7 @@ fn flood(
     let mut figures = vec![Figure::at_most(&format!("{name} memory"), memory, MEMORY_MAX, mebibytes)];
     figures.extend(waits("heartbeats of two clients", &healthy));
     figures.extend(waits("requests to the API", &topics));
-    Ok(figures)
+    Ok(Flood { figures, others })
 }
 
 /// The most memory that the server has, during the flood and for some time after it.

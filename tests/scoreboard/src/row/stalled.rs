@@ -13,6 +13,7 @@ use std::time::Duration;
 use crate::Setting;
 use crate::client::{Client, Dial, Received};
 use crate::figure::median;
+use crate::others::{is_quiet, undisturbed};
 use crate::server::Server;
 
 pub(super) use latency::check as one;
@@ -27,9 +28,6 @@ const RECEIVE_BUFFER: usize = 4096;
 
 /// What the others do before it counts, in seconds.
 const WARMUP: f64 = 0.5;
-
-/// What other programs may keep busy of the machine beside a pair, in cores.
-const OTHERS_MAX: f64 = 0.2;
 
 /// What was measured without stalled readers and with them, one after the other.
 struct Pair<T> {
@@ -55,10 +53,6 @@ impl<T> Pair<T> {
         let test = test()?;
         Ok((control()?, test))
     }
-
-    fn is_quiet(&self) -> bool {
-        self.others <= OTHERS_MAX
-    }
 }
 
 impl<T> Pairs<T> {
@@ -68,15 +62,7 @@ impl<T> Pairs<T> {
         count: usize,
         mut pair: impl FnMut(usize) -> Result<Pair<T>, String>,
     ) -> Result<Self, String> {
-        let mut quiet = |number| {
-            for _ in 0..setting.size(0, 2) {
-                let pair = pair(number)?;
-                if pair.is_quiet() {
-                    return Ok(pair);
-                }
-            }
-            pair(number)
-        };
+        let mut quiet = |number| undisturbed(setting.size(1, 3), || pair(number), |pair| pair.others);
         (0..count).map(&mut quiet).collect::<Result<_, _>>().map(Self)
     }
 
@@ -92,7 +78,7 @@ impl<T> Pairs<T> {
 
     /// How many there are, of what, and how many of them mean less.
     fn size(&self, of: &str) -> String {
-        let busy = self.0.iter().filter(|pair| !pair.is_quiet()).count();
+        let busy = self.0.iter().filter(|pair| !is_quiet(pair.others)).count();
         format!("{} pairs of {of}, {busy} of them beside busy other programs", self.0.len())
     }
 }

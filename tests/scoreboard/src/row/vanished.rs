@@ -16,7 +16,7 @@ use crate::{Finding, Setting};
 
 /// In the configuration below.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+const VANISHED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The return instruction of the packet filter, and how much of a packet to let through.
 const RETURN: u16 = 0x06;
@@ -26,6 +26,7 @@ const CONFIGURATION: &str = r#"
 listen = "127.0.0.1:0"
 [limits]
 write_timeout = "3s"
+vanished_timeout = "5s"
 [[endpoint]]
 path = "/socket"
 idle_timeout = "4s"
@@ -78,8 +79,8 @@ pub(super) fn check(setting: &Setting) -> Result<Finding, String> {
         vanished.map_err(|e| format!("the client of {topic} cannot vanish: {e}"))?;
     }
     let begun = Instant::now();
-    // Signs of life are sent every `idle_timeout` at the latest, and the second that is not answered is the end.
-    let bar = IDLE_TIMEOUT * 2 + WRITE_TIMEOUT;
+    // Signs of life are sent every `idle_timeout`, and so are the kernel's probes; nothing of both is acknowledged.
+    let bar = IDLE_TIMEOUT + VANISHED_TIMEOUT * 2;
     let mut last: Vec<(&str, Duration)> = Vec::new();
     while begun.elapsed() < bar * setting.size(2, 10) && last.len() < CLIENTS.len() {
         let there = occupied(&server)?;
