@@ -78,6 +78,7 @@ section! {
         outbox_frames_max: Count<10, 10_000_000> = "8192",
         /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
         /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.
+        /// Messages of topics with a history have as much room of their own, so that a stalled disk delays no other topic.
         publishing_waiting_max: Count<16, 1_048_576> = "4096",
         /// The same in bytes of payload. A larger message waits until no other does.
         publishing_waiting_bytes_max: Size<10_000, 1_000_000_000> = "\"16MB\"",
