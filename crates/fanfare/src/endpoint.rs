@@ -393,7 +393,7 @@ impl Endpoint {
 
     /// Whether a shard has no room for what is published: then clients that publish are not read for a while.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.0.shards.iter().any(|shard| shard.room(Share::Live).is_full())
+        self.0.shards.iter().any(|shard| [Share::Live, Share::Kept].iter().any(|&share| shard.room(share).is_full()))
     }
 
     pub(crate) fn any_shard(&self) -> &ShardHandle {
