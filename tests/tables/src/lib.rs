@@ -2,7 +2,7 @@
 //!
 //! A guide has a table between two comments, `<!-- table NAME … -->` and `<!-- end of table -->`. A test beside the code that knows the
 //! facts gives them to [`Table::check`], which fails when the guide says something else; `cargo xtask tables` runs the same tests
-//! with [`WRITE`] set, and then the guide is written.
+//! with `WRITE` set, and then the guide is written.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
