@@ -1,5 +1,6 @@
 //! A history that fails when a test says so.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -23,6 +24,8 @@ struct Inner {
     seed: u64,
     memory: OnceLock<Memory>,
     does: Mutex<Does>,
+    /// Messages that wait to be kept, in their order.
+    appends: Mutex<VecDeque<Append>>,
     /// Tells those that wait, in the order in which they came: a run is to be the same each time.
     goes_on: Notify,
 }
@@ -30,6 +33,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, Default)]
 struct Does {
     appends_fail: bool,
+    appends_wait: bool,
     reads_fail: bool,
     reads_wait: bool,
 }
@@ -37,13 +41,34 @@ struct Does {
 impl Faults {
     /// A history without faults, whose epochs follow from a seed.
     pub fn new(seed: u64) -> Self {
-        let (memory, does, goes_on) = (OnceLock::new(), Mutex::default(), Notify::new());
-        Faults(Arc::new(Inner { seed, memory, does, goes_on }))
+        let (memory, does, appends, goes_on) = (OnceLock::new(), Mutex::default(), Mutex::default(), Notify::new());
+        Faults(Arc::new(Inner { seed, memory, does, appends, goes_on }))
     }
 
     /// Whether messages are refused, as by a full disk.
     pub fn fail_appends(&self, fail: bool) {
         self.0.does.lock().appends_fail = fail;
+    }
+
+    /// Whether messages wait to be kept, as by a disk that hangs: they are kept when this is taken back.
+    pub fn delay_appends(&self, delay: bool) {
+        if delay {
+            self.0.does.lock().appends_wait = true;
+            return;
+        }
+        loop {
+            // Without the lock whoever is told may go on at once; until the last one has gone, new ones wait behind it.
+            let next = {
+                let mut appends = self.0.appends.lock();
+                let next = appends.pop_front();
+                self.0.does.lock().appends_wait = next.is_some();
+                next
+            };
+            match (next, self.0.memory.get()) {
+                (Some(append), Some(memory)) => memory.append(append),
+                _ => break,
+            }
+        }
     }
 
     /// Whether reads fail.
@@ -87,10 +112,16 @@ impl FaultyStore {
 
 impl Store for FaultyStore {
     fn append(&self, append: Append) {
-        let fails = self.faults.0.does.lock().appends_fail;
-        match fails {
+        let memory = self.memory();
+        let mut waiting = self.faults.0.appends.lock();
+        let Does { appends_fail, appends_wait, .. } = *self.faults.0.does.lock();
+        if appends_wait {
+            return waiting.push_back(append);
+        }
+        drop(waiting);
+        match appends_fail {
             true => (append.settle)(Err(Error::unavailable("told to fail"))),
-            false => self.memory().append(append),
+            false => memory.append(append),
         }
     }
 
