@@ -9,9 +9,9 @@ let room
 socket.onopen = () => (element("state").value = "open")
 socket.onclose = ({code, reason}) => (element("state").value = `closed with ${code} ${reason}`.trim())
 socket.onmessage = ({data}) => {
-  const frame = JSON.parse(data)
-  if (frame?.joined) joined.add(frame.joined)
-  else if (frame?.left) joined.delete(frame.left)
+  const {joined: entered, left} = said(data)
+  if (entered) joined.add(entered)
+  else if (left) joined.delete(left)
   else addMessage(data)
   element("joined").value = [...joined].join(", ") || "nothing"
 }
@@ -26,3 +26,12 @@ onSubmit("say", ({text}, form) => {
   socket.send(JSON.stringify({say: {name: "rooms", body: text}, to: room}))
   form.reset()
 })
+
+// The server acknowledges with objects; what members say need not be JSON.
+function said(text) {
+  try {
+    return JSON.parse(text) ?? {}
+  } catch {
+    return {}
+  }
+}

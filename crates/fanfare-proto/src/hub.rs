@@ -5,7 +5,8 @@
 //! users of the original hub rely on.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::params::decode_path_segment;
 
@@ -93,50 +94,57 @@ pub enum Released {
     NotOwned,
 }
 
-/// The topics that are started, by their [names](topic_name). A topic lives without subscribers, and for a grace without an
-/// owner.
+/// The topics that are started, by their [names](topic_name), each with what is known of its owner. A topic lives without
+/// subscribers, and for a grace without an owner.
 #[derive(Debug)]
-pub struct Topics {
-    by_name: HashMap<Box<str>, Held>,
+pub struct Topics<O> {
+    by_name: BTreeMap<Box<str>, Held<O>>,
     next_owner: u64,
     topics_max: usize,
 }
 
 #[derive(Debug)]
-enum Held {
-    By(OwnerId),
+enum Held<O> {
+    By(OwnerId, O),
     UntilMs(u64),
 }
 
-impl Topics {
+impl<O> Topics<O> {
     /// No topics yet, and at most so many at a time.
     pub fn new(topics_max: usize) -> Self {
-        Topics { by_name: HashMap::new(), next_owner: 0, topics_max }
+        Topics { by_name: BTreeMap::new(), next_owner: 0, topics_max }
     }
 
-    /// Starts a topic for a new owner, or takes over one whose owner has gone.
+    /// Starts a topic for a new owner, takes over one whose owner has gone, or one whose owner gives way to this one: that
+    /// is returned, and has nothing to [release](Topics::release) any more.
     ///
     /// # Errors
     /// See [`ClaimError`].
-    pub fn claim(&mut self, topic: &str) -> Result<OwnerId, ClaimError> {
+    pub fn claim(
+        &mut self,
+        topic: &str,
+        owner: O,
+        gives_way: impl FnOnce(&O) -> bool,
+    ) -> Result<(OwnerId, Option<O>), ClaimError> {
         let is_full = self.by_name.len() >= self.topics_max;
-        let owner = OwnerId(self.next_owner);
-        match self.by_name.get_mut(topic) {
-            Some(Held::By(_)) => return Err(ClaimError::Taken),
-            Some(waiting) => *waiting = Held::By(owner),
+        let id = OwnerId(self.next_owner);
+        let before = match self.by_name.get_mut(topic) {
+            Some(Held::By(_, holder)) if !gives_way(holder) => return Err(ClaimError::Taken),
+            Some(held) => std::mem::replace(held, Held::By(id, owner)).owner(),
             None if is_full => return Err(ClaimError::Full),
             None => {
-                self.by_name.insert(topic.into(), Held::By(owner));
+                self.by_name.insert(topic.into(), Held::By(id, owner));
+                None
             }
-        }
+        };
         self.next_owner += 1;
-        Ok(owner)
+        Ok((id, before))
     }
 
     /// The owner has gone.
     pub fn release(&mut self, topic: &str, owner: OwnerId, now_ms: u64, grace_ms: u64) -> Released {
         let Some(held) = self.by_name.get_mut(topic) else { return Released::NotOwned };
-        if !matches!(held, Held::By(holder) if *holder == owner) {
+        if !matches!(held, Held::By(holder, _) if *holder == owner) {
             return Released::NotOwned;
         }
         if grace_ms == 0 {
@@ -160,6 +168,24 @@ impl Topics {
     /// Whether a topic is started, and has not ended.
     pub fn contains(&self, topic: &str) -> bool {
         self.by_name.contains_key(topic)
+    }
+
+    /// The topics behind this one, or all, in order; each with its owner, unless it waits for one.
+    pub fn after(&self, topic: Option<&str>) -> impl Iterator<Item = (&str, Option<&O>)> {
+        let from = topic.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_name.range::<str, _>((from, Bound::Unbounded)).map(|(topic, held)| match held {
+            Held::By(_, owner) => (&**topic, Some(owner)),
+            Held::UntilMs(_) => (&**topic, None),
+        })
+    }
+}
+
+impl<O> Held<O> {
+    fn owner(self) -> Option<O> {
+        match self {
+            Held::By(_, owner) => Some(owner),
+            Held::UntilMs(_) => None,
+        }
     }
 }
 
@@ -203,34 +229,58 @@ mod tests {
         assert_eq!((domain_and_topic("news"), domain_and_topic("%ff/news")), (None, None));
     }
 
+    fn claim(topics: &mut Topics<&'static str>, topic: &str) -> Result<OwnerId, ClaimError> {
+        topics.claim(topic, "somebody", |_| false).map(|(owner, before)| {
+            assert_eq!(before, None);
+            owner
+        })
+    }
+
     #[test]
     fn a_topic_has_one_owner_and_a_grace_without() {
         let mut topics = Topics::new(2);
-        let first = topics.claim("t").unwrap();
-        assert_eq!(topics.claim("t"), Err(ClaimError::Taken));
+        let first = claim(&mut topics, "t").unwrap();
+        assert_eq!(claim(&mut topics, "t"), Err(ClaimError::Taken));
         assert_eq!((topics.contains("t"), topics.contains("u")), (true, false));
 
         assert_eq!(topics.release("t", first, 100, 50), Released::UntilMs(150));
         assert!(!topics.expire("t", 149) && topics.contains("t"));
-        let second = topics.claim("t").unwrap();
+        let second = claim(&mut topics, "t").unwrap();
         assert!(!topics.expire("t", 150), "it has an owner again");
         assert_eq!(topics.release("t", first, 160, 50), Released::NotOwned);
 
         assert_eq!(topics.release("t", second, 200, 50), Released::UntilMs(250));
         assert!(topics.expire("t", 250) && !topics.contains("t"));
         assert!(!topics.expire("t", 251), "it ends once");
-        let third = topics.claim("t").unwrap();
+        let third = claim(&mut topics, "t").unwrap();
         assert_eq!(topics.release("t", third, 300, 0), Released::Ended);
         assert_eq!(topics.release("t", third, 300, 0), Released::NotOwned);
     }
 
     #[test]
-    fn topics_are_bounded() {
+    fn hub_5_an_owner_gives_way_to_one_of_its_own() {
+        let mut topics = Topics::new(1);
+        let (first, _) = topics.claim("t", "ada", |_| false).unwrap();
+        let is = |name: &'static str| move |holder: &&str| *holder == name;
+        assert_eq!(topics.claim("t", "bob", is("bob")), Err(ClaimError::Taken));
+        let (second, before) = topics.claim("t", "ada", is("ada")).unwrap();
+        assert_eq!(before, Some("ada"));
+        assert_eq!(topics.release("t", first, 0, 0), Released::NotOwned, "it goes, and the topic stays");
+        assert_eq!(topics.release("t", second, 0, 9), Released::UntilMs(9));
+        assert!(matches!(topics.claim("t", "bob", is("bob")), Ok((_, None))));
+    }
+
+    #[test]
+    fn topics_are_bounded_and_in_order() {
         let mut topics = Topics::new(2);
-        let one = topics.claim("1").unwrap();
-        topics.claim("2").unwrap();
-        assert_eq!(topics.claim("3"), Err(ClaimError::Full));
-        assert_eq!(topics.release("1", one, 0, 0), Released::Ended);
-        assert!(topics.claim("3").is_ok());
+        let two = claim(&mut topics, "2").unwrap();
+        claim(&mut topics, "1").unwrap();
+        assert_eq!(claim(&mut topics, "3"), Err(ClaimError::Full));
+        topics.release("2", two, 0, 9);
+        let all = [("1", Some(&"somebody")), ("2", None)];
+        assert_eq!(topics.after(None).collect::<Vec<_>>(), all);
+        assert_eq!(topics.after(Some("1")).collect::<Vec<_>>(), all[1..]);
+        assert!(topics.expire("2", 9));
+        assert!(claim(&mut topics, "3").is_ok());
     }
 }

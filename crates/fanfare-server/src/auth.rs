@@ -310,6 +310,9 @@ impl Gate {
             connected = connected.topic(fill(template, "the socket's topics")?);
         }
         if let Some(Verified { identity, expires_at }) = verified {
+            if let Some(publisher) = identity.publisher() {
+                connected = connected.publisher(publisher);
+            }
             connected = connected.assigns(identity.until(expires_at));
             if let Some(end) = expires_at {
                 connected = connected.expires_at(end);

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fanfare::{Channel, Context, Error, Flow, Joined, Pattern, Payload, Policy, Refused, Reply};
+use fanfare::{Channel, Context, Error, Flow, Joined, Pattern, Payload, Policy, Presence, Refused, Reply, Route};
 use fanfare_proto::event::Reserved;
 use serde_json::{Map, Value, json};
 
-use crate::config::channel::{Audience, Channel as Settings, EventName, PresenceKey};
+use crate::config::channel::{Audience, Channel as Settings, EventName, Presence as Tracking, PresenceKey};
 use crate::config::history::Kept;
 use crate::config::rule::Rule;
+use crate::config::value::{Count, Size};
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
 
@@ -29,6 +30,8 @@ pub(crate) struct Declared(Arc<Settled>);
 #[derive(Debug)]
 struct Settled {
     settings: Settings,
+    /// Who is in its topics, if that is kept. Those of all mounts share it.
+    presence: Option<Presence>,
     /// Those of the rules of `join`, and of `publish`.
     join_hooks: Vec<Arc<Hook>>,
     publish_hooks: Vec<Arc<Hook>>,
@@ -47,7 +50,17 @@ impl Declared {
             rules.filter_map(|(_, rule)| hooks.get(rule.hook()?).cloned()).collect()
         };
         let (join_hooks, publish_hooks) = (of("join"), of("publish"));
-        Self(Arc::new(Settled { settings, join_hooks, publish_hooks }))
+        let presence = presence(&settings);
+        Self(Arc::new(Settled { settings, presence, join_hooks, publish_hooks }))
+    }
+
+    /// What a mount does with the topics of one of its patterns.
+    pub(crate) fn route(&self, pattern: &Pattern) -> Route {
+        let route = Route::new(&pattern.to_string(), self.clone());
+        match &self.0.presence {
+            Some(presence) => route.presence(presence.clone()),
+            None => route,
+        }
     }
 
     /// The patterns that it serves.
@@ -171,7 +184,7 @@ impl Channel for Declared {
         } else {
             self.ask_to_join(cx, &params).await?
         };
-        if self.0.settings.presence == Some(true) {
+        if self.0.presence.is_some() {
             let key = self.presence_key(identity, &params)?;
             cx.send(Enter { key })?;
         }
@@ -213,10 +226,30 @@ impl Channel for Declared {
     async fn handle_info(&self, _: &mut (), cx: &mut Context, enter: Enter) -> Result<Flow, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Seconds as a string: the form in which existing clients get it from Phoenix's own guide.
-        cx.track(&enter.key, json!({ "online_at": now.as_secs().to_string() })).await?;
+        match cx.track(&enter.key, json!({ "online_at": now.as_secs().to_string() })).await {
+            // The engine has counted it, and says so in its log: the member is told who else is there.
+            Err(error) if error.is_unavailable() => {}
+            tracked => drop(tracked?),
+        }
         cx.push_presence_state().await?;
         Ok(Flow::Continue)
     }
+}
+
+/// Where it is kept who is in a channel's topics.
+fn presence(settings: &Settings) -> Option<Presence> {
+    let mut presence = match settings.presence {
+        Some(Tracking::Roster) => Presence::new(),
+        Some(Tracking::Count) => Presence::new().counts_only(),
+        Some(Tracking::Off) | None => return None,
+    };
+    if let Some(Count(members)) = settings.presence_members_max {
+        presence = presence.members_max(usize::try_from(members).unwrap_or(usize::MAX));
+    }
+    if let Some(Size(bytes)) = settings.presence_bytes_max {
+        presence = presence.bytes_max(usize::try_from(bytes).unwrap_or(usize::MAX));
+    }
+    Some(presence)
 }
 
 fn made_up() -> Option<String> {

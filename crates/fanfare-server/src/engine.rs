@@ -214,10 +214,9 @@ fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], auth
         }
     }
     for (pattern, channel) in routes.iter().filter(|_| settings.protocol.has_channels()) {
-        let pattern = pattern.to_string();
         mount = match channel {
-            Some(channel) => mount.channel(&pattern, Declared::clone(channel)),
-            None => mount.channel(&pattern, Apart),
+            Some(channel) => mount.channel_with(channel.route(pattern)),
+            None => mount.channel(&pattern.to_string(), Apart),
         };
     }
     mount
@@ -234,7 +233,8 @@ fn of_protocol(settings: &Settings) -> Mount {
         Protocol::Hub => Mount::hub()
             .topic_prefix(&settings.topic_prefix)
             .owner_grace(settings.grace.0)
-            .waits_for_topic(settings.wait_for_topic),
+            .waits_for_topic(settings.wait_for_topic)
+            .replaces_publisher(settings.replace),
         Protocol::Rooms => Mount::rooms().acks(settings.acks),
         Protocol::Bullet => Mount::bullet(),
         Protocol::Sse => Mount::stream(),

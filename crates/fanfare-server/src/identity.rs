@@ -46,6 +46,14 @@ impl Identity {
         self.api_key.as_ref()
     }
 
+    /// Who this is among the publishers of a hub: whoever has the same key, or else the same user.
+    pub(crate) fn publisher(&self) -> Option<String> {
+        match &self.api_key {
+            Some(key) => Some(format!("key {}", key.handle)),
+            None => self.text("sub").map(|sub| format!("sub {sub}")),
+        }
+    }
+
     /// All claims.
     pub(crate) fn claims(&self) -> &Map<String, Value> {
         &self.claims

@@ -25,8 +25,13 @@ enum Kind {
 }
 
 impl Body {
-    pub(crate) fn stream(session: SessionHandle, framing: Framing) -> Self {
-        Body(Kind::Stream(Stream { session, framing, polled: None, has_begun: false }))
+    /// What a session has for its client, behind a first message of its own, if there is one.
+    pub(crate) fn stream(session: SessionHandle, framing: Framing, first: Option<Vec<u8>>) -> Self {
+        let mut beginning = framing.beginning().to_vec();
+        if let Some(first) = first {
+            framing.write(&first, &mut beginning);
+        }
+        Body(Kind::Stream(Stream { session, framing, polled: None, beginning: Some(beginning.into()) }))
     }
 }
 
@@ -139,15 +144,15 @@ struct Stream {
     session: SessionHandle,
     framing: Framing,
     polled: Option<oneshot::Receiver<Polled>>,
-    has_begun: bool,
+    beginning: Option<Bytes>,
 }
 
 impl Stream {
     /// `None` at the end of the session.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if !std::mem::replace(&mut self.has_begun, true) {
+        if let Some(beginning) = self.beginning.take() {
             // The head goes out with it, and a proxy sees that something comes.
-            return Poll::Ready(Some(self.framing.beginning()));
+            return Poll::Ready(Some(beginning));
         }
         let polled = self.polled.get_or_insert_with(|| self.session.poll());
         let answer = std::task::ready!(Pin::new(polled).poll(cx));

@@ -24,6 +24,8 @@ pub(crate) enum CloseReason {
     Unauthorized,
     /// The hub's topic has ended, or a stream's join.
     TopicEnded,
+    /// Another publisher of a hub's topic has taken its place.
+    Replaced,
     /// What it wants to resume cannot be read.
     HistoryUnavailable,
     /// With a code and reason of the application's, or of its protocol.
@@ -44,6 +46,7 @@ impl CloseReason {
             CloseReason::Unauthorized => 1008,
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
+            CloseReason::Replaced => 4409,
             CloseReason::Slow | CloseReason::HistoryUnavailable => 1013,
         }
     }
@@ -52,6 +55,7 @@ impl CloseReason {
     pub(crate) fn text(&self) -> &str {
         match self {
             CloseReason::TopicEnded => "the topic has ended",
+            CloseReason::Replaced => "another connection of this publisher has taken its place",
             CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
             CloseReason::Unauthorized => "no credential came in time",
             CloseReason::Application(_, text) => text,
@@ -74,6 +78,7 @@ impl CloseReason {
             CloseReason::Unpolled => Event::ClosedUnpolled,
             CloseReason::Unauthorized => Event::ClosedUnauthorized,
             CloseReason::TopicEnded => Event::ClosedTopicEnded,
+            CloseReason::Replaced => Event::ClosedReplaced,
             CloseReason::HistoryUnavailable => Event::ClosedHistoryUnavailable,
             CloseReason::Application(..) => Event::ClosedApplication,
         }

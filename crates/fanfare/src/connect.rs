@@ -154,6 +154,7 @@ pub struct Connected {
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) topics: Vec<Arc<str>>,
     pub(crate) is_pending: bool,
+    pub(crate) publisher: Option<String>,
     /// From where the client wants to go on; the engine's own doing.
     pub(crate) since: Option<Since>,
 }
@@ -194,6 +195,13 @@ impl Connected {
     /// control characters is a refused connect.
     pub fn topic(mut self, topic: impl Into<Arc<str>>) -> Self {
         self.topics.push(topic.into());
+        self
+    }
+
+    /// Names the publisher of a hub. Where the mount [says so](crate::Mount::replaces_publisher), it takes the place of one with
+    /// the same name.
+    pub fn publisher(mut self, name: impl Into<String>) -> Self {
+        self.publisher = Some(name.into());
         self
     }
 

@@ -199,9 +199,10 @@ impl Dialect {
         endpoint: &Endpoint,
         mount: &Mount,
         topic: &Arc<str>,
+        publisher: Option<String>,
     ) -> Result<Option<Ownership>, NoPlace> {
         match self {
-            Dialect::HubPublisher => hub::claim(endpoint, mount, topic).map(Some),
+            Dialect::HubPublisher => hub::claim(endpoint, mount, topic, publisher).map(Some),
             Dialect::HubSubscriber if !hub::is_open(endpoint, mount, topic) => Err(NoPlace::Unknown),
             _ => Ok(None),
         }

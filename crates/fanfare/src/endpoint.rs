@@ -23,7 +23,7 @@ use crate::gate::{self, Bodies, Gate};
 use crate::history::{History, Store};
 use crate::interest::{Interest, ShardSet};
 use crate::mailbox::ShardHandle;
-use crate::mailbox::room::Waiting;
+use crate::mailbox::room::{Share, Waiting};
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::policy::{Policies, Policy};
@@ -162,7 +162,8 @@ impl Builder {
     }
 
     /// How many messages may wait to be handed out, for each shard. While so many do, publishers wait for room, and sockets
-    /// whose messages have none are not read, so that their clients wait as well. 1 to 1,048,576. Default 4,096.
+    /// whose messages have none are not read, so that their clients wait as well. Messages that are kept first have as much
+    /// room of their own: a disk that stalls delays nobody else. 1 to 1,048,576. Default 4,096.
     pub fn publishing_waiting_max(mut self, messages: usize) -> Self {
         self.waiting.messages_max = messages;
         self
@@ -392,7 +393,7 @@ impl Endpoint {
 
     /// Whether a shard has no room for what is published: then clients that publish are not read for a while.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.0.shards.iter().any(|shard| shard.room().is_full())
+        self.0.shards.iter().any(|shard| [Share::Live, Share::Kept].iter().any(|&share| shard.room(share).is_full()))
     }
 
     pub(crate) fn any_shard(&self) -> &ShardHandle {

@@ -84,6 +84,8 @@ counters! {
     ClosedUnauthorized = "closes", "unauthorized";
     /// The hub's topic has ended, because its publisher has gone; or the one topic of a stream has.
     ClosedTopicEnded = "closes", "topic_ended";
+    /// A hub's publisher whose place another connection of it has taken.
+    ClosedReplaced = "closes", "replaced";
     /// The rooms protocol: a frame that it does not have, or a message to a room that was not joined.
     ClosedApplication = "closes", "application";
     /// The history that the client resumes from cannot be read now.

@@ -69,6 +69,7 @@ fn one_of_each() -> Vec<CloseReason> {
         CloseReason::Unpolled,
         CloseReason::Unauthorized,
         CloseReason::TopicEnded,
+        CloseReason::Replaced,
         CloseReason::HistoryUnavailable,
         CloseReason::Application(rooms::CLOSE_CODE, rooms::INVALID_PAYLOAD.into()),
         CloseReason::Application(rooms::CLOSE_CODE, rooms::NOT_JOINED.into()),

@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::event::Counters;
 use budget::Budget;
 use lane::Lane;
-use room::{Room, Waiting};
+use room::{Room, Share, Waiting};
 
 /// A shard's address: cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
@@ -41,7 +41,9 @@ struct Shared {
     ordered: Lane<Queued>,
     prompt: Lane<Queued>,
     /// Of messages that are to be published.
-    room: Room,
+    live_room: Room,
+    /// Of those that are to be kept before.
+    kept_room: Room,
     /// Of what channels send to joins from other threads: there is no client whose reading could be paused for it.
     joins_room: Room,
     /// Whether the shard knows already that there is something for it.
@@ -91,7 +93,8 @@ impl ShardHandle {
             number: number as u16,
             ordered: Lane::new(),
             prompt: Lane::new(),
-            room: Room::new(waiting),
+            live_room: Room::new(waiting),
+            kept_room: Room::new(waiting),
             joins_room: Room::new(FOR_JOINS),
             woken: AtomicBool::new(false),
             waker,
@@ -189,13 +192,17 @@ impl ShardHandle {
     }
 
     /// The room for messages that the shard has not handed out.
-    pub(crate) fn room(&self) -> &Room {
-        &self.0.room
+    pub(crate) fn room(&self, share: Share) -> &Room {
+        match share {
+            Share::Live => &self.0.live_room,
+            Share::Kept => &self.0.kept_room,
+        }
     }
 
     /// Gives back the room of what was carried out in a turn.
     pub(crate) fn give_back(&self, freed: Freed) {
-        self.0.room.give_back(freed.messages);
+        self.0.live_room.give_back(freed.live);
+        self.0.kept_room.give_back(freed.kept);
         self.0.joins_room.give_back(freed.for_joins);
     }
 
@@ -243,15 +250,17 @@ impl PartialEq for ShardHandle {
 /// Units of room that are free again when a turn is over.
 #[derive(Debug, Default)]
 pub(crate) struct Freed {
-    messages: usize,
+    live: usize,
+    kept: usize,
     for_joins: usize,
 }
 
 impl Freed {
     /// A command is carried out.
     pub(crate) fn count(&mut self, queued: &Queued) {
-        match queued.command {
-            Command::Publish { .. } => self.messages += queued.units as usize,
+        match &queued.command {
+            Command::Publish { message, .. } if message.position.is_some() => self.kept += queued.units as usize,
+            Command::Publish { .. } => self.live += queued.units as usize,
             _ => self.for_joins += queued.units as usize,
         }
     }

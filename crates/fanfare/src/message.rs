@@ -100,7 +100,7 @@ impl Variant {
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) topic: Arc<str>,
-    pub(crate) event: Box<str>,
+    pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
 }
 
@@ -109,7 +109,7 @@ impl Draft {
     ///
     /// # Errors
     /// When the payload is neither an object nor a text nor binary, or a binary payload's topic or event is over 255 bytes.
-    pub(crate) fn new(topic: Arc<str>, event: impl Into<Box<str>>, payload: Payload) -> Result<Draft, Error> {
+    pub(crate) fn new(topic: Arc<str>, event: impl Into<Arc<str>>, payload: Payload) -> Result<Draft, Error> {
         let event = event.into();
         check_pushable(&event, &payload)?;
         if matches!(payload, Payload::Binary(_)) && topic.len() > FIELD_SIZE_MAX {
@@ -129,7 +129,7 @@ impl Draft {
 #[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) topic: Arc<str>,
-    pub(crate) event: Box<str>,
+    pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
     /// Where it stands in its topic's history, if that has one.
     pub(crate) position: Option<Position>,
@@ -151,7 +151,7 @@ impl Message {
     ///
     /// # Errors
     /// As [`Draft::new`].
-    pub(crate) fn new(topic: Arc<str>, event: impl Into<Box<str>>, payload: Payload) -> Result<Arc<Message>, Error> {
+    pub(crate) fn new(topic: Arc<str>, event: impl Into<Arc<str>>, payload: Payload) -> Result<Arc<Message>, Error> {
         Draft::new(topic, event, payload).map(|draft| draft.into_message(None))
     }
 

@@ -67,6 +67,7 @@ pub struct Mount {
     pub(crate) topic_prefix: String,
     pub(crate) owner_grace: Duration,
     pub(crate) waits_for_topic: bool,
+    pub(crate) replaces_publisher: bool,
     pub(crate) on_text: Option<Box<OnText>>,
     bad_pattern: Option<(String, TopicError)>,
 }
@@ -145,6 +146,7 @@ impl Mount {
             topic_prefix: String::new(),
             owner_grace: Duration::from_secs(10),
             waits_for_topic: false,
+            replaces_publisher: false,
             on_text: None,
             bad_pattern: None,
         }
@@ -222,8 +224,8 @@ impl Mount {
         self
     }
 
-    /// The largest message, all fragments added up and inflated; above it the socket is closed with 1009. Default
-    /// 8,000,000 bytes.
+    /// The largest message, all fragments added up, as sent and as inflated; above it the socket is closed with 1009. How well
+    /// a message is compressed does not matter. Default 8,000,000 bytes.
     pub fn message_size_max(mut self, bytes: usize) -> Self {
         self.limits.websocket.message_size_max = bytes;
         self

@@ -11,7 +11,7 @@ use crate::key::JoinId;
 #[derive(Debug, Clone)]
 pub struct Publish {
     pub(crate) topic: Arc<str>,
-    pub(crate) event: Box<str>,
+    pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
     pub(crate) except: Option<JoinId>,
     pub(crate) key: Option<Box<str>>,

@@ -14,16 +14,21 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
+use crate::observer::SocketHandle;
 use crate::shard::Shard;
 use crate::socket::Transport;
 
-/// A topic and how many have joined it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A topic and who is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicSummary {
     /// The topic.
     pub topic: String,
     /// Its members on this node.
     pub members: usize,
+    /// Whether a publisher of a [hub](crate::Mount::hub) has started it, and it has not ended.
+    pub is_started: bool,
+    /// That publisher, while it is connected.
+    pub publisher: Option<SocketHandle>,
 }
 
 /// One membership of a topic.
@@ -145,22 +150,35 @@ impl Endpoint {
         .await
     }
 
-    /// The topics that have members on this node, in order. Some may appear and vanish meanwhile: what was there all the time
-    /// is told.
+    /// The topics that have members on this node, and those that a hub's publisher has started, in order. Some may appear and
+    /// vanish meanwhile: what was there all the time is told.
     pub async fn topics(&self) -> Vec<TopicSummary> {
-        let mut topics = std::collections::BTreeMap::<String, usize>::new();
+        let mut topics = std::collections::BTreeMap::<String, TopicSummary>::new();
+        let empty = |topic: &str| TopicSummary { topic: topic.to_owned(), ..TopicSummary::default() };
         for shard in self.shards() {
             let mut next = Some(0);
             while let Some(from) = next {
                 let slice = ask_promptly(shard, move |shard| shard.topic_summaries(from, SLICE)).await;
                 let Slice { items, next: rest } = slice.unwrap_or_default();
-                for TopicSummary { topic, members } in items {
-                    *topics.entry(topic).or_default() += members;
+                for (topic, members) in items {
+                    topics.entry(topic).or_insert_with_key(|topic| empty(topic)).members += members;
                 }
                 next = rest;
             }
         }
-        topics.into_iter().map(|(topic, members)| TopicSummary { topic, members }).collect()
+        let mut last = None;
+        loop {
+            let slice = self.started().after(last.as_deref(), SLICE);
+            last = slice.last().map(|(topic, _)| topic.clone());
+            let has_more = slice.len() == SLICE;
+            for (topic, publisher) in slice {
+                let summary = topics.entry(topic).or_insert_with_key(|topic| empty(topic));
+                (summary.is_started, summary.publisher) = (true, publisher);
+            }
+            if !has_more {
+                return topics.into_values().collect();
+            }
+        }
     }
 
     /// How many sockets this node has.

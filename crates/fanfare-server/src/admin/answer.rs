@@ -38,6 +38,7 @@ macro_rules! codes {
 }
 
 codes! {
+    Malformed = "malformed", BAD_REQUEST, "The body broke off, or is not sent as its head says.";
     Unauthorized = "unauthorized", UNAUTHORIZED, "No token, another token, or the server has none.";
     NotFound = "not_found", NOT_FOUND, "There is no such path, or nobody is connected with this key.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path takes another method.";
@@ -84,7 +85,7 @@ impl From<BodyError> for ApiError {
             BodyError::TooLarge(_) => Code::TooLarge,
             BodyError::TimedOut(_) => Code::Timeout,
             BodyError::NoRoom => Code::Unavailable,
-            _ => Code::Invalid,
+            _ => Code::Malformed,
         };
         Self::new(code, error.to_string())
     }

@@ -2,7 +2,7 @@
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use fanfare::{Since, Stored, check_topic};
+use fanfare::{Since, SocketHandle, Stored, TopicSummary, check_topic};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::answer::{Answer, ApiError};
 use crate::health;
+use crate::identity::Identity;
 
 /// How many items one answer may list.
 const ITEMS_MAX: usize = 1_000;
@@ -43,7 +44,8 @@ pub(super) async fn health(State(api): State<Api>) -> Answer<Value> {
     Answer(health::report(&api.parts))
 }
 
-/// The topics with somebody in them, by name; `next` is what to ask for as `after` to go on.
+/// The topics with somebody in them, and those of hubs that are started, by name; `next` is what to ask for as `after` to
+/// go on.
 pub(super) async fn topics(
     State(api): State<Api>,
     page: Result<Query<Page>, QueryRejection>,
@@ -54,15 +56,31 @@ pub(super) async fn topics(
     let from = after.map_or(0, |after| topics.partition_point(|summary| summary.topic <= after));
     let shown = &topics[from..topics.len().min(from + limit)];
     let next = shown.last().filter(|_| from + shown.len() < topics.len()).map(|summary| &summary.topic);
-    let list: Vec<_> = shown.iter().map(|s| json!({ "topic": s.topic, "members": s.members })).collect();
+    let list: Vec<_> = shown.iter().map(summary).collect();
     Ok(Answer(json!({ "topics": list, "total": topics.len(), "next": next })))
 }
 
-/// Who is present in a topic, as its members see it.
+fn summary(topic: &TopicSummary) -> Value {
+    let mut told = json!({ "topic": topic.topic, "members": topic.members });
+    if topic.is_started {
+        told["publisher"] = topic.publisher.as_ref().map_or(Value::Null, publisher);
+    }
+    told
+}
+
+/// Whose connection a hub's publisher is. Of a key only its name is told.
+fn publisher(socket: &SocketHandle) -> Value {
+    let claim = |name| socket.info().assigns::<Identity>().and_then(|identity| identity.text(name));
+    let is_key = socket.info().assigns::<Identity>().is_some_and(|identity| identity.api_key().is_some());
+    json!({ "key": claim("key").filter(|_| is_key), "sub": claim("sub"), "peer": socket.info().peer() })
+}
+
+/// Who is present in a topic, as its members see it, and how many names there are: all that is told where they are only counted.
 pub(super) async fn presence(State(api): State<Api>, Path(topic): Path<String>) -> Result<Answer<Value>, ApiError> {
     check_topic(&topic).map_err(|error| ApiError::invalid(error.to_string()))?;
     let presence: Value = api.endpoint.presences(&topic).await.to().unwrap_or_default();
-    Ok(Answer(json!({ "topic": topic, "presence": presence })))
+    let count = api.endpoint.presence_count(&topic);
+    Ok(Answer(json!({ "topic": topic, "count": count, "presence": presence })))
 }
 
 /// Which part of a history is asked for.

@@ -9,7 +9,7 @@ use super::history::Kept;
 use super::problem::Problems;
 use super::rule::Rule;
 use super::section::{Form, section};
-use super::value::{Count, OneOrMore, Size, Text, any_of, choice};
+use super::value::{Count, Fault, OneOrMore, Raw, Setting, Size, Text, any_of, choice, refused};
 
 section! {
     /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
@@ -21,7 +21,8 @@ section! {
         /// `new_msg` there, and all see who is present.
         preset: Option<Preset> = "",
         /// The topic, or a pattern that ends in `*`, or several of them. `*` alone is every topic but those of `hub` and
-        /// `bullet` endpoints, which have to be named. Must be given unless a preset does.
+        /// `bullet` endpoints, which have to be named. Must be given unless a preset does. Clients of Phoenix cannot join
+        /// `phoenix`, the topic of their heartbeats; a room can have this name.
         topic: Option<OneOrMore<TopicPattern>> = "",
         /// Who may join. `hook:NAME` asks your back end (`[hook.NAME]`) if no other rule of the list allows it. The default is `authenticated`, with the preset `lobby` it is `open`.
         join: Option<OneOrMore<Rule>> = "",
@@ -39,9 +40,18 @@ section! {
         reply: bool = "true",
         /// The longest payload that may be published. Left out: what fits into `limits.message_size_max`.
         payload_size_max: Option<Size<2, 1_000_000_000>> = "",
-        /// Whether members are tracked: each gets `presence_state` after its join, and all get `presence_diff`. The
+        /// Whether members are tracked. With `true`, each gets `presence_state` after its join, and all get `presence_diff` when
+        /// somebody comes or goes: that is for topics with up to some thousands of members, since each is told of each other.
+        /// With `"count"`, they are told how many there are, by `presence_count` with `{"count": 2}`, once a second at most. The
         /// default is `false`, with the preset `lobby` it is `true`.
-        presence: Option<bool> = "",
+        presence: Option<Presence> = "",
+        /// How many may be tracked in a topic. Who joins beyond that is a member that the others do not see: the counter
+        /// `presence`, `full` counts them. Left out: 20,000, or 1,000,000 with `presence = "count"`.
+        presence_members_max: Option<Count<1, 100_000_000>> = "",
+        /// How many bytes all that is tracked in a topic may have, about as `presence_state` has them; beyond that it is the
+        /// same. Should be well below `limits.outbox_bytes_max`, since each member is sent all of it. Left out: 4 MiB, or 128 MiB
+        /// with `presence = "count"`.
+        presence_bytes_max: Option<Size<1_000, 10_000_000_000>> = "",
         /// What a member is called in the presence: a claim, else a string in the join's payload, else (`unique`) a
         /// name that is made up. The first that exists counts; the last resort is always a name that is made up.
         presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]",
@@ -100,6 +110,32 @@ impl FromStr for SlowName {
     }
 }
 
+/// Whether members are tracked, and what they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// They are not tracked.
+    Off,
+    /// They are told who is there.
+    Roster,
+    /// They are told how many there are.
+    Count,
+}
+
+impl Setting for Presence {
+    fn accepts() -> String {
+        "`true`, `false` or \"count\"".into()
+    }
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {
+        match (raw.get_ref().as_bool(), raw.get_ref().as_str()) {
+            (Some(true), _) => Ok(Presence::Roster),
+            (Some(false), _) => Ok(Presence::Off),
+            (_, Some("count")) => Ok(Presence::Count),
+            _ => Err(refused::<Self>(raw)),
+        }
+    }
+}
+
 /// A topic or a pattern that ends in `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicPattern(pub(crate) Pattern);
@@ -114,9 +150,6 @@ impl FromStr for TopicPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "phoenix" {
-            return Err("the protocol keeps this topic for its heartbeat".into());
-        }
         Pattern::parse(text).map(Self).map_err(|error| error.to_string())
     }
 }
@@ -182,14 +215,18 @@ impl Channel {
         let one = |rule| OneOrMore(vec![rule]);
         self.join.get_or_insert_with(|| one(if is_lobby { Rule::Open } else { Rule::Authenticated }));
         self.publish.get_or_insert_with(|| one(if is_lobby { Rule::Open } else { Rule::Nobody }));
-        self.presence.get_or_insert(is_lobby);
+        self.presence.get_or_insert(if is_lobby { Presence::Roster } else { Presence::Off });
         if is_lobby {
             let lobby = Pattern::parse("room:lobby").expect("the lobby's topic is one");
             self.topic.get_or_insert_with(|| OneOrMore(vec![TopicPattern(lobby)]));
             self.events.get_or_insert_with(|| OneOrMore(vec![EventName("new_msg".into())]));
         }
         if self.topic.is_none() {
-            self.places.problem(problems, "topic", format!("is missing: it takes {}", TopicPattern::accepts()));
+            self.places.problem(
+                problems,
+                "topic",
+                format!("is missing: it takes {}", <TopicPattern as Text>::accepts()),
+            );
         }
         if self.catch_up.is_some() && self.history.is_none() {
             let text = "there is nothing to catch up with: give the channel a history as well";

@@ -52,6 +52,10 @@ section! {
         grace: Span<0, 86_400_000> = "\"10s\"",
         /// For `hub`: whether subscribers may come before the publisher. Otherwise they are refused with 404.
         wait_for_topic: bool = "false",
+        /// For `hub` with an `auth`: whether a publisher takes the place of one with the same key, or of the same user, that
+        /// seems to be connected still; that one is closed with 4409. Otherwise it is refused with 409 until the old connection
+        /// is known to be lost.
+        replace: bool = "false",
         /// For `hub`: who may subscribe.
         subscribe: Subscribe = "\"open\"",
         /// For `rooms`: whether clients are told what they have joined and left.
@@ -90,7 +94,7 @@ choice! {
 }
 
 /// What each key but the common ones is for.
-const USES: [(&str, &[Protocol]); 11] = [
+const USES: [(&str, &[Protocol]); 12] = [
     ("credential_within", &[Protocol::Phoenix]),
     ("transports", &[Protocol::Phoenix]),
     ("longpoll_window", &[Protocol::Phoenix, Protocol::Bullet]),
@@ -98,6 +102,7 @@ const USES: [(&str, &[Protocol]); 11] = [
     ("topic_prefix", &[Protocol::Hub]),
     ("grace", &[Protocol::Hub]),
     ("wait_for_topic", &[Protocol::Hub]),
+    ("replace", &[Protocol::Hub]),
     ("subscribe", &[Protocol::Hub]),
     ("acks", &[Protocol::Rooms]),
     ("topics", &[Protocol::Bullet]),
@@ -124,6 +129,10 @@ impl Endpoint {
         if self.path.0 == "/" && self.protocol != Protocol::Rooms {
             let text = "the root itself can be an endpoint with protocol = \"rooms\" only; take \"/socket\"";
             self.places.problem(problems, "path", text);
+        }
+        if self.replace && self.auth.0.iter().all(|name| name == "none") {
+            let text = "has no effect without `auth`: nobody can tell whose a connection is; set both or none";
+            self.places.problem(problems, "replace", text);
         }
         if let Some(window) = self.longpoll_window
             && self.protocol == Protocol::Phoenix

@@ -58,7 +58,8 @@ section! {
     /// Bounds on what clients can make the server hold.
     struct Limits: "limits", Form::Table;
     keys {
-        /// The longest message that a client may send, fragments added up. A longer one closes its socket with 1009.
+        /// The longest message that a client may send, fragments added up, as sent and as inflated: how well it is
+        /// compressed does not matter. A longer one closes its socket with 1009.
         message_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
         /// The longest body of a long-poll request. A longer one is answered with HTTP 413.
         longpoll_body_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
@@ -77,6 +78,7 @@ section! {
         outbox_frames_max: Count<10, 10_000_000> = "8192",
         /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
         /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.
+        /// Messages of topics with a history have as much room of their own, so that a stalled disk delays no other topic.
         publishing_waiting_max: Count<16, 1_048_576> = "4096",
         /// The same in bytes of payload. A larger message waits until no other does.
         publishing_waiting_bytes_max: Size<10_000, 1_000_000_000> = "\"16MB\"",

@@ -1,6 +1,6 @@
 //! What a configuration is read as, and what is said of a bad one.
 
-use super::channel::Audience;
+use super::channel::{Audience, Presence};
 use super::server::LogFormat;
 use super::*;
 use crate::preflight;
@@ -80,9 +80,9 @@ fn presets_give_what_is_not_given() {
     let rules = |channel: &Channel| format!("{:?}", channel.rules().collect::<Vec<_>>());
     assert_eq!(lobby.patterns().map(ToString::to_string).collect::<Vec<_>>(), ["room:lobby"]);
     assert_eq!(rules(lobby), r#"[("join", Open), ("publish", Open)]"#);
-    assert_eq!((lobby.presence, lobby.broadcast), (Some(true), Audience::Others));
+    assert_eq!((lobby.presence, lobby.broadcast), (Some(Presence::Roster), Audience::Others));
     assert_eq!(rules(plain), r#"[("join", Authenticated), ("publish", Nobody)]"#);
-    assert_eq!((plain.presence, plain.broadcast), (Some(false), Audience::All));
+    assert_eq!((plain.presence, plain.broadcast), (Some(Presence::Off), Audience::All));
     assert!(config.warnings[0].contains("nobody can join \"a\""), "{:?}", config.warnings);
 }
 
@@ -109,6 +109,10 @@ fn bad_configurations_are_explained() {
     check("[endpoint]\npath = '/x'", &["endpoint: is a section: write it as [[endpoint]]"]);
     check("[auth]\nkind = 'jwt'", &["auth: is a section: write it as [auth.NAME]"]);
     check(
+        "[[endpoint]]\nprotocol = 'hub'\nauth = 'none'\nreplace = true",
+        &["endpoint.replace: has no effect without `auth`"],
+    );
+    check(
         "[[endpoint]]\nprotocol = 'hub'\nauth = 'none'\nacks = true",
         &["endpoint.acks: has no effect with protocol = \"hub\""],
     );
@@ -123,7 +127,11 @@ fn bad_configurations_are_explained() {
         "[[endpoint]]\nprotocol = 'bullet'\nauth = 'none'\ntopics = ['a:{sub}']\nsocket_id = '{sub}'",
         &["{sub} is a claim"],
     );
-    check("[[channel]]\ntopic = 'a'\npresence = 'yes'", &["channel.presence: \"yes\"", "`true` or `false`"]);
+    check("[[channel]]\ntopic = 'a'\npresence = 'yes'", &["channel.presence: \"yes\"", "`true`, `false` or \"count\""]);
+    check(
+        "[[channel]]\ntopic = 'a'\npresence_members_max = 5",
+        &["channel.presence_members_max", "has no effect without presence"],
+    );
     check("[[channel]]\ntopic = 'a'\njoin = 'opne'", &["3:8: channel.join: \"opne\"", "\"authenticated\""]);
     check("[[channel]]\ntopic = 'a'\nevents = ['x', 5]", &["3:16: channel.events: 5 is not accepted"]);
     check("[[channel]]\ntopic = 'a'\nevents = ['phx_join']", &["the protocol keeps events"]);
@@ -314,7 +322,7 @@ fn settings_that_do_nothing_are_refused() {
         &on("phoenix", "events = ['a']"),
         &["channel.events: has no effect while no member may publish: set `publish`"],
     );
-    check(&on("phoenix", "presence_key = 'unique'"), &["channel.presence_key: has no effect without presence = true"]);
+    check(&on("phoenix", "presence_key = 'unique'"), &["channel.presence_key: has no effect without presence"]);
     let hub = on("hub", "join = 'open'").replace("'hub'", "'hub'\nauth = 'none'");
     check(&hub, &["channel.join: has no effect without an [[endpoint]] whose clients join"]);
     check("[[endpoint]]\nprotocol = 'sse'\ncompression = true", &["endpoint.compression: has no effect with protocol"]);

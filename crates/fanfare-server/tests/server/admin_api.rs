@@ -93,9 +93,10 @@ fn presence_is_told() {
     let answer = server.api("GET", "/api/presence/room:lobby", &Value::Null).json();
     assert_eq!(answer["topic"], "room:lobby");
     assert_eq!(answer["presence"]["Ann"]["metas"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["count"], 2);
     assert_eq!(answer["presence"]["Bob"]["metas"].as_array().unwrap().len(), 1);
     let nobody = server.api("GET", "/api/presence/some%2Fother/topic", &Value::Null).json();
-    assert_eq!(nobody, json!({"topic": "some/other/topic", "presence": {}}));
+    assert_eq!(nobody, json!({"topic": "some/other/topic", "count": 0, "presence": {}}));
     check_error(&server.api("GET", "/api/presence/a%0A", &Value::Null), 422, "invalid", "control character");
     drop(clients);
 }

@@ -83,6 +83,41 @@ fn presence_keys_come_from_where_they_are_said_to() {
 }
 
 #[test]
+fn a_topic_may_tell_how_many_there_are_only() {
+    let server = Server::serve("[[channel]]\ntopic = '*'\njoin = 'open'\npresence = 'count'\n");
+    let (mut first, mut second) = (server.connect(""), server.connect(""));
+    first.join_ok("a");
+    assert_eq!(first.receive_event("presence_count"), json!({"count": 1}));
+    second.join_ok("a");
+    assert_eq!(second.receive_event("presence_count"), json!({"count": 2}));
+    while first.receive_event("presence_count") != json!({"count": 2}) {}
+    let told = server.api("GET", "/api/presence/a", &Value::Null).json();
+    assert_eq!(told, json!({"topic": "a", "count": 2, "presence": {}}));
+    drop(second);
+    while first.receive_event("presence_count") != json!({"count": 1}) {}
+}
+
+/// Who finds a presence full has joined all the same, and is told who is there; the server says that it does not show them.
+#[test]
+fn who_finds_a_presence_full_joins_without_being_tracked() {
+    let server = Server::serve(
+        "[[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\npresence = true\npresence_members_max = 2\n",
+    );
+    let mut clients: Vec<Client> = (0..3).map(|_| server.connect("")).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.join("a", json!({"name": format!("user{number}")}))["status"], "ok");
+        let state = client.receive_event("presence_state");
+        assert_eq!(state.as_object().unwrap().len(), 2.min(number + 1), "{state}");
+    }
+    let counters = server.api("GET", "/api/counters", &Value::Null).json();
+    let full = json!({"name": "presence", "reason": "full", "value": 1});
+    assert!(counters["counters"].as_array().unwrap().contains(&full), "{counters}");
+    let line = "is not tracked in \\\"a\\\", where 2 members are present, and no more may be";
+    let told = server.wait_for_stderr(|log| log.contains(line).then_some(()));
+    assert!(told.is_some(), "{}", server.stderr());
+}
+
+#[test]
 fn names_of_the_presence_are_unharmed_in_every_topic_of_a_socket() {
     let server = Server::serve("[[channel]]\ntopic = '*'\njoin = 'open'\npresence = true\n");
     let mut client = server.connect("");

@@ -153,6 +153,39 @@ fn streams_are_read_with_nothing_but_http() {
     assert_eq!((refused.status, refused.json()), (403, json!({ "reason": "unmatched topic" })));
 }
 
+/// A member's line breaks are none of the stream's, nor those of somebody in rooms.
+#[test]
+fn no_message_breaks_out_of_its_line() {
+    let server =
+        Server::serve(&format!("{CONFIG}publish = 'open'\n[[endpoint]]\npath = '/rooms'\nprotocol = 'rooms'\n"));
+    let mut members = (server.connect(""), server.upgrade("/rooms", &[]).unwrap());
+    for topic in ["room:1", "plain"] {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /events/{topic}?since=0:0 HTTP/1.1\r\nhost: {}\r\n\r\n", server.address).unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        // A chunk of the answer that is a line of the stream.
+        let mut next = || serde_json::from_str::<Value>(&lines.find(|line| line.contains("topic")).unwrap()).unwrap();
+        let forged = r#"{"topic":"other","event":"admin","payload":{"n":0},"position":"1:1"}"#;
+        let payload = |line_break| format!("{{\"x\":{line_break}{forged}{line_break}}}");
+        let join_ref = members.0.join_ok(topic);
+        members.1.send(json!({ "join": topic }));
+        if topic == "room:1" {
+            assert_eq!(next()["event"], "joined");
+        }
+        crate::support::eventually(|| server.api("GET", "/api/topics", &Value::Null).body.contains("\"members\":3"));
+        for line_break in ["\n", "\r", "\r\n"] {
+            let payload = payload(line_break);
+            members.0.send_text(&format!(r#"["{join_ref}","9","{topic}","n",{payload}]"#));
+            let line = next();
+            assert_eq!((&line["topic"], &line["event"]), (&json!(topic), &json!("n")), "{line}");
+            members.1.send_text(&format!(r#"{{"say":{payload},"to":"{topic}"}}"#));
+            let line = next();
+            assert_eq!((&line["topic"], &line["payload"]["x"]["event"]), (&json!(topic), &json!("admin")), "{line}");
+        }
+    }
+}
+
 /// Whether a command against the HTTP API has succeeded, and what it has printed.
 fn run(server: &Server, args: &[&str]) -> (bool, String, String) {
     let output = server.command(args).output().unwrap();

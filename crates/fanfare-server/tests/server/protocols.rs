@@ -26,7 +26,7 @@ protocol = "rooms"
 acks = true
 
 [[channel]]
-topic = ["hub:*", "bridge*", "lobby"]
+topic = ["hub:*", "bridge*", "lobby", "phoenix"]
 join = "open"
 publish = "open"
 "#;
@@ -99,6 +99,10 @@ fn rooms_1_to_5_at_any_path() {
     assert_eq!(client.receive_text(), r#"{"joined":"lobby"}"#);
     client.send_text(r#"{"say":[1, 2],"to":"lobby"}"#);
     assert_eq!(client.receive_text(), "[1, 2]");
+    client.send(json!({"say": "over 9000!", "to": "lobby", "id": 7}));
+    assert_eq!(client.receive_text(), "over 9000!");
+    client.send_binary(br#"{"join":"phoenix"}"#);
+    assert_eq!(client.receive_text(), r#"{"joined":"phoenix"}"#);
     client.send(json!({"join": "elsewhere"}));
     assert_eq!(client.receive()["refused"], "elsewhere");
     client.send_text("nonsense");

@@ -2,8 +2,8 @@
 //! and ends a grace after the last.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,12 +14,15 @@ use fanfare_proto::websocket::decoder::Item;
 use parking_lot::Mutex;
 
 use super::Dialect;
+use crate::close_reason::CloseReason;
 use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
+use crate::key::SocketKey;
 use crate::message::Draft;
 use crate::mount::Mount;
-use crate::socket::{Socket, Turn};
+use crate::observer::SocketHandle;
+use crate::socket::{Socket, SocketInfo, Turn};
 
 impl Mount {
     /// A hub: one publisher at `<mount>/pub/<key>/<domain>/<topic>`, whose frames go as they are to every subscriber at
@@ -54,6 +57,14 @@ impl Mount {
     /// Whether subscribers of a [`hub`](Mount::hub) may come before the publisher. Default: no, they are refused with 404.
     pub fn waits_for_topic(mut self, on: bool) -> Self {
         self.waits_for_topic = on;
+        self
+    }
+
+    /// Whether a publisher of a [`hub`](Mount::hub) takes the place of one with the same
+    /// [name](crate::Connected::publisher), which may be half open: that one is closed with 4409. Default: no, it is refused
+    /// with 409 like any other.
+    pub fn replaces_publisher(mut self, on: bool) -> Self {
+        self.replaces_publisher = on;
         self
     }
 }
@@ -91,8 +102,14 @@ pub(super) fn topic(mount: &Mount, params: &Params) -> Arc<str> {
 }
 
 /// A publisher's hold on a topic.
-pub(super) fn claim(endpoint: &Endpoint, mount: &Mount, topic: &Arc<str>) -> Result<Ownership, NoPlace> {
-    endpoint.started().claim(endpoint, topic.clone(), mount.owner_grace).map_err(|error| match error {
+pub(super) fn claim(
+    endpoint: &Endpoint,
+    mount: &Mount,
+    topic: &Arc<str>,
+    name: Option<String>,
+) -> Result<Ownership, NoPlace> {
+    let name = name.filter(|_| mount.replaces_publisher);
+    endpoint.started().claim(endpoint, topic.clone(), name, mount.owner_grace).map_err(|error| match error {
         ClaimError::Taken => NoPlace::Taken,
         ClaimError::Full => NoPlace::Full,
     })
@@ -124,7 +141,23 @@ const TOPICS_MAX: usize = 1_000_000;
 
 /// The started topics of an endpoint.
 #[derive(Debug)]
-pub(crate) struct Started(Mutex<Topics>);
+pub(crate) struct Started(Mutex<Topics<Arc<Publisher>>>);
+
+/// Whoever owns a topic.
+#[derive(Debug)]
+struct Publisher {
+    /// Gives way to another of this name.
+    name: Option<String>,
+    /// Where it lives, once it does.
+    socket: OnceLock<(Weak<SocketInfo>, SocketKey)>,
+}
+
+impl Publisher {
+    fn socket(&self) -> Option<SocketHandle> {
+        let (info, key) = self.socket.get()?;
+        Some(SocketHandle { info: info.upgrade()?, key: *key })
+    }
+}
 
 impl Default for Started {
     fn default() -> Self {
@@ -138,11 +171,32 @@ impl Started {
         self.0.lock().contains(topic)
     }
 
-    /// The new ownership of a topic, which ends a grace after it was given up.
-    fn claim(&self, endpoint: &Endpoint, topic: Arc<str>, grace: Duration) -> Result<Ownership, ClaimError> {
-        let owner = self.0.lock().claim(&topic)?;
+    /// At most so many topics behind this one, each with its publisher's socket unless it waits for one.
+    pub(crate) fn after(&self, topic: Option<&str>, limit: usize) -> Vec<(String, Option<SocketHandle>)> {
+        let topics = self.0.lock();
+        let socket = |publisher: Option<&Arc<Publisher>>| publisher.and_then(|publisher| publisher.socket());
+        topics.after(topic).take(limit).map(|(topic, publisher)| (topic.to_owned(), socket(publisher))).collect()
+    }
+
+    /// The new ownership of a topic, which ends a grace after it was given up. A publisher with a name takes the place of
+    /// another one of that name, which is closed.
+    fn claim(
+        &self,
+        endpoint: &Endpoint,
+        topic: Arc<str>,
+        name: Option<String>,
+        grace: Duration,
+    ) -> Result<Ownership, ClaimError> {
+        let publisher = Arc::new(Publisher { name, socket: OnceLock::new() });
+        // One that is about to live somewhere cannot be closed yet.
+        let gives_way =
+            |other: &Arc<Publisher>| other.name.is_some() && other.name == publisher.name && other.socket().is_some();
+        let (owner, before) = self.0.lock().claim(&topic, publisher.clone(), gives_way)?;
+        if let Some(SocketHandle { info, key }) = before.and_then(|before| before.socket()) {
+            info.shard.send(Command::Close { socket: key, reason: CloseReason::Replaced });
+        }
         let endpoint = endpoint.clone();
-        Ok(Ownership { endpoint, topic, owner, grace, is_given_up: AtomicBool::new(false) })
+        Ok(Ownership { endpoint, topic, owner, publisher, grace, is_given_up: AtomicBool::new(false) })
     }
 }
 
@@ -151,11 +205,18 @@ pub(crate) struct Ownership {
     endpoint: Endpoint,
     topic: Arc<str>,
     owner: OwnerId,
+    publisher: Arc<Publisher>,
     grace: Duration,
     is_given_up: AtomicBool,
 }
 
 impl Ownership {
+    /// The publisher's socket is in its shard.
+    pub(crate) fn lives_at(&self, info: &Arc<SocketInfo>, key: SocketKey) {
+        // It does so once.
+        let _ = self.publisher.socket.set((Arc::downgrade(info), key));
+    }
+
     /// From now on another publisher may take the topic over, until it ends.
     pub(crate) fn give_up(&self) {
         if self.is_given_up.swap(true, Ordering::AcqRel) {

@@ -16,9 +16,9 @@ use crate::socket::{Socket, Turn};
 
 impl Mount {
     /// JSON rooms: clients send `{"join": c}`, `{"leave": c}` and `{"say": m, "to": c}` over WebSocket, at any path below the
-    /// mount, and members of a channel get `m` as it was sent. A channel's name is a topic, and its behaviour is that of the
-    /// mount's channels, as with Phoenix; [`Relay`](crate::Relay) is the plain one. What is said counts as the event
-    /// `message`.
+    /// mount, and members of a channel get `m`: a string as its bare text, anything else as its JSON. A channel's name is a
+    /// topic, and its behaviour is that of the mount's channels, as with Phoenix; [`Relay`](crate::Relay) is the plain one.
+    /// What is said counts as the event `message`.
     ///
     /// A frame that is none of these closes the socket with 3000.
     pub fn rooms() -> Self {

@@ -21,7 +21,7 @@ use crate::event::{self, Event};
 use crate::history::{Accepted, Append, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
 use crate::interest::{ShardSet, Tick};
 use crate::key::JoinId;
-use crate::mailbox::room::Waiting;
+use crate::mailbox::room::{Share, Waiting};
 use crate::message::{Draft, Message};
 use crate::publish::{Publish, Published};
 
@@ -58,13 +58,14 @@ impl Publishing {
 /// Room that a message has taken, given back where it does not come to be handed out.
 struct Taken {
     endpoint: Endpoint,
+    share: Share,
     shards: ShardSet,
     units: u32,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.endpoint.give_back(self.shards, self.units);
+        self.endpoint.give_back(self.share, self.shards, self.units);
     }
 }
 
@@ -145,7 +146,7 @@ impl Endpoint {
                 Err((full, draft)) => {
                     let (endpoint, except) = (self.clone(), except.copied());
                     Publishing::Waits(Box::pin(async move {
-                        let taken = endpoint.wait_for_room(&draft, full).await?;
+                        let taken = endpoint.wait_for_room(Share::Live, &draft, full).await?;
                         endpoint.hand_out(&draft.into_message(None), except.as_ref(), Some(taken));
                         Ok(Published { position: None, is_repeated: false })
                     }))
@@ -153,7 +154,7 @@ impl Endpoint {
             });
         };
         let except = except.copied();
-        Ok(match self.try_take_room(&draft) {
+        Ok(match self.try_take_room(Share::Kept, &draft) {
             Ok(taken) => {
                 let (settle, published) = self.settle(except, taken);
                 store.append(Append { message: draft, retention, key, expected, settle });
@@ -162,7 +163,7 @@ impl Endpoint {
             Err(full) => {
                 let (endpoint, store) = (self.clone(), store.clone());
                 Publishing::Waits(Box::pin(async move {
-                    let taken = endpoint.wait_for_room(&draft, full).await?;
+                    let taken = endpoint.wait_for_room(Share::Kept, &draft, full).await?;
                     let (settle, published) = endpoint.settle(except, taken);
                     store.append(Append { message: draft, retention, key, expected, settle });
                     Publishing::IsKept(published).end().await
@@ -180,7 +181,7 @@ impl Endpoint {
         let Some((store, retention)) = self.history_of(&draft) else {
             return self.try_hand_out(draft, None).map_err(|(_, draft)| draft);
         };
-        match self.try_take_room(&draft) {
+        match self.try_take_room(Share::Kept, &draft) {
             Ok(taken) => {
                 self.keep_unanswered(store, retention, draft, taken);
                 Ok(())
@@ -191,11 +192,13 @@ impl Endpoint {
 
     /// The same, as soon as there is room.
     pub(crate) async fn publish_in_time(self, draft: Draft) {
-        let taken = match self.try_take_room(&draft) {
+        let history = self.history_of(&draft);
+        let share = if history.is_some() { Share::Kept } else { Share::Live };
+        let taken = match self.try_take_room(share, &draft) {
             Ok(taken) => taken,
-            Err(full) => self.take_room_in_line(&draft, full).await,
+            Err(full) => self.take_room_in_line(share, &draft, full).await,
         };
-        match self.history_of(&draft) {
+        match history {
             None => self.hand_out(&draft.into_message(None), None, Some(taken)),
             Some((store, retention)) => self.keep_unanswered(store, retention, draft, taken),
         }
@@ -264,7 +267,7 @@ impl Endpoint {
     fn try_hand_out(&self, draft: Draft, except: Option<&JoinId>) -> Result<(), (usize, Draft)> {
         let (interested, at) = self.interest().shards_of(&draft.topic);
         let units = self.units(&draft);
-        match self.try_take(interested, units) {
+        match self.try_take(Share::Live, interested, units) {
             Ok(()) => {
                 self.hand_to(interested, at, &draft.into_message(None), except, (interested, units));
                 Ok(())
@@ -278,7 +281,8 @@ impl Endpoint {
     fn hand_out(&self, message: &Arc<Message>, except: Option<&JoinId>, taken: Option<Taken>) {
         let (interested, at) = self.interest().shards_of(&message.topic);
         let (has_room, units) = taken.map_or((ShardSet::NONE, 0), Taken::into_parts);
-        self.give_back(has_room.without(interested), units);
+        let share = if message.position.is_some() { Share::Kept } else { Share::Live };
+        self.give_back(share, has_room.without(interested), units);
         self.hand_to(interested, at, message, except, (has_room, units));
     }
 
@@ -309,34 +313,34 @@ impl Endpoint {
     /// # Errors
     /// The first that has none: nothing is taken.
     #[inline]
-    fn try_take(&self, shards: ShardSet, units: u32) -> Result<(), usize> {
+    fn try_take(&self, share: Share, shards: ShardSet, units: u32) -> Result<(), usize> {
         for (number, shard) in self.shards().iter().enumerate().filter(|&(number, _)| shards.contains(number)) {
-            if !shard.room().try_take(units) {
-                self.give_back(shards.below(number), units);
+            if !shard.room(share).try_take(units) {
+                self.give_back(share, shards.below(number), units);
                 return Err(number);
             }
         }
         Ok(())
     }
 
-    fn give_back(&self, shards: ShardSet, units: u32) {
+    fn give_back(&self, share: Share, shards: ShardSet, units: u32) {
         if shards != ShardSet::NONE {
             let shards = self.shards().iter().enumerate().filter(|&(number, _)| shards.contains(number));
-            shards.for_each(|(_, shard)| shard.room().give_back(units as usize));
+            shards.for_each(|(_, shard)| shard.room(share).give_back(units as usize));
         }
     }
 
-    fn try_take_room(&self, draft: &Draft) -> Result<Taken, usize> {
+    fn try_take_room(&self, share: Share, draft: &Draft) -> Result<Taken, usize> {
         let (shards, _) = self.interest().shards_of(&draft.topic);
         let units = self.units(draft);
-        self.try_take(shards, units).map(|()| Taken { endpoint: self.clone(), shards, units })
+        self.try_take(share, shards, units).map(|()| Taken { endpoint: self.clone(), share, shards, units })
     }
 
     /// Room for a message, in the line of a shard that had none, and for no longer than publishers wait.
-    async fn wait_for_room(&self, draft: &Draft, full: usize) -> Result<Taken, Error> {
+    async fn wait_for_room(&self, share: Share, draft: &Draft, full: usize) -> Result<Taken, Error> {
         tokio::select! {
             biased;
-            taken = self.take_room_in_line(draft, full) => Ok(taken),
+            taken = self.take_room_in_line(share, draft, full) => Ok(taken),
             () = self.clock().sleep(self.0.publishing_timeout) => {
                 self.own_counters().count(Event::PublishingFull);
                 let Waiting { messages_max, bytes_max } = self.0.surroundings.waiting;
@@ -348,16 +352,16 @@ impl Endpoint {
         }
     }
 
-    async fn take_room_in_line(&self, draft: &Draft, mut full: usize) -> Taken {
+    async fn take_room_in_line(&self, share: Share, draft: &Draft, mut full: usize) -> Taken {
         let units = self.units(draft);
         loop {
-            self.shards()[full].room().take(units).await;
+            self.shards()[full].room(share).take(units).await;
             let got = ShardSet::of(full);
             let (shards, _) = self.interest().shards_of(&draft.topic);
-            match self.try_take(shards.without(got), units) {
-                Ok(()) => return Taken { endpoint: self.clone(), shards: shards.with(got), units },
+            match self.try_take(share, shards.without(got), units) {
+                Ok(()) => return Taken { endpoint: self.clone(), share, shards: shards.with(got), units },
                 Err(other) => {
-                    self.give_back(got, units);
+                    self.give_back(share, got, units);
                     full = other;
                 }
             }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-use super::files::Directory;
+use super::files::{Directory, Files};
 use super::log::{Stamp, Unsynced};
 use super::recovery::Start;
 use super::topics::Topics;
@@ -35,33 +35,41 @@ const BATCH_SIZE_MAX: usize = 4 * 1024 * 1024;
 
 /// A store in a directory.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct Disk<F: Files = Directory> {
     limits: HistoryLimits,
     topics: Arc<Mutex<Topics>>,
     time: Time,
-    desk: Arc<Desk>,
+    desk: Arc<Desk<F>>,
     is_failing: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
 }
 
 /// Where the writer finds its work.
-#[derive(Debug, Default)]
-struct Desk {
-    work: Mutex<Work>,
+#[derive(Debug)]
+struct Desk<F: Files> {
+    work: Mutex<Work<F>>,
     arrived: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct Work {
+#[derive(Debug)]
+struct Work<F: Files> {
     appends: VecDeque<Append>,
-    bytes: usize,
+    /// Those, and the ones that the writer has in hand.
+    waiting: Waiting,
     flushes: Vec<oneshot::Sender<()>>,
     /// What another thread was to make safe, and what became of it.
-    synced: Option<(Unsynced<Directory>, io::Result<()>)>,
+    synced: Option<(Unsynced<F>, io::Result<()>)>,
     /// The store was let go: the writer ends once all is done.
     is_ending: bool,
     /// There is no writer.
     has_ended: bool,
+}
+
+/// Messages that are not written yet.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waiting {
+    messages: usize,
+    bytes: usize,
 }
 
 /// The topics' time, which goes on where the process before has left it.
@@ -84,6 +92,22 @@ impl Disk {
         clock: Clock,
         policies: &Policies,
     ) -> Result<Self, Error> {
+        Disk::start(Directory::open(path)?, sync, limits, clock, policies)
+    }
+}
+
+impl<F: Files> Disk<F> {
+    /// Reads files, and goes on with them.
+    ///
+    /// # Errors
+    /// They cannot be read, or are of another version.
+    pub(super) fn start(
+        files: F,
+        sync: HistorySync,
+        limits: HistoryLimits,
+        clock: Clock,
+        policies: &Policies,
+    ) -> Result<Self, Error> {
         let seed =
             getrandom::u64().map_err(|error| Error::new(format!("the system gives no random bytes: {error}")))?;
         let stamp = Stamp {
@@ -93,10 +117,10 @@ impl Disk {
             unknown: 0,
         };
         let start = Start { limits, policies, stamp, wall_ms: wall_ms(&clock), seed };
-        let writer = Writer::open(Directory::open(path)?, sync, start)?;
+        let writer = Writer::open(files, sync, start)?;
         let time = Time { ahead_ms: writer.start_ms().saturating_sub(clock.now_ms()), clock };
         let (topics, is_failing) = (writer.topics(), writer.is_failing());
-        let desk = Arc::new(Desk::default());
+        let desk = Arc::new(Desk { work: Mutex::new(Work::new()), arrived: Condvar::new() });
         let interval = match sync {
             HistorySync::Every(interval) => Some(interval),
             HistorySync::Always | HistorySync::Never => None,
@@ -109,9 +133,9 @@ impl Disk {
     }
 
     /// What there is no room for, if a message of this size is one too many.
-    fn full(&self, work: &Work, size: usize) -> Option<String> {
+    fn full(&self, work: &Work<F>, size: usize) -> Option<String> {
         let HistoryLimits { waiting_messages_max, waiting_bytes_max, .. } = self.limits;
-        let (messages, bytes) = (work.appends.len(), work.bytes);
+        let Waiting { messages, bytes } = work.waiting;
         if messages >= waiting_messages_max {
             return Some(format!("{messages} messages wait for the disk, the most that may (waiting_messages_max)"));
         }
@@ -120,7 +144,7 @@ impl Disk {
     }
 }
 
-impl Store for Disk {
+impl<F: Files> Store for Disk<F> {
     fn append(&self, append: Append) {
         let size = waiting_size(&append);
         let mut work = self.desk.work.lock();
@@ -133,7 +157,8 @@ impl Store for Disk {
             let error = Error::unavailable(format!("the message was not published: {why}; publish it again later"));
             return (append.settle)(Err(error));
         }
-        work.bytes += size;
+        work.waiting.messages += 1;
+        work.waiting.bytes += size;
         work.appends.push_back(append);
         // It looks before it waits: only the first of many has to wake it.
         if work.appends.len() == 1 {
@@ -161,7 +186,7 @@ impl Store for Disk {
     }
 }
 
-impl Drop for Disk {
+impl<F: Files> Drop for Disk<F> {
     /// Waits until all is written and the log says that it is complete.
     fn drop(&mut self) {
         self.desk.work.lock().is_ending = true;
@@ -176,9 +201,9 @@ impl Drop for Disk {
 }
 
 /// The thread that writes.
-struct Worker {
-    writer: Writer<Directory>,
-    desk: Arc<Desk>,
+struct Worker<F: Files> {
+    writer: Writer<F>,
+    desk: Arc<Desk<F>>,
     time: Time,
     /// Between two times when all is made safe.
     interval: Option<Duration>,
@@ -189,26 +214,30 @@ struct Worker {
 }
 
 /// What a turn has to do.
-struct Turn {
+struct Turn<F: Files> {
     batch: Vec<Append>,
+    size: Waiting,
     flushes: Vec<oneshot::Sender<()>>,
-    synced: Option<(Unsynced<Directory>, io::Result<()>)>,
+    synced: Option<(Unsynced<F>, io::Result<()>)>,
     is_last: bool,
 }
 
-impl Worker {
+impl<F: Files> Worker<F> {
     fn run(mut self) {
         let _ending = Ending(self.desk.clone());
         let mut is_to_be_shortened = false;
         loop {
-            let Turn { batch, flushes, synced, is_last } = self.next(is_to_be_shortened);
+            let Turn { batch, size, flushes, synced, is_last } = self.next(is_to_be_shortened);
             if let Some((synced, result)) = synced {
                 self.is_syncing = false;
                 self.writer.end_sync(synced, &result);
             }
             match batch.is_empty() {
                 false => {
-                    self.writer.commit(batch.into_iter(), self.time.now_ms());
+                    let settled = self.writer.commit(batch.into_iter(), self.time.now_ms());
+                    // First, so that whoever is answered finds the room that its message had.
+                    self.desk.work.lock().waiting.remove(size);
+                    settled.into_iter().for_each(|(settle, accepted)| settle(accepted));
                     is_to_be_shortened = true;
                 }
                 true => is_to_be_shortened = is_to_be_shortened && self.writer.shorten(),
@@ -228,7 +257,7 @@ impl Worker {
     }
 
     /// Waits for something to do.
-    fn next(&mut self, is_to_be_shortened: bool) -> Turn {
+    fn next(&mut self, is_to_be_shortened: bool) -> Turn<F> {
         let mut work = self.desk.work.lock();
         loop {
             // Two that make the same file safe would not both learn of an error: these wait for the other thread.
@@ -238,7 +267,8 @@ impl Worker {
             let has_work = !work.appends.is_empty() || work.synced.is_some() || is_to_be_shortened;
             if has_work || is_due || is_last || is_flushed {
                 let flushes = if is_flushed { std::mem::take(&mut work.flushes) } else { Vec::new() };
-                return Turn { batch: work.take_batch(), flushes, synced: work.synced.take(), is_last };
+                let (batch, size) = work.take_batch();
+                return Turn { batch, size, flushes, synced: work.synced.take(), is_last };
             }
             match self.sync_at.filter(|_| !self.is_syncing) {
                 Some(at) => drop(self.desk.arrived.wait_until(&mut work, at)),
@@ -280,18 +310,35 @@ impl Worker {
     }
 }
 
-impl Work {
-    fn take_batch(&mut self) -> Vec<Append> {
-        let (mut size, mut count) = (0, 0);
+impl<F: Files> Work<F> {
+    fn new() -> Self {
+        Work {
+            appends: VecDeque::new(),
+            waiting: Waiting::default(),
+            flushes: Vec::new(),
+            synced: None,
+            is_ending: false,
+            has_ended: false,
+        }
+    }
+
+    fn take_batch(&mut self) -> (Vec<Append>, Waiting) {
+        let mut taken = Waiting::default();
         for append in &self.appends {
-            size += waiting_size(append);
-            count += 1;
-            if size >= BATCH_SIZE_MAX {
+            taken.bytes += waiting_size(append);
+            taken.messages += 1;
+            if taken.bytes >= BATCH_SIZE_MAX {
                 break;
             }
         }
-        self.bytes -= size;
-        self.appends.drain(..count).collect()
+        (self.appends.drain(..taken.messages).collect(), taken)
+    }
+}
+
+impl Waiting {
+    fn remove(&mut self, written: Waiting) {
+        self.messages -= written.messages;
+        self.bytes -= written.bytes;
     }
 }
 
@@ -302,9 +349,9 @@ impl Time {
 }
 
 /// Lets nobody wait for a writer that is not there any more, however it ended.
-struct Ending(Arc<Desk>);
+struct Ending<F: Files>(Arc<Desk<F>>);
 
-impl Drop for Ending {
+impl<F: Files> Drop for Ending<F> {
     fn drop(&mut self) {
         let mut work = self.0.work.lock();
         work.has_ended = true;

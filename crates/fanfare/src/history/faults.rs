@@ -24,8 +24,8 @@ struct Inner {
     seed: u64,
     memory: OnceLock<Memory>,
     does: Mutex<Does>,
-    /// Messages that wait to be kept, in their order.
-    appends: Mutex<VecDeque<Append>>,
+    /// Messages that are late. Locked while they are handed on, so that none overtakes them.
+    late: Mutex<VecDeque<Append>>,
     /// Tells those that wait, in the order in which they came: a run is to be the same each time.
     goes_on: Notify,
 }
@@ -41,8 +41,8 @@ struct Does {
 impl Faults {
     /// A history without faults, whose epochs follow from a seed.
     pub fn new(seed: u64) -> Self {
-        let (memory, does, appends, goes_on) = (OnceLock::new(), Mutex::default(), Mutex::default(), Notify::new());
-        Faults(Arc::new(Inner { seed, memory, does, appends, goes_on }))
+        let (memory, does, late, goes_on) = (OnceLock::new(), Mutex::default(), Mutex::default(), Notify::new());
+        Faults(Arc::new(Inner { seed, memory, does, late, goes_on }))
     }
 
     /// Whether messages are refused, as by a full disk.
@@ -50,24 +50,12 @@ impl Faults {
         self.0.does.lock().appends_fail = fail;
     }
 
-    /// Whether messages wait to be kept, as by a disk that hangs: they are kept when this is taken back.
+    /// Whether messages are late, as on a disk that is stalled: they are kept and handed on when this is taken back.
     pub fn delay_appends(&self, delay: bool) {
-        if delay {
-            self.0.does.lock().appends_wait = true;
-            return;
-        }
-        loop {
-            // Without the lock whoever is told may go on at once; until the last one has gone, new ones wait behind it.
-            let next = {
-                let mut appends = self.0.appends.lock();
-                let next = appends.pop_front();
-                self.0.does.lock().appends_wait = next.is_some();
-                next
-            };
-            match (next, self.0.memory.get()) {
-                (Some(append), Some(memory)) => memory.append(append),
-                _ => break,
-            }
+        let mut late = self.0.late.lock();
+        self.0.does.lock().appends_wait = delay;
+        if let Some(memory) = self.0.memory.get().filter(|_| !delay) {
+            late.drain(..).for_each(|append| memory.append(append));
         }
     }
 
@@ -112,16 +100,15 @@ impl FaultyStore {
 
 impl Store for FaultyStore {
     fn append(&self, append: Append) {
-        let memory = self.memory();
-        let mut waiting = self.faults.0.appends.lock();
+        let mut late = self.faults.0.late.lock();
         let Does { appends_fail, appends_wait, .. } = *self.faults.0.does.lock();
-        if appends_wait {
-            return waiting.push_back(append);
-        }
-        drop(waiting);
-        match appends_fail {
-            true => (append.settle)(Err(Error::unavailable("told to fail"))),
-            false => memory.append(append),
+        match (appends_fail, appends_wait) {
+            (true, _) => (append.settle)(Err(Error::unavailable("told to fail"))),
+            (false, true) => {
+                self.memory();
+                late.push_back(append);
+            }
+            (false, false) => self.memory().append(append),
         }
     }
 

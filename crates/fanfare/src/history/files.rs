@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 
 /// The files of a directory.
-pub(super) trait Files: Send + fmt::Debug + 'static {
+pub(super) trait Files: Send + Sync + fmt::Debug + 'static {
     type File: File;
 
     /// The names of all files, in any order.

@@ -92,7 +92,7 @@ impl Store for Memory {
         let mut topics = stripe.topics.lock();
         match topics.standing(&message.topic, key.as_deref(), now_ms).judge(expected) {
             Ok(Verdict::Keep(position)) => {
-                let entry = Entry { event: (&*message.event).into(), payload: message.payload.clone() };
+                let entry = Entry { event: message.event.clone(), payload: message.payload.clone() };
                 topics.keep(&message.topic, position, entry, key.as_deref(), retention, now_ms, 0);
                 topics.expire(now_ms, &mut |_| {});
                 stripe.note(&topics);

@@ -252,7 +252,8 @@ impl Machine {
             settle(Some(number.to_string().into()));
             published.push((topic, number, is_again));
         }
-        writer.commit(appends.into_iter(), self.now_ms);
+        let settled = writer.commit(appends.into_iter(), self.now_ms);
+        settled.into_iter().for_each(|(settle, accepted)| settle(accepted));
         let outcomes = Arc::into_inner(outcomes).unwrap().into_inner();
         let numbers: Vec<u64> = outcomes.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, published.iter().map(|(_, number, _)| *number).collect::<Vec<_>>(), "settled in order");

@@ -2,7 +2,9 @@
 //! is.
 
 mod bounds;
+mod figures;
 mod order;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -496,47 +498,6 @@ async fn who_comes_back_after_a_time_without_history_is_told() {
     assert_eq!(tested.recover("unknown", behind(unknown), 100).await, None);
 }
 
-#[tokio::test]
-async fn messages_that_wait_have_bounds_with_names() {
-    let limits = HistoryLimits { waiting_messages_max: 4, ..HistoryLimits::default() };
-    let bytes = HistoryLimits { waiting_bytes_max: 1_000, ..HistoryLimits::default() };
-    for (limits, name) in [(limits, "waiting_messages_max"), (bytes, "waiting_bytes_max")] {
-        let tested = Tested::new(DIRECTORY, limits);
-        // The first holds the writer while it is settled, as a slow disk would.
-        let (go_on, wait) = std::sync::mpsc::channel::<()>();
-        let (held, is_held) = oneshot::channel();
-        let settle = Box::new(move |_: Result<Accepted, Error>| {
-            let _ = held.send(());
-            let _ = wait.recv();
-        });
-        let message = Draft::new("a".into(), "n", json!({ "n": 0 }).into()).unwrap();
-        tested.store().append(Append { message, retention: PLENTY, key: None, expected: None, settle });
-        is_held.await.unwrap();
-        let mut outcomes = Vec::new();
-        for n in 0..20 {
-            let (done, settled) = oneshot::channel();
-            let settle = Box::new(move |accepted: Result<Accepted, Error>| drop(done.send(accepted.map(drop))));
-            let message = Draft::new("a".into(), "n", json!({ "n": n }).into()).unwrap();
-            tested.store().append(Append { message, retention: PLENTY, key: None, expected: None, settle });
-            outcomes.push(settled);
-        }
-        go_on.send(()).unwrap();
-        let mut accepted = 0;
-        for outcome in outcomes {
-            match outcome.await.unwrap() {
-                Ok(()) => accepted += 1,
-                Err(error) => assert!(error.is_unavailable() && error.to_string().contains(name), "{error}"),
-            }
-        }
-        assert!((1..=4).contains(&accepted), "{accepted} waited: {name}");
-        assert_eq!(
-            tested.read("a", Since::Now, 0).await.head.offset,
-            1 + accepted,
-            "those that were refused are not kept"
-        );
-    }
-}
-
 /// The log is made shorter while it is written to, and nothing that is kept gets lost by that.
 #[tokio::test]
 async fn a_log_has_a_bound() {
@@ -623,47 +584,6 @@ async fn damage_is_never_silent() {
             assert!(kept.recovered && kept.messages.len() == 20, "{what}: what is left is kept");
             assert!(epoch.is_none_or(|epoch| epoch == replay.head.epoch), "{what}: it is told once");
             epoch = Some(replay.head.epoch);
-        }
-    }
-}
-
-/// How many messages of 200 bytes a store takes a second, from publishers that wait for their answers. Prints a table.
-#[test]
-#[ignore = "a measurement: run it with optimisations, and nothing beside it"]
-fn appends_a_second() {
-    const TIME: Duration = Duration::from_secs(3);
-    let every = Kind::Directory(HistorySync::Every(Duration::from_secs(1)));
-    let kinds = [Kind::Memory, Kind::Directory(HistorySync::Never), every, Kind::Directory(HistorySync::Always)];
-    for in_flight in [1, 64, 1_024] {
-        for kind in kinds {
-            let tested = Tested::new(kind, HistoryLimits::default());
-            let store = tested.store.clone().unwrap();
-            let payload = Payload::from(json!({ "padding": "x".repeat(186) }));
-            let topics: Vec<Arc<str>> = (0..64).map(|n| format!("room:{n}").into()).collect();
-            let (done, settled) = std::sync::mpsc::channel();
-            let (started, mut sent, mut got) = (std::time::Instant::now(), 0_u64, 0_u64);
-            let mut waits = Vec::new();
-            while started.elapsed() < TIME {
-                while sent < got + in_flight {
-                    let message = Draft::new(topics[sent as usize % 64].clone(), "n", payload.clone()).unwrap();
-                    let (done, begun) = (done.clone(), std::time::Instant::now());
-                    let settle = Box::new(move |accepted: Result<Accepted, Error>| {
-                        accepted.unwrap();
-                        done.send(begun.elapsed()).unwrap();
-                    });
-                    store.append(Append { message, retention: PLENTY, key: None, expected: None, settle });
-                    sent += 1;
-                }
-                waits.push(settled.recv().unwrap());
-                got += 1;
-            }
-            waits.sort_unstable();
-            let (median, p99) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
-            let longest = waits[waits.len() - 1];
-            let rate = got as f64 / started.elapsed().as_secs_f64();
-            println!(
-                "{in_flight:5} in flight {rate:10.0} a second, median {median:9.1?}, p99 {p99:9.1?}, longest {longest:9.1?}  {kind:?}"
-            );
         }
     }
 }

@@ -27,7 +27,8 @@ pub(super) struct Topics {
     /// Those of all topics of the store.
     bounds: Arc<Bounds>,
     by_name: HashMap<Arc<str>, Topic, foldhash::fast::RandomState>,
-    by_age: BTreeMap<Age, Arc<str>>,
+    /// Their names by their ages, each with the time from which on nobody can remember the topic.
+    by_age: BTreeMap<Age, (Arc<str>, u64)>,
     /// If all topics were written to a log, at most, in bytes.
     log_size: usize,
     unknown: Unknown,
@@ -217,8 +218,9 @@ impl Topics {
             bounds.add_topic();
             Topic { stream: Stream::new(epoch), retention, keys: Keys::default(), age, last_ms: now_ms, origin }
         });
-        let shared = by_age.remove(&topic.age).unwrap_or_else(|| name.clone());
-        by_age.insert(age, shared);
+        let shared = by_age.remove(&topic.age).map_or_else(|| name.clone(), |(shared, _)| shared);
+        let forgotten_ms = now_ms.saturating_add(retention.age_max_ms).saturating_add(REMEMBERED_MS);
+        by_age.insert(age, (shared, forgotten_ms));
         let before = if is_new { Size::default() } else { topic.size(name) };
         (topic.age, topic.last_ms, topic.retention) = (age, now_ms, retention);
         change(topic);
@@ -237,18 +239,14 @@ impl Topics {
 
     /// Forgets the topics that nobody can remember.
     pub(super) fn expire(&mut self, now_ms: u64, tell: &mut impl FnMut(Record<'_>)) {
-        while let Some((_, oldest)) = self.by_age.first_key_value() {
-            let Topic { last_ms, retention, .. } = &self.by_name[oldest];
-            if last_ms.saturating_add(retention.age_max_ms).saturating_add(REMEMBERED_MS) > now_ms {
-                return;
-            }
+        while self.by_age.first_key_value().is_some_and(|(_, (_, forgotten_ms))| *forgotten_ms <= now_ms) {
             self.forget_oldest(tell);
         }
     }
 
     /// Forgets the topic to which nobody has published for the longest time.
     pub(super) fn forget_oldest(&mut self, tell: &mut impl FnMut(Record<'_>)) {
-        let Some((_, name)) = self.by_age.pop_first() else { return };
+        let Some((_, (name, _))) = self.by_age.pop_first() else { return };
         let topic = self.by_name.remove(&name).expect("both name the same topics");
         account(&self.bounds, &mut self.log_size, topic.size(&name), Size::default());
         self.bounds.remove_topic();

@@ -94,8 +94,9 @@ impl<F: Files> Writer<F> {
         self.now_ms
     }
 
-    /// Judges messages, writes those that are to be kept, keeps them and settles all, in their order.
-    pub(super) fn commit(&mut self, appends: impl Iterator<Item = Append>, now_ms: u64) {
+    /// Judges messages, writes those that are to be kept and keeps them. Gives what is to be told of each, in their order.
+    #[must_use = "all are to be settled before the next are committed"]
+    pub(super) fn commit(&mut self, appends: impl Iterator<Item = Append>, now_ms: u64) -> Vec<Settled> {
         self.now_ms = now_ms;
         let judged = self.judge(appends);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -112,16 +113,14 @@ impl<F: Files> Writer<F> {
         let published = buffer.len() - forgotten_size;
         let written = if published > 0 { self.write(&mut buffer, published * 2) } else { Ok(0) };
         self.say_whether_failing(written.as_ref().err());
-        match written {
-            Ok(segment) => {
-                let settled = self.keep(judged, segment);
-                settled.into_iter().for_each(|(settle, accepted)| settle(accepted));
-            }
-            Err(error) => judged.into_iter().for_each(|judged| (judged.settle)(Err(not_written(&error)))),
-        }
+        let settled = match written {
+            Ok(segment) => self.keep(judged, segment),
+            Err(error) => judged.into_iter().map(|judged| (judged.settle, Err(not_written(&error)))).collect(),
+        };
         buffer.clear();
         buffer.shrink_to(STEP_SIZE * 4);
         self.buffer = buffer;
+        settled
     }
 
     /// Goes on making the log shorter, by one step. Says whether more is to be done.
@@ -173,14 +172,14 @@ impl<F: Files> Writer<F> {
     }
 
     /// Keeps the messages that were written.
-    fn keep(&mut self, judged: Vec<Judged>, segment: u64) -> Vec<(Settle, Result<Accepted, Error>)> {
+    fn keep(&mut self, judged: Vec<Judged>, segment: u64) -> Vec<Settled> {
         let mut topics = self.topics.lock();
         let settled = judged.into_iter().map(|judged| {
             let Judged { message, retention, key, settle, verdict } = judged;
             let accepted = verdict.map(|verdict| match verdict {
                 Verdict::Repeated(position) => Accepted::Repeated(position),
                 Verdict::Keep(position) => {
-                    let entry = Entry { event: (&*message.event).into(), payload: message.payload.clone() };
+                    let entry = Entry { event: message.event.clone(), payload: message.payload.clone() };
                     let (topic, key) = (&message.topic, key.as_deref());
                     if topics.keep(topic, position, entry, key, retention, self.now_ms, segment) {
                         self.compaction.add(topic.clone(), segment);
@@ -253,6 +252,9 @@ impl<F: Files> Writer<F> {
         }
     }
 }
+
+/// Whom to tell what became of a message.
+pub(super) type Settled = (Settle, Result<Accepted, Error>);
 
 /// A message and what becomes of it, if it can be written.
 struct Judged {

@@ -44,6 +44,15 @@ impl Waiting {
     }
 }
 
+/// Whose room it is, of the two that each shard has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// That of messages that are kept nowhere.
+    Live,
+    /// That of messages that are kept first: however long their disk takes, the others do not wait for it.
+    Kept,
+}
+
 /// A power of two, so that shares of usual bounds have no rest.
 const UNITS: u64 = 1 << 30;
 

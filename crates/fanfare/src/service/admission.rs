@@ -37,7 +37,7 @@ pub(super) struct Asking<'a> {
 pub(super) struct Asked {
     pub(super) params: Params,
     version: Version,
-    since: Option<Since>,
+    pub(super) since: Option<Since>,
     auth_token: Option<String>,
 }
 
@@ -148,7 +148,7 @@ impl Asking<'_> {
             return Err(Refusal::Topic);
         }
         let ownership = match topics.first() {
-            Some(topic) => found.dialect.claim(self.endpoint, &found.mount, topic)?,
+            Some(topic) => found.dialect.claim(self.endpoint, &found.mount, topic, connected.publisher)?,
             None => None,
         };
         let info = SocketInfo {

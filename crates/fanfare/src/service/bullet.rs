@@ -62,7 +62,7 @@ impl Asking<'_> {
     async fn events(&self) -> Result<Response<Body>, Refusal> {
         let admitted = self.admit(self.read()?).await?;
         let session = self.open(admitted, None, None).await?;
-        Ok(streaming(Body::stream(session, Framing::Data), Framing::Data))
+        Ok(streaming(Body::stream(session, Framing::Data, None), Framing::Data))
     }
 
     /// One message: the oldest that waits, or the next.

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use fanfare_proto::frame::{Form, Outgoing};
+use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
+use fanfare_proto::position::Since;
+use fanfare_proto::wire;
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, HeaderName, ORIGIN, RETRY_AFTER, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::oneshot;
@@ -47,13 +51,16 @@ impl Asking<'_> {
         }
         let asked = self.read()?;
         let (topic, params) = wanted(&asked);
+        let framing = if self.found.dialect.gives_up() { Framing::Events } else { Framing::Lines };
+        // Of a topic that keeps nothing nobody can have all.
+        let is_lost = asked.since.is_some_and(|since| since != Since::Now) && self.endpoint.store_of(&topic).is_none();
+        let first = is_lost.then(|| lost(framing, &topic));
         let admitted = self.admit(asked).await?;
         let (answer, joined) = oneshot::channel();
         let session = self.open(admitted, None, Some(answer)).await?;
-        let framing = if self.found.dialect.gives_up() { Framing::Events } else { Framing::Lines };
         let (shard, socket) = (session.shard.clone(), session.socket);
         // Closes the session where it is dropped, if the client goes while it waits for the join as well.
-        let body = Body::stream(session, framing);
+        let body = Body::stream(session, framing, first);
         let join = move |shard: &mut Shard| {
             shard.with(socket, |socket, turn| socket.join_stream(turn, &topic, params));
         };
@@ -71,6 +78,17 @@ fn wanted(asked: &Asked) -> (String, Payload) {
     let topic = asked.params.str("topic").unwrap_or_default().to_owned();
     let params = asked.params.get("params").filter(|params| params.is_object()).cloned();
     (topic, params.unwrap_or_else(|| serde_json::json!({})).into())
+}
+
+/// What a client is told that wants to go on from somewhere in a topic without a history. There is no position to tell.
+fn lost(framing: Framing, topic: &str) -> Vec<u8> {
+    let form = if framing == Framing::Events { Form::Events } else { Form::Envelope };
+    let payload = serde_json::json!({ "recovered": false }).into();
+    let joined = Outgoing::Push { join_ref: &Ref::NULL, topic, event: "joined", payload: &payload, position: None };
+    let mut out = Vec::new();
+    // Only Phoenix's binary frames have fields that can be too long.
+    let _ = wire::encode(form, joined, &mut out);
+    out
 }
 
 /// A stream that begins, of whatever is framed so.

@@ -124,10 +124,8 @@ impl Shard {
 /// One member's share of a batch: written at once where nothing else is queued for the socket.
 #[inline(always)]
 fn deliver(socket: &mut Socket, serial: u32, frames: Frames<'_>, many_batches: bool, backlog: &mut Backlog) -> Written {
-    if !socket.is_open() {
-        return Written::All;
-    }
-    // Other batches may have something for the same socket: then all leave in one write.
+    // It is open: one that is being closed has left its topics. Other batches may have something for the same socket: then
+    // all leave in one write.
     let waits = many_batches && socket.session.entries().len() > 1;
     match &mut socket.carrier {
         // The fast path touches the socket and nothing else: each line of memory counts, ten thousand times a message.

@@ -3,16 +3,16 @@
 use crate::close_reason::CloseReason;
 use crate::hub::MemberId;
 use crate::key::SocketKey;
-use crate::registry::{Member, Slice, TopicSummary};
+use crate::registry::{Member, Slice};
 use crate::socket::Socket;
 
 use super::Shard;
 
 impl Shard {
     /// Topics with members here, so many places of the hub at a time.
-    pub(crate) fn topic_summaries(&self, from: usize, places: usize) -> Slice<TopicSummary> {
+    pub(crate) fn topic_summaries(&self, from: usize, places: usize) -> Slice<(String, usize)> {
         let (topics, next) = self.lent.hub.topics(from, places);
-        let items = topics.map(|(topic, members)| TopicSummary { topic: topic.to_string(), members }).collect();
+        let items = topics.map(|(topic, members)| (topic.to_string(), members)).collect();
         Slice { items, next }
     }
 

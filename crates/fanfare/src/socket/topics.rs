@@ -13,11 +13,15 @@ use crate::join::{Membership, Phase, Seat};
 impl Socket {
     /// It is there: joins the topics that connect gave it, and waits for its client.
     pub(crate) fn begin(&mut self, turn: &mut Turn, topics: &[Arc<str>]) {
-        self.begin_to_watch(turn);
         topics.iter().for_each(|topic| self.join_at_once(turn, topic));
         if !self.info.is_pending {
             self.tell(turn, |observer, socket| observer.opened(socket));
         }
+        if topics.iter().any(|topic| self.dialect.has_lost(&self.info, topic)) {
+            // It has ended since the subscriber was let in, and nobody would tell.
+            self.close(turn, &CloseReason::TopicEnded);
+        }
+        self.begin_to_watch(turn);
     }
 
     /// Joins a socket of this process to a topic. Joining again changes nothing and keeps the first meta. `Some` is how many
@@ -35,11 +39,14 @@ impl Socket {
     }
 
     /// Joins a new socket to a topic that connect gave it.
-    pub(crate) fn join_at_once(&mut self, turn: &mut Turn, topic: &Arc<str>) {
+    fn join_at_once(&mut self, turn: &mut Turn, topic: &Arc<str>) {
         if self.session.find(topic).is_some() {
             return;
         }
         let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
+        if let Some(ownership) = &self.info.ownership {
+            ownership.lives_at(&self.info, self.key);
+        }
         let receives = self.dialect.receives();
         match self.info.since.filter(|_| receives) {
             None => {
@@ -47,10 +54,6 @@ impl Socket {
                 self.join_without_channel(turn, topic, None, reach);
             }
             Some(since) => self.join_reading(turn, topic, since),
-        }
-        if self.dialect.has_lost(&self.info, topic) {
-            // It has ended since the subscriber was let in, and nobody would tell.
-            self.close(turn, &CloseReason::TopicEnded);
         }
     }
 

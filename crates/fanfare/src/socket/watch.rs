@@ -11,7 +11,7 @@ use crate::timers::Alarm;
 impl Socket {
     /// Begins to wait for the client.
     pub(crate) fn begin_to_watch(&mut self, turn: &mut Turn) {
-        if matches!(self.carrier, Carrier::WebSocket(_)) {
+        if self.is_open() && matches!(self.carrier, Carrier::WebSocket(_)) {
             self.look_whether_silent(turn);
         }
         self.watch(turn);
@@ -100,7 +100,10 @@ impl Socket {
         if let Carrier::Poll(session) = &mut self.carrier {
             session.wait(answer, position, window_ms, turn.now_ms);
             self.watch(turn);
-            self.feed_soon(turn);
+            // Before anything else is published, or what the client has missed would be read again for its next poll.
+            if std::mem::take(&mut self.is_behind) {
+                self.feed(turn);
+            }
         }
     }
 }

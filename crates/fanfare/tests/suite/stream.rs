@@ -139,6 +139,16 @@ async fn an_id_of_somebody_elses_is_a_gap() {
         let mut reader = served.open("/events/room:1", &[("last-event-id", id)]).await;
         assert_eq!(reader.line().await["payload"], json!({ "position": at, "recovered": false }), "{id}");
     }
+    // A topic that keeps nothing has no position, but a client that had one has missed something.
+    for target in ["/events/plain", "/events/plain?since=0:0"] {
+        let id = [EVENTS, ("last-event-id", "1:2")];
+        let headers = if target.contains("since") { &id[..1] } else { &id };
+        let mut reader = served.open(target, headers).await;
+        assert_eq!(reader.event().await, (String::new(), "joined".into(), r#"{"recovered":false}"#.into()), "{target}");
+        let mut reader = served.open(target, &headers[1..]).await;
+        let joined = json!({ "topic": "plain", "event": "joined", "payload": { "recovered": false } });
+        assert_eq!(reader.line().await, joined, "{target}");
+    }
     // What a program writes into the address is a mistake of its own.
     let answer = request(served.address, "GET", "/events/room:1?since=x", &[EVENTS], b"").await;
     assert_eq!(answer.status, 400);

@@ -5,7 +5,7 @@ use super::super::problem::Problems;
 use super::super::section::Places;
 use super::super::value::OneOrMore;
 use super::Draft;
-use crate::config::channel::Channel;
+use crate::config::channel::{Channel, Presence};
 use crate::config::webhook::EventKind;
 
 /// What of a `[[channel]]` concerns the messages of its topics, whoever is a member and by which protocol.
@@ -59,8 +59,10 @@ impl Draft {
                     no_effect(key, "without an [[endpoint]] whose clients publish: phoenix or rooms");
                 }
             }
-            if channel.presence != Some(true) {
-                no_effect("presence_key", "without presence = true");
+            if matches!(channel.presence, None | Some(Presence::Off)) {
+                for key in ["presence_key", "presence_members_max", "presence_bytes_max"] {
+                    no_effect(key, "without presence");
+                }
             }
         }
     }

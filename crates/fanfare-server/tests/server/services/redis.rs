@@ -6,7 +6,7 @@ use std::process::Command;
 use redis::{Connection, FromRedisValue};
 
 use super::{Service, run};
-use crate::support::Folder;
+use crate::support::{Folder, eventually};
 
 pub(crate) fn start() -> Service {
     Service::start(|_| {}, command)
@@ -31,7 +31,11 @@ impl Service {
     /// A connection, with this in front of the host in its address.
     pub(crate) fn redis_connect(&self, user: &str) -> Connection {
         let url = format!("redis://{user}127.0.0.1:{}", self.port);
-        redis::Client::open(url).unwrap().get_connection().unwrap()
+        let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+        // After a restart it answers before it has read what it had stored.
+        let is_loading = |answer: redis::RedisResult<()>| answer.is_err_and(|error| error.code() == Some("LOADING"));
+        eventually(|| !is_loading(redis::cmd("PING").query(&mut connection)));
+        connection
     }
 
     /// One command, on a connection of its own.

@@ -1,0 +1,58 @@
+//! A disk that is stalled holds what is published to topics that keep a history, and nothing else: neither other topics, nor
+//! the joins, reads and heartbeats of those that are in both. One shard serves them all.
+
+use fanfare::testing::Faults;
+use fanfare::{Endpoint, Policy, Retention};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::{PATIENCE, serve, stage};
+
+#[tokio::test]
+async fn a_stalled_history_delays_no_other_topic() {
+    const MESSAGES: u64 = 50;
+    let faults = Faults::new(1);
+    let builder = Endpoint::builder().shards(1).policy("room:kept", Policy::new().history(Retention::default()));
+    // More wait for the disk than there is room for.
+    let builder = builder.publishing_waiting_max(16).publishing_timeout(PATIENCE * 2);
+    let served = serve(builder.mount("/socket", stage()).faulty_history(&faults)).await;
+    let (mut both, mut publisher) = (served.client().await, served.client().await);
+    for client in [&mut both, &mut publisher] {
+        client.join("room:kept").await;
+        client.join("room:1").await;
+    }
+    faults.delay_appends(true);
+    // From outside, and by a channel, whose next messages wait as behind any callback that does.
+    let mut outside = JoinSet::new();
+    for n in 0..MESSAGES {
+        let endpoint = served.endpoint.clone();
+        outside.spawn(async move { endpoint.broadcast("room:kept", "n", json!({ "n": n })).await });
+    }
+    publisher.push("room:kept", "room:kept", "shout", json!({ "by": "the channel" })).await;
+    for n in 0..MESSAGES {
+        served.endpoint.broadcast("room:1", "n", json!({ "n": n })).await.unwrap();
+        both.assert_event("room:1", "n", json!({ "n": n })).await;
+        publisher.assert_event("room:1", "n", json!({ "n": n })).await;
+    }
+    publisher.push("room:1", "room:1", "shout", json!({ "by": "the channel" })).await;
+    both.assert_event("room:1", "shout", json!({ "by": "the channel" })).await;
+    both.assert_untouched().await;
+    assert!(outside.try_join_next().is_none(), "what is not kept is not answered");
+    let mut late = served.client().await;
+    let reply = late.try_join("room:kept", json!({ "resume": "0:0" })).await;
+    assert_eq!(reply["response"]["resume"]["recovered"], true, "{reply}");
+    late.assert_untouched().await;
+
+    faults.delay_appends(false);
+    while let Some(published) = outside.join_next().await {
+        published.unwrap().unwrap();
+    }
+    let mut numbers = Vec::new();
+    while numbers.len() < MESSAGES as usize {
+        let frame = both.frame().await;
+        assert_eq!(frame[2], "room:kept", "{frame}");
+        numbers.extend(frame[4]["n"].as_u64());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>());
+}
