@@ -49,7 +49,9 @@ nobody_waits_for! {
     a_publisher_that_floods = flooding_publisher;
     a_channel_that_takes_its_time = busy_channel;
     a_database_that_hangs = hanging_database;
-    a_disk_that_hangs = hanging_disk;
+    a_client_that_drips = dripping_client;
+    a_disk_that_does_not_read = unread_disk;
+    a_disk_that_does_not_write = unwritten_disk;
     a_disk_that_is_full = full_disk;
 }
 
@@ -141,13 +143,51 @@ async fn hanging_database(scene: &Scene, offence: &mut Offence) {
 }
 
 /// Members wait for what the disk has kept.
-async fn hanging_disk(scene: &Scene, offence: &mut Offence) {
+async fn unread_disk(scene: &Scene, offence: &mut Offence) {
     scene.served.endpoint.broadcast("kept:1", "m", json!({})).await.unwrap();
     scene.faults.delay_reads(true);
     for _ in 0..50 {
         let mut member = scene.served.client().await;
         member.send_json(&json!(["1", "1", "kept:1", "phx_join", { "resume": "0:0" }])).await;
         offence.clients.push(member);
+    }
+}
+
+/// Publishers do not hear whether their messages were kept, and go on as long as they are let.
+async fn unwritten_disk(scene: &Scene, offence: &mut Offence) {
+    scene.faults.delay_appends(true);
+    let mut member = scene.served.client().await;
+    member.join("kept:1").await;
+    for _ in 0..1_000 {
+        member.push("kept:1", "kept:1", "shout", json!({ "body": "x".repeat(1_000) })).await;
+    }
+    offence.clients.push(member);
+    let endpoint = scene.served.endpoint.clone();
+    offence.tasks.spawn(async move {
+        let payload = json!({ "body": "x".repeat(1_000) });
+        let mut waiting = JoinSet::new();
+        loop {
+            let (endpoint, payload) = (endpoint.clone(), payload.clone());
+            waiting.spawn(async move { endpoint.broadcast("kept:1", "m", payload).await.map(drop) });
+            tokio::time::sleep(Duration::from_micros(100)).await;
+        }
+    });
+}
+
+/// Requests whose heads and bodies come byte by byte.
+async fn dripping_client(scene: &Scene, offence: &mut Offence) {
+    for number in 0..50 {
+        let mut stream = TcpStream::connect(scene.served.address).await.unwrap();
+        let length = if number % 2 == 0 { "content-length: 1000\r\n\r\n" } else { "" };
+        let beginning = format!("POST /socket/longpoll?vsn=2.0.0 HTTP/1.1\r\nhost: localhost\r\n{length}");
+        stream.write_all(beginning.as_bytes()).await.unwrap();
+        offence.tasks.spawn(async move {
+            // The server may end it.
+            while stream.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            std::future::pending::<()>().await;
+        });
     }
 }
 
