@@ -131,6 +131,12 @@ impl Text {
         Self(Bytes::copy_from_slice(text.as_bytes()))
     }
 
+    /// Takes a text from outside; `None` if it is not UTF-8.
+    pub fn checked(text: Bytes) -> Option<Self> {
+        simdutf8::basic::from_utf8(&text).ok()?;
+        Some(Self(text))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         simdutf8::basic::from_utf8(&self.0).expect("a Text is UTF-8 from its construction on")
