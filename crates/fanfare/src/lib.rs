@@ -4,6 +4,8 @@ mod address;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
+#[allow(dead_code, unused_imports, reason = "the contracts stand before those who keep them")]
+mod broker;
 mod channel;
 mod clock;
 mod close_reason;

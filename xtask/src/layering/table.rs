@@ -6,7 +6,7 @@ use super::figures::{self, Figure};
 pub(super) const ENGINE: &[&[&str]] = &[
     &["error", "event", "address", "clock", "key", "path"],
     &["message", "gap", "outbox", "interest", "close_reason", "timers"],
-    &["hub", "history", "policy"],
+    &["hub", "history", "policy", "broker"],
     &["publish"],
     &["command", "mailbox", "channel", "context", "join", "presence", "transport", "body"],
     &["socket", "connect", "observer"],

@@ -1,0 +1,89 @@
+//! What nodes need of a broker between them: messages to all that are interested, logs of topics, and cells that one of them
+//! at a time changes.
+//!
+//! Three traits, which know envelopes as bytes and nothing of sockets, channels or shards. What a broker does is told by
+//! `done`, from any thread, and what arrives goes to a [`Deliver`]; calls never block, since they are made on shards' threads.
+//! `broker/` has the parts: `transport` (live messages), `log` (positions, appends, reads), `registers` (compare and set).
+//!
+//! **A broker is believed only as far as it can be checked.** It may lose what is live, and say late or not at all what became
+//! of a command; a log may lose its tail, and says so by another epoch. What makes an unbroken chain of that is above these
+//! traits, once, for all brokers.
+
+mod log;
+mod registers;
+mod transport;
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+pub(crate) use log::{Append, Appended, EPOCHS_MAX, Entry, Epochs, Head, Log, Page, Read, Stamp};
+pub(crate) use registers::{Cell, REGISTER_SIZE_MAX, Registers, Swapped};
+pub(crate) use transport::{Attached, Deliver, LinkId, LinkState, Transport};
+
+/// Commands that wait for a link or for its answers, at most; above it they are refused.
+pub(crate) const COMMANDS_WAITING_MAX: usize = 65_536;
+
+/// The same in bytes.
+pub(crate) const COMMANDS_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Topics to which a node is attached, at most; above it `attach` is refused.
+pub(crate) const ATTACHMENTS_MAX: usize = 1_000_000;
+
+/// What an envelope may have beside the largest message: names, numbers, the stamp of a log.
+pub(crate) const ENVELOPE_OVERHEAD_MAX: usize = 1024;
+
+/// One start of a node: a random number other than zero. Nothing between nodes names a node otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Incarnation(pub(crate) NonZeroU64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Why a command was not carried out, as far as is known. The text names the server, the value and the next step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Undone {
+    /// It was not sent: no link, too much waits, too large. Nothing has happened, and it is safe to repeat.
+    Refused(Arc<str>),
+    /// It was sent, and there was no answer by the deadline, or the link broke before: it may have happened, or may yet happen.
+    Unknown(Arc<str>),
+    /// Only of [`Transport::send`]: nobody with that incarnation is attached. It has reached nobody.
+    Gone,
+}
+
+impl Undone {
+    pub(crate) fn refused(why: impl Into<Arc<str>>) -> Self {
+        Undone::Refused(why.into())
+    }
+
+    pub(crate) fn unknown(why: impl Into<Arc<str>>) -> Self {
+        Undone::Unknown(why.into())
+    }
+}
+
+impl fmt::Display for Undone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Undone::Refused(why) => write!(f, "not sent to the broker: {why}"),
+            Undone::Unknown(why) => write!(f, "sent to the broker, and not known to have arrived: {why}"),
+            Undone::Gone => f.write_str("the node that it was for is gone"),
+        }
+    }
+}
+
+/// Told once what became of a command, from any thread: the caller's as well, before the call has returned. It does not
+/// block and does not panic. A broker that ends tells all that wait that their commands are undone, and drops none.
+pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Undone>) + Send>;
+
+/// A connected broker, as the engine uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) transport: Arc<dyn Transport>,
+    /// None where the broker keeps nothing: then no topic may have a history.
+    pub(crate) log: Option<Arc<dyn Log>>,
+    /// None where it has no compare and set.
+    pub(crate) registers: Option<Arc<dyn Registers>>,
+}
