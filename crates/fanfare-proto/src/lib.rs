@@ -16,6 +16,7 @@ pub mod payload;
 pub mod phoenix;
 pub mod position;
 pub mod presence;
+pub mod resp;
 pub mod resume;
 pub mod rooms;
 pub mod session;
