@@ -24,7 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::message::Ref;
 use crate::payload::Payload;
-use crate::phoenix::message::Format;
+use crate::phoenix::message::{Format, Version};
 use crate::position::Position;
 
 /// The form of a socket's frames.
@@ -47,6 +47,8 @@ pub enum Form {
     Envelope,
     /// Server-sent events, with the position as their id.
     Events,
+    /// Supabase's messages, of this version.
+    Supabase(Version),
 }
 
 /// A frame for one socket.

@@ -21,6 +21,7 @@ pub mod resume;
 pub mod rooms;
 pub mod session;
 pub mod sse;
+pub mod supabase;
 pub mod topic;
 pub mod websocket;
 pub mod wire;

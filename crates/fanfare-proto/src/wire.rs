@@ -5,7 +5,7 @@ use crate::message::Ref;
 use crate::payload::Payload;
 use crate::phoenix::codec::{self, FieldTooLong};
 use crate::position::Position;
-use crate::{rooms, sse};
+use crate::{rooms, sse, supabase};
 
 /// Appends a frame; `None` where the form has none for it, and nothing was written.
 ///
@@ -15,10 +15,11 @@ pub fn encode(form: Form, frame: Outgoing<'_>, out: &mut Vec<u8>) -> Result<Opti
     let format = match form {
         Form::Phoenix(format) | Form::Resuming(format) => format,
         Form::Rooms { acks } => return Ok(rooms::encode(frame, acks, out)),
+        Form::Supabase(version) => return supabase::encode(version, frame, out),
         Form::Bare | Form::BareText | Form::Envelope | Form::Events => {
             return match frame {
                 Outgoing::Push { topic, event, payload, position, .. } => {
-                    broadcast(form, topic, event, payload, position, out).map(Some)
+                    broadcast(form, topic, event, payload, position, out)
                 }
                 Outgoing::Reply { .. } | Outgoing::Close { .. } | Outgoing::Error { .. } => Ok(None),
             };
@@ -46,7 +47,7 @@ pub fn encode(form: Form, frame: Outgoing<'_>, out: &mut Vec<u8>) -> Result<Opti
     }
 }
 
-/// Appends a message to all members of a topic.
+/// Appends a message to all members of a topic; `None` where the form has none for it, and nothing was written.
 ///
 /// # Errors
 /// As with [`encode`].
@@ -57,19 +58,20 @@ pub fn broadcast(
     payload: &Payload,
     position: Option<Position>,
     out: &mut Vec<u8>,
-) -> Result<Kind, FieldTooLong> {
+) -> Result<Option<Kind>, FieldTooLong> {
     match (form, position) {
         (Form::Phoenix(format), _) | (Form::Resuming(format), None) => {
-            return codec::broadcast(format, topic, event, payload, out);
+            return codec::broadcast(format, topic, event, payload, out).map(Some);
         }
         (Form::Resuming(format), Some(position)) => {
             codec::positioned(format, &Ref::NULL, position, topic, event, payload, out);
         }
-        (Form::Bare | Form::BareText | Form::Rooms { .. }, _) => return Ok(bare(form, payload, out)),
+        (Form::Bare | Form::BareText | Form::Rooms { .. }, _) => return Ok(Some(bare(form, payload, out))),
         (Form::Envelope, _) => envelope(topic, event, payload, position, out),
         (Form::Events, _) => sse::event(event, payload, position, out),
+        (Form::Supabase(version), _) => return supabase::broadcast(version, topic, event, payload, position, out),
     }
-    Ok(Kind::Text)
+    Ok(Some(Kind::Text))
 }
 
 #[cfg(test)]

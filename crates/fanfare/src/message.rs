@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fanfare_proto::frame::{Form, Kind};
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
-use fanfare_proto::phoenix::message::Format;
+use fanfare_proto::phoenix::message::{Format, Version};
 use fanfare_proto::position::Position;
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanfare_proto::websocket::frame::{self, Opcode};
@@ -40,10 +40,10 @@ impl Variant {
     /// How many variants there are.
     pub(crate) const COUNT: usize = Variant::FORMS * Variant::CARRIAGES.len();
 
-    /// Forms whose broadcasts differ: first those of clients that do not resume, then the others.
-    const FORMS: usize = Variant::PLAIN_FORMS + Variant::RESUMING_FORMS;
+    /// Forms whose broadcasts differ: first those of clients that do not resume, then those that few messages have.
+    const FORMS: usize = Variant::PLAIN_FORMS + Variant::RARE_FORMS;
     const PLAIN_FORMS: usize = 3;
-    const RESUMING_FORMS: usize = 4;
+    const RARE_FORMS: usize = 6;
 
     const CARRIAGES: [Carriage; 3] = [Carriage::WebSocket, Carriage::Deflated, Carriage::Text];
 
@@ -57,6 +57,8 @@ impl Variant {
             Form::Resuming(Format::V2 | Format::V2Text) => 4,
             Form::Envelope => 5,
             Form::Events => 6,
+            Form::Supabase(Version::V1) => 7,
+            Form::Supabase(Version::V2) => 8,
         };
         Variant(carriage as u8 * Variant::FORMS as u8 + form)
     }
@@ -72,7 +74,9 @@ impl Variant {
             (4, Carriage::Text) => Form::Resuming(Format::V2Text),
             (4, _) => Form::Resuming(Format::V2),
             (5, _) => Form::Envelope,
-            _ => Form::Events,
+            (6, _) => Form::Events,
+            (7, _) => Form::Supabase(Version::V1),
+            _ => Form::Supabase(Version::V2),
         }
     }
 
@@ -140,8 +144,8 @@ pub(crate) struct Message {
 
 #[derive(Debug, Default)]
 struct Rare {
-    /// The variants of those that have a history.
-    resuming: [OnceLock<Bytes>; Variant::RESUMING_FORMS * Variant::CARRIAGES.len()],
+    /// The variants of those that have a history, and of Supabase's clients.
+    encoded: [OnceLock<Bytes>; Variant::RARE_FORMS * Variant::CARRIAGES.len()],
     /// What is the same in those that it replaces where only the newest count.
     key: OnceLock<u64>,
 }
@@ -193,7 +197,10 @@ impl Message {
             let Message { topic, event, payload, .. } = self;
             let kind = wire::broadcast(variant.form(), topic, event, payload, position, text)
                 .expect("field lengths were checked when the message was made");
-            carry(variant.carriage(), kind, text)
+            match kind {
+                Some(kind) => carry(variant.carriage(), kind, text),
+                None => nothing(variant.carriage()),
+            }
         })
     }
 
@@ -201,7 +208,7 @@ impl Message {
         let (carriage, form) = (variant.index() / Variant::FORMS, variant.index() % Variant::FORMS);
         match form.checked_sub(Variant::PLAIN_FORMS) {
             None => &self.plain[carriage * Variant::PLAIN_FORMS + form],
-            Some(form) => &self.rare.get_or_init(Box::default).resuming[carriage * Variant::RESUMING_FORMS + form],
+            Some(form) => &self.rare.get_or_init(Box::default).encoded[carriage * Variant::RARE_FORMS + form],
         }
     }
 }
@@ -230,6 +237,15 @@ pub(crate) fn carry(carriage: Carriage, kind: Kind, text: &[u8]) -> Bytes {
         Carriage::Text => Bytes::copy_from_slice(text),
         Carriage::Deflated if text.len() >= DEFLATE_SIZE_MIN => deflated(kind, text, WINDOW_BITS_MAX),
         Carriage::WebSocket | Carriage::Deflated => framed(opcode(kind), text, false),
+    }
+}
+
+/// What stands in a batch for a message that some of its members do not get. Clients do not see a pong that they have not asked
+/// for, and batches need no second kind of member.
+fn nothing(carriage: Carriage) -> Bytes {
+    match carriage {
+        Carriage::Text => Bytes::new(),
+        Carriage::WebSocket | Carriage::Deflated => framed(Opcode::Pong, b"", false),
     }
 }
 
