@@ -1,3 +1,5 @@
+//! One table a behaviour: frames in, messages out, and the other way round.
+
 use proptest::prelude::*;
 
 use super::*;
