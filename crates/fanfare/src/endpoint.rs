@@ -392,8 +392,13 @@ impl Endpoint {
     }
 
     /// Whether a shard has no room for what is published: then clients that publish are not read for a while.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.0.shards.iter().any(|shard| [Share::Live, Share::Kept].iter().any(|&share| shard.room(share).is_full()))
+    pub(crate) fn is_crowded(&self, share: Share) -> bool {
+        self.0.shards.iter().any(|shard| shard.room(share).is_full())
+    }
+
+    /// Where the messages of a topic find their room.
+    pub(crate) fn share_of(&self, topic: &str) -> Share {
+        if self.store_of(topic).is_some() { Share::Kept } else { Share::Live }
     }
 
     pub(crate) fn any_shard(&self) -> &ShardHandle {

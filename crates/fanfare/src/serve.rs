@@ -195,7 +195,6 @@ impl Server {
                     Some((full, _)) => {
                         // One that says nothing is told all the same.
                         if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
-                            eprintln!("blind");
                             served.endpoint.own_counters().count(Event::RejectedLimit);
                             return turn_away(&tcp, *full);
                         }

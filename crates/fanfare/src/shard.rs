@@ -188,10 +188,11 @@ impl Shard {
     #[cold]
     fn let_go(&mut self) {
         for key in std::mem::take(&mut self.lent.reading.held_up) {
-            self.with(key, |socket, turn| match socket.info.endpoint.is_crowded() {
-                true if socket.reading == Reading::WaitsInCrowd => turn.reading.held_up.push(key),
-                true => {}
-                false => socket.let_go(turn),
+            self.with(key, |socket, turn| match socket.reading {
+                Reading::WaitsInCrowd(share) if socket.info.endpoint.is_crowded(share) => {
+                    turn.reading.held_up.push(key)
+                }
+                _ => socket.let_go(turn),
             });
         }
     }

@@ -51,17 +51,19 @@ impl Socket {
             self.waiting_bytes += size;
             return self.next_job(turn, serial);
         }
-        let is_crowded = matches!(job, Job::Frame { .. })
-            && seat.jobs.len() >= CROWDED_JOBS_MAX.min(limits.waiting_frames_max / 2)
-            && (mailbox::has_line() || self.info.endpoint.is_crowded());
+        let is_many =
+            matches!(job, Job::Frame { .. }) && seat.jobs.len() >= CROWDED_JOBS_MAX.min(limits.waiting_frames_max / 2);
         let has_room = seat.jobs.len() < limits.waiting_frames_max
             && (self.waiting_bytes == 0 || self.waiting_bytes + size <= limits.waiting_bytes_max);
         if has_room || matches!(job, Job::Leave { .. }) {
             seat.jobs.push_back(job);
             seat.outs += outs;
             self.waiting_bytes += size;
-            if is_crowded {
-                self.hold_up(turn);
+            if is_many {
+                let share = self.info.endpoint.share_of(entry.topic());
+                if mailbox::has_line() || self.info.endpoint.is_crowded(share) {
+                    self.hold_up(turn, share);
+                }
             }
             return;
         }

@@ -3,6 +3,7 @@
 
 use super::{Carrier, Socket, Turn};
 use crate::key::SocketKey;
+use crate::mailbox::room::Share;
 use crate::transport::websocket::Unread;
 
 /// When so many bytes have been read and not handled, since what they bring has to wait, sockets are read in smaller pieces.
@@ -17,8 +18,8 @@ pub(crate) enum Reading {
     Goes,
     /// Its last message has found no room yet.
     WaitsForRoom,
-    /// One of its joins waits in a crowd of messages.
-    WaitsInCrowd,
+    /// One of its joins waits in a crowd of messages, for room in that share.
+    WaitsInCrowd(Share),
 }
 
 /// The sockets of a shard of which there is more to read.
@@ -75,14 +76,14 @@ impl Socket {
     }
 
     /// A join waits in a crowd, so that its client has to wait as well.
-    pub(super) fn hold_up(&mut self, turn: &mut Turn) {
-        self.reading = Reading::WaitsInCrowd;
+    pub(super) fn hold_up(&mut self, turn: &mut Turn, share: Share) {
+        self.reading = Reading::WaitsInCrowd(share);
         turn.reading.held_up.push(self.key);
     }
 
     /// The crowd is gone, or the join has done what it was given, or is no more.
     pub(crate) fn let_go(&mut self, turn: &mut Turn) {
-        if self.reading == Reading::WaitsInCrowd {
+        if let Reading::WaitsInCrowd(_) = self.reading {
             self.read_on(turn);
         }
     }

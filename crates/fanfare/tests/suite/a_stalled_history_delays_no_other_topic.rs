@@ -1,6 +1,8 @@
 //! A disk that is stalled holds what is published to topics that keep a history, and nothing else: neither other topics, nor
 //! the joins, reads and heartbeats of those that are in both. One shard serves them all.
 
+use std::time::Duration;
+
 use fanfare::testing::Faults;
 use fanfare::{Endpoint, Policy, Retention};
 use serde_json::json;
@@ -55,4 +57,35 @@ async fn a_stalled_history_delays_no_other_topic() {
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>());
+}
+
+/// The room of messages that wait for a disk is full. A client that has sent more to another topic than its channel has done is
+/// read all the same: its heartbeat is answered.
+#[tokio::test]
+async fn a_stalled_history_keeps_nobody_from_being_read() {
+    const WAITING_MAX: usize = 4;
+    let faults = Faults::new(1);
+    let builder = Endpoint::builder().shards(1).policy("room:kept", Policy::new().history(Retention::default()));
+    let builder = builder.publishing_waiting_max(WAITING_MAX).publishing_timeout(Duration::from_millis(100));
+    let served = serve(builder.mount("/socket", stage()).faulty_history(&faults)).await;
+    let (mut reader, mut client) = (served.client().await, served.client().await);
+    reader.join("room:kept").await;
+    client.join("room:1").await;
+    faults.delay_appends(true);
+    let mut outside = JoinSet::new();
+    for n in 0..WAITING_MAX {
+        let endpoint = served.endpoint.clone();
+        outside.spawn(async move { endpoint.broadcast("room:kept", "n", json!({ "n": n })).await });
+    }
+    tokio::task::yield_now().await;
+    let refused = served.endpoint.broadcast("room:kept", "n", json!({})).await.unwrap_err();
+    assert!(refused.is_unavailable(), "there is no room: {refused}");
+
+    client.push("room:1", "room:1", "wait_ms", json!({ "ms": PATIENCE.as_millis() as u64 })).await;
+    for _ in 0..64 {
+        client.push("room:1", "room:1", "silence", json!({})).await;
+    }
+    client.send_json(&json!([null, "h", "phoenix", "heartbeat", {}])).await;
+    assert_eq!(client.frame().await[1], "h");
+    assert!(outside.try_join_next().is_none(), "the disk is still stalled");
 }
