@@ -3,8 +3,11 @@
 //! Source: the client's code, and the behaviour that users of the original bridge rely on.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
 use crate::params::decode_path_segment;
+use crate::position::{FOREIGN, Position, Since};
 
 /// What a client's text asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,86 @@ pub fn key_of(query: &str) -> Option<Cow<'_, str>> {
     Some(value).filter(|value| !value.is_empty())
 }
 
+/// Where a client of an event stream stands in each of its topics that keep a history, in their order. Its text is the id of
+/// an event: all that the client sends when it comes back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions(Vec<(Arc<str>, Since)>);
+
+/// What stands in the text for a topic from which nothing is known yet.
+const NOWHERE: &str = "-";
+
+impl Positions {
+    /// Those of a client that has received an event with this id last, or of a new one. What is no such id, or was of other
+    /// topics, is a place from which nobody can be brought back.
+    pub fn new(topics: impl Iterator<Item = Arc<str>>, last_event_id: Option<&str>) -> Self {
+        let mut positions: Vec<_> = topics.map(|topic| (topic, Since::Now)).collect();
+        if let Some(id) = last_event_id.filter(|id| !id.is_empty()) {
+            let texts: Vec<&str> = id.split(',').collect();
+            let is_ours = texts.len() == positions.len();
+            for (index, (_, since)) in positions.iter_mut().enumerate() {
+                *since = match texts.get(index) {
+                    Some(&NOWHERE) if is_ours => Since::Now,
+                    Some(text) if is_ours => text.parse().unwrap_or(Since::Position(FOREIGN)),
+                    _ => Since::Position(FOREIGN),
+                };
+            }
+        }
+        Positions(positions)
+    }
+
+    /// From where it goes on with a topic; `None` where that keeps no history.
+    pub fn since(&self, topic: &str) -> Option<Since> {
+        self.0.iter().find(|(known, _)| **known == *topic).map(|(_, since)| *since)
+    }
+
+    /// It is sent what stands here.
+    pub fn advance(&mut self, topic: &str, position: Position) {
+        if let Some((_, since)) = self.0.iter_mut().find(|(known, _)| **known == *topic) {
+            *since = Since::Position(position);
+        }
+    }
+}
+
+impl fmt::Display for Positions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (_, since)) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            match since {
+                Since::Now => f.write_str(NOWHERE)?,
+                Since::Start => f.write_str("0:0")?,
+                Since::Position(position) => write!(f, "{position}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends what stands before an event on its way to its stream, which makes the id of it: its topic, and where it stands
+/// there.
+pub(crate) fn place(topic: &str, position: Option<Position>, out: &mut Vec<u8>) {
+    // A topic has no line breaks.
+    out.extend_from_slice(topic.as_bytes());
+    out.push(b'\n');
+    if let Some(position) = position {
+        out.extend_from_slice(position.to_string().as_bytes());
+    }
+    out.push(b'\n');
+}
+
+/// Appends an event that comes from a shard, with the id that it has in this stream.
+pub fn write_event(placed: &[u8], positions: &mut Positions, out: &mut Vec<u8>) {
+    let mut parts = placed.splitn(3, |&byte| byte == b'\n');
+    let mut text = || parts.next().and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default();
+    let (topic, position) = (text(), text());
+    if let Ok(Since::Position(position)) = position.parse() {
+        positions.advance(topic, position);
+        out.extend_from_slice(format!("id: {positions}\n").as_bytes());
+    }
+    out.extend_from_slice(parts.next().unwrap_or_default());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +155,42 @@ mod tests {
         for other in ["", "Ping", "ping ", "{}"] {
             assert_eq!(hear(other), Heard::Other, "{other}");
         }
+    }
+
+    #[test]
+    fn bridge_9_an_id_says_where_a_client_stands_in_all_its_topics() {
+        let topics = || ["a", "b"].map(Arc::from).into_iter();
+        let at = |epoch, offset| Position { epoch: crate::position::Epoch::new(epoch).unwrap(), offset };
+        let mut positions = Positions::new(topics(), None);
+        assert_eq!((positions.since("a"), positions.since("c")), (Some(Since::Now), None));
+        positions.advance("b", at(7, 3));
+        positions.advance("c", at(7, 3));
+        assert_eq!(positions.to_string(), "-,7:3");
+        positions.advance("a", at(9, 0));
+        assert_eq!(positions.to_string(), "9:0,7:3");
+        for id in ["-,7:3", "9:0,7:3", "0:0,-"] {
+            assert_eq!(Positions::new(topics(), Some(id)).to_string(), id);
+        }
+        let foreign = Some(Since::Position(FOREIGN));
+        for id in ["7:3", "7:3,7:3,7:3", "x", ",", "no,id", "7,3"] {
+            let positions = Positions::new(topics(), Some(id));
+            assert_eq!((positions.since("a"), positions.since("b")), (foreign, foreign), "{id}");
+        }
+        assert_eq!(Positions::new(topics(), Some("")), Positions::new(topics(), None));
+    }
+
+    #[test]
+    fn bridge_9_an_event_is_given_its_id_by_its_stream() {
+        let mut positions = Positions::new(["a"].map(Arc::from).into_iter(), None);
+        let mut written = |topic, position: Option<Position>| {
+            let (mut placed, mut out) = (Vec::new(), Vec::new());
+            place(topic, position, &mut placed);
+            placed.extend_from_slice(b"data: x\ndata: y\n\n");
+            write_event(&placed, &mut positions, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let position = Position { epoch: crate::position::Epoch::new(9).unwrap(), offset: 4 };
+        assert_eq!(written("a", Some(position)), "id: 9:4\ndata: x\ndata: y\n\n");
+        assert_eq!(written("b", None), "data: x\ndata: y\n\n");
     }
 }

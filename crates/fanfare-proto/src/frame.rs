@@ -49,6 +49,8 @@ pub enum Form {
     Events,
     /// Supabase's messages, of this version.
     Supabase(Version),
+    /// Server-sent events without a name, of several topics: a stream gives them their [ids](crate::bullet::Positions).
+    Data,
 }
 
 /// A frame for one socket.

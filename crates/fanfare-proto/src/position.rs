@@ -38,6 +38,10 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// Where a client is that comes with what is no position of ours, and cannot be refused: in an epoch that no topic has, so that
+/// it is told of a gap.
+pub const FOREIGN: Position = Position { epoch: Epoch(NonZeroU64::MAX), offset: 0 };
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}:{}", self.epoch.0, self.offset)

@@ -18,6 +18,11 @@ pub fn event(event: &str, payload: &Payload, position: Option<Position>, out: &m
     // A name is one line.
     out.extend(event.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
     out.push(b'\n');
+    message(payload, out);
+}
+
+/// Appends a payload as an event without name and id.
+pub(crate) fn message(payload: &Payload, out: &mut Vec<u8>) {
     let mut text = Vec::new();
     let text = match payload {
         Payload::Json(json) => json.as_str(),
@@ -30,7 +35,7 @@ pub fn event(event: &str, payload: &Payload, position: Option<Position>, out: &m
     data(text, out);
 }
 
-/// Appends an event without name and id. A line break of any kind in the text, a lone CR too, begins another `data` line: a
+/// Appends a text as an event without name and id. A line break of any kind in the text, a lone CR too, begins another `data` line: a
 /// reader would take it for the end of the field, and what follows for a field of its own.
 pub fn data(text: &str, out: &mut Vec<u8>) {
     let mut rest = text;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fanfare_proto::bullet::{self, Positions};
 use fanfare_proto::sse;
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
@@ -31,7 +32,13 @@ impl Body {
         if let Some(first) = first {
             framing.write(&first, &mut beginning);
         }
-        Body(Kind::Stream(Stream { session, framing, polled: None, beginning: Some(beginning.into()) }))
+        Body(Kind::Stream(Stream::new(session, framing, Positions::default(), beginning)))
+    }
+
+    /// Events of several topics, whose ids say where the client stands in all of them.
+    pub(crate) fn events(session: SessionHandle, positions: Positions) -> Self {
+        let beginning = Framing::Data.beginning().to_vec();
+        Body(Kind::Stream(Stream::new(session, Framing::Data, positions, beginning)))
     }
 }
 
@@ -83,7 +90,7 @@ impl http_body::Body for Body {
 /// How messages stand in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// Texts, as events without name and id.
+    /// Whole events of several topics, which are given their ids here.
     Data,
     /// Whole events.
     Events,
@@ -115,9 +122,7 @@ impl Framing {
 
     fn write(self, message: &[u8], out: &mut Vec<u8>) {
         match self {
-            // What is queued for a carrier of texts is a text.
-            Framing::Data => sse::data(std::str::from_utf8(message).unwrap_or_default(), out),
-            Framing::Events => out.extend_from_slice(message),
+            Framing::Data | Framing::Events => out.extend_from_slice(message),
             Framing::Lines => {
                 out.extend_from_slice(message);
                 out.push(b'\n');
@@ -143,11 +148,24 @@ pub(crate) fn retry(after: Option<Duration>) -> Bytes {
 struct Stream {
     session: SessionHandle,
     framing: Framing,
+    /// Where the client stands, with [`Framing::Data`].
+    positions: Positions,
     polled: Option<oneshot::Receiver<Polled>>,
     beginning: Option<Bytes>,
 }
 
 impl Stream {
+    fn new(session: SessionHandle, framing: Framing, positions: Positions, beginning: Vec<u8>) -> Self {
+        Stream { session, framing, positions, polled: None, beginning: Some(beginning.into()) }
+    }
+
+    fn write(&mut self, message: &[u8], out: &mut Vec<u8>) {
+        match self.framing {
+            Framing::Data => bullet::write_event(message, &mut self.positions, out),
+            framing => framing.write(message, out),
+        }
+    }
+
     /// `None` at the end of the session.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(beginning) = self.beginning.take() {
@@ -161,12 +179,13 @@ impl Stream {
             Ok(Polled::Messages(messages, _)) => {
                 let mut out = Vec::with_capacity(messages.iter().map(|message| message.len() + 8).sum());
                 for message in messages {
-                    self.framing.write(&message, &mut out);
+                    self.write(&message, &mut out);
                 }
                 Some(out.into())
             }
             Ok(Polled::Nothing) => Some(Bytes::from_static(self.framing.heartbeat())),
-            Ok(Polled::Gone) | Err(_) => None,
+            // A stream's client is told of what it lost by the end of the stream.
+            Ok(Polled::Gone | Polled::Lost(_)) | Err(_) => None,
         })
     }
 }

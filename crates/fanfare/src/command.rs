@@ -26,8 +26,21 @@ pub(crate) enum Polled {
     Messages(Vec<bytes::Bytes>, u64),
     /// The window ended, the session was closed while waiting, or a drain began.
     Nothing,
+    /// The client has not got everything since its last poll.
+    Lost(Lost),
     /// There is no such session.
     Gone,
+}
+
+/// Why a client that polls has not got everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// So many messages at least, as more came between two polls than can wait.
+    Overflow(u64),
+    /// Messages gave way by the policy of their topic.
+    ByPolicy,
+    /// It has not polled for so long that nothing was kept for it any more.
+    WhileAway,
 }
 
 /// A reply that a channel gives after the callback.

@@ -146,13 +146,21 @@ impl ConnectInfo {
     }
 }
 
+/// A topic that a socket is joined to at once.
+#[derive(Debug, Clone)]
+pub(crate) struct GivenTopic {
+    pub(crate) topic: Arc<str>,
+    /// From where it goes on.
+    pub(crate) since: Option<Since>,
+}
+
 /// A connect that succeeded.
 #[derive(Default)]
 pub struct Connected {
     pub(crate) id: Option<String>,
     pub(crate) assigns: Option<Arc<dyn Any + Send + Sync>>,
     pub(crate) expires_at: Option<SystemTime>,
-    pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) topics: Vec<GivenTopic>,
     pub(crate) is_pending: bool,
     pub(crate) publisher: Option<String>,
     /// From where the client wants to go on; the engine's own doing.
@@ -194,7 +202,7 @@ impl Connected {
     /// ([`Mount::bullet`](crate::Mount::bullet)). May be called several times. A topic that is empty, over 255 bytes or has
     /// control characters is a refused connect.
     pub fn topic(mut self, topic: impl Into<Arc<str>>) -> Self {
-        self.topics.push(topic.into());
+        self.topics.push(GivenTopic { topic: topic.into(), since: None });
         self
     }
 

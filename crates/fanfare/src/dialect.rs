@@ -27,8 +27,9 @@ use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::join::Seat;
 use crate::mount::Mount;
-use crate::socket::{Socket, SocketInfo, Turn};
+use crate::socket::{Socket, SocketInfo, Transport, Turn};
 
+pub(crate) use bullet::positions;
 pub(crate) use hub::{NoPlace, Ownership, Started};
 pub(crate) use stream::accepts_events;
 
@@ -219,6 +220,7 @@ impl Dialect {
             Dialect::Rooms => Form::Rooms { acks: info.mount.acks },
             Dialect::Events => Form::Events,
             Dialect::Lines => Form::Envelope,
+            Dialect::Bullet if info.transport == Transport::EventStream => Form::Data,
             _ if is_websocket => Form::Bare,
             _ => Form::BareText,
         }

@@ -271,6 +271,12 @@ pub(crate) fn slow_consumer(counters: &Counters, peer: Option<SocketAddr>, queue
     tracing::info!(?peer, queued_bytes, queued_frames, "slow consumer, socket closed with 1013");
 }
 
+/// A client that polls too slowly loses what waits, and is told by the answer to its next poll.
+pub(crate) fn slow_poller(counters: &Counters, peer: Option<SocketAddr>, queued_bytes: usize, queued_frames: usize) {
+    counters.add(Event::SlowLost, queued_frames as u64 + 1);
+    tracing::info!(?peer, queued_bytes, queued_frames, "slow consumer, its next poll is answered 410");
+}
+
 /// Something is not tracked: the presence of its topic has as much as it may.
 pub(crate) fn presence_full(counters: &Counters, reason: &str) {
     counters.count(Event::PresenceFull);

@@ -43,7 +43,7 @@ impl Variant {
     /// Forms whose broadcasts differ: first those of clients that do not resume, then those that few messages have.
     const FORMS: usize = Variant::PLAIN_FORMS + Variant::RARE_FORMS;
     const PLAIN_FORMS: usize = 3;
-    const RARE_FORMS: usize = 6;
+    const RARE_FORMS: usize = 7;
 
     const CARRIAGES: [Carriage; 3] = [Carriage::WebSocket, Carriage::Deflated, Carriage::Text];
 
@@ -59,6 +59,7 @@ impl Variant {
             Form::Events => 6,
             Form::Supabase(Version::V1) => 7,
             Form::Supabase(Version::V2) => 8,
+            Form::Data => 9,
         };
         Variant(carriage as u8 * Variant::FORMS as u8 + form)
     }
@@ -76,7 +77,8 @@ impl Variant {
             (5, _) => Form::Envelope,
             (6, _) => Form::Events,
             (7, _) => Form::Supabase(Version::V1),
-            _ => Form::Supabase(Version::V2),
+            (8, _) => Form::Supabase(Version::V2),
+            _ => Form::Data,
         }
     }
 

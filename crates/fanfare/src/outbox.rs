@@ -56,6 +56,14 @@ struct Lane {
     voice: Option<Box<Voice>>,
 }
 
+/// What leaves next where messages leave one by one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    Message(Bytes),
+    /// Messages have given way here, and no message says so.
+    Gap,
+}
+
 /// A message that may give way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Yielding {
@@ -199,21 +207,21 @@ impl Outbox {
         messages
     }
 
-    /// The first of them.
-    pub(crate) fn first_message(&mut self) -> Option<Bytes> {
-        self.skip_silent_gaps();
+    /// What is first, of a carrier whose reader is told in another way of gaps that have no message.
+    pub(crate) fn first(&mut self) -> Option<First> {
         let index = self.queue.first()?;
+        if self.is_silent(index) {
+            return Some(First::Gap);
+        }
         self.say(index);
-        Some(self.queue.get(index).rest.clone())
+        Some(First::Message(self.queue.get(index).rest.clone()))
     }
 
-    /// The first message has left.
+    /// What is first has left.
     pub(crate) fn pop(&mut self) {
         if let Some(index) = self.queue.first() {
             self.leave(index);
         }
-        // What is not told is over with what was before it.
-        self.skip_silent_gaps();
     }
 
     /// All messages were given to the client, and stay until it is known that it has them.
@@ -234,6 +242,8 @@ impl Outbox {
     pub(crate) fn release(&mut self, frames: usize) {
         (0..frames).for_each(|_| self.pop());
         self.held = 0;
+        // A gap that is not told is over with what was before it.
+        self.skip_silent_gaps();
     }
 
     /// Drops all frames of which nothing was written yet: the stream stays well-formed.

@@ -41,7 +41,7 @@ use tokio::sync::mpsc;
 use crate::address::ConnectionSlot;
 use crate::channel::Broadcast;
 use crate::close_reason::CloseReason;
-use crate::connect::Connected;
+use crate::connect::{Connected, GivenTopic};
 use crate::dialect::{Dialect, Ownership};
 use crate::endpoint::Endpoint;
 use crate::join::Seat;
@@ -169,7 +169,7 @@ pub(crate) struct AdmittedSocket {
     pub(crate) info: Arc<SocketInfo>,
     pub(crate) dialect: Dialect,
     /// What it is joined to at once, without a channel. A hub's publisher gets nothing from its own.
-    pub(crate) topics: Vec<Arc<str>>,
+    pub(crate) topics: Vec<GivenTopic>,
 }
 
 /// A connection on its way to its shard.

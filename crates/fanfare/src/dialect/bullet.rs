@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use fanfare_proto::bullet::{self, Heard};
+use fanfare_proto::bullet::{self, Heard, Positions};
 use fanfare_proto::params::Params;
 use fanfare_proto::websocket::decoder::Item;
+use http::HeaderMap;
 
 use super::Dialect;
+use super::stream::LAST_EVENT_ID;
+use crate::connect::GivenTopic;
+use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::join::caught;
 use crate::mount::Mount;
@@ -18,7 +22,11 @@ impl Mount {
     /// [topics](crate::Connected::topic). Each gets the payloads of what is published there.
     ///
     /// `ping` is answered `heartbeat message`, `status` is answered `status checked`; see [`on_text`](Mount::on_text) for the
-    /// rest. A poll waits for 60 s, is answered 200 with one message or 204, and what is published between two polls waits.
+    /// rest. A poll waits for 60 s, is answered 200 with one message or none, and what is published between two polls waits. If
+    /// that becomes too much it is dropped, and the next poll is answered 410.
+    ///
+    /// An event of a stream has an id where its topic keeps a history, and the client goes on behind the header
+    /// `Last-Event-ID`. For each such topic there is an event `joined` first, with `position` and `recovered`.
     pub fn bullet() -> Self {
         let mut mount = Mount::new().longpoll_window(Duration::from_secs(60));
         mount.unpolled_timeout = Duration::from_secs(60);
@@ -47,6 +55,13 @@ pub(super) fn params(query: &str) -> Params {
         params.insert("key", key.into_owned());
     }
     params
+}
+
+/// Where a client of an event stream stands in those of its topics that keep a history.
+pub(crate) fn positions(endpoint: &Endpoint, headers: &HeaderMap, topics: &[GivenTopic]) -> Positions {
+    let topics = topics.iter().map(|given| given.topic.clone());
+    let id = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("no text"));
+    Positions::new(topics.filter(|topic| endpoint.store_of(topic).is_some()), id)
 }
 
 pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {

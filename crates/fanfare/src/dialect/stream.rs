@@ -1,7 +1,7 @@
 //! One topic over plain HTTP: server-sent events for `EventSource`, JSON lines for everybody else.
 
 use fanfare_proto::params::{Params, decode_path_segment};
-use fanfare_proto::position::{Epoch, Position, Since};
+use fanfare_proto::position::{FOREIGN, Since};
 use http::HeaderMap;
 use http::header::{ACCEPT, HeaderName};
 
@@ -25,10 +25,7 @@ impl Mount {
 }
 
 /// What a client of server-sent events has received last.
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// Where a client is whose last event has an id of somebody else's: in an epoch that no topic has, so that it is told of a gap.
-const FOREIGN: Position = Position { epoch: Epoch::new(u64::MAX).unwrap(), offset: 0 };
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());

@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use super::{Connection, Found, credential};
 use crate::address::AddressSlot;
 use crate::channel::Status;
-use crate::connect::{ConnectInfo, ConnectRequest, Connected};
+use crate::connect::{ConnectInfo, ConnectRequest, Connected, GivenTopic};
 use crate::endpoint::Endpoint;
 use crate::mailbox::ShardHandle;
 use crate::socket::{AdmittedSocket, Carrier, SocketInfo, Transport};
@@ -43,7 +43,7 @@ pub(super) struct Asked {
 
 /// A client that may have a socket.
 pub(super) struct Admitted {
-    connected: Connected,
+    pub(super) connected: Connected,
     pub(super) version: Version,
 }
 
@@ -143,12 +143,13 @@ impl Asking<'_> {
         let found = self.found;
         let (expires_ms, is_pending) = (connected.expires_ms(self.endpoint.clock()), connected.is_pending);
         let topic = found.dialect.topic(&found.mount, &found.params);
-        let topics = topic.map_or(connected.topics, |topic| vec![topic]);
-        if topics.iter().any(|topic| check_topic(topic).is_err()) {
+        let mut topics = topic.map_or(connected.topics, |topic| vec![GivenTopic { topic, since: None }]);
+        if topics.iter().any(|given| check_topic(&given.topic).is_err()) {
             return Err(Refusal::Topic);
         }
+        topics.iter_mut().for_each(|given| given.since = given.since.or(connected.since));
         let ownership = match topics.first() {
-            Some(topic) => found.dialect.claim(self.endpoint, &found.mount, topic, connected.publisher)?,
+            Some(given) => found.dialect.claim(self.endpoint, &found.mount, &given.topic, connected.publisher)?,
             None => None,
         };
         let info = SocketInfo {

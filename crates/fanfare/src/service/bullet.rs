@@ -13,8 +13,8 @@ use super::stream::streaming;
 use super::{Connection, Found};
 use crate::body::Body;
 use crate::body::Framing;
-use crate::command::Polled;
-use crate::dialect::accepts_events;
+use crate::command::{Lost, Polled};
+use crate::dialect::{self, accepts_events};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::gate::Bodies;
@@ -60,9 +60,12 @@ impl Endpoint {
 impl Asking<'_> {
     /// A stream of all messages from now on.
     async fn events(&self) -> Result<Response<Body>, Refusal> {
-        let admitted = self.admit(self.read()?).await?;
+        let mut admitted = self.admit(self.read()?).await?;
+        let topics = &mut admitted.connected.topics;
+        let positions = dialect::positions(self.endpoint, &self.parts.headers, topics);
+        topics.iter_mut().for_each(|given| given.since = positions.since(&given.topic));
         let session = self.open(admitted, None, None).await?;
-        Ok(streaming(Body::stream(session, Framing::Data, None), Framing::Data))
+        Ok(streaming(Body::events(session, positions), Framing::Data))
     }
 
     /// One message: the oldest that waits, or the next.
@@ -77,7 +80,9 @@ impl Asking<'_> {
                     response.headers_mut().insert(CONTENT_TYPE, content_type);
                     return Ok(response);
                 }
-                Ok(Polled::Nothing) => return Ok(nothing()),
+                // Pages with an old jQuery take a 204 for a failure; all take an empty text for nothing.
+                Ok(Polled::Nothing) => return Ok(Response::new(Body::default())),
+                Ok(Polled::Lost(lost)) => return Ok(gap(lost)),
                 Ok(Polled::Gone) | Err(_) => {
                     let mut current = place.lock().await;
                     current.take_if(|current| current.socket == session.socket);
@@ -157,6 +162,20 @@ impl Asking<'_> {
             user_agent: self.parts.headers.get(USER_AGENT).map(|agent| agent.as_bytes().to_vec()),
         }
     }
+}
+
+/// Any status but 200 lets bullet.js tell its page that the connection was interrupted, as it does when a WebSocket is closed.
+fn gap(lost: Lost) -> Response<Body> {
+    let why = match lost {
+        Lost::Overflow(messages) => {
+            format!("more came between two polls than can wait, and {messages} or more messages were dropped")
+        }
+        Lost::ByPolicy => "messages were dropped by the policy of their topic, as more came than could wait".to_owned(),
+        Lost::WhileAway => "this client has not polled for a while, and nothing was kept for it".to_owned(),
+    };
+    let mut response = Response::new(Body::from(format!("gap: {why}")));
+    *response.status_mut() = StatusCode::GONE;
+    response
 }
 
 fn nothing() -> Response<Body> {

@@ -70,7 +70,7 @@ impl Asking<'_> {
                 }
                 Ok(Polled::Nothing) => return Ok(logical(204, token.as_deref(), &[])),
                 // It is over: a new one begins, as for a client that never had one.
-                Ok(Polled::Gone) | Err(_) => {}
+                Ok(Polled::Gone | Polled::Lost(_)) | Err(_) => {}
             }
         }
         self.new_session().await

@@ -54,8 +54,18 @@ impl Socket {
         self.go(turn);
     }
 
-    /// The client does not take what it is sent.
+    /// The client does not take what it is sent: it loses what waits, and is told so by its end or, if it has none, by the
+    /// answer to its next poll.
     pub(crate) fn too_slow(&mut self, turn: &mut Turn) {
+        let (bytes, frames) = self.carrier.waiting();
+        // What had no room is one more.
+        if let Carrier::Poll(session) = &mut self.carrier
+            && session.lose(frames + 1)
+        {
+            event::slow_poller(turn.counters(), self.info.peer, bytes, frames);
+            self.overflowed = false;
+            return;
+        }
         self.close(turn, &CloseReason::Slow);
     }
 

@@ -7,17 +7,18 @@ use fanfare_proto::payload::Json;
 
 use super::{Socket, Turn};
 use crate::close_reason::CloseReason;
+use crate::connect::GivenTopic;
 use crate::hub::Reach;
 use crate::join::{Membership, Phase, Seat};
 
 impl Socket {
     /// It is there: joins the topics that connect gave it, and waits for its client.
-    pub(crate) fn begin(&mut self, turn: &mut Turn, topics: &[Arc<str>]) {
-        topics.iter().for_each(|topic| self.join_at_once(turn, topic));
+    pub(crate) fn begin(&mut self, turn: &mut Turn, topics: &[GivenTopic]) {
+        topics.iter().for_each(|given| self.join_at_once(turn, given));
         if !self.info.is_pending {
             self.tell(turn, |observer, socket| observer.opened(socket));
         }
-        if topics.iter().any(|topic| self.dialect.has_lost(&self.info, topic)) {
+        if topics.iter().any(|given| self.dialect.has_lost(&self.info, &given.topic)) {
             // It has ended since the subscriber was let in, and nobody would tell.
             self.close(turn, &CloseReason::TopicEnded);
         }
@@ -39,7 +40,7 @@ impl Socket {
     }
 
     /// Joins a new socket to a topic that connect gave it.
-    fn join_at_once(&mut self, turn: &mut Turn, topic: &Arc<str>) {
+    fn join_at_once(&mut self, turn: &mut Turn, GivenTopic { topic, since }: &GivenTopic) {
         if self.session.find(topic).is_some() {
             return;
         }
@@ -48,7 +49,7 @@ impl Socket {
             ownership.lives_at(&self.info, self.key);
         }
         let receives = self.dialect.receives();
-        match self.info.since.filter(|_| receives) {
+        match since.filter(|_| receives) {
             None => {
                 let reach = receives.then(|| Reach::Wire(self.variant()));
                 self.join_without_channel(turn, topic, None, reach);

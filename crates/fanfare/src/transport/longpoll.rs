@@ -17,10 +17,10 @@ use tokio::sync::oneshot;
 use super::bullet::Listing;
 use crate::address::AddressSlot;
 use crate::channel::Status;
-use crate::command::{Command, Polled};
+use crate::command::{Command, Lost, Polled};
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
-use crate::outbox::Outbox;
+use crate::outbox::{First, Outbox};
 
 /// More polls than this at a time: the oldest is answered at once.
 const POLLS_MAX: usize = 4;
@@ -44,6 +44,8 @@ pub(crate) struct PollSession {
     /// Of clients that take one message in an answer. Those that cannot be told apart share a session, and each of their
     /// polls that wait gets the message.
     listing: Option<Listing>,
+    /// What such a client has lost ahead of what waits, and is to be told of.
+    lost: Option<Lost>,
     /// Told what the session's only join is answered.
     joined: Option<oneshot::Sender<(Status, Payload)>>,
     /// Counts against its address while it lives.
@@ -80,9 +82,10 @@ impl PollSession {
         secret: u128,
         now_ms: u64,
         slot: Option<AddressSlot>,
-        listing: Option<Listing>,
+        mut listing: Option<Listing>,
         joined: Option<oneshot::Sender<(Status, Payload)>>,
     ) -> Self {
+        let was_away = listing.as_mut().is_some_and(Listing::begin);
         PollSession {
             secret,
             outbox: Outbox::default(),
@@ -93,6 +96,7 @@ impl PollSession {
             posts: VecDeque::new(),
             last_poll_ended_ms: now_ms,
             listing,
+            lost: was_away.then_some(Lost::WhileAway),
             joined,
             _slot: slot,
         }
@@ -201,17 +205,41 @@ impl PollSession {
     }
 
     fn answer_each_with_one(&mut self, now_ms: u64) {
-        while !self.polls.is_empty()
-            && let Some(message) = self.outbox.first_message()
-        {
-            let answers = self.polls.drain(..).map(|poll| poll.answer.send(Polled::Messages(vec![message.clone()], 0)));
+        while !self.polls.is_empty() {
+            let first = match self.lost {
+                Some(lost) => Err(lost),
+                None => match self.outbox.first() {
+                    Some(First::Message(message)) => Ok(message),
+                    Some(First::Gap) => Err(Lost::ByPolicy),
+                    None => return,
+                },
+            };
+            let answer = || match &first {
+                Ok(message) => Polled::Messages(vec![message.clone()], 0),
+                Err(lost) => Polled::Lost(*lost),
+            };
+            let answers = self.polls.drain(..).map(|poll| poll.answer.send(answer()));
             let answered = answers.filter(Result::is_ok).count();
             // Those whose client has gone have taken nothing.
             if answered > 0 {
-                self.outbox.pop();
                 self.last_poll_ended_ms = now_ms;
+                if self.lost.take().is_none() {
+                    self.outbox.pop();
+                }
             }
         }
+    }
+
+    /// Gives up what waits for a client that can be told of it by its next poll, and so many messages in all: whether this is
+    /// one.
+    pub(crate) fn lose(&mut self, messages: usize) -> bool {
+        let can_be_told = self.listing.is_some();
+        if can_be_told {
+            self.outbox = Outbox::default();
+            let before = if let Some(Lost::Overflow(before)) = self.lost { before } else { 0 };
+            self.lost = Some(Lost::Overflow(before + messages as u64));
+        }
+        can_be_told
     }
 
     /// When the next window ends.
