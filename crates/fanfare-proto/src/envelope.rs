@@ -24,7 +24,7 @@ use std::num::NonZeroU64;
 
 use bytes::Bytes;
 
-use self::fields::{Fields, write_varint};
+pub(crate) use self::fields::{Fields, write_varint};
 use crate::payload::{Json, Payload, Text};
 
 /// The version that [`Envelope::write`] writes and [`Envelope::read`] reads.

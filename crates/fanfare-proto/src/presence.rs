@@ -1,12 +1,17 @@
-//! Who is present in one topic on one node, and the diffs that say how that changes.
+//! Who is present in one topic, and the diffs that say how that changes.
 //!
 //! A channel tracks metadata under keys; several channels may share a key. Refs come from the caller, as does the
-//! time; sending, batching in time and the exchange between nodes are the engine's. The wire form is in
-//! [`Presences`], [`Diff`] and [`State`].
+//! time; sending and batching in time are the engine's. The wire form is in [`Presences`], [`Diff`] and [`State`].
+//!
+//! [`TopicPresence`] has all who are present as clients see them. [`Rows`] says what it has of other nodes, and what they are
+//! told of this one; [`Leases`] says which of them are alive; [`Body`] is what they write to each other.
 
+mod body;
 mod bounds;
 mod diff;
+mod leases;
 mod meta;
+mod rows;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,9 +20,12 @@ use std::sync::Arc;
 
 use self::state::Pieces;
 
+pub use self::body::{Answer, Ask, Body, Change, Delta, Digest};
 pub use self::bounds::{Bounds, Untracked};
 pub use self::diff::{Diff, Extras, Presences};
+pub use self::leases::{Event, Leases};
 pub use self::meta::Meta;
+pub use self::rows::{Node, Rows, Tell};
 pub use self::state::State;
 
 /// The presences of one topic. `Id` names a channel; a copy of it is kept for each key that the channel tracks.
@@ -37,11 +45,18 @@ pub struct TopicPresence<Id> {
     keys: usize,
     /// What the trackings count for the bound on bytes.
     bytes: usize,
+    /// How many of the trackings are those of other nodes.
+    others: usize,
+    /// How many other nodes count, where nobody is known but a number is.
+    counted: usize,
     pieces: Pieces,
 }
 
 /// A key, and a number that tells its trackings apart.
 type Place = (Arc<str>, u64);
+
+/// Numbers from here on are of trackings of other nodes.
+const OTHERS: u64 = 1 << 63;
 
 impl<Id: Copy + Ord> TopicPresence<Id> {
     /// A topic with nobody in it.
@@ -54,6 +69,8 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
             next_number: 0,
             keys: 0,
             bytes: 0,
+            others: 0,
+            counted: 0,
             pieces: Pieces::default(),
         }
     }
@@ -73,19 +90,14 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
         let returned: Vec<Place> = self.departing.range(places_of(&key)).map(|(place, _)| place.clone()).collect();
         let freed = returned.iter().map(|place| self.trackings.get(place).map_or(0, |meta| bounds::size(&key, meta)));
         let bytes = self.bytes + bounds::size(&key, &meta) - freed.sum::<usize>();
-        bounds.check(self.len() + 1 - returned.len(), bytes)?;
+        bounds.check(self.len() + self.counted + 1 - returned.len(), bytes)?;
         let mut diff = Diff::default();
         for place in returned {
             self.end_departing(&place, &mut diff);
         }
         diff.joins.push(&key, meta.clone());
-        let number = self.next_number;
-        self.next_number += 1;
-        self.by_channel.insert((id, key.clone()), number);
-        self.keys += usize::from(!self.has(&key));
-        self.bytes += bounds::size(&key, &meta);
-        self.pieces.changed(&key);
-        self.trackings.insert((key, number), meta);
+        let number = self.insert(key.clone(), meta, 0);
+        self.by_channel.insert((id, key), number);
         Ok(diff)
     }
 
@@ -183,14 +195,52 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
         self.trackings.len()
     }
 
-    /// How many keys there are.
+    /// How many keys there are, and what other nodes count where only their number is known.
     pub fn keys(&self) -> usize {
+        self.keys + self.counted
+    }
+
+    /// The trackings of this node, those departing included.
+    pub fn own(&self) -> impl Iterator<Item = (&Arc<str>, &Meta)> {
+        let own = self.trackings.iter().filter(|((_, number), _)| *number < OTHERS);
+        own.map(|((key, _), meta)| (key, meta))
+    }
+
+    /// How many keys this node counts, where nobody else's are known.
+    fn own_keys(&self) -> usize {
         self.keys
+    }
+
+    /// How many trackings are this node's.
+    pub fn own_len(&self) -> usize {
+        self.len() - self.others
     }
 
     /// Whether nobody is present.
     pub fn is_empty(&self) -> bool {
-        self.trackings.is_empty()
+        self.trackings.is_empty() && self.counted == 0
+    }
+
+    /// Adds a tracking of another node, and says where it is.
+    fn admit(&mut self, key: &Arc<str>, meta: Meta) -> u64 {
+        self.others += 1;
+        self.insert(key.clone(), meta, OTHERS)
+    }
+
+    /// Takes a tracking of another node away.
+    fn dismiss(&mut self, key: &Arc<str>, number: u64, diff: &mut Diff) {
+        self.others -= 1;
+        self.end(&(key.clone(), number), diff);
+    }
+
+    fn insert(&mut self, key: Arc<str>, meta: Meta, from: u64) -> u64 {
+        let number = from | self.next_number;
+        self.next_number += 1;
+        self.keys += usize::from(!self.has(&key));
+        self.bytes += bounds::size(&key, &meta);
+        self.pieces.changed(&key);
+        self.trackings.insert((key, number), meta);
+        number
     }
 
     fn has(&self, key: &Arc<str>) -> bool {

@@ -5,33 +5,33 @@ use bytes::Bytes;
 use super::{Unread, VARINT_SIZE_MAX};
 
 /// What is left of an envelope.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     whole: &'a Bytes,
     left: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(whole: &'a Bytes) -> Self {
+    pub(crate) fn new(whole: &'a Bytes) -> Self {
         Fields { whole, left: whole }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.left.is_empty()
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, Unread> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Unread> {
         let (byte, left) = self.left.split_first().ok_or(Unread::Malformed)?;
         self.left = left;
         Ok(*byte)
     }
 
-    pub(super) fn u64(&mut self) -> Result<u64, Unread> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Unread> {
         let (bytes, left) = self.left.split_first_chunk().ok_or(Unread::Malformed)?;
         self.left = left;
         Ok(u64::from_le_bytes(*bytes))
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64, Unread> {
+    pub(crate) fn varint(&mut self) -> Result<u64, Unread> {
         let mut value = 0;
         for place in 0..VARINT_SIZE_MAX {
             let byte = self.byte()?;
@@ -49,13 +49,13 @@ impl<'a> Fields<'a> {
     }
 
     /// A text with its length before it.
-    pub(super) fn text(&mut self) -> Result<&'a str, Unread> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, Unread> {
         let size = self.varint()?;
         simdutf8::basic::from_utf8(self.part(size)?.left).map_err(|_| Unread::Malformed)
     }
 
     /// The next bytes, as fields of their own.
-    pub(super) fn part(&mut self, size: u64) -> Result<Fields<'a>, Unread> {
+    pub(crate) fn part(&mut self, size: u64) -> Result<Fields<'a>, Unread> {
         let size = usize::try_from(size).map_err(|_| Unread::Malformed)?;
         let (part, left) = self.left.split_at_checked(size).ok_or(Unread::Malformed)?;
         self.left = left;
@@ -63,13 +63,13 @@ impl<'a> Fields<'a> {
     }
 
     /// All that is left, sharing the envelope's bytes.
-    pub(super) fn rest(self) -> Bytes {
+    pub(crate) fn rest(self) -> Bytes {
         self.whole.slice_ref(self.left)
     }
 }
 
 /// Appends a number as a varint.
-pub(super) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;

@@ -47,6 +47,10 @@ impl Presences {
         self.0.entry(key.clone()).or_default().push(meta);
     }
 
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &[Meta])> {
+        self.0.iter().map(|(key, metas)| (key, metas.as_slice()))
+    }
+
     fn append(&mut self, later: Self) {
         for (key, metas) in later.0 {
             self.0.entry(key).or_default().extend(metas);

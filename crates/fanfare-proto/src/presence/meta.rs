@@ -32,6 +32,11 @@ impl Meta {
         Self { phx_ref: phx_ref.into(), json: Value::Object(fields).into() }
     }
 
+    /// What another node has serialised: an object in which the ref stands.
+    pub(super) fn received(phx_ref: CompactString, json: Json) -> Self {
+        Self { phx_ref, json }
+    }
+
     /// The ref of this tracking since its last update.
     pub fn phx_ref(&self) -> &str {
         &self.phx_ref
