@@ -28,17 +28,34 @@ const options = {
 await build({...options, entryPoints: ["demo/app.js", "demo/app.css"], banner: {js: await phoenixNotice()}})
 const scripts = PROTOCOLS.map(name => `demo/protocols/${name}.js`)
 await build({...options, entryPoints: [...scripts, "demo/protocols/protocols.css"]})
-await copyFile(join(root, "demo/index.html"), join(out, "demo/index.html"))
-const frame = await readFile(join(root, "demo/protocols/page.html"), "utf8")
+await writeFile(join(out, "demo/index.html"), await filled("demo/index.html", "./"))
 for (const name of PROTOCOLS) await writeFile(join(out, `demo/${name}.html`), await page(name))
 await copyFile(join(root, "console/index.html"), join(out, "console/index.html"))
 
-// A page of a protocol: the frame with what is its own, a comment `Title: lead` and the main part.
+// A page of a protocol: the frame, the messages, and what is its own: comments `name: text` and what connects it.
 async function page(name) {
   const own = await readFile(join(root, `demo/protocols/${name}.html`), "utf8")
-  const [, title, lead, main] = own.match(/^<!-- (.*?): (.*) -->\n(.*)\n$/s)
-  const parts = {name, title, lead, main}
-  return frame.replace(/{{(\w+)}}/g, (_, part) => parts[part])
+  const parts = {name, before: ""}
+  const side = own.replace(/^<!-- (\w+): (.*) -->\n/gm, (_, part, text) => {
+    parts[part] = text
+    return ""
+  })
+  if (parts.before) parts.before = `        ${parts.before}\n`
+  const messages = await readFile(join(root, "demo/protocols/messages.html"), "utf8")
+  parts.main = `${fill(messages, parts)}    <div class="side">\n${side}    </div>`
+  return filled("demo/protocols/page.html", `${name}.html`, parts)
+}
+
+// A page with what all of them have on top: the icon, the name, and the links, of which one is where the reader is.
+async function filled(file, here, parts = {}) {
+  const part = async name => (await readFile(join(root, `demo/parts/${name}.html`), "utf8")).trimEnd()
+  const nav = (await part("nav")).replace(`href="${here}"`, `href="${here}" aria-current="page"`)
+  const all = {icon: await part("icon"), brand: await part("brand"), nav, ...parts}
+  return fill(await readFile(join(root, file), "utf8"), all)
+}
+
+function fill(text, parts) {
+  return text.replace(/{{(\w+)}}/g, (_, part) => parts[part])
 }
 
 // The bundle holds a copy of the client, whose licence asks for its notice to go with every copy.

@@ -5,38 +5,38 @@ export interface Channel {
   onMessage(event: string, payload: any, ref: any, joinRef?: any): any
 }
 
-/** Messages are missing: the state that they would have led to has to be loaded anew. */
+/** Messages are missing, so the state that depends on them has to be reloaded. */
 export interface Gap {
   /**
-   * `not_recovered`: the server has not kept so much. `no_history`: the topic keeps nothing. Anything else is the
-   * policy by which the server left messages out for a slow reader.
+   * `not_recovered`: the server no longer has the messages. `no_history`: the topic keeps none. Anything else is the
+   * policy by which the server skipped messages for a slow reader.
    */
   reason: "not_recovered" | "no_history" | (string & {})
-  /** Behind which position messages are missing; null where the topic has none. */
+  /** Messages after this position are missing; null if the topic has no positions. */
   from: string | null
-  /** Behind which position everything follows; null where the topic has none. */
+  /** Nothing is missing after this position; null if the topic has no positions. */
   to: string | null
-  /** How many messages were left out for a slow reader. */
+  /** How many messages were skipped for a slow reader. */
   dropped?: number
 }
 
 export interface Options {
-  /** The position of an earlier page, to go on from there. */
+  /** The position to resume from, such as one stored by an earlier page. */
   from?: string | null
-  /** Called when the position has moved, before the callbacks of the message that moved it. */
+  /** Called when the position has changed, before the callbacks of the message that changed it. */
   onPosition?(position: string): void
   /** Called when messages are missing. */
   onGap?(gap: Gap): void
 }
 
 export interface Resuming {
-  /** Behind which message the channel stands: null until the first join is answered, unless `from` was given. */
+  /** The position of the last message: null until the first join is answered, unless `from` was given. */
   readonly position: string | null
 }
 
 /**
- * Makes a channel go on where it was, whenever it joins again.
+ * Makes a channel resume whenever it joins again.
  *
- * @throws Error if the channel was joined already.
+ * @throws Error if the channel has already joined.
  */
 export function resume(channel: Channel, options?: Options): Resuming

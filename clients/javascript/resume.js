@@ -1,24 +1,24 @@
-// Lets a channel of the npm package `phoenix` go on where it was: what it missed while it was away is delivered after
-// the next join, in order and once, or `onGap` is told that it is not. Keeps nothing but the position; storage is the
-// caller's.
+// Makes a channel of the npm package `phoenix` resume: messages it missed while it was disconnected are delivered after
+// the next join, in order and once, or `onGap` is called. Holds nothing but the position; storing it is up to the caller.
 
 /**
- * Makes `channel` resume. To be called before `channel.join()`.
+ * Makes `channel` resume. Call it before `channel.join()`.
  *
  * Options:
- * - `from`: the position of an earlier page, to go on from there; without it the channel begins with what comes;
- * - `onPosition(position)`: the position has moved, as with every message; told before the message's own callbacks;
- * - `onGap({reason, from, to})`: messages behind `from` are missing, so reload the state. What follows begins behind
- *   `to`. The reason is `not_recovered` (the server has not kept so much), `no_history` (the topic keeps nothing), or
- *   that of a `gap` event of the server, which has the number `dropped` as well.
+ * - `from`: the position to resume from, such as one stored by an earlier page; without it the channel starts with new
+ *   messages;
+ * - `onPosition(position)`: the position has changed, as with every message; called before the message's own callbacks;
+ * - `onGap({reason, from, to})`: messages after `from` are missing, so reload the state. The next message is the first
+ *   after `to`. The reason is `not_recovered` (the server no longer has them), `no_history` (the topic keeps no messages),
+ *   or that of a `gap` event of the server, which also has the number `dropped`.
  *
- * The `position` of the object that is returned is null until the first join is answered, unless `from` was given.
+ * The `position` of the returned object is null until the first join is answered, unless `from` was given.
  */
 export function resume(channel, {from = null, onPosition, onGap} = {}) {
-  if (channel.joinedOnce) throw new Error(`resume() comes before join(), and ${channel.topic} was joined already`)
+  if (channel.joinedOnce) throw new Error(`call resume() before join(): ${channel.topic} has already joined`)
   const {joinPush, onMessage, socket, trigger} = channel
   let position = from
-  // Whether there is something that can be missed.
+  // Whether there is anything to miss yet.
   let following = from !== null
 
   const move = to => {
@@ -46,15 +46,15 @@ export function resume(channel, {from = null, onPosition, onGap} = {}) {
     return handled
   }
 
-  // A join that was given up may still be served for a while. The join that takes its place begins at the position with
-  // which it was sent, and brings what comes until then.
+  // The server may still serve a join that the client has given up. The join that replaces it starts at the position it
+  // was sent with, and brings those messages again.
   channel.trigger = (event, payload, ref, joinRef) => {
     if (isPosition(ref) && channel.state !== "joined") return
     trigger.call(channel, event, payload, ref, joinRef)
   }
 
-  // The client's version 1.7 does not join again when the server gives its long-poll a new session for one that is
-  // gone, or after disconnect() and connect().
+  // Version 1.7 of the client does not join again when the server replaces a lost long-poll session with a new one, or
+  // after disconnect() and connect().
   const opened = socket.onOpen(() => {
     if (channel.state === "joined") channel.trigger("phx_error", {reason: "the connection is a new one"})
   })

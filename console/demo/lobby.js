@@ -1,6 +1,8 @@
-// The lobby as the stock client sees it: one socket, one channel, its presence. Knows nothing of the page.
+// The lobby as the stock client sees it: one socket, one channel, its presence; and what was missed, by `fanfare-resume`.
+// Knows nothing of the page.
 
 import {LongPoll, Presence, Socket} from "phoenix"
+import {resume} from "../../clients/javascript/resume.js"
 
 const TOPIC = "room:lobby"
 const RECONNECT_AFTER_MS = [10, 50, 100, 150, 200, 250, 500, 1000, 2000]
@@ -11,10 +13,14 @@ const LEAVE_MS_MAX = 1000
  * Tells its `listener` what happens:
  * - `status({state, nextTryAt})`: state is `connecting`, `open`, `reconnecting` (then nextTryAt is the time of the next
  *   attempt, in ms since the epoch) or `closed`, which only the visitor can cause;
- * - `joined()`, after each successful join, and `trouble(sentence)`, when a join or a message failed;
- * - `message({name, body})`, `people([{name, count}])`, `arrived(name)`, `departed(name)`.
+ * - `joined({recovered, earlier})`, after each successful join: whether everything missed since the last one follows, and at
+ *   the first one the newest messages; and `trouble(sentence)`, when a join failed;
+ * - `message({id, name, body, at})`, `people([{name, count}])`, `arrived(name)`, `departed(name)`;
+ * - `sent(id)` or `unsent(id, sentence)`, for each message that was said.
  */
 export class Lobby {
+  #position = null
+
   constructor(name, transport, listener) {
     this.name = name
     this.transport = transport
@@ -79,10 +85,13 @@ export class Lobby {
     this.connect()
   }
 
-  say(body) {
+  /** The id comes back with the message, which is how its sender knows that it was sent. */
+  say(id, body) {
     this.channel
-      .push("new_msg", {body, name: this.name})
-      .receive("error", response => this.listener.trouble(`Not sent: ${reasonOf(response)}.`))
+      .push("new_msg", {id, body, name: this.name, at: Date.now()})
+      .receive("ok", () => this.listener.sent(id))
+      .receive("error", response => this.listener.unsent(id, `Not sent: ${reasonOf(response)}.`))
+      .receive("timeout", () => this.listener.unsent(id, "Perhaps not sent: the server did not answer."))
   }
 
   #enter() {
@@ -90,6 +99,7 @@ export class Lobby {
     this.channel = channel
     const current = told => (...args) => channel === this.channel && told(...args)
 
+    resume(channel, {from: this.#position, onPosition: current(position => (this.#position = position))})
     channel.on("new_msg", current(message => this.listener.message(message)))
     this.#watch(new Presence(channel), current)
     channel.onError(current(() => {
@@ -97,7 +107,10 @@ export class Lobby {
     }))
     channel
       .join()
-      .receive("ok", current(() => this.listener.joined()))
+      .receive("ok", current(response => this.listener.joined({
+        recovered: response.resume?.recovered ?? false,
+        earlier: (response.messages ?? []).filter(({event}) => event === "new_msg").map(({payload}) => payload),
+      })))
       .receive("error", current(response => this.listener.trouble(`Could not join: ${reasonOf(response)}. Trying again…`)))
       .receive("timeout", current(() => this.listener.trouble("The server did not answer. Trying again…")))
   }

@@ -1,11 +1,14 @@
 // The visitor's name: remembered in this browser, and something friendlier than a number until one is chosen.
 
 const KEY = "fanfare:name"
+// Fillers of Hangul, and the blank of Braille: letters and symbols to Unicode, nothing to the eye.
+const INVISIBLE = /[\u115f\u1160\u2800\u3164\uffa0]/g
 const COLOURS = ["Amber", "Azure", "Copper", "Coral", "Crimson", "Golden", "Indigo", "Ivory", "Jade", "Scarlet", "Silver", "Violet"]
 const INSTRUMENTS = ["Bassoon", "Bugle", "Cello", "Clarinet", "Cornet", "Flute", "Horn", "Oboe", "Piccolo", "Trombone", "Trumpet", "Viola"]
 
 export function firstName() {
-  return remembered() || `${pick(COLOURS)} ${pick(INSTRUMENTS)}`
+  const known = remembered() ?? ""
+  return isBlank(known) ? `${pick(COLOURS)} ${pick(INSTRUMENTS)}` : known
 }
 
 export function rememberName(name) {
@@ -14,6 +17,11 @@ export function rememberName(name) {
   } catch {
     // Storage can be switched off; the name then lasts as long as the page.
   }
+}
+
+/** Whether a name has nothing that can be seen: blanks, marks of direction, and letters that are drawn as nothing. */
+export function isBlank(name) {
+  return !/[\p{L}\p{N}\p{P}\p{S}]/u.test(name.replace(INVISIBLE, ""))
 }
 
 /** A hue for the name's avatar, the same for everybody who sees it. */

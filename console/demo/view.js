@@ -1,14 +1,12 @@
-// Writes to the document. All text from the network goes in as text nodes, never as markup.
+// Writes to the document what the lobby tells.
 
-import {hueOf, initialsOf} from "./names.js"
+import {Log, isolated, make, setText, showFate, text, timeOf} from "./log.js"
+import {hueOf, initialsOf, isBlank} from "./names.js"
 
-const LOG_ENTRIES_MAX = 500
 const TRANSPORT_NAMES = {websocket: "WebSocket", longpoll: "Long-poll"}
 
 const element = id => document.getElementById(id)
-const log = element("log")
-const entries = element("entries")
-const newer = element("newer")
+const log = new Log(element("messages"))
 
 export function showStatus({state, nextTryAt}, transport) {
   element("state").dataset.state = state
@@ -17,22 +15,30 @@ export function showStatus({state, nextTryAt}, transport) {
   setText(element("toggle"), state === "closed" ? "Connect" : "Disconnect")
 }
 
-export function addMessage(name, body, own) {
-  const author = text(name ?? "somebody")
-  const entry = make("li", own ? "message own" : "message")
-  const content = make("div", "content")
-  const head = make("p", "head")
-  head.append(make("strong", "", author), timeNow())
-  content.append(head, make("p", "text", text(body)))
-  entry.append(avatar(author), content)
-  append(entry, own)
+/** `at` is when it was said, if that is known. */
+export function addMessage({at, ...message}, own) {
+  const {name, body = message} = message
+  log.append(bubble(name, body, at, own), own)
 }
 
-/** A line about the room rather than from somebody in it. */
+/** The visitor's own message, before it is known to have arrived. */
+export function addPending(name, body) {
+  const entry = bubble(name, body, Date.now(), true)
+  showFate(entry, "pending", "Sending…")
+  return log.append(entry, true)
+}
+
+export {showFate}
+
+export function remarkOf(name, what) {
+  log.remark(isolated(named(name)), ` ${what}`)
+}
+
+/** A remark that stands out; `change` says something else in its place. */
 export function remark(what) {
-  const entry = make("li", "remark")
-  entry.append(make("span", "", what), timeNow())
-  append(entry, false)
+  const entry = log.remark(what)
+  entry.classList.add("weighty")
+  return {change: sentence => setText(entry.firstElementChild, sentence)}
 }
 
 export function showPeople(list, ownName) {
@@ -40,7 +46,7 @@ export function showPeople(list, ownName) {
   setText(element("people-count"), String(list.length))
   element("people").replaceChildren(...sorted.map(({name, count}) => {
     const item = make("li")
-    item.append(avatar(name), make("span", "who", name))
+    item.append(avatar(name), isolated(named(name)))
     if (name === ownName) item.append(make("span", "tag", "you"))
     if (count > 1) {
       const times = make("span", "tag", `×${count}`)
@@ -49,6 +55,7 @@ export function showPeople(list, ownName) {
     }
     return item
   }))
+  if (list.length === 0) element("people").append(make("li", "none", "Nobody that this page can see."))
 }
 
 export function showNotice(message) {
@@ -76,11 +83,6 @@ export function showSample() {
   ].join("\n")
 }
 
-newer.addEventListener("click", () => scrollToEnd())
-log.addEventListener("scroll", () => {
-  if (atEnd()) newer.hidden = true
-})
-
 function statusText(state, nextTryAt, transport) {
   switch (state) {
     case "open": return `Connected · ${TRANSPORT_NAMES[transport]}`
@@ -93,23 +95,20 @@ function statusText(state, nextTryAt, transport) {
   }
 }
 
-function append(entry, follow) {
-  const stay = !follow && !atEnd()
-  element("empty").hidden = true
-  entries.append(entry)
-  while (entries.childElementCount > LOG_ENTRIES_MAX) entries.firstElementChild.remove()
-  if (stay) newer.hidden = false
-  else scrollToEnd()
+function bubble(name, body, at, own) {
+  const author = named(text(name ?? ""))
+  const entry = make("li", own ? "message own" : "message")
+  const head = make("p", "head", isolated(author))
+  const date = new Date(at)
+  if (Number.isFinite(at) && !Number.isNaN(date.getTime())) head.append(timeOf(date))
+  const said = make("p", "text", text(body))
+  said.dir = "auto"
+  entry.append(avatar(author), make("div", "content", head, said))
+  return entry
 }
 
-// A few pixels of slack: with a zoomed page the end is never met exactly.
-function atEnd() {
-  return log.scrollHeight - log.scrollTop - log.clientHeight < 40
-}
-
-function scrollToEnd() {
-  log.scrollTop = log.scrollHeight
-  newer.hidden = true
+function named(name) {
+  return isBlank(name) ? "somebody without a name" : name
 }
 
 function avatar(name) {
@@ -117,29 +116,4 @@ function avatar(name) {
   mark.style.setProperty("--hue", hueOf(name))
   mark.setAttribute("aria-hidden", "true")
   return mark
-}
-
-function timeNow() {
-  const now = new Date()
-  const time = make("time", "", now.toLocaleTimeString([], {hour: "2-digit", minute: "2-digit"}))
-  time.dateTime = now.toISOString()
-  time.title = now.toLocaleString()
-  return time
-}
-
-// Other clients may put anything into a message; a number or an object is shown as JSON.
-function text(value) {
-  return typeof value === "string" ? value : JSON.stringify(value) ?? ""
-}
-
-// A live region that is set to the text it has already would be read out again.
-function setText(node, value) {
-  if (node.textContent !== value) node.textContent = value
-}
-
-function make(tag, className = "", content = "") {
-  const node = document.createElement(tag)
-  if (className) node.className = className
-  if (content) node.textContent = content
-  return node
 }

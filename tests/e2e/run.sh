@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the end-to-end suites: ./run.sh [test files]
 #
-# Needs Node 18, Python 3.9 with venv, and Chromium. What npm and pip install is pinned and kept in this folder.
+# Needs Node 20.19, Python 3.9 with venv, and Chromium. What npm and pip install is pinned and kept in this folder.
 # FANFARE_ORACLE, FANFARE_BIN: binaries to test; what is not given is built in release mode.
 # CHROMIUM: the browser, /usr/bin/chromium by default.
 set -eu
@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 
-# Installs anew when the lock file is newer than what was installed from it.
+# Installs again when the lock file is newer than what was installed from it.
 npm_install() {
     if [ ! "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ]; then
         npm ci --prefix "$1" --no-audit --no-fund
@@ -35,7 +35,7 @@ if [ -z "${FANFARE_BIN:-}" ]; then
 fi
 export FANFARE_ORACLE FANFARE_BIN
 
-[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs
+[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs guides/*.test.mjs
 # Clients that were given up keep timers of ten seconds and more, which nobody need wait for. Node 18 has to.
 hurry=
 case $(node --help) in *--test-force-exit*) hurry=--test-force-exit ;; esac

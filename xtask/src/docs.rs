@@ -14,6 +14,7 @@
 //! | `json` | must be JSON |
 //! | `rust` | compiled and run as documentation test of the `fanfare` crate, not here |
 //! | `text output` | what the block before it prints: line by line in this order, `…` for anything |
+//! | `ts`, and configurations of other programs | shown only: `tests/e2e/guides` compiles and runs those |
 //! | `… skip:REASON` | not run |
 //!
 //! Addresses of the default ports are replaced by those of the server beside the test, and that of a reader's back end by a free
@@ -34,7 +35,7 @@ use crate::process::{self, Server};
 use crate::repository;
 
 /// Languages that are shown only: there is nothing to run them with here.
-const SHOWN: &[&str] = &["text", "sql", "html", "swift", "kotlin", "diff"];
+const SHOWN: &[&str] = &["text", "sql", "html", "swift", "kotlin", "diff", "ts", "nginx", "haproxy", "caddy", "ini", "dockerfile", "yaml"];
 
 /// Which crate file takes the pages with Rust blocks in as documentation tests.
 const DOC_TESTS: &str = "crates/fanfare/src/docs_test.rs";

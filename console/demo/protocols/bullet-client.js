@@ -45,6 +45,7 @@ class Stream {
     })
   }
 
+  /** Fails where it is known that the text did not arrive. */
   send(text) {
     return this.#connection.send(text)
   }
@@ -72,7 +73,14 @@ function websocket(url, {opened, received, lost}) {
   socket.onopen = opened
   socket.onmessage = ({data}) => received(data)
   socket.onclose = lost
-  return {send: text => socket.send(text), close: () => socket.close()}
+  return {
+    // Nothing tells whether a WebSocket's message arrived, but that there is none any more is known.
+    send: async text => {
+      if (socket.readyState !== WebSocket.OPEN) throw new Error("not connected")
+      socket.send(text)
+    },
+    close: () => socket.close(),
+  }
 }
 
 function eventsource(url, {opened, received, lost}) {
@@ -104,14 +112,15 @@ function xhrPolling(url, {opened, received, lost}) {
   post(url, "status", () => {
     isOpen = true
     opened()
-  }).then(() => isOpen || lost())
+  }).catch(() => {}).then(() => isOpen || lost())
   poll()
   return {send: text => post(url, text, received), close: () => abort.abort()}
 }
 
 async function post(url, text, received) {
   const headers = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8", "X-Socket-Transport": "xhrPolling"}
-  const answer = await fetch(url, {method: "POST", body: text, headers}).catch(() => undefined)
-  const data = await answer?.text()
-  if (answer?.ok && data) received(data)
+  const answer = await fetch(url, {method: "POST", body: text, headers})
+  const data = await answer.text()
+  if (!answer.ok) throw new Error(`status ${answer.status}`)
+  if (data) received(data)
 }

@@ -1,35 +1,52 @@
 // The bridge page: what the original's page showed, by any of the three transports.
 
 import {bullet} from "./bullet-client.js"
-import {addMessage, element, onSubmit} from "./page.js"
+import {Compose, Control, element, received, said} from "./page.js"
+
+const NAMES = {websocket: "WebSocket", eventsource: "server-sent events", xhrPolling: "polls"}
 
 let stream
 
-onSubmit("connection", ({key, transport}) => {
-  if (stream) {
+const connection = new Control("connection", ["Connect", "Close"], {
+  begin({key, transport}) {
+    connection.show("connecting", "Connecting…")
+    const opened = bullet(`${location.origin}/websocket?${encodeURIComponent(key)}`, transport)
+    stream = opened
+    opened.onopen = () => show("open", `Open by ${NAMES[transport]}`)
+    opened.ondisconnect = () => show("reconnecting", "Reconnecting…")
+    // One that is not sent is followed by the next.
+    opened.onheartbeat = () => opened.send("ping").catch(() => {})
+    opened.onmessage = data => {
+      if (data === "heartbeat message") {
+        element("heartbeat").value = new Date().toLocaleTimeString()
+        return
+      }
+      element("last").value = data
+      received(data)
+    }
+    opened.onclose = () => show("closed", "Closed")
+  },
+  end() {
     stream.close()
     stream = undefined
-    return
-  }
-  element("toggle").textContent = "Close"
-  element("state").value = "connecting"
-  const opened = bullet(`${location.origin}/websocket?${encodeURIComponent(key)}`, transport)
-  stream = opened
-  opened.onopen = () => (element("state").value = `open (${transport})`)
-  opened.ondisconnect = () => (element("state").value = "reconnecting")
-  opened.onheartbeat = () => opened.send("ping")
-  opened.onmessage = data => {
-    if (data === "heartbeat message") {
-      element("heartbeat").value = new Date().toLocaleTimeString()
-      return
-    }
-    element("last").value = data
-    addMessage(data)
-  }
-  opened.onclose = () => {
-    element("state").value = "closed"
-    element("toggle").textContent = "Connect"
-  }
+  },
 })
 
-onSubmit("send", ({text}) => stream?.send(text))
+const compose = new Compose(({text}) => {
+  if (connection.state !== "open") return false
+  const entry = said(text, "Sending…")
+  stream.send(text).then(
+    () => entry.arrived(),
+    () => {
+      entry.lost("Not sent: the connection was lost.")
+      compose.giveBack(text)
+    },
+  )
+})
+show("closed", "Closed")
+element("say").elements.text.value = "status"
+
+function show(state, sentence) {
+  connection.show(state, sentence)
+  compose.allow(state === "open", state === "open" ? "" : "Connect to send something.")
+}

@@ -1,15 +1,16 @@
-//! The pages inside the binary: the demo of `fanfare dev` and the console. Their sources are in `console/`.
+//! The files inside the binary: the demo pages of `fanfare dev`, the page of the admin listener, and the JavaScript package
+//! `fanfare-resume`. Their sources are in `console/` and `clients/javascript/`.
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, REFERRER_POLICY,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, HeaderName,
+    IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::get;
 
-/// A file of a page.
+/// A file that is served.
 struct File {
     path: &'static str,
     content_type: &'static str,
@@ -52,46 +53,81 @@ static DEMO: [File; 10] = [
 static CONSOLE: [File; 1] =
     [File { path: "/", content_type: HTML, content: include_bytes!("../../../console/dist/console/index.html") }];
 
+/// `fanfare-resume`: a module for pages to import, its types, and the package as npm installs it.
+static CLIENT: [File; 3] = [
+    File {
+        path: "/fanfare-resume.js",
+        content_type: JAVASCRIPT,
+        content: include_bytes!("../../../clients/javascript/resume.js"),
+    },
+    File {
+        path: "/fanfare-resume.d.ts",
+        content_type: "application/typescript; charset=utf-8",
+        content: include_bytes!("../../../clients/javascript/resume.d.ts"),
+    },
+    File {
+        path: "/fanfare-resume.tgz",
+        content_type: "application/gzip",
+        content: include_bytes!("../../../clients/javascript/dist/fanfare-resume.tgz"),
+    },
+];
+
 /// The lobby, and a page for each of the other protocols.
 pub(crate) fn demo<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    router(&DEMO, "style-src 'self'")
+    router(&DEMO, Use::Page("style-src 'self'"))
 }
 
-/// The console.
+/// The page of the admin listener.
 pub(crate) fn console<S: Clone + Send + Sync + 'static>() -> Router<S> {
     // Its style stands in the page itself.
-    router(&CONSOLE, "style-src 'self' 'unsafe-inline'")
+    router(&CONSOLE, Use::Page("style-src 'self' 'unsafe-inline'"))
 }
 
-fn router<S: Clone + Send + Sync + 'static>(files: &'static [File], styles: &'static str) -> Router<S> {
+/// `fanfare-resume`.
+pub(crate) fn client<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    router(&CLIENT, Use::Import)
+}
+
+/// What files are for.
+#[derive(Debug, Clone, Copy)]
+enum Use {
+    /// Pages and their parts; the styles that they may have, as a directive of the content security policy.
+    Page(&'static str),
+    /// Pages of any origin import them, and package managers fetch them.
+    Import,
+}
+
+fn router<S: Clone + Send + Sync + 'static>(files: &'static [File], used: Use) -> Router<S> {
     files.iter().fold(Router::new(), |router, file| {
         let etag = format!("\"{:016x}\"", fingerprint(file.content));
-        router.route(file.path, get(async move |headers: HeaderMap| serve(file, &etag, styles, &headers)))
+        router.route(file.path, get(async move |headers: HeaderMap| serve(file, &etag, used, &headers)))
     })
 }
 
-fn serve(file: &'static File, etag: &str, styles: &str, request: &HeaderMap) -> Response<Body> {
+fn serve(file: &'static File, etag: &str, used: Use, request: &HeaderMap) -> Response<Body> {
     let is_known = request.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
     let (status, body) = match is_known {
         true => (StatusCode::NOT_MODIFIED, Body::empty()),
         false => (StatusCode::OK, Body::from(file.content)),
     };
-    let policy = content_security_policy(styles, request.get(HOST));
-    let headers = [
-        (CONTENT_TYPE, file.content_type),
-        (ETAG, etag),
-        // The binary may be another one at the next request: ask again, by the tag.
-        (CACHE_CONTROL, "no-cache"),
-        (CONTENT_SECURITY_POLICY, &policy),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (X_FRAME_OPTIONS, "DENY"),
-        (REFERRER_POLICY, "no-referrer"),
-    ];
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    for (name, value) in headers {
-        let value = HeaderValue::from_str(value).expect("headers of pages are printable ASCII");
+    let mut set = |name: HeaderName, value: &str| {
+        let value = HeaderValue::from_str(value).expect("headers of files are printable ASCII");
         response.headers_mut().insert(name, value);
+    };
+    set(CONTENT_TYPE, file.content_type);
+    set(ETAG, etag);
+    // The binary may be another one at the next request: ask again, by the tag.
+    set(CACHE_CONTROL, "no-cache");
+    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    match used {
+        Use::Page(styles) => {
+            set(CONTENT_SECURITY_POLICY, &content_security_policy(styles, request.get(HOST)));
+            set(X_FRAME_OPTIONS, "DENY");
+            set(REFERRER_POLICY, "no-referrer");
+        }
+        Use::Import => set(ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
     }
     response
 }

@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::health::Part;
 use crate::source::Sources;
 use crate::webhook::Webhook;
-use crate::{admin, engine, log, tls, webhook};
+use crate::{admin, engine, log, pages, tls, webhook};
 
 mod dev;
 
@@ -110,7 +110,9 @@ impl Running {
             Some(tls) => (secure(server, tls)?, format!("https://{address}")),
             None => (server, format!("http://{address}")),
         };
-        self.for_clients.spawn(server, router.fallback(not_found), &self.endpoint);
+        // Behind the endpoints, so that none of their paths is taken.
+        let router = router.fallback_service(pages::client().fallback(not_found));
+        self.for_clients.spawn(server, router, &self.endpoint);
         Ok(url)
     }
 

@@ -1,19 +1,19 @@
 // The demo page of `fanfare dev` in headless Chromium: people chat, one of them loses the network and comes back.
+// What the pages look like is in screenshots.test.mjs.
 
 import assert from "node:assert/strict"
-import {mkdirSync, mkdtempSync, rmSync} from "node:fs"
+import {execFile} from "node:child_process"
+import {mkdtempSync, rmSync} from "node:fs"
 import {tmpdir} from "node:os"
 import {join} from "node:path"
 import {after, afterEach, before, beforeEach, describe, test} from "node:test"
+import {promisify} from "node:util"
 import {chromium} from "playwright-core"
 import {ARGS} from "../support/browser.mjs"
-import {DEADLINE_MS, eventually} from "../support/deadline.mjs"
+import {eventually} from "../support/deadline.mjs"
+import {TRANSPORTS, visitLobby} from "../support/lobby.mjs"
 import {startDev} from "../support/process.mjs"
 import {startProxy} from "../support/proxy.mjs"
-
-const DESKTOP = {width: 1280, height: 800}
-const PHONE = {width: 360, height: 740}
-const TRANSPORTS = {websocket: "WebSocket", longpoll: "Long-poll"}
 
 describe("lobby", () => {
   let browser, folder, server, people
@@ -44,9 +44,8 @@ describe("lobby", () => {
       await ann.hears("Ann", "Hello from Ann")
       await bob.say("<b>Hello</b> & welcome, Ann")
       await ann.hears("Bob", "<b>Hello</b> & welcome, Ann")
-      assert.equal(await ann.page.locator("#log b").count(), 0)
+      assert.equal(await ann.page.locator("#messages b").count(), 0)
       assert.match(await ann.page.locator(".message time").first().textContent(), /^\d{1,2}:\d{2}/)
-      await ann.screenshot(`chat-${transport}`)
 
       await bob.leave()
       await ann.sees(["Ann"])
@@ -67,7 +66,6 @@ describe("lobby", () => {
       // Written while away, the message stays in its field.
       await bob.say("Is anybody there?")
       assert.equal(await bob.page.getByLabel("Message", {exact: true}).inputValue(), "Is anybody there?")
-      await bob.screenshot(`offline-${transport}`)
       // Long-polling has no connection whose loss the server could see; it gives a session up after two windows or so.
       if (transport === "websocket") await ann.sees(["Ann"])
 
@@ -90,7 +88,6 @@ describe("lobby", () => {
     proxy.cut()
     // Long enough for the click to come before the attempt.
     await ann.page.getByText(/next try in [45] s/).waitFor()
-    await ann.screenshot("reconnecting")
     proxy.mend()
     await ann.page.getByRole("button", {name: "Try now"}).click()
     await ann.isInState("open")
@@ -134,113 +131,123 @@ describe("lobby", () => {
     await first.page.locator("#people").getByText("×2").waitFor({state: "detached"})
   })
 
-  for (const colorScheme of ["light", "dark"]) {
-    test(`on a phone nothing scrolls sideways (${colorScheme})`, async () => {
-      const names = ["Ann", "Bartholomew Featherstonehaugh-Marchbanks", "Bob"]
-      for (const name of names) await visit(name, {viewport: PHONE, colorScheme})
-      const [ann, long, bob] = people
-      await ann.sees(names)
-      await long.say(`a long word: ${"x".repeat(300)}`)
-      await bob.say("Shall we meet at the usual place tomorrow, or is the weather too bad for that?")
-      await ann.say("Let’s!")
-      await ann.hears("Ann", "Let’s!")
-      const widths = await ann.page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth])
-      assert.ok(widths[0] <= widths[1], `${widths[0]} px of content in ${widths[1]} px`)
-      await ann.screenshot(`phone-${colorScheme}`)
+  for (const transport of Object.keys(TRANSPORTS)) {
+    test(`who was away gets what was said meanwhile, and is told how much it was (${transport})`, async () => {
+      const proxy = await startProxy(server.port)
+      const ann = await visit("Ann")
+      const bob = await visit("Bob", {transport, address: proxy.http})
+      await ann.say("before")
+      await bob.hears("Ann", "before")
+
+      proxy.cut()
+      await bob.isInState("reconnecting")
+      for (const body of ["one", "two", "three", "four"]) {
+        await ann.say(body)
+        await ann.hears("Ann", body)
+      }
+      proxy.mend()
+      await bob.page.getByText("Back again: 4 messages that you missed").waitFor()
+      assert.deepEqual(await bob.bodies(), ["before", "one", "two", "three", "four"])
+      await proxy.close()
     })
   }
 
-  for (const colorScheme of ["light", "dark"]) {
-    test(`those who come and go are mentioned (${colorScheme})`, async () => {
-      const ann = await visit("Ann", {colorScheme})
-      await ann.screenshot(`empty-${colorScheme}`)
-      const [bob, cleo] = [await visit("Bob"), await visit("Cleo Mendes")]
-      await bob.say("Good morning! Is the stage ready?")
-      await cleo.say("Nearly. The trumpets are still being tuned.")
-      await ann.say("I’ll bring the sheet music in ten minutes.")
-      await bob.hears("Ann", "I’ll bring the sheet music in ten minutes.")
-      await cleo.leave()
-      await ann.sees(["Ann", "Bob"])
-      await ann.page.getByText("Cleo Mendes came in").waitFor()
-      await ann.page.getByText("Cleo Mendes left").waitFor()
-      await ann.screenshot(`desktop-${colorScheme}`)
-    })
-  }
+  test("who disconnects, and connects when nothing was said, is told that nothing was missed", async () => {
+    const ann = await visit("Ann")
+    await ann.leave()
+    await ann.page.getByText("Nobody that this page can see.").waitFor()
+    await ann.page.getByRole("button", {name: "Connect", exact: true}).click()
+    await ann.page.getByText("Back again: you missed nothing").waitFor()
+  })
 
-  /** A person at the page, in a browser profile of their own. */
-  async function visit(name, {transport = "websocket", address = server.http, viewport = DESKTOP, colorScheme = "light"} = {}) {
-    const context = await browser.newContext({viewport, colorScheme, locale: "en-GB"})
-    const page = await context.newPage()
-    page.setDefaultTimeout(DEADLINE_MS)
-    const troubles = []
-    page.on("pageerror", error => troubles.push(String(error)))
-    page.on("request", request => {
-      const url = request.url()
-      if (!url.startsWith(address) && !url.startsWith("data:")) troubles.push(`a request to ${url}`)
-    })
-    await page.goto(address)
-    const person = new Person(name, context, page, troubles)
+  test("newcomers see what was said last, and when", async () => {
+    const ann = await visit("Ann")
+    await ann.say("Is anybody there?")
+    await ann.hears("Ann", "Is anybody there?")
+    const bob = await visit("Bob")
+    await bob.hears("Ann", "Is anybody there?")
+    assert.match(await bob.page.locator(".message time").first().textContent(), /^\d{1,2}:\d{2}/)
+  })
+
+  test("a message sent into a dying connection stays in sight, and can be sent again", async () => {
+    const proxy = await startProxy(server.port)
+    const ann = await visit("Ann")
+    const bob = await visit("Bob", {address: proxy.http})
+    await ann.sees(["Ann", "Bob"])
+
+    proxy.silence()
+    await bob.say("Did this arrive?")
+    await bob.page.locator(".message.pending").getByText("Did this arrive?").waitFor()
+    proxy.cut()
+    await bob.page.locator(".message.unsent").getByText("Perhaps not sent").waitFor()
+    proxy.mend()
+    await bob.isInState("open")
+    await bob.page.getByRole("button", {name: "Send again"}).click()
+    await ann.hears("Bob", "Did this arrive?")
+    await bob.page.locator(".message.unsent").waitFor({state: "detached"})
+    assert.deepEqual([await ann.bodies(), await bob.bodies()], [["Did this arrive?"], ["Did this arrive?"]])
+    await proxy.close()
+  })
+
+  test("a name that nobody could see is refused", async () => {
+    const [ann, bob] = [await visit("Ann"), await visit("Bob")]
+    for (const blank of ["   ", "\u3164", "\u200b\u202e", "\u2800 \u2800"]) {
+      const field = bob.page.getByLabel("Name", {exact: true})
+      await field.fill(blank)
+      await bob.say("Who am I?")
+      await bob.page.getByRole("alert").getByText("at least one letter").waitFor()
+      assert.equal(await field.getAttribute("aria-invalid"), "true")
+    }
+    await ann.sees(["Ann", "Bob"])
+    await bob.callMyself("Bob")
+    await bob.page.getByLabel("Message", {exact: true}).press("Enter")
+    await ann.hears("Bob", "Who am I?")
+    assert.deepEqual(await ann.bodies(), ["Who am I?"])
+  })
+
+  test("names from right to left turn nothing around them", async () => {
+    const ann = await visit("Ann")
+    const bob = await visit("Fatima \u202edna\u2066")
+    await bob.say("\u202ehello")
+    await ann.page.getByText("hello").waitFor()
+    for (const [name, behind] of [[".remark bdi", ".remark time"], [".message .head bdi", ".message time"]]) {
+      const [left, right] = await Promise.all([name, behind].map(at => ann.page.locator(at).first().boundingBox()))
+      assert.ok(left.x + left.width <= right.x, `${name} ends at ${left.x + left.width}, ${behind} begins at ${right.x}`)
+    }
+    const isolated = await ann.page.locator("bdi").evaluateAll(all => all.every(node => getComputedStyle(node).unicodeBidi === "isolate"))
+    assert.ok(isolated)
+  })
+
+  test("the same topic can be read as a stream, in the page and in a shell", async () => {
+    const ann = await visit("Ann")
+    await ann.page.getByRole("button", {name: "Read it here"}).click()
+    await ann.page.locator("#stream-state[data-state=open]").waitFor()
+    await ann.page.locator("#people").getByText("×2").waitFor()
+    await ann.say("for the stream")
+    await ann.page.locator("#stream-events").getByText("for the stream").waitFor()
+    await ann.page.getByRole("button", {name: "Stop reading"}).click()
+    await ann.page.locator("#people").getByText("×2").waitFor({state: "detached"})
+
+    const command = await ann.page.locator("#curl").textContent()
+    const reading = promisify(execFile)("sh", ["-c", `exec ${command} --max-time 20`]).catch(({stdout}) => ({stdout}))
+    await ann.sees(["Ann", "curl"])
+    await ann.say("for the shell")
+    await ann.hears("Ann", "for the shell")
+    assert.match((await reading).stdout, /"event":"new_msg","payload":\{"id":"[0-9a-f]+","body":"for the shell"/)
+  })
+
+  test("those who come and go are mentioned", async () => {
+    const ann = await visit("Ann")
+    const cleo = await visit("Cleo Mendes")
+    await cleo.leave()
+    await ann.sees(["Ann"])
+    await ann.page.getByText("Cleo Mendes came in").waitFor()
+    await ann.page.getByText("Cleo Mendes left").waitFor()
+  })
+
+  async function visit(name, options) {
+    const person = await visitLobby(browser, server, name, options)
     people.push(person)
-    if (transport !== "websocket") await person.switchTo(transport)
-    await person.isInState("open")
-    await person.callMyself(name)
     return person
   }
 })
-
-class Person {
-  constructor(name, context, page, troubles) {
-    this.name = name
-    this.context = context
-    this.page = page
-    this.troubles = troubles
-  }
-
-  async callMyself(name) {
-    this.name = name
-    const field = this.page.getByLabel("Name", {exact: true})
-    await field.fill(name)
-    await field.press("Enter")
-    await this.page.locator("#people li", {hasText: "you"}).getByText(name, {exact: true}).waitFor()
-  }
-
-  async say(body) {
-    const field = this.page.getByLabel("Message", {exact: true})
-    await field.fill(body)
-    await field.press("Enter")
-  }
-
-  hears(name, body) {
-    const message = this.page.locator(".message", {has: this.page.locator("strong").getByText(name, {exact: true})})
-    return message.getByText(body, {exact: true}).first().waitFor()
-  }
-
-  /** The people who are there, the person itself first. */
-  sees(names) {
-    const now = () => this.page.locator("#people .who").allTextContents()
-    return eventually(async () => String(await now()) === String(names), `${this.name} to see ${names}`)
-      .catch(async error => assert.deepEqual(await now(), names, error.message))
-  }
-
-  async isInState(state) {
-    await this.page.locator(`#state[data-state=${state}]`).waitFor()
-  }
-
-  async switchTo(transport) {
-    await this.page.getByRole("radio", {name: TRANSPORTS[transport]}).check()
-    await this.page.getByText(`Connected · ${TRANSPORTS[transport]}`).waitFor()
-  }
-
-  async screenshot(name) {
-    const folder = process.env.SCREENSHOTS
-    if (!folder) return
-    mkdirSync(folder, {recursive: true})
-    await this.page.screenshot({path: join(folder, `${name}.png`), animations: "disabled"})
-  }
-
-  /** Disconnects, so that the others need not wait for the server to notice. */
-  async leave() {
-    await this.page.getByRole("button", {name: "Disconnect"}).click()
-    await this.isInState("closed")
-  }
-}

@@ -1,11 +1,14 @@
-// The npm package as it would be published.
+// The npm package as it would be published, and as every server has it.
 
 import assert from "node:assert/strict"
 import {execFileSync} from "node:child_process"
-import {readFileSync} from "node:fs"
+import {mkdtempSync, readFileSync, rmSync} from "node:fs"
+import {tmpdir} from "node:os"
+import {join} from "node:path"
 import {test} from "node:test"
 import {fileURLToPath} from "node:url"
 import * as fanfareResume from "fanfare-resume"
+import {startServe} from "../support/process.mjs"
 
 const ROOT = new URL("../../../", import.meta.url)
 const FOLDER = new URL("clients/javascript/", ROOT)
@@ -35,4 +38,32 @@ test("its types declare what it exports", () => {
   const types = readFileSync(new URL(MANIFEST.types, FOLDER), "utf8")
   const declared = [...types.matchAll(/^export (?:function|const|class) (\w+)/gm)].map(([, name]) => name)
   assert.deepEqual(declared.sort(), Object.keys(fanfareResume).sort())
+})
+
+test("npm installs it from a server, without a registry", async () => {
+  const server = await startServe("")
+  const folder = mkdtempSync(join(tmpdir(), "fanfare-install-"))
+  try {
+    const options = ["--no-audit", "--no-fund", "--registry", "http://127.0.0.1:1", "--legacy-peer-deps"]
+    execFileSync("npm", ["install", ...options, `${server.http}/fanfare-resume.tgz`], {cwd: folder})
+    const {version, types} = JSON.parse(readFileSync(join(folder, "node_modules/fanfare-resume/package.json"), "utf8"))
+    assert.deepEqual([version, types], [MANIFEST.version, MANIFEST.types])
+    const script = 'import {resume} from "fanfare-resume"; console.log(typeof resume)'
+    const printed = execFileSync(process.execPath, ["--input-type=module", "-e", script], {cwd: folder, encoding: "utf8"})
+    assert.equal(printed.trim(), "function")
+  } finally {
+    await server.remove()
+    rmSync(folder, {recursive: true})
+  }
+})
+
+test("a page imports it from a server", async () => {
+  const server = await startServe("")
+  try {
+    const code = await (await fetch(`${server.http}/fanfare-resume.js`)).text()
+    const {resume} = await import(`data:text/javascript,${encodeURIComponent(code)}`)
+    assert.equal(typeof resume, "function")
+  } finally {
+    await server.remove()
+  }
 })

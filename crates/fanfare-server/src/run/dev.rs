@@ -47,25 +47,26 @@ fn random_token() -> Result<Secret, String> {
 }
 
 fn explain(url: &str, admin: SocketAddr, token: &Secret) -> String {
-    // Everywhere is no address to go to.
+    // 0.0.0.0 and [::] are addresses to listen on, not to connect to.
     let url = url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:");
     let socket = url.replacen("http", "ws", 1);
     let token = token.expose();
     let message = r#"{"topic": "room:lobby", "event": "new_msg", "payload": {"body": "hello", "name": "curl"}}"#;
     format!(
         "
-An open lobby to try things with: whoever reaches this address may join room:lobby and write there.
+A lobby for trying things out. Anybody who can reach this address can join room:lobby and write there.
 
-  Page       {url}/    open it in two tabs and chat; {url}/hub.html, /bullet.html and /rooms.html have the
-             other protocols
+  Page       {url}/    open it in two tabs and chat; its links lead to the hub, the bridge and
+             the rooms
   Socket     {socket}/socket    for any Phoenix client: topic \"room:lobby\", event \"new_msg\"
-  HTTP API   http://{admin}    the console is there too
+  Stream     curl -gN '{url}/events/room:lobby?params[name]=curl'
+  HTTP API   http://{admin}
 
-  From a shell:
+  Publish from a shell:
     curl -H 'Authorization: Bearer {token}' http://{admin}/api/publish \\
       -d '{message}'
 
-  For a server of your own: `fanfare init`, then `fanfare serve --config fanfare.toml`. Stop with Ctrl-C.
+  To run a server of your own: `fanfare init`, then `fanfare serve --config fanfare.toml`. Stop with Ctrl-C.
 "
     )
 }

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
 /// How long anything may take that is expected to happen.
@@ -319,6 +320,24 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// The next frame, a text or the bytes of a binary one.
+    pub(crate) fn receive_frame(&mut self) -> Result<String, Vec<u8>> {
+        loop {
+            match self.read().expect("a frame") {
+                Message::Text(text) => return Ok(text.to_string()),
+                Message::Binary(bytes) => return Err(bytes.to_vec()),
+                Message::Close(close) => panic!("closed: {close:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends a close frame.
+    pub(crate) fn close(&mut self, code: u16, reason: &str) {
+        let frame = CloseFrame { code: code.into(), reason: reason.into() };
+        self.socket.close(Some(frame)).unwrap();
     }
 
     /// Checks that the next frame is this one.
