@@ -36,7 +36,7 @@ fi
 export FANFARE_ORACLE FANFARE_BIN
 
 [ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs guides/*.test.mjs
-# Clients that were given up keep timers of ten seconds and more, which nobody need wait for. Node 18 has to.
+# Clients that were given up keep timers of ten seconds and more, which nobody need wait for. Older versions of Node have to.
 hurry=
 case $(node --help) in *--test-force-exit*) hurry=--test-force-exit ;; esac
 exec node --test $hurry "$@"

@@ -35,7 +35,8 @@ use crate::process::{self, Server};
 use crate::repository;
 
 /// Languages that are shown only: there is nothing to run them with here.
-const SHOWN: &[&str] = &["text", "sql", "html", "swift", "kotlin", "diff", "ts", "nginx", "haproxy", "caddy", "ini", "dockerfile", "yaml"];
+const SHOWN: &[&str] =
+    &["text", "sql", "html", "swift", "kotlin", "diff", "ts", "nginx", "haproxy", "caddy", "ini", "dockerfile", "yaml"];
 
 /// Which crate file takes the pages with Rust blocks in as documentation tests.
 const DOC_TESTS: &str = "crates/fanfare/src/docs_test.rs";

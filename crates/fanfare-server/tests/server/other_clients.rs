@@ -179,7 +179,10 @@ static CLIENTS: &[Replayed] = &[
             Exchange(
                 Binary(b"\0\x01\x01\x06\x0313room:1bin\xff\x00\xfe"),
                 // A broadcast: kind 2, the lengths of topic and event, both, and the bytes; then the reply, which is text.
-                &[r#"binary 02 06 03 "room:1bin" ff00fe"#, r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#],
+                &[
+                    r#"binary 02 06 03 "room:1bin" ff00fe"#,
+                    r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+                ],
             ),
             Exchange(
                 Text(r#"["1","4","room:1","phx_leave",{}]"#),
