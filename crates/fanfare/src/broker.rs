@@ -10,13 +10,15 @@
 //! traits, once, for all brokers.
 
 mod log;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 mod registers;
 mod transport;
 
 use std::fmt;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
+pub(crate) use fanfare_proto::envelope::Incarnation;
 pub(crate) use log::{Append, Appended, EPOCHS_MAX, Entry, Epochs, Head, Log, Page, Read, Stamp};
 pub(crate) use registers::{Cell, REGISTER_SIZE_MAX, Registers, Swapped};
 pub(crate) use transport::{Attached, Deliver, LinkId, LinkState, Transport};
@@ -32,16 +34,6 @@ pub(crate) const ATTACHMENTS_MAX: usize = 1_000_000;
 
 /// What an envelope may have beside the largest message: names, numbers, the stamp of a log.
 pub(crate) const ENVELOPE_OVERHEAD_MAX: usize = 1024;
-
-/// One start of a node: a random number other than zero. Nothing between nodes names a node otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Incarnation(pub(crate) NonZeroU64);
-
-impl fmt::Display for Incarnation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// Why a command was not carried out, as far as is known. The text names the server, the value and the next step.
 #[derive(Debug, Clone, PartialEq, Eq)]

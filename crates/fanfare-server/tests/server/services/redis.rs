@@ -1,27 +1,10 @@
-//! Redis, with its append-only file, so that streams survive a kill. What stands in the file `more.conf` of its folder
-//! counts from its next start on.
-
-use std::process::Command;
+//! Connections to a Redis.
 
 use redis::{Connection, FromRedisValue};
 
-use super::{Service, run};
-use crate::support::{Folder, eventually};
-
-pub(crate) fn start() -> Service {
-    Service::start(|_| {}, command)
-}
-
-fn command(folder: &Folder, port: u16) -> Command {
-    let mut command = Command::new("redis-server");
-    let more = folder.path("more.conf");
-    if more.exists() {
-        command.arg(more);
-    }
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
-    command.args(["--appendfsync", "always", "--dir"]).arg(folder.path(""));
-    command
-}
+use super::Service;
+pub(crate) use super::redis_server::start;
+use crate::support::eventually;
 
 impl Service {
     pub(crate) fn redis_url(&self) -> String {
@@ -46,10 +29,5 @@ impl Service {
     /// Publishes: how many heard it.
     pub(crate) fn redis_publish(&self, channel: &str, message: &str) -> u64 {
         self.redis_query(&["PUBLISH", channel, message])
-    }
-
-    /// What `redis-cli` answers.
-    pub(crate) fn redis(&self, args: &[&str]) -> String {
-        run(Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(args)).trim().to_owned()
     }
 }

@@ -1,0 +1,338 @@
+//! One connection from its beginning to its end.
+//!
+//! It is asked how the server stands, then all topics are attached, and once the server has confirmed that, commands are taken. Answers
+//! come in the order of the commands; confirmations of subscriptions, which RESP3 pushes, stand in that order as well. Pushed
+//! messages stand anywhere. `connected/` has the parts: `incoming` (what the server sends), `clock` (what is due).
+
+mod clock;
+mod incoming;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fanfare_proto::resp::{Scanner, write_command};
+use mio::{Events, Poll};
+
+use super::super::names::Kind;
+use super::super::request::{REQUEST_SIZE, Request};
+use super::super::scripts::{Script, Shas};
+use super::standing::Question;
+use super::wire::Wire;
+use super::{Attached, Role, Shared, Taken, Target};
+use crate::broker::{ATTACHMENTS_MAX, Undone};
+
+/// One read takes at most so many bytes.
+const READ_SIZE: usize = 64 * 1024;
+
+/// While so many bytes have not been taken by the system, no commands are taken.
+const UNSENT_MAX: usize = 1024 * 1024;
+
+/// A string that a server sends is never larger than the largest envelope and this.
+const STRING_OVERHEAD_MAX: usize = 1024 * 1024;
+
+/// How long the beginning of a connection may take, until all topics are attached.
+const BEGINNING_MAX: Duration = Duration::from_secs(60);
+
+/// So many topics are on their way to be attached at most.
+const ATTACHING_MAX: usize = 10_000;
+
+/// How often a node sends itself a message, and how late that may be.
+const CANARY_EVERY: Duration = Duration::from_secs(1);
+const CANARY_MAX: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether the server's session, life and time are still the same.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How a connection ended.
+pub(super) enum End {
+    /// It broke, or is of no use.
+    Broken(String),
+    /// The link is not needed any more.
+    Stopped,
+}
+
+/// A connection.
+pub(super) struct Connected<'a> {
+    shared: &'a Shared,
+    role: &'a Role,
+    attached: &'a mut Attached,
+    wire: Wire,
+    out: Vec<u8>,
+    /// So much of `out` is gone.
+    written: usize,
+    input: Vec<u8>,
+    /// So much of `input` is there.
+    filled: usize,
+    scanner: Scanner,
+    waiting: VecDeque<Waiting>,
+    /// So many at the front of `waiting` have been told that there was no answer in time.
+    expired: usize,
+    stage: Stage,
+    shas: Shas,
+    life: Option<Vec<u8>>,
+    /// Commands whose script the server did not have, in their order. While there are some, no others are taken.
+    unloaded: Vec<Request>,
+    canary: Canary,
+    next_look: Instant,
+}
+
+/// How far a connection is.
+enum Stage {
+    /// It is asked how the server stands.
+    Asking { since: Instant },
+    /// Topics are attached: of these it was not yet asked.
+    Attaching { since: Instant, topics: Option<Vec<Arc<str>>> },
+    /// Commands are taken.
+    Up,
+}
+
+/// A command without an answer.
+struct Waiting {
+    what: What,
+    deadline: Instant,
+}
+
+enum What {
+    /// Somebody's; nobody's any more if it has taken too long.
+    Theirs { request: Option<Request>, size: usize, confirmation: Confirmation },
+    /// Attaches a topic again.
+    Attach(Confirmation),
+    /// Attaching is over.
+    AllAttached,
+    /// The answer says how the server stands.
+    Question(Question),
+    /// The canary has left.
+    Canary,
+}
+
+/// What says that a command was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Confirmation {
+    Answer,
+    Subscribed,
+    Unsubscribed,
+}
+
+#[derive(Default)]
+struct Canary {
+    number: u64,
+    under_way: Option<(Instant, Bytes)>,
+    next: Option<Instant>,
+}
+
+impl<'a> Connected<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        role: &'a Role,
+        target: &Target,
+        attached: &'a mut Attached,
+        wire: Wire,
+    ) -> Self {
+        let now = Instant::now();
+        let mut connected = Connected {
+            shared,
+            role,
+            attached,
+            wire,
+            out: Vec::new(),
+            written: 0,
+            input: vec![0; 2 * READ_SIZE],
+            filled: 0,
+            scanner: Scanner::new(shared.server.envelope_size_max + STRING_OVERHEAD_MAX),
+            waiting: VecDeque::new(),
+            expired: 0,
+            stage: Stage::Asking { since: now },
+            shas: Shas::default(),
+            life: None,
+            unloaded: Vec::new(),
+            canary: Canary::default(),
+            next_look: now + LOOK_EVERY,
+        };
+        connected.greet(target);
+        connected
+    }
+
+    /// Whether it got so far that commands were taken.
+    pub(super) fn was_up(&self) -> bool {
+        matches!(self.stage, Stage::Up)
+    }
+
+    /// Works until the connection ends.
+    pub(super) fn drive(&mut self, poll: &mut Poll) -> End {
+        let mut events = Events::with_capacity(16);
+        loop {
+            match self.turn() {
+                Ok(Some(timeout)) => {
+                    if let Err(error) = poll.poll(&mut events, Some(timeout))
+                        && error.kind() != io::ErrorKind::Interrupted
+                    {
+                        return End::Broken(error.to_string());
+                    }
+                }
+                Ok(None) => return End::Stopped,
+                Err(why) => return End::Broken(why),
+            }
+        }
+    }
+
+    /// Tells all who wait that they will have no answer.
+    pub(super) fn give_up(&mut self, why: &Arc<str>) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if let What::Theirs { request, size, .. } = waiting.what {
+                self.shared.settled(size);
+                if let Some(request) = request {
+                    request.answer(Err(Undone::Unknown(why.clone())));
+                }
+            }
+        }
+        // These the server has not carried out.
+        self.shared.refuse_all(std::mem::take(&mut self.unloaded), why);
+    }
+
+    /// Takes commands, writes, reads once: how long nothing else is to be done. `None` when the link is to stop.
+    fn turn(&mut self) -> Result<Option<Duration>, String> {
+        let takes = self.unloaded.is_empty() && self.out.len() - self.written < UNSENT_MAX;
+        let Taken { requests, renew, stop } = self.shared.take(takes);
+        self.send_all(requests);
+        if stop {
+            return Ok(None);
+        }
+        if renew {
+            return Err("the connection is made again, since what came over it cannot be trusted".to_owned());
+        }
+        self.attach_more();
+        self.write()?;
+        let more = self.read()?;
+        let now = Instant::now();
+        self.look_at_the_clock(now)?;
+        self.write()?;
+        let is_idle = !more && self.unloaded.is_empty();
+        Ok(Some(if is_idle { self.next(now) } else { Duration::ZERO }))
+    }
+
+    fn send_all(&mut self, requests: Vec<Request>) {
+        let mut last: Option<Request> = None;
+        for request in requests {
+            match &mut last {
+                Some(one) => match one.merge(request) {
+                    // It goes with the one before: one command, one answer.
+                    Ok(()) => self.shared.settled(REQUEST_SIZE),
+                    Err(request) => {
+                        if let Some(request) = last.replace(request) {
+                            self.send(request);
+                        }
+                    }
+                },
+                None => last = Some(request),
+            }
+        }
+        if let Some(request) = last {
+            self.send(request);
+        }
+    }
+
+    /// Sends a command of somebody else.
+    fn send(&mut self, request: Request) {
+        let size = request.size();
+        let confirmation = match &request {
+            Request::Subscribe { topic, with_head, .. } => {
+                if self.attached.len() >= ATTACHMENTS_MAX && !self.attached.contains_key(topic) {
+                    let why = format!("this node is attached to {ATTACHMENTS_MAX} topics; add nodes");
+                    return self.shared.answer(request, size, Err(Undone::refused(why)));
+                }
+                let wants_head = self.attached.entry(topic.clone()).or_default();
+                *wants_head |= with_head;
+                Confirmation::Subscribed
+            }
+            Request::Unsubscribe { topic, .. } => {
+                self.attached.remove(topic);
+                Confirmation::Unsubscribed
+            }
+            _ => Confirmation::Answer,
+        };
+        request.write(&self.shared.server, &self.shas, &mut self.out);
+        let deadline = Instant::now() + self.shared.server.timeout;
+        self.waiting.push_back(Waiting { what: What::Theirs { request: Some(request), size, confirmation }, deadline });
+    }
+
+    /// Sends a command of our own.
+    fn send_own(&mut self, what: What, parts: &[&[u8]]) {
+        write_command(parts, &mut self.out);
+        self.waiting.push_back(Waiting { what, deadline: Instant::now() + BEGINNING_MAX });
+    }
+
+    fn greet(&mut self, target: &Target) {
+        let name = match self.role {
+            Role::Ordered { .. } => &b"fanfare-ordered"[..],
+            Role::Bulk => b"fanfare-bulk",
+        };
+        let user = target.url.user.as_deref().unwrap_or("default").as_bytes();
+        let hello = What::Question(Question::Hello);
+        match &target.url.password {
+            Some(password) => {
+                self.send_own(hello, &[b"HELLO", b"3", b"AUTH", user, password.as_bytes(), b"SETNAME", name])
+            }
+            None => self.send_own(hello, &[b"HELLO", b"3", b"SETNAME", name]),
+        }
+        self.send_own(What::Question(Question::Role), &[b"ROLE"]);
+        if let Role::Ordered { .. } = self.role {
+            self.ask_how_it_stands();
+        }
+        self.load_scripts();
+    }
+
+    fn ask_how_it_stands(&mut self) {
+        self.send_own(What::Question(Question::Session), &[b"INFO", b"replication"]);
+        let (key, life) = (self.shared.server.names.life(), self.shared.server.draw());
+        let what = What::Question(Question::Life(life));
+        self.send_own(what, &[b"SET", &key, life.to_string().as_bytes(), b"NX", b"GET"]);
+        self.send_own(What::Question(Question::Time(Instant::now())), &[b"TIME"]);
+    }
+
+    fn load_scripts(&mut self) {
+        for script in Script::ALL {
+            let what = What::Question(Question::Load(script));
+            self.send_own(what, &[b"SCRIPT", b"LOAD", script.text().as_bytes()]);
+        }
+    }
+
+    /// The server stands well: all topics are attached, as far as there is room for what is on its way.
+    fn begin_to_attach(&mut self, since: Instant) {
+        if let Role::Ordered { inbox, .. } = self.role {
+            self.send_own(What::Attach(Confirmation::Subscribed), &[b"SSUBSCRIBE", inbox]);
+        }
+        self.stage = Stage::Attaching { since, topics: Some(self.attached.keys().cloned().collect()) };
+        self.attach_more();
+    }
+
+    fn attach_more(&mut self) {
+        let Stage::Attaching { topics: Some(topics), .. } = &mut self.stage else { return };
+        let mut topics = std::mem::take(topics);
+        while self.waiting.len() < ATTACHING_MAX
+            && let Some(topic) = topics.pop()
+        {
+            // It may have been detached meanwhile.
+            let Some(&with_head) = self.attached.get(&topic) else { continue };
+            let server = &self.shared.server;
+            let channel = server.names.of(Kind::Live, &topic);
+            let meta = server.names.of(Kind::Meta, &topic);
+            let [session, fresh] = [server.session(), server.draw()].map(u64::to_le_bytes);
+            self.send_own(What::Attach(Confirmation::Subscribed), &[b"SSUBSCRIBE", &channel]);
+            if with_head {
+                // So that a log that the server does not know begins again, and that once.
+                let sha = self.shas.of(Script::Heads).to_vec();
+                self.send_own(What::Attach(Confirmation::Answer), &[b"EVALSHA", &sha, b"1", &meta, &session, &fresh]);
+            }
+        }
+        let left = (!topics.is_empty()).then_some(topics);
+        if left.is_none() {
+            self.send_own(What::AllAttached, &[b"PING"]);
+        }
+        if let Stage::Attaching { topics, .. } = &mut self.stage {
+            *topics = left;
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What a server sends: answers, confirmations, and messages; and the bytes on their way out.
+
+use std::io;
+
+use bytes::Bytes;
+use fanfare_proto::resp::{Items, Value};
+
+use super::super::super::names::Channel;
+use super::super::super::request::Request;
+use super::super::super::scripts::Live;
+use super::super::standing::{self, Question};
+use super::super::{LinkId, LinkState, Role};
+use super::{Confirmation, Connected, READ_SIZE, Stage, Waiting, What};
+use crate::broker::Undone;
+
+impl Connected<'_> {
+    /// Writes what is taken.
+    pub(super) fn write(&mut self) -> Result<(), String> {
+        loop {
+            match self.wire.write(&self.out[self.written..]) {
+                Ok(Some(size)) => self.written += size,
+                Ok(None) => break,
+                Err(error) => return Err(format!("writing: {error}")),
+            }
+        }
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        } else if self.written > READ_SIZE {
+            self.out.drain(..self.written);
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    /// Reads once and handles it: whether there may be more.
+    pub(super) fn read(&mut self) -> Result<bool, String> {
+        if self.input.len() - self.filled < READ_SIZE {
+            self.input.resize(self.input.len() * 2, 0);
+        }
+        match self.wire.read(&mut self.input[self.filled..]) {
+            Ok(None) => Ok(false),
+            Ok(Some(0)) => Err("it has closed the connection".to_owned()),
+            Ok(Some(size)) => {
+                self.filled += size;
+                self.handle_all()?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(format!("TLS: {error}")),
+            Err(error) => Err(format!("reading: {error}")),
+        }
+    }
+
+    fn handle_all(&mut self) -> Result<(), String> {
+        let mut input = std::mem::take(&mut self.input);
+        let mut at = 0;
+        let outcome = loop {
+            match self.scanner.frame(&input[at..self.filled]) {
+                Ok(None) => break Ok(()),
+                Ok(Some(size)) => {
+                    let handled = self.handle(Value::read(&input[at..at + size]));
+                    at += size;
+                    if handled.is_err() {
+                        break handled;
+                    }
+                }
+                Err(fault) => break Err(fault.to_string()),
+            }
+        };
+        input.copy_within(at..self.filled, 0);
+        self.filled -= at;
+        self.input = input;
+        outcome
+    }
+
+    fn handle(&mut self, value: Value<'_>) -> Result<(), String> {
+        match value {
+            Value::Push(items) => self.pushed(items),
+            value => self.answered(value),
+        }
+    }
+
+    fn pushed(&mut self, mut items: Items<'_>) -> Result<(), String> {
+        let mut text = || items.next().and_then(Value::text).unwrap_or_default();
+        match (text(), text(), text()) {
+            (b"smessage", channel, content) => {
+                self.message(channel, content);
+                Ok(())
+            }
+            (b"ssubscribe", ..) => self.confirmed(Confirmation::Subscribed),
+            (b"sunsubscribe", channel, _) => {
+                let asked =
+                    self.waiting.front().is_some_and(|waiting| waiting.confirmation() == Confirmation::Unsubscribed);
+                match asked {
+                    true => self.confirmed(Confirmation::Unsubscribed),
+                    false => {
+                        let channel = String::from_utf8_lossy(channel);
+                        Err(format!("it has ended the subscription to {channel:?}, which nobody asked for"))
+                    }
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn message(&mut self, channel: &[u8], content: &[u8]) {
+        let Role::Ordered { deliver, .. } = self.role else { return };
+        match self.shared.server.names.channel(channel) {
+            Some(Channel::Live(topic)) => {
+                for (envelope, stamp) in Live::read(content).into_iter().flatten() {
+                    deliver.live(&topic, Bytes::copy_from_slice(envelope), stamp);
+                }
+            }
+            Some(Channel::Inbox) if !self.canary.is_back(content) => {
+                deliver.inbox(Bytes::copy_from_slice(content));
+            }
+            Some(Channel::Inbox) | None => {}
+        }
+    }
+
+    fn confirmed(&mut self, confirmation: Confirmation) -> Result<(), String> {
+        match self.waiting.front() {
+            Some(waiting) if waiting.confirmation() == confirmation => self.answered(Value::Null),
+            _ => Err("it has confirmed a subscription that nobody asked for".to_owned()),
+        }
+    }
+
+    /// An answer to the oldest command that has none.
+    fn answered(&mut self, value: Value<'_>) -> Result<(), String> {
+        let waiting = self.waiting.pop_front().ok_or("it has answered what nobody asked")?;
+        self.expired = self.expired.saturating_sub(1);
+        let error = if let Value::Error(error) = value { Some(error) } else { None };
+        if waiting.confirmation() != Confirmation::Answer && error.is_none() && value != Value::Null {
+            return Err("it has answered a subscription like any command".to_owned());
+        }
+        let broken = match error {
+            Some(error) if standing::is_of_the_server(error) => Err(standing::in_words(error)),
+            _ => Ok(()),
+        };
+        match (waiting.what, error) {
+            (What::Theirs { request, size, .. }, error) => self.settle(request, size, value, error),
+            (What::Question(question), None) => self.told(question, value)?,
+            (What::AllAttached, None) => self.is_up(),
+            (What::Attach(_) | What::Canary, None) => {}
+            (_, Some(error)) => return Err(standing::in_words(error)),
+        }
+        broken
+    }
+
+    fn settle(&mut self, request: Option<Request>, size: usize, value: Value<'_>, error: Option<&[u8]>) {
+        let Some(request) = request else { return self.shared.settled(size) };
+        match error {
+            Some(error) if standing::code(error) == b"NOSCRIPT" => {
+                if self.unloaded.is_empty() {
+                    tracing::info!(server = &*self.shared.server.address, "the broker has lost the scripts");
+                }
+                self.unloaded.push(request);
+            }
+            Some(error) => {
+                if let Request::Subscribe { topic, .. } = &request {
+                    // Nothing is to be made again.
+                    self.attached.remove(topic);
+                }
+                let address = &self.shared.server.address;
+                let why = format!("redis {address}: {}", standing::in_words(error));
+                self.shared.answer(request, size, Err(Undone::refused(why)));
+            }
+            None => {
+                // A later message was added, so that earlier ones cannot be any more.
+                if let Some(topic) = request.appends_to().filter(|_| !self.unloaded.is_empty()) {
+                    let late = self.unloaded.extract_if(.., |earlier| earlier.appends_to() == Some(topic)).collect();
+                    let why = "its script was lost, and a later message of the topic was kept first; publish it again";
+                    self.shared.refuse_all(late, &why.into());
+                }
+                self.shared.answer(request, size, Ok(value));
+            }
+        }
+    }
+
+    /// Sends again what the server had no script for, once all that was sent before is answered.
+    pub(super) fn reload(&mut self) {
+        if self.unloaded.is_empty() || !self.waiting.iter().all(|waiting| waiting.is_over()) {
+            return;
+        }
+        self.load_scripts();
+        for request in std::mem::take(&mut self.unloaded) {
+            self.send(request);
+        }
+    }
+
+    /// How the server stands.
+    fn told(&mut self, question: Question, answer: Value<'_>) -> Result<(), String> {
+        let server = &self.shared.server;
+        let is_first = matches!(self.stage, Stage::Asking { .. });
+        match question {
+            Question::Hello => standing::hello(answer)?,
+            Question::Role => standing::role(answer)?,
+            Question::Session => {
+                let session = standing::session(answer)?;
+                if !is_first && session != server.session() {
+                    return Err("it has been promoted or has begun again: its session is another one".to_owned());
+                }
+                server.set_session(session);
+            }
+            Question::Life(offered) => {
+                let life = answer.text().map_or_else(|| offered.to_string().into_bytes(), <[u8]>::to_vec);
+                if self.life.as_ref().is_some_and(|before| *before != life) {
+                    return Err("it was flushed: what topics kept is gone".to_owned());
+                }
+                self.life = Some(life);
+            }
+            Question::Time(asked) => server.set_time(standing::time(answer)?, asked, std::time::Instant::now()),
+            Question::Load(script) => {
+                self.shas.set(script, answer.text().unwrap_or_default());
+                let is_last = !self.waiting.iter().any(|waiting| matches!(waiting.what, What::Question(_)));
+                if let (Stage::Asking { since }, true) = (&self.stage, is_last) {
+                    self.begin_to_attach(*since);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_up(&mut self) {
+        self.stage = Stage::Up;
+        self.shared.refuse(None);
+        let server = &self.shared.server.address;
+        if let Role::Ordered { deliver, .. } = self.role {
+            tracing::info!(server = &**server, topics = self.attached.len(), "connected to the broker");
+            self.canary.begin();
+            deliver.link(LinkId(0), LinkState::Up { server: server.clone() });
+        }
+    }
+}
+
+impl Waiting {
+    pub(super) fn confirmation(&self) -> Confirmation {
+        match self.what {
+            What::Theirs { confirmation, .. } | What::Attach(confirmation) => confirmation,
+            What::AllAttached | What::Question(_) | What::Canary => Confirmation::Answer,
+        }
+    }
+
+    /// Whether nobody's command waits here.
+    fn is_over(&self) -> bool {
+        matches!(self.what, What::Canary | What::Question(_) | What::Theirs { request: None, .. })
+    }
+}

@@ -1,0 +1,84 @@
+//! The bytes of a connection, with or without TLS, never waiting.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+use socket2::{SockRef, TcpKeepalive};
+
+/// The system gives a connection up whose bytes nobody takes for so long.
+#[cfg(target_os = "linux")]
+const UNTAKEN_MAX: Duration = Duration::from_secs(3);
+
+/// A connection on which nothing happens is tried by the system after so long.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// A connection.
+pub(super) struct Wire {
+    tcp: mio::net::TcpStream,
+    tls: Option<Box<ClientConnection>>,
+}
+
+impl Wire {
+    /// Takes a connection; with a configuration for TLS it speaks that to the host of this name.
+    pub(super) fn new(tcp: TcpStream, tls: Option<(Arc<ClientConfig>, &str)>) -> io::Result<Self> {
+        tcp.set_nodelay(true)?;
+        tcp.set_nonblocking(true)?;
+        let socket = SockRef::from(&tcp);
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(UNTAKEN_MAX))?;
+        let tls = match tls {
+            None => None,
+            Some((config, host)) => {
+                let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+                Some(Box::new(ClientConnection::new(config, name).map_err(io::Error::other)?))
+            }
+        };
+        Ok(Wire { tcp: mio::net::TcpStream::from_std(tcp), tls })
+    }
+
+    /// What the system is asked for events about.
+    pub(super) fn source(&mut self) -> &mut mio::net::TcpStream {
+        &mut self.tcp
+    }
+
+    /// Reads what is there: `None` if nothing is.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let Some(tls) = &mut self.tls else { return some(self.tcp.read(buffer)) };
+        loop {
+            match some(tls.reader().read(buffer))? {
+                Some(size) => return Ok(Some(size)),
+                None => match some(tls.read_tls(&mut self.tcp))? {
+                    None => return Ok(None),
+                    Some(0) => return Ok(Some(0)),
+                    Some(_) => {
+                        tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Writes what is taken, `None` if nothing is, and what TLS has to say by itself.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        let Some(tls) = &mut self.tls else {
+            return if bytes.is_empty() { Ok(None) } else { some(self.tcp.write(bytes)) };
+        };
+        let taken = if bytes.is_empty() { 0 } else { tls.writer().write(bytes)? };
+        while tls.wants_write() && some(tls.write_tls(&mut self.tcp))?.is_some() {}
+        Ok((taken > 0).then_some(taken))
+    }
+}
+
+/// `None` where one would have to wait.
+fn some(result: io::Result<usize>) -> io::Result<Option<usize>> {
+    match result {
+        Ok(size) => Ok(Some(size)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

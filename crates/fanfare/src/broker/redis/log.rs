@@ -1,0 +1,152 @@
+//! The logs of topics: streams, which the scripts write and read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fanfare_proto::position::{Position, Since};
+use fanfare_proto::resp::Value;
+use parking_lot::Mutex;
+
+use super::Redis;
+use super::names::Kind;
+use super::request::{Appends, Request, bounds, unexpected};
+use super::scripts::{self, Script};
+use crate::broker::{Append, Done, Entry, Epochs, Head, Log, Page, Read, Stamp, Undone};
+
+/// So many heads are asked for at once: a script must not take long.
+const HEADS_MAX: usize = 64;
+
+impl Log for Redis {
+    fn append(&self, append: Append) {
+        match self.too_large(&append.envelope) {
+            Some(undone) => (append.done)(Err(undone)),
+            None => self.ordered.put(Request::Append(Appends::new(append))),
+        }
+    }
+
+    fn read(&self, topic: &Arc<str>, read: Read, done: Done<Page>) {
+        let names = &self.server.names;
+        let parts = vec![
+            Bytes::from_static(b"2"),
+            names.of(Kind::Stream, topic).into(),
+            names.of(Kind::Meta, topic).into(),
+            self.wanted(&read).into(),
+        ];
+        let fresh = self.server.draw();
+        let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
+            done(answer.and_then(|value| page(value, &read, fresh).ok_or_else(|| unexpected("the read"))));
+        });
+        self.bulk.put(Request::Call { script: Some(Script::Read), parts, answered });
+    }
+
+    fn heads(&self, topics: Vec<Arc<str>>, done: Done<Vec<Position>>) {
+        if topics.is_empty() {
+            return done(Ok(Vec::new()));
+        }
+        let parts = topics.len().div_ceil(HEADS_MAX);
+        let gathered = Arc::new(Mutex::new(Gathered { heads: vec![None; topics.len()], parts, done: Some(done) }));
+        for (number, some) in topics.chunks(HEADS_MAX).enumerate() {
+            let gathered = gathered.clone();
+            let count = some.len();
+            let request = self.heads_of(
+                some,
+                Box::new(move |answer| {
+                    let heads = answer.and_then(|value| heads(value, count).ok_or_else(|| unexpected("the heads")));
+                    Gathered::add(&gathered, number * HEADS_MAX, heads);
+                }),
+            );
+            self.bulk.put(request);
+        }
+    }
+}
+
+/// Heads that have come so far.
+struct Gathered {
+    heads: Vec<Option<Position>>,
+    /// How many answers are still to come.
+    parts: usize,
+    done: Option<Done<Vec<Position>>>,
+}
+
+impl Gathered {
+    fn add(gathered: &Mutex<Gathered>, from: usize, heads: Result<Vec<Position>, Undone>) {
+        let mut gathered = gathered.lock();
+        gathered.parts -= 1;
+        let outcome = match heads {
+            Ok(heads) => {
+                for (place, head) in heads.into_iter().enumerate() {
+                    gathered.heads[from + place] = Some(head);
+                }
+                if gathered.parts > 0 {
+                    return;
+                }
+                std::mem::take(&mut gathered.heads).into_iter().collect::<Option<Vec<_>>>().map(Ok)
+            }
+            Err(undone) => Some(Err(undone)),
+        };
+        let done = gathered.done.take();
+        drop(gathered);
+        if let (Some(done), Some(outcome)) = (done, outcome) {
+            done(outcome);
+        }
+    }
+}
+
+fn heads(value: Value<'_>, count: usize) -> Option<Vec<Position>> {
+    let heads: Option<Vec<_>> = value.items()?.map(|meta| Some(scripts::head(meta.text()?)?.position)).collect();
+    heads.filter(|heads| heads.len() == count)
+}
+
+impl Redis {
+    /// What a reader wants, as the script unpacks it.
+    fn wanted(&self, read: &Read) -> Vec<u8> {
+        let Read { since, limit, bytes_max, newest, retention } = read;
+        let (since, epoch, offset) = match since {
+            Since::Now => (0, 0, 0),
+            Since::Start => (1, 0, 0),
+            Since::Position(Position { epoch, offset }) => (2, epoch.number(), *offset),
+        };
+        let mut wanted = Vec::with_capacity(73);
+        wanted.extend_from_slice(&self.server.now_ms().to_le_bytes());
+        wanted.push(since);
+        wanted.extend_from_slice(&epoch.to_le_bytes());
+        for number in [offset, *limit as u64, *bytes_max as u64, *newest as u64] {
+            // Lua counts exactly up to here.
+            wanted.extend_from_slice(&number.min(1 << 52).to_le_bytes());
+        }
+        bounds(retention, &mut wanted);
+        wanted
+    }
+}
+
+/// Reads the answer: meta, whether it is recovered, and entries by id and envelope.
+fn page(value: Value<'_>, read: &Read, fresh: u64) -> Option<Page> {
+    if value == Value::Null {
+        // Nothing is known of the topic; the position that is told here is nobody's.
+        let epoch = fanfare_proto::position::Epoch::new(fresh)?;
+        let head = Head { position: Position { epoch, offset: 0 }, epochs: Epochs::new(epoch, 0) };
+        let recovered = !matches!(read.since, Since::Position(_));
+        return Some(Page { head, recovered, entries: Vec::new() });
+    }
+    let mut items = value.items()?;
+    let head = scripts::head(items.next()?.text()?)?;
+    let recovered = items.next()?.number()? == 1;
+    let mut entries = Vec::with_capacity(items.len() / 2);
+    // A recovered reader's position is the predecessor of the first.
+    let mut prev = match read.since {
+        Since::Position(position) if recovered => Some(position),
+        _ => None,
+    };
+    let oldest = head.epochs.iter().next().map(|(epoch, _)| epoch);
+    while let (Some(id), Some(envelope)) = (items.next(), items.next()) {
+        let id = id.text()?;
+        let digits = id.split(|byte| *byte == b'-').next()?;
+        let offset: u64 = str::from_utf8(digits).ok()?.parse().ok()?;
+        // Of epochs that are forgotten no position is recovered, whatever is told of it here.
+        let at = |offset| Some(Position { epoch: head.epochs.at(offset).or(oldest)?, offset });
+        let (position, before) = (at(offset)?, at(offset.checked_sub(1)?)?);
+        let prev = prev.replace(position).unwrap_or(before);
+        entries.push(Entry { stamp: Stamp { position, prev }, envelope: Bytes::copy_from_slice(envelope.text()?) });
+    }
+    Some(Page { head, recovered, entries })
+}

@@ -1,0 +1,70 @@
+//! What is known of the server, by all links to it and whoever makes commands: its session and its time; and where fresh epochs come from.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::names::Names;
+
+/// What is known of a server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) names: Names,
+    /// Where it is, without credentials.
+    pub(super) address: Arc<str>,
+    /// How long an answer may take.
+    pub(super) timeout: Duration,
+    /// The largest envelope.
+    pub(super) envelope_size_max: usize,
+    session: AtomicU64,
+    started: Instant,
+    /// The server's time at `started`, in microseconds since 1970.
+    time_at_start: AtomicI64,
+    random: RandomState,
+    drawn: AtomicU64,
+}
+
+impl Server {
+    pub(super) fn new(names: Names, address: Arc<str>, timeout: Duration, envelope_size_max: usize) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Server {
+            names,
+            address,
+            timeout,
+            envelope_size_max,
+            session: AtomicU64::new(0),
+            started: Instant::now(),
+            time_at_start: AtomicI64::new(now.as_micros() as i64),
+            random: RandomState::new(),
+            drawn: AtomicU64::new(0),
+        }
+    }
+
+    /// What cannot survive a lost tail.
+    pub(super) fn session(&self) -> u64 {
+        self.session.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_session(&self, session: u64) {
+        self.session.store(session, Ordering::Relaxed);
+    }
+
+    /// The server's time in milliseconds since 1970, as this node knows it. It does not follow this machine's clock.
+    pub(super) fn now_ms(&self) -> u64 {
+        let elapsed = self.started.elapsed().as_micros() as i64;
+        ((self.time_at_start.load(Ordering::Relaxed) + elapsed) / 1_000).max(0) as u64
+    }
+
+    /// Knows that it was this time there in the middle between the two moments.
+    pub(super) fn set_time(&self, micros: u64, asked: Instant, answered: Instant) {
+        let middle = asked + (answered - asked) / 2;
+        let elapsed = middle.saturating_duration_since(self.started).as_micros() as i64;
+        self.time_at_start.store(micros as i64 - elapsed, Ordering::Relaxed);
+    }
+
+    /// A random number that is not 0 and that nobody else draws.
+    pub(super) fn draw(&self) -> u64 {
+        self.random.hash_one(self.drawn.fetch_add(1, Ordering::Relaxed)).max(1)
+    }
+}

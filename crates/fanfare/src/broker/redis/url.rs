@@ -1,0 +1,147 @@
+//! The address of a Redis: `redis://user:password@host:6379`, and `rediss://` for TLS.
+
+use std::fmt;
+
+/// The port where none is given.
+const PORT: u16 = 6379;
+
+/// Where a server is, and who is to connect.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Url {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) tls: bool,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+impl Url {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// What is wrong with it and what to write instead. The text has no password.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let expected = "write it as redis://user:password@host:6379, or rediss:// for TLS";
+        let (tls, rest) = match text.split_once("://") {
+            Some(("redis", rest)) => (false, rest),
+            Some(("rediss", rest)) => (true, rest),
+            Some((scheme, _)) => return Err(format!("the scheme {scheme:?} is not Redis: {expected}")),
+            None => return Err(format!("not a URL: {expected}")),
+        };
+        let (credentials, rest) = match rest.rsplit_once('@') {
+            Some((credentials, rest)) => (Some(credentials), rest),
+            None => (None, rest),
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if !matches!(path, "" | "0") {
+            return Err(format!(
+                "the database {path:?} has no effect on channels, which are common to all: leave it out, and give each \
+                 application its own namespace"
+            ));
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                let number = port.parse().ok().filter(|port| *port != 0);
+                (host, number.ok_or_else(|| format!("{port:?} is not a port: {expected}"))?)
+            }
+            _ => (authority, PORT),
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if host.is_empty() {
+            return Err(format!("it names no host: {expected}"));
+        }
+        let (user, password) = match credentials {
+            None => (None, None),
+            Some(credentials) => {
+                let (user, password) = credentials.split_once(':').ok_or_else(|| {
+                    format!("it has a user without a password: {expected}, with \":\" before a password alone")
+                })?;
+                let decoded = |text: &str| {
+                    decode(text).ok_or_else(|| "a user or password with \"%\" that is not percent-encoded".to_owned())
+                };
+                (Some(decoded(user)?).filter(|user| !user.is_empty()), Some(decoded(password)?))
+            }
+        };
+        Ok(Url { host: host.to_owned(), port, tls, user, password })
+    }
+}
+
+impl fmt::Display for Url {
+    /// Where it is, without credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Url({self})")
+    }
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, left)) = rest.split_first() {
+        rest = left;
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
+        }
+        let (digits, left) = rest.split_at_checked(2)?;
+        let digits = str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = left;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let url = |host: &str, port, tls, user: Option<&str>, password: Option<&str>| {
+            Ok(Url { host: host.into(), port, tls, user: user.map(Into::into), password: password.map(Into::into) })
+        };
+        for (text, expected) in [
+            ("redis://localhost", url("localhost", 6379, false, None, None)),
+            ("redis://localhost:7000/", url("localhost", 7000, false, None, None)),
+            ("rediss://redis.example/0", url("redis.example", 6379, true, None, None)),
+            ("redis://:secret@10.0.0.7", url("10.0.0.7", 6379, false, None, Some("secret"))),
+            ("redis://chat:p%40ss%3a@h:1", url("h", 1, false, Some("chat"), Some("p@ss:"))),
+            ("redis://chat:a@b@h", url("h", 6379, false, Some("chat"), Some("a@b"))),
+            ("redis://[::1]:7000", url("::1", 7000, false, None, None)),
+            ("redis://[::1]", url("::1", 6379, false, None, None)),
+            ("localhost:6379", Err("not a URL")),
+            ("http://localhost", Err("the scheme \"http\" is not Redis")),
+            ("redis://", Err("it names no host")),
+            ("redis://:7000", Err("it names no host")),
+            ("redis://h:0", Err("\"0\" is not a port")),
+            ("redis://h:65536", Err("\"65536\" is not a port")),
+            ("redis://h/3", Err("the database \"3\" has no effect")),
+            ("redis://secret@h", Err("it has a user without a password")),
+            ("redis://:%zz@h", Err("a user or password with \"%\"")),
+            ("redis://:%2@h", Err("a user or password with \"%\"")),
+        ] {
+            match (Url::parse(text), expected) {
+                (read, Ok(expected)) => assert_eq!(read, Ok(expected), "{text}"),
+                (read, Err(expected)) => {
+                    let error = read.expect_err(text);
+                    assert!(error.starts_with(expected), "{text}: {error}");
+                    assert!(!error.contains("secret"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_address_is_shown() {
+        let url = Url::parse("redis://chat:secret@[::1]:7000").unwrap();
+        assert_eq!(format!("{url} {url:?}"), "[::1]:7000 Url([::1]:7000)");
+    }
+}
