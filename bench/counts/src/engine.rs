@@ -1,7 +1,9 @@
 //! Cases of the engine: bytes of clients in, turns of one shard, bytes to clients out. All are scripts for clients.
 
 use fanfare::testing::{Lockstep, Peer, Pipe};
-use fanfare::{Builder, Channel, Context, Endpoint, Error, Joined, Mount, Payload, Policy, Refused, Reply, Retention};
+use fanfare::{
+    BoxError, Builder, Channel, Context, Endpoint, Joined, Mount, Payload, Policy, Refused, Reply, Retention,
+};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
 use serde_json::{Value, json};
@@ -23,7 +25,7 @@ impl Channel for Room {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, BoxError> {
         match event {
             "echo" => return Ok(Reply::ok(payload)),
             "track" => drop(cx.track("ada", json!({ "at": 1 })).await?),

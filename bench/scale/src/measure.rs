@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare::testing::{Lockstep, Peer, Pipe};
-use fanfare::{Channel, Context, Endpoint, Error, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Endpoint, Joined, Mount, Payload, Refused, Reply};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
 use nix::time::{ClockId, clock_gettime};
@@ -90,7 +90,7 @@ impl Channel for Room {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 }

@@ -25,7 +25,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 
 pub(crate) use self::fields::{Fields, write_varint};
-use crate::payload::{Json, Payload, Text};
+use crate::payload::{JsonText, Payload, Text};
 
 /// The version that [`Envelope::write`] writes and [`Envelope::read`] reads.
 pub const VERSION: u8 = 1;
@@ -298,7 +298,7 @@ impl<'a> Message<'a> {
         let event = fields.text()?;
         let content = fields.rest();
         let payload = match flags & flag::PAYLOAD {
-            flag::JSON => Payload::Json(Json::parse(content).map_err(|_| Unread::Malformed)?),
+            flag::JSON => Payload::Json(JsonText::parse(content).map_err(|_| Unread::Malformed)?),
             flag::TEXT => Payload::Text(Text::checked(content).ok_or(Unread::Malformed)?),
             flag::BINARY => Payload::Binary(content),
             _ => return Err(Unread::Flags(flags)),

@@ -11,7 +11,7 @@ const DIGITS_SAFE: usize = 308;
 
 /// How many lists and objects a JSON text may hold inside one another.
 ///
-/// A text at the limit is carried, but [`Json::to`](crate::payload::Json::to) follows the recursion limit of serde_json, which is lower for
+/// A text at the limit is carried, but [`JsonText::to`](crate::payload::JsonText::to) follows the recursion limit of serde_json, which is lower for
 /// types that nest.
 pub const NESTING_MAX: usize = 512;
 

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::payload::Json;
+use crate::payload::JsonText;
 
 /// How many `key=value` pairs a query may have.
 pub const PAIRS_MAX: usize = 1000;
@@ -66,7 +66,7 @@ impl Params {
     }
 
     /// The parameters as a JSON object.
-    pub fn into_json(self) -> Json {
+    pub fn into_json(self) -> JsonText {
         Value::Object(self.0).into()
     }
 

@@ -11,15 +11,15 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 
 use crate::json::{self, Fault};
 
-const EMPTY_OBJECT: Json = Json(Bytes::from_static(b"{}"));
-const NULL: Json = Json(Bytes::from_static(b"null"));
+const EMPTY_OBJECT: JsonText = JsonText(Bytes::from_static(b"{}"));
+const NULL: JsonText = JsonText(Bytes::from_static(b"null"));
 
 /// One JSON text: valid UTF-8, valid JSON, no white space around it, every surrogate escape paired, and, when it came
 /// from outside, at most [`NESTING_MAX`](json::NESTING_MAX) deep. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Json(Bytes);
+pub struct JsonText(Bytes);
 
-impl Json {
+impl JsonText {
     /// Serialises a value.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Json {
         }
     }
 
-    /// Takes the text of a `Json` back from a store that shows when its content was changed; `None` if it is not UTF-8.
+    /// Takes the text of a `JsonText` back from a store that shows when its content was changed; `None` if it is not UTF-8.
     ///
     /// Nothing else is looked at: that a text is JSON was seen when it was made, and with no bound on the nesting where the
     /// program itself had made it.
@@ -64,7 +64,7 @@ impl Json {
         if value == "{}" { EMPTY_OBJECT } else { Self::unchecked(Bytes::copy_from_slice(value.as_bytes())) }
     }
 
-    /// Wraps bytes which the caller knows to be what a `Json` promises to be.
+    /// Wraps bytes which the caller knows to be what a `JsonText` promises to be.
     pub(crate) fn unchecked(text: Bytes) -> Self {
         debug_assert!(
             serde_json::from_slice::<&serde_json::value::RawValue>(&text)
@@ -85,7 +85,7 @@ impl Json {
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        simdutf8::basic::from_utf8(&self.0).expect("a Json is UTF-8 from its construction on")
+        simdutf8::basic::from_utf8(&self.0).expect("a JsonText is UTF-8 from its construction on")
     }
 
     /// The bytes of the text.
@@ -107,17 +107,17 @@ impl Json {
     }
 }
 
-impl From<serde_json::Value> for Json {
-    /// Does not look at the nesting: a client's text has been through [`Json::parse`], and serde_json would not build
+impl From<serde_json::Value> for JsonText {
+    /// Does not look at the nesting: a client's text has been through [`JsonText::parse`], and serde_json would not build
     /// a value as deep as [`NESTING_MAX`](json::NESTING_MAX) from it.
     fn from(value: serde_json::Value) -> Self {
         Self::unchecked(value.to_string().into())
     }
 }
 
-impl fmt::Debug for Json {
+impl fmt::Debug for JsonText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Json({} bytes)", self.0.len())
+        write!(f, "JsonText({} bytes)", self.0.len())
     }
 }
 
@@ -147,10 +147,10 @@ impl Text {
         &self.0
     }
 
-    /// The text as JSON, sharing its bytes, where it is a JSON document within the bounds of [`Json::parse`].
-    pub fn to_json(&self) -> Option<Json> {
+    /// The text as JSON, sharing its bytes, where it is a JSON document within the bounds of [`JsonText::parse`].
+    pub fn to_json(&self) -> Option<JsonText> {
         let document = json::document(self.as_str()).ok()?;
-        Some(Json(self.0.slice_ref(document.as_bytes())))
+        Some(JsonText(self.0.slice_ref(document.as_bytes())))
     }
 }
 
@@ -170,7 +170,7 @@ impl fmt::Debug for Text {
 #[derive(Clone, PartialEq, Eq)]
 pub enum Payload {
     /// A JSON text.
-    Json(Json),
+    Json(JsonText),
     /// Any text, as clients of the protocols without events send it. Where a message must be an object, it becomes one:
     /// see [`frame`](crate::frame).
     Text(Text),
@@ -185,6 +185,21 @@ impl Payload {
         match self {
             Self::Json(json) => json.is_object(),
             Self::Text(_) | Self::Binary(_) => true,
+        }
+    }
+
+    /// Reads it as JSON of a type of yours.
+    ///
+    /// # Errors
+    /// It does not have the shape that `T` wants, or is no JSON.
+    pub fn to<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
+        match self {
+            Self::Json(json) => json.to().map_err(PayloadError::new),
+            Self::Text(text) => match text.to_json() {
+                Some(json) => json.to().map_err(PayloadError::new),
+                None => Err(PayloadError::new("expected JSON, got another text")),
+            },
+            Self::Binary(_) => Err(PayloadError::new("expected JSON, got binary")),
         }
     }
 
@@ -205,8 +220,8 @@ impl Default for Payload {
     }
 }
 
-impl From<Json> for Payload {
-    fn from(json: Json) -> Self {
+impl From<JsonText> for Payload {
+    fn from(json: JsonText) -> Self {
         Self::Json(json)
     }
 }
@@ -233,31 +248,75 @@ impl fmt::Debug for Payload {
     }
 }
 
+/// A payload that does not have the expected shape. The text says why, and is fit for the client that sent it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PayloadError(String);
+
+impl PayloadError {
+    fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl fmt::Display for PayloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PayloadError {}
+
 /// What a payload can be read as: anything that serde deserializes, or the payload itself.
 pub trait FromPayload: Sized {
     /// Reads the payload.
     ///
     /// # Errors
-    /// It does not fit; the text is fit for the client that sent it.
-    fn from_payload(payload: Payload) -> Result<Self, String>;
+    /// It does not fit.
+    fn from_payload(payload: Payload) -> Result<Self, PayloadError>;
 }
 
 impl FromPayload for Payload {
-    fn from_payload(payload: Payload) -> Result<Self, String> {
+    fn from_payload(payload: Payload) -> Result<Self, PayloadError> {
         Ok(payload)
     }
 }
 
 impl<T: DeserializeOwned> FromPayload for T {
-    fn from_payload(payload: Payload) -> Result<Self, String> {
-        match payload {
-            Payload::Json(json) => json.to().map_err(|error| error.to_string()),
-            Payload::Text(text) => match text.to_json() {
-                Some(json) => json.to().map_err(|error| error.to_string()),
-                None => Err("expected JSON, got another text".to_owned()),
-            },
-            Payload::Binary(_) => Err("expected JSON, got binary".to_owned()),
-        }
+    fn from_payload(payload: Payload) -> Result<Self, PayloadError> {
+        payload.to()
+    }
+}
+
+/// What can be sent: anything that serde serializes, by value or by reference, or a payload as it is.
+pub trait IntoPayload {
+    /// Makes the payload.
+    ///
+    /// # Errors
+    /// What the value's `Serialize` reports, and nesting beyond [`NESTING_MAX`](json::NESTING_MAX).
+    fn into_payload(self) -> Result<Payload, serde_json::Error>;
+}
+
+impl IntoPayload for Payload {
+    fn into_payload(self) -> Result<Payload, serde_json::Error> {
+        Ok(self)
+    }
+}
+
+impl IntoPayload for JsonText {
+    fn into_payload(self) -> Result<Payload, serde_json::Error> {
+        Ok(self.into())
+    }
+}
+
+impl IntoPayload for Text {
+    fn into_payload(self) -> Result<Payload, serde_json::Error> {
+        Ok(self.into())
+    }
+}
+
+impl<T: Serialize> IntoPayload for T {
+    fn into_payload(self) -> Result<Payload, serde_json::Error> {
+        JsonText::of(&self).map(Payload::Json)
     }
 }
 
@@ -272,8 +331,8 @@ mod tests {
     fn parse_accepts_one_document_and_trims_it() {
         #[track_caller]
         fn check(text: &str, expected: Option<&str>) {
-            let parsed = Json::parse(text.as_bytes().to_vec());
-            assert_eq!(parsed.as_ref().ok().map(Json::as_str), expected, "{text}");
+            let parsed = JsonText::parse(text.as_bytes().to_vec());
+            assert_eq!(parsed.as_ref().ok().map(JsonText::as_str), expected, "{text}");
         }
         check("{}", Some("{}"));
         check(" \t\r\n[1, 2] ", Some("[1, 2]"));
@@ -286,15 +345,15 @@ mod tests {
 
     #[test]
     fn parse_says_where_and_why() {
-        let error = Json::parse("{\"a\":1,}").unwrap_err().to_string();
+        let error = JsonText::parse("{\"a\":1,}").unwrap_err().to_string();
         assert_eq!(error, "key must be a string at line 1 column 8");
-        assert_eq!(Json::parse(r#""\ude00""#).unwrap_err().to_string(), "unpaired surrogate escape");
+        assert_eq!(JsonText::parse(r#""\ude00""#).unwrap_err().to_string(), "unpaired surrogate escape");
     }
 
     #[test]
     fn parse_refuses_what_is_not_utf8() {
-        assert!(Json::parse(&b"\"\xff\""[..]).is_err());
-        assert!(Json::parse(&b"\"\xed\xa0\x80\""[..]).is_err());
+        assert!(JsonText::parse(&b"\"\xff\""[..]).is_err());
+        assert!(JsonText::parse(&b"\"\xed\xa0\x80\""[..]).is_err());
     }
 
     #[test]
@@ -316,13 +375,13 @@ mod tests {
     #[test]
     fn debug_shows_no_content() {
         let payloads = [json!({"pw": 1}).into(), Text::copy("pw").into(), Payload::Binary(Bytes::from_static(b"pw"))];
-        assert_eq!(format!("{payloads:?}"), "[Json(8 bytes), Text(2 bytes), Binary(2 bytes)]");
+        assert_eq!(format!("{payloads:?}"), "[JsonText(8 bytes), Text(2 bytes), Binary(2 bytes)]");
     }
 
     #[test]
     fn the_default_is_an_empty_object() {
         assert_eq!(Payload::default(), Payload::from(json!({})));
-        assert_eq!(Json::null().to::<serde_json::Value>().unwrap(), json!(null));
+        assert_eq!(JsonText::null().to::<serde_json::Value>().unwrap(), json!(null));
         assert_eq!(Payload::default().size(), 2);
     }
 
@@ -330,7 +389,7 @@ mod tests {
     fn a_text_can_be_read_as_the_json_that_it_is() {
         #[track_caller]
         fn check(text: &str, expected: Result<u32, &str>) {
-            let read = u32::from_payload(Text::copy(text).into());
+            let read = Payload::from(Text::copy(text)).to::<u32>().map_err(|error| error.to_string());
             assert_eq!(read.as_ref().map_err(|error| error.split(" at").next().unwrap()).copied(), expected, "{text}");
         }
         check(" 7 ", Ok(7));
@@ -339,8 +398,31 @@ mod tests {
     }
 
     #[test]
+    fn values_and_payloads_can_be_sent() {
+        #[derive(Serialize)]
+        struct Message<'a> {
+            body: &'a str,
+        }
+        #[track_caller]
+        fn check(sent: impl IntoPayload, expected: &str) {
+            match sent.into_payload().unwrap() {
+                Payload::Json(json) => assert_eq!(json.as_str(), expected),
+                Payload::Text(text) => assert_eq!(text.as_str(), expected),
+                Payload::Binary(data) => assert_eq!(data, expected),
+            }
+        }
+        check(Message { body: "hi" }, r#"{"body":"hi"}"#);
+        check(&Message { body: "hi" }, r#"{"body":"hi"}"#);
+        check(json!({"b": 1}), r#"{"b":1}"#);
+        check(JsonText::parse(r#"{"n": 1e999}"#).unwrap(), r#"{"n": 1e999}"#);
+        check(Text::copy("any"), "any");
+        check(Payload::Binary(Bytes::from_static(b"ab")), "ab");
+        assert!(std::collections::BTreeMap::from([((1, 2), 3)]).into_payload().is_err());
+    }
+
+    #[test]
     fn of_reports_what_cannot_be_serialised() {
-        assert_eq!(Json::of(&[1, 2]).unwrap().as_str(), "[1,2]");
-        assert!(Json::of(&std::collections::BTreeMap::from([((1, 2), 3)])).is_err());
+        assert_eq!(JsonText::of(&[1, 2]).unwrap().as_str(), "[1,2]");
+        assert!(JsonText::of(&std::collections::BTreeMap::from([((1, 2), 3)])).is_err());
     }
 }

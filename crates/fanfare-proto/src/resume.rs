@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::frame::{in_message, kept_message};
-use crate::payload::{Json, Payload};
+use crate::payload::{JsonText, Payload};
 use crate::position::{Position, Since};
 
 /// How much of a value that cannot be read an error repeats, in characters.
@@ -61,12 +61,12 @@ pub fn behind(since: Since, sent: Option<(Position, Position)>) -> Since {
 }
 
 /// What a client that resumes is told: where it goes on, and whether it gets all that it missed.
-pub fn resumed(from: Position, recovered: bool) -> Json {
+pub fn resumed(from: Position, recovered: bool) -> JsonText {
     serde_json::json!({ "position": from.to_string(), "recovered": recovered }).into()
 }
 
 /// A reply with what a client that resumes is told.
-pub fn with_resume(reply: &Payload, resumed: Option<&Json>) -> Payload {
+pub fn with_resume(reply: &Payload, resumed: Option<&JsonText>) -> Payload {
     match resumed {
         Some(resumed) => with_member(reply, "resume", resumed.as_bytes()),
         None => reply.clone(),
@@ -76,7 +76,7 @@ pub fn with_resume(reply: &Payload, resumed: Option<&Json>) -> Payload {
 /// The same with messages of the history: the event, the payload and the position of each.
 pub fn with_messages<'a>(
     reply: &Payload,
-    resumed: Option<&Json>,
+    resumed: Option<&JsonText>,
     messages: impl IntoIterator<Item = (&'a str, &'a Payload, Position)>,
 ) -> Payload {
     let mut list = vec![b'['];
@@ -110,7 +110,7 @@ fn with_member(reply: &Payload, name: &str, value: &[u8]) -> Payload {
     out.extend_from_slice(value);
     out.push(b'}');
     // It may be nested more deeply than what a client may send: its parts are as deep as that, and it is around them.
-    Json::unchecked(Bytes::from(out)).into()
+    JsonText::unchecked(Bytes::from(out)).into()
 }
 
 fn json_text(payload: &Payload) -> Option<&str> {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     fn json(text: &str) -> Payload {
-        Json::parse(text.to_owned()).unwrap().into()
+        JsonText::parse(text.to_owned()).unwrap().into()
     }
 
     #[track_caller]

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use crate::frame::{Form, Kind, Outgoing, bare, envelope, in_message, write_string};
 use crate::json;
 use crate::message::{Incoming, Ref};
-use crate::payload::{Json, Payload, Text};
+use crate::payload::{JsonText, Payload, Text};
 
 /// The close code of a client that breaks the protocol.
 pub const CLOSE_CODE: u16 = 3000;
@@ -61,7 +61,7 @@ pub fn decode<'a>(frame: &'a [u8], event: &'a str) -> Result<Incoming<'a>, Inval
 fn join_params(since: Option<&str>) -> Payload {
     match since {
         // One level more than a client may send is no harm: it is looked at here only.
-        Some(since) => Json::unchecked(format!("{{\"resume\":{since}}}").into()).into(),
+        Some(since) => JsonText::unchecked(format!("{{\"resume\":{since}}}").into()).into(),
         None => Payload::default(),
     }
 }
@@ -197,7 +197,7 @@ mod tests {
                 assert_eq!(String::from_utf8(out).unwrap(), expected, "{frame:?}");
             }
         }
-        let empty = &Json::empty_object().into();
+        let empty = &JsonText::empty_object().into();
         let reason = &serde_json::json!({"reason": "no"}).into();
         for (asked, told) in [(Asked::Join, r#"{"joined":"a"}"#), (Asked::Leave, ""), (Asked::Say, "")] {
             let (msg_ref, join_ref) = (&Ref::string(asked.name()), &Ref::NULL);

@@ -87,7 +87,7 @@ pub fn broadcast(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::{Json, Text};
+    use crate::payload::{JsonText, Text};
     use crate::phoenix::message::Format;
     use crate::position::Epoch;
 
@@ -105,7 +105,7 @@ mod tests {
             }
         }
         let (v2, rooms) = (Form::Phoenix(Format::V2Text), Form::Rooms { acks: true });
-        let object = Json::parse(r#"{"b": 1,"a":2}"#).unwrap();
+        let object = JsonText::parse(r#"{"b": 1,"a":2}"#).unwrap();
         check(object, &[(v2, &phoenix(r#"{"b": 1,"a":2}"#)), (Form::Bare, r#"{"b": 1,"a":2}"#)]);
         check(Text::copy(r#" {"a": 1} "#), &[(v2, &phoenix(r#"{"a": 1}"#)), (rooms, r#" {"a": 1} "#)]);
         check(Text::copy("[1]"), &[(v2, &phoenix(r#"{"value":[1]}"#)), (rooms, "[1]")]);
@@ -117,9 +117,9 @@ mod tests {
         check(binary(), &[(Form::BareText, r#"{"binary":"YWJj"}"#), (rooms, "abc")]);
 
         let v1 = Form::Resuming(Format::V1);
-        check(Json::empty_object(), &[(v1, r#"{"topic":"t","event":"e","payload":{},"ref":"a:3"}"#)]);
+        check(JsonText::empty_object(), &[(v1, r#"{"topic":"t","event":"e","payload":{},"ref":"a:3"}"#)]);
         let resumes = Form::Resuming(Format::V2);
-        check(Json::empty_object(), &[(resumes, r#"[null,"a:3","t","e",{}]"#)]);
+        check(JsonText::empty_object(), &[(resumes, r#"[null,"a:3","t","e",{}]"#)]);
         check(binary(), &[(resumes, r#"[null,"a:3","t","e",{"binary":"YWJj"}]"#)]);
         let envelope = |payload| format!(r#"{{"topic":"t","event":"e","payload":{payload},"position":"a:3"}}"#);
         check(Text::copy("1"), &[(Form::Envelope, &envelope(r#"{"value":1}"#))]);

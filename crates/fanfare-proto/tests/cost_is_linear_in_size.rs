@@ -9,7 +9,7 @@ use fanfare_proto::history::{Retention, Stream};
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::origin::{OriginPattern, OriginPolicy, RequestOrigin};
 use fanfare_proto::params::Params;
-use fanfare_proto::payload::{Json, Payload, Text};
+use fanfare_proto::payload::{JsonText, Payload, Text};
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::phoenix::{auth_token, codec, longpoll, term};
 use fanfare_proto::position::{Epoch, Position, Since};
@@ -158,7 +158,7 @@ fn joins_that_resume() {
 #[test]
 fn payloads() {
     for (part, json) in long_json() {
-        check(&format!("JSON of {part:?}"), 20_000, &json, |text| drop(black_box(Json::parse(text.clone()))));
+        check(&format!("JSON of {part:?}"), 20_000, &json, |text| drop(black_box(JsonText::parse(text.clone()))));
         let text = |size| Text::from(json(size));
         check(&format!("a text of {part:?}"), 20_000, text, |text| drop(black_box(text.to_json())));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fanfare::{Channel, Context, Error, Flow, Joined, Pattern, Payload, Policy, Presence, Refused, Reply, Route};
+use fanfare::{BoxError, Channel, Context, Flow, Joined, Pattern, Payload, Policy, Presence, Refused, Reply, Route};
 use fanfare_proto::event::Reserved;
 use serde_json::{Map, Value, json};
 
@@ -102,12 +102,12 @@ impl Declared {
                 let size = key.len();
                 Err(Refused::reason(&format!("the name has {size} bytes, more than {NAME_SIZE_MAX}")))
             }
-            None => Err(Error::new("no random bytes for a name").into()),
+            None => Err("no random bytes for a name".into()),
         }
     }
 
     /// Asks the hooks whether a socket may join: what it is answered with, if they say something of it.
-    async fn ask_to_join(&self, cx: &Context, params: &Payload) -> Result<Option<Payload>, Refused> {
+    async fn ask_to_join(&self, cx: &Context<Enter>, params: &Payload) -> Result<Option<Payload>, Refused> {
         let claims = cx.assigns::<Identity>().map(Identity::claims);
         let question = Question::Join { topic: cx.topic(), claims, payload: Carried::new(params) };
         match hook::ask_any(&self.0.join_hooks, &question).await {
@@ -122,7 +122,7 @@ impl Declared {
     /// Asks the hooks whether a member may publish: what is to be published, or why not.
     async fn ask_to_publish(
         &self,
-        cx: &Context,
+        cx: &Context<Enter>,
         event: &str,
         payload: Payload,
     ) -> Result<(Option<String>, Payload), String> {
@@ -142,7 +142,7 @@ impl Declared {
 
     /// Whether a member may publish without a hook's consent. Not kept from the join: the credential may have been renewed
     /// since.
-    fn may_publish(&self, cx: &Context) -> bool {
+    fn may_publish(&self, cx: &Context<Enter>) -> bool {
         self.allows("publish", cx.assigns(), cx.topic())
     }
 
@@ -174,7 +174,7 @@ impl Channel for Declared {
     type Params = Payload;
     type Info = Enter;
 
-    async fn join(&self, cx: &mut Context, params: Payload) -> Result<Joined<()>, Refused> {
+    async fn join(&self, cx: &mut Context<Enter>, params: Payload) -> Result<Joined<()>, Refused> {
         let identity = cx.assigns::<Identity>();
         let may_join = self.allows("join", identity, cx.topic());
         let reply = if may_join {
@@ -198,7 +198,13 @@ impl Channel for Declared {
         })
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(
+        &self,
+        _: &mut (),
+        cx: &mut Context<Enter>,
+        event: &str,
+        payload: Payload,
+    ) -> Result<Reply, BoxError> {
         let may_publish = self.may_publish(cx);
         if let Some(reason) = self.objection(may_publish, event, &payload) {
             return Ok(Reply::error(json!({ "reason": reason })));
@@ -217,13 +223,13 @@ impl Channel for Declared {
         };
         match published {
             Err(error) if error.is_invalid() => Ok(Reply::error(json!({ "reason": error.to_string() }))),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
             Ok(()) if self.0.settings.reply => Ok(Reply::empty()),
             Ok(()) => Ok(Reply::none()),
         }
     }
 
-    async fn handle_info(&self, _: &mut (), cx: &mut Context, enter: Enter) -> Result<Flow, Error> {
+    async fn handle_info(&self, _: &mut (), cx: &mut Context<Enter>, enter: Enter) -> Result<Flow, BoxError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Seconds as a string: the form in which existing clients get it from Phoenix's own guide.
         match cx.track(&enter.key, json!({ "online_at": now.as_secs().to_string() })).await {

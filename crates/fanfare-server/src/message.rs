@@ -1,7 +1,7 @@
 //! A message to publish, as others send it: `{"topic", "event", "payload"}`, or several in `messages`. The HTTP API and the
 //! sources take the same form and check it here.
 
-use fanfare::{Endpoint, Error, Json, Payload, Publish, Published, Since, check_topic};
+use fanfare::{Endpoint, Error, JsonText, Payload, Publish, Published, Since, check_topic};
 use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -127,7 +127,7 @@ pub(crate) fn check(
     let payload: Payload = match payload {
         None => Payload::default(),
         Some(raw) => {
-            let json = Json::parse(raw.to_owned()).map_err(|error| Fault::form(format!("payload: {error}")))?;
+            let json = JsonText::parse(raw.to_owned()).map_err(|error| Fault::form(format!("payload: {error}")))?;
             json.into()
         }
     };

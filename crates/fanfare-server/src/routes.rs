@@ -1,7 +1,7 @@
 //! In which order the patterns of channels are tried, and which topics are kept apart from them: those of hubs and of
 //! bullet.js clients are not reached by a bare `*`, but only by a pattern that names them.
 
-use fanfare::{Channel, Context, Error, Joined, Pattern, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Joined, Pattern, Payload, Refused, Reply};
 
 use crate::config::endpoint::{Endpoint, Protocol};
 
@@ -55,7 +55,7 @@ impl Channel for Apart {
         Err(Refused::reason("unmatched topic"))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 }

@@ -1,6 +1,6 @@
 //! The channel of the topics `greeting:*`.
 
-use fanfare::{Channel, Context, Error, Joined, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Joined, Payload, Refused, Reply};
 use serde::Deserialize;
 
 /// Serves every join of a topic `greeting:*`.
@@ -39,7 +39,7 @@ impl Channel for Greeting {
         cx: &mut Context,
         event: &str,
         payload: Payload,
-    ) -> Result<Reply, Error> {
+    ) -> Result<Reply, BoxError> {
         match event {
             // To the client alone: what it sent, as the answer.
             "ping" => {
@@ -52,7 +52,7 @@ impl Channel for Greeting {
                 Ok(Reply::empty())
             }
             // An error ends this join, and nothing else: the client joins again.
-            _ => Err(Error::new(format!("unknown event {event:?} after {} pings", state.pings))),
+            _ => Err(format!("unknown event {event:?} after {} pings", state.pings).into()),
         }
     }
 }

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use fanfare::serve::Server;
 use fanfare::{
-    Channel, Connect, ConnectRequest, Connected, Context, Drain, Endpoint, Error, Flow, Joined, Mount, Payload,
+    BoxError, Channel, Connect, ConnectRequest, Connected, Context, Drain, Endpoint, Flow, Joined, Mount, Payload,
     Refused, Rejected, Reply,
 };
 use serde::Deserialize;
@@ -46,7 +46,7 @@ impl Channel for Room {
     type Params = Payload;
     type Info = Joining;
 
-    async fn join(&self, cx: &mut Context, _: Payload) -> Result<Joined<()>, Refused> {
+    async fn join(&self, cx: &mut Context<Joining>, _: Payload) -> Result<Joined<()>, Refused> {
         if cx.topic() == "room:private" {
             return Err(Refused::reason("this room is private"));
         }
@@ -55,7 +55,13 @@ impl Channel for Room {
         Ok(Joined::new(()).reply(json!({ "room": cx.topic() })))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(
+        &self,
+        _: &mut (),
+        cx: &mut Context<Joining>,
+        event: &str,
+        payload: Payload,
+    ) -> Result<Reply, BoxError> {
         match (event, payload) {
             ("new_msg", Payload::Json(json)) => {
                 let Ok(NewMessage { body }) = json.to() else {
@@ -68,7 +74,7 @@ impl Channel for Room {
         }
     }
 
-    async fn handle_info(&self, _: &mut (), cx: &mut Context, Joining: Joining) -> Result<Flow, Error> {
+    async fn handle_info(&self, _: &mut (), cx: &mut Context<Joining>, Joining: Joining) -> Result<Flow, BoxError> {
         cx.track(&name(cx), json!({ "via": cx.socket().transport().name() })).await?;
         cx.push_presence_state().await?;
         Ok(Flow::Continue)
@@ -78,7 +84,7 @@ impl Channel for Room {
 /// What a join tells itself.
 struct Joining;
 
-fn name(cx: &Context) -> String {
+fn name(cx: &Context<Joining>) -> String {
     cx.assigns::<User>().map_or_else(String::new, |user| user.0.clone())
 }
 
@@ -101,12 +107,12 @@ async fn main() -> std::process::ExitCode {
     }
 }
 
-async fn run() -> Result<(), Error> {
+async fn run() -> Result<(), BoxError> {
     let mut args = std::env::args().skip(1);
     let port = match (args.next().as_deref(), args.next().map(|port| port.parse::<u16>())) {
         (None, _) => 4000,
         (Some("--port"), Some(Ok(port))) => port,
-        _ => return Err(Error::new("usage: chat [--port N]")),
+        _ => return Err("usage: chat [--port N]".into()),
     };
     let mount = Mount::new().connect(ByName).channel("room:*", Room);
     let endpoint = Endpoint::builder().mount("/socket", mount).build().await?;

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use fanfare::serve::Server;
-use fanfare::{Drain, Endpoint, Error, Mount};
+use fanfare::{BoxError, Drain, Endpoint, Mount};
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
@@ -18,11 +18,11 @@ async fn main() -> std::process::ExitCode {
     }
 }
 
-async fn run() -> Result<(), Error> {
+async fn run() -> Result<(), BoxError> {
     let mut args = std::env::args().skip(1);
     let port = match (args.next().as_deref(), args.next().map(|port| port.parse::<u16>())) {
         (Some("--port"), Some(Ok(port))) => port,
-        _ => return Err(Error::new("usage: echo --port N")),
+        _ => return Err("usage: echo --port N".into()),
     };
     let endpoint = Endpoint::builder().mount("/", Mount::echo()).build().await?;
     let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;

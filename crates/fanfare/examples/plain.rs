@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fanfare::serve::Server;
-use fanfare::{Body, Channel, Context, Drain, Endpoint, Error, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{Body, BoxError, Channel, Context, Drain, Endpoint, Joined, Mount, Payload, Refused, Reply};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -25,13 +25,13 @@ impl Channel for Lobby {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, BoxError> {
         match event {
             "new_msg" => {
                 cx.broadcast("new_msg", payload).await?;
                 Ok(Reply::empty())
             }
-            _ => Err(Error::new(format!("unknown event {event:?}"))),
+            _ => Err(format!("unknown event {event:?}").into()),
         }
     }
 }
@@ -55,12 +55,12 @@ async fn main() -> std::process::ExitCode {
     }
 }
 
-async fn run() -> Result<(), Error> {
+async fn run() -> Result<(), BoxError> {
     let mut args = std::env::args().skip(1);
     let port = match (args.next().as_deref(), args.next().map(|port| port.parse::<u16>())) {
         (None, _) => 4000,
         (Some("--port"), Some(Ok(port))) => port,
-        _ => return Err(Error::new("usage: plain [--port N]")),
+        _ => return Err("usage: plain [--port N]".into()),
     };
     let mount = Mount::new().channel("room:*", Lobby);
     let endpoint = Endpoint::builder().mount("/socket", mount).build().await?;

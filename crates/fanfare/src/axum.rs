@@ -9,11 +9,11 @@ use crate::body::Body;
 use crate::endpoint::Endpoint;
 
 impl Endpoint {
-    /// A router that serves every mount: merge it into yours, or nest it below a path.
+    /// A router that serves every mount: merge it into yours, whatever the state of that, or nest it below a path.
     ///
     /// Clients' addresses are known when the application is served by [`serve`](crate::serve), or by `axum::serve` with
     /// `into_make_service_with_connect_info::<std::net::SocketAddr>()`.
-    pub fn routes(&self) -> Router {
+    pub fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let mut router = Router::new();
         for (path, _) in &self.gate().mounts {
             let path = path.for_axum();

@@ -4,22 +4,33 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use fanfare_proto::payload::{FromPayload, Json, Payload};
+use fanfare_proto::payload::{FromPayload, IntoPayload, JsonText, Payload};
+use serde::Serialize;
 
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{BoxError, Error, may_pass};
 
 /// The behaviour of the topics that match a pattern.
 ///
 /// One value serves all joins; what belongs to one join is its `State`. Within a join the callbacks run one at a time, in
 /// order of arrival; joins run beside each other. A callback runs on the thread of its shard until it first waits, so it
-/// must not block: use `spawn_blocking` for long computations. A panic or an `Err` ends this join with `phx_error` and
-/// touches nothing else.
+/// must not block: use `spawn_blocking` for long computations.
+///
+/// A panic or an `Err` ends this join with `phx_error` and touches nothing else. Two errors do not: one of
+/// [`Payload::to`] is a fault of the client's, so that a push is answered with it as an error reply, and one that
+/// [is unavailable](crate::Error::is_unavailable) is answered with `{"reason": "unavailable"}`.
 ///
 /// ```
-/// use fanfare::{Channel, Context, Error, Joined, Payload, Refused, Reply};
+/// use fanfare::{BoxError, Channel, Context, Joined, Payload, Refused, Reply};
+/// use serde::{Deserialize, Serialize};
+/// use serde_json::json;
 ///
 /// struct Room;
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Message {
+///     body: String,
+/// }
 ///
 /// impl Channel for Room {
 ///     type State = ();
@@ -30,13 +41,14 @@ use crate::error::Error;
 ///         Ok(Joined::new(()))
 ///     }
 ///
-///     async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+///     async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, BoxError> {
 ///         match event {
 ///             "new_msg" => {
-///                 cx.broadcast("new_msg", payload).await?;
+///                 let message: Message = payload.to()?;
+///                 cx.broadcast("new_msg", &message).await?;
 ///                 Ok(Reply::empty())
 ///             }
-///             _ => Err(Error::new(format!("unknown event {event:?}"))),
+///             _ => Ok(Reply::error(json!({ "reason": "unknown event" }))),
 ///         }
 ///     }
 /// }
@@ -47,7 +59,8 @@ pub trait Channel: Send + Sync + 'static {
     /// The payload of `phx_join`: any type that serde can deserialize, or [`Payload`] to take it as it is. A payload that
     /// does not fit is refused with a reason that says why.
     type Params: FromPayload + Send;
-    /// What other code sends to a join, by [`JoinSender`](crate::JoinSender) or [`Context::send`].
+    /// What a join is sent by other code, with a [`JoinSender`](crate::JoinSender), and by itself, with [`Context::send`]. A
+    /// callback's context is a `Context<Self::Info>`; where this is `()`, that is the same as `Context`.
     type Info: Send + 'static;
 
     /// The events that go through [`handle_out`](Channel::handle_out) before they reach the client.
@@ -56,7 +69,7 @@ pub trait Channel: Send + Sync + 'static {
     /// A client asks to join. The topic is `cx.topic()`.
     fn join(
         &self,
-        cx: &mut Context,
+        cx: &mut Context<Self::Info>,
         params: Self::Params,
     ) -> impl Future<Output = Result<Joined<Self::State>, Refused>> + Send;
 
@@ -64,19 +77,19 @@ pub trait Channel: Send + Sync + 'static {
     fn handle_in(
         &self,
         state: &mut Self::State,
-        cx: &mut Context,
+        cx: &mut Context<Self::Info>,
         event: &str,
         payload: Payload,
-    ) -> impl Future<Output = Result<Reply, Error>> + Send;
+    ) -> impl Future<Output = Result<Reply, BoxError>> + Send;
 
     /// An event named in [`INTERCEPT`](Channel::INTERCEPT) is about to be sent. The default passes it on.
     fn handle_out(
         &self,
         state: &mut Self::State,
-        cx: &mut Context,
+        cx: &mut Context<Self::Info>,
         event: &str,
         payload: Payload,
-    ) -> impl Future<Output = Result<Flow, Error>> + Send {
+    ) -> impl Future<Output = Result<Flow, BoxError>> + Send {
         let _ = state;
         async move {
             cx.push(event, payload)?;
@@ -88,9 +101,9 @@ pub trait Channel: Send + Sync + 'static {
     fn handle_info(
         &self,
         state: &mut Self::State,
-        cx: &mut Context,
+        cx: &mut Context<Self::Info>,
         info: Self::Info,
-    ) -> impl Future<Output = Result<Flow, Error>> + Send {
+    ) -> impl Future<Output = Result<Flow, BoxError>> + Send {
         let _ = (state, cx, info);
         async { Ok(Flow::Continue) }
     }
@@ -99,15 +112,20 @@ pub trait Channel: Send + Sync + 'static {
     fn handle_broadcast(
         &self,
         state: &mut Self::State,
-        cx: &mut Context,
+        cx: &mut Context<Self::Info>,
         broadcast: Broadcast,
-    ) -> impl Future<Output = Result<Flow, Error>> + Send {
+    ) -> impl Future<Output = Result<Flow, BoxError>> + Send {
         let _ = (state, cx, broadcast);
         async { Ok(Flow::Continue) }
     }
 
     /// The join has ended. The client may be gone: pushes go nowhere, broadcasts work.
-    fn terminate(&self, state: &mut Self::State, cx: &mut Context, reason: &Ended) -> impl Future<Output = ()> + Send {
+    fn terminate(
+        &self,
+        state: &mut Self::State,
+        cx: &mut Context<Self::Info>,
+        reason: &Ended,
+    ) -> impl Future<Output = ()> + Send {
         let _ = (state, cx, reason);
         async {}
     }
@@ -117,20 +135,21 @@ pub trait Channel: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Joined<S> {
     pub(crate) state: S,
-    pub(crate) reply: Payload,
-    pub(crate) meta: Option<Json>,
+    /// Neither can be missing what serde could not serialize: the join fails then.
+    pub(crate) reply: Result<Payload, serde_json::Error>,
+    pub(crate) meta: Option<Result<JsonText, serde_json::Error>>,
     pub(crate) catch_up: Option<usize>,
 }
 
 impl<S> Joined<S> {
     /// Joined, with the empty object as the reply.
     pub fn new(state: S) -> Self {
-        Joined { state, reply: Payload::default(), meta: None, catch_up: None }
+        Joined { state, reply: Ok(Payload::default()), meta: None, catch_up: None }
     }
 
-    /// What the client gets as the response: any JSON, or binary.
-    pub fn reply(mut self, reply: impl Into<Payload>) -> Self {
-        self.reply = reply.into();
+    /// What the client gets as the response: anything that serializes to JSON, or binary.
+    pub fn reply(mut self, reply: impl IntoPayload) -> Self {
+        self.reply = reply.into_payload();
         self
     }
 
@@ -145,8 +164,8 @@ impl<S> Joined<S> {
     }
 
     /// What [`Endpoint::members`](crate::Endpoint::members) tells about this member.
-    pub fn meta(mut self, meta: Json) -> Self {
-        self.meta = Some(meta);
+    pub fn meta(mut self, meta: impl Serialize) -> Self {
+        self.meta = Some(JsonText::of(&meta));
         self
     }
 }
@@ -168,24 +187,23 @@ impl Refused {
     }
 
     /// The client gets this response.
-    pub fn with(response: impl Into<Payload>) -> Self {
-        Refused(RefusedKind::Response(response.into()))
+    pub fn with(response: impl IntoPayload) -> Self {
+        Refused(match response.into_payload() {
+            Ok(response) => RefusedKind::Response(response),
+            Err(error) => RefusedKind::Crashed(format!("the refusal cannot be written as JSON: {error}")),
+        })
     }
 }
 
 /// The reason that clients are given where something that the engine depends on is away or full: they may try again.
 pub(crate) const UNAVAILABLE: &str = "unavailable";
 
-/// An error in a join: the client is told "join crashed", the log why. Where it may help to try again, the client is told
+/// Any error in a join, by `?`: the client is told "join crashed", the log why. Where it may help to try again, the client is told
 /// "unavailable".
-impl<E: Into<Error>> From<E> for Refused {
+impl<E: Into<BoxError>> From<E> for Refused {
     fn from(cause: E) -> Self {
         let cause = cause.into();
-        if cause.is_unavailable() {
-            Refused::reason(UNAVAILABLE)
-        } else {
-            Refused(RefusedKind::Crashed(cause.to_string()))
-        }
+        if may_pass(&cause) { Refused::reason(UNAVAILABLE) } else { Refused(RefusedKind::Crashed(cause.to_string())) }
     }
 }
 
@@ -194,6 +212,8 @@ impl<E: Into<Error>> From<E> for Refused {
 pub struct Reply {
     pub(crate) answer: Option<(Status, Payload)>,
     pub(crate) stop: Option<Stop>,
+    /// Why there is no answer, where there should be one.
+    pub(crate) fault: Option<Error>,
 }
 
 /// The status of a reply.
@@ -217,27 +237,35 @@ impl Status {
 impl Reply {
     /// No reply now; perhaps later, by [`Context::reply_later`].
     pub fn none() -> Self {
-        Reply { answer: None, stop: None }
+        Reply { answer: None, stop: None, fault: None }
     }
 
     /// `ok` with the empty object.
     pub fn empty() -> Self {
-        Reply::ok(Payload::default())
+        Reply::new(Status::Ok, Payload::default())
     }
 
-    /// `ok` with any JSON, or binary.
-    pub fn ok(response: impl Into<Payload>) -> Self {
-        Reply { answer: Some((Status::Ok, response.into())), stop: None }
+    /// `ok` with anything that serializes to JSON, or binary. A response that serde cannot serialize ends the join as an error
+    /// of the callback does.
+    pub fn ok(response: impl IntoPayload) -> Self {
+        Reply::new(Status::Ok, response)
     }
 
-    /// `error` with any JSON, or binary.
-    pub fn error(response: impl Into<Payload>) -> Self {
-        Reply { answer: Some((Status::Error, response.into())), stop: None }
+    /// `error` with a response of the same kinds.
+    pub fn error(response: impl IntoPayload) -> Self {
+        Reply::new(Status::Error, response)
     }
 
     /// A status of your own. Clients' `receive` hooks match it by name.
-    pub fn status(status: impl Into<String>, response: impl Into<Payload>) -> Self {
-        Reply { answer: Some((Status::Other(status.into()), response.into())), stop: None }
+    pub fn status(status: impl Into<String>, response: impl IntoPayload) -> Self {
+        Reply::new(Status::Other(status.into()), response)
+    }
+
+    fn new(status: Status, response: impl IntoPayload) -> Self {
+        match response.into_payload() {
+            Ok(response) => Reply { answer: Some((status, response)), ..Reply::none() },
+            Err(error) => Reply { fault: Some(Error::unserializable("the response", &error)), ..Reply::none() },
+        }
     }
 
     /// Ends the join after the reply.

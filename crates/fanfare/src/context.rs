@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fanfare_proto::event::Reserved;
 use fanfare_proto::message::Ref;
-use fanfare_proto::payload::{Json, Payload};
+use fanfare_proto::payload::{IntoPayload, JsonText, Payload};
 use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
 use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
@@ -31,7 +31,9 @@ use crate::socket::SocketInfo;
 ///
 /// What it sends reaches the client in the order in which it was sent. Nothing that it sends can be seen before the
 /// reply to the join.
-pub struct Context {
+///
+/// `I` is the channel's [`Info`](crate::Channel::Info). A function of yours that channels share takes a `&mut Context<I>` of any `I`.
+pub struct Context<I = ()> {
     pub(crate) join: JoinKey,
     pub(crate) topic: Arc<str>,
     pub(crate) socket: Arc<SocketInfo>,
@@ -43,9 +45,19 @@ pub struct Context {
     pub(crate) push_ref_size: u16,
     /// Whether the join has tracked something, so that its end must untrack it.
     pub(crate) tracks: bool,
+    /// Whether the join has assigned something to its socket that the socket does not know yet.
+    pub(crate) assigned: bool,
+    pub(crate) info: PhantomData<fn(I)>,
 }
 
-impl Context {
+impl<I> Context<I> {
+    /// The same join for a channel whose `Info` is `J`.
+    pub(crate) fn of_info<J>(self) -> Context<J> {
+        let Context { join, topic, socket, presence, join_ref, msg_ref, push_ref_size, tracks, assigned, info: _ } =
+            self;
+        Context { join, topic, socket, presence, join_ref, msg_ref, push_ref_size, tracks, assigned, info: PhantomData }
+    }
+
     /// The topic of this join.
     pub fn topic(&self) -> &str {
         &self.topic
@@ -66,9 +78,28 @@ impl Context {
         &self.socket
     }
 
-    /// What connect assigned to the socket, if it is of this type.
+    /// What connect, or [`assign`](Context::assign), assigned to the socket, if it is of this type.
     pub fn assigns<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.socket.assigns()
+    }
+
+    /// Assigns another value to the socket, in the place of what it had. This join sees it from now on, the others of the
+    /// socket once this callback has ended. To change a part, clone the old value first:
+    ///
+    /// ```
+    /// # use fanfare::Context;
+    /// # #[derive(Clone)]
+    /// # struct User { name: String }
+    /// # fn rename(cx: &mut Context, name: String) {
+    /// if let Some(user) = cx.assigns::<User>() {
+    ///     let user = User { name, ..user.clone() };
+    ///     cx.assign(user);
+    /// }
+    /// # }
+    /// ```
+    pub fn assign<T: Any + Send + Sync>(&mut self, value: T) {
+        self.socket = Arc::new(SocketInfo::assigned(&self.socket, Arc::new(value)));
+        self.assigned = true;
     }
 
     /// The engine.
@@ -76,14 +107,15 @@ impl Context {
         &self.socket.endpoint
     }
 
-    /// Sends an event to this client alone. From inside `join` it goes out after the reply.
+    /// Sends an event to this client alone, with anything that serializes to a JSON object, or binary. From inside `join` it
+    /// goes out after the reply.
     ///
     /// # Errors
     /// The event is [reserved](crate::Reserved), the payload is neither an object nor binary, a field of a binary frame is over
     /// 255 bytes, or too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
-    pub fn push(&mut self, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
+    pub fn push(&mut self, event: &str, payload: impl IntoPayload) -> Result<(), Error> {
         check_event(event)?;
-        self.push_any(event, payload.into())
+        self.push_any(event, payload_of(event, payload)?)
     }
 
     fn push_any(&mut self, event: &str, payload: Payload) -> Result<(), Error> {
@@ -98,43 +130,43 @@ impl Context {
         self.socket.shard.send_to_join(Command::Push { join: self.join, event: event.into(), payload }, size)
     }
 
-    /// Sends an event to every join of this topic, this one included: at once, or when there is room. The future ends when it is
-    /// sent and, where the topic keeps a history, kept.
+    /// Sends an event to every join of this topic, this one included, with anything that serializes to a JSON object, or binary:
+    /// at once, or when there is room. The future ends when it is sent and, where the topic keeps a history, kept.
     ///
     /// # Errors
     /// The event is [reserved](crate::Reserved), the payload is neither an object nor binary, a field of a binary frame is over
     /// 255 bytes, or the message cannot be published now ([unavailable](Error::is_unavailable)): nothing was sent.
     /// [`Endpoint::broadcast`] sends reserved events.
-    pub fn broadcast<P: Into<Payload>>(
+    pub fn broadcast<P: IntoPayload>(
         &mut self,
         event: &str,
         payload: P,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
-        self.publish(event, payload.into(), false)
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<I, P> {
+        self.publish(event, payload_of(event, payload), false)
     }
 
     /// Sends an event to every other join of this topic.
     ///
     /// # Errors
     /// As [`broadcast`](Context::broadcast).
-    pub fn broadcast_from<P: Into<Payload>>(
+    pub fn broadcast_from<P: IntoPayload>(
         &mut self,
         event: &str,
         payload: P,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<P> {
-        self.publish(event, payload.into(), true)
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<I, P> {
+        self.publish(event, payload_of(event, payload), true)
     }
 
     fn publish(
         &mut self,
         event: &str,
-        payload: Payload,
+        payload: Result<Payload, Error>,
         to_others: bool,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
-        let publishing =
-            check_event(event).and_then(|()| Draft::new(self.topic.clone(), event, payload)).and_then(|draft| {
-                self.endpoint().publish_draft(draft, to_others.then(|| self.id()).as_ref(), Once::default())
-            });
+    ) -> impl Future<Output = Result<(), Error>> + Send + use<I> {
+        let draft = check_event(event).and(payload).and_then(|payload| Draft::new(self.topic.clone(), event, payload));
+        let publishing = draft.and_then(|draft| {
+            self.endpoint().publish_draft(draft, to_others.then(|| self.id()).as_ref(), Once::default())
+        });
         async move { publishing?.end().await.map(drop) }
     }
 
@@ -169,23 +201,36 @@ impl Context {
         self.send_command(Command::Listen { join: self.join, topic: topic.into(), since: None });
     }
 
-    /// Sends something to this join's own [`handle_info`](crate::Channel::handle_info), which sees it after what is
-    /// being handled now. `info` must be of the channel's `Info` type: another type ends the join as a crash.
+    /// Sends something to this join's own [`handle_info`](crate::Channel::handle_info), which sees it after what is being
+    /// handled now. The compiler takes the channel's `Info` only:
+    ///
+    /// ```compile_fail,E0308
+    /// # use fanfare::Context;
+    /// fn tick(cx: &mut Context<u32>) {
+    ///     cx.send("tick").unwrap();
+    /// }
+    /// ```
     ///
     /// # Errors
     /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
-    pub fn send<I: Send + 'static>(&mut self, info: I) -> Result<(), Error> {
+    pub fn send(&mut self, info: I) -> Result<(), Error>
+    where
+        I: Send + 'static,
+    {
         self.sender().send(info)
     }
 
     /// The same after a while, by the engine's clock.
-    pub fn send_after<I: Send + 'static>(&mut self, delay: Duration, info: I) {
+    pub fn send_after(&mut self, delay: Duration, info: I)
+    where
+        I: Send + 'static,
+    {
         let due_ms = self.endpoint().clock().after(delay);
         self.send_command(Command::InfoAt { join: self.join, due_ms, info: Box::new(info) });
     }
 
     /// A handle with which other code sends to this join.
-    pub fn sender<I: Send + 'static>(&self) -> JoinSender<I> {
+    pub fn sender(&self) -> JoinSender<I> {
         JoinSender { shard: self.socket.shard.clone(), join: self.join, info: PhantomData }
     }
 
@@ -228,12 +273,12 @@ impl Context {
     }
 
     /// Who is present in this topic, as `presence_state` tells it.
-    pub async fn presences(&self) -> Json {
+    pub async fn presences(&self) -> JsonText {
         self.presence.list(&self.topic).await
     }
 
     /// The metas of one key in this topic, as a JSON list; empty when nobody has it.
-    pub async fn presences_of(&self, key: &str) -> Json {
+    pub async fn presences_of(&self, key: &str) -> JsonText {
         self.presence.get(&self.topic, key)
     }
 
@@ -268,7 +313,7 @@ impl Context {
     }
 }
 
-impl fmt::Debug for Context {
+impl<I> fmt::Debug for Context<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context").field("topic", &self.topic).finish_non_exhaustive()
     }
@@ -286,8 +331,11 @@ impl ReplyHandle {
     /// Sends a reply; may be called more than once.
     ///
     /// # Errors
-    /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
+    /// Its response cannot be serialized, or too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub fn send(&self, reply: Reply) -> Result<(), Error> {
+        if let Some(fault) = reply.fault {
+            return Err(fault);
+        }
         let size = reply.answer.as_ref().map_or(0, |(_, response)| response.size());
         let late = LateReply { join: self.join, msg_ref: self.msg_ref.clone(), reply };
         self.shard.send_to_join(Command::Reply(Box::new(late)), size)
@@ -334,8 +382,13 @@ fn check_event(event: &str) -> Result<(), Error> {
     }
 }
 
+/// The payload of an event.
+pub(crate) fn payload_of(event: &str, payload: impl IntoPayload) -> Result<Payload, Error> {
+    payload.into_payload().map_err(|error| Error::unserializable(&format!("the payload of {event:?}"), &error))
+}
+
 fn object(meta: impl Serialize) -> Result<Map<String, Value>, Error> {
-    match serde_json::to_value(meta)? {
+    match serde_json::to_value(meta).map_err(|error| Error::unserializable("a presence's meta", &error))? {
         Value::Object(meta) => Ok(meta),
         other => Err(Error::invalid(format!("a presence's meta must be an object, not {other}"))),
     }

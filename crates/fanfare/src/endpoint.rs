@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fanfare_proto::payload::Json;
+use fanfare_proto::payload::JsonText;
 use fanfare_proto::phoenix::message::Version;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -297,7 +297,7 @@ impl Endpoint {
     }
 
     /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount that has a route for it.
-    pub async fn presences(&self, topic: &str) -> Json {
+    pub async fn presences(&self, topic: &str) -> JsonText {
         self.presence_of(topic).list(topic).await
     }
 
@@ -367,7 +367,7 @@ impl Endpoint {
             received: Vec::new(),
             attached: Some(attached),
         })));
-        key.await.map_err(|_| Error::new("the engine has ended"))
+        key.await.map_err(|_| Error::failed("the engine has ended"))
     }
 
     pub(crate) fn shards(&self) -> &[ShardHandle] {

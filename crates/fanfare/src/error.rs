@@ -1,14 +1,17 @@
-//! The one error type of the crate's face.
+//! The errors of the crate's face.
 //!
 //! What a client sees of a refusal is [`Refused`](crate::Refused) or [`Rejected`](crate::Rejected), never a printed `Error`.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// What went wrong in the engine or in a channel.
+/// Any error: what the callbacks of a channel and of [`Connect`](crate::Connect) may end with.
 ///
-/// A channel that returns an `Error` ends that one join with `phx_error`; anything that implements
-/// [`std::error::Error`] converts into it with `?`.
+/// It is the type that axum and tower call `BoxError`. Every error converts into it with `?`, those of `anyhow` too, and so does a text:
+/// `Err("no such room".into())`.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Why the engine could not do what it was asked.
 pub struct Error(Box<Kind>);
 
 enum Kind {
@@ -20,16 +23,11 @@ enum Kind {
     Unavailable(String),
     /// The operating system refused.
     Io(&'static str, std::io::Error),
-    /// The user's code failed.
-    Other(Box<dyn StdError + Send + Sync>),
+    /// The engine cannot go on; the text says why.
+    Failed(String),
 }
 
 impl Error {
-    /// An error with a text of your own, for use in channels.
-    pub fn new(text: impl Into<String>) -> Self {
-        Error(Box::new(Kind::Other(text.into().into())))
-    }
-
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
         Error(Box::new(Kind::Invalid(text.into())))
     }
@@ -44,6 +42,15 @@ impl Error {
 
     pub(crate) fn io(what: &'static str, cause: std::io::Error) -> Self {
         Error(Box::new(Kind::Io(what, cause)))
+    }
+
+    pub(crate) fn failed(text: impl Into<String>) -> Self {
+        Error(Box::new(Kind::Failed(text.into())))
+    }
+
+    /// A value that serde could not serialize.
+    pub(crate) fn unserializable(what: &str, cause: &serde_json::Error) -> Self {
+        Error::invalid(format!("{what} cannot be written as JSON: {cause}"))
     }
 
     /// Whether the caller gave something that cannot be done: trying again without a change is of no use.
@@ -65,22 +72,32 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Kind::Invalid(text) | Kind::Conflict(text) | Kind::Unavailable(text) => f.write_str(text),
+            Kind::Invalid(text) | Kind::Conflict(text) | Kind::Unavailable(text) | Kind::Failed(text) => {
+                f.write_str(text)
+            }
             Kind::Io(what, cause) => write!(f, "{what}: {cause}"),
-            Kind::Other(cause) => fmt::Display::fmt(cause, f),
         }
     }
 }
 
+/// The same text: it is what a `main` that returns the error prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Error({self})")
+        fmt::Display::fmt(self, f)
     }
 }
 
-/// `Error` itself is not a `std::error::Error`, so that every other error converts into it.
-impl<E: StdError + Send + Sync + 'static> From<E> for Error {
-    fn from(cause: E) -> Self {
-        Error(Box::new(Kind::Other(Box::new(cause))))
+impl StdError for Error {
+    /// Of what the operating system refused, its own cause: the text above names the refusal already.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &*self.0 {
+            Kind::Io(_, cause) => cause.source(),
+            _ => None,
+        }
     }
+}
+
+/// Whether an error of the application's code is one of the engine's that may pass.
+pub(crate) fn may_pass(error: &BoxError) -> bool {
+    error.downcast_ref::<Error>().is_some_and(Error::is_unavailable)
 }

@@ -11,13 +11,13 @@ use std::task::Poll;
 use std::vec;
 
 use fanfare_proto::message::Ref;
-use fanfare_proto::payload::{FromPayload, Json, Payload};
+use fanfare_proto::payload::{FromPayload, JsonText, Payload, PayloadError};
 use fanfare_proto::position::{Position, Since};
 use fanfare_proto::session::Answered;
 
 use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply, UNAVAILABLE};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::{Error, may_pass};
 use crate::event;
 use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Place;
@@ -33,7 +33,7 @@ pub(crate) struct Seat {
     /// Its memberships of other topics.
     pub(crate) listens: Vec<Place>,
     /// What [`crate::Endpoint::members`] tells.
-    pub(crate) meta: Option<Json>,
+    pub(crate) meta: Option<JsonText>,
     /// Behind here it has been sent all, if it resumes and was answered.
     pub(crate) complete_from: Option<Box<Position>>,
     /// How many of the jobs are messages of its topic: those that come have to wait behind them.
@@ -317,7 +317,7 @@ pub(crate) struct HistoryRead {
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) reply: Payload,
-    pub(crate) meta: Option<Json>,
+    pub(crate) meta: Option<JsonText>,
     /// How many of the newest messages the reply shall have.
     pub(crate) catch_up: Option<usize>,
 }
@@ -340,39 +340,44 @@ impl fmt::Debug for dyn AnyChannel {
 }
 
 impl<C: Channel> AnyChannel for C {
-    fn join(self: Arc<Self>, mut cx: Context, params: Payload) -> Run {
+    fn join(self: Arc<Self>, cx: Context, params: Payload) -> Run {
         Box::pin(async move {
+            let mut cx = cx.of_info();
             let joined = guarded(async {
                 match C::Params::from_payload(params) {
                     Ok(params) => Channel::join(&*self, &mut cx, params).await,
                     Err(error) => Err(Refused::reason(&format!("invalid params: {error}"))),
                 }
             });
-            match joined.await {
-                Ok(Ok(Joined { state, reply, meta, catch_up })) => Outcome::Joined {
-                    instance: Instance { state: Box::new(state), cx },
-                    admitted: Admitted { reply, meta, catch_up },
-                },
-                Ok(Err(Refused(RefusedKind::Response(response)))) => Outcome::Refused { cx, response },
-                Ok(Err(Refused(RefusedKind::Crashed(reason)))) | Err(reason) => Outcome::JoinCrashed { cx, reason },
+            let joined = joined.await.unwrap_or_else(|panic| Err(Refused(RefusedKind::Crashed(panic))));
+            let cx = cx.of_info();
+            match joined.and_then(admitted) {
+                Ok((state, admitted)) => {
+                    Outcome::Joined { instance: Instance { state: Box::new(state), cx }, admitted }
+                }
+                Err(Refused(RefusedKind::Response(response))) => Outcome::Refused { cx, response },
+                Err(Refused(RefusedKind::Crashed(reason))) => Outcome::JoinCrashed { cx, reason },
             }
         })
     }
 
-    fn run(self: Arc<Self>, mut instance: Instance, job: Job) -> Run {
+    fn run(self: Arc<Self>, instance: Instance, job: Job) -> Run {
         Box::pin(async move {
-            let result = run_job(&*self, &mut instance, job).await;
-            Outcome::Ran { instance, result }
+            let Instance { mut state, cx } = instance;
+            let mut cx = cx.of_info();
+            let result = run_job(&*self, &mut *state, &mut cx, job).await;
+            Outcome::Ran { instance: Instance { state, cx: cx.of_info() }, result }
         })
     }
 
-    fn terminate(self: Arc<Self>, mut instance: Instance, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn terminate(self: Arc<Self>, instance: Instance, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(async move {
-            let Instance { state, cx } = &mut instance;
+            let Instance { mut state, cx } = instance;
+            let mut cx = cx.of_info();
             let Some(state) = state.downcast_mut() else {
                 return tracing::error!(topic = cx.topic(), "terminate was not called: {STRANGE_STATE}");
             };
-            if let Err(panic) = guarded(Channel::terminate(&*self, state, cx, &reason)).await {
+            if let Err(panic) = guarded(Channel::terminate(&*self, state, &mut cx, &reason)).await {
                 tracing::warn!(topic = cx.topic(), panic, "terminate panicked");
             }
         })
@@ -386,9 +391,22 @@ impl<C: Channel> AnyChannel for C {
 /// A join and its state are of one route, so this is a bug of the engine's. It ends the join.
 const STRANGE_STATE: &str = "the join's state is of another channel, which is a bug in fanfare";
 
+/// What a channel says to a join that it lets in, with the join's state.
+fn admitted<S>(joined: Joined<S>) -> Result<(S, Admitted), Refused> {
+    let Joined { state, reply, meta, catch_up } = joined;
+    let crashed = |what: &str, error| Refused(RefusedKind::Crashed(Error::unserializable(what, &error).to_string()));
+    let reply = reply.map_err(|error| crashed("the reply to the join", error))?;
+    let meta = meta.transpose().map_err(|error| crashed("the member's meta", error))?;
+    Ok((state, Admitted { reply, meta, catch_up }))
+}
+
 /// One callback for one job. `Err` is why the join crashed.
-async fn run_job<C: Channel>(channel: &C, instance: &mut Instance, job: Job) -> Result<Reply, String> {
-    let Instance { state, cx } = instance;
+async fn run_job<C: Channel>(
+    channel: &C,
+    state: &mut (dyn Any + Send),
+    cx: &mut Context<C::Info>,
+    job: Job,
+) -> Result<Reply, String> {
     let state = state.downcast_mut::<C::State>().ok_or(STRANGE_STATE)?;
     let without_answer = |flow: Flow| match flow {
         Flow::Continue => Reply::none(),
@@ -411,11 +429,16 @@ async fn run_job<C: Channel>(channel: &C, instance: &mut Instance, job: Job) -> 
         Job::Leave { .. } | Job::Push { .. } => return Ok(Reply::none()),
     };
     match result? {
+        Ok(Reply { fault: Some(fault), .. }) => Err(fault.to_string()),
         Ok(reply) => Ok(reply),
         // Nothing is wrong with the channel: its client may try again, and a gap is told where there is one.
-        Err(error) if error.is_unavailable() => {
+        Err(error) if may_pass(&error) => {
             event::unavailable(cx.endpoint().own_counters(), &cx.topic, &error.to_string());
             Ok(if is_push { Reply::error(serde_json::json!({ "reason": UNAVAILABLE })) } else { Reply::none() })
+        }
+        // The client has sent something else than the channel expects, and is told what.
+        Err(error) if is_push && error.is::<PayloadError>() => {
+            Ok(Reply::error(serde_json::json!({ "reason": format!("invalid payload: {error}") })))
         }
         Err(error) => Err(error.to_string()),
     }

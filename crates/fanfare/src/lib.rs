@@ -53,7 +53,7 @@ pub use fanfare_proto::event::Reserved;
 pub use fanfare_proto::history::Retention;
 pub use fanfare_proto::origin::{OriginPattern, OriginPolicy};
 pub use fanfare_proto::params::Params;
-pub use fanfare_proto::payload::{FromPayload, Json, Payload, Text};
+pub use fanfare_proto::payload::{FromPayload, IntoPayload, JsonText, Payload, PayloadError, Text};
 pub use fanfare_proto::phoenix::message::Version;
 pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
@@ -63,7 +63,7 @@ pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop}
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};
 pub use context::{Context, JoinSender, ReplyHandle};
 pub use endpoint::{Builder, Drain, Endpoint};
-pub use error::Error;
+pub use error::{BoxError, Error};
 pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
 pub use key::JoinId;

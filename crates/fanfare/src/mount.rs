@@ -28,14 +28,14 @@ type OnText = dyn Fn(Option<&str>, &str) + Send + Sync;
 /// A socket's path, transports, limits and channels.
 ///
 /// ```
-/// # use fanfare::{Channel, Context, Error, Joined, Mount, Payload, Refused, Reply};
+/// # use fanfare::{BoxError, Channel, Context, Joined, Mount, Payload, Refused, Reply};
 /// # struct Room;
 /// # impl Channel for Room {
 /// #     type State = ();
 /// #     type Params = Payload;
 /// #     type Info = ();
 /// #     async fn join(&self, _: &mut Context, _: Payload) -> Result<Joined<()>, Refused> { Ok(Joined::new(())) }
-/// #     async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+/// #     async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
 /// #         Ok(Reply::none())
 /// #     }
 /// # }

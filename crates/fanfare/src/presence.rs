@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fanfare_proto::payload::{Json, Payload};
+use fanfare_proto::payload::{JsonText, Payload};
 use fanfare_proto::presence::{Bounds, Diff, Untracked};
 use serde_json::{Map, Value, json};
 
@@ -118,12 +118,14 @@ impl Presence {
     }
 
     /// Who is present in a topic, as `presence_state` tells it. Empty if it [only counts](Presence::counts_only).
-    pub async fn list(&self, topic: &str) -> Json {
+    pub async fn list(&self, topic: &str) -> JsonText {
         match (self.outlet(), &self.0.settings.hooks) {
-            (Outlet::Counts, _) => Json::empty_object(),
+            (Outlet::Counts, _) => JsonText::empty_object(),
             (Outlet::Hooks, Some(hooks)) => {
                 let present = self.0.topics.of(topic).get(topic).map(|of_topic| of_topic.present.list());
-                let Some(present) = present.filter(|present| !present.is_empty()) else { return Json::empty_object() };
+                let Some(present) = present.filter(|present| !present.is_empty()) else {
+                    return JsonText::empty_object();
+                };
                 let keys = present.iter().map(|(key, _)| key.to_owned()).collect();
                 present.to_json(&hooks.fetch(topic, keys).await)
             }
@@ -142,10 +144,10 @@ impl Presence {
         Presence(Arc::new(Inner { topics: Topics::new(), next_ref: AtomicU64::new(seed), settings }))
     }
 
-    pub(crate) fn get(&self, topic: &str, key: &str) -> Json {
+    pub(crate) fn get(&self, topic: &str, key: &str) -> JsonText {
         let metas = self.0.topics.of(topic).get(topic).map(|of_topic| of_topic.present.get(key)).unwrap_or_default();
         let metas: Vec<_> = metas.iter().filter_map(|meta| meta.as_json().to::<Value>().ok()).collect();
-        Json::from(Value::Array(metas))
+        JsonText::from(Value::Array(metas))
     }
 
     pub(crate) fn track(
@@ -333,7 +335,7 @@ impl fmt::Debug for Presence {
     }
 }
 
-fn send_diff(endpoint: &Endpoint, topic: &Arc<str>, diff: Json) {
+fn send_diff(endpoint: &Endpoint, topic: &Arc<str>, diff: JsonText) {
     send(endpoint, topic, "presence_diff", Payload::Json(diff));
 }
 

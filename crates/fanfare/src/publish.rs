@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use fanfare_proto::payload::Payload;
+use fanfare_proto::payload::{IntoPayload, Payload};
 use fanfare_proto::position::{Position, Since};
 
+use crate::context::payload_of;
 use crate::key::JoinId;
 
 /// A message to be published by [`Endpoint::publish`](crate::Endpoint::publish).
@@ -12,19 +13,21 @@ use crate::key::JoinId;
 pub struct Publish {
     pub(crate) topic: Arc<str>,
     pub(crate) event: Arc<str>,
-    pub(crate) payload: Payload,
+    /// Or why there is none.
+    pub(crate) payload: Result<Payload, Box<str>>,
     pub(crate) except: Option<JoinId>,
     pub(crate) key: Option<Box<str>>,
     pub(crate) expected: Option<Since>,
 }
 
 impl Publish {
-    /// A message to all members of a topic.
-    pub fn new(topic: &str, event: &str, payload: impl Into<Payload>) -> Self {
+    /// A message to all members of a topic, with anything that serializes to a JSON object, or binary. A payload that serde
+    /// cannot serialize is an error of the publishing.
+    pub fn new(topic: &str, event: &str, payload: impl IntoPayload) -> Self {
         Publish {
             topic: topic.into(),
             event: event.into(),
-            payload: payload.into(),
+            payload: payload_of(event, payload).map_err(|error| error.to_string().into()),
             except: None,
             key: None,
             expected: None,

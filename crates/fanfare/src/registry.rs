@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use fanfare_proto::payload::Json;
+use fanfare_proto::payload::JsonText;
 use fanfare_proto::topic::check_topic;
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,7 +39,7 @@ pub struct Member {
     /// What carries the socket.
     pub transport: Transport,
     /// What was given when it joined.
-    pub meta: Option<Json>,
+    pub meta: Option<JsonText>,
 }
 
 /// A socket of this process. It leaves everything when it is dropped.
@@ -58,7 +58,7 @@ impl LocalSocket {
     ///
     /// # Errors
     /// The topic is empty, over 255 bytes or has control characters, or the socket has joined 100,000 topics.
-    pub async fn join(&self, topic: &str, meta: Option<Json>) -> Result<(), Error> {
+    pub async fn join(&self, topic: &str, meta: Option<JsonText>) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
         let (key, topic): (_, Arc<str>) = (self.key, topic.into());
         let joined =
@@ -215,7 +215,7 @@ pub(crate) async fn ask<T: Send + 'static>(
 ) -> Result<T, Error> {
     let (command, answered) = asking(question);
     shard.send(command);
-    answered.await.map_err(|_| Error::new("the engine has ended"))
+    answered.await.map_err(|_| Error::failed("the engine has ended"))
 }
 
 /// The same without waiting for messages.
@@ -225,7 +225,7 @@ pub(crate) async fn ask_promptly<T: Send + 'static>(
 ) -> Result<T, Error> {
     let (command, answered) = asking(question);
     shard.send_promptly(command);
-    answered.await.map_err(|_| Error::new("the engine has ended"))
+    answered.await.map_err(|_| Error::failed("the engine has ended"))
 }
 
 fn asking<T: Send + 'static>(

@@ -4,7 +4,7 @@ use fanfare_proto::payload::Payload;
 
 use crate::channel::{Channel, Joined, Refused, Reply};
 use crate::context::Context;
-use crate::error::Error;
+use crate::error::BoxError;
 
 /// Everybody may join, and what a member pushes goes to all members, the sender too, under the same event.
 ///
@@ -25,11 +25,11 @@ impl Channel for Relay {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, BoxError> {
         match cx.broadcast(event, payload).await {
             Ok(()) => Ok(Reply::empty()),
             Err(error) if error.is_invalid() => Ok(Reply::error(serde_json::json!({ "reason": error.to_string() }))),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 }

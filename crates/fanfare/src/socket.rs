@@ -135,6 +135,30 @@ impl SocketInfo {
 }
 
 impl SocketInfo {
+    /// The same socket with other assigns.
+    pub(crate) fn assigned(old: &SocketInfo, assigns: Arc<dyn Any + Send + Sync>) -> Self {
+        SocketInfo { assigns: Some(assigns), ..old.copied() }
+    }
+
+    fn copied(&self) -> Self {
+        SocketInfo {
+            id: self.id.clone(),
+            peer: self.peer,
+            assigns: self.assigns.clone(),
+            version: self.version,
+            transport: self.transport,
+            mount: self.mount.clone(),
+            endpoint: self.endpoint.clone(),
+            shard: self.shard.clone(),
+            expires_ms: self.expires_ms,
+            is_pending: self.is_pending,
+            since: self.since,
+            // Sockets of a hub's publishers run no channel and renew no credential.
+            ownership: None,
+            _slot: self._slot.clone(),
+        }
+    }
+
     /// The same socket with what a renewed credential says.
     pub(crate) fn refreshed(old: &SocketInfo, connected: Connected) -> Self {
         SocketInfo {
@@ -142,16 +166,7 @@ impl SocketInfo {
             id: connected.id.map(Arc::from),
             assigns: connected.assigns,
             is_pending: false,
-            since: old.since,
-            peer: old.peer,
-            version: old.version,
-            transport: old.transport,
-            mount: old.mount.clone(),
-            endpoint: old.endpoint.clone(),
-            shard: old.shard.clone(),
-            // A hub's publisher sends no messages of a protocol's.
-            ownership: None,
-            _slot: old._slot.clone(),
+            ..old.copied()
         }
     }
 }

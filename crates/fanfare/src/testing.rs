@@ -10,7 +10,7 @@
 //! use std::time::Duration;
 //!
 //! use fanfare::testing::{TestEndpoint, including};
-//! use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Reply};
+//! use fanfare::{BoxError, Channel, Context, Endpoint, Flow, Joined, Mount, Payload, Refused, Reply};
 //! use serde_json::json;
 //!
 //! struct Room;
@@ -20,20 +20,20 @@
 //!     type Params = Payload;
 //!     type Info = &'static str;
 //!
-//!     async fn join(&self, cx: &mut Context, _: Payload) -> Result<Joined<()>, Refused> {
+//!     async fn join(&self, cx: &mut Context<&'static str>, _: Payload) -> Result<Joined<()>, Refused> {
 //!         cx.send_after(Duration::from_secs(60), "reminder");
 //!         Ok(Joined::new(()).reply(json!({ "topic": cx.topic() })))
 //!     }
 //!
-//!     async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+//!     async fn handle_in(&self, _: &mut (), cx: &mut Context<&'static str>, event: &str, payload: Payload) -> Result<Reply, BoxError> {
 //!         match event {
 //!             "shout" => cx.broadcast("shout", payload).await?,
-//!             _ => return Err(Error::new(format!("unknown event {event:?}"))),
+//!             _ => return Err(format!("unknown event {event:?}").into()),
 //!         }
 //!         Ok(Reply::ok(json!({ "heard": event })))
 //!     }
 //!
-//!     async fn handle_info(&self, _: &mut (), cx: &mut Context, info: &'static str) -> Result<Flow, Error> {
+//!     async fn handle_info(&self, _: &mut (), cx: &mut Context<&'static str>, info: &'static str) -> Result<Flow, BoxError> {
 //!         cx.push(info, json!({ "after": 60 }))?;
 //!         Ok(Flow::Continue)
 //!     }

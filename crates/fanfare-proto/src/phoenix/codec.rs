@@ -42,7 +42,7 @@ impl std::error::Error for FieldTooLong {}
 ///
 /// # Errors
 /// It is no JSON document of the version's form, a topic or event is not a string, a ref is neither null nor a string
-/// nor a number, or a limit of [`Json`](crate::payload::Json) or [`REF_SIZE_MAX`](crate::message::REF_SIZE_MAX) is
+/// nor a number, or a limit of [`JsonText`](crate::payload::JsonText) or [`REF_SIZE_MAX`](crate::message::REF_SIZE_MAX) is
 /// passed.
 pub fn decode_text(version: Version, text: &str) -> Result<Incoming<'_>, Undecodable> {
     match version {
@@ -155,7 +155,7 @@ pub fn close(format: Format, join_ref: &Ref, topic: &str, out: &mut Vec<u8>) {
 
 /// Appends a `phx_error`, always text.
 pub fn error(format: Format, join_ref: &Ref, topic: &str, out: &mut Vec<u8>) {
-    let reason = crate::payload::Json::unchecked(bytes::Bytes::from_static(br#"{"reason":"channel_crash"}"#));
+    let reason = crate::payload::JsonText::unchecked(bytes::Bytes::from_static(br#"{"reason":"channel_crash"}"#));
     text_message(format, join_ref, join_ref, topic, "phx_error", &reason.into(), out);
 }
 

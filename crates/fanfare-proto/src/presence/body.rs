@@ -20,7 +20,7 @@ use compact_str::CompactString;
 
 use super::Meta;
 use crate::envelope::{Content, Fields, Incarnation, Unread, write_varint};
-use crate::payload::Json;
+use crate::payload::JsonText;
 
 /// The longest ref, in bytes.
 const REF_SIZE_MAX: usize = 64;
@@ -219,7 +219,7 @@ fn read_ref(fields: &mut Fields<'_>) -> Result<CompactString, Unread> {
 fn read_tracking(fields: &mut Fields<'_>) -> Result<(Arc<str>, Meta), Unread> {
     let key = fields.text()?.into();
     let phx_ref = read_ref(fields)?;
-    let json = Json::parse(Bytes::copy_from_slice(fields.text()?.as_bytes())).map_err(|_| Unread::Malformed)?;
+    let json = JsonText::parse(Bytes::copy_from_slice(fields.text()?.as_bytes())).map_err(|_| Unread::Malformed)?;
     if json.is_object() { Ok((key, Meta::received(phx_ref, json))) } else { Err(Unread::Malformed) }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Meta;
-use crate::payload::Json;
+use crate::payload::JsonText;
 
 /// What an application's fetch hook adds beside `metas`, by key. Its own `metas` would be ignored.
 pub type Extras = BTreeMap<String, Map<String, Value>>;
@@ -37,10 +37,10 @@ impl Presences {
     }
 
     /// `{"<key>": {"metas": [...], ...extra}, ...}`
-    pub fn to_json(&self, extras: &Extras) -> Json {
+    pub fn to_json(&self, extras: &Extras) -> JsonText {
         let mut out = Vec::new();
         self.write(extras, &mut out);
-        Json::unchecked(out.into())
+        JsonText::unchecked(out.into())
     }
 
     pub(super) fn push(&mut self, key: &Arc<str>, meta: Meta) {
@@ -123,13 +123,13 @@ impl Diff {
     }
 
     /// `{"joins": {...}, "leaves": {...}}`, both as in [`Presences::to_json`].
-    pub fn to_json(&self, extras: &Extras) -> Json {
+    pub fn to_json(&self, extras: &Extras) -> JsonText {
         let mut out = b"{\"joins\":".to_vec();
         self.joins.write(extras, &mut out);
         out.extend_from_slice(b",\"leaves\":");
         self.leaves.write(extras, &mut out);
         out.push(b'}');
-        Json::unchecked(out.into())
+        JsonText::unchecked(out.into())
     }
 }
 

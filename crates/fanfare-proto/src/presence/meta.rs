@@ -5,7 +5,7 @@ use std::fmt;
 use compact_str::CompactString;
 use serde_json::{Map, Value};
 
-use crate::payload::Json;
+use crate::payload::JsonText;
 
 const REF: &str = "phx_ref";
 const PREVIOUS_REF: &str = "phx_ref_prev";
@@ -15,7 +15,7 @@ const PREVIOUS_REF: &str = "phx_ref_prev";
 #[derive(Clone, PartialEq)]
 pub struct Meta {
     phx_ref: CompactString,
-    json: Json,
+    json: JsonText,
 }
 
 impl Meta {
@@ -33,7 +33,7 @@ impl Meta {
     }
 
     /// What another node has serialised: an object in which the ref stands.
-    pub(super) fn received(phx_ref: CompactString, json: Json) -> Self {
+    pub(super) fn received(phx_ref: CompactString, json: JsonText) -> Self {
         Self { phx_ref, json }
     }
 
@@ -43,7 +43,7 @@ impl Meta {
     }
 
     /// The object on the wire, `phx_ref` and `phx_ref_prev` included.
-    pub fn as_json(&self) -> &Json {
+    pub fn as_json(&self) -> &JsonText {
         &self.json
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::diff::{Extras, write_entry};
 use super::{Meta, Place};
-use crate::payload::Json;
+use crate::payload::JsonText;
 
 /// A piece has at most this many keys. Topics with no more keep no text, since theirs is written as fast as it is found.
 const PIECE_KEYS_MAX: usize = 64;
@@ -95,7 +95,7 @@ pub struct State(Vec<Bytes>);
 
 impl State {
     /// `{"<key>": {"metas": [...]}, ...}`: the payload of a `presence_state`.
-    pub fn to_json(&self) -> Json {
+    pub fn to_json(&self) -> JsonText {
         let mut out = Vec::with_capacity(2 + self.0.iter().map(|piece| piece.len() + 1).sum::<usize>());
         out.push(b'{');
         for (index, piece) in self.0.iter().enumerate() {
@@ -105,6 +105,6 @@ impl State {
             out.extend_from_slice(piece);
         }
         out.push(b'}');
-        Json::unchecked(out.into())
+        JsonText::unchecked(out.into())
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::payload::{Json, Payload};
+use crate::payload::{JsonText, Payload};
 
 /// How many bindings of `postgres_changes` are taken of one join.
 const BINDINGS_MAX: usize = 100;
@@ -118,7 +118,7 @@ impl JoinConfig {
         });
         let mut reply = Map::new();
         reply.insert("postgres_changes".into(), bindings.collect::<Vec<_>>().into());
-        Json::from(Value::Object(reply)).into()
+        JsonText::from(Value::Object(reply)).into()
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Named, TOPIC_PREFIX, client_topic};
 use crate::frame::{Kind, Outgoing, write_string};
 use crate::json;
 use crate::message::{Incoming, Ref};
-use crate::payload::{Json, Payload, Text};
+use crate::payload::{JsonText, Payload, Text};
 use crate::phoenix::codec::{self, FIELD_SIZE_MAX, FieldTooLong};
 use crate::phoenix::message::{Format, Undecodable, Version};
 use crate::position::Position;
@@ -87,7 +87,7 @@ fn of_user(event: &str) -> String {
 /// What was sent, from a JSON text that the scanner has taken. What is no object is kept as text: nothing but an object goes
 /// through Phoenix as it is.
 fn said(value: &str) -> Payload {
-    if value.starts_with('{') { Json::scanned(value).into() } else { Text::copy(value).into() }
+    if value.starts_with('{') { JsonText::scanned(value).into() } else { Text::copy(value).into() }
 }
 
 fn user_broadcast(frame: &[u8]) -> Result<Heard<'_>, Undecodable> {
@@ -215,7 +215,7 @@ fn write(
         text.extend_from_slice(meta.as_bytes());
     }
     text.push(b'}');
-    let envelope = Json::unchecked(text.into()).into();
+    let envelope = JsonText::unchecked(text.into()).into();
     codec::broadcast(text_format(version), topic, "broadcast", &envelope, out).map(Some)
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use fanfare::{Json, Payload};
+use fanfare::{JsonText, Payload};
 use fanfare_proto::event::{EVENT_SIZE_MAX, Reserved};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -125,7 +125,7 @@ fn end(now: SystemTime, seconds: u64) -> Result<SystemTime, &'static str> {
 
 fn payload(raw: &RawValue) -> Result<Payload, &'static str> {
     let json =
-        Json::parse(raw.get().to_owned()).map_err(|_| "the answer has JSON in it that clients could not read")?;
+        JsonText::parse(raw.get().to_owned()).map_err(|_| "the answer has JSON in it that clients could not read")?;
     Ok(json.into())
 }
 

@@ -103,7 +103,8 @@ mod tests {
         let empty = Question::Connect { endpoint: "/s", token: None, params: Map::new(), peer: None };
         check(&empty, r#"{"type":"connect","endpoint":"/s","params":{},"peer":null}"#);
         let claims = Map::from_iter([("sub".to_owned(), json!("7"))]);
-        let payload = Payload::from(fanfare::Json::parse(r#"{"n":123456789012345678901234567890,"e":1.10}"#).unwrap());
+        let payload =
+            Payload::from(fanfare::JsonText::parse(r#"{"n":123456789012345678901234567890,"e":1.10}"#).unwrap());
         check(
             &Question::Message {
                 topic: "room:1",

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use fanfare::{Json, Payload, Text, check_topic};
+use fanfare::{JsonText, Payload, Text, check_topic};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -154,7 +154,7 @@ fn to_each(recipients: &[Recipient], topic: &Template, event: &str, payload: &Pa
 /// An object as it came, and anything else as a text.
 fn verbatim(body: &[u8]) -> Result<Payload, Skip> {
     let text = std::str::from_utf8(body).map_err(|_| Skip::Malformed)?;
-    match Json::parse(text.to_owned()) {
+    match JsonText::parse(text.to_owned()) {
         Ok(json) if json.is_object() => Ok(json.into()),
         _ => Ok(Payload::Text(Text::copy(text))),
     }
@@ -186,7 +186,7 @@ impl Addressed {
             Some(found) => found.cut_from(text),
             None => text.to_owned(),
         };
-        let json = Json::parse(rest).map_err(|_| Skip::Malformed)?;
+        let json = JsonText::parse(rest).map_err(|_| Skip::Malformed)?;
         let list = recipients.map(|found| serde_json::from_str(found.value.get())).transpose();
         Ok(Self { recipients: list.map_err(|_| Skip::Malformed)?, payload: json.into() })
     }

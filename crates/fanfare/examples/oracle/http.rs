@@ -37,7 +37,7 @@ async fn publish(State(endpoint): State<Endpoint>, body: String) -> Response {
             Some(text) => Payload::Binary(base64::engine::general_purpose::STANDARD.decode(text)?.into()),
             None => payload.unwrap_or(json!({})).into(),
         };
-        endpoint.broadcast(&topic, &event, payload).await
+        Ok::<_, fanfare::BoxError>(endpoint.broadcast(&topic, &event, payload).await?)
     };
     match published.await {
         Ok(()) => Json(json!({ "ok": true })).into_response(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fanfare::serve::Server;
 use fanfare::{
-    ConnectInfoFields, Drain, Endpoint, Error, Mount, OriginPattern, OriginPolicy, Presence, Route, Version,
+    BoxError, ConnectInfoFields, Drain, Endpoint, Mount, OriginPattern, OriginPolicy, Presence, Route, Version,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -37,8 +37,8 @@ async fn main() -> std::process::ExitCode {
     }
 }
 
-async fn run() -> Result<(), Error> {
-    let usage = || Error::new("usage: oracle --port N [--shards N]");
+async fn run() -> Result<(), BoxError> {
+    let usage = || BoxError::from("usage: oracle --port N [--shards N]");
     let (mut port, mut shards) = (None, None);
     let mut args = std::env::args().skip(1);
     while let (Some(flag), value) = (args.next(), args.next()) {
@@ -61,7 +61,7 @@ async fn run() -> Result<(), Error> {
     Ok(())
 }
 
-async fn endpoint(shards: Option<u16>) -> Result<Endpoint, Error> {
+async fn endpoint(shards: Option<u16>) -> Result<Endpoint, BoxError> {
     let names = Presence::new().hooks(Names);
     let user = || {
         Mount::new()
@@ -93,7 +93,7 @@ async fn endpoint(shards: Option<u16>) -> Result<Endpoint, Error> {
         Some(shards) => Endpoint::builder().shards(shards.into()),
         None => Endpoint::builder(),
     };
-    builder
+    let built = builder
         .mount("/socket", user())
         .mount("/bench", bench)
         .mount("/short", short)
@@ -117,5 +117,6 @@ async fn endpoint(shards: Option<u16>) -> Result<Endpoint, Error> {
             Mount::new().connect(Unassigned).joins_max(3).longpoll(false).channel("room:*", Room::default()),
         )
         .build()
-        .await
+        .await;
+    Ok(built?)
 }

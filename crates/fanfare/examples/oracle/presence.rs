@@ -1,7 +1,7 @@
 //! The channels that show presence: plain, and with a fetch hook.
 
 use fanfare::{
-    Broadcast, Change, Channel, Context, Endpoint, Error, Extras, Flow, Joined, Payload, PresenceHooks, Presences,
+    BoxError, Broadcast, Change, Channel, Context, Endpoint, Extras, Flow, Joined, Payload, PresenceHooks, Presences,
     Refused, Reply,
 };
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ impl Channel for PresenceRoom {
     type Params = Payload;
     type Info = AfterJoin;
 
-    async fn join(&self, cx: &mut Context, params: Payload) -> Result<Joined<Seat>, Refused> {
+    async fn join(&self, cx: &mut Context<AfterJoin>, params: Payload) -> Result<Joined<Seat>, Refused> {
         let params = value(&params)?;
         let key =
             params["key"].as_str().map_or_else(|| user(cx).as_str().unwrap_or_default().to_owned(), str::to_owned);
@@ -38,11 +38,17 @@ impl Channel for PresenceRoom {
         Ok(Joined::new(Seat { key, meta }))
     }
 
-    async fn handle_in(&self, seat: &mut Seat, cx: &mut Context, event: &str, p: Payload) -> Result<Reply, Error> {
+    async fn handle_in(
+        &self,
+        seat: &mut Seat,
+        cx: &mut Context<AfterJoin>,
+        event: &str,
+        p: Payload,
+    ) -> Result<Reply, BoxError> {
         let p = value(&p)?;
         Ok(match event {
             "list" => Reply::ok(cx.presences().await),
-            _ if self.names => return Err(Error::new(format!("unknown event {event:?}"))),
+            _ if self.names => return Err(format!("unknown event {event:?}").into()),
             "update" => Reply::ok(json!({ "ref": cx.update(&seat.key, p).await? })),
             "update_fn" => {
                 let with_n = |mut meta: serde_json::Map<String, Value>| {
@@ -65,17 +71,22 @@ impl Channel for PresenceRoom {
                 let is_absent = metas.as_array().is_none_or(Vec::is_empty);
                 Reply::ok(json!({ "r": if is_absent { json!([]) } else { json!({ "metas": metas }) } }))
             }
-            other => return Err(Error::new(format!("unknown event {other:?}"))),
+            other => return Err(format!("unknown event {other:?}").into()),
         })
     }
 
-    async fn handle_info(&self, seat: &mut Seat, cx: &mut Context, _: AfterJoin) -> Result<Flow, Error> {
+    async fn handle_info(&self, seat: &mut Seat, cx: &mut Context<AfterJoin>, _: AfterJoin) -> Result<Flow, BoxError> {
         cx.track(&seat.key, &seat.meta).await?;
         cx.push_presence_state().await?;
         Ok(Flow::Continue)
     }
 
-    async fn handle_broadcast(&self, _: &mut Seat, cx: &mut Context, change: Broadcast) -> Result<Flow, Error> {
+    async fn handle_broadcast(
+        &self,
+        _: &mut Seat,
+        cx: &mut Context<AfterJoin>,
+        change: Broadcast,
+    ) -> Result<Flow, BoxError> {
         cx.push("metas", change.payload().clone())?;
         Ok(Flow::Continue)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare::{
-    Broadcast, Channel, Context, Ended, Error, Flow, Joined, Payload, Refused, Reply, ReplyHandle, Stop, Transport,
+    BoxError, Broadcast, Channel, Context, Ended, Flow, Joined, Payload, Refused, Reply, ReplyHandle, Stop, Transport,
     Version,
 };
 use serde_json::{Value, json};
@@ -31,12 +31,12 @@ impl Channel for Room {
 
     const INTERCEPT: &'static [&'static str] = &["intercepted", "dropped"];
 
-    async fn join(&self, cx: &mut Context, params: Payload) -> Result<Joined<Seat>, Refused> {
+    async fn join(&self, cx: &mut Context<Info>, params: Payload) -> Result<Joined<Seat>, Refused> {
         let joined = Joined::new(Seat { join_params: None });
         match cx.topic() {
             "room:secret" => Err(Refused::reason("unauthorized")),
             "room:crash" => panic!("join crash"),
-            "room:badjoin" => Err(Error::new("not a valid result").into()),
+            "room:badjoin" => Err("not a valid result".into()),
             "room:slow" => {
                 tokio::time::sleep(Duration::from_millis(400)).await;
                 Ok(joined.reply(json!({ "slow": true })))
@@ -59,7 +59,13 @@ impl Channel for Room {
         }
     }
 
-    async fn handle_in(&self, seat: &mut Seat, cx: &mut Context, event: &str, p: Payload) -> Result<Reply, Error> {
+    async fn handle_in(
+        &self,
+        seat: &mut Seat,
+        cx: &mut Context<Info>,
+        event: &str,
+        p: Payload,
+    ) -> Result<Reply, BoxError> {
         if let Payload::Binary(data) = &p {
             match event {
                 "bin_broadcast" => {
@@ -95,7 +101,7 @@ impl Channel for Room {
             "fail" => Reply::error(json!({ "reason": "nope" })),
             "noreply" | "hib" => Reply::none(),
             "crash" => panic!("boom"),
-            "exit_normal" | "exit_shutdown" | "kill" => return Err(Error::new("the channel ended by itself")),
+            "exit_normal" | "exit_shutdown" | "kill" => return Err("the channel ended by itself".into()),
             "stop" => Reply::none().stop(Stop::Normal),
             "stop_shutdown" => Reply::none().stop(Stop::Shutdown),
             "stop_shutdown_tuple" => Reply::none().stop(Stop::ShutdownWith("detail".into())),
@@ -178,11 +184,17 @@ impl Channel for Room {
                 cx.drain_socket();
                 Reply::none()
             }
-            other => return Err(Error::new(format!("unknown event {other:?}"))),
+            other => return Err(format!("unknown event {other:?}").into()),
         })
     }
 
-    async fn handle_out(&self, _: &mut Seat, cx: &mut Context, event: &str, payload: Payload) -> Result<Flow, Error> {
+    async fn handle_out(
+        &self,
+        _: &mut Seat,
+        cx: &mut Context<Info>,
+        event: &str,
+        payload: Payload,
+    ) -> Result<Flow, BoxError> {
         if event == "intercepted" {
             let mut payload = value(&payload)?;
             payload["for"] = user(cx);
@@ -191,7 +203,7 @@ impl Channel for Room {
         Ok(Flow::Continue)
     }
 
-    async fn handle_info(&self, _: &mut Seat, cx: &mut Context, info: Info) -> Result<Flow, Error> {
+    async fn handle_info(&self, _: &mut Seat, cx: &mut Context<Info>, info: Info) -> Result<Flow, BoxError> {
         match info {
             Info::AfterJoin => cx.push("after_join", json!({}))?,
             Info::Answer(handle, payload) => handle.send(Reply::ok(payload))?,
@@ -199,13 +211,13 @@ impl Channel for Room {
         Ok(Flow::Continue)
     }
 
-    async fn handle_broadcast(&self, _: &mut Seat, cx: &mut Context, other: Broadcast) -> Result<Flow, Error> {
+    async fn handle_broadcast(&self, _: &mut Seat, cx: &mut Context<Info>, other: Broadcast) -> Result<Flow, BoxError> {
         let payload = value(other.payload())?;
         cx.push("fwd", json!({ "topic": other.topic(), "event": other.event(), "payload": payload }))?;
         Ok(Flow::Continue)
     }
 
-    async fn terminate(&self, _: &mut Seat, cx: &mut Context, reason: &Ended) {
+    async fn terminate(&self, _: &mut Seat, cx: &mut Context<Info>, reason: &Ended) {
         if cx.topic() != "room:trap" {
             return;
         }
@@ -227,7 +239,7 @@ impl Channel for Room {
 }
 
 impl Room {
-    fn describe(&self, seat: &Seat, cx: &Context) -> Value {
+    fn describe(&self, seat: &Seat, cx: &Context<Info>) -> Value {
         let mut assigns = cx.assigns::<Assigns>().map_or(json!({}), Assigns::to_json);
         if let Some(params) = &seat.join_params {
             assigns["join_params"] = params.clone();
@@ -266,24 +278,24 @@ impl Channel for Bench {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, p: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, p: Payload) -> Result<Reply, BoxError> {
         match event {
             "new_msg" => cx.broadcast("new_msg", p).await?,
             "from" => cx.broadcast_from("new_msg", p).await?,
             "push" => cx.push("pushed", p)?,
             "echo" => return Ok(Reply::ok(p)),
-            other => return Err(Error::new(format!("unknown event {other:?}"))),
+            other => return Err(format!("unknown event {other:?}").into()),
         }
         Ok(Reply::none())
     }
 }
 
-pub(crate) fn user(cx: &Context) -> Value {
+pub(crate) fn user<I>(cx: &Context<I>) -> Value {
     cx.assigns::<Assigns>().and_then(|assigns| assigns.user.as_deref()).into()
 }
 
 /// The payload as JSON; binary becomes a list of its bytes.
-pub(crate) fn value(payload: &Payload) -> Result<Value, Error> {
+pub(crate) fn value(payload: &Payload) -> Result<Value, BoxError> {
     match payload {
         Payload::Json(json) => Ok(json.to()?),
         Payload::Text(text) => Ok(json!(text.as_str())),
@@ -300,11 +312,11 @@ fn inspect(payload: &Payload) -> String {
     }
 }
 
-fn compact(payload: &Payload) -> Result<Payload, Error> {
+fn compact(payload: &Payload) -> Result<Payload, BoxError> {
     Ok(Payload::Binary(value(payload)?.to_string().into_bytes().into()))
 }
 
-fn text(payload: &Payload, key: &str) -> Result<String, Error> {
+fn text(payload: &Payload, key: &str) -> Result<String, BoxError> {
     let value = value(payload)?;
-    value[key].as_str().map(str::to_owned).ok_or_else(|| Error::new(format!("the payload has no {key:?}")))
+    value[key].as_str().map(str::to_owned).ok_or_else(|| format!("the payload has no {key:?}").into())
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fanfare_proto::event::{DISCONNECT, Reserved};
 use fanfare_proto::history::Retention;
-use fanfare_proto::payload::Payload;
+use fanfare_proto::payload::IntoPayload;
 use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
 use tokio::sync::oneshot;
@@ -77,7 +77,7 @@ impl Taken {
 }
 
 impl Endpoint {
-    /// Sends an event to every join of a topic. Any event name passes, reserved ones included; `disconnect` is the command
+    /// Sends an event to every join of a topic, with anything that serializes to a JSON object, or binary. Any event name passes, reserved ones included; `disconnect` is the command
     /// [`disconnect`](Endpoint::disconnect) for the sockets whose id the topic is. Where the topic keeps a history, this ends
     /// once the message is kept.
     ///
@@ -85,7 +85,7 @@ impl Endpoint {
     /// The topic is empty, over 255 bytes or has control characters, the payload is neither an object nor binary, a binary
     /// payload's event is over 255 bytes, the message cannot be kept, or too much
     /// [waits](crate::endpoint::Builder::publishing_waiting_max) to be published: nothing was sent.
-    pub async fn broadcast(&self, topic: &str, event: &str, payload: impl Into<Payload>) -> Result<(), Error> {
+    pub async fn broadcast(&self, topic: &str, event: &str, payload: impl IntoPayload) -> Result<(), Error> {
         self.publish(Publish::new(topic, event, payload)).await.map(drop)
     }
 
@@ -98,7 +98,7 @@ impl Endpoint {
         from: &JoinId,
         topic: &str,
         event: &str,
-        payload: impl Into<Payload>,
+        payload: impl IntoPayload,
     ) -> Result<(), Error> {
         self.publish(Publish::new(topic, event, payload).except(from)).await.map(drop)
     }
@@ -119,6 +119,7 @@ impl Endpoint {
             let size = key.len();
             return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {KEY_SIZE_MAX}")));
         }
+        let payload = payload.map_err(Error::invalid)?;
         let draft = Draft::new(topic, event, payload)?;
         self.publish_draft(draft, except.as_ref(), Once { key, expected })?.end().await
     }

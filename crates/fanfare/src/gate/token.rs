@@ -37,7 +37,8 @@ pub(crate) struct TokenKey([u8; 32]);
 impl TokenKey {
     pub(crate) fn generate() -> Result<Self, Error> {
         let mut key = [0; 32];
-        getrandom::fill(&mut key).map_err(|error| Error::new(format!("the system gives no random bytes: {error}")))?;
+        getrandom::fill(&mut key)
+            .map_err(|error| Error::failed(format!("the system gives no random bytes: {error}")))?;
         Ok(TokenKey(key))
     }
 

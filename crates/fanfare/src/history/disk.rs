@@ -109,7 +109,7 @@ impl<F: Files> Disk<F> {
         policies: &Policies,
     ) -> Result<Self, Error> {
         let seed =
-            getrandom::u64().map_err(|error| Error::new(format!("the system gives no random bytes: {error}")))?;
+            getrandom::u64().map_err(|error| Error::failed(format!("the system gives no random bytes: {error}")))?;
         let stamp = Stamp {
             boot: boot_id(),
             is_synced_always: sync == HistorySync::Always,

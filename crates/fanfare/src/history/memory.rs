@@ -43,7 +43,7 @@ impl Memory {
     /// The system gives no random bytes.
     pub(crate) fn new(limits: HistoryLimits, clock: Clock) -> Result<Self, Error> {
         let seed =
-            getrandom::u64().map_err(|error| Error::new(format!("the system gives no random bytes: {error}")))?;
+            getrandom::u64().map_err(|error| Error::failed(format!("the system gives no random bytes: {error}")))?;
         Ok(Memory::seeded(limits, clock, seed))
     }
 

@@ -4,7 +4,7 @@
 //! two bytes before them, events in four; a payload has a byte for its kind and goes to the end.
 
 use bytes::Bytes;
-use fanfare_proto::payload::{Json, Payload, Text};
+use fanfare_proto::payload::{JsonText, Payload, Text};
 use fanfare_proto::position::{Epoch, Position};
 
 /// What a record takes beside its names, event, key and payload, at most; with what the log puts around it.
@@ -88,7 +88,7 @@ pub(super) fn read<T>(bytes: &[u8], take: impl FnOnce(Record<'_>) -> T) -> Optio
             let [kind] = fields.array()?;
             let content = std::mem::take(&mut fields.0);
             payload = match kind {
-                1 => Payload::Json(Json::checked_before(Bytes::copy_from_slice(content))?),
+                1 => Payload::Json(JsonText::checked_before(Bytes::copy_from_slice(content))?),
                 2 => Payload::Text(Text::copy(str::from_utf8(content).ok()?)),
                 3 => Payload::Binary(Bytes::copy_from_slice(content)),
                 _ => return None,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use fanfare_proto::payload::Json;
+use fanfare_proto::payload::JsonText;
 use fanfare_proto::presence::{Diff, TopicPresence};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -66,7 +66,7 @@ pub(super) struct Topic {
     is_due: bool,
     changed_at: u64,
     /// What `presence_state` tells, where many are present and nobody has come or gone since it was put together.
-    text: Option<Json>,
+    text: Option<JsonText>,
 }
 
 /// Who has to be told of a change.
@@ -101,10 +101,10 @@ impl Topics {
     }
 
     /// What `presence_state` tells of a topic.
-    pub(super) fn text(&self, topic: &str) -> Json {
+    pub(super) fn text(&self, topic: &str) -> JsonText {
         let number = self.number_of(topic);
         let (state, changed_at) = match self.numbered(number).by_name.get_mut(topic) {
-            None => return Json::empty_object(),
+            None => return JsonText::empty_object(),
             Some(Topic { text: Some(text), .. }) => return text.clone(),
             Some(of_topic) => (of_topic.present.state(), of_topic.changed_at),
         };

@@ -59,7 +59,7 @@ pub(super) async fn take_over(
             None => Command::Close { socket: key, reason: CloseReason::Lost },
         });
     });
-    is_attached.await.map_err(|_| Error::new("the engine has ended"))
+    is_attached.await.map_err(|_| Error::failed("the engine has ended"))
 }
 
 /// The connection of a finished upgrade, and what the client has sent behind its handshake.

@@ -135,13 +135,7 @@ impl Socket {
     /// A credential takes the place of the one before.
     fn renewed(&mut self, turn: &mut Turn, connected: Connected) {
         let info = Arc::new(SocketInfo::refreshed(&self.info, connected));
-        let old = std::mem::replace(&mut self.info, info.clone());
-        for slot in 0..self.session.entries().len() {
-            // A join whose code runs at the moment gets it when that comes back.
-            if let Some(instance) = self.seat(slot).phase.instance_mut() {
-                instance.cx.socket = info.clone();
-            }
-        }
+        let old = self.known_as(info);
         self.watch(turn);
         if old.is_pending {
             turn.errands.push_back(Errand::Named(self.key));
@@ -150,6 +144,18 @@ impl Socket {
             let before = SocketHandle { info: old, key: self.key };
             self.tell(turn, |observer, socket| observer.renewed(&before, socket));
         }
+    }
+
+    /// All its joins see what is known of it now. Returns what was before.
+    pub(super) fn known_as(&mut self, info: Arc<SocketInfo>) -> Arc<SocketInfo> {
+        let old = std::mem::replace(&mut self.info, info.clone());
+        for slot in 0..self.session.entries().len() {
+            // A join whose code runs at the moment gets it when that comes back.
+            if let Some(instance) = self.seat(slot).phase.instance_mut() {
+                instance.cx.socket = info.clone();
+            }
+        }
+        old
     }
 
     /// Takes the next message that waited for the first credential: it means now what it would mean if it came now.

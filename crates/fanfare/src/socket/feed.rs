@@ -118,7 +118,7 @@ impl Socket {
             let (info, topic) = (self.info.clone(), self.entry(slot).topic().clone());
             let wanted = self.wanted(Since::Position(at), 0);
             let Some(store) = info.endpoint.store_of(&topic) else {
-                return self.cannot_read(turn, &Error::new("the topic keeps no history any more"));
+                return self.cannot_read(turn, &Error::failed("the topic keeps no history any more"));
             };
             self.catch_up(slot, CatchingUp::Reading(Page { is_next: true, ..Page::new(wanted) }));
             return self.await_page(turn, slot, store.read(&topic, wanted));

@@ -22,7 +22,7 @@ const CROWDED_JOBS_MAX: usize = 16;
 impl Socket {
     pub(super) fn ran(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, reply: Reply) {
         let serial = self.entry(slot).serial();
-        let Reply { answer, stop } = reply;
+        let Reply { answer, stop, .. } = reply;
         if let Some((status, response)) = answer {
             self.answer_from(turn, slot, msg_ref, status, response);
         }

@@ -1,5 +1,6 @@
 //! The life of a join: asked for, answered. `jobs` has what it does meanwhile, `leaves` its end.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use fanfare_proto::message::{Incoming, Ref};
@@ -13,7 +14,7 @@ use super::credentials::ACCESS_TOKEN;
 use super::replies::reason_payload;
 use super::resume::Joining;
 use super::turn::untrack;
-use super::{Socket, Turn};
+use super::{Socket, SocketInfo, Turn};
 use crate::channel::{Ended, Status};
 use crate::context::Context;
 use crate::dialect::Said;
@@ -127,6 +128,8 @@ impl Socket {
             msg_ref: msg_ref.clone(),
             push_ref_size,
             tracks: false,
+            assigned: false,
+            info: PhantomData,
         };
         let run = channel.clone().join(cx, payload);
         if !turn.run_channel(join, channel, msg_ref, run) {
@@ -195,8 +198,13 @@ impl Socket {
         }
     }
 
-    /// Gives a join the credential that was renewed while its channel's code ran.
-    fn renew(&self, instance: &mut Instance) {
+    /// Takes what a join's code has assigned to the socket, and gives it what else has changed meanwhile.
+    fn renew(&mut self, instance: &mut Instance) {
+        if std::mem::take(&mut instance.cx.assigned)
+            && let Some(assigns) = instance.cx.socket.assigns.clone()
+        {
+            self.known_as(Arc::new(SocketInfo::assigned(&self.info, assigns)));
+        }
         if !Arc::ptr_eq(&self.info, &instance.cx.socket) {
             instance.cx.socket = self.info.clone();
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanfare_proto::message::Ref;
-use fanfare_proto::payload::Json;
+use fanfare_proto::payload::JsonText;
 
 use super::{Socket, Turn};
 use crate::close_reason::CloseReason;
@@ -27,7 +27,7 @@ impl Socket {
 
     /// Joins a socket of this process to a topic. Joining again changes nothing and keeps the first meta. `Some` is how many
     /// topics it has joined, which is the most.
-    pub(crate) fn join_registry(&mut self, turn: &mut Turn, topic: &Arc<str>, meta: Option<Json>) -> Option<usize> {
+    pub(crate) fn join_registry(&mut self, turn: &mut Turn, topic: &Arc<str>, meta: Option<JsonText>) -> Option<usize> {
         if self.session.find(topic).is_some() {
             return None;
         }
@@ -58,7 +58,13 @@ impl Socket {
         }
     }
 
-    fn join_without_channel(&mut self, turn: &mut Turn, topic: &Arc<str>, meta: Option<Json>, reach: Option<Reach>) {
+    fn join_without_channel(
+        &mut self,
+        turn: &mut Turn,
+        topic: &Arc<str>,
+        meta: Option<JsonText>,
+        reach: Option<Reach>,
+    ) {
         let seat = Seat { meta, ..Seat::new(Phase::Live(Membership::default())) };
         let slot = self.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
         if let Some(reach) = reach {

@@ -5,12 +5,13 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
-use fanfare_proto::payload::Payload;
+use fanfare_proto::payload::IntoPayload;
 use serde_json::{Value, json};
 
 use super::expected::Expected;
 use super::inbox::Frame;
-use super::socket::Line;
+use super::socket::{Line, payload_of};
+use crate::join::Job;
 
 /// A join, as its client sees it.
 pub struct TestJoin {
@@ -40,10 +41,16 @@ impl TestJoin {
     }
 
     /// Pushes an event to the channel. The channel has begun to handle it when this returns.
-    pub async fn push(&self, event: &str, payload: impl Into<Payload>) -> Pushed {
+    pub async fn push(&self, event: &str, payload: impl IntoPayload) -> Pushed {
         let msg_ref = self.line.next_ref();
-        self.line.send(Some(&self.join_ref), &msg_ref, &self.topic, event, payload.into()).await;
+        self.line.send(Some(&self.join_ref), &msg_ref, &self.topic, event, payload_of(payload)).await;
         Pushed(msg_ref)
+    }
+
+    /// Sends to the channel's [`handle_info`](crate::Channel::handle_info), as a [`JoinSender`](crate::JoinSender) does. The channel
+    /// has begun to handle it when this returns. `info` must be of the channel's `Info` type: any other crashes the join.
+    pub async fn send(&self, info: impl Send + 'static) {
+        self.line.give(&self.topic, Job::Info(Box::new(info))).await;
     }
 
     /// Asserts that a message is replied to, and returns the response.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fanfare_proto::message::{Incoming, Ref};
-use fanfare_proto::payload::Payload;
+use fanfare_proto::payload::{IntoPayload, Payload};
 use http::{Request, Response};
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
@@ -20,10 +20,11 @@ use crate::body::Body;
 use crate::close_reason::CloseReason;
 use crate::command::Command;
 use crate::endpoint::Endpoint;
+use crate::join::Job;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::registry::ask;
-use crate::socket::{Carrier, Transport};
+use crate::socket::{Carrier, Socket, Transport, Turn};
 
 /// A connected socket. The connection is lost when it and all its joins are dropped.
 pub struct TestSocket(Arc<Line>);
@@ -53,8 +54,8 @@ impl TestSocket {
     /// # Panics
     /// No answer comes within a second.
     #[track_caller]
-    pub fn join(&self, topic: &str, params: impl Into<Payload>) -> impl Future<Output = Result<TestJoin, Value>> {
-        let (at, params) = (Location::caller(), params.into());
+    pub fn join(&self, topic: &str, params: impl IntoPayload) -> impl Future<Output = Result<TestJoin, Value>> {
+        let (at, params) = (Location::caller(), payload_of(params));
         async move {
             let join_ref = self.0.next_ref();
             self.0.send(Some(&join_ref), &join_ref, topic, "phx_join", params).await;
@@ -146,6 +147,18 @@ impl Line {
         let _ = ask(&self.shard, move |shard| shard.with(key, |socket, turn| socket.receive(turn, message))).await;
     }
 
+    /// Has a join do something.
+    pub(super) async fn give(&self, topic: &str, job: Job) {
+        let (key, topic) = (self.key, topic.to_owned());
+        let give = move |socket: &mut Socket, turn: &mut Turn| {
+            let joined = socket.session.entries().iter().find(|entry| **entry.topic() == *topic);
+            if let Some(serial) = joined.map(|entry| entry.serial()) {
+                socket.give(turn, serial, job);
+            }
+        };
+        let _ = ask(&self.shard, move |shard| shard.with(key, give)).await;
+    }
+
     pub(super) async fn expect(&self, at: &Location<'_>, what: &str, fits: impl Fn(&Frame) -> bool) -> Frame {
         let mut inbox = self.inbox.lock().await;
         match inbox.take(fits).await {
@@ -165,6 +178,12 @@ impl Line {
         self.shard.send(Command::Close { socket: self.key, reason });
         super::settle(&self.endpoint).await;
     }
+}
+
+/// What a test sends.
+#[track_caller]
+pub(super) fn payload_of(payload: impl IntoPayload) -> Payload {
+    payload.into_payload().unwrap_or_else(|error| panic!("the payload cannot be written as JSON: {error}"))
 }
 
 impl Drop for Line {

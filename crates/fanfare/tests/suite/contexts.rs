@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use fanfare::testing::{TestEndpoint, TestJoin, TestSocket};
 use fanfare::{
-    Broadcast, Channel, Context, Endpoint, Error, Flow, JoinSender, Joined, Mount, Payload, Refused, Reply, ReplyHandle,
+    BoxError, Broadcast, Channel, Context, Endpoint, Flow, JoinSender, Joined, Mount, Payload, Refused, Reply,
+    ReplyHandle,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ impl Channel for Desk {
     type Params = Value;
     type Info = Value;
 
-    async fn join(&self, cx: &mut Context, _: Value) -> Result<Joined<Vec<Value>>, Refused> {
+    async fn join(&self, cx: &mut Context<Value>, _: Value) -> Result<Joined<Vec<Value>>, Refused> {
         self.0.lock().senders.push(cx.sender());
         Ok(Joined::new(Vec::new()).reply(json!({ "join_ref": cx.join_ref() })))
     }
@@ -36,10 +37,10 @@ impl Channel for Desk {
     async fn handle_in(
         &self,
         infos: &mut Vec<Value>,
-        cx: &mut Context,
+        cx: &mut Context<Value>,
         event: &str,
         payload: Payload,
-    ) -> Result<Reply, Error> {
+    ) -> Result<Reply, BoxError> {
         let Payload::Json(json) = payload else { return Ok(Reply::ok(payload)) };
         let told: Value = json.to()?;
         match event {
@@ -61,17 +62,22 @@ impl Channel for Desk {
                 let refused = cx.push("any", told).is_err_and(|error| error.is_invalid());
                 return Ok(Reply::ok(json!({ "refused": refused })));
             }
-            _ => return Err(Error::new("unknown event")),
+            _ => return Err("unknown event".into()),
         }
         Ok(Reply::none())
     }
 
-    async fn handle_info(&self, infos: &mut Vec<Value>, _: &mut Context, info: Value) -> Result<Flow, Error> {
+    async fn handle_info(&self, infos: &mut Vec<Value>, _: &mut Context<Value>, info: Value) -> Result<Flow, BoxError> {
         infos.push(info);
         Ok(Flow::Continue)
     }
 
-    async fn handle_broadcast(&self, infos: &mut Vec<Value>, _: &mut Context, heard: Broadcast) -> Result<Flow, Error> {
+    async fn handle_broadcast(
+        &self,
+        infos: &mut Vec<Value>,
+        _: &mut Context<Value>,
+        heard: Broadcast,
+    ) -> Result<Flow, BoxError> {
         infos.push(json!([heard.topic(), heard.event()]));
         Ok(Flow::Continue)
     }

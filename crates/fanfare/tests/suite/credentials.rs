@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use fanfare::{
-    Channel, Connect, ConnectRequest, Connected, Context, Endpoint, Error, Joined, Mount, Payload, Refused, Rejected,
-    Reply, SocketInfo,
+    BoxError, Channel, Connect, ConnectRequest, Connected, Context, Endpoint, Joined, Mount, Payload, Refused,
+    Rejected, Reply, SocketInfo,
 };
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ impl Channel for Who {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, _: Payload) -> Result<Reply, BoxError> {
         if event == "slow" {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

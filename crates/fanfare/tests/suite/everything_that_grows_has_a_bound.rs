@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use fanfare::serve::{Limits, Server};
-use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Endpoint, Flow, Joined, Mount, Payload, Refused, Reply};
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
@@ -104,11 +104,11 @@ impl Channel for Listener {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 
-    async fn handle_broadcast(&self, _: &mut (), _: &mut Context, _: fanfare::Broadcast) -> Result<Flow, Error> {
+    async fn handle_broadcast(&self, _: &mut (), _: &mut Context, _: fanfare::Broadcast) -> Result<Flow, BoxError> {
         tokio::time::sleep(Duration::from_secs(60)).await;
         Ok(Flow::Continue)
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fanfare::testing::{Lockstep, Peer, Pipe};
-use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Endpoint, Flow, Joined, Mount, Payload, Refused, Reply};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
 use serde_json::{Value, json};
@@ -31,11 +31,11 @@ impl Channel for Sees {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, payload: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::ok(payload))
     }
 
-    async fn handle_out(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Flow, Error> {
+    async fn handle_out(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Flow, BoxError> {
         cx.push(event, payload)?;
         Ok(Flow::Continue)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare::testing::{Lockstep, Peer, Pipe, Written};
-use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Endpoint, Flow, Joined, Mount, Payload, Refused, Reply};
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
@@ -201,7 +201,7 @@ impl Channel for Asks {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::ok(json!(cx.endpoint().socket_count().await)))
     }
 }
@@ -267,12 +267,12 @@ impl Channel for Reminders {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, _: Payload) -> Result<Reply, BoxError> {
         cx.send_after(if event == "never" { Duration::MAX } else { HOUR }, ());
         Ok(Reply::none())
     }
 
-    async fn handle_info(&self, _: &mut (), cx: &mut Context, (): ()) -> Result<Flow, Error> {
+    async fn handle_info(&self, _: &mut (), cx: &mut Context, (): ()) -> Result<Flow, BoxError> {
         cx.push("reminder", json!({}))?;
         Ok(Flow::Continue)
     }

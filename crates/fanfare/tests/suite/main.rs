@@ -42,4 +42,5 @@ mod slow_readers_lose_by_the_policy_of_the_topic;
 mod stream;
 mod test_kit;
 mod tls;
+mod types_of_the_application;
 mod what_follows_the_answer_arrives;

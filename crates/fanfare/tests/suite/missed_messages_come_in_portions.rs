@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fanfare::testing::Lockstep;
-use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Policy, Refused, Reply, Retention};
+use fanfare::{BoxError, Channel, Context, Endpoint, Flow, Joined, Mount, Payload, Policy, Refused, Reply, Retention};
 use serde_json::{Value, json};
 
 use crate::support::guest::Guest;
@@ -138,11 +138,11 @@ impl Channel for Looks {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 
-    async fn handle_out(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Flow, Error> {
+    async fn handle_out(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Flow, BoxError> {
         tokio::task::yield_now().await;
         cx.push(event, payload)?;
         Ok(Flow::Continue)

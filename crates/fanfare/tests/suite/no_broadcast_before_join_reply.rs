@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fanfare::testing::TestEndpoint;
-use fanfare::{Channel, Context, Endpoint, Error, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Endpoint, Joined, Mount, Payload, Refused, Reply};
 use serde_json::json;
 
 use crate::support::{serve, serve_mount, stage};
@@ -51,7 +51,7 @@ impl Channel for Eager {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 }
@@ -83,7 +83,7 @@ async fn pushes_of_a_join_that_is_refused_go_nowhere() {
             Err(Refused::reason("no"))
         }
 
-        async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+        async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
             Ok(Reply::none())
         }
     }

@@ -1,6 +1,6 @@
 //! Joining, joining again, being refused, leaving.
 
-use fanfare::{Channel, Context, Error, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Joined, Mount, Payload, Refused, Reply};
 use serde_json::{Value, json};
 
 use crate::support::stage::Stage;
@@ -109,7 +109,7 @@ impl Channel for Named {
         Ok(Joined::new(()).reply(json!({ "pattern": self.0, "topic": cx.topic() })))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, payload: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::ok(payload))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare::testing::TestEndpoint;
-use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Endpoint, Flow, Joined, Mount, Payload, Refused, Reply};
 use fanfare_proto::websocket::frame::Opcode;
 use serde_json::{Value, json};
 
@@ -111,7 +111,13 @@ impl Channel for Filtered {
         Ok(Joined::new(params["ignore"].as_str().unwrap_or_default().to_owned()))
     }
 
-    async fn handle_in(&self, _: &mut String, cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(
+        &self,
+        _: &mut String,
+        cx: &mut Context,
+        event: &str,
+        payload: Payload,
+    ) -> Result<Reply, BoxError> {
         cx.broadcast(event, payload).await?;
         Ok(Reply::none())
     }
@@ -122,7 +128,7 @@ impl Channel for Filtered {
         cx: &mut Context,
         event: &str,
         payload: Payload,
-    ) -> Result<Flow, Error> {
+    ) -> Result<Flow, BoxError> {
         let Payload::Json(json) = payload else { return Ok(Flow::Continue) };
         let said: Value = json.to()?;
         if said["by"] != **ignored {
@@ -166,7 +172,7 @@ impl Channel for Slow {
         Ok(Joined::new(String::new()))
     }
 
-    async fn handle_in(&self, _: &mut String, _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut String, _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 
@@ -176,7 +182,7 @@ impl Channel for Slow {
         cx: &mut Context,
         event: &str,
         said: Payload,
-    ) -> Result<Flow, Error> {
+    ) -> Result<Flow, BoxError> {
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         Filtered.handle_out(ignored, cx, event, said).await
     }

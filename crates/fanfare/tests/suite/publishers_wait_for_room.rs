@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fanfare::testing::{Faults, Lockstep, Peer, Pipe};
 use fanfare::{
-    Builder, Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Policy, Refused, Relay, Reply,
+    BoxError, Builder, Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Policy, Refused, Relay, Reply,
 };
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
@@ -163,7 +163,7 @@ impl Channel for Blocking {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, payload: Payload) -> Result<Reply, BoxError> {
         let Payload::Json(json) = payload else { return Ok(Reply::none()) };
         let told: Value = json.to()?;
         std::thread::sleep(Duration::from_millis(told["ms"].as_u64().unwrap_or_default()));
@@ -226,17 +226,17 @@ impl Channel for Restless {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), cx: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         cx.endpoint().broadcast("ball", "thrown", json!({})).await?;
         Ok(Reply::none())
     }
 
-    async fn handle_info(&self, _: &mut (), cx: &mut Context, _: ()) -> Result<Flow, Error> {
+    async fn handle_info(&self, _: &mut (), cx: &mut Context, _: ()) -> Result<Flow, BoxError> {
         cx.send(())?;
         Ok(Flow::Continue)
     }
 
-    async fn handle_broadcast(&self, _: &mut (), cx: &mut Context, _: fanfare::Broadcast) -> Result<Flow, Error> {
+    async fn handle_broadcast(&self, _: &mut (), cx: &mut Context, _: fanfare::Broadcast) -> Result<Flow, BoxError> {
         cx.endpoint().broadcast("ball", "thrown", json!({})).await?;
         Ok(Flow::Continue)
     }

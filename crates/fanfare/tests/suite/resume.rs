@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use fanfare::testing::Faults;
 use fanfare::{
-    Channel, Context, Endpoint, Error, Joined, Json, Mount, Payload, Policy, Publish, Refused, Reply, Retention, Since,
+    BoxError, Channel, Context, Endpoint, Joined, JsonText, Mount, Payload, Policy, Publish, Refused, Reply, Retention,
+    Since,
 };
 use serde_json::{Value, json};
 
@@ -248,7 +249,7 @@ impl Channel for CatchesUp {
         Ok(Joined::new(()).reply(json!({ "hello": 1 })).catch_up(2))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 }
@@ -283,7 +284,7 @@ async fn phoenix_11_a_join_is_answered_with_recent_messages() {
 async fn messages_nested_as_deeply_as_may_be_are_caught_up_with() {
     let served = served(Mount::new().channel("*", CatchesUp), 100).await;
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(511), "]".repeat(511));
-    served.endpoint.broadcast("room:1", "n", Json::parse(deep.clone()).unwrap()).await.unwrap();
+    served.endpoint.broadcast("room:1", "n", JsonText::parse(deep.clone()).unwrap()).await.unwrap();
     let mut client = served.client().await;
     client.send_json(&json!(["1", "1", "room:1", "phx_join", {}])).await;
     let Received::Text(reply) = client.receive().await else { panic!("no reply") };
@@ -305,7 +306,7 @@ impl Channel for Rewrites {
         Ok(Joined::new(()))
     }
 
-    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 
@@ -315,7 +316,7 @@ impl Channel for Rewrites {
         cx: &mut Context,
         event: &str,
         payload: Payload,
-    ) -> Result<fanfare::Flow, Error> {
+    ) -> Result<fanfare::Flow, BoxError> {
         let Payload::Json(json) = &payload else { unreachable!("JSON is published") };
         let n = json.to::<Value>()?["n"].as_u64().unwrap_or_default();
         if n % 2 == 0 {

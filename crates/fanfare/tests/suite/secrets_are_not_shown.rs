@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use fanfare::testing::TestEndpoint;
 use fanfare::{
-    Connect, ConnectInfoFields, ConnectRequest, Connected, Endpoint, Json, Mount, OriginPattern, OriginPolicy, Payload,
-    Rejected,
+    Connect, ConnectInfoFields, ConnectRequest, Connected, Endpoint, JsonText, Mount, OriginPattern, OriginPolicy,
+    Payload, Rejected,
 };
 use http::Request;
 use parking_lot::Mutex;
@@ -130,7 +130,7 @@ fn secrets_are_not_shown_of_payloads() {
     let payloads = [
         Payload::from(json!({ "password": SECRET })),
         Payload::Binary(SECRET.as_bytes().into()),
-        Json::from(json!(SECRET)).into(),
+        JsonText::from(json!(SECRET)).into(),
     ];
     for payload in payloads {
         let shown = format!("{payload:?}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanfare::testing::{TestEndpoint, TestSocket, anything, including};
 use fanfare::{
-    Channel, Connect, ConnectRequest, Connected, Connection, Context, Endpoint, Error, Flow, Joined, Mount, Payload,
+    BoxError, Channel, Connect, ConnectRequest, Connected, Connection, Context, Endpoint, Flow, Joined, Mount, Payload,
     Refused, Rejected, Reply,
 };
 use http::Request;
@@ -139,11 +139,11 @@ impl Channel for Clockwork {
         Ok(Joined::new(0).reply(json!({ "given": given, "socket": version })))
     }
 
-    async fn handle_in(&self, _: &mut u32, _: &mut Context, _: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, _: &mut u32, _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {
         Ok(Reply::none())
     }
 
-    async fn handle_info(&self, ticks: &mut u32, cx: &mut Context, (): ()) -> Result<Flow, Error> {
+    async fn handle_info(&self, ticks: &mut u32, cx: &mut Context, (): ()) -> Result<Flow, BoxError> {
         *ticks += 1;
         cx.push("tick", json!({ "n": ticks }))?;
         cx.send_after(Duration::from_secs(1), ());

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use fanfare::serve::Server;
-use fanfare::{Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Relay, Reply};
+use fanfare::{BoxError, Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Refused, Relay, Reply};
 use serde_json::{Value, json};
 
 use crate::client::{Client, Dial};
@@ -258,7 +258,7 @@ impl Channel for Fragile {
         Ok(Joined::new(wish))
     }
 
-    async fn handle_in(&self, wish: &mut String, cx: &mut Context, event: &str, _: Payload) -> Result<Reply, Error> {
+    async fn handle_in(&self, wish: &mut String, cx: &mut Context, event: &str, _: Payload) -> Result<Reply, BoxError> {
         panic_if(wish, "in");
         if wish == "in later" {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -273,12 +273,12 @@ impl Channel for Fragile {
         Ok(Reply::none())
     }
 
-    async fn handle_out(&self, wish: &mut String, _: &mut Context, _: &str, _: Payload) -> Result<Flow, Error> {
+    async fn handle_out(&self, wish: &mut String, _: &mut Context, _: &str, _: Payload) -> Result<Flow, BoxError> {
         panic_if(wish, "out");
         Ok(Flow::Continue)
     }
 
-    async fn handle_info(&self, wish: &mut String, _: &mut Context, (): ()) -> Result<Flow, Error> {
+    async fn handle_info(&self, wish: &mut String, _: &mut Context, (): ()) -> Result<Flow, BoxError> {
         panic_if(wish, "info");
         Ok(Flow::Continue)
     }

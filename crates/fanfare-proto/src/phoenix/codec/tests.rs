@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::json::NESTING_MAX;
-use crate::payload::Json;
+use crate::payload::JsonText;
 
 /// A decoded message in one line: join_ref, ref, topic, event, payload.
 fn show(message: Result<Incoming<'_>, Undecodable>) -> String {
@@ -214,13 +214,13 @@ fn replies() {
     check(Format::V2, &one, &two, json!({"a": 1}), v2_object);
     check(Format::V2Text, &one, &two, json!({"a": 1}), v2_object);
     let v2_null = r#"[null,12,"room:bin","phx_reply",{"status":"ok","response":null}]"#;
-    check(Format::V2, &Ref::NULL, &number, Json::null(), v2_null);
+    check(Format::V2, &Ref::NULL, &number, JsonText::null(), v2_null);
     let v2_list = r#"["1","2","room:bin","phx_reply",{"status":"ok","response":[1,"x"]}]"#;
     check(Format::V2, &one, &two, json!([1, "x"]), v2_list);
     let v1_default = r#"{"topic":"room:bin","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"2"}"#;
     check(Format::V1, &one, &two, Payload::default(), v1_default);
     let v1_null = r#"{"topic":"room:bin","event":"phx_reply","payload":{"status":"ok","response":null},"ref":null}"#;
-    check(Format::V1, &one, &Ref::NULL, Json::null(), v1_null);
+    check(Format::V1, &one, &Ref::NULL, JsonText::null(), v1_null);
 
     let data = binary(&[0x00, 0x01, 0xfe, 0xff, 0x62, 0x69, 0x6e]);
     check(Format::V2, &one, &two, data.clone(), "01010108023132726f6f6d3a62696e6f6b0001feff62696e");

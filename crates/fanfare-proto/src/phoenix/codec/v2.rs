@@ -4,7 +4,7 @@ use super::{string_field, undecodable};
 use crate::frame::write_string;
 use crate::json::{Fault, Scanner};
 use crate::message::{Incoming, Ref};
-use crate::payload::Json;
+use crate::payload::JsonText;
 use crate::phoenix::message::Undecodable;
 
 pub(super) fn decode(text: &str) -> Result<Incoming<'_>, Undecodable> {
@@ -15,7 +15,7 @@ pub(super) fn decode(text: &str) -> Result<Incoming<'_>, Undecodable> {
         msg_ref: Ref::of_token(msg_ref)?,
         topic: string_field(topic, "the topic is not a string")?,
         event: string_field(event, "the event is not a string")?,
-        payload: Json::scanned(payload).into(),
+        payload: JsonText::scanned(payload).into(),
     })
 }
 

@@ -153,7 +153,7 @@ fn supabase_11_and_12_user_broadcasts() {
     }
     let v1 =
         |envelope: &str| format!(r#"{{"topic":"realtime:a","event":"broadcast","payload":{envelope},"ref":null}}"#);
-    let object = || Json::parse(r#"{"b": 1,"a":2}"#).unwrap();
+    let object = || JsonText::parse(r#"{"b": 1,"a":2}"#).unwrap();
     check(
         "msg",
         object(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare::{Channel, Context, Ended, Error, Flow, Joined, Payload, Refused, Reply, Stop};
+use fanfare::{BoxError, Channel, Context, Ended, Error, Flow, Joined, Payload, Refused, Reply, Stop};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ impl Channel for Stage {
     type Params = Value;
     type Info = (String, Value);
 
-    async fn join(&self, cx: &mut Context, params: Value) -> Result<Joined<()>, Refused> {
+    async fn join(&self, cx: &mut Context<(String, Value)>, params: Value) -> Result<Joined<()>, Refused> {
         if let Some(wait_ms) = params["wait_ms"].as_u64() {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         }
@@ -37,7 +37,7 @@ impl Channel for Stage {
             panic!("told to panic in join");
         }
         if params["fail"] == true {
-            return Err(Error::new("told to fail in join").into());
+            return Err("told to fail in join".into());
         }
         if let Some(key) = params["track"].as_str() {
             // Its own diff would be missed inside of join.
@@ -48,12 +48,18 @@ impl Channel for Stage {
             joined = joined.reply(reply.clone());
         }
         if let Some(meta) = params.get("meta") {
-            joined = joined.meta(meta.clone().into());
+            joined = joined.meta(meta);
         }
         Ok(joined)
     }
 
-    async fn handle_in(&self, _: &mut (), cx: &mut Context, event: &str, payload: Payload) -> Result<Reply, Error> {
+    async fn handle_in(
+        &self,
+        _: &mut (),
+        cx: &mut Context<(String, Value)>,
+        event: &str,
+        payload: Payload,
+    ) -> Result<Reply, BoxError> {
         let told: Value = match &payload {
             Payload::Json(json) => json.to()?,
             Payload::Text(text) => json!(text.as_str()),
@@ -89,23 +95,28 @@ impl Channel for Stage {
             "update" => drop(cx.update(told["key"].as_str().unwrap_or_default(), told["meta"].clone()).await?),
             "state" => cx.push_presence_state().await?,
             "untrack" => cx.untrack(told["key"].as_str().unwrap_or_default()).await,
-            "fail" => return Err(Error::new("told to fail")),
+            "fail" => return Err("told to fail".into()),
             "panic" => panic!("told to panic"),
             "stop" => return Ok(Reply::ok(json!({ "last": true })).stop(Stop::Normal)),
             "stop_error" => return Ok(Reply::none().stop(Stop::Error("told to".into()))),
             "drain" => cx.drain_socket(),
-            _ => return Err(Error::new(format!("unknown event {event:?}"))),
+            _ => return Err(format!("unknown event {event:?}").into()),
         }
         Ok(Reply::none())
     }
 
-    async fn handle_info(&self, _: &mut (), cx: &mut Context, (key, at): (String, Value)) -> Result<Flow, Error> {
+    async fn handle_info(
+        &self,
+        _: &mut (),
+        cx: &mut Context<(String, Value)>,
+        (key, at): (String, Value),
+    ) -> Result<Flow, BoxError> {
         cx.track(&key, json!({ "at": at })).await?;
         cx.push_presence_state().await?;
         Ok(Flow::Continue)
     }
 
-    async fn terminate(&self, _: &mut (), cx: &mut Context, reason: &Ended) {
+    async fn terminate(&self, _: &mut (), cx: &mut Context<(String, Value)>, reason: &Ended) {
         self.ends.lock().push((cx.topic().to_owned(), reason.clone()));
     }
 }
