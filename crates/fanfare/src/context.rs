@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::history::Replay;
 use crate::key::{JoinId, JoinKey};
 use crate::mailbox::ShardHandle;
-use crate::message::{Draft, check_pushable};
+use crate::message::{Draft, check_pushable, payload_of};
 use crate::presence::{Presence, TrackerId};
 use crate::socket::SocketInfo;
 
@@ -380,11 +380,6 @@ fn check_event(event: &str) -> Result<(), Error> {
              reserved ones"
         ))),
     }
-}
-
-/// The payload of an event.
-pub(crate) fn payload_of(event: &str, payload: impl IntoPayload) -> Result<Payload, Error> {
-    payload.into_payload().map_err(|error| Error::unserializable(&format!("the payload of {event:?}"), &error))
 }
 
 fn object(meta: impl Serialize) -> Result<Map<String, Value>, Error> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 use fanfare_proto::frame::{Form, Kind};
-use fanfare_proto::payload::Payload;
+use fanfare_proto::payload::{IntoPayload, Payload};
 use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
 use fanfare_proto::phoenix::message::{Format, Version};
 use fanfare_proto::position::Position;
@@ -213,6 +213,11 @@ impl Message {
             Some(form) => &self.rare.get_or_init(Box::default).encoded[carriage * Variant::RARE_FORMS + form],
         }
     }
+}
+
+/// The payload of an event.
+pub(crate) fn payload_of(event: &str, payload: impl IntoPayload) -> Result<Payload, Error> {
+    payload.into_payload().map_err(|error| Error::unserializable(&format!("the payload of {event:?}"), &error))
 }
 
 /// Refuses what cannot be pushed or broadcast.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use fanfare_proto::payload::{IntoPayload, Payload};
 use fanfare_proto::position::{Position, Since};
 
-use crate::context::payload_of;
 use crate::key::JoinId;
+use crate::message::payload_of;
 
 /// A message to be published by [`Endpoint::publish`](crate::Endpoint::publish).
 #[derive(Debug, Clone)]
