@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the end-to-end suites: ./run.sh [test files]
 #
-# Needs Node 20.19, Python 3.9 with venv, and Chromium. What npm and pip install is pinned and kept in this folder.
+# Needs Node 20.19, Python 3.11 with venv, and Chromium. What npm and pip install is pinned and kept in this folder.
 # FANFARE_ORACLE, FANFARE_BIN: binaries to test; what is not given is built in release mode.
 # CHROMIUM: the browser, /usr/bin/chromium by default.
 set -eu
@@ -19,11 +19,19 @@ npm_install() {
 npm_install .
 npm_install "$root/console"
 
-if [ ! python/.venv/installed -nt python/requirements.txt ]; then
-    python3 -m venv --clear python/.venv
-    python/.venv/bin/pip install --quiet --disable-pip-version-check -r python/requirements.txt
-    touch python/.venv/installed
-fi
+# Makes an environment of Python from a list of requirements: make_venv ENVIRONMENT LIST [options of pip].
+make_venv() {
+    venv=python/$1 list=python/$2
+    shift 2
+    if [ ! "$venv/installed" -nt "$list" ]; then
+        python3 -m venv --clear "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check "$@" -r "$list"
+        touch "$venv/installed"
+    fi
+}
+make_venv .venv requirements.txt
+# It asks for a version of websockets that no Python of today can load.
+make_venv .venv-phx-events requirements-phx-events.txt --no-deps
 
 if [ -z "${FANFARE_ORACLE:-}" ]; then
     cargo build --manifest-path "$root/Cargo.toml" --release -p fanfare --example oracle
@@ -35,7 +43,7 @@ if [ -z "${FANFARE_BIN:-}" ]; then
 fi
 export FANFARE_ORACLE FANFARE_BIN
 
-[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs guides/*.test.mjs
+[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs guides/*.test.mjs others/*.test.mjs
 # Clients that were given up keep timers of ten seconds and more, which nobody need wait for. Older versions of Node have to.
 hurry=
 case $(node --help) in *--test-force-exit*) hurry=--test-force-exit ;; esac
