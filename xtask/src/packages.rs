@@ -41,6 +41,11 @@ const NEEDS: &[Need] = &[
         used_for: "the tests of sources and of API keys",
         present: &[("sh", &["-c", "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb"])],
     },
+    Need {
+        packages: &["nginx-light", "caddy", "haproxy", "openssl"],
+        used_for: "the proxies of the guide to deploying",
+        present: &[("sh", &["-c", "command -v nginx && command -v caddy && command -v haproxy && command -v openssl"])],
+    },
     Need { packages: &["curl"], used_for: "the commands of the guides", present: &[("curl", &["--version"])] },
 ];
 

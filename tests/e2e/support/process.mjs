@@ -156,7 +156,7 @@ function binary(variable) {
 }
 
 // Somebody else could take the port before it is used; a server that is to come back on its port has to risk that.
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1")
   await once(server, "listening")
   const {port} = server.address()
