@@ -28,6 +28,23 @@ pub struct RequestOrigin<'a> {
 }
 
 impl OriginPolicy {
+    /// Whose pages may connect by a request, for people.
+    pub fn allowed(&self, request: RequestOrigin<'_>) -> String {
+        match self {
+            Self::Any => "everybody".to_owned(),
+            Self::List(patterns) => patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            Self::Host(host) => format!("the host {host}"),
+            Self::SameAsRequest => {
+                let RequestOrigin { scheme, host_and_port } = request;
+                let hint = match scheme {
+                    "http" => "; behind a proxy that ends TLS, say by which address pages know this server",
+                    _ => "",
+                };
+                format!("{scheme}://{host_and_port:.64}, the address that the request is for{hint}")
+            }
+        }
+    }
+
     /// Whether a request with this `Origin` header may connect.
     pub fn allows(&self, origin: Option<&str>, request: RequestOrigin<'_>) -> bool {
         let Some(origin) = origin else { return true };
@@ -114,6 +131,16 @@ impl FromStr for OriginPattern {
 
     fn from_str(pattern: &str) -> Result<Self, OriginPatternError> {
         Self::parse(pattern)
+    }
+}
+
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(scheme) = &self.scheme {
+            write!(f, "{scheme}:")?;
+        }
+        write!(f, "//{}{}", if self.any_subdomain { "*." } else { "" }, self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 

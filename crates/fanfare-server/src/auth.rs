@@ -1,5 +1,6 @@
 //! Who may connect to an endpoint: the credential of a connection becomes its identity.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,6 @@ use crate::config::template::Template;
 use crate::hook::Hooks;
 use crate::http_client::Client;
 use crate::identity::Identity;
-use crate::log::Brake;
 
 mod apikey;
 mod hook;
@@ -29,12 +29,6 @@ use jwt::Jwt;
 use keys::{Fetched, Keys};
 use phoenix_token::PhoenixToken;
 
-/// More refusals than these in a second are counted rather than logged one by one.
-const LINES_PER_SECOND_MAX: u64 = 20;
-
-/// The reason of a refusal that may be none in a minute, see [`Gate::connect`].
-pub(crate) const UNAVAILABLE: &str = "unavailable";
-
 /// A token that is good.
 #[derive(Debug)]
 pub(crate) struct Verified {
@@ -46,18 +40,48 @@ pub(crate) struct Verified {
 /// Why a token is not accepted. For the log only: a client learns nothing, and no part of the token is in it.
 pub(crate) type Reason = &'static str;
 
-/// A token that is not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// Because of what it is.
-    Invalid(Reason),
-    /// Because it cannot be checked now.
-    Unavailable(Reason),
+/// A token that is not accepted, because of what it is unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// For the log.
+    pub(crate) detail: Cow<'static, str>,
+    /// For the client, where it may know.
+    told: Option<String>,
+    /// It cannot be checked now.
+    is_unavailable: bool,
+}
+
+impl Refusal {
+    fn unavailable(reason: Reason) -> Self {
+        Self { is_unavailable: true, ..Self::from(reason) }
+    }
+
+    /// The same, of which the client is told this.
+    fn telling(self, reason: impl Into<String>) -> Self {
+        Self { told: Some(reason.into()), ..self }
+    }
 }
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self::Invalid(reason)
+        Self { detail: reason.into(), told: None, is_unavailable: false }
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(detail: String) -> Self {
+        Self { detail: detail.into(), told: None, is_unavailable: false }
+    }
+}
+
+impl From<Refusal> for Rejected {
+    fn from(refusal: Refusal) -> Self {
+        let rejected = match refusal {
+            Refusal { is_unavailable: true, .. } => Self::unavailable(),
+            Refusal { told: Some(reason), .. } => Self::reason(reason),
+            Refusal { told: None, .. } => Self::new(),
+        };
+        rejected.because(refusal.detail)
     }
 }
 
@@ -145,7 +169,7 @@ impl Authenticator {
     /// Checks a credential. One for a hub's topic must be of its domain, but for hooks, which are told what it is for.
     /// They are asked about clients without a credential, too.
     async fn check(&self, credential: Option<&str>, occasion: &Occasion<'_>) -> Result<Verified, Refusal> {
-        let given = || credential.ok_or(Refusal::Invalid("there is no token"));
+        let given = || credential.ok_or_else(|| Refusal::from("there is no token").telling("no credential was sent"));
         let (verified, foreign) = match &self.check {
             Check::Token(tokens) => {
                 (tokens.verify(given()?, SystemTime::now())?, "the token's claim \"domain\" is not the topic's domain")
@@ -154,7 +178,7 @@ impl Authenticator {
             Check::Hook(asking) => return asking.check(credential, occasion, &self.param).await,
         };
         match occasion.domain {
-            Some(domain) if !verified.identity.has("domain", domain) => Err(Refusal::Invalid(foreign)),
+            Some(domain) if !verified.identity.has("domain", domain) => Err(foreign.into()),
             _ => Ok(verified),
         }
     }
@@ -192,7 +216,7 @@ impl Tokens {
     /// Checks a token at a time.
     pub(crate) fn verify(&self, token: &str, now: SystemTime) -> Result<Verified, Refusal> {
         if token.len() > self.token_size_max {
-            return Err(Refusal::Invalid("the token is longer than token_size_max"));
+            return Err("the token is longer than token_size_max".into());
         }
         match &self.kind {
             TokenKind::Jwt(jwt) => jwt.verify(token, now),
@@ -216,7 +240,6 @@ pub(crate) struct Gate {
     socket_id: Option<Template>,
     /// What a socket is joined to at once.
     topics: Vec<Template>,
-    brake: Brake,
 }
 
 impl Gate {
@@ -232,12 +255,11 @@ impl Gate {
             is_open_to_subscribers: endpoint.subscribe == Subscribe::Open,
             socket_id: endpoint.socket_id.clone().or_else(by_key),
             topics: if is_bullet { endpoint.topics.0.clone() } else { Vec::new() },
-            brake: Brake::default(),
         }
     }
 
-    /// The identity behind a request, or what to log, and whether it is worth coming back with the same token.
-    async fn admit(&self, request: &ConnectRequest) -> Result<Connected, (String, bool)> {
+    /// The identity behind a request.
+    async fn admit(&self, request: &ConnectRequest) -> Result<Connected, Refusal> {
         let key = request.params.str("key").filter(|_| self.protocol == Protocol::Bullet);
         let is_subscriber = self.protocol == Protocol::Hub && request.params.str("role") == Some("sub");
         if is_subscriber && self.is_open_to_subscribers {
@@ -245,7 +267,7 @@ impl Gate {
             return Ok(Connected::new());
         }
         if self.authenticators.is_empty() {
-            return self.name(None, key).map_err(|reason| (reason, false));
+            return Ok(self.name(None, key)?);
         }
         // In these protocols the key has its place.
         let param = matches!(self.protocol, Protocol::Hub | Protocol::Bullet).then_some("key");
@@ -260,30 +282,32 @@ impl Gate {
             domain: request.params.str("domain").filter(|_| self.protocol == Protocol::Hub),
         };
         let verified = self.first(|known| known.credential(request, param), occasion).await?;
-        self.name(Some(verified), key).map_err(|reason| (reason, false))
+        Ok(self.name(Some(verified), key)?)
     }
 
-    /// What the first authenticator says that accepts, or what to log, and whether it is worth coming back.
+    /// What the first authenticator says that accepts, or what all of them say.
     async fn first<'c>(
         &self,
         credential: impl Fn(&Authenticator) -> Option<&'c str>,
         occasion: Occasion<'_>,
-    ) -> Result<Verified, (String, bool)> {
-        let (mut reasons, mut is_unavailable) = (Vec::new(), false);
+    ) -> Result<Verified, Refusal> {
+        let mut refusals = Vec::new();
         for authenticator in &self.authenticators {
-            let refusal = match authenticator.check(credential(authenticator), &occasion).await {
+            match authenticator.check(credential(authenticator), &occasion).await {
                 Ok(verified) => return Ok(verified),
-                Err(refusal) => refusal,
-            };
-            is_unavailable |= matches!(refusal, Refusal::Unavailable(_));
-            let (Refusal::Invalid(reason) | Refusal::Unavailable(reason)) = refusal;
-            reasons.push((&authenticator.name, reason));
+                Err(refusal) => refusals.push(refusal),
+            }
         }
-        let text = match &reasons[..] {
-            [(_, only)] => (*only).to_owned(),
-            several => several.iter().map(|(name, reason)| format!("{name}: {reason}")).collect::<Vec<_>>().join("; "),
-        };
-        Err((text, is_unavailable))
+        if let [only] = &refusals[..] {
+            return Err(only.clone());
+        }
+        let named = self.authenticators.iter().zip(&refusals);
+        let details: Vec<_> = named.map(|(known, refusal)| format!("{}: {}", known.name, refusal.detail)).collect();
+        Err(Refusal {
+            detail: details.join("; ").into(),
+            told: refusals.iter().find_map(|refusal| refusal.told.clone()),
+            is_unavailable: refusals.iter().any(|refusal| refusal.is_unavailable),
+        })
     }
 
     /// What the socket of an identity is called and joined to; `key` is that of a bullet.js client.
@@ -320,45 +344,24 @@ impl Gate {
         }
         Ok(connected)
     }
-
-    fn log(&self, peer: Option<SocketAddr>, reason: &str) {
-        if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
-            tracing::warn!(?peer, reason, held_back, "connection refused");
-        }
-    }
 }
 
 impl Connect for Gate {
     const REFRESHES: bool = true;
 
-    /// Refuses with [`UNAVAILABLE`] where the token could not be checked, else without a reason.
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        self.admit(&request).await.map_err(|(reason, is_unavailable)| {
-            self.log(request.info.peer, &reason);
-            if is_unavailable { Rejected::reason(UNAVAILABLE) } else { Rejected::new() }
-        })
+        Ok(self.admit(&request).await?)
     }
 
     /// The new credential must be of the same user; a socket that had none may be anybody.
     async fn refresh(&self, socket: &SocketInfo, credential: String) -> Result<Connected, Rejected> {
-        let refuse = |reason: &str| {
-            self.log(socket.peer(), reason);
-            Rejected::new()
-        };
         let occasion = Occasion { endpoint: &self.path, peer: socket.peer(), params: None, param: None, domain: None };
-        let verified = self.first(|_| Some(&credential), occasion).await;
-        let verified = verified.map_err(|(reason, is_unavailable)| match is_unavailable {
-            true => {
-                self.log(socket.peer(), &reason);
-                Rejected::reason(UNAVAILABLE)
-            }
-            false => refuse(&reason),
-        })?;
+        let verified = self.first(|_| Some(&credential), occasion).await?;
         if let Some(old) = socket.assigns::<Identity>()
             && old.text("sub") != verified.identity.text("sub")
         {
-            return Err(refuse("the new token is of another user"));
+            return Err(Rejected::new().because("the new token is of another user"));
         }
-        self.name(Some(verified), None).map_err(|reason| refuse(&reason))
+        Ok(self.name(Some(verified), None).map_err(Refusal::from)?)
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::config::channel::{Audience, Channel as Settings, EventName, Presence as Tracking, PresenceKey};
 use crate::config::history::Kept;
 use crate::config::rule::Rule;
+use crate::config::section::listed;
 use crate::config::value::{Count, Size};
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
@@ -85,6 +86,16 @@ impl Declared {
         rules.any(|(_, rule): (_, &Rule)| rule.allows(identity, suffix))
     }
 
+    /// Why a policy does not allow a socket to act on a topic, for the log.
+    fn why_not(&self, policy: &str, identity: Option<&Identity>, topic: &str) -> String {
+        let rules = self.0.settings.rules().filter(|(key, _)| *key == policy);
+        let rules: Vec<_> = rules.map(|(_, rule)| format!("\"{rule}\"")).collect();
+        let pattern = self.patterns().find(|pattern| pattern.matches(topic)).map(ToString::to_string);
+        let (pattern, rules) = (pattern.unwrap_or_default(), rules.join(", "));
+        let shown = if identity.is_some() { "shown a credential that is not enough" } else { "shown no credential" };
+        format!("the [[channel]] \"{pattern}\" has {policy} = [{rules}], and the client has {shown}")
+    }
+
     /// What a member is called in the presence.
     fn presence_key(&self, identity: Option<&Identity>, params: &Payload) -> Result<String, Refused> {
         let params = || match params {
@@ -113,9 +124,12 @@ impl Declared {
         match hook::ask_any(&self.0.join_hooks, &question).await {
             Ok(answer) => match &*answer {
                 Answer::Yes { reply, .. } => Ok(reply.clone()),
-                Answer::No { reason } => Err(Refused::reason(reason.as_deref().unwrap_or(&self.0.settings.refused))),
+                Answer::No { reason } => {
+                    let refused = Refused::reason(reason.as_deref().unwrap_or(&self.0.settings.refused));
+                    Err(refused.because(said_no("join", reason.as_deref())))
+                }
             },
-            Err(hook::Unavailable) => Err(Refused::reason(UNAVAILABLE)),
+            Err(hook::Unavailable) => Err(Refused::reason(UNAVAILABLE).because("the hook of `join` has no answer")),
         }
     }
 
@@ -125,7 +139,7 @@ impl Declared {
         cx: &Context<Enter>,
         event: &str,
         payload: Payload,
-    ) -> Result<(Option<String>, Payload), String> {
+    ) -> Result<(Option<String>, Payload), Objection> {
         let claims = cx.assigns::<Identity>().map(Identity::claims);
         let question = Question::Message { topic: cx.topic(), event, claims, payload: Carried::new(&payload) };
         match hook::ask_any(&self.0.publish_hooks, &question).await {
@@ -134,9 +148,14 @@ impl Declared {
                     let changed = changed.clone();
                     Ok((event.clone(), changed.unwrap_or(payload)))
                 }
-                Answer::No { reason } => Err(reason.clone().unwrap_or_else(|| NOT_ALLOWED.into())),
+                Answer::No { reason } => Err(Objection {
+                    told: reason.clone().unwrap_or_else(|| NOT_ALLOWED.into()),
+                    because: said_no("publish", reason.as_deref()),
+                }),
             },
-            Err(hook::Unavailable) => Err(UNAVAILABLE.into()),
+            Err(hook::Unavailable) => {
+                Err(Objection { told: UNAVAILABLE.into(), because: "the hook of `publish` has no answer".into() })
+            }
         }
     }
 
@@ -147,25 +166,32 @@ impl Declared {
     }
 
     /// Why a member may not publish this, if so, as far as is known without a hook.
-    fn objection(&self, may_publish: bool, event: &str, payload: &Payload) -> Option<String> {
+    fn objection(&self, may_publish: bool, cx: &Context<Enter>, event: &str, payload: &Payload) -> Option<Objection> {
         if !may_publish && self.0.publish_hooks.is_empty() {
-            return Some(NOT_ALLOWED.into());
+            let because = self.why_not("publish", cx.assigns(), cx.topic());
+            return Some(Objection { told: NOT_ALLOWED.into(), because });
         }
         // On a topic that is somebody's id, a disconnect would close sockets of others.
         if Reserved::of(event).is_some() {
-            return Some("the event is reserved".into());
+            let because = format!("the event {event:.64?} is reserved: clients cannot publish it");
+            return Some(Objection { told: "the event is reserved".into(), because });
         }
         if let Some(events) = &self.0.settings.events
             && !events.0.iter().any(|EventName(name)| name == event)
         {
-            return Some("unknown event".into());
+            let allowed: Vec<_> = events.0.iter().map(|EventName(name)| name.as_str()).collect();
+            let allowed = listed(allowed.into_iter());
+            let because = format!("the event {event:.64?} is not among the `events` of the [[channel]]: {allowed}");
+            return Some(Objection { told: "unknown event".into(), because });
         }
         if let Some(size_max) = self.0.settings.payload_size_max
             && payload.size() as u64 > size_max.0
         {
-            return Some(format!("the payload has {} bytes, more than {}", payload.size(), size_max.0));
+            let told = format!("the payload has {} bytes, more than {}", payload.size(), size_max.0);
+            let because = format!("{told}, the payload_size_max of the [[channel]]");
+            return Some(Objection { told, because });
         }
-        (!payload.is_pushable()).then(|| "the payload must be an object".into())
+        (!payload.is_pushable()).then(|| Objection::plain("the payload must be an object".into()))
     }
 }
 
@@ -180,7 +206,8 @@ impl Channel for Declared {
         let reply = if may_join {
             None
         } else if self.0.join_hooks.is_empty() {
-            return Err(Refused::reason(&self.0.settings.refused));
+            let because = self.why_not("join", identity, cx.topic());
+            return Err(Refused::reason(&self.0.settings.refused).because(because));
         } else {
             self.ask_to_join(cx, &params).await?
         };
@@ -206,14 +233,14 @@ impl Channel for Declared {
         payload: Payload,
     ) -> Result<Reply, BoxError> {
         let may_publish = self.may_publish(cx);
-        if let Some(reason) = self.objection(may_publish, event, &payload) {
-            return Ok(Reply::error(json!({ "reason": reason })));
+        if let Some(objection) = self.objection(may_publish, cx, event, &payload) {
+            return Ok(objection.into());
         }
         let (changed, payload) = match may_publish {
             true => (None, payload),
             false => match self.ask_to_publish(cx, event, payload).await {
                 Ok(asked) => asked,
-                Err(reason) => return Ok(Reply::error(json!({ "reason": reason }))),
+                Err(objection) => return Ok(objection.into()),
             },
         };
         let event = changed.as_deref().unwrap_or(event);
@@ -222,7 +249,7 @@ impl Channel for Declared {
             Audience::Others => cx.broadcast_from(event, payload).await,
         };
         match published {
-            Err(error) if error.is_invalid() => Ok(Reply::error(json!({ "reason": error.to_string() }))),
+            Err(error) if error.is_invalid() => Ok(Objection::plain(error.to_string()).into()),
             Err(error) => Err(error.into()),
             Ok(()) if self.0.settings.reply => Ok(Reply::empty()),
             Ok(()) => Ok(Reply::none()),
@@ -239,6 +266,35 @@ impl Channel for Declared {
         }
         cx.push_presence_state().await?;
         Ok(Flow::Continue)
+    }
+}
+
+/// Why a message is not published.
+struct Objection {
+    /// What its sender is told.
+    told: String,
+    /// What the log says.
+    because: String,
+}
+
+impl Objection {
+    /// The same for both.
+    fn plain(reason: String) -> Self {
+        Self { told: reason.clone(), because: reason }
+    }
+}
+
+impl From<Objection> for Reply {
+    fn from(objection: Objection) -> Self {
+        Reply::error(json!({ "reason": objection.told })).because(objection.because)
+    }
+}
+
+/// A hook's no, for the log.
+fn said_no(policy: &str, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!("the hook of `{policy}` says no: {reason}"),
+        None => format!("the hook of `{policy}` says no, without a reason"),
     }
 }
 

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Response, StatusCode};
-use fanfare::{Body, Endpoint, Mount, Policy};
+use fanfare::{Endpoint, Mount, Policy};
 
 use crate::apikey::lookup::{Lifetimes, Lookup};
 use crate::apikey::{Watch, store};
-use crate::auth::{Authenticator, Gate, Resources, UNAVAILABLE};
+use crate::auth::{Authenticator, Gate, Resources};
 use crate::bridge::{Bridge, Publisher};
 use crate::channel::Declared;
 use crate::config::Config;
@@ -208,7 +206,7 @@ fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], auth
     if !named.is_empty() || settings.protocol == Protocol::Bullet {
         let gate = Gate::new(named, settings);
         let info = fanfare::ConnectInfoFields { peer: true, ..Default::default() };
-        mount = mount.auth_token(true).connect_info(info).connect(gate).on_reject(refuse);
+        mount = mount.auth_token(true).connect_info(info).connect(gate);
         if let Some(timeout) = &settings.credential_within {
             mount = mount.credential_timeout(timeout.0);
         }
@@ -244,16 +242,4 @@ fn of_protocol(settings: &Settings) -> Mount {
         Some(window) => mount.longpoll_window(window.0),
         None => mount,
     }
-}
-
-/// The answer to a connect that is refused with a reason.
-fn refuse(reason: &str) -> Response<Body> {
-    let (status, text) = match reason == UNAVAILABLE {
-        true => (StatusCode::SERVICE_UNAVAILABLE, "the credential cannot be checked now: try again later"),
-        false => (StatusCode::FORBIDDEN, "not allowed to connect: the credential is missing, or not accepted here"),
-    };
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }

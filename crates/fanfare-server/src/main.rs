@@ -41,6 +41,7 @@ mod preflight;
 mod routes;
 mod run;
 mod scaffold;
+mod signals;
 mod signature;
 mod source;
 mod terminal;

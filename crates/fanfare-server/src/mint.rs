@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
+use crate::auth::Tokens;
 use crate::auth::phoenix_token::{PhoenixToken, to_term};
-use crate::auth::{Refusal, Tokens};
 use crate::cli::Token;
 use crate::config::Config;
 use crate::config::auth::{Auth, AuthKind};
@@ -37,10 +37,9 @@ pub(crate) fn token(config: &Config, wanted: &Token) -> Result<String, String> {
         AuthKind::Jwt => json_web_token(name, settings, wanted, now)?,
     };
     if let Some(tokens) = Tokens::offline(name, settings)? {
-        tokens.verify(&made, SystemTime::now()).map_err(|refusal| {
-            let (Refusal::Invalid(reason) | Refusal::Unavailable(reason)) = refusal;
-            format!("[auth.{name}] would not accept this token: {reason}")
-        })?;
+        tokens
+            .verify(&made, SystemTime::now())
+            .map_err(|refusal| format!("[auth.{name}] would not accept this token: {}", refusal.detail))?;
     }
     Ok(made)
 }

@@ -3,15 +3,13 @@
 
 use std::path::Path;
 
+use crate::config::auth::SECRET_BYTES_SAFE;
 use crate::config::problem::Problems;
 use crate::config::secret::{Given, Secret};
 use crate::config::section::Places;
 use crate::config::{Config, Draft, Overrides, Reading, Report};
 use crate::descriptors::Descriptors;
 use crate::{auth, signature, tls};
-
-/// Shorter shared secrets can be guessed by trying.
-const SECRET_BYTES_SAFE: usize = 32;
 
 /// Shorter API tokens are refused.
 const TOKEN_CHARS_MIN: usize = 16;

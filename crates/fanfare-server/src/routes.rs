@@ -52,7 +52,9 @@ impl Channel for Apart {
 
     async fn join(&self, _: &mut Context, _: Payload) -> Result<Joined<()>, Refused> {
         // As where no channel fits.
-        Err(Refused::reason("unmatched topic"))
+        let why =
+            "topics of hub and bullet endpoints are not reached by a bare `*`: name them in a [[channel]] of their own";
+        Err(Refused::reason("unmatched topic").because(why))
     }
 
     async fn handle_in(&self, _: &mut (), _: &mut Context, _: &str, _: Payload) -> Result<Reply, BoxError> {

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::extract::Request;
 use fanfare::serve::{self, Closing, Server};
 use fanfare::{Bodies, Drain, Endpoint};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -21,6 +20,7 @@ use crate::connections::Connections;
 use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
 use crate::health::Part;
+use crate::signals::ServerSignals;
 use crate::source::Sources;
 use crate::webhook::Webhook;
 use crate::{admin, engine, log, pages, tls, webhook};
@@ -60,7 +60,7 @@ struct Running {
     connections: Connections,
     sources: Sources,
     publisher: Option<Publisher>,
-    signals: Signals,
+    signals: ServerSignals,
     shares: Shares,
     for_clients: Listeners,
     /// They stay until the last client is gone.
@@ -81,7 +81,7 @@ impl Running {
             tracing::warn!("{warning}");
         }
         // Whoever reads that the server listens may stop it in the next moment.
-        let signals = Signals::new()?;
+        let signals = ServerSignals::new()?;
         let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max);
         let Engine { endpoint, parts, webhooks, connections, sources, publisher } = engine::build(&mut config).await?;
@@ -110,8 +110,11 @@ impl Running {
             Some(tls) => (secure(server, tls)?, format!("https://{address}")),
             None => (server, format!("http://{address}")),
         };
-        // Behind the endpoints, so that none of their paths is taken.
-        let router = router.fallback_service(pages::client().fallback(not_found));
+        // Behind the endpoints, so that none of their paths is taken. What nothing serves is refused by the engine, so that it is told and
+        // counted as other refusals are.
+        let endpoint = self.endpoint.clone();
+        let refused = async move |request: Request| endpoint.call(request).await;
+        let router = router.fallback_service(pages::client().fallback(refused));
         self.for_clients.spawn(server, router, &self.endpoint);
         Ok(url)
     }
@@ -136,11 +139,11 @@ impl Running {
         }
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends it immediately.
+    /// Serves until a signal, then drains. A second SIGTERM or SIGINT ends it immediately.
     async fn until_stopped(mut self) -> Result<(), String> {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
-        self.signals.next().await;
+        self.signals.until_stop().await;
         let webhooks = self.webhooks.clone();
         let mut signals = self.signals;
         let ended = End {
@@ -154,7 +157,7 @@ impl Running {
         };
         tokio::select! {
             () = ended.run() => {}
-            () = signals.next() => tracing::warn!("a second signal: clients that are left are cut off"),
+            () = signals.until_cut() => tracing::warn!("a second signal: clients that are left are cut off"),
         }
         webhook::report_losses(&webhooks);
         tracing::info!("stopped");
@@ -211,31 +214,6 @@ impl Listeners {
     }
 }
 
-/// The signals that end a process.
-pub(crate) struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    /// Takes them over from now on.
-    ///
-    /// # Errors
-    /// The system refuses it.
-    pub(crate) fn new() -> Result<Self, String> {
-        let on = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-        Ok(Self { terminate: on(SignalKind::terminate())?, interrupt: on(SignalKind::interrupt())? })
-    }
-
-    /// Waits for one.
-    pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 fn block_on(run: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start threads: {error}"))?;
@@ -252,10 +230,6 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<Server, String> {
 
 fn address_of(server: &Server) -> Result<SocketAddr, String> {
     server.local_addr().map_err(|error| error.to_string())
-}
-
-async fn not_found() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "nothing is served at this path: connect to the path of an endpoint")
 }
 
 fn secure(server: Server, tls: &Tls) -> Result<Server, String> {

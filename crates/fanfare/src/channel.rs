@@ -172,7 +172,11 @@ impl<S> Joined<S> {
 
 /// A join that did not succeed.
 #[derive(Debug)]
-pub struct Refused(pub(crate) RefusedKind);
+pub struct Refused {
+    pub(crate) kind: RefusedKind,
+    /// For the log.
+    pub(crate) because: Option<Box<str>>,
+}
 
 #[derive(Debug)]
 pub(crate) enum RefusedKind {
@@ -183,15 +187,26 @@ pub(crate) enum RefusedKind {
 impl Refused {
     /// The client gets `{"reason": reason}`.
     pub fn reason(reason: &str) -> Self {
-        Refused::with(serde_json::json!({ "reason": reason }))
+        Refused::with(serde_json::json!({ "reason": reason })).because(reason)
     }
 
     /// The client gets this response.
     pub fn with(response: impl IntoPayload) -> Self {
-        Refused(match response.into_payload() {
-            Ok(response) => RefusedKind::Response(response),
-            Err(error) => RefusedKind::Crashed(format!("the refusal cannot be written as JSON: {error}")),
-        })
+        match response.into_payload() {
+            Ok(response) => Refused { kind: RefusedKind::Response(response), because: None },
+            Err(error) => Refused::crashed(format!("the refusal cannot be written as JSON: {error}")),
+        }
+    }
+
+    /// What the log says of it, and the client is not told: which rule refused, and what would be allowed. The default is the
+    /// [`reason`](Refused::reason).
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.because = Some(detail.into().into());
+        self
+    }
+
+    pub(crate) fn crashed(reason: String) -> Self {
+        Refused { kind: RefusedKind::Crashed(reason), because: None }
     }
 }
 
@@ -203,7 +218,7 @@ pub(crate) const UNAVAILABLE: &str = "unavailable";
 impl<E: Into<BoxError>> From<E> for Refused {
     fn from(cause: E) -> Self {
         let cause = cause.into();
-        if may_pass(&cause) { Refused::reason(UNAVAILABLE) } else { Refused(RefusedKind::Crashed(cause.to_string())) }
+        if may_pass(&cause) { Refused::reason(UNAVAILABLE) } else { Refused::crashed(cause.to_string()) }
     }
 }
 
@@ -214,6 +229,8 @@ pub struct Reply {
     pub(crate) stop: Option<Stop>,
     /// Why there is no answer, where there should be one.
     pub(crate) fault: Option<Error>,
+    /// For the log.
+    pub(crate) because: Option<Box<str>>,
 }
 
 /// The status of a reply.
@@ -237,7 +254,7 @@ impl Status {
 impl Reply {
     /// No reply now; perhaps later, by [`Context::reply_later`].
     pub fn none() -> Self {
-        Reply { answer: None, stop: None, fault: None }
+        Reply { answer: None, stop: None, fault: None, because: None }
     }
 
     /// `ok` with the empty object.
@@ -266,6 +283,12 @@ impl Reply {
             Ok(response) => Reply { answer: Some((status, response)), ..Reply::none() },
             Err(error) => Reply { fault: Some(Error::unserializable("the response", &error)), ..Reply::none() },
         }
+    }
+
+    /// What the log says of an [`error`](Reply::error), and the client is not told: which rule refused, and what would be allowed.
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.because = Some(detail.into().into());
+        self
     }
 
     /// Ends the join after the reply.

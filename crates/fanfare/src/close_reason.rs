@@ -54,13 +54,28 @@ impl CloseReason {
     /// What a client is told beside the code.
     pub(crate) fn text(&self) -> &str {
         match self {
+            CloseReason::Client | CloseReason::Lost => "",
+            CloseReason::Disconnect => "disconnected by the server",
+            CloseReason::Expired => "the credential has expired",
+            CloseReason::Idle => "nothing was heard for too long",
+            CloseReason::Protocol(1007) => "a text that is not UTF-8",
+            CloseReason::Protocol(_) => "not as the WebSocket protocol has it",
+            CloseReason::TooLarge => "the message is too large",
+            CloseReason::Undecodable => "not a message of this protocol",
+            CloseReason::Drain => "the server is shutting down: connect again",
+            CloseReason::Slow => "messages were not read fast enough: connect again",
+            CloseReason::Unpolled => "nobody asked for its messages any more",
             CloseReason::TopicEnded => "the topic has ended",
             CloseReason::Replaced => "another connection of this publisher has taken its place",
             CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
             CloseReason::Unauthorized => "no credential came in time",
             CloseReason::Application(_, text) => text,
-            _ => "",
         }
+    }
+
+    /// Whether the log has a line for it: not for what a client does, nor for each socket of a drain.
+    pub(crate) fn is_told(&self) -> bool {
+        !matches!(self, CloseReason::Client | CloseReason::Lost | CloseReason::Drain)
     }
 
     /// What is counted.

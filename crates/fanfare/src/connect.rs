@@ -229,17 +229,40 @@ impl fmt::Debug for Connected {
 
 /// A connect that did not succeed: 403, or what the mount's `on_reject` makes of the reason.
 #[derive(Debug)]
-pub struct Rejected(pub(crate) Option<String>);
+pub struct Rejected {
+    pub(crate) reason: Option<String>,
+    /// For the log.
+    pub(crate) because: Option<String>,
+    pub(crate) is_passing: bool,
+}
 
 impl Rejected {
     /// Without a reason: always 403.
     pub fn new() -> Self {
-        Rejected(None)
+        Rejected { reason: None, because: None, is_passing: false }
     }
 
-    /// With a reason for the mount's `on_reject`.
+    /// With a reason that the client is told: the text of the 403, unless the mount's `on_reject` answers in another way.
     pub fn reason(reason: impl Into<String>) -> Self {
-        Rejected(Some(reason.into()))
+        Rejected { reason: Some(reason.into()), ..Rejected::new() }
+    }
+
+    /// Nobody can tell now whether the client may connect: it is answered 503 and may come again.
+    pub fn unavailable() -> Self {
+        Rejected { is_passing: true, ..Rejected::new() }
+    }
+
+    /// What the log says of it, and the client is not told: what is wrong with the credential, and what would be accepted. Never
+    /// a part of the credential. The default is the [`reason`](Rejected::reason).
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.because = Some(detail.into());
+        self
+    }
+
+    /// For the log.
+    pub(crate) fn detail(&self) -> &str {
+        let told = self.because.as_ref().or(self.reason.as_ref());
+        told.map_or("the application does not let it in, and says no more", String::as_str)
     }
 }
 

@@ -95,6 +95,11 @@ impl Dialect {
         matches!(self, Dialect::Phoenix | Dialect::Bullet)
     }
 
+    /// Whether the id of a socket may be its client's credential, which no log may have.
+    pub(crate) fn is_named_by_key(self) -> bool {
+        self == Dialect::Bullet
+    }
+
     /// Whether there is a client, and not code of this process.
     pub(crate) fn has_client(self) -> bool {
         self != Dialect::Local

@@ -1,13 +1,6 @@
-//! What the engine counts and logs: one place where an event gets its counter and its log line together.
-//!
-//! Log lines carry peers, lengths and reasons, never credentials or contents.
+//! What the engine counts, and how lines of its log are held back. `fact.rs` tells both of what happens to clients.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use tracing::field::display;
-
-use crate::path::MountPath;
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $reason:literal;)*) => {
@@ -62,6 +55,12 @@ counters! {
     RejectedTopicUnknown = "connections", "refused_topic_unknown";
     /// Requests whose head or body did not come in time, was malformed, or was too large.
     RejectedRequest = "connections", "refused_request";
+    /// Refused with 404: no endpoint is served at the path.
+    RejectedPath = "connections", "refused_path";
+    /// Refused with 503: the server has ended, or its system gave no random bytes.
+    RejectedEnded = "connections", "refused_ended";
+    /// Credentials sent by a socket that is connected, and not accepted.
+    CredentialRefused = "credentials", "refused";
     /// The client closed, or its connection was lost. A close frame is answered with the client's own code.
     ClosedByClient = "closes", "client";
     /// The socket's id was disconnected.
@@ -100,6 +99,12 @@ counters! {
     JoinCrashed = "joins", "crashed";
     /// Joins and pushes on topics without a channel, and pushes on topics that were not joined.
     Unmatched = "drops", "unmatched_topic";
+    /// Joins whose history could not be read.
+    JoinHistoryUnavailable = "joins", "history_unavailable";
+    /// Joins that want to resume from what is no position.
+    NotAPosition = "joins", "not_a_position";
+    /// Pushes that the channel answered with `error`.
+    PushRefused = "pushes", "refused";
     /// Joins beyond `limits.joins_max`.
     TooManyJoins = "joins", "too_many";
     /// Joins on topics that are empty, longer than 255 bytes, or have control characters.
@@ -174,21 +179,12 @@ pub(crate) fn sum<'a>(sets: impl Iterator<Item = &'a Counters> + Clone) -> Vec<(
     Event::ALL.iter().map(|&event| (event.name().0, event.name().1, value(event))).collect()
 }
 
-/// An undecodable message: the peer and the length, never the content.
-pub(crate) fn undecodable(peer: Option<SocketAddr>, len: usize, reason: &'static str) {
-    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
-        tracing::warn!(?peer, len, reason, held_back, "undecodable message, socket closed with 1011");
-    }
-}
-
-/// Clients can cause lines at will; so many a second are written.
-static LINES_BY_CLIENTS: HeldBack = HeldBack::new(10, 1);
-
 /// Connections that cannot be accepted are all for one reason.
 static LINES_OF_ACCEPTING: HeldBack = HeldBack::new(1, 10);
 
-/// Lets so many lines pass in each window of so many seconds of the wall clock, and counts the others.
-struct HeldBack {
+/// Lets this many lines pass in each window of seconds of the wall clock, and counts the others.
+#[derive(Debug)]
+pub(crate) struct HeldBack {
     lines_max: u64,
     window_s: u64,
     window: AtomicU64,
@@ -197,14 +193,14 @@ struct HeldBack {
 }
 
 impl HeldBack {
-    const fn new(lines_max: u64, window_s: u64) -> Self {
+    pub(crate) const fn new(lines_max: u64, window_s: u64) -> Self {
         let zero = AtomicU64::new;
         HeldBack { lines_max, window_s, window: zero(0), passed: zero(0), held_back: zero(0) }
     }
 
     /// Whether a line may be written now; if so, how many were held back since the last one. Approximate under races, which is
     /// enough for a log.
-    fn pass(&self) -> Option<u64> {
+    pub(crate) fn pass(&self) -> Option<u64> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let window = now.map_or(0, |since| since.as_secs()) / self.window_s;
         if self.window.swap(window, Ordering::Relaxed) != window {
@@ -218,69 +214,9 @@ impl HeldBack {
     }
 }
 
-/// A client or a request is refused. `endpoint` is the path of the mount that would have served it.
-pub(crate) fn refused(endpoint: Option<&MountPath>, peer: Option<SocketAddr>, status: u16, reason: &str) {
-    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
-        let (endpoint, peer) = (endpoint.map(display), peer.map(display));
-        tracing::info!(endpoint, peer, status, reason, held_back, "refused");
-    }
-}
-
 /// The system gives no connection. Out of descriptors, it says so as long as that lasts.
 pub(crate) fn not_accepted(error: &std::io::Error) {
     if let Some(held_back) = LINES_OF_ACCEPTING.pass() {
         tracing::warn!(%error, held_back, "a connection could not be accepted");
-    }
-}
-
-/// A channel that panicked or returned an error: its join ends with `phx_error`.
-pub(crate) fn channel_crashed(counters: &Counters, topic: &str, reason: &str) {
-    counters.count(Event::ChannelCrashed);
-    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
-        tracing::warn!(topic, reason, held_back, "channel crashed, its join ended with phx_error");
-    }
-}
-
-/// A join that panicked or returned an error.
-pub(crate) fn join_crashed(counters: &Counters, topic: &str, reason: &str) {
-    counters.count(Event::JoinCrashed);
-    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
-        tracing::warn!(topic, reason, held_back, "join crashed");
-    }
-}
-
-/// A message that could not be kept, and whose sender is not answered.
-pub(crate) fn not_kept(counters: &Counters, reason: &str) {
-    counters.count(Event::NotKept);
-    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
-        tracing::warn!(reason, held_back, "a message could not be kept in its topic's history and was not published");
-    }
-}
-
-/// A channel could not do what it was to do for a message now: the message's sender is told, if it wants an answer.
-pub(crate) fn unavailable(counters: &Counters, topic: &str, reason: &str) {
-    counters.count(Event::Unavailable);
-    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
-        tracing::warn!(topic, reason, held_back, "a channel could not handle a message now");
-    }
-}
-
-/// A slow reader is closed with 1013.
-pub(crate) fn slow_consumer(counters: &Counters, peer: Option<SocketAddr>, queued_bytes: usize, queued_frames: usize) {
-    counters.add(Event::SlowLost, queued_frames as u64);
-    tracing::info!(?peer, queued_bytes, queued_frames, "slow consumer, socket closed with 1013");
-}
-
-/// A client that polls too slowly loses what waits, and is told by the answer to its next poll.
-pub(crate) fn slow_poller(counters: &Counters, peer: Option<SocketAddr>, queued_bytes: usize, queued_frames: usize) {
-    counters.add(Event::SlowLost, queued_frames as u64 + 1);
-    tracing::info!(?peer, queued_bytes, queued_frames, "slow consumer, its next poll is answered 410");
-}
-
-/// Something is not tracked: the presence of its topic has as much as it may.
-pub(crate) fn presence_full(counters: &Counters, reason: &str) {
-    counters.count(Event::PresenceFull);
-    if let Some(held_back) = LINES_BY_CLIENTS.pass() {
-        tracing::warn!(reason, held_back, "a presence is full");
     }
 }

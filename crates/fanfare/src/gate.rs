@@ -84,4 +84,9 @@ impl Gate {
             bodies: Bodies::new(settings.bodies_bytes_max, settings.body_timeout),
         })
     }
+
+    /// The path at which a mount is served.
+    pub(crate) fn path_of(&self, mount: &Arc<Mount>) -> Option<&MountPath> {
+        self.mounts.iter().find(|(_, served)| Arc::ptr_eq(served, mount)).map(|(path, _)| path)
+    }
 }

@@ -18,7 +18,8 @@ use fanfare_proto::session::Answered;
 use crate::channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, RefusedKind, Reply, UNAVAILABLE};
 use crate::context::Context;
 use crate::error::{Error, may_pass};
-use crate::event;
+use crate::event::Event;
+use crate::fact::{Fact, Kind};
 use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Place;
 use crate::key::JoinKey;
@@ -294,6 +295,8 @@ pub(crate) enum Outcome {
     Refused {
         cx: Context,
         response: Payload,
+        /// For the log.
+        because: Option<Box<str>>,
     },
     JoinCrashed {
         cx: Context,
@@ -349,14 +352,16 @@ impl<C: Channel> AnyChannel for C {
                     Err(error) => Err(Refused::reason(&format!("invalid params: {error}"))),
                 }
             });
-            let joined = joined.await.unwrap_or_else(|panic| Err(Refused(RefusedKind::Crashed(panic))));
+            let joined = joined.await.unwrap_or_else(|panic| Err(Refused::crashed(panic)));
             let cx = cx.of_info();
             match joined.and_then(admitted) {
                 Ok((state, admitted)) => {
                     Outcome::Joined { instance: Instance { state: Box::new(state), cx }, admitted }
                 }
-                Err(Refused(RefusedKind::Response(response))) => Outcome::Refused { cx, response },
-                Err(Refused(RefusedKind::Crashed(reason))) => Outcome::JoinCrashed { cx, reason },
+                Err(Refused { kind: RefusedKind::Response(response), because }) => {
+                    Outcome::Refused { cx, response, because }
+                }
+                Err(Refused { kind: RefusedKind::Crashed(reason), .. }) => Outcome::JoinCrashed { cx, reason },
             }
         })
     }
@@ -394,7 +399,7 @@ const STRANGE_STATE: &str = "the join's state is of another channel, which is a 
 /// What a channel says to a join that it lets in, with the join's state.
 fn admitted<S>(joined: Joined<S>) -> Result<(S, Admitted), Refused> {
     let Joined { state, reply, meta, catch_up } = joined;
-    let crashed = |what: &str, error| Refused(RefusedKind::Crashed(Error::unserializable(what, &error).to_string()));
+    let crashed = |what: &str, error| Refused::crashed(Error::unserializable(what, &error).to_string());
     let reply = reply.map_err(|error| crashed("the reply to the join", error))?;
     let meta = meta.transpose().map_err(|error| crashed("the member's meta", error))?;
     Ok((state, Admitted { reply, meta, catch_up }))
@@ -433,7 +438,15 @@ async fn run_job<C: Channel>(
         Ok(reply) => Ok(reply),
         // Nothing is wrong with the channel: its client may try again, and a gap is told where there is one.
         Err(error) if may_pass(&error) => {
-            event::unavailable(cx.endpoint().own_counters(), &cx.topic, &error.to_string());
+            let fact = Fact {
+                kind: Kind::Dropped,
+                event: Event::Unavailable,
+                who: cx.socket.who(),
+                topic: Some(&cx.topic),
+                code: None,
+                detail: format_args!("the channel could not handle a message now: {error}"),
+            };
+            fact.tell(cx.endpoint().own_counters());
             Ok(if is_push { Reply::error(serde_json::json!({ "reason": UNAVAILABLE })) } else { Reply::none() })
         }
         // The client has sent something else than the channel expects, and is told what.

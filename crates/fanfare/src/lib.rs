@@ -20,6 +20,7 @@ mod docs_test;
 mod endpoint;
 mod error;
 mod event;
+mod fact;
 mod gap;
 mod gate;
 #[cfg(test)]

@@ -19,6 +19,9 @@ use crate::join::AnyChannel;
 use crate::outbox::Bounds;
 use crate::presence::Presence;
 
+/// This many patterns are listed where a topic fits none.
+const LISTED_MAX: usize = 20;
+
 /// What a mount's refusals are answered with.
 type OnReject = dyn Fn(&str) -> Response<Body> + Send + Sync;
 
@@ -310,7 +313,7 @@ impl Mount {
         self
     }
 
-    /// Answers a WebSocket connect that was refused with a reason. Default: 403 with an empty body.
+    /// Answers a WebSocket connect that was refused with a reason. Default: 403 with the reason as text.
     pub fn on_reject(mut self, answer: impl Fn(&str) -> Response<Body> + Send + Sync + 'static) -> Self {
         self.on_reject = Some(Box::new(answer));
         self
@@ -321,6 +324,20 @@ impl Mount {
         let matches = |route: &Route| route.pattern.as_ref().is_ok_and(|pattern| pattern.matches(topic));
         let index = self.routes.iter().position(matches)?;
         Some((index as u32, &self.routes[index]))
+    }
+
+    /// The patterns of its channels, as far as they help a reader.
+    pub(crate) fn patterns(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| {
+            if self.routes.is_empty() {
+                return f.write_str("none");
+            }
+            let patterns = self.routes.iter().filter_map(|route| route.pattern.as_ref().ok());
+            for (index, pattern) in patterns.take(LISTED_MAX).enumerate() {
+                write!(f, "{}{pattern}", if index > 0 { ", " } else { "" })?;
+            }
+            f.write_str(if self.routes.len() > LISTED_MAX { ", …" } else { "" })
+        })
     }
 
     /// What is wrong with the mount, if something is.

@@ -27,7 +27,8 @@ use self::topics::{Outlet, Topics, Wake};
 use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::event;
+use crate::event::Event;
+use crate::fact::{Fact, Kind, Who};
 use crate::key::JoinKey;
 use crate::message::Message;
 
@@ -320,7 +321,9 @@ impl Presence {
         let instead = if self.0.settings.counts_only { "" } else { ", or let it tell their number only" };
         let reason =
             format!("{key:?} is not tracked in {topic:?}, where {refused}: raise the presence's {bound}{instead}");
-        event::presence_full(endpoint.own_counters(), &reason);
+        let (kind, event, topic) = (Kind::Dropped, Event::PresenceFull, Some(topic));
+        let fact = Fact { kind, event, who: Who::default(), topic, code: None, detail: format_args!("{reason}") };
+        fact.tell(endpoint.own_counters());
         Error::unavailable(reason)
     }
 

@@ -31,8 +31,6 @@ use crate::dialect::{Dialect, Served};
 use crate::endpoint::Endpoint;
 use crate::mount::Mount;
 
-use refusal::Refusal;
-
 pub(crate) use refusal::Full;
 
 /// What a server knows about the connection that a request came by; put it among the request's extensions.
@@ -87,7 +85,7 @@ impl Endpoint {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         match self.find(request.uri().path()) {
-            None => Refusal::Path.answer(),
+            None => self.refuse_path(request.uri().path(), Connection::of(&request).as_ref()),
             Some(found) => match found.served {
                 Served::WebSocket => self.websocket(found, request).await,
                 Served::LongPoll => self.longpoll(found, request).await,

@@ -44,6 +44,7 @@ use crate::close_reason::CloseReason;
 use crate::connect::{Connected, GivenTopic};
 use crate::dialect::{Dialect, Ownership};
 use crate::endpoint::Endpoint;
+use crate::fact::Who;
 use crate::join::Seat;
 use crate::key::{JoinKey, SocketKey};
 use crate::mailbox::ShardHandle;
@@ -135,6 +136,15 @@ impl SocketInfo {
 }
 
 impl SocketInfo {
+    /// Whose facts are told.
+    pub(crate) fn who(&self) -> Who<'_> {
+        Who {
+            user: self.id().filter(|_| !self.mount.dialect.is_named_by_key()),
+            address: self.peer,
+            endpoint: self.endpoint.gate().path_of(&self.mount),
+        }
+    }
+
     /// The same socket with other assigns.
     pub(crate) fn assigned(old: &SocketInfo, assigns: Arc<dyn Any + Send + Sync>) -> Self {
         SocketInfo { assigns: Some(assigns), ..old.copied() }

@@ -213,10 +213,10 @@ impl Server {
     /// The sockets that it has closed because they did not read, up to now.
     pub(crate) fn slow_readers(&self) -> Vec<SlowReader> {
         let said = self.said.lock().expect("nothing panics with the lock held");
-        let slow =
-            said.iter().filter(|said| said.line["message"].as_str().is_some_and(|m| m.starts_with("slow consumer")));
-        slow.map(|said| SlowReader { at: said.at, queued: said.line["queued_bytes"].as_u64().unwrap_or(u64::MAX) })
-            .collect()
+        let slow = said.iter().filter(|said| said.line["event"] == "closed" && said.line["reason"] == "slow_consumer");
+        // The detail begins with what waited: "8000123 bytes in 1000 frames waited for the client …".
+        let queued = |line: &Value| line["detail"].as_str()?.split(' ').next()?.parse().ok();
+        slow.map(|said| SlowReader { at: said.at, queued: queued(&said.line).unwrap_or(u64::MAX) }).collect()
     }
 
     /// Publishes a message of so many bytes.

@@ -21,13 +21,13 @@ impl ApiKeys {
 
     /// The identity of a key.
     pub(crate) async fn verify(&self, key: &str) -> Result<Verified, Refusal> {
-        let key = Key::presented(key).ok_or(Refusal::Invalid("the key is empty or too long"))?;
+        let key = Key::presented(key).ok_or(Refusal::from("the key is empty or too long"))?;
         let record = match self.0.find(&key).await {
-            Ok(record) => record.ok_or(Refusal::Invalid("the key is unknown"))?,
-            Err(Unavailable(_)) => return Err(Refusal::Unavailable("the store of API keys cannot be asked")),
+            Ok(record) => record.ok_or(Refusal::from("the key is unknown"))?,
+            Err(Unavailable(_)) => return Err(Refusal::unavailable("the store of API keys cannot be asked")),
         };
         if !record.works() {
-            return Err(Refusal::Invalid("the key is not active"));
+            return Err(Refusal::from("the key is not active"));
         }
         let sub = record.username.as_ref().or(record.domain.as_ref()).unwrap_or(&record.name).clone();
         let mut claims = Map::new();

@@ -27,7 +27,7 @@ impl Asking {
         param: &str,
     ) -> Result<Verified, Refusal> {
         if token.is_some_and(|token| token.len() > self.token_size_max) {
-            return Err(Refusal::Invalid("the token is longer than token_size_max"));
+            return Err("the token is longer than token_size_max".into());
         }
         let question = Question::Connect {
             endpoint: occasion.endpoint,
@@ -38,12 +38,15 @@ impl Asking {
                 .unwrap_or_default(),
             peer: occasion.peer.map(|peer| peer.ip()),
         };
-        let answer = self.hook.ask(&question).await.map_err(|_| Refusal::Unavailable("the hook has no answer"))?;
+        let answer = self.hook.ask(&question).await.map_err(|_| Refusal::unavailable("the hook has no answer"))?;
         match &*answer {
             Answer::Yes { claims, expires_at, .. } => {
                 Ok(Verified { identity: Identity::new(claims.clone()), expires_at: *expires_at })
             }
-            Answer::No { .. } => Err(Refusal::Invalid("the hook says no")),
+            Answer::No { reason: None } => Err("the hook says no".into()),
+            Answer::No { reason: Some(reason) } => {
+                Err(Refusal::from(format!("the hook says no: {reason}")).telling(reason))
+            }
         }
     }
 }

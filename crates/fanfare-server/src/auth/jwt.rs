@@ -37,7 +37,7 @@ impl Jwt {
     pub(super) fn new(settings: &Auth, keys: Keys) -> Self {
         Self {
             keys,
-            algorithms: settings.algorithms.0.clone(),
+            algorithms: settings.algorithms(),
             issuers: settings.issuer.as_ref().map(|list| list.0.clone()),
             audiences: settings.audience.as_ref().map(|list| list.0.clone()),
             token_type: settings.r#type.clone(),
@@ -50,9 +50,14 @@ impl Jwt {
     pub(super) fn verify(&self, token: &str, now: SystemTime) -> Result<Verified, Refusal> {
         let jws = Jws::parse(token)?;
         if !self.algorithms.contains(&jws.algorithm) {
-            return Err(Refusal::Invalid("the token is signed with an algorithm that is not in `algorithms`"));
+            let accepted: Vec<_> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
+            return Err(Refusal::from(format!(
+                "the token is signed with {}, and accepted is {}: sign with that, or name it in `algorithms`",
+                jws.algorithm.name(),
+                accepted.join(" or ")
+            )));
         }
-        let keys = self.keys.current().ok_or(Refusal::Unavailable("the issuer's keys cannot be had"))?;
+        let keys = self.keys.current().ok_or_else(|| Refusal::unavailable("the issuer's keys cannot be had"))?;
         keys.verify(&jws)?;
         let claims = jws.claims()?;
         check_types(&claims)?;

@@ -135,7 +135,7 @@ pub(crate) struct Fault {
 /// # Errors
 /// A file cannot be read, or what is in it does not fit.
 pub(crate) fn load(settings: &Auth) -> Result<Option<KeySet>, Fault> {
-    let algorithms = &settings.algorithms.0;
+    let algorithms = &settings.algorithms();
     if settings.kind != AuthKind::Jwt {
         return Ok(None);
     }

@@ -16,7 +16,7 @@ use super::dial::{Dialer, Socket};
 use super::protocol::{self, Frame, Protocol, Said};
 use crate::cli::client::Sub;
 use crate::config::secret::Secret;
-use crate::run::Signals;
+use crate::signals::Signals;
 
 /// How often a sign of life is sent. Servers close sockets that are silent for a minute; one that answers nothing between two
 /// of them is gone.

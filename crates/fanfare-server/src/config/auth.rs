@@ -21,8 +21,9 @@ section! {
         /// `none` lets everybody in, without an identity.
         kind: AuthKind = "",
         /// For `jwt`: the signature algorithms that are accepted. They are of one kind: those with a shared secret
-        /// (`HS…`), RSA (`RS…`, `PS…`), `ES…`, or `EdDSA`. For several kinds have several `[auth.NAME]`.
-        algorithms: OneOrMore<Algorithm> = "[\"HS512\"]",
+        /// (`HS…`), RSA (`RS…`, `PS…`), `ES…`, or `EdDSA`. For several kinds have several `[auth.NAME]`. Left out: `HS256` and
+        /// `HS512`; with a secret of less than 32 bytes, which is too short for `HS256`, only `HS512`.
+        algorithms: Option<OneOrMore<Algorithm>> = "",
         /// The environment variable that holds the shared secret: for `HS…` algorithms, or the application's
         /// `secret_key_base` for `phoenix_token`. One of the three secret keys must be given for these.
         secret_env: Option<String> = "",
@@ -172,11 +173,24 @@ impl Algorithm {
 const SECRET_KEYS: [&str; 3] = ["secret", "secret_env", "secret_file"];
 const PUBLIC_KEYS: [&str; 3] = ["public_key_file", "jwks_file", "jwks_url"];
 
+/// RFC 7518, 3.2: a secret is as long as the hash, at least. Shorter ones can be guessed by trying.
+pub(crate) const SECRET_BYTES_SAFE: usize = 32;
+
 impl Auth {
+    /// The algorithms that are accepted: those that are named, else those that libraries sign with.
+    pub(crate) fn algorithms(&self) -> Vec<Algorithm> {
+        let is_short = self.secret.as_ref().is_some_and(|secret| secret.expose().len() < SECRET_BYTES_SAFE);
+        match &self.algorithms {
+            Some(OneOrMore(named)) => named.clone(),
+            None if is_short => vec![Algorithm::Hs512],
+            None => vec![Algorithm::Hs256, Algorithm::Hs512],
+        }
+    }
+
     /// Whether its tokens are signed with a shared secret.
     pub(crate) fn has_secret(&self) -> bool {
         match self.kind {
-            AuthKind::Jwt => self.algorithms.0.iter().any(|algorithm| algorithm.family() == Family::Hmac),
+            AuthKind::Jwt => self.algorithms().iter().any(|algorithm| algorithm.family() == Family::Hmac),
             AuthKind::PhoenixToken => true,
             AuthKind::ApiKeys | AuthKind::Hook | AuthKind::None => false,
         }
@@ -249,7 +263,7 @@ impl Auth {
 
     /// One token must never be checkable with two kinds of keys: a public key taken for a shared secret is no secret.
     fn check_algorithms(&self, problems: &mut Problems, has_secret: bool, has_public: bool) {
-        let families: Vec<_> = self.algorithms.0.iter().map(|algorithm| algorithm.family()).collect();
+        let families: Vec<_> = self.algorithms().iter().map(|algorithm| algorithm.family()).collect();
         let sources = || PUBLIC_KEYS.iter().filter(|key| self.places.is_given(key));
         if families.iter().any(|family| *family != families[0]) {
             let text = "mixes kinds of keys: HS…, RS… and PS…, ES…, EdDSA; have an [auth.NAME] for each, and list them in \

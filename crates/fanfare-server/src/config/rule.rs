@@ -3,6 +3,7 @@
 //! `open`, `authenticated`, `nobody`, `claim:NAME=VALUE`, where `{suffix}` in VALUE stands for the part of the topic
 //! that the `*` of its pattern matched, and `hook:NAME`. A list means any of them; hooks are asked last.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::template::Template;
@@ -50,6 +51,18 @@ impl Rule {
     /// Whether it looks at the topic's suffix.
     pub(crate) fn uses_suffix(&self) -> bool {
         matches!(self, Self::Claim { value, .. } if value.names().next().is_some())
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("open"),
+            Self::Authenticated => f.write_str("authenticated"),
+            Self::Nobody => f.write_str("nobody"),
+            Self::Claim { name, value } => write!(f, "claim:{name}={value}"),
+            Self::Hook(name) => write!(f, "hook:{name}"),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Texts with names in braces, into which values are put.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::value::Text;
@@ -44,6 +45,15 @@ impl Template {
             }
         }
         Ok(text)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Literal(literal) => f.write_str(literal),
+            Part::Name(name) => write!(f, "{{{name}}}"),
+        })
     }
 }
 

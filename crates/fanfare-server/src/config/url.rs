@@ -28,7 +28,9 @@ impl Url {
 impl fmt::Debug for Url {
     /// Without path and query, which may hold a credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.0.scheme_str().unwrap_or_default(), self.0.host().unwrap_or_default())
+        // It has no user and password, so that this is the host with its port.
+        let authority = self.0.authority().map_or("", |authority| authority.as_str());
+        write!(f, "{}://{authority}", self.0.scheme_str().unwrap_or_default())
     }
 }
 
@@ -80,6 +82,8 @@ mod tests {
         check("/keys", None);
         check("example.com/keys", None);
         check("", None);
-        assert_eq!(format!("{:?}", "https://a.b/key?secret".parse::<Url>().unwrap()), "https://a.b");
+        for (text, shown) in [("https://a.b/key?secret", "https://a.b"), ("http://a.b:8080/key", "http://a.b:8080")] {
+            assert_eq!(format!("{:?}", text.parse::<Url>().unwrap()), shown);
+        }
     }
 }

@@ -27,7 +27,7 @@ enum Key {
 impl Signer {
     /// Takes the first of the algorithms that the key is good for.
     pub(super) fn new(name: &str, settings: &Auth, private_key_file: Option<&Path>) -> Result<Self, String> {
-        let algorithms = &settings.algorithms.0;
+        let algorithms = &settings.algorithms();
         let key = match (private_key_file, settings.has_secret(), &settings.secret) {
             (None, true, Some(secret)) => {
                 return algorithms

@@ -57,3 +57,46 @@ fn a_second_signal_ends_the_server_at_once() {
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     }
 }
+
+#[test]
+fn signals_that_operators_send_by_habit_cut_no_client() {
+    let server = serve("60s");
+    let mut clients = members(&server, 2);
+    for (signal, name) in [("-USR1", "SIGUSR1"), ("-USR2", "SIGUSR2")] {
+        server.signal(signal);
+        assert!(server.wait_for_stderr(|log| log.contains(name).then_some(())).is_some(), "{name} is not told");
+        clients.iter_mut().for_each(Client::heartbeat);
+    }
+    assert!(!server.stderr().contains("draining"), "{}", server.stderr());
+}
+
+#[test]
+fn a_hangup_or_quit_drains_and_says_so() {
+    for (signal, name) in [("-HUP", "SIGHUP"), ("-QUIT", "SIGQUIT")] {
+        let server = serve("10ms");
+        let mut client = members(&server, 1).remove(0);
+        server.signal(signal);
+        assert_eq!(client.receive_close_reason(), (1012, "the server is shutting down: connect again".into()));
+        let (status, log) = server.wait(Duration::from_secs(20));
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains(name) && log.contains("draining"), "{log}");
+    }
+}
+
+#[test]
+fn signals_during_a_drain_cut_nobody_before_an_operator_was_impatient() {
+    let server = serve("60s");
+    let mut clients = members(&server, 3);
+    server.signal("-HUP");
+    assert!(server.wait_for_stderr(|log| log.contains("draining").then_some(())).is_some());
+    // A unit that is stopped after a failed reload.
+    for (signal, name) in [("-HUP", "SIGHUP"), ("-USR1", "SIGUSR1"), ("-TERM", "SIGTERM or SIGINT")] {
+        server.signal(signal);
+        assert!(server.wait_for_stderr(|log| log.contains(name).then_some(())).is_some(), "{name} is not told");
+    }
+    clients.pop().unwrap().heartbeat();
+    server.signal("-TERM");
+    let (status, log) = server.wait(Duration::from_secs(20));
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("cut off"), "{log}");
+}

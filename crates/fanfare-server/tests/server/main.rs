@@ -24,6 +24,7 @@ mod nobody_delays_another;
 mod other_clients;
 mod phoenix;
 mod protocols;
+mod refusals;
 mod restart;
 mod scaffold;
 mod secrets;

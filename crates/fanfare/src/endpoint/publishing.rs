@@ -17,7 +17,8 @@ use tokio::sync::oneshot;
 use super::Endpoint;
 use crate::command::Command;
 use crate::error::Error;
-use crate::event::{self, Event};
+use crate::event::Event;
+use crate::fact::{Fact, Kind, Who};
 use crate::history::{Accepted, Append, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
 use crate::interest::{ShardSet, Tick};
 use crate::key::JoinId;
@@ -206,11 +207,17 @@ impl Endpoint {
     }
 
     fn keep_unanswered(&self, store: &Arc<dyn Store>, retention: Retention, draft: Draft, taken: Taken) {
-        let endpoint = self.clone();
+        let (endpoint, topic) = (self.clone(), draft.topic.clone());
         let settle: Settle = Box::new(move |accepted| match accepted {
             Ok(Accepted::New(message)) => endpoint.hand_out(&message, None, Some(taken)),
             Ok(Accepted::Repeated(_)) => {}
-            Err(error) => event::not_kept(endpoint.own_counters(), &error.to_string()),
+            Err(error) => {
+                let (kind, event, topic) = (Kind::Dropped, Event::NotKept, Some(&*topic));
+                let detail =
+                    format_args!("a message could not be kept in its topic's history and was not published: {error}");
+                let fact = Fact { kind, event, who: Who::default(), topic, code: None, detail };
+                fact.tell(endpoint.own_counters());
+            }
         });
         store.append(Append { message: draft, retention, key: None, expected: None, settle });
     }

@@ -77,9 +77,12 @@ impl Asking<'_> {
         let scheme = if is_secure { "https" } else { "http" };
         let request = RequestOrigin { scheme, host_and_port: host.unwrap_or_default() };
         let origin = header(ORIGIN);
-        match self.found.mount.origin.allows(origin, request) {
+        let policy = &self.found.mount.origin;
+        match policy.allows(origin, request) {
             true => Ok(()),
-            false => Err(Refusal::Origin(origin.unwrap_or_default().to_owned())),
+            false => {
+                Err(Refusal::Origin { origin: origin.unwrap_or_default().to_owned(), allowed: policy.allowed(request) })
+            }
         }
     }
 

@@ -23,7 +23,7 @@ impl Endpoint {
         carrier: impl FnOnce(Option<u8>) -> Carrier,
     ) -> Result<(ShardHandle, SocketKey), Box<Response<Body>>> {
         let Some(found) = self.find(request.uri().path()).filter(|found| found.served != Served::LongPoll) else {
-            return Err(Box::new(Refusal::Path.answer()));
+            return Err(Box::new(self.refuse_path(request.uri().path(), None)));
         };
         let connection = Connection::of(&request);
         let (parts, ()) = request.into_parts();

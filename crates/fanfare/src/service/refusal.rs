@@ -14,7 +14,8 @@ use crate::body::Body;
 use crate::connect::Rejected;
 use crate::dialect::{Misread, NoPlace, Served};
 use crate::endpoint::Endpoint;
-use crate::event::{self, Event};
+use crate::event::Event;
+use crate::fact::{Fact, Kind, Who};
 use crate::gate::BodyError;
 use crate::socket::Transport;
 
@@ -29,12 +30,18 @@ pub(crate) enum Full {
 /// A client or a request that is turned away.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// No mount serves this path.
-    Path,
+    /// No mount serves this path; there are these.
+    Path {
+        path: String,
+        served: String,
+    },
     /// The path takes these methods only.
     Method(&'static str),
-    /// A page of this origin may not connect.
-    Origin(String),
+    /// A page of this origin may not connect; those of others may.
+    Origin {
+        origin: String,
+        allowed: String,
+    },
     /// None of the subprotocols that are offered is served, but these are.
     Subprotocol(String),
     /// The auth token among the subprotocols cannot be decoded.
@@ -102,9 +109,10 @@ impl From<NoPlace> for Refusal {
 
 impl Refusal {
     /// What is counted.
-    pub(super) fn event(&self) -> Option<Event> {
-        Some(match self {
-            Refusal::Origin(_) => Event::RejectedOrigin,
+    pub(super) fn event(&self) -> Event {
+        match self {
+            Refusal::Path { .. } => Event::RejectedPath,
+            Refusal::Origin { .. } => Event::RejectedOrigin,
             Refusal::Subprotocol(_) => Event::RejectedSubprotocol,
             Refusal::AuthToken => Event::RejectedToken,
             Refusal::Version(_) => Event::RejectedVersion,
@@ -128,15 +136,16 @@ impl Refusal {
             }
             Refusal::Rate(_) => Event::RejectedRate,
             Refusal::Draining => Event::RejectedDrain,
-            Refusal::Path | Refusal::Ended => return None,
-        })
+            Refusal::Ended => Event::RejectedEnded,
+        }
     }
 
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Refusal::Path | Refusal::TopicUnknown => StatusCode::NOT_FOUND,
+            Refusal::Path { .. } | Refusal::TopicUnknown => StatusCode::NOT_FOUND,
             Refusal::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::Origin(_)
+            Refusal::Rejected(Rejected { is_passing: true, .. }) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Origin { .. }
             | Refusal::Subprotocol(_)
             | Refusal::AuthToken
             | Refusal::Version(_)
@@ -176,9 +185,9 @@ impl Refusal {
     /// What people are told: what was asked for, what is allowed, what to do next.
     pub(super) fn text(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
-            Refusal::Path => "nothing is served at this path: connect to the path of an endpoint",
+            Refusal::Path { .. } => "nothing is served at this path: connect to the path of an endpoint",
             Refusal::Method(methods) => return format!("this path takes {methods}").into(),
-            Refusal::Origin(origin) => {
+            Refusal::Origin { origin, .. } => {
                 return format!(
                     "pages of the origin {origin:.64?} may not connect here: add it to the origins of this endpoint"
                 )
@@ -203,6 +212,12 @@ impl Refusal {
             }
             Refusal::Handshake(error) => return error.to_string().into(),
             Refusal::UpgradeWithBody => "a WebSocket is opened by a request without a body",
+            Refusal::Rejected(Rejected { is_passing: true, .. }) => {
+                "the credential cannot be checked now: try again later"
+            }
+            Refusal::Rejected(Rejected { reason: Some(reason), .. }) => {
+                return format!("not allowed to connect: {reason}").into();
+            }
             Refusal::Rejected(_) => "not allowed to connect: the credential is missing, or not accepted here",
             Refusal::Panicked => "the server failed to decide who may connect: its log has the reason",
             Refusal::Topic => "a topic has 1 to 255 bytes and no control characters",
@@ -221,6 +236,21 @@ impl Refusal {
             Refusal::Draining => "the server is shutting down: connect again",
             Refusal::Ended => "the server has ended, or its system is out of random bytes: connect again",
         })
+    }
+
+    /// What the log says of it: what people are told, and what is not for strangers.
+    fn detail(&self) -> Cow<'_, str> {
+        match self {
+            Refusal::Origin { origin, allowed } => {
+                format!("pages of the origin {origin:.64?} may not connect here, only those of {allowed}").into()
+            }
+            Refusal::Path { path, served } => {
+                format!("nothing is served at {path:.64?}: connect to the path of an endpoint, which is {served}")
+                    .into()
+            }
+            Refusal::Rejected(rejected) => rejected.detail().into(),
+            _ => self.text(),
+        }
     }
 
     /// The plain answer: the text, and the headers that its status asks for.
@@ -247,18 +277,19 @@ impl Asking<'_> {
         let found = self.found;
         self.endpoint.tell_of(&refusal, Some(found), self.connection);
         if found.served == Served::LongPoll
-            && matches!(refusal, Refusal::Origin(_) | Refusal::Version(_) | Refusal::Rejected(_))
+            && matches!(refusal, Refusal::Origin { .. } | Refusal::Version(_) | Refusal::Rejected(_))
+            && !is_passing(refusal.status())
         {
             return longpoll::logical(403, None, &[]);
         }
         let mut response = match (&refusal, &found.mount.on_reject) {
-            (Refusal::Rejected(Rejected(Some(reason))), Some(on_reject)) => on_reject(reason),
+            (Refusal::Rejected(Rejected { reason: Some(reason), .. }), Some(on_reject)) => on_reject(reason),
             _ => refusal.answer(),
         };
         if found.dialect.gives_up() && is_passing(response.status()) {
             response = stream::come_again(&response);
         }
-        let is_before_subprotocol = matches!(refusal, Refusal::Method(_) | Refusal::Origin(_));
+        let is_before_subprotocol = matches!(refusal, Refusal::Method(_) | Refusal::Origin { .. });
         if self.transport == Transport::WebSocket
             && !is_before_subprotocol
             && let Ok((Some(protocol), _)) = credential::subprotocol(&found.mount, &self.parts.headers)
@@ -287,6 +318,14 @@ impl Endpoint {
         }
     }
 
+    /// The answer to a request for a path at which no mount is.
+    pub(super) fn refuse_path(&self, path: &str, connection: Option<&Connection>) -> Response<Body> {
+        let served: Vec<_> = self.gate().mounts.iter().map(|(path, _)| path.to_string()).collect();
+        let refusal = Refusal::Path { path: path.to_owned(), served: served.join(" or ") };
+        self.tell_of(&refusal, None, connection);
+        refusal.answer()
+    }
+
     /// The answer to a request whose head says two things.
     pub(crate) fn turn_away_malformed(&self, connection: &Connection, fault: &'static str) -> Response<Body> {
         self.refuse(&Refusal::Ambiguous(fault), connection)
@@ -299,15 +338,19 @@ impl Endpoint {
     }
 
     fn tell_of(&self, refusal: &Refusal, found: Option<&Found>, connection: Option<&Connection>) {
-        let endpoint = found.map(|found| &self.gate().mounts[usize::from(found.number)].0);
-        let peer = connection.map(|connection| connection.peer);
-        if let Some(event) = refusal.event() {
-            self.own_counters().count(event);
-        }
-        // Why the application refuses somebody is the application's to log.
-        if !matches!(refusal, Refusal::Rejected(_) | Refusal::Path) {
-            event::refused(endpoint, peer, refusal.status().as_u16(), &refusal.text());
-        }
+        let fact = Fact {
+            kind: Kind::Refused,
+            event: refusal.event(),
+            who: Who {
+                user: None,
+                address: connection.map(|connection| connection.peer),
+                endpoint: found.map(|found| &self.gate().mounts[usize::from(found.number)].0),
+            },
+            topic: None,
+            code: Some(refusal.status().as_u16()),
+            detail: format_args!("{}", refusal.detail()),
+        };
+        fact.tell(self.own_counters());
     }
 }
 
@@ -340,8 +383,8 @@ mod tests {
         refusals.sort_by_key(|refusal| refusal.status().as_u16());
         let mut table = Table::new(&["status", "what the client is told", "counted as"]);
         for refusal in &refusals {
-            let counted = refusal.event().map(|event| format!("`{}`: `{}`", event.name().0, event.name().1));
-            table.row(&[refusal.status().as_str(), &refusal.text(), counted.as_deref().unwrap_or("–")]);
+            let (name, reason) = refusal.event().name();
+            table.row(&[refusal.status().as_str(), &refusal.text(), &format!("`{name}`: `{reason}`")]);
         }
         table.check("operations.md", "refusals");
     }
@@ -351,16 +394,16 @@ mod tests {
         let refusals = one_of_each();
         let counted = Event::ALL.iter().filter(|event| event.name().0 == "connections" && **event != Event::Connected);
         let impossible: Vec<_> =
-            counted.filter(|event| !refusals.iter().any(|refusal| refusal.event() == Some(**event))).collect();
+            counted.filter(|event| !refusals.iter().any(|refusal| refusal.event() == **event)).collect();
         assert!(impossible.is_empty(), "nothing is counted as {impossible:?}");
     }
 
     /// With values as they may come.
     fn one_of_each() -> Vec<Refusal> {
         vec![
-            Refusal::Path,
+            Refusal::Path { path: "/sockets".to_owned(), served: "/socket".to_owned() },
             Refusal::Method("GET and POST"),
-            Refusal::Origin("https://elsewhere.example".to_owned()),
+            Refusal::Origin { origin: "https://elsewhere.example".to_owned(), allowed: String::new() },
             Refusal::Subprotocol("phoenix, fanfare".to_owned()),
             Refusal::AuthToken,
             Refusal::Version("3.0.0".to_owned()),
@@ -371,6 +414,8 @@ mod tests {
             Refusal::Handshake(HandshakeError::Version),
             Refusal::UpgradeWithBody,
             Refusal::Rejected(Rejected::new()),
+            Refusal::Rejected(Rejected::reason("the reason of your code or hook")),
+            Refusal::Rejected(Rejected::unavailable()),
             Refusal::Panicked,
             Refusal::Topic,
             Refusal::TopicTaken,

@@ -1,12 +1,15 @@
 //! The end of a socket: its channels are told, then the client, then the connection goes.
 
+use std::fmt;
+
 use fanfare_proto::websocket::frame;
 
 use super::turn::Errand;
 use super::{Carrier, Socket, Stage, Turn};
 use crate::channel::Ended;
 use crate::close_reason::CloseReason;
-use crate::event::{self, Event};
+use crate::event::Event;
+use crate::fact::{Fact, Kind};
 
 /// After our close frame has left, the client has so long to close its side.
 const LINGER_MS: u64 = 2_000;
@@ -14,10 +17,47 @@ const LINGER_MS: u64 = 2_000;
 impl Socket {
     /// Closes the socket: ends its joins, says why, and lets the connection go once that was written.
     pub(crate) fn close(&mut self, turn: &mut Turn, reason: &CloseReason) {
+        let mount = self.info.mount.clone();
+        let (limits, idle, unsaid) = (&mount.limits, mount.idle_timeout, mount.credential_timeout);
+        match reason {
+            CloseReason::Idle => {
+                let detail = format_args!(
+                    "nothing was heard from the client for {idle:?}, its idle_timeout: clients send heartbeats more often"
+                );
+                self.close_because(turn, reason, detail);
+            }
+            CloseReason::Unauthorized => {
+                let detail = format_args!("the client sent no credential within {unsaid:?}, as it has to here");
+                self.close_because(turn, reason, detail);
+            }
+            CloseReason::Slow => {
+                let (bytes, frames) = self.carrier.waiting();
+                let detail = format_args!(
+                    "{bytes} bytes in {frames} frames waited for the client: at most {} and {} may, and no longer than {:?} \
+                     without it taking any; give the topic a policy for slow readers, or raise outbox_bytes_max or outbox_frames_max",
+                    limits.outbox.bytes_max, limits.outbox.frames_max, mount.write_timeout
+                );
+                self.close_because(turn, reason, detail);
+            }
+            _ => self.close_because(turn, reason, format_args!("{}", reason.text())),
+        }
+    }
+
+    /// The same with what the log says of it.
+    pub(super) fn close_because(&mut self, turn: &mut Turn, reason: &CloseReason, detail: fmt::Arguments<'_>) {
+        if self.is_open() && reason.is_told() && self.dialect.has_client() {
+            let (who, code) = (self.info.who(), Some(reason.code()));
+            Fact { kind: Kind::Closed, event: reason.event(), who, topic: None, code, detail }.tell(turn.counters());
+        } else if self.is_open() {
+            turn.count(reason.event());
+        }
         self.close_with(turn, reason, reason.code(), reason.text());
     }
 
     pub(super) fn client_closed(&mut self, turn: &mut Turn, code: Option<u16>) {
+        if self.is_open() {
+            turn.count(CloseReason::Client.event());
+        }
         self.close_with(turn, &CloseReason::Client, code.unwrap_or(1000), "");
     }
 
@@ -26,12 +66,11 @@ impl Socket {
             return;
         }
         if matches!(reason, CloseReason::Slow) {
-            let (bytes, frames) = self.carrier.waiting();
-            event::slow_consumer(turn.counters(), self.info.peer, bytes, frames);
+            let (_, frames) = self.carrier.waiting();
+            turn.counters().add(Event::SlowLost, frames as u64);
             self.carrier.cut();
         }
         self.end_all_joins(turn, reason);
-        turn.count(reason.event());
         match &mut self.carrier {
             Carrier::WebSocket(_) => return self.queue_close(turn, code, text),
             Carrier::Poll(session) => session.close(turn.now_ms),
@@ -62,8 +101,20 @@ impl Socket {
         if let Carrier::Poll(session) = &mut self.carrier
             && session.lose(frames + 1)
         {
-            event::slow_poller(turn.counters(), self.info.peer, bytes, frames);
             self.overflowed = false;
+            turn.counters().add(Event::SlowLost, frames as u64);
+            let fact = Fact {
+                kind: Kind::Dropped,
+                event: Event::SlowLost,
+                who: self.info.who(),
+                topic: None,
+                code: Some(410),
+                detail: format_args!(
+                    "{bytes} bytes in {} frames waited for a client that polls too slowly",
+                    frames + 1
+                ),
+            };
+            fact.tell(turn.counters());
             return;
         }
         self.close(turn, &CloseReason::Slow);

@@ -14,6 +14,8 @@ use super::{Socket, SocketInfo, Turn};
 use crate::channel::Status;
 use crate::command::Command;
 use crate::connect::{Connected, Rejected};
+use crate::event::Event;
+use crate::fact::{Fact, Kind};
 use crate::observer::SocketHandle;
 
 /// The event that carries a credential, on the topic `phoenix` or on any that is joined.
@@ -122,12 +124,14 @@ impl Socket {
                 self.answer(turn, &join_ref, &msg_ref, &topic, Status::Ok, Payload::default());
             }
             Ok(_) => self.refuse_credential(turn, &asked, "the credential is somebody else's: connect anew with it"),
-            Err(Rejected(reason)) => {
-                let reason = reason.map_or_else(
-                    || "the credential is not accepted".into(),
-                    |reason| format!("the credential is not accepted: {reason}"),
-                );
-                self.refuse_credential(turn, &asked, &reason);
+            Err(rejected) => {
+                self.tell_of_credential(turn, rejected.detail());
+                let reason = match rejected {
+                    Rejected { is_passing: true, .. } => "the credential cannot be checked now: send it again".into(),
+                    Rejected { reason: Some(reason), .. } => format!("the credential is not accepted: {reason}"),
+                    Rejected { reason: None, .. } => "the credential is not accepted".into(),
+                };
+                self.answer_refused(turn, &asked, &reason);
             }
         }
     }
@@ -172,7 +176,24 @@ impl Socket {
         message
     }
 
+    fn tell_of_credential(&self, turn: &Turn, why: &str) {
+        let fact = Fact {
+            kind: Kind::CredentialRefused,
+            event: Event::CredentialRefused,
+            who: self.info.who(),
+            topic: None,
+            code: None,
+            detail: format_args!("{why}"),
+        };
+        fact.tell(turn.counters());
+    }
+
     fn refuse_credential(&mut self, turn: &mut Turn, asked: &Asked, reason: &str) {
+        self.tell_of_credential(turn, reason);
+        self.answer_refused(turn, asked, reason);
+    }
+
+    fn answer_refused(&mut self, turn: &mut Turn, asked: &Asked, reason: &str) {
         let Asked { join_ref, msg_ref, topic } = asked;
         self.answer(turn, join_ref, msg_ref, topic, Status::Error, reason_payload(reason));
     }

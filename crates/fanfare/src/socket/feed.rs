@@ -99,7 +99,8 @@ impl Socket {
 
     /// Closes a socket that has to come again, since there is no reply by which it could be told.
     pub(super) fn cannot_read(&mut self, turn: &mut Turn, error: &Error) {
-        tracing::warn!(%error, "a history could not be read, a socket was closed");
+        // The close has a line, which does not know the fault.
+        tracing::warn!(%error, "a history could not be read");
         self.close_later(turn, CloseReason::HistoryUnavailable);
     }
 

@@ -6,7 +6,6 @@ use fanfare_proto::websocket::frame::{self, Opcode};
 use super::{Reading, Socket, Turn};
 use crate::close_reason::CloseReason;
 use crate::command::Command;
-use crate::event::{self};
 use crate::message::Draft;
 
 impl Socket {
@@ -27,18 +26,20 @@ impl Socket {
 
     /// A message that means nothing: the socket is closed, the reason logged without the content.
     pub(crate) fn undecodable(&mut self, turn: &mut Turn, len: usize, reason: &'static str) {
-        event::undecodable(self.info.peer, len, reason);
-        self.close(turn, &CloseReason::Undecodable);
+        let detail = format_args!("a message of {len} bytes cannot be decoded: {reason}");
+        self.close_because(turn, &CloseReason::Undecodable, detail);
     }
 
     /// The client's bytes are no WebSocket frames.
     pub(crate) fn violated(&mut self, turn: &mut Turn, violation: Violation) {
-        tracing::debug!(peer = ?self.info.peer, code = violation.code, reason = violation.reason, "WebSocket violation");
-        let reason = match violation.code {
-            1009 => CloseReason::TooLarge,
-            code => CloseReason::Protocol(code),
-        };
-        self.close(turn, &reason);
+        let (why, max) = (violation.reason, self.info.mount.limits.websocket.message_size_max);
+        match violation.code {
+            1009 => {
+                let detail = format_args!("{why}: the largest message is {max} bytes, which is message_size_max");
+                self.close_because(turn, &CloseReason::TooLarge, detail);
+            }
+            code => self.close_because(turn, &CloseReason::Protocol(code), format_args!("{why}")),
+        }
     }
 
     /// Publishes a message, and reads no further before it has found room.

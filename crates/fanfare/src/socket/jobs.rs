@@ -10,7 +10,8 @@ use fanfare_proto::payload::Payload;
 use super::replies::reason_payload;
 use super::{Socket, Turn};
 use crate::channel::{Ended, Reply, Status};
-use crate::event::{self, Event};
+use crate::event::Event;
+use crate::fact::{Fact, Kind};
 use crate::hub::{MemberId, Place, Reach};
 use crate::interest::Tick;
 use crate::join::{Code, Job, Membership, Phase};
@@ -22,8 +23,9 @@ const CROWDED_JOBS_MAX: usize = 16;
 impl Socket {
     pub(super) fn ran(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, reply: Reply) {
         let serial = self.entry(slot).serial();
-        let Reply { answer, stop, .. } = reply;
+        let Reply { answer, stop, because, .. } = reply;
         if let Some((status, response)) = answer {
+            self.tell_of_refusal(turn, slot, &status, because.as_deref());
             self.answer_from(turn, slot, msg_ref, status, response);
         }
         match stop {
@@ -33,8 +35,31 @@ impl Socket {
     }
 
     pub(super) fn crash(&mut self, turn: &mut Turn, slot: usize, reason: String) {
-        event::channel_crashed(turn.counters(), self.session.entry(slot).topic(), &reason);
+        let fact = Fact {
+            kind: Kind::Crashed,
+            event: Event::ChannelCrashed,
+            who: self.info.who(),
+            topic: Some(self.session.entry(slot).topic()),
+            code: None,
+            detail: format_args!("its join ended with phx_error: {reason}"),
+        };
+        fact.tell(turn.counters());
         self.end_with_frames(turn, slot, Ended::Crashed(reason));
+    }
+
+    /// A push that its channel refuses.
+    fn tell_of_refusal(&self, turn: &Turn, slot: usize, status: &Status, because: Option<&str>) {
+        if matches!(status, Status::Error) {
+            let fact = Fact {
+                kind: Kind::PushRefused,
+                event: Event::PushRefused,
+                who: self.info.who(),
+                topic: Some(self.session.entry(slot).topic()),
+                code: None,
+                detail: format_args!("{}", because.unwrap_or("the channel answered with an error")),
+            };
+            fact.tell(turn.counters());
+        }
     }
 
     /// Something for a join to do: at once, or behind what waits already.
@@ -164,6 +189,7 @@ impl Socket {
     pub(crate) fn reply_from(&mut self, turn: &mut Turn, serial: u32, msg_ref: &Ref, reply: Reply) {
         let Some(slot) = self.slot(serial) else { return };
         if let Some((status, response)) = reply.answer {
+            self.tell_of_refusal(turn, slot, &status, reply.because.as_deref());
             self.answer_from(turn, slot, msg_ref, status, response);
         }
         // A stop is an outcome of a callback; here it would race with the next one.

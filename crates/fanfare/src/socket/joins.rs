@@ -1,5 +1,6 @@
 //! The life of a join: asked for, answered. `jobs` has what it does meanwhile, `leaves` its end.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use fanfare_proto::payload::Payload;
 use fanfare_proto::position::Position;
 use fanfare_proto::resume::{behind, gap_param, resume_param};
 use fanfare_proto::session::Verdict;
-use fanfare_proto::topic::check_topic;
+use fanfare_proto::topic::{TopicError, check_topic};
 
 use super::credentials::ACCESS_TOKEN;
 use super::replies::reason_payload;
@@ -18,7 +19,8 @@ use super::{Socket, SocketInfo, Turn};
 use crate::channel::{Ended, Status};
 use crate::context::Context;
 use crate::dialect::Said;
-use crate::event::{self, Event};
+use crate::event::Event;
+use crate::fact::{Fact, Kind};
 use crate::join::{Code, Finished, HistoryRead, Instance, Job, Membership, Outcome, Phase, Seat};
 use crate::mount::Route;
 
@@ -33,7 +35,10 @@ pub(super) struct Replaced {
 enum Refusal {
     /// No channel is declared for it.
     Unmatched,
-    Because(String),
+    /// It cannot be a topic.
+    NotATopic(TopicError),
+    /// The socket has as many joins as it may have.
+    Full,
 }
 
 impl Socket {
@@ -91,13 +96,32 @@ impl Socket {
     ) {
         let sent = replaced.as_ref().and_then(|replaced| replaced.sent);
         let replaced = replaced.map(|replaced| replaced.join_ref);
-        let (route, channel, presence) = match self.route_for(turn, topic) {
+        let (route, channel, presence) = match self.route_for(topic) {
             Ok((number, route)) => (number, route.channel.clone(), route.presence.clone()),
             Err(refusal) => {
                 match refusal {
-                    Refusal::Unmatched => self.unmatched(turn, &msg_ref, topic),
-                    Refusal::Because(reason) => {
-                        self.answer(turn, &join_ref, &msg_ref, topic, Status::Error, reason_payload(&reason));
+                    Refusal::Unmatched => {
+                        let mount = self.info.mount.clone();
+                        let detail = format_args!(
+                            "no channel of this endpoint serves the topic; they serve {}: declare one for it",
+                            mount.patterns()
+                        );
+                        self.tell_not_joined(turn, Event::Unmatched, topic, detail);
+                        self.answer_unmatched(turn, &msg_ref, topic);
+                    }
+                    Refusal::NotATopic(error) => {
+                        self.tell_not_joined(turn, Event::BadTopic, topic, format_args!("{error}"));
+                        let reason = reason_payload(&error.to_string());
+                        self.answer(turn, &join_ref, &msg_ref, topic, Status::Error, reason);
+                    }
+                    Refusal::Full => {
+                        let max = self.session.joins_max();
+                        let detail = format_args!(
+                            "the socket has joined {max} topics, which is joins_max: leave some, or raise it"
+                        );
+                        self.tell_not_joined(turn, Event::TooManyJoins, topic, detail);
+                        let reason = reason_payload("too many channels joined");
+                        self.answer(turn, &join_ref, &msg_ref, topic, Status::Error, reason);
                     }
                 }
                 return self.close_replaced(turn, topic, replaced.as_ref());
@@ -108,6 +132,7 @@ impl Socket {
         let since = match has_history.then(|| resume_param(&payload)).transpose() {
             Ok(since) => since.flatten().or(self.info.since.filter(|_| has_history)).map(|since| behind(since, sent)),
             Err(reason) => {
+                self.tell_not_joined(turn, Event::NotAPosition, &topic, format_args!("{reason}"));
                 self.answer(turn, &join_ref, &msg_ref, &topic, Status::Error, reason_payload(&reason));
                 return self.close_replaced(turn, &topic, replaced.as_ref());
             }
@@ -138,17 +163,16 @@ impl Socket {
     }
 
     /// Which route a topic that is to be joined takes.
-    fn route_for(&self, turn: &Turn, topic: &str) -> Result<(u32, &Route), Refusal> {
-        if let Err(error) = check_topic(topic) {
-            turn.count(Event::BadTopic);
-            return Err(Refusal::Because(error.to_string()));
-        }
+    fn route_for(&self, topic: &str) -> Result<(u32, &Route), Refusal> {
+        check_topic(topic).map_err(Refusal::NotATopic)?;
         let found = self.info.mount.route_of(topic).ok_or(Refusal::Unmatched)?;
-        if self.session.is_full() {
-            turn.count(Event::TooManyJoins);
-            return Err(Refusal::Because("too many channels joined".to_owned()));
-        }
-        Ok(found)
+        if self.session.is_full() { Err(Refusal::Full) } else { Ok(found) }
+    }
+
+    /// Somebody could not join.
+    pub(super) fn tell_not_joined(&self, turn: &Turn, event: Event, topic: &str, detail: fmt::Arguments<'_>) {
+        let (kind, who) = (Kind::JoinRefused, self.info.who());
+        Fact { kind, event, who, topic: Some(topic), code: None, detail }.tell(turn.counters());
     }
 
     /// The answer of a join that runs at once comes before the end of the join that it replaces; but one that takes time must
@@ -175,12 +199,21 @@ impl Socket {
                 self.renew(&mut instance);
                 self.history_read(turn, slot, Joining { channel, msg_ref, instance, admitted }, replay);
             }
-            (_, Outcome::Refused { cx, response }) => {
-                turn.count(Event::JoinRefused);
+            (_, Outcome::Refused { cx, response, because }) => {
+                let because = because.as_deref().unwrap_or("the channel answered with an error");
+                self.tell_not_joined(turn, Event::JoinRefused, &cx.topic, format_args!("{because}"));
                 self.join_failed(turn, slot, &msg_ref, cx, response);
             }
             (_, Outcome::JoinCrashed { cx, reason }) => {
-                event::join_crashed(turn.counters(), &cx.topic, &reason);
+                let fact = Fact {
+                    kind: Kind::Crashed,
+                    event: Event::JoinCrashed,
+                    who: self.info.who(),
+                    topic: Some(&cx.topic),
+                    code: None,
+                    detail: format_args!("a join crashed: {reason}"),
+                };
+                fact.tell(turn.counters());
                 self.join_failed(turn, slot, &msg_ref, cx, reason_payload("join crashed"));
             }
             (Phase::Live(_), Outcome::Ran { mut instance, result }) => {

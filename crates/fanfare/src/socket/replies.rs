@@ -7,6 +7,7 @@ use fanfare_proto::payload::Payload;
 use super::{Carrier, Socket, Turn};
 use crate::channel::Status;
 use crate::event::Event;
+use crate::fact::{Fact, Kind};
 
 impl Socket {
     /// Sends a reply. A field that does not fit a binary frame makes it an error reply that says so.
@@ -47,8 +48,21 @@ impl Socket {
         self.answer(turn, &join_ref, msg_ref, &topic, status, response);
     }
 
+    /// A push to a topic that is not joined.
     pub(super) fn unmatched(&mut self, turn: &mut Turn, msg_ref: &Ref, topic: &str) {
-        turn.count(Event::Unmatched);
+        let fact = Fact {
+            kind: Kind::PushRefused,
+            event: Event::Unmatched,
+            who: self.info.who(),
+            topic: Some(topic),
+            code: None,
+            detail: format_args!("the socket has not joined the topic: join it, and push once that is answered"),
+        };
+        fact.tell(turn.counters());
+        self.answer_unmatched(turn, msg_ref, topic);
+    }
+
+    pub(super) fn answer_unmatched(&mut self, turn: &mut Turn, msg_ref: &Ref, topic: &str) {
         self.answer(turn, &Ref::NULL, msg_ref, topic, Status::Error, reason_payload("unmatched topic"));
     }
 

@@ -81,7 +81,9 @@ impl Socket {
                     self.take_entry(turn, slot);
                     return self.cannot_read(turn, &error);
                 }
-                tracing::warn!(%error, "a history could not be read, a join was refused");
+                let detail = format_args!("the history could not be read: {error}");
+                let topic = self.entry(slot).topic().clone();
+                self.tell_not_joined(turn, Event::JoinHistoryUnavailable, &topic, detail);
                 let reason = reason_payload("the history cannot be read now: join again");
                 return self.not_joined(turn, slot, &msg_ref, reason);
             }

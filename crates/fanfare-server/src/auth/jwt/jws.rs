@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::super::{Reason, json};
+use super::super::{Reason, Refusal, json};
 use crate::config::auth::Algorithm;
 
 /// A token that has the right form, and nothing checked yet.
@@ -23,7 +23,7 @@ pub(in crate::auth) struct Jws<'a> {
 
 impl<'a> Jws<'a> {
     /// Takes a token apart.
-    pub(super) fn parse(token: &'a str) -> Result<Self, Reason> {
+    pub(super) fn parse(token: &'a str) -> Result<Self, Refusal> {
         const NO_TOKEN: Reason = "the token is no JSON Web Token";
         let (message, signature) = token.rsplit_once('.').ok_or(NO_TOKEN)?;
         let (header, payload) =
@@ -31,13 +31,14 @@ impl<'a> Jws<'a> {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| NO_TOKEN);
         let signature = decode(signature)?;
         let header = json::object(&decode(header)?).ok_or(NO_TOKEN)?;
-        let named = header.get("alg").and_then(Value::as_str).and_then(|name| name.parse().ok());
-        let algorithm = named.ok_or("the token is signed with an unknown algorithm, or not at all")?;
+        let named = header.get("alg").and_then(Value::as_str).ok_or("the token does not say how it is signed")?;
+        let unknown = |_| format!("the token is signed with {named:.16?}, which is unknown, or not at all");
+        let algorithm = named.parse().map_err(unknown)?;
         if header.contains_key("crit") {
-            return Err("the token names critical extensions, of which none is known");
+            return Err("the token names critical extensions, of which none is known".into());
         }
         if ["kid", "typ"].iter().any(|name| header.get(*name).is_some_and(|value| !value.is_string())) {
-            return Err("the token's kid or typ is not a string");
+            return Err("the token's kid or typ is not a string".into());
         }
         Ok(Self { header, algorithm, message: message.as_bytes(), signature, payload })
     }

@@ -46,7 +46,7 @@ impl Fetched {
         let fetched = Arc::new(Self {
             name: name.to_owned(),
             url: url.clone(),
-            algorithms: settings.algorithms.0.clone(),
+            algorithms: settings.algorithms(),
             limits: Limits { timeout: settings.jwks_timeout.0, body_size_max: BODY_SIZE_MAX },
             refresh: settings.jwks_refresh.0,
             stale_max: settings.jwks_stale_max.0,

@@ -1,0 +1,101 @@
+//! The signals that end a command, and those that operators send to servers by habit. None of these cuts a client.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// SIGTERM and SIGINT.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes them over from now on.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub(crate) fn new() -> Result<Self, String> {
+        Ok(Self { terminate: take(SignalKind::terminate())?, interrupt: take(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What a server does with signals.
+pub(crate) struct ServerSignals {
+    ends: Signals,
+    hangup: Signal,
+    quit: Signal,
+    user1: Signal,
+    user2: Signal,
+    /// SIGTERM or SIGINT has come.
+    is_ending: bool,
+}
+
+impl ServerSignals {
+    /// Takes them over from now on.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub(crate) fn new() -> Result<Self, String> {
+        Ok(Self {
+            ends: Signals::new()?,
+            hangup: take(SignalKind::hangup())?,
+            quit: take(SignalKind::quit())?,
+            user1: take(SignalKind::user_defined1())?,
+            user2: take(SignalKind::user_defined2())?,
+            is_ending: false,
+        })
+    }
+
+    /// Waits until the server is to end, which is to drain first.
+    pub(crate) async fn until_stop(&mut self) {
+        loop {
+            let signal = tokio::select! {
+                () = self.ends.next() => {
+                    self.is_ending = true;
+                    return;
+                }
+                _ = self.hangup.recv() => {
+                    let next = "this version does not read its configuration again: the server drains and ends, start it again";
+                    return tracing::warn!(signal = "SIGHUP", next, "a signal");
+                }
+                _ = self.quit.recv() => {
+                    return tracing::info!(signal = "SIGQUIT", next = "the server drains and ends", "a signal");
+                }
+                _ = self.user1.recv() => "SIGUSR1",
+                _ = self.user2.recv() => "SIGUSR2",
+            };
+            tracing::warn!(signal, next = "nothing: it has no meaning here; SIGTERM stops the server", "a signal");
+        }
+    }
+
+    /// While the server drains: waits until its clients are to be cut off.
+    pub(crate) async fn until_cut(&mut self) {
+        loop {
+            let signal = tokio::select! {
+                // Where it drains because of another signal, nobody has been impatient yet.
+                () = self.ends.next() => match std::mem::replace(&mut self.is_ending, true) {
+                    true => return,
+                    false => "SIGTERM or SIGINT",
+                },
+                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.quit.recv() => "SIGQUIT",
+                _ = self.user1.recv() => "SIGUSR1",
+                _ = self.user2.recv() => "SIGUSR2",
+            };
+            let next =
+                "the server goes on draining; SIGTERM or SIGINT after one of them cuts off the clients that are left";
+            tracing::warn!(signal, next, "a signal");
+        }
+    }
+}
+
+fn take(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("cannot wait for signals: {error}"))
+}

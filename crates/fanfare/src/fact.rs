@@ -1,0 +1,93 @@
+//! Facts about clients: who was refused, closed, or lost something, and why. A fact is one value; its counter and its line in the log
+//! come from it, and nothing else writes either.
+//!
+//! The detail names the value, what is allowed, and the next step; never credentials or contents.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use tracing::field::display;
+
+use crate::event::{Counters, Event, HeldBack};
+use crate::path::MountPath;
+
+/// What kind of fact it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A client or a request was turned away.
+    Refused,
+    /// A socket's new credential was not accepted.
+    CredentialRefused,
+    JoinRefused,
+    PushRefused,
+    /// The server closed a socket.
+    Closed,
+    /// Something was not delivered, kept or tracked.
+    Dropped,
+    /// A channel's code failed.
+    Crashed,
+}
+
+impl Kind {
+    /// What lines call it. Programs read this: it is never renamed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Refused => "refused",
+            Kind::CredentialRefused => "credential_refused",
+            Kind::JoinRefused => "join_refused",
+            Kind::PushRefused => "push_refused",
+            Kind::Closed => "closed",
+            Kind::Dropped => "dropped",
+            Kind::Crashed => "crashed",
+        }
+    }
+
+    /// Whether somebody has to look after the server, rather than after a client.
+    fn is_a_fault(self) -> bool {
+        matches!(self, Kind::Dropped | Kind::Crashed)
+    }
+}
+
+/// Whom a fact concerns, as far as that is known.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Who<'f> {
+    /// The id of the socket, unless that is a credential.
+    pub(crate) user: Option<&'f str>,
+    pub(crate) address: Option<SocketAddr>,
+    /// The path of the mount.
+    pub(crate) endpoint: Option<&'f MountPath>,
+}
+
+/// Something that happened to a client and that somebody will ask about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fact<'f> {
+    pub(crate) kind: Kind,
+    /// What is counted; its reason is that of the line.
+    pub(crate) event: Event,
+    pub(crate) who: Who<'f>,
+    pub(crate) topic: Option<&'f str>,
+    /// The status of the answer, or the code of the close frame.
+    pub(crate) code: Option<u16>,
+    /// For people: the value, what is allowed, the next step.
+    pub(crate) detail: fmt::Arguments<'f>,
+}
+
+impl Fact<'_> {
+    /// Counts it, and writes its line. Clients can cause facts at will: of each event ten lines a second are written, and the next one
+    /// says how many were left out.
+    pub(crate) fn tell(self, counters: &Counters) {
+        counters.count(self.event);
+        let Some(held_back) = LINES[self.event as usize].pass() else { return };
+        let Fact { kind, event, who: Who { user, address, endpoint }, topic, code, detail } = self;
+        let (event, (_, reason)) = (kind.name(), event.name());
+        let (address, endpoint, detail) = (address.map(display), endpoint.map(display), detail.to_string());
+        if kind.is_a_fault() {
+            tracing::warn!(event, reason, endpoint, user, address, topic, code, detail, held_back);
+        } else {
+            tracing::info!(event, reason, endpoint, user, address, topic, code, detail, held_back);
+        }
+    }
+}
+
+/// One for each event, so that a flood of one keeps no other out of the log.
+static LINES: [HeldBack; Event::ALL.len()] = [const { HeldBack::new(10, 1) }; Event::ALL.len()];
