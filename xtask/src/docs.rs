@@ -88,10 +88,11 @@ pub(crate) fn run(pages: &[String]) -> Result<(), String> {
     if failures.is_empty() { Ok(()) } else { Err(format!("these do not work as written:\n{}", failures.join("\n"))) }
 }
 
-/// A file of the repository, or for a folder nothing but that it is there.
+/// A file of the repository; of a folder or a picture nothing but that it is there.
 fn read(file: &str) -> Option<String> {
     match repository::root().join(file) {
         path if path.is_dir() => Some(String::new()),
+        path if path.extension().is_some_and(|extension| extension == "png") => path.exists().then(String::new),
         _ => repository::text(file).ok()?,
     }
 }
