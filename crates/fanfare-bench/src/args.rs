@@ -1,11 +1,11 @@
-//! What can be typed behind `fanfare bench`.
+//! The command line of `fanfare bench`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-/// Measures a server: clients, load, latency, and whether every message arrives.
+/// Load-test a server: throughput, latency, and whether every message arrives.
 #[derive(Debug, Args)]
 pub struct Bench {
     #[command(subcommand)]
@@ -13,95 +13,95 @@ pub struct Bench {
 }
 
 const FANOUT: &str = "\
-One client publishes, all the others get it. With --window the publisher keeps so many messages in flight, which shows how
-much the server can do; with --rate it sends so many a second, which shows how long a message takes.
+One client publishes, all others receive. With --window the publisher keeps this many messages in flight, which measures
+throughput; with --rate it sends this many a second, which measures latency.
 
   fanfare bench fanout
   fanfare bench fanout --clients 100 --rate 500
   fanfare bench fanout ws://127.0.0.1:4000/bench --topic 'bench:{room}' --server-pid 1234";
 
 const ROOMS: &str = "\
-Many small rooms, and every member of each sends. Needs a channel that takes any name of a room:
+Many small rooms in which every member sends. Needs a channel that accepts any room name:
 
   fanfare bench rooms ws://127.0.0.1:4000/bench --topic 'bench:{room}' --clients 1000 --members 10 --rate 1";
 
 const ECHO: &str = "\
-Each client sends and gets an answer: for Phoenix it is the reply to its push, for the other protocols its own message, in a
-room of its own. By default the next message goes out when the answer has come.
+Each client sends and gets an answer: with Phoenix the reply to its push, with the other protocols its own message, in a
+room of its own. By default it sends the next message when the answer has come.
 
   fanfare bench echo ws://127.0.0.1:4000/bench --topic 'bench:{room}' --event echo";
 
 const PRESENCE: &str = "\
-All clients join one topic whose members see each other. Measures how long it takes until each has seen everybody; then clients
-leave and come back, and what is told about it is counted.
+All clients join one topic whose members see each other. Measures how long it takes until each has seen all others; then clients
+leave and return, and the messages about it are counted.
 
   fanfare bench presence --clients 200";
 
 const IDLE: &str = "\
-Clients that join and do nothing. With --server-pid it shows what one more costs in memory: the slope between the numbers of
+Clients that join and do nothing. With --server-pid it measures the memory of one more client: the slope between the numbers of
 --steps.
 
   fanfare bench idle --steps 1000,5000 --server-pid 1234";
 
 const CHURN: &str = "\
-Each client connects, joins, leaves and closes, over and over.
+Each client connects, joins, leaves and closes, again and again.
 
   fanfare bench churn --clients 50 --server-pid 1234";
 
 const STORM: &str = "\
-Cuts all connections in one moment, as a failing load balancer does, and lets the clients come back as phoenix.js does it.
+Cuts all connections at once, like a failing load balancer, and lets the clients reconnect like phoenix.js.
 Measures how long it takes until all have joined again.
 
   fanfare bench storm --clients 2000 --server-pid 1234";
 
 const RESTART: &str = "\
-Waits, with all clients joined, until the server is restarted by somebody else, and lets the clients come back as phoenix.js does
-it. Measures how long after the new server let the first one in the last one has joined again.
+Waits, with all clients joined, until you restart the server, and lets the clients reconnect like phoenix.js.
+Measures the time from the first client that the new server accepts until the last one has joined again.
 
   fanfare bench restart --clients 10000";
 
 const JITTER: &str = "\
-Messages flow while a share of the clients loses its connection and comes back, over and over. Shows how many of the messages
-those clients got; to the clients that stay nothing may be lost.
+Messages flow while a share of the clients drops and reconnects, again and again. Shows how many messages
+these clients got; the clients that stay must not lose any.
 
   fanfare bench jitter --clients 100 --share 0.2";
 
 const BROADCAST: &str = "\
-The time until the last of all clients has a single message, while the clients themselves do not run: they sleep until it must
-be over, and the kernel's receive time stamps tell when it was.
+The time until the last client has a single message, while the clients do not run: they sleep until the server must be
+done, and the kernel's receive time stamps say when each message arrived.
 
   fanfare bench broadcast --clients 1000";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// One publishes, all the others get it
+    /// One client publishes, all others receive
     #[command(long_about = FANOUT)]
     Fanout(Fanout),
-    /// Many small rooms, every member sends
+    /// Many small rooms in which every member sends
     #[command(long_about = ROOMS)]
     Rooms(Rooms),
     /// Each message is answered to its sender
     #[command(long_about = ECHO)]
     Echo(Echo),
-    /// All join one topic and see each other come and go
+    /// All clients join one topic and see each other come and go
     #[command(long_about = PRESENCE)]
     Presence(Presence),
-    /// What connections cost that do nothing
+    /// Cost of idle connections
     #[command(long_about = IDLE)]
     Idle(Idle),
-    /// Connect, join, leave, close, over and over
+    /// Clients that connect, join, leave and close again and again
     #[command(long_about = CHURN)]
     Churn(Churn),
-    /// All are cut at once and come back at once
+    /// A reconnect storm: all clients are cut at once
     #[command(long_about = STORM)]
     Storm(Storm),
-    /// The server restarts and all come back
+    /// The server restarts and all clients reconnect
     #[command(long_about = RESTART)]
     Restart(Restart),
-    /// Some drop and come back while messages flow
+    /// Some clients drop and reconnect while messages flow
     #[command(long_about = JITTER)]
     Jitter(Jitter),
-    /// The time until the last one has a single message
+    /// The time until the last client has a single message
     #[command(long_about = BROADCAST)]
     Broadcast(Broadcast),
 }
@@ -125,7 +125,7 @@ impl Scenario {
 
 #[derive(Debug, Args)]
 pub(crate) struct Fanout {
-    /// Clients that get the messages; publishers come on top
+    /// Clients that receive; publishers are extra
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
     pub(crate) clients: u32,
     /// Clients that publish
@@ -134,7 +134,7 @@ pub(crate) struct Fanout {
     /// Messages that each publisher keeps in flight [default: 16, unless there is a --rate]
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = count())]
     pub(crate) window: Option<u32>,
-    /// Messages a second of each publisher; latency counts from when a message was due
+    /// Messages a second of each publisher; latency is measured from when a message was due
     #[arg(long, value_name = "R", value_parser = positive)]
     pub(crate) rate: Option<f64>,
     #[command(flatten)]
@@ -149,7 +149,7 @@ pub(crate) struct Rooms {
     /// Clients in each room
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = count())]
     pub(crate) members: u32,
-    /// Rooms, in place of --clients
+    /// Rooms, instead of --clients
     #[arg(long, value_name = "N", conflicts_with = "clients", value_parser = count())]
     pub(crate) rooms: Option<u32>,
     /// Messages that each member keeps in flight
@@ -170,7 +170,7 @@ pub(crate) struct Echo {
     /// Messages that each client keeps in flight [default: 1, unless there is a --rate]
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = count())]
     pub(crate) window: Option<u32>,
-    /// Messages a second of each client; latency counts from when a message was due
+    /// Messages a second of each client; latency is measured from when a message was due
     #[arg(long, value_name = "R", value_parser = positive)]
     pub(crate) rate: Option<f64>,
     #[command(flatten)]
@@ -182,7 +182,7 @@ pub(crate) struct Presence {
     /// Clients
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = count())]
     pub(crate) clients: u32,
-    /// Clients that leave a second, each to come back at once; 0 for none
+    /// Clients that leave and return each second; 0 for none
     #[arg(long, value_name = "R", default_value_t = 20.0, value_parser = not_negative)]
     pub(crate) rate: f64,
     #[command(flatten)]
@@ -194,7 +194,7 @@ pub(crate) struct Idle {
     /// Clients
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
     pub(crate) clients: u32,
-    /// Numbers of clients at which memory is measured, in place of --clients
+    /// Numbers of clients at which memory is measured, instead of --clients
     #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "clients", value_parser = count())]
     pub(crate) steps: Vec<u32>,
     #[command(flatten)]
@@ -215,7 +215,7 @@ pub(crate) struct Storm {
     /// Clients
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = count())]
     pub(crate) clients: u32,
-    /// How often all are cut
+    /// How many times all clients are cut
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = count())]
     pub(crate) rounds: u32,
     /// How long a client waits before it tries again
@@ -234,18 +234,18 @@ pub(crate) struct Restart {
     pub(crate) common: Common,
 }
 
-/// When a client that was cut tries again.
+/// When a client reconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Backoff {
-    /// As phoenix.js: after 10 ms, then 50, 100, 150, 200, 250, 500 ms, 1, 2, 5 s
+    /// Like phoenix.js: after 10 ms, then 50, 100, 150, 200, 250, 500 ms, 1, 2, 5 s
     Phoenix,
-    /// At once
+    /// Immediately
     None,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Jitter {
-    /// Clients that get the messages
+    /// Clients that receive
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = count())]
     pub(crate) clients: u32,
     /// Messages a second
@@ -254,10 +254,10 @@ pub(crate) struct Jitter {
     /// The share of the clients that drop
     #[arg(long, value_name = "0..1", default_value_t = 0.2, value_parser = share)]
     pub(crate) share: f64,
-    /// How long such a client stays connected, on average, in seconds
+    /// How long these clients stay connected, on average, in seconds
     #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = positive)]
     pub(crate) up: f64,
-    /// How long it stays away, in seconds
+    /// How long they stay away, in seconds
     #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = positive)]
     pub(crate) down: f64,
     #[command(flatten)]
@@ -266,10 +266,10 @@ pub(crate) struct Jitter {
 
 #[derive(Debug, Args)]
 pub(crate) struct Broadcast {
-    /// Clients that get the message
+    /// Clients that receive
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = count())]
     pub(crate) clients: u32,
-    /// How often
+    /// How many messages
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = count())]
     pub(crate) rounds: u32,
     /// How long the clients sleep, in seconds: longer than the message can take
@@ -286,19 +286,19 @@ pub(crate) struct Common {
     /// the room
     #[arg(default_value = "ws://127.0.0.1:4000/socket")]
     pub(crate) url: String,
-    /// What the server speaks
+    /// The protocol of the server
     #[arg(long, value_enum, default_value_t = ProtocolName::Phoenix)]
     pub(crate) protocol: ProtocolName,
     /// The topic; {room} in it becomes a number [default: room:lobby for Phoenix, room-{room} for the others]
     #[arg(long)]
     pub(crate) topic: Option<String>,
-    /// The event that is pushed, and which the server is expected to broadcast
+    /// The event to push; the server must broadcast it
     #[arg(long, default_value = "new_msg")]
     pub(crate) event: String,
     /// Parameters of the connection: a JSON object of strings
     #[arg(long, value_name = "JSON", default_value = "{}")]
     pub(crate) params: String,
-    /// What a join carries: any JSON; {client} in it becomes a number
+    /// The payload of a join: any JSON; {client} in it becomes a number
     #[arg(long, value_name = "JSON", default_value = "{}")]
     pub(crate) join: String,
     /// The size of a payload, in bytes
@@ -307,14 +307,14 @@ pub(crate) struct Common {
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = positive)]
     pub(crate) seconds: f64,
-    /// How long to run before that
+    /// How long to warm up
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = not_negative)]
     pub(crate) warmup: f64,
 
     /// Threads of the generator
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = count(), help_heading = "Generator")]
     pub(crate) threads: u32,
-    /// Connections begun a second, at most [default: as fast as the server takes them]
+    /// Connections started a second, at most [default: as fast as the server accepts them]
     #[arg(long, value_name = "R", value_parser = positive, help_heading = "Generator")]
     pub(crate) connect_rate: Option<f64>,
     /// Local addresses to connect from, for more connections than one address has ports [default: for a server on this
@@ -324,7 +324,7 @@ pub(crate) struct Common {
     /// How long to wait without any progress, in seconds
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive, help_heading = "Generator")]
     pub(crate) timeout: f64,
-    /// Take any certificate of the server
+    /// Accept any certificate of the server
     #[arg(long, help_heading = "Generator")]
     pub(crate) insecure: bool,
     /// Certificates to trust, a PEM file [default: those of the system]

@@ -20,12 +20,12 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Starts a server to try things with: no file, an open lobby, a page to chat on
+    /// Start a development server: no config file, an open lobby, a demo page
     Dev {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Starts the server that a configuration file describes
+    /// Start the server that a configuration file describes
     Serve {
         /// The configuration, a TOML file; `fanfare init` writes one
         #[arg(long, value_name = "FILE")]
@@ -33,7 +33,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Says what is wrong with a configuration file; silent, with exit status 0, if nothing is
+    /// Check a configuration file: print its mistakes, or nothing if there are none
     Check {
         /// The configuration, a TOML file
         #[arg(long, value_name = "FILE")]
@@ -41,7 +41,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Writes a commented configuration file to start from
+    /// Write a configuration file to start from, with every setting explained
     Init {
         /// The file to write
         #[arg(default_value = "fanfare.toml")]
@@ -50,31 +50,31 @@ pub(crate) enum Command {
         #[arg(long)]
         force: bool,
     },
-    /// Writes a piece of a Rust program that uses the crate `fanfare`
+    /// Write code for a Rust program that uses the crate `fanfare`
     New {
         #[command(subcommand)]
         what: New,
     },
-    /// Measures a server: load, latency, and whether every message arrives
+    /// Load-test a server: throughput, latency, and whether every message arrives
     Bench(fanfare_bench::Bench),
-    /// Publishes to a topic of a running server, by its HTTP API
+    /// Publish to a topic of a running server, through its HTTP API
     Pub(client::Pub),
-    /// Prints what comes to topics of a running server, one JSON object a line, until it is stopped
+    /// Subscribe to topics of a running server and print their messages, one JSON object a line
     Sub(client::Sub),
-    /// Prints who is in a topic of a running server
+    /// Print who is in a topic of a running server
     Presence(client::Presence),
-    /// Print what a topic has kept, one JSON object a line
+    /// Print the messages that a topic has kept, one JSON object a line
     History(client::History),
-    /// Prints the topics of a running server that have somebody in them, one JSON object a line
+    /// Print the topics of a running server that have members, one JSON object a line
     Topics(client::Topics),
-    /// Closes every socket of a running server that has this id
+    /// Close every socket of a running server that has this id
     Disconnect(client::Disconnect),
-    /// Prints a token that the server accepts, to try things with
+    /// Make a token that the server accepts, for trying things out
     Token(Token),
-    /// Makes, lists and revokes API keys
+    /// Make, list and revoke API keys
     #[command(name = "apikey")]
     ApiKey(ApiKey),
-    /// Prints reference documentation
+    /// Print reference documentation
     Docs {
         #[command(subcommand)]
         page: Docs,
@@ -108,22 +108,22 @@ pub(crate) struct Token {
     /// The configuration, a TOML file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// The `[auth.NAME]` that is to accept it; may be left out if there is only one
+    /// The `[auth.NAME]` that the token is for; can be left out if there is only one
     #[arg(long, value_name = "NAME")]
     pub(crate) auth: Option<String>,
-    /// Whom it stands for
+    /// The user that the token is for: its claim `sub`
     #[arg(long, value_name = "USER")]
     pub(crate) sub: String,
-    /// Another claim, such as `role=support`; a value that is JSON counts as such; may be repeated
+    /// Another claim, such as `role=support`; the value can be JSON; can be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
     pub(crate) claim: Vec<(String, serde_json::Value)>,
-    /// How long it is good
+    /// How long the token is valid
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     pub(crate) expires_in: Duration,
-    /// The issuer's private key in PEM form, where the configuration has the public one
+    /// The issuer's private key in PEM form, if the configuration has the public key
     #[arg(long, value_name = "FILE")]
     pub(crate) private_key_file: Option<PathBuf>,
-    /// The name of that key, where the issuer has several
+    /// The name of that key, if the issuer has several
     #[arg(long, value_name = "KID")]
     pub(crate) kid: Option<String>,
 }
@@ -134,7 +134,7 @@ pub(crate) struct ApiKey {
     /// The configuration, a TOML file
     #[arg(long, value_name = "FILE", global = true, default_value = "fanfare.toml")]
     pub(crate) config: PathBuf,
-    /// The `[keys.NAME]` that has the keys; may be left out if there is only one
+    /// The `[keys.NAME]` that has the keys; can be left out if there is only one
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) keys: Option<String>,
     /// Print JSON, one object a line
@@ -146,52 +146,52 @@ pub(crate) struct ApiKey {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ApiKeyCommand {
-    /// Makes a key and prints it: it is shown this once, and only its hash is stored
+    /// Make a key and print it, only this once: only its hash is stored
     Add {
-        /// The domain that it is for
+        /// The domain of the key
         #[arg(long)]
         domain: Option<String>,
-        /// Whose it is
+        /// The owner of the key
         #[arg(long)]
         username: Option<String>,
-        /// Make one that does not work until it is activated
+        /// Make a key that does not work until it is activated
         #[arg(long)]
         inactive: bool,
     },
-    /// Lists the keys by their names, never the keys themselves
+    /// List the names of the keys, never the keys themselves
     List,
-    /// Makes a key inactive; its sockets are closed within 5 s
+    /// Make a key inactive; its sockets are closed within 5 s
     Revoke {
         /// The name of the key, or the key
         key: String,
     },
-    /// Makes a key work that was made inactive, or revoked
+    /// Make an inactive or revoked key active
     Activate {
         /// The name of the key, or the key
         key: String,
     },
-    /// Puts a new key in the place of an old one, for the same domain and user, and prints it
+    /// Replace a key by a new one for the same domain and user, and print the new one
     Rotate {
         /// The name of the old key, or the key
         key: String,
-        /// Let the old key work for this long beside the new one, such as 1h
+        /// Keep the old key valid for this long, such as 1h
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         overlap: Option<Duration>,
     },
-    /// Makes the store's file or table, or adds what an older one lacks; safe to repeat
+    /// Create the store's file or table, or add what an older one lacks; can be repeated safely
     Migrate,
 }
 
-/// Settings that win over the environment and the file.
+/// Settings that override the environment and the file.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Settings {
-    /// The address that clients connect to, such as 0.0.0.0:4000; port 0 is any free one
+    /// The address that clients connect to, such as 0.0.0.0:4000; port 0 chooses a free one
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// The address of the HTTP API and the console
+    /// The address of the HTTP API
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
-    /// Any other key of the configuration, such as `limits.joins_max=500`; may be repeated
+    /// Any other setting, such as `limits.joins_max=500`; can be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
 }

@@ -78,7 +78,9 @@ pub(crate) fn parse(body: &[u8]) -> Result<Vec<Message>, Fault> {
         }
         (Some(messages), None, None) if !is_about_one => messages,
         (Some(_), ..) => {
-            return Err(Fault::form("messages stands alone: put the parts of a message into it"));
+            return Err(Fault::form(
+                "`messages` cannot be combined with `topic`, `event` or other members of a message; move them into its items",
+            ));
         }
         (None, None, ..) => return Err(Fault::form(format!("topic is missing; the body is like {example}"))),
         (None, ..) => return Err(Fault::form(format!("event is missing; the body is like {example}"))),
@@ -203,8 +205,8 @@ mod tests {
         check(r#"{"topic":"a","event":"presence_diff"}"#, "allow_reserved");
         check(r#"{"topic":"a","event":"b","payload":[1]}"#, "must be a JSON object");
         check(r#"{"topic":"a","event":"b","payload":"\ud800"}"#, "payload: unpaired surrogate");
-        check(r#"{"topic":"a","event":"b","messages":[]}"#, "messages stands alone");
-        check(r#"{"idempotency_key":"k","messages":[]}"#, "messages stands alone");
+        check(r#"{"topic":"a","event":"b","messages":[]}"#, "`messages` cannot be combined");
+        check(r#"{"idempotency_key":"k","messages":[]}"#, "`messages` cannot be combined");
         check(r#"{"topic":"a","event":"b","idempotency_key":"k","expect":"5e:3"}"#, "");
         check(
             r#"{"topic":"a","event":"b","idempotency_key":""}"#,

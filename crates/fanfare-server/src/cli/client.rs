@@ -12,19 +12,19 @@ use crate::config::value::Text;
 /// What is published, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct Pub {
-    /// The topic; `-` to read whole messages from the standard input, one a line, as `fanfare sub` prints them
+    /// The topic; `-` reads whole messages from the standard input, one a line, as `fanfare sub` prints them
     pub(crate) topic: String,
     /// The event
     pub(crate) event: Option<String>,
-    /// The payload, a JSON object; `-` to read one a line from the standard input; left out, it is {}
+    /// The payload, a JSON object; `-` reads payloads from the standard input, one a line [default: {}]
     pub(crate) payload: Option<String>,
-    /// Makes it safe to publish again: a repetition with the same key within five minutes is not published
+    /// An idempotency key: a repetition with the same key within five minutes is not published
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
-    /// Publish only if the topic's history is at this position; `0:0` expects it to be empty
+    /// Publish only if the topic's history is at this position; `0:0` expects an empty history
     #[arg(long, value_name = "POSITION", value_parser = position)]
     pub(crate) expect: Option<String>,
-    /// Take events that begin with phx_ or presence_, which belong to the protocol
+    /// Allow events that begin with phx_ or presence_, which belong to the protocol
     #[arg(long)]
     pub(crate) allow_reserved: bool,
     #[command(flatten)]
@@ -34,54 +34,54 @@ pub(crate) struct Pub {
 /// What is subscribed to, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Sub {
-    /// The topics to join; with `--protocol hub` one DOMAIN/TOPIC, with `bullet` none, since the key decides
+    /// The topics to join; with `--protocol hub` one DOMAIN/TOPIC, with `bullet` none: its key decides
     #[arg(value_name = "TOPIC")]
     pub(crate) topics: Vec<String>,
-    /// What the server speaks at that address
+    /// The protocol of the server at that address
     #[arg(long, value_enum, default_value_t = Protocol::Phoenix)]
     pub(crate) protocol: Protocol,
-    /// The address, ws:// or wss://; left out, the protocol's usual path on 127.0.0.1:4000
+    /// The address, ws:// or wss:// [default: the protocol's usual path on 127.0.0.1:4000]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// Take the address from this configuration instead
+    /// Read the address from this configuration file
     #[arg(long, value_name = "FILE", conflicts_with = "url")]
     pub(crate) config: Option<PathBuf>,
-    /// A parameter of the connection, which becomes part of the URL; may be repeated
+    /// A parameter of the connection, which becomes part of the URL; can be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
     pub(crate) param: Vec<(String, String)>,
-    /// A token to connect with; other users of this machine can see it while the command runs
+    /// The token to connect with; other users of this machine can see it while the command runs
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["token_env", "token_file"])]
     pub(crate) token: Option<String>,
     /// The environment variable that holds the token
     #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
     pub(crate) token_env: Option<String>,
-    /// The file that holds the token; it is read again for every connection
+    /// The file that holds the token; read again for every connection
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// What is sent with every join, JSON
+    /// The payload of every join, JSON
     #[arg(long, value_name = "JSON", value_parser = json, default_value = "{}")]
     pub(crate) join_payload: Value,
-    /// Begin behind this position of the topics' history, as printed with a message before; `0:0` for its beginning
+    /// Start after this position of the topics' history, as printed with its messages; `0:0` is the beginning
     #[arg(long, value_name = "POSITION", value_parser = position)]
     pub(crate) since: Option<String>,
-    /// Print this event only; may be repeated. Replies to joins are printed only with `--event phx_reply`
+    /// Print only this event; can be repeated. Replies to joins are printed only with `--event phx_reply`
     #[arg(long, value_name = "EVENT")]
     pub(crate) event: Vec<String>,
-    /// End after so many lines
+    /// Stop after this many lines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 }
 
-/// What a server may speak.
+/// The protocols of endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Protocol {
     /// Phoenix Channels
     Phoenix,
-    /// Frames of a topic's publisher, as they are
+    /// A hub: the frames of a topic's publisher
     Hub,
     /// JSON rooms
     Rooms,
-    /// What bullet.js speaks
+    /// The protocol of bullet.js
     Bullet,
 }
 
@@ -99,10 +99,10 @@ pub(crate) struct Presence {
 pub(crate) struct History {
     /// The topic
     pub(crate) topic: String,
-    /// Print all behind this position, and fail if some of them are gone; `0:0` for the beginning
+    /// Print all messages after this position, and fail if some of them are gone; `0:0` is the beginning
     #[arg(long, value_name = "POSITION", value_parser = position)]
     pub(crate) since: Option<String>,
-    /// Print at most so many; without --since they are the newest, and 100 if nothing else is said
+    /// Print at most this many; without --since the newest ones [default without --since: 100]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: Option<u32>,
     #[command(flatten)]
@@ -112,7 +112,7 @@ pub(crate) struct History {
 /// Whose sockets are closed.
 #[derive(Debug, Args)]
 pub(crate) struct Disconnect {
-    /// The id, such as `user_socket:7`: what `socket_id` in the configuration makes of a user
+    /// The id, such as `user_socket:7`; the setting `socket_id` makes the id of a user
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) api: Api,
@@ -128,16 +128,16 @@ pub(crate) struct Topics {
 /// Where the HTTP API is, and its token. A token has no flag of its own, since everybody on the machine could read it.
 #[derive(Debug, Args)]
 pub(crate) struct Api {
-    /// The address of the HTTP API; left out, http://127.0.0.1:4001
+    /// The address of the HTTP API [default: http://127.0.0.1:4001]
     #[arg(long, value_name = "URL", value_parser = url)]
     pub(crate) admin: Option<Url>,
-    /// The environment variable that holds the API's token; left out, FANFARE_ADMIN_TOKEN
+    /// The environment variable that holds the API's token [default: FANFARE_ADMIN_TOKEN]
     #[arg(long, value_name = "NAME", conflicts_with = "admin_token_file")]
     pub(crate) admin_token_env: Option<String>,
     /// The file that holds the API's token
     #[arg(long, value_name = "FILE")]
     pub(crate) admin_token_file: Option<PathBuf>,
-    /// Take address and token from this configuration, where no flag says otherwise
+    /// Read address and token from this configuration file; flags override it
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }

@@ -26,14 +26,14 @@ pub(super) fn of_socket(asked: &Sub) -> Result<String, String> {
         (None, None) => format!("{DEFAULT}{}", custom(asked.protocol)),
     };
     if !given.starts_with("ws://") && !given.starts_with("wss://") {
-        return Err(format!("--url {given}: it begins with neither ws:// nor wss://, as {DEFAULT}/socket does"));
+        return Err(format!("--url {given}: must begin with ws:// or wss://, such as {DEFAULT}/socket"));
     }
     let (path, query) = given.split_once('?').unwrap_or((&given, ""));
     let path = path.trim_end_matches('/');
     let mut pairs: Vec<String> = query.split('&').filter(|pair| !pair.is_empty()).map(str::to_owned).collect();
     pairs.extend(asked.param.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))));
     let path = match (asked.protocol, asked.topics.as_slice()) {
-        (Protocol::Phoenix | Protocol::Rooms, []) => return Err("no topic to join; name at least one".into()),
+        (Protocol::Phoenix | Protocol::Rooms, []) => return Err("name at least one topic to join".into()),
         (Protocol::Phoenix, _) => {
             if !pairs.iter().any(|pair| pair.starts_with("vsn=")) {
                 pairs.push("vsn=2.0.0".into());
@@ -45,13 +45,13 @@ pub(super) fn of_socket(asked: &Sub) -> Result<String, String> {
             Some((domain, topic)) => format!("{path}/sub/{}/{}", encoded(&domain), encoded(topic)),
             None => return Err(format!("{topic}: a topic of a hub is DOMAIN/TOPIC, such as example.com/news")),
         },
-        (Protocol::Hub, _) => return Err("a hub takes one DOMAIN/TOPIC a connection".into()),
+        (Protocol::Hub, _) => return Err("with --protocol hub, name exactly one DOMAIN/TOPIC".into()),
         (Protocol::Bullet, []) if pairs.is_empty() => {
             return Err("bullet needs a key in the URL: --param key=KEY, or --url ws://…/websocket?KEY".into());
         }
         (Protocol::Bullet, []) => path.to_owned(),
         (Protocol::Bullet, [topic, ..]) => {
-            return Err(format!("{topic}: bullet knows no topics, the key decides what comes; leave it out"));
+            return Err(format!("{topic}: bullet has no topics to join, the key decides; leave the topic out"));
         }
     };
     let path = if path.matches('/').count() < 3 { format!("{path}/") } else { path };
@@ -72,7 +72,7 @@ pub(super) fn shown(url: &str) -> &str {
 /// Its port is any free one.
 pub(super) fn of_listener(listen: SocketAddr, flag: &str) -> Result<SocketAddr, String> {
     if listen.port() == 0 {
-        return Err(format!("the configuration leaves the port to the system; name the address with {flag}"));
+        return Err(format!("the configuration has port 0, so the address is not known; give it with {flag}"));
     }
     // Everywhere is no address to go to.
     let ip = match listen.ip() {
@@ -117,7 +117,7 @@ fn of_endpoint(config: &Config, protocol: Protocol) -> Result<String, String> {
         fits.ok_or_else(|| format!("no [[endpoint]] has protocol = \"{name}\"; --protocol names another"))?;
     let path = &endpoint.path.0;
     if path.contains(':') {
-        return Err(format!("the path {path} has a name in it; give the whole address with --url"));
+        return Err(format!("the path {path} has a parameter in it; give the whole address with --url"));
     }
     let scheme = if config.tls.is_some() { "wss" } else { "ws" };
     Ok(format!("{scheme}://{}{path}", of_listener(config.server.listen.0, "--url")?))
@@ -146,8 +146,8 @@ mod tests {
         check("a --url wss://h/s/", Ok("wss://h/s/websocket?vsn=2.0.0"));
         check("a --url ws://h/s/websocket?vsn=2.0.1&x=1", Ok("ws://h/s/websocket?vsn=2.0.1&x=1"));
         check("a --param n=a&=b", Ok("ws://127.0.0.1:4000/socket/websocket?n=a%26%3Db&vsn=2.0.0"));
-        check("", Err("no topic"));
-        check("a --url http://h/s", Err("neither ws:// nor wss://"));
+        check("", Err("at least one topic"));
+        check("a --url http://h/s", Err("must begin with ws:// or wss://"));
         check("--protocol hub example.com/a/b", Ok("ws://127.0.0.1:4000/ws/sub/example.com/a%2Fb"));
         check("--protocol hub a%2Fb/t", Ok("ws://127.0.0.1:4000/ws/sub/a%2Fb/t"));
         check("--protocol hub news", Err("DOMAIN/TOPIC"));
@@ -158,6 +158,6 @@ mod tests {
         check("--protocol bullet --param key=k", Ok("ws://127.0.0.1:4000/websocket?key=k"));
         check("--protocol bullet --url ws://h/websocket?k", Ok("ws://h/websocket?k"));
         check("--protocol bullet", Err("needs a key"));
-        check("--protocol bullet a --param key=k", Err("knows no topics"));
+        check("--protocol bullet a --param key=k", Err("has no topics to join"));
     }
 }

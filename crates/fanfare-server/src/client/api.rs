@@ -60,7 +60,7 @@ impl Api {
             })?,
         };
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
-            .map_err(|_| "the API token has characters that cannot be sent, such as a newline")?;
+            .map_err(|_| "the API token has characters that a header cannot have, such as a newline")?;
         authorization.set_sensitive(true);
         Ok(Self { client: Client::new()?, base: base.trim_end_matches('/').to_owned(), authorization })
     }
@@ -77,7 +77,7 @@ impl Api {
     /// Why there is no good answer.
     pub(super) async fn text(&self, path: &str) -> Result<String, String> {
         let (body, _) = self.ask(Method::GET, path, String::new()).await?;
-        String::from_utf8(body.into()).map_err(|_| "the answer is no text".to_owned())
+        String::from_utf8(body.into()).map_err(|_| "the answer is not UTF-8".to_owned())
     }
 
     /// # Errors
@@ -106,7 +106,7 @@ impl Api {
         match (status, answer) {
             (status, Ok(answer)) if status.is_success() => Ok((body, answer)),
             (StatusCode::UNAUTHORIZED, _) => Err(format!(
-                "{base}: the API refuses this token; take the server's own, from {VARIABLE}, --admin-token-file or --config"
+                "{base}: the API does not accept this token; use the server's own, from {VARIABLE}, --admin-token-file or --config"
             )),
             (status, Ok(answer)) if answer["error"]["message"].is_string() => {
                 let message = answer["error"]["message"].as_str().unwrap_or_default();

@@ -78,15 +78,16 @@ impl Dialer {
         let uri: Uri = url.parse().map_err(|error| format!("{shown}: not a URL: {error}"))?;
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err(format!("{}: the host is not one, or has a user before it", uri.host().unwrap_or_default()));
+            return Err(format!("{}: not a valid host, or has a user name before it", uri.host().unwrap_or_default()));
         }
         let is_tls = uri.scheme_str() == Some("wss");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let tls = match is_tls {
             false => None,
             true => {
-                let name = ServerName::try_from(host.clone())
-                    .map_err(|_| format!("{shown}: no certificate can be for the host {host}"))?;
+                let name = ServerName::try_from(host.clone()).map_err(|_| {
+                    format!("{shown}: {host} is not a host name or address that a certificate can have")
+                })?;
                 Some((TlsConnector::from(Arc::new(client_tls()?)), name))
             }
         };
@@ -105,15 +106,17 @@ impl Dialer {
     }
 
     async fn open(&self, token: Option<&Secret>) -> Result<Socket, Failure> {
-        let next = "is the server running, and is this its address? --url names another";
+        let next = "check that the server is running, or give another address with --url";
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let tcp = tcp.map_err(|error| Failure::new(format!("no connection: {error}; {next}")))?;
+        let tcp = tcp.map_err(|error| Failure::new(format!("cannot connect: {error}; {next}")))?;
         // Small frames go out at once. Where the system refuses, they are later.
         let _ = tcp.set_nodelay(true);
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
             Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await.map_err(|error| {
-                Failure::new(format!("no TLS: {error}; SSL_CERT_FILE names a PEM file of certificates to trust"))
+                Failure::new(format!(
+                    "TLS failed: {error}; to trust other certificates, set SSL_CERT_FILE to a PEM file"
+                ))
             })?),
         };
         let mut config = WebSocketConfig::default();
@@ -143,17 +146,19 @@ fn explain(error: &Error, has_token: bool) -> Failure {
         Error::Http(answer) => {
             let status = answer.status().as_u16();
             let why = match (status, has_token) {
-                (401 | 403, true) => "the server refuses this token or these parameters",
-                (401 | 403, false) => "the server wants a credential: give --token-env, --token-file or --param",
-                (404, _) => "nothing is served there, or nobody has started the topic; --url names another address",
-                (429 | 503, _) => "the server takes no more connections for now",
-                _ => "that is no WebSocket of a server that speaks this protocol; --url names another address",
+                (401 | 403, true) => "the server does not accept this token or these parameters",
+                (401 | 403, false) => "the server requires a credential: give --token-env, --token-file or --param",
+                (404, _) => {
+                    "nothing is served at this path, or nobody has started the topic; give another address with --url"
+                }
+                (429 | 503, _) => "the server accepts no more connections for now; try again later",
+                _ => "this is not a WebSocket of this protocol; give another address with --url",
             };
             Failure { text: format!("refused with status {status}: {why}"), status: Some(status) }
         }
         Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(SubProtocolError::NoSubProtocol)) => {
-            Failure::new("the server takes no token there; leave it out, or send it with --param")
+            Failure::new("the server does not accept a token in this way; leave it out, or send it with --param")
         }
-        error => Failure::new(format!("no WebSocket: {error}")),
+        error => Failure::new(format!("the WebSocket handshake failed: {error}")),
     }
 }

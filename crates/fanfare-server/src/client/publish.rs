@@ -55,7 +55,9 @@ pub(super) async fn run(asked: &Pub) -> Result<(), String> {
     let form = match (asked.topic.as_str(), &asked.event) {
         ("-", None) => Form::Whole,
         (topic, Some(event)) => Form::Payload { topic: topic.to_owned(), event: event.clone() },
-        (topic, None) => return Err(format!("{topic}: no event; type: fanfare pub TOPIC EVENT [PAYLOAD]")),
+        (topic, None) => {
+            return Err(format!("{topic}: the event is missing; usage: fanfare pub TOPIC EVENT [PAYLOAD]"));
+        }
     };
     let api = Api::new(&asked.api)?;
     let answer = match (&form, asked.payload.as_deref()) {
@@ -83,8 +85,9 @@ pub(super) async fn run(asked: &Pub) -> Result<(), String> {
 impl Form {
     fn read(&self, line: &[u8]) -> Result<Message, String> {
         match self {
-            Self::Whole => serde_json::from_slice(line)
-                .map_err(|error| format!(r#"not like {{"topic": "room:lobby", "event": "new_msg"}}: {error}"#)),
+            Self::Whole => serde_json::from_slice(line).map_err(|error| {
+                format!(r#"not a message such as {{"topic": "room:lobby", "event": "new_msg"}}: {error}"#)
+            }),
             Self::Payload { topic, event } => {
                 let wrong = |why: &str| format!(r#"the payload is not a JSON object such as {{"body": "hello"}}{why}"#);
                 let payload: Box<RawValue> =
@@ -104,7 +107,7 @@ impl Form {
 /// Publishes all of them, and returns what the API says of it.
 async fn send(api: &Api, messages: &[Message], allow_reserved: bool) -> Result<Value, String> {
     let body = serde_json::to_string(&Body { messages, allow_reserved })
-        .map_err(|error| format!("cannot put the messages together: {error}"))?;
+        .map_err(|error| format!("cannot encode the messages: {error}"))?;
     api.post("/api/publish", body).await
 }
 
@@ -121,7 +124,7 @@ async fn stream(api: &Api, form: Form, allow_reserved: bool) -> Result<u64, Stri
         });
         let (back, batch) = read.await.map_err(|error| format!("cannot read the standard input: {error}"))?;
         lines = back;
-        let told = |error: String| format!("{error}\npublished before that: {published}");
+        let told = |error: String| format!("{error}\nmessages published before: {published}");
         if !batch.messages.is_empty() {
             let sent = send(api, &batch.messages, allow_reserved).await;
             let sent = sent.map_err(|error| told(format!("lines {first} to {}: {error}", lines.count)))?;
@@ -130,7 +133,7 @@ async fn stream(api: &Api, form: Form, allow_reserved: bool) -> Result<u64, Stri
         match batch.end {
             None => {}
             Some(Ok(())) => return Ok(published),
-            Some(Err(error)) => return Err(format!("{error}\npublished before that: {published}")),
+            Some(Err(error)) => return Err(format!("{error}\nmessages published before: {published}")),
         }
     }
 }
@@ -177,7 +180,7 @@ impl<R: Read> Lines<R> {
         self.count += 1;
         let told = |error: String| format!("line {}: {error}", self.count);
         if size as u64 > LINE_SIZE_MAX {
-            return Err(told(format!("more than {LINE_SIZE_MAX} bytes; one line is one message")));
+            return Err(told(format!("the line has more than {LINE_SIZE_MAX} bytes; each line is one message")));
         }
         match line.trim_ascii() {
             [] => Ok(Some(None)),
@@ -217,7 +220,7 @@ mod tests {
         check(payloads(), "{\"n\":1}\n{}", &[one, two], "");
         check(payloads(), "{\"n\":1}\n5\n{}", &[one], "line 2: the payload is not a JSON object");
         check(payloads(), "{\"n\":1}\n\n{", &[one], "line 3: the payload is not a JSON object");
-        check(payloads(), &"x".repeat(LINE_SIZE_MAX as usize + 1), &[], "line 1: more than 1000000 bytes");
+        check(payloads(), &"x".repeat(LINE_SIZE_MAX as usize + 1), &[], "line 1: the line has more than 1000000 bytes");
         check(Form::Whole, &format!("{one}\n{two}\n"), &[one, two], "");
         check(Form::Whole, "{\"topic\":\"t\"}\n", &[], "missing field `event`");
         let many = "{}\n".repeat(BATCH_MESSAGES_MAX * 2 + 1);

@@ -133,7 +133,7 @@ impl Subscription {
                 message = socket.next() => message,
                 _ = heartbeat.tick() => {
                     if !is_alive {
-                        return Outcome::Lost(format!("the server said nothing for {HEARTBEAT:?}"));
+                        return Outcome::Lost(format!("the server sent nothing for {HEARTBEAT:?}"));
                     }
                     is_alive = false;
                     frames.push(self.protocol.heartbeat());
@@ -156,7 +156,7 @@ impl Subscription {
                 Some(Ok(Message::Binary(data))) => self.protocol.binary(&data),
                 Some(Ok(Message::Close(close))) => return self.closed(close),
                 Some(Ok(_)) => continue,
-                Some(Err(error)) => return Outcome::Lost(format!("the connection broke off: {error}")),
+                Some(Err(error)) => return Outcome::Lost(format!("the connection was lost: {error}")),
                 None => return Outcome::Lost("the connection ended".into()),
             };
             if let Some(over) = self.say(said).await {
@@ -219,7 +219,7 @@ async fn send(socket: &mut Socket, frame: Frame) -> Result<(), String> {
         Frame::Ping => Message::Ping(Default::default()),
     };
     let sent: Result<(), Error> = socket.send(message).await;
-    sent.map_err(|error| format!("the connection broke off: {error}"))
+    sent.map_err(|error| format!("the connection was lost: {error}"))
 }
 
 async fn print(stdout: &mut Stdout, line: &str) -> std::io::Result<()> {

@@ -237,10 +237,10 @@ fn refusals_end_it_with_their_reason() {
 
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for (url, part) in [
-        (format!("ws://{nobody}/socket"), format!("ws://{nobody}/socket/websocket: no connection")),
+        (format!("ws://{nobody}/socket"), format!("ws://{nobody}/socket/websocket: cannot connect")),
         (format!("ws://{}/nothing", server.address), "refused with status 404".into()),
-        (format!("ws://{}/socket", server.admin()), "--url names another".into()),
-        ("http://127.0.0.1/".into(), "neither ws:// nor wss://".into()),
+        (format!("ws://{}/socket", server.admin()), "give another address with --url".into()),
+        ("http://127.0.0.1/".into(), "must begin with ws:// or wss://".into()),
     ] {
         let mut sub = Sub::start(&["lobby", "--url", &url]);
         assert_eq!(sub.end(), (Some(1), String::new()), "{url}");
@@ -275,7 +275,7 @@ fn tokens_come_from_three_places_and_are_not_shown() {
             std::fs::write(&token_file, "another").unwrap();
             succeeds(&api(&server, &["disconnect", "user:7"], ""), "{\"ok\":true}\n");
             assert_eq!(sub.end().0, Some(1));
-            sub.told("refused with status 403: the server refuses this token", 1);
+            sub.told("refused with status 403: the server does not accept this token", 1);
         }
         assert!(!sub.stderr.lock().unwrap().contains(token));
     }
@@ -318,10 +318,10 @@ fn what_goes_wrong_with_the_api_is_explained() {
     let server = Server::serve(OPEN);
     fails(&api(&server, &["pub", "lobby", "e", "hello"], ""), r#"not a JSON object such as {"body": "hello"}"#);
     fails(&api(&server, &["pub", "lobby", "phx_close"], ""), "allow_reserved");
-    fails(&api(&server, &["pub", "lobby"], ""), "no event");
+    fails(&api(&server, &["pub", "lobby"], ""), "the event is missing");
     let broken = api(&server, &["pub", "lobby", "e", "-"], "{}\n{}\n[]\n{}\n");
     fails(&broken, "line 3: the payload is not a JSON object");
-    fails(&broken, "published before that: 2");
+    fails(&broken, "messages published before: 2");
     fails(&api(&server, &["disconnect", ""], ""), "id");
     succeeds(&api(&server, &["pub", "lobby", "phx_x", "--allow-reserved"], ""), "{\"published\":1}\n");
 
@@ -329,7 +329,7 @@ fn what_goes_wrong_with_the_api_is_explained() {
     fails(&with_input(fanfare(&["topics", "--admin", &admin]), ""), "FANFARE_ADMIN_TOKEN");
     let mut wrong = fanfare(&["topics", "--admin", &admin]);
     wrong.env("FANFARE_ADMIN_TOKEN", "another-token-of-some-length");
-    fails(&with_input(wrong, ""), "refuses this token");
+    fails(&with_input(wrong, ""), "does not accept this token");
     let nobody = format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
     let mut unreachable = fanfare(&["topics", "--admin", &nobody]);
     unreachable.env("FANFARE_ADMIN_TOKEN", TOKEN);
