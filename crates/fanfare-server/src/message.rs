@@ -9,8 +9,6 @@ use serde_json::value::RawValue;
 /// How many messages one envelope may hold.
 const MESSAGES_MAX: usize = 1_000;
 
-const KEY_SIZE_MAX: usize = 255;
-
 /// A message that may go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Message {
@@ -146,8 +144,9 @@ impl Message {
 
     /// The message with what makes it safe to send again.
     fn with(self, key: Option<String>, expect: Option<String>) -> Result<Self, Fault> {
-        if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > KEY_SIZE_MAX) {
-            let text = format!("the idempotency_key has {} bytes; it takes 1 to {KEY_SIZE_MAX}", key.len());
+        if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > Publish::KEY_SIZE_MAX) {
+            let max = Publish::KEY_SIZE_MAX;
+            let text = format!("the idempotency_key has {} bytes; it takes 1 to {max}", key.len());
             return Err(Fault::form(text));
         }
         let parse = |text: String| text.parse().map_err(|error| Fault::form(format!("expect: {text:.64?} is {error}")));

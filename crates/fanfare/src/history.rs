@@ -43,9 +43,6 @@ use crate::message::{Draft, Message};
 pub use faults::Faults;
 pub use setup::{History, HistoryLimits, HistorySync};
 
-/// The longest idempotency key, in bytes.
-pub(crate) const KEY_SIZE_MAX: usize = 255;
-
 /// A store of histories.
 pub(crate) trait Store: Send + Sync + fmt::Debug {
     /// Keeps a message, then settles: at once or later, from any thread, but for each topic in the order of the

@@ -274,6 +274,16 @@ pub(crate) enum Job {
     Push { event: Box<str>, payload: Payload },
 }
 
+impl Job {
+    /// What it counts for while it waits.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Job::Frame { payload, .. } | Job::Push { payload, .. } => payload.size(),
+            Job::Leave { .. } | Job::Info(_) | Job::Broadcast(_) | Job::Out(_) => 0,
+        }
+    }
+}
+
 /// The end of a run of a channel's code.
 #[derive(Debug)]
 pub(crate) struct Finished {

@@ -21,6 +21,9 @@ pub struct Publish {
 }
 
 impl Publish {
+    /// The longest [idempotency key](Publish::idempotency_key), in bytes.
+    pub const KEY_SIZE_MAX: usize = 255;
+
     /// A message to all members of a topic, with anything that serializes to a JSON object, or binary. A payload that serde
     /// cannot serialize is an error of the publishing.
     pub fn new(topic: &str, event: &str, payload: impl IntoPayload) -> Self {
@@ -41,7 +44,8 @@ impl Publish {
     }
 
     /// Makes it safe to publish again when the answer was lost: a message with a key that the topic has seen in the last five
-    /// minutes, among its last 1,024 keys, is not published, and the answer is where the first one stands. 1 to 255 bytes.
+    /// minutes, among its last 1,024 keys, is not published, and the answer is where the first one stands. 1 to
+    /// [`KEY_SIZE_MAX`](Publish::KEY_SIZE_MAX) bytes.
     pub fn idempotency_key(mut self, key: &str) -> Self {
         self.key = Some(key.into());
         self

@@ -189,6 +189,14 @@ fn heads_that_can_be_understood_in_two_ways_are_refused() {
             assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{path} {headers}: {answer}");
         }
     }
+    // The size of a chunk has a sign: the head says one thing, and its body is never read to the end.
+    let mut stream = TcpStream::connect(server.admin()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!("POST /api/publish HTTP/1.1\r\nHost: a\r\n{auth}Transfer-Encoding: chunked\r\n\r\n");
+    stream.write_all(format!("{head}+{chunked}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
     assert_eq!(server.counter("messages", "published"), 0);
 }
 

@@ -19,7 +19,7 @@ use crate::command::Command;
 use crate::error::Error;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
-use crate::history::{Accepted, Append, KEY_SIZE_MAX, Replay, Settle, Store, Wanted};
+use crate::history::{Accepted, Append, Replay, Settle, Store, Wanted};
 use crate::interest::{ShardSet, Tick};
 use crate::key::JoinId;
 use crate::mailbox::room::{Share, Waiting};
@@ -116,9 +116,9 @@ impl Endpoint {
             self.disconnect(&topic).await;
             return Ok(Published { position: None, is_repeated: false });
         }
-        if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > KEY_SIZE_MAX) {
-            let size = key.len();
-            return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {KEY_SIZE_MAX}")));
+        if let Some(key) = key.as_ref().filter(|key| key.is_empty() || key.len() > Publish::KEY_SIZE_MAX) {
+            let (size, max) = (key.len(), Publish::KEY_SIZE_MAX);
+            return Err(Error::invalid(format!("the idempotency key has {size} bytes: use 1 to {max}")));
         }
         let payload = payload.map_err(Error::invalid)?;
         let draft = Draft::new(topic, event, payload)?;
@@ -156,19 +156,18 @@ impl Endpoint {
             });
         };
         let except = except.copied();
+        let keep = move |endpoint: &Endpoint, store: &Arc<dyn Store>, message, taken| {
+            let (settle, published) = endpoint.settle(except, taken);
+            store.append(Append { message, retention, key, expected, settle });
+            Publishing::IsKept(published)
+        };
         Ok(match self.try_take_room(Share::Kept, &draft) {
-            Ok(taken) => {
-                let (settle, published) = self.settle(except, taken);
-                store.append(Append { message: draft, retention, key, expected, settle });
-                Publishing::IsKept(published)
-            }
+            Ok(taken) => keep(self, store, draft, taken),
             Err(full) => {
                 let (endpoint, store) = (self.clone(), store.clone());
                 Publishing::Waits(Box::pin(async move {
                     let taken = endpoint.wait_for_room(Share::Kept, &draft, full).await?;
-                    let (settle, published) = endpoint.settle(except, taken);
-                    store.append(Append { message: draft, retention, key, expected, settle });
-                    Publishing::IsKept(published).end().await
+                    keep(&endpoint, &store, draft, taken).end().await
                 }))
             }
         })

@@ -168,7 +168,7 @@ impl Socket {
         let credentials = self.credentials.as_mut().filter(|credentials| is_open && credentials.checking == 0)?;
         let message = credentials.held.pop_front();
         match &message {
-            Some(message) => self.waited(&message.payload),
+            Some(message) => self.waiting_bytes -= message.payload.size(),
             None if self.info.is_pending => {}
             // Most sockets keep nothing.
             None => self.credentials = None,

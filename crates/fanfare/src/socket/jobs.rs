@@ -66,7 +66,7 @@ impl Socket {
     pub(crate) fn give(&mut self, turn: &mut Turn, serial: u32, job: Job) {
         let Some(slot) = self.slot(serial) else { return };
         let limits = self.info.mount.limits;
-        let size = if let Job::Frame { payload, .. } = &job { payload.size() } else { 0 };
+        let size = job.size();
         let entry = self.session.entry_mut(slot);
         let seat = &mut entry.data;
         let outs = u32::from(matches!(job, Job::Out(_)));
@@ -130,6 +130,7 @@ impl Socket {
                 self.let_go(turn);
                 return self.feed_soon(turn);
             };
+            self.waiting_bytes -= job.size();
             match job {
                 Job::Push { event, payload } => self.push(turn, serial, event, payload),
                 Job::Leave { msg_ref } => {
@@ -148,11 +149,10 @@ impl Socket {
         }
     }
 
-    fn run_job(&mut self, turn: &mut Turn, slot: usize, mut job: Job) {
+    fn run_job(&mut self, turn: &mut Turn, slot: usize, job: Job) {
         let mut msg_ref = Ref::NULL;
-        if let Job::Frame { msg_ref: of_frame, payload, .. } = &mut job {
+        if let Job::Frame { msg_ref: of_frame, .. } = &job {
             msg_ref = of_frame.clone();
-            self.waiting_bytes -= payload.size();
         }
         let entry = self.session.entry_mut(slot);
         let is_out = matches!(job, Job::Out(_));
@@ -172,8 +172,7 @@ impl Socket {
         let Some(slot) = self.slot(serial) else { return };
         let entry = self.entry(slot);
         let Phase::Live(Membership { code, .. }) = &entry.data.phase else {
-            entry.data.jobs.push_back(Job::Push { event, payload });
-            return;
+            return self.push_later(turn, slot, event, payload);
         };
         let position = match code {
             Code::Runs { handled, .. } => handled.as_deref().copied(),
@@ -183,6 +182,25 @@ impl Socket {
         self.settle_batches(turn, slot);
         let frame = Outgoing::Push { join_ref: &push_ref, topic: &topic, event: &event, payload: &payload, position };
         self.send(turn, frame);
+    }
+
+    /// A push waits for the answer to its join, within the bounds of what its client sends meanwhile. Nobody reads it before that,
+    /// so that a join with more is over: its client joins again.
+    fn push_later(&mut self, turn: &mut Turn, slot: usize, event: Box<str>, payload: Payload) {
+        let limits = self.info.mount.limits;
+        let waiting = self.waiting_bytes + payload.size();
+        let jobs = &mut self.seat(slot).jobs;
+        if jobs.len() < limits.waiting_frames_max && waiting <= limits.waiting_bytes_max {
+            jobs.push_back(Job::Push { event, payload });
+            self.waiting_bytes = waiting;
+            return;
+        }
+        turn.count(Event::WaitingFull);
+        let reason = format!(
+            "more than {} messages or {} bytes were pushed before its join was answered: push less, or after `join`",
+            limits.waiting_frames_max, limits.waiting_bytes_max
+        );
+        self.crash(turn, slot, reason);
     }
 
     /// A reply that a channel gives outside of the callback that it belongs to.

@@ -265,9 +265,9 @@ impl Socket {
         let entry = self.entry(slot);
         let topic = entry.topic().clone();
         for job in std::mem::take(&mut entry.data.jobs) {
+            self.no_longer_waits(&job);
             match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => {
-                    self.waited(&payload);
                     let (topic, event) = ((&*topic).into(), (&*event).into());
                     self.receive(turn, Incoming { join_ref, msg_ref, topic, event, payload });
                 }

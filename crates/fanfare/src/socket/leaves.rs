@@ -47,11 +47,9 @@ impl Socket {
     pub(super) fn end_join(&mut self, turn: &mut Turn, slot: usize, ended: Ended) {
         let mut entry = self.end(turn, slot, ended);
         for job in std::mem::take(&mut entry.data.jobs) {
+            self.no_longer_waits(&job);
             match job {
-                Job::Frame { msg_ref, payload, .. } => {
-                    self.waited(&payload);
-                    self.unmatched(turn, &msg_ref, entry.topic());
-                }
+                Job::Frame { msg_ref, .. } => self.unmatched(turn, &msg_ref, entry.topic()),
                 Job::Leave { msg_ref } => {
                     self.answer(turn, entry.push_ref(), &msg_ref, entry.topic(), Status::Ok, Payload::default());
                 }
@@ -115,12 +113,12 @@ impl Socket {
     /// Messages that waited behind a join that is over mean what they would mean if they came now: they are received again.
     pub(super) fn receive_waiting(&mut self, turn: &mut Turn, mut entry: Entry<Seat>) {
         for job in std::mem::take(&mut entry.data.jobs) {
+            self.no_longer_waits(&job);
             let (join_ref, msg_ref, event, payload) = match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => (join_ref, msg_ref, event, payload),
                 Job::Leave { msg_ref } => (entry.join_ref().clone(), msg_ref, "phx_leave".into(), Payload::default()),
                 _ => continue,
             };
-            self.waited(&payload);
             let (topic, event) = (entry.topic().to_string().into(), event.into_string().into());
             let message = Incoming { join_ref, msg_ref, topic, event, payload };
             turn.errands.push_back(Errand::Receive(self.key, Box::new(message)));
@@ -129,15 +127,16 @@ impl Socket {
 
     fn forget_waiting(&mut self, turn: &Turn, entry: Entry<Seat>) {
         for job in entry.data.jobs {
-            if let Job::Frame { payload, .. } = job {
-                self.waited(&payload);
+            self.no_longer_waits(&job);
+            if let Job::Frame { .. } = job {
                 turn.count(Event::Stale);
             }
         }
     }
 
-    pub(super) fn waited(&mut self, payload: &Payload) {
-        self.waiting_bytes -= payload.size();
+    /// A job is taken from those that wait for a join: what it has counted for, see [`Job::size`].
+    pub(super) fn no_longer_waits(&mut self, job: &Job) {
+        self.waiting_bytes -= job.size();
     }
 }
 

@@ -84,7 +84,53 @@ async fn waiting_bytes_max() {
     client.call_ok_as("1", "room:1", json!({"x": "x".repeat(900)})).await;
 }
 
+/// What a channel pushes before its join is answered counts like what its client sends; and what was refused, or never came to be
+/// pushed, counts no more.
+#[tokio::test]
+async fn pushes_before_an_answer_have_the_bounds_of_what_waits() {
+    for (mount, size, fits) in [(stage().waiting_frames_max(4), 1, 4), (stage().waiting_bytes_max(1_000), 200, 4)] {
+        let served = serve_mount(mount).await;
+        let mut client = served.client().await;
+        let pushes = |count: usize| vec![json!({ "x": "x".repeat(size) }); count];
+        for round in 0..3 {
+            let topic = &*format!("room:joined-{round}");
+            let refused = client.try_join(topic, json!({ "push": pushes(fits), "refuse": "no" })).await;
+            assert_eq!(refused["status"], "error");
+            client.join_with(topic, json!({ "push": pushes(fits) })).await;
+            for payload in pushes(fits) {
+                client.assert_event(topic, "pushed", payload).await;
+            }
+            client.send_json(&json!(["2", "2", "room:2", "phx_join", { "push": pushes(fits + 1) }])).await;
+            let ended = client.frame().await;
+            assert_eq!(json!([ended[0], ended[2], ended[3]]), json!(["2", "room:2", "phx_error"]), "{round}: {ended}");
+            assert_eq!(served.counter("drops", "waiting_full"), round + 1);
+        }
+    }
+}
+
+/// A leave that waits behind a join takes nothing of the room for others when that is refused.
+#[tokio::test]
+async fn a_leave_behind_a_refused_join_costs_no_room() {
+    let served = serve_mount(stage().waiting_bytes_max(1_000)).await;
+    let mut client = served.client().await;
+    client.send_json(&json!(["1", "1", "room:1", "phx_join", { "wait_ms": 100, "refuse": "no" }])).await;
+    client.send_json(&json!(["1", "2", "room:1", "phx_leave", {}])).await;
+    for expected in ["error", "ok"] {
+        assert_eq!(client.frame().await[4]["status"], expected);
+    }
+    client.send_json(&json!(["1", "3", "room:1", "phx_join", { "wait_ms": 100 }])).await;
+    client.push("1", "room:1", "echo", json!({ "x": "x".repeat(900) })).await;
+    for _ in 0..2 {
+        let frame = client.frame().await;
+        assert_eq!(frame[4]["status"], "ok", "{frame}");
+    }
+}
+
 impl Client {
+    async fn join_with(&mut self, topic: &str, params: Value) {
+        assert_eq!(self.try_join(topic, params).await["status"], "ok");
+    }
+
     async fn call_ok_as(&mut self, join_ref: &str, topic: &str, payload: Value) {
         self.push(join_ref, topic, "echo", payload).await;
         assert_eq!(self.frame().await[4]["status"], "ok");

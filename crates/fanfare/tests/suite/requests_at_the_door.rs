@@ -185,6 +185,13 @@ async fn security_5_heads_that_can_be_understood_in_two_ways_are_refused() {
     let answer = answer_to(&mut stream, both.as_bytes()).await.unwrap();
     assert_eq!((answer.status, answer.text()), (400, "the request has a Content-Length beside a Transfer-Encoding"));
     assert!(is_closed(&mut stream).await);
+    // So is a body whose chunks have sizes with a sign.
+    let session = served.session().await;
+    let chunked = head("POST", &session, &[("transfer-encoding", "chunked")]);
+    let mut stream = served.connection().await;
+    let answer = answer_to(&mut stream, format!("{chunked}+5\r\nabcde\r\n0\r\n\r\n{hidden}").as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 400);
+    assert!(is_closed(&mut stream).await);
     // Old monitors know no Host.
     assert_eq!(served.answer("GET /nowhere HTTP/1.0\r\n\r\n").await.status, 404);
 }

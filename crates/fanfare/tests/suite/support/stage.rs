@@ -7,7 +7,7 @@ use fanfare::{BoxError, Channel, Context, Ended, Error, Flow, Joined, Payload, R
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// Params of a join: `refuse` (a reason), `panic`, `fail`, `wait_ms`, `track` (a key), `reply`, `meta`.
+/// Params of a join: `push` (payloads), `refuse` (a reason), `panic`, `fail`, `wait_ms`, `track` (a key), `reply`, `meta`.
 /// Events: see [`Stage::handle_in`]. Everything that ends is written down.
 #[derive(Clone, Default)]
 pub(crate) struct Stage {
@@ -27,6 +27,9 @@ impl Channel for Stage {
     type Info = (String, Value);
 
     async fn join(&self, cx: &mut Context<(String, Value)>, params: Value) -> Result<Joined<()>, Refused> {
+        for payload in params["push"].as_array().into_iter().flatten() {
+            cx.push("pushed", payload.clone())?;
+        }
         if let Some(wait_ms) = params["wait_ms"].as_u64() {
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
         }
