@@ -75,10 +75,16 @@ impl Positions {
         self.0.iter().find(|(known, _)| **known == *topic).map(|(_, since)| *since)
     }
 
-    /// It is sent what stands here.
-    pub fn advance(&mut self, topic: &str, position: Position) {
+    /// Whether a topic keeps a history.
+    pub fn are_kept(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// The client is sent what stands here: appends the id of that, which is for the event that follows.
+    pub fn write_id(&mut self, topic: &str, position: Position, out: &mut Vec<u8>) {
         if let Some((_, since)) = self.0.iter_mut().find(|(known, _)| **known == *topic) {
             *since = Since::Position(position);
+            out.extend_from_slice(format!("id: {self}\n").as_bytes());
         }
     }
 }
@@ -97,30 +103,6 @@ impl fmt::Display for Positions {
         }
         Ok(())
     }
-}
-
-/// Appends what stands before an event on its way to its stream, which makes the id of it: its topic, and where it stands
-/// there.
-pub(crate) fn place(topic: &str, position: Option<Position>, out: &mut Vec<u8>) {
-    // A topic has no line breaks.
-    out.extend_from_slice(topic.as_bytes());
-    out.push(b'\n');
-    if let Some(position) = position {
-        out.extend_from_slice(position.to_string().as_bytes());
-    }
-    out.push(b'\n');
-}
-
-/// Appends an event that comes from a shard, with the id that it has in this stream.
-pub fn write_event(placed: &[u8], positions: &mut Positions, out: &mut Vec<u8>) {
-    let mut parts = placed.splitn(3, |&byte| byte == b'\n');
-    let mut text = || parts.next().and_then(|part| std::str::from_utf8(part).ok()).unwrap_or_default();
-    let (topic, position) = (text(), text());
-    if let Ok(Since::Position(position)) = position.parse() {
-        positions.advance(topic, position);
-        out.extend_from_slice(format!("id: {positions}\n").as_bytes());
-    }
-    out.extend_from_slice(parts.next().unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -162,12 +144,16 @@ mod tests {
         let topics = || ["a", "b"].map(Arc::from).into_iter();
         let at = |epoch, offset| Position { epoch: crate::position::Epoch::new(epoch).unwrap(), offset };
         let mut positions = Positions::new(topics(), None);
+        assert!(positions.are_kept() && !Positions::default().are_kept());
         assert_eq!((positions.since("a"), positions.since("c")), (Some(Since::Now), None));
-        positions.advance("b", at(7, 3));
-        positions.advance("c", at(7, 3));
-        assert_eq!(positions.to_string(), "-,7:3");
-        positions.advance("a", at(9, 0));
-        assert_eq!(positions.to_string(), "9:0,7:3");
+        let mut id = |topic, position| {
+            let mut out = Vec::new();
+            positions.write_id(topic, position, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(id("b", at(7, 3)), "id: -,7:3\n");
+        assert_eq!(id("c", at(7, 3)), "", "a topic without a history");
+        assert_eq!(id("a", at(9, 0)), "id: 9:0,7:3\n");
         for id in ["-,7:3", "9:0,7:3", "0:0,-"] {
             assert_eq!(Positions::new(topics(), Some(id)).to_string(), id);
         }
@@ -177,20 +163,5 @@ mod tests {
             assert_eq!((positions.since("a"), positions.since("b")), (foreign, foreign), "{id}");
         }
         assert_eq!(Positions::new(topics(), Some("")), Positions::new(topics(), None));
-    }
-
-    #[test]
-    fn bridge_9_an_event_is_given_its_id_by_its_stream() {
-        let mut positions = Positions::new(["a"].map(Arc::from).into_iter(), None);
-        let mut written = |topic, position: Option<Position>| {
-            let (mut placed, mut out) = (Vec::new(), Vec::new());
-            place(topic, position, &mut placed);
-            placed.extend_from_slice(b"data: x\ndata: y\n\n");
-            write_event(&placed, &mut positions, &mut out);
-            String::from_utf8(out).unwrap()
-        };
-        let position = Position { epoch: crate::position::Epoch::new(9).unwrap(), offset: 4 };
-        assert_eq!(written("a", Some(position)), "id: 9:4\ndata: x\ndata: y\n\n");
-        assert_eq!(written("b", None), "data: x\ndata: y\n\n");
     }
 }

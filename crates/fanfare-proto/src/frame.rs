@@ -47,9 +47,12 @@ pub enum Form {
     Envelope,
     /// Server-sent events, with the position as their id.
     Events,
+    /// The same as an envelope, as a line.
+    Lines,
     /// Supabase's messages, of this version.
     Supabase(Version),
-    /// Server-sent events without a name, of several topics: a stream gives them their [ids](crate::bullet::Positions).
+    /// Server-sent events without an id, of several topics, and messages without a name: a stream gives them their
+    /// [ids](crate::bullet::Positions).
     Data,
 }
 

@@ -3,6 +3,7 @@
 //! No socket, clock, task or source of randomness lives here. The engine that drives these machines is the `fanfare` crate.
 
 pub mod bullet;
+pub mod chunked;
 pub mod envelope;
 pub mod event;
 pub mod frame;

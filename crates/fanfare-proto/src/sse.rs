@@ -22,7 +22,7 @@ pub fn event(event: &str, payload: &Payload, position: Option<Position>, out: &m
 }
 
 /// Appends a payload as an event without name and id.
-pub(crate) fn message(payload: &Payload, out: &mut Vec<u8>) {
+pub fn message(payload: &Payload, out: &mut Vec<u8>) {
     let mut text = Vec::new();
     let text = match payload {
         Payload::Json(json) => json.as_str(),

@@ -5,7 +5,7 @@ use crate::message::Ref;
 use crate::payload::Payload;
 use crate::phoenix::codec::{self, FieldTooLong};
 use crate::position::Position;
-use crate::{bullet, rooms, sse, supabase};
+use crate::{rooms, sse, supabase};
 
 /// Appends a frame; `None` where the form has none for it, and nothing was written.
 ///
@@ -17,12 +17,11 @@ pub fn encode(form: Form, frame: Outgoing<'_>, out: &mut Vec<u8>) -> Result<Opti
         Form::Rooms { acks } => return Ok(rooms::encode(frame, acks, out)),
         Form::Supabase(version) => return supabase::encode(version, frame, out),
         Form::Data => {
-            let Outgoing::Push { topic, event, payload, position, .. } = frame else { return Ok(None) };
-            bullet::place(topic, position, out);
+            let Outgoing::Push { event, payload, .. } = frame else { return Ok(None) };
             sse::event(event, payload, None, out);
             return Ok(Some(Kind::Text));
         }
-        Form::Bare | Form::BareText | Form::Envelope | Form::Events => {
+        Form::Bare | Form::BareText | Form::Envelope | Form::Events | Form::Lines => {
             return match frame {
                 Outgoing::Push { topic, event, payload, position, .. } => {
                     broadcast(form, topic, event, payload, position, out)
@@ -76,10 +75,11 @@ pub fn broadcast(
         (Form::Envelope, _) => envelope(topic, event, payload, position, out),
         (Form::Events, _) => sse::event(event, payload, position, out),
         (Form::Supabase(version), _) => return supabase::broadcast(version, topic, event, payload, position, out),
-        (Form::Data, _) => {
-            bullet::place(topic, position, out);
-            sse::message(payload, out);
+        (Form::Lines, _) => {
+            envelope(topic, event, payload, position, out);
+            out.push(b'\n');
         }
+        (Form::Data, _) => sse::message(payload, out),
     }
     Ok(Some(Kind::Text))
 }
@@ -123,9 +123,10 @@ mod tests {
         check(binary(), &[(resumes, r#"[null,"a:3","t","e",{"binary":"YWJj"}]"#)]);
         let envelope = |payload| format!(r#"{{"topic":"t","event":"e","payload":{payload},"position":"a:3"}}"#);
         check(Text::copy("1"), &[(Form::Envelope, &envelope(r#"{"value":1}"#))]);
+        check(Text::copy("1"), &[(Form::Lines, &format!("{}\n", envelope(r#"{"value":1}"#)))]);
         check(binary(), &[(Form::Envelope, &envelope(r#"{"binary":"YWJj"}"#))]);
         check(Text::copy("1"), &[(Form::Events, "id: a:3\nevent: e\ndata: 1\n\n")]);
-        check(Text::copy("1"), &[(Form::Data, "t\na:3\ndata: 1\n\n")]);
+        check(Text::copy("1"), &[(Form::Data, "data: 1\n\n")]);
         check(binary(), &[(Form::Events, "id: a:3\nevent: e\ndata: {\"binary\":\"YWJj\"}\n\n")]);
     }
 }

@@ -2,44 +2,33 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use fanfare_proto::bullet::{self, Positions};
+use bytes::{Buf, Bytes, BytesMut};
+use fanfare_proto::chunked;
 use fanfare_proto::sse;
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use crate::close_reason::CloseReason;
-use crate::command::{Command, Polled};
-use crate::transport::longpoll::SessionHandle;
+use crate::command::Command;
+use crate::key::SocketKey;
+use crate::mailbox::ShardHandle;
+use crate::transport::handover::Handover;
+use crate::transport::stream::Stream;
 
 /// The body of every answer.
 pub struct Body(Kind);
 
 enum Kind {
     Whole(Full<Bytes>),
-    Stream(Stream),
-}
-
-impl Body {
-    /// What a session has for its client, behind a first message of its own, if there is one.
-    pub(crate) fn stream(session: SessionHandle, framing: Framing, first: Option<Vec<u8>>) -> Self {
-        let mut beginning = framing.beginning().to_vec();
-        if let Some(first) = first {
-            framing.write(&first, &mut beginning);
-        }
-        Body(Kind::Stream(Stream::new(session, framing, Positions::default(), beginning)))
-    }
-
-    /// Events of several topics, whose ids say where the client stands in all of them.
-    pub(crate) fn events(session: SessionHandle, positions: Positions) -> Self {
-        let beginning = Framing::Data.beginning().to_vec();
-        Body(Kind::Stream(Stream::new(session, Framing::Data, positions, beginning)))
-    }
+    Stream(Box<Streamed>),
 }
 
 impl Default for Body {
@@ -90,9 +79,7 @@ impl http_body::Body for Body {
 /// How messages stand in a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// Whole events of several topics, which are given their ids here.
-    Data,
-    /// Whole events.
+    /// Events, of several topics or of one.
     Events,
     /// One JSON text a line.
     Lines,
@@ -101,32 +88,16 @@ pub(crate) enum Framing {
 impl Framing {
     pub(crate) fn content_type(self) -> &'static str {
         match self {
-            Framing::Data | Framing::Events => "text/event-stream",
+            Framing::Events => "text/event-stream",
             Framing::Lines => "application/x-ndjson",
         }
     }
 
-    fn beginning(self) -> Bytes {
+    /// A sign of life.
+    pub(crate) fn heartbeat(self) -> &'static [u8] {
         match self {
-            Framing::Data | Framing::Lines => Bytes::from_static(self.heartbeat()),
-            Framing::Events => retry(None),
-        }
-    }
-
-    fn heartbeat(self) -> &'static [u8] {
-        match self {
-            Framing::Data | Framing::Events => sse::HEARTBEAT,
+            Framing::Events => sse::HEARTBEAT,
             Framing::Lines => b"\n",
-        }
-    }
-
-    fn write(self, message: &[u8], out: &mut Vec<u8>) {
-        match self {
-            Framing::Data | Framing::Events => out.extend_from_slice(message),
-            Framing::Lines => {
-                out.extend_from_slice(message);
-                out.push(b'\n');
-            }
         }
     }
 }
@@ -143,56 +114,142 @@ pub(crate) fn retry(after: Option<Duration>) -> Bytes {
     format!("retry: {after_ms}\n\n").into()
 }
 
-/// Polls a session for as long as the client takes what it gives. The server asks for more only once the client has
-/// taken what was there, so that a slow reader's messages wait in its session, within its bounds.
-struct Stream {
-    session: SessionHandle,
-    framing: Framing,
-    /// Where the client stands, with [`Framing::Data`].
-    positions: Positions,
-    polled: Option<oneshot::Receiver<Polled>>,
-    beginning: Option<Bytes>,
+/// The answer to a client that is sent messages: its shard writes them, as soon as the beginning has left.
+///
+/// On a connection of our own server the shard writes to the connection itself, and nobody polls this any more. Elsewhere (another
+/// server, HTTP/2, an application that changes its answers) the shard writes to one end of a pair, and this gives what comes out of the
+/// other. The server asks for more only once the client has taken what was there, so that a slow reader's messages wait in its socket.
+pub(crate) struct Streamed {
+    shard: ShardHandle,
+    socket: SocketKey,
+    beginning: Bytes,
+    way: Way,
 }
 
-impl Stream {
-    fn new(session: SessionHandle, framing: Framing, positions: Positions, beginning: Vec<u8>) -> Self {
-        Stream { session, framing, positions, polled: None, beginning: Some(beginning.into()) }
+enum Way {
+    /// The head goes out with the beginning, and a proxy sees that something comes.
+    Begins(Option<Handover>),
+    /// The connection below can perhaps be had.
+    Asks(Option<Handover>),
+    Awaits(Handover, oneshot::Receiver<Option<Stream>>),
+    /// The shard has it.
+    IsHandedOver,
+    /// What the shard writes is copied.
+    Copies {
+        from: UnixStream,
+        unread: BytesMut,
+    },
+    Ended,
+}
+
+impl Streamed {
+    /// The messages of a socket behind `beginning`.
+    pub(crate) fn new(shard: ShardHandle, socket: SocketKey, beginning: Bytes, handover: Option<Handover>) -> Self {
+        Streamed { shard, socket, beginning, way: Way::Begins(handover) }
     }
 
-    fn write(&mut self, message: &[u8], out: &mut Vec<u8>) {
-        match self.framing {
-            Framing::Data => bullet::write_event(message, &mut self.positions, out),
-            framing => framing.write(message, out),
-        }
+    /// Where the socket lives.
+    pub(crate) fn socket(&self) -> (ShardHandle, SocketKey) {
+        (self.shard.clone(), self.socket)
     }
 
-    /// `None` at the end of the session.
+    /// `None` at the end.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if let Some(beginning) = self.beginning.take() {
-            // The head goes out with it, and a proxy sees that something comes.
-            return Poll::Ready(Some(beginning));
-        }
-        let polled = self.polled.get_or_insert_with(|| self.session.poll());
-        let answer = std::task::ready!(Pin::new(polled).poll(cx));
-        self.polled = None;
-        Poll::Ready(match answer {
-            Ok(Polled::Messages(messages, _)) => {
-                let mut out = Vec::with_capacity(messages.iter().map(|message| message.len() + 8).sum());
-                for message in messages {
-                    self.write(&message, &mut out);
+        loop {
+            match &mut self.way {
+                Way::Begins(handover) => {
+                    self.way = Way::Asks(handover.take());
+                    return Poll::Ready(Some(self.beginning.clone()));
                 }
-                Some(out.into())
+                Way::Asks(Some(handover)) => {
+                    let answer = handover.ask(&self.beginning);
+                    self.way = Way::Awaits(handover.clone(), answer);
+                }
+                Way::Asks(None) => self.copy(),
+                Way::Awaits(handover, answer) => match ready!(Pin::new(answer).poll(cx)) {
+                    Ok(Some(stream)) => {
+                        let handover = handover.clone();
+                        self.way = Way::IsHandedOver;
+                        self.connect(stream);
+                        handover.done();
+                    }
+                    Ok(None) | Err(_) => self.copy(),
+                },
+                Way::IsHandedOver => return Poll::Pending,
+                Way::Copies { from, unread } => match ready!(poll_copied(from, unread, cx)) {
+                    Some(copied) => return Poll::Ready(Some(copied)),
+                    None => self.way = Way::Ended,
+                },
+                Way::Ended => return Poll::Ready(None),
             }
-            Ok(Polled::Nothing) => Some(Bytes::from_static(self.framing.heartbeat())),
-            // A stream's client is told of what it lost by the end of the stream.
-            Ok(Polled::Gone | Polled::Lost(_)) | Err(_) => None,
-        })
+        }
+    }
+
+    /// The shard writes to a pair, and what comes out of it is given.
+    fn copy(&mut self) {
+        let pair = || -> io::Result<_> {
+            let (near, far) = std::os::unix::net::UnixStream::pair()?;
+            near.set_nonblocking(true)?;
+            far.set_nonblocking(true)?;
+            Ok((Stream::Bridged(mio::net::UnixStream::from_std(near)), UnixStream::from_std(far)?))
+        };
+        self.way = match pair() {
+            Ok((near, from)) => {
+                self.connect(near);
+                Way::Copies { from, unread: BytesMut::new() }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a stream could not be begun");
+                Way::Ended
+            }
+        };
+    }
+
+    fn connect(&self, stream: Stream) {
+        let socket = self.socket;
+        self.shard.send_promptly(Command::Run(Box::new(move |shard| shard.connected(socket, stream, Vec::new()))));
     }
 }
 
-impl Drop for Stream {
+impl From<Streamed> for Body {
+    fn from(streamed: Streamed) -> Self {
+        Body(Kind::Stream(Box::new(streamed)))
+    }
+}
+
+impl Drop for Streamed {
     fn drop(&mut self) {
-        let SessionHandle { shard, socket, .. } = &self.session;
-        shard.send(Command::Close { socket: *socket, reason: CloseReason::Lost });
+        if !matches!(self.way, Way::IsHandedOver) {
+            self.shard.send(Command::Close { socket: self.socket, reason: CloseReason::Lost });
+        }
+    }
+}
+
+/// So much is copied at a time.
+const COPIED_SIZE: usize = 16 * 1024;
+
+/// The data of the chunks that have come; `None` at the end.
+fn poll_copied(from: &mut UnixStream, unread: &mut BytesMut, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    loop {
+        let mut copied = Vec::new();
+        while let Some(chunk) = chunked::first(unread).filter(|chunk| chunk.size <= unread.len()) {
+            if chunk.data.is_empty() && copied.is_empty() {
+                return Poll::Ready(None);
+            }
+            if chunk.data.is_empty() {
+                break;
+            }
+            copied.extend_from_slice(&unread[chunk.data]);
+            unread.advance(chunk.size);
+        }
+        if !copied.is_empty() {
+            return Poll::Ready(Some(copied.into()));
+        }
+        let mut buffer = [0; COPIED_SIZE];
+        let mut read = ReadBuf::new(&mut buffer);
+        match ready!(Pin::new(&mut *from).poll_read(cx, &mut read)) {
+            Ok(()) if !read.filled().is_empty() => unread.extend_from_slice(read.filled()),
+            Ok(()) | Err(_) => return Poll::Ready(None),
+        }
     }
 }

@@ -224,7 +224,7 @@ impl Dialect {
             Dialect::Phoenix => Form::Phoenix(info.version.longpoll_format()),
             Dialect::Rooms => Form::Rooms { acks: info.mount.acks },
             Dialect::Events => Form::Events,
-            Dialect::Lines => Form::Envelope,
+            Dialect::Lines => Form::Lines,
             Dialect::Bullet if info.transport == Transport::EventStream => Form::Data,
             _ if is_websocket => Form::Bare,
             _ => Form::BareText,

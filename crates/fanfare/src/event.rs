@@ -89,7 +89,7 @@ counters! {
     ClosedApplication = "closes", "application";
     /// The history that the client resumes from cannot be read now.
     ClosedHistoryUnavailable = "closes", "history_unavailable";
-    /// A long-poll session or stream whose client took nothing any more. There is nobody to tell.
+    /// A long-poll session whose client did not poll any more. There is nobody to tell.
     ClosedUnpolled = "closes", "unpolled";
     /// Joins that were answered `ok`.
     Joined = "joins", "ok";

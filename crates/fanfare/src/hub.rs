@@ -383,7 +383,7 @@ fn settle(
     }
 }
 
-/// WebSocket frames leave together, texts one by one: nothing in a text says where it ends.
+/// WebSocket frames and chunks leave together, texts one by one: nothing in a text says where it ends.
 fn hand_out(batch: &[Arc<Message>], variant: Variant, slow: Option<&Arc<Slow>>, mut deliver: impl FnMut(Frames<'_>)) {
     let at_once = if variant.is_text() { 1 } else { batch.len() };
     for messages in batch.chunks(at_once) {

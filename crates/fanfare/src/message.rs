@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
+use fanfare_proto::chunked;
 use fanfare_proto::frame::{Form, Kind};
 use fanfare_proto::payload::{IntoPayload, Payload};
 use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
@@ -21,6 +22,9 @@ use crate::error::Error;
 /// Payloads below this many bytes go uncompressed: deflate would hardly make them smaller.
 const DEFLATE_SIZE_MIN: usize = 256;
 
+/// What is around the data of most chunks, at most.
+const CHUNK_OVERHEAD: usize = 10;
+
 /// What carries a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carriage {
@@ -28,6 +32,8 @@ pub(crate) enum Carriage {
     WebSocket,
     /// The same, compressed where that pays.
     Deflated,
+    /// A chunk of an HTTP answer, for streams.
+    Chunked,
     /// The bare text, for long-poll answers and the test kit.
     Text,
 }
@@ -38,34 +44,48 @@ pub(crate) struct Variant(u8);
 
 impl Variant {
     /// How many variants there are.
-    pub(crate) const COUNT: usize = Variant::FORMS * Variant::CARRIAGES.len();
+    pub(crate) const COUNT: usize = Variant::STREAMS + Variant::FORMS * Variant::CARRIAGES.len();
+
+    /// Those of streams, whose forms have one carriage. They come first.
+    const STREAMS: usize = 3;
 
     /// Forms whose broadcasts differ: first those of clients that do not resume, then those that few messages have.
     const FORMS: usize = Variant::PLAIN_FORMS + Variant::RARE_FORMS;
     const PLAIN_FORMS: usize = 3;
-    const RARE_FORMS: usize = 7;
+    const RARE_FORMS: usize = 5;
 
+    /// What carries the other forms.
     const CARRIAGES: [Carriage; 3] = [Carriage::WebSocket, Carriage::Deflated, Carriage::Text];
 
     /// Forms whose broadcasts are the same on a carriage are the same variant.
     pub(crate) const fn new(form: Form, carriage: Carriage) -> Self {
         let form = match form {
+            Form::Events => return Variant(0),
+            Form::Lines => return Variant(1),
+            Form::Data => return Variant(2),
             Form::Phoenix(Format::V1) => 0,
             Form::Phoenix(Format::V2 | Format::V2Text) => 1,
             Form::Bare | Form::BareText | Form::Rooms { .. } => 2,
             Form::Resuming(Format::V1) => 3,
             Form::Resuming(Format::V2 | Format::V2Text) => 4,
             Form::Envelope => 5,
-            Form::Events => 6,
-            Form::Supabase(Version::V1) => 7,
-            Form::Supabase(Version::V2) => 8,
-            Form::Data => 9,
+            Form::Supabase(Version::V1) => 6,
+            Form::Supabase(Version::V2) => 7,
         };
-        Variant(carriage as u8 * Variant::FORMS as u8 + form)
+        let carriage = match carriage {
+            Carriage::WebSocket => 0,
+            Carriage::Deflated => 1,
+            // Chunks carry the forms above.
+            Carriage::Text | Carriage::Chunked => 2,
+        };
+        Variant((Variant::STREAMS + carriage * Variant::FORMS) as u8 + form)
     }
 
     pub(crate) fn form(self) -> Form {
-        match (self.0 % Variant::FORMS as u8, self.carriage()) {
+        let Some((carriage, form)) = self.carriage_and_form() else {
+            return [Form::Events, Form::Lines, Form::Data][self.index()];
+        };
+        match (form, Variant::CARRIAGES[carriage]) {
             (0, _) => Form::Phoenix(Format::V1),
             (1, Carriage::Text) => Form::Phoenix(Format::V2Text),
             (1, _) => Form::Phoenix(Format::V2),
@@ -75,25 +95,29 @@ impl Variant {
             (4, Carriage::Text) => Form::Resuming(Format::V2Text),
             (4, _) => Form::Resuming(Format::V2),
             (5, _) => Form::Envelope,
-            (6, _) => Form::Events,
-            (7, _) => Form::Supabase(Version::V1),
-            (8, _) => Form::Supabase(Version::V2),
-            _ => Form::Data,
+            (6, _) => Form::Supabase(Version::V1),
+            _ => Form::Supabase(Version::V2),
         }
     }
 
     pub(crate) fn carriage(self) -> Carriage {
-        Variant::CARRIAGES[usize::from(self.0) / Variant::FORMS]
+        self.carriage_and_form().map_or(Carriage::Chunked, |(carriage, _)| Variant::CARRIAGES[carriage])
+    }
+
+    /// The numbers of both; `None` for a stream's.
+    fn carriage_and_form(self) -> Option<(usize, usize)> {
+        let index = self.index().checked_sub(Variant::STREAMS)?;
+        Some((index / Variant::FORMS, index % Variant::FORMS))
     }
 
     /// Whether nothing in its bytes says where a message ends. Asked once a delivery.
     pub(crate) fn is_text(self) -> bool {
-        self.0 >= Carriage::Text as u8 * Variant::FORMS as u8
+        self.index() >= Variant::STREAMS + 2 * Variant::FORMS
     }
 
     /// Whether its bytes say where a message stands.
     fn resumes(self) -> bool {
-        usize::from(self.0) % Variant::FORMS >= Variant::PLAIN_FORMS
+        self.carriage_and_form().is_none_or(|(_, form)| form >= Variant::PLAIN_FORMS)
     }
 
     /// A number below `COUNT`.
@@ -146,8 +170,8 @@ pub(crate) struct Message {
 
 #[derive(Debug, Default)]
 struct Rare {
-    /// The variants of those that have a history, and of Supabase's clients.
-    encoded: [OnceLock<Bytes>; Variant::RARE_FORMS * Variant::CARRIAGES.len()],
+    /// The variants of streams, of those that have a history, and of Supabase's clients.
+    encoded: [OnceLock<Bytes>; Variant::STREAMS + Variant::RARE_FORMS * Variant::CARRIAGES.len()],
     /// What is the same in those that it replaces where only the newest count.
     key: OnceLock<u64>,
 }
@@ -207,11 +231,14 @@ impl Message {
     }
 
     fn cell(&self, variant: Variant) -> &OnceLock<Bytes> {
-        let (carriage, form) = (variant.index() / Variant::FORMS, variant.index() % Variant::FORMS);
-        match form.checked_sub(Variant::PLAIN_FORMS) {
-            None => &self.plain[carriage * Variant::PLAIN_FORMS + form],
-            Some(form) => &self.rare.get_or_init(Box::default).encoded[carriage * Variant::RARE_FORMS + form],
-        }
+        let rare = match variant.carriage_and_form() {
+            None => variant.index(),
+            Some((carriage, form)) => match form.checked_sub(Variant::PLAIN_FORMS) {
+                None => return &self.plain[carriage * Variant::PLAIN_FORMS + form],
+                Some(form) => Variant::STREAMS + carriage * Variant::RARE_FORMS + form,
+            },
+        };
+        &self.rare.get_or_init(Box::default).encoded[rare]
     }
 }
 
@@ -242,6 +269,11 @@ fn too_long(field: &str, size: usize) -> Error {
 pub(crate) fn carry(carriage: Carriage, kind: Kind, text: &[u8]) -> Bytes {
     match carriage {
         Carriage::Text => Bytes::copy_from_slice(text),
+        Carriage::Chunked => {
+            let mut out = Vec::with_capacity(text.len() + CHUNK_OVERHEAD);
+            chunked::encode(text, &mut out);
+            out.into()
+        }
         Carriage::Deflated if text.len() >= DEFLATE_SIZE_MIN => deflated(kind, text, WINDOW_BITS_MAX),
         Carriage::WebSocket | Carriage::Deflated => framed(opcode(kind), text, false),
     }
@@ -251,7 +283,7 @@ pub(crate) fn carry(carriage: Carriage, kind: Kind, text: &[u8]) -> Bytes {
 /// for, and batches need no second kind of member.
 fn nothing(carriage: Carriage) -> Bytes {
     match carriage {
-        Carriage::Text => Bytes::new(),
+        Carriage::Text | Carriage::Chunked => Bytes::new(),
         Carriage::WebSocket | Carriage::Deflated => framed(Opcode::Pong, b"", false),
     }
 }

@@ -13,6 +13,7 @@ mod queue;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes};
+use fanfare_proto::chunked;
 use fanfare_proto::position::Position;
 use hashbrown::HashMap;
 
@@ -366,9 +367,11 @@ fn rest_of_begun_frame(frames: &[u8], written: usize) -> usize {
     end - written
 }
 
-/// The size of the unmasked frame at the beginning of `bytes`, header included.
+/// The size of the unmasked frame at the beginning of `bytes`, header included, or of the chunk: the first byte of a chunk is
+/// that of a digit, which no whole frame begins with.
 fn frame_size(bytes: &[u8]) -> usize {
     match *bytes {
+        [first, ..] if first.is_ascii() => chunked::first(bytes).map_or(bytes.len(), |chunk| chunk.size),
         [_, length, a, b, ..] if length & 127 == 126 => 4 + usize::from(u16::from_be_bytes([a, b])),
         [_, length, a, b, c, d, e, f, g, h, ..] if length & 127 == 127 => {
             10 + u64::from_be_bytes([a, b, c, d, e, f, g, h]) as usize

@@ -53,6 +53,7 @@ use crate::mount::Mount;
 use crate::observer::{Observer, SocketHandle};
 use crate::timers::Alarm;
 use crate::transport::longpoll::PollSession;
+use crate::transport::streaming::Streaming;
 use crate::transport::websocket::WebSocket;
 
 pub(crate) use credentials::Verified;
@@ -211,6 +212,7 @@ pub(crate) struct NewSocket {
 /// What carries the bytes, with what it needs.
 #[derive(Debug)]
 pub(crate) enum Carrier {
+    /// A connection, of a WebSocket or of a stream over HTTP.
     WebSocket(WebSocket),
     Poll(Box<PollSession>),
     /// Encoded frames for the test kit; `None` tells the close code.
@@ -385,6 +387,18 @@ impl Socket {
     /// How it takes the broadcasts of such topics.
     pub(crate) fn resuming_variant(&self) -> Variant {
         Variant::new(self.resuming_form(), self.carriage())
+    }
+
+    /// What it has as a stream over HTTP, if it is one.
+    pub(crate) fn streaming(&mut self) -> Option<&mut Streaming> {
+        let Carrier::WebSocket(websocket) = &mut self.carrier else { return None };
+        websocket.streaming.as_deref_mut()
+    }
+
+    /// Whether the events of its stream have ids of their own.
+    pub(crate) fn gives_ids(&self) -> bool {
+        let Carrier::WebSocket(websocket) = &self.carrier else { return false };
+        websocket.streaming.as_ref().is_some_and(|streaming| streaming.gives_ids())
     }
 
     /// How this socket takes broadcasts, unless it takes them one by one.

@@ -23,17 +23,28 @@ fn frames(sizes: &[usize]) -> Bytes {
     sizes.iter().flat_map(|&size| frame(&vec![7; size])).collect::<Vec<u8>>().into()
 }
 
-/// Lets `room` bytes leave, then cuts: what stays must complete exactly the frame that was begun.
+/// Chunks, as streams have them.
+fn chunks(sizes: &[usize]) -> Bytes {
+    let mut out = Vec::new();
+    sizes.iter().for_each(|&size| chunked::encode(&vec![7; size], &mut out));
+    out.into()
+}
+
+/// Lets `room` bytes leave, then cuts: what stays must complete exactly the frame that was begun, or the chunk.
 #[test]
 fn cut_keeps_the_begun_frame_only() {
-    let sizes = [3, 200, 70_000, 0, 5];
-    let whole = frames(&sizes);
+    for whole in [frames(&[3, 200, 70_000, 0, 5]), chunks(&[3, 200, 70_000, 1, 5])] {
+        cut_anywhere(&whole);
+    }
+}
+
+fn cut_anywhere(whole: &Bytes) {
     for room in 0..whole.len() {
         if room > 300 && room < 70_200 && room % 997 != 0 {
             continue;
         }
         let mut outbox = Outbox::default();
-        outbox.push(whole.clone(), sizes.len());
+        outbox.push(whole.clone(), 5);
         outbox.push(frames(&[1]), 1);
         let mut left = room;
         let done = outbox

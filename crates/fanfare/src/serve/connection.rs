@@ -22,6 +22,8 @@ use crate::body::Body;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::service::{Connection, Full};
+use crate::transport::handover::Handover;
+use crate::transport::stream::IntoStream;
 use crate::transport::watched::Watched;
 
 /// A request's head has at most this many bytes.
@@ -49,16 +51,19 @@ impl<S> Served<S> {
         full: Option<Full>,
         mut stopped: watch::Receiver<bool>,
     ) where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        IO: AsyncRead + AsyncWrite + IntoStream + Unpin + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
         S::Future: Send,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let (stream, first_ambiguous) = Watched::new(stream);
+        let handover = Handover::default();
+        let (stream, first_ambiguous) = Watched::new(stream, handover.clone());
         let (endpoint, peer) = (self.endpoint.clone(), self.connection.peer);
         let (served, requests) = (Arc::new(self), AtomicUsize::new(0));
-        let service = service_fn(move |request: Request<Incoming>| {
+        let asks = handover.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(asks.clone());
             let number = requests.fetch_add(1, Ordering::Relaxed);
             let has_two_lengths = first_ambiguous.is_reached_by(number);
             let served = served.clone();
@@ -72,16 +77,18 @@ impl<S> Served<S> {
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let mut served = pin!(served);
-        let result = tokio::select! {
-            result = &mut served => Some(result),
-            () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => None,
-        };
-        let result = match result {
-            Some(result) => result,
-            None => {
-                served.as_mut().graceful_shutdown();
-                served.await
+        let serving = async {
+            tokio::select! {
+                result = &mut served => return result,
+                () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {}
             }
+            served.as_mut().graceful_shutdown();
+            served.await
+        };
+        let result = tokio::select! {
+            result = serving => result,
+            // A shard has the connection.
+            () = handover.is_done() => return,
         };
         if let Err(error) = result {
             endpoint.own_counters().count(Event::RejectedRequest);

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use fanfare_proto::bullet::Positions;
 use fanfare_proto::origin::RequestOrigin;
 use fanfare_proto::params::Params;
+use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
@@ -14,14 +17,17 @@ use tokio::sync::oneshot;
 use super::refusal::Refusal;
 use super::{Connection, Found, credential};
 use crate::address::AddressSlot;
+use crate::body::{Framing, Streamed};
 use crate::channel::Status;
 use crate::connect::{ConnectInfo, ConnectRequest, Connected, GivenTopic};
 use crate::endpoint::Endpoint;
 use crate::mailbox::ShardHandle;
 use crate::socket::{AdmittedSocket, Carrier, SocketInfo, Transport};
 use crate::transport::bullet::Listing;
+use crate::transport::handover::Handover;
 use crate::transport::longpoll::{PollSession, SessionHandle};
-use fanfare_proto::payload::Payload;
+use crate::transport::streaming::Streaming;
+use crate::transport::websocket::WebSocket;
 
 /// A request at the door of a mount.
 pub(super) struct Asking<'a> {
@@ -117,20 +123,36 @@ impl Asking<'_> {
         }
     }
 
-    /// A socket whose messages wait until they are polled. `joined` is told what its only join is answered.
-    pub(super) async fn open(
-        &self,
-        admitted: Admitted,
-        listing: Option<Listing>,
-        joined: Option<oneshot::Sender<(Status, Payload)>>,
-    ) -> Result<SessionHandle, Refusal> {
+    /// A socket whose messages wait until they are polled.
+    pub(super) async fn open(&self, admitted: Admitted, listing: Option<Listing>) -> Result<SessionHandle, Refusal> {
         let slot = self.session_slot()?;
         let shard = self.endpoint.next_shard().clone();
         let secret = random_secret().map_err(|_| Refusal::Ended)?;
         let socket = self.socket(shard.clone(), admitted)?;
-        let session = PollSession::new(secret, self.endpoint.clock().now_ms(), slot, listing, joined);
+        let session = PollSession::new(secret, self.endpoint.clock().now_ms(), slot, listing);
         let attached = self.endpoint.attach(socket, Carrier::Poll(Box::new(session))).await;
         Ok(SessionHandle { shard, socket: attached.map_err(|_| Refusal::Ended)?, secret })
+    }
+
+    /// A socket whose messages leave as the answer to its request. `joined` is told what its only join is answered; of clients with
+    /// several topics it is known where they stand.
+    pub(super) async fn open_stream(
+        &self,
+        admitted: Admitted,
+        framing: Framing,
+        beginning: Bytes,
+        positions: Positions,
+        joined: Option<oneshot::Sender<(Status, Payload)>>,
+    ) -> Result<Streamed, Refusal> {
+        let slot = self.session_slot()?;
+        let shard = self.endpoint.next_shard().clone();
+        let socket = self.socket(shard.clone(), admitted)?;
+        let streaming = Streaming::new(framing.heartbeat(), positions, joined, slot);
+        let carrier = Carrier::WebSocket(WebSocket::streaming(streaming));
+        let attached = self.endpoint.attach(socket, carrier).await;
+        let socket = attached.map_err(|_| Refusal::Ended)?;
+        let handover = self.parts.extensions.get::<Handover>().cloned();
+        Ok(Streamed::new(shard, socket, beginning, handover))
     }
 
     /// A place for a session of this client's address.
@@ -171,7 +193,7 @@ impl Asking<'_> {
             // A long-poll session outlives the connection that it was created by, and has a bound of its own.
             _slot: self
                 .connection
-                .filter(|_| self.transport == Transport::WebSocket)
+                .filter(|_| self.transport != Transport::LongPoll)
                 .and_then(|connection| connection.slot.clone()),
         };
         Ok(AdmittedSocket { info: Arc::new(info), dialect: found.dialect, topics })

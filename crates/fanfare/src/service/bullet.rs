@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use bytes::Bytes;
 use fanfare_proto::bullet::{self, Heard};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, UPGRADE, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -64,8 +65,9 @@ impl Asking<'_> {
         let topics = &mut admitted.connected.topics;
         let positions = dialect::positions(self.endpoint, &self.parts.headers, topics);
         topics.iter_mut().for_each(|given| given.since = positions.since(&given.topic));
-        let session = self.open(admitted, None, None).await?;
-        Ok(streaming(Body::events(session, positions), Framing::Data))
+        let beginning = Bytes::from_static(Framing::Events.heartbeat());
+        let streamed = self.open_stream(admitted, Framing::Events, beginning, positions, None).await?;
+        Ok(streaming(streamed.into(), Framing::Events))
     }
 
     /// One message: the oldest that waits, or the next.
@@ -147,7 +149,7 @@ impl Asking<'_> {
             Some(session) => session,
             None => {
                 let listing = sessions.list(client, place.clone());
-                current.insert(self.open(admitted, Some(listing), None).await?).clone()
+                current.insert(self.open(admitted, Some(listing)).await?).clone()
             }
         };
         drop(current);

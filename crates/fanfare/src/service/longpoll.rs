@@ -81,7 +81,7 @@ impl Asking<'_> {
         let endpoint = self.endpoint;
         let admitted = self.admit(self.read()?).await?;
         let version = admitted.version;
-        let SessionHandle { shard, socket, secret } = self.open(admitted, None, None).await?;
+        let SessionHandle { shard, socket, secret } = self.open(admitted, None).await?;
         let claims = SessionClaims {
             mount: self.found.number,
             shard: shard.number(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fanfare_proto::bullet::Positions;
 use fanfare_proto::frame::{Form, Outgoing};
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
@@ -54,19 +55,25 @@ impl Asking<'_> {
         let framing = if self.found.dialect.gives_up() { Framing::Events } else { Framing::Lines };
         // Of a topic that keeps nothing nobody can have all.
         let is_lost = asked.since.is_some_and(|since| since != Since::Now) && self.endpoint.store_of(&topic).is_none();
-        let first = is_lost.then(|| lost(framing, &topic));
+        let mut beginning = match framing {
+            Framing::Events => retry(None).to_vec(),
+            Framing::Lines => framing.heartbeat().to_vec(),
+        };
+        if is_lost {
+            lost(framing, &topic, &mut beginning);
+        }
         let admitted = self.admit(asked).await?;
         let (answer, joined) = oneshot::channel();
-        let session = self.open(admitted, None, Some(answer)).await?;
-        let (shard, socket) = (session.shard.clone(), session.socket);
-        // Closes the session where it is dropped, if the client goes while it waits for the join as well.
-        let body = Body::stream(session, framing, first);
+        // Closes the socket where it is dropped, if the client goes while it waits for the join as well.
+        let streamed =
+            self.open_stream(admitted, framing, beginning.into(), Positions::default(), Some(answer)).await?;
+        let (shard, socket) = streamed.socket();
         let join = move |shard: &mut Shard| {
             shard.with(socket, |socket, turn| socket.join_stream(turn, &topic, params));
         };
         shard.send_promptly(Command::Run(Box::new(join)));
         match joined.await {
-            Ok((Status::Ok, _)) => Ok(streaming(body, framing)),
+            Ok((Status::Ok, _)) => Ok(streaming(streamed.into(), framing)),
             Ok((_, response)) => Ok(not_joined(&response)),
             Err(_) => Err(Refusal::Ended),
         }
@@ -80,15 +87,13 @@ fn wanted(asked: &Asked) -> (String, Payload) {
     (topic, params.unwrap_or_else(|| serde_json::json!({})).into())
 }
 
-/// What a client is told that wants to go on from somewhere in a topic without a history. There is no position to tell.
-fn lost(framing: Framing, topic: &str) -> Vec<u8> {
-    let form = if framing == Framing::Events { Form::Events } else { Form::Envelope };
+/// Appends what a client is told that wants to go on from somewhere in a topic without a history. There is no position to tell.
+fn lost(framing: Framing, topic: &str, out: &mut Vec<u8>) {
+    let form = if framing == Framing::Events { Form::Events } else { Form::Lines };
     let payload = serde_json::json!({ "recovered": false }).into();
     let joined = Outgoing::Push { join_ref: &Ref::NULL, topic, event: "joined", payload: &payload, position: None };
-    let mut out = Vec::new();
     // Only Phoenix's binary frames have fields that can be too long.
-    let _ = wire::encode(form, joined, &mut out);
-    out
+    let _ = wire::encode(form, joined, out);
 }
 
 /// A stream that begins, of whatever is framed so.

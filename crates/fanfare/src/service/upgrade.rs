@@ -14,7 +14,7 @@ use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo};
-use crate::transport::stream::Stream;
+use crate::transport::stream::{IntoStream, Stream};
 use crate::transport::watched::Watched;
 use crate::transport::websocket::WebSocket;
 
@@ -77,41 +77,28 @@ async fn connection(on_upgrade: OnUpgrade, socket: &SocketInfo) -> Option<(Strea
 /// The server's own buffers must go with it: even an empty one would cost an idle connection several kilobytes.
 fn raw_stream(upgraded: Upgraded) -> io::Result<(Stream, Vec<u8>)> {
     let upgraded = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
-        Ok(parts) => return Ok((plain(parts.io.into_inner().into_inner())?, parts.read_buf.to_vec())),
+        Ok(parts) => return Ok((given(parts.io.into_inner())?, parts.read_buf.to_vec())),
         Err(upgraded) => upgraded,
     };
     // Of another server: by axum and hyper-util's `auto`, or by hyper's own HTTP/1 connection.
     let upgraded = match downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => return Ok((plain(parts.io.into_inner())?, parts.read_buf.to_vec())),
+        Ok(parts) => return Ok((parts.io.into_inner().into_stream()?, parts.read_buf.to_vec())),
         Err(upgraded) => upgraded,
     };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => return Ok((plain(parts.io.into_inner())?, parts.read_buf.to_vec())),
+        Ok(parts) => return Ok((parts.io.into_inner().into_stream()?, parts.read_buf.to_vec())),
         Err(upgraded) => upgraded,
     };
     #[cfg(feature = "tls")]
     let upgraded = match upgraded.downcast::<TokioIo<Watched<tokio_rustls::server::TlsStream<TcpStream>>>>() {
-        Ok(parts) => {
-            let (tcp, tls) = parts.io.into_inner().into_inner().into_inner();
-            return Ok((secure(tcp, tls)?, parts.read_buf.to_vec()));
-        }
+        Ok(parts) => return Ok((given(parts.io.into_inner())?, parts.read_buf.to_vec())),
         Err(upgraded) => upgraded,
     };
     Ok((bridged(upgraded)?, Vec::new()))
 }
 
-fn plain(tcp: TcpStream) -> io::Result<Stream> {
-    Ok(Stream::Tcp(for_shard(tcp)?))
-}
-
-#[cfg(feature = "tls")]
-fn secure(tcp: TcpStream, tls: rustls::ServerConnection) -> io::Result<Stream> {
-    Ok(Stream::Tls(Box::new(crate::transport::stream::TlsStream::new(for_shard(tcp)?, tls))))
-}
-
-fn for_shard(tcp: TcpStream) -> io::Result<mio::net::TcpStream> {
-    tcp.set_nodelay(true)?;
-    Ok(mio::net::TcpStream::from_std(tcp.into_std()?))
+fn given<IO: IntoStream>(watched: Watched<IO>) -> io::Result<Stream> {
+    watched.into_inner().ok_or(io::ErrorKind::NotConnected)?.into_stream()
 }
 
 /// Whatever else the server runs on: a task copies between it and a pair of local sockets.

@@ -74,7 +74,7 @@ impl Shard {
         self.with(socket.key, |socket, turn| match reach {
             Reach::Each => socket.give(turn, serial, Job::Broadcast(message.clone())),
             Reach::Held => socket.hold(turn, serial, message),
-            Reach::Intercepted(_) | Reach::Wire(_) => socket.give(turn, serial, Job::Out(message.clone())),
+            Reach::Intercepted(_) | Reach::Wire(_) => socket.get_alone(turn, serial, message),
         });
     }
 
@@ -164,7 +164,9 @@ fn take(socket: &Socket, serial: u32, reach: Reach, message: &Message) -> Take {
         Reach::Each => Take::Alone,
         Reach::Wire(_) => Take::Batch,
         Reach::Intercepted(_) => match socket.session.position(serial) {
-            Some(slot) if socket.intercepts(slot, &message.event) || socket.has_outs(slot) => Take::Alone,
+            Some(slot) if socket.intercepts(slot, &message.event) || socket.has_outs(slot) || socket.gives_ids() => {
+                Take::Alone
+            }
             _ => Take::Batch,
         },
         Reach::Held => {

@@ -58,11 +58,7 @@ impl Shard {
         let members = self.lent.hub.members(topic).map(|member| &self.sockets[member.socket as usize]);
         let keys: Vec<SocketKey> = members.filter(|socket| is_subscriber(socket)).map(|socket| socket.key).collect();
         for key in keys {
-            self.with(key, |socket, turn| {
-                // It has one topic.
-                socket.settle_batches(turn, 0);
-                socket.close(turn, &CloseReason::TopicEnded);
-            });
+            self.with(key, |socket, turn| socket.close(turn, &CloseReason::TopicEnded));
         }
     }
 

@@ -125,6 +125,10 @@ impl Shard {
         let all = bytes.len();
         let Some(socket) = self.socket(key).filter(|socket| socket.is_open()) else { return all };
         let Carrier::WebSocket(websocket) = &mut socket.carrier else { return all };
+        if websocket.streaming.is_some() {
+            // Whatever comes behind the request of a stream means nothing.
+            return all;
+        }
         let mut decoder = std::mem::replace(&mut websocket.decoder, Decoder::new(Role::Server));
         let (limits, inflates) = (socket.info.mount.limits.websocket, websocket.deflate_window_bits.is_some());
         let mut scratch = std::mem::take(&mut self.scratch);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+use fanfare_proto::chunked;
 use fanfare_proto::websocket::frame;
 
 use super::turn::Errand;
@@ -10,6 +12,7 @@ use crate::channel::Ended;
 use crate::close_reason::CloseReason;
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
+use crate::transport::websocket::WebSocket;
 
 /// After our close frame has left, the client has so long to close its side.
 const LINGER_MS: u64 = 2_000;
@@ -65,6 +68,10 @@ impl Socket {
         if !self.is_open() {
             return;
         }
+        if !matches!(reason, CloseReason::Slow | CloseReason::Lost) {
+            // What was published before, in the same turn perhaps, leaves before the end.
+            (0..self.session.entries().len()).for_each(|slot| self.settle_batches(turn, slot));
+        }
         if matches!(reason, CloseReason::Slow) {
             let (_, frames) = self.carrier.waiting();
             turn.counters().add(Event::SlowLost, frames as u64);
@@ -72,6 +79,8 @@ impl Socket {
         }
         self.end_all_joins(turn, reason);
         match &mut self.carrier {
+            // Its client has gone before it was there.
+            Carrier::WebSocket(WebSocket { streaming: Some(_), .. }) if matches!(reason, CloseReason::Lost) => {}
             Carrier::WebSocket(_) => return self.queue_close(turn, code, text),
             Carrier::Poll(session) => session.close(turn.now_ms),
             #[cfg(feature = "testing")]
@@ -131,15 +140,21 @@ impl Socket {
     }
 
     fn queue_close(&mut self, turn: &mut Turn, code: u16, text: &str) {
-        let mut close = Vec::with_capacity(4);
-        frame::encode_close(code, text, &mut close);
         let Carrier::WebSocket(websocket) = &mut self.carrier else { return };
+        let close = match websocket.streaming {
+            Some(_) => Bytes::from_static(chunked::END),
+            None => {
+                let mut close = Vec::with_capacity(4);
+                frame::encode_close(code, text, &mut close);
+                close.into()
+            }
+        };
         // A reader that takes nothing has the write timeout in all, before and after it was given up.
         let timeout_ms = self.info.mount.write_timeout.as_millis() as u64;
         let stalled_ms = websocket.stalled_since_ms.map_or(0, |since_ms| turn.now_ms - since_ms);
         let left_ms = timeout_ms.saturating_sub(stalled_ms).max(LINGER_MS);
         websocket.due_ms = turn.now_ms.saturating_add(left_ms);
-        websocket.outbox(&mut turn.backlog.pool).push(close.into(), 1);
+        websocket.outbox(&mut turn.backlog.pool).push(close, 1);
         self.mark_dirty(&mut turn.backlog);
         self.watch(turn);
     }

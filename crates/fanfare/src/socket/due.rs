@@ -3,12 +3,7 @@
 //!
 //! One alarm serves all of these. It goes off at the earliest, or before that if what it was set for was put off.
 
-use std::time::Duration;
-
-use super::{Carrier, Socket, Stage, Transport, Turn};
-
-/// A stream of server-sent events on which nothing happens gets a comment so often: proxies give up after 30 s or more.
-const EVENT_STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
+use super::{Carrier, Socket, Stage, Turn};
 
 impl Socket {
     /// Sets the alarm to what is due next.
@@ -55,20 +50,13 @@ impl Socket {
         self.info.mount.write_timeout.as_millis() as u64
     }
 
-    /// A session that nobody polls for so long ends. A stream polls as soon as its client has taken what there was.
+    /// A session that nobody polls for so long ends.
     pub(super) fn unpolled_max_ms(&self) -> u64 {
-        let mount = &self.info.mount;
-        let grace = if self.is_event_stream() { mount.write_timeout } else { mount.unpolled_timeout };
-        grace.as_millis() as u64
+        self.info.mount.unpolled_timeout.as_millis() as u64
     }
 
     /// A poll waits for messages for so long.
     pub(super) fn poll_window_ms(&self) -> u64 {
-        let window = if self.is_event_stream() { EVENT_STREAM_HEARTBEAT } else { self.info.mount.longpoll_window };
-        window.as_millis() as u64
-    }
-
-    fn is_event_stream(&self) -> bool {
-        self.info.transport == Transport::EventStream
+        self.info.mount.longpoll_window.as_millis() as u64
     }
 }

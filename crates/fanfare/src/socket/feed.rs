@@ -149,6 +149,13 @@ impl Socket {
         }
     }
 
+    /// A message was published for a join that gets it by itself.
+    pub(crate) fn get_alone(&mut self, turn: &mut Turn, serial: u32, message: &Arc<Message>) {
+        if let Some(slot) = self.slot(serial) {
+            self.send_alone(turn, slot, message);
+        }
+    }
+
     /// Sends one message of its topic to a join that has been answered.
     fn send_alone(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
         if self.intercepts(slot, &message.event) || self.has_outs(slot) {

@@ -24,7 +24,8 @@ impl Socket {
     pub(crate) fn reach_of(&self, slot: usize) -> Reach {
         let resumes = self.session.entry(slot).data.resumes;
         let variant = if resumes { self.resuming_variant() } else { self.variant() };
-        if self.intercepted(slot).is_empty() { Reach::Wire(variant) } else { Reach::Intercepted(variant) }
+        let is_plain = self.intercepted(slot).is_empty() && !self.gives_ids();
+        if is_plain { Reach::Wire(variant) } else { Reach::Intercepted(variant) }
     }
 
     /// Whether a join's channel wants to see an event before its client does.

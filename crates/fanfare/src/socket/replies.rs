@@ -4,7 +4,7 @@ use fanfare_proto::frame::Outgoing;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
 
-use super::{Carrier, Socket, Turn};
+use super::{Socket, Turn};
 use crate::channel::Status;
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
@@ -20,10 +20,10 @@ impl Socket {
         status: Status,
         response: Payload,
     ) {
-        if let Carrier::Poll(session) = &mut self.carrier
-            && self.dialect.is_stream()
+        if self.dialect.is_stream()
+            && let Some(streaming) = self.streaming()
         {
-            return session.answered(status, &response);
+            return streaming.answered(status, &response);
         }
         let reply = Outgoing::Reply { join_ref, msg_ref, topic, status: status.as_str(), response: &response };
         if let Err(error) = self.try_send(turn, reply) {

@@ -77,7 +77,16 @@ impl Socket {
 
     fn send_as(&mut self, turn: &mut Turn, form: Form, frame: Outgoing<'_>) -> Result<(), FieldTooLong> {
         let carriage = self.carriage();
+        let positions = match (form, &frame) {
+            (Form::Data, Outgoing::Push { topic, position: Some(position), .. }) => {
+                self.streaming().map(|streaming| (streaming.positions(), *topic, *position))
+            }
+            _ => None,
+        };
         let bytes = with_buffer(|out| {
+            if let Some((positions, topic, position)) = positions {
+                positions.write_id(topic, position, out);
+            }
             let kind = wire::encode(form, frame, out)?;
             Ok(kind.map(|kind| carry(carriage, kind, out)))
         })?;
@@ -121,9 +130,12 @@ impl Socket {
         variant: Variant,
         slow: Option<&Arc<Slow>>,
     ) {
-        let Some(slow) = slow else { return self.queue(backlog, message.encoded(variant).clone(), 1) };
+        let with_id = self.streaming().and_then(|streaming| streaming.with_id(message));
+        let Some(slow) = slow else {
+            return self.queue(backlog, with_id.unwrap_or_else(|| message.encoded(variant).clone()), 1);
+        };
         if self.is_writable() {
-            let queued = self.offer(serial, message, variant, slow, backlog);
+            let queued = self.offer(serial, message, variant, slow, with_id, backlog);
             self.queued(queued, 1, backlog);
         }
     }
@@ -208,7 +220,7 @@ impl Socket {
             return self.put(frames.bytes.clone(), frames.messages.len(), backlog);
         };
         for message in frames.messages {
-            match self.offer(serial, message, frames.variant, slow, backlog) {
+            match self.offer(serial, message, frames.variant, slow, None, backlog) {
                 Written::Waiting | Written::All => {}
                 trouble => return trouble,
             }
@@ -243,22 +255,24 @@ impl Socket {
                 let Carrier::WebSocket(websocket) = &mut self.carrier else { return Written::All };
                 websocket.outbox(&mut backlog.pool).push_rest(bytes.clone(), 1, written - begin);
             } else {
-                self.offer(serial, message, frames.variant, slow, backlog);
+                self.offer(serial, message, frames.variant, slow, None, backlog);
             }
         }
         Written::Waiting
     }
 
-    /// Queues one message of a topic, by the rule of the topic.
+    /// Queues one message of a topic, by the rule of the topic. `with_id` is the message where its stream gives it an id; should it
+    /// come to say another place than its own, it has none, and the client goes on from the event before it.
     fn offer(
         &mut self,
         serial: u32,
         message: &Message,
         variant: Variant,
         slow: &Slow,
+        with_id: Option<Bytes>,
         backlog: &mut Backlog,
     ) -> Written {
-        let bytes = message.encoded(variant);
+        let bytes = with_id.as_ref().unwrap_or_else(|| message.encoded(variant));
         let Some(rule) = slow.rule() else { return self.put(bytes.clone(), 1, backlog) };
         let key = match slow {
             Slow::Latest { key } => message.key(key.as_deref()),
@@ -278,7 +292,11 @@ impl Socket {
             return self.put(bytes.clone(), 1, backlog);
         };
         let yielding = Yielding { lane: serial, rule, key, position: message.position, is_held_up };
-        outbox.offer(yielding, |position| message.encoded_at(variant, position), bounds, voice);
+        let encode = |position| match &with_id {
+            Some(with_id) if position == message.position => with_id.clone(),
+            _ => message.encoded_at(variant, position),
+        };
+        outbox.offer(yielding, encode, bounds, voice);
         account(outbox, session, backlog.counters());
         Written::Waiting
     }

@@ -7,12 +7,20 @@ use super::{Carrier, Reading, Socket, Stage, Turn};
 use crate::close_reason::CloseReason;
 use crate::command::Polled;
 use crate::timers::Alarm;
+use crate::transport::streaming::HEARTBEAT;
+use crate::transport::websocket::WebSocket;
 
 impl Socket {
     /// Begins to wait for the client.
     pub(crate) fn begin_to_watch(&mut self, turn: &mut Turn) {
-        if self.is_open() && matches!(self.carrier, Carrier::WebSocket(_)) {
-            self.look_whether_silent(turn);
+        if self.is_open()
+            && let Carrier::WebSocket(websocket) = &mut self.carrier
+        {
+            match websocket.streaming {
+                // Its answer begins with a sign of life.
+                Some(_) => websocket.due_ms = turn.now_ms.saturating_add(HEARTBEAT.as_millis() as u64),
+                None => self.look_whether_silent(turn),
+            }
         }
         self.watch(turn);
     }
@@ -57,7 +65,7 @@ impl Socket {
                 if stalled_since_ms.is_some_and(|since_ms| since_ms.saturating_add(stall_max_ms) <= now_ms) {
                     self.too_slow(turn);
                 } else if is_due {
-                    self.look_whether_silent(turn);
+                    self.look_after_client(turn);
                 }
             }
         }
@@ -68,6 +76,19 @@ impl Socket {
         let timeout_ms = self.info.mount.idle_timeout.as_millis() as u64;
         let is_pending = self.pending_until_ms().is_some_and(|until_ms| until_ms <= now_ms);
         self.is_open() && (is_pending || self.heard_ms.saturating_add(timeout_ms) <= now_ms)
+    }
+
+    /// Looks whether the client is there: one of a stream says nothing, and is told something.
+    fn look_after_client(&mut self, turn: &mut Turn) {
+        let Carrier::WebSocket(WebSocket { streaming: Some(streaming), due_ms, .. }) = &mut self.carrier else {
+            return self.look_whether_silent(turn);
+        };
+        *due_ms = turn.now_ms.saturating_add(HEARTBEAT.as_millis() as u64);
+        let heartbeat = streaming.heartbeat();
+        // Whoever takes nothing is looked after by the write deadline.
+        if self.carrier.waiting() == (0, 0) {
+            self.queue(&mut turn.backlog, heartbeat, 1);
+        }
     }
 
     /// Looks after a client that says nothing.

@@ -11,12 +11,10 @@ use std::collections::VecDeque;
 use std::vec;
 
 use fanfare_proto::message::Incoming;
-use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
 use super::bullet::Listing;
 use crate::address::AddressSlot;
-use crate::channel::Status;
 use crate::command::{Command, Lost, Polled};
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
@@ -46,8 +44,6 @@ pub(crate) struct PollSession {
     listing: Option<Listing>,
     /// What such a client has lost ahead of what waits, and is to be told of.
     lost: Option<Lost>,
-    /// Told what the session's only join is answered.
-    joined: Option<oneshot::Sender<(Status, Payload)>>,
     /// Counts against its address while it lives.
     _slot: Option<AddressSlot>,
 }
@@ -77,14 +73,7 @@ struct Waiting {
 }
 
 impl PollSession {
-    /// `joined` is told what the session's only join is answered.
-    pub(crate) fn new(
-        secret: u128,
-        now_ms: u64,
-        slot: Option<AddressSlot>,
-        mut listing: Option<Listing>,
-        joined: Option<oneshot::Sender<(Status, Payload)>>,
-    ) -> Self {
+    pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>, mut listing: Option<Listing>) -> Self {
         let was_away = listing.as_mut().is_some_and(Listing::begin);
         PollSession {
             secret,
@@ -97,16 +86,7 @@ impl PollSession {
             last_poll_ended_ms: now_ms,
             listing,
             lost: was_away.then_some(Lost::WhileAway),
-            joined,
             _slot: slot,
-        }
-    }
-
-    /// The join was answered.
-    pub(crate) fn answered(&mut self, status: Status, response: &Payload) {
-        if let Some(joined) = self.joined.take() {
-            // The client may have gone.
-            let _ = joined.send((status, response.clone()));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The byte stream below a WebSocket, read and written by its shard without waiting.
+//! The byte stream below a WebSocket or a stream of messages, read and written by its shard without waiting.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -9,10 +9,36 @@ use mio::{Interest, Registry, Token};
 #[cfg(feature = "testing")]
 use super::memory::Pipe;
 
+/// A connection that a shard can take over.
+pub(crate) trait IntoStream {
+    /// # Errors
+    /// The system refuses.
+    fn into_stream(self) -> io::Result<Stream>;
+}
+
+impl IntoStream for tokio::net::TcpStream {
+    fn into_stream(self) -> io::Result<Stream> {
+        Ok(Stream::Tcp(for_shard(self)?))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl IntoStream for tokio_rustls::server::TlsStream<tokio::net::TcpStream> {
+    fn into_stream(self) -> io::Result<Stream> {
+        let (tcp, tls) = self.into_inner();
+        Ok(Stream::Tls(Box::new(TlsStream { tcp: for_shard(tcp)?, tls })))
+    }
+}
+
+fn for_shard(tcp: tokio::net::TcpStream) -> io::Result<TcpStream> {
+    tcp.set_nodelay(true)?;
+    Ok(TcpStream::from_std(tcp.into_std()?))
+}
+
 /// A non-blocking stream that a shard owns.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    /// Not there yet: the answer to the upgrade is still to be written. It takes and gives nothing.
+    /// Not there yet: the answer to the request is still to be written. It takes and gives nothing.
     Awaited,
     Tcp(TcpStream),
     /// The shard's end of a pair; a task of the runtime copies between the other end and whatever the server runs on.
@@ -148,14 +174,10 @@ mod tls {
     #[derive(Debug)]
     pub(crate) struct TlsStream {
         pub(super) tcp: TcpStream,
-        tls: ServerConnection,
+        pub(super) tls: ServerConnection,
     }
 
     impl TlsStream {
-        pub(crate) fn new(tcp: TcpStream, tls: ServerConnection) -> Self {
-            TlsStream { tcp, tls }
-        }
-
         pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             loop {
                 match self.tls.reader().read(buffer) {

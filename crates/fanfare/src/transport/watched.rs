@@ -1,4 +1,5 @@
-//! A connection whose incoming bytes are watched for requests with a length beside chunks.
+//! A connection whose incoming bytes are watched for requests with a length beside chunks, and which gives itself up to a shard that
+//! writes the rest of an answer (see `handover`).
 //!
 //! Such a request can be understood in two ways, and does not show once it was read: the library takes the chunks and drops the
 //! length.
@@ -10,6 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::handover::Handover;
+use super::stream::IntoStream;
 
 /// The number of the first request on a connection whose body has two lengths; shared by who watches and who serves.
 #[derive(Debug, Clone)]
@@ -25,19 +29,24 @@ impl FirstAmbiguous {
 /// A stream whose incoming bytes are watched.
 #[derive(Debug)]
 pub(crate) struct Watched<IO> {
-    io: IO,
+    /// `None` once it is given up.
+    io: Option<IO>,
     watch: Watch,
     first_ambiguous: FirstAmbiguous,
+    handover: Handover,
 }
 
 impl<IO> Watched<IO> {
-    /// The stream, and what is to be asked about each of its requests.
-    pub(crate) fn new(io: IO) -> (Self, FirstAmbiguous) {
+    /// The stream, which is given up as the handover says, and what is to be asked about each of its requests.
+    pub(crate) fn new(io: IO, handover: Handover) -> (Self, FirstAmbiguous) {
         let first_ambiguous = FirstAmbiguous(Arc::new(AtomicUsize::new(usize::MAX)));
-        (Watched { io, watch: Watch::default(), first_ambiguous: first_ambiguous.clone() }, first_ambiguous)
+        let watched =
+            Watched { io: Some(io), watch: Watch::default(), first_ambiguous: first_ambiguous.clone(), handover };
+        (watched, first_ambiguous)
     }
 
-    pub(crate) fn into_inner(self) -> IO {
+    /// The stream, unless it is given up.
+    pub(crate) fn into_inner(self) -> Option<IO> {
         self.io
     }
 }
@@ -46,7 +55,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buffer))?;
+        // What is given up is another's: the library is let go before long.
+        let Some(io) = &mut this.io else { return Poll::Pending };
+        ready!(Pin::new(io).poll_read(cx, buffer))?;
         if let Some(number) = this.watch.take(&buffer.filled()[before..]) {
             this.first_ambiguous.0.store(number, Ordering::Relaxed);
         }
@@ -54,9 +65,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+impl<IO: AsyncWrite + IntoStream + Unpin> AsyncWrite for Watched<IO> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -64,19 +75,38 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        let Some(io) = &mut this.io else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let written = match slices {
+            [one] => ready!(Pin::new(io).poll_write(cx, one)),
+            many => ready!(Pin::new(io).poll_write_vectored(cx, many)),
+        }?;
+        let mut left = written;
+        for slice in slices {
+            let part = &slice[..slice.len().min(left)];
+            this.handover.wrote(part);
+            left -= part.len();
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let Some(io) = &mut this.io else { return Poll::Ready(Ok(())) };
+        ready!(Pin::new(io).poll_flush(cx))?;
+        this.handover.flushed(&mut this.io);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        match &mut self.get_mut().io {
+            Some(io) => Pin::new(io).poll_shutdown(cx),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -201,7 +231,10 @@ impl Watch {
 }
 
 fn number(digits: &[u8], radix: u32) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()
+    // A sign would be taken as well.
+    let digits =
+        std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    u64::from_str_radix(digits, radix).ok()
 }
 
 #[cfg(test)]
@@ -215,6 +248,7 @@ mod tests {
         let chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1b;x=y\r\n\r\nContent-Length: 1\r\nx: y\r\n\r\n0\r\na: b\r\n\r\n";
         let both = "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         let reversed = "POST / HTTP/1.1\ntransfer-encoding:chunked\nCONTENT-LENGTH:3\n\n";
+        let signed = "POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc";
         let odd = format!("POST / HTTP/1.1\r\nContent-Length: {}3\r\n\r\n", "0".repeat(60));
         for (stream, expected) in [
             (vec![get, get], None),
@@ -223,6 +257,7 @@ mod tests {
             (vec![both], Some(0)),
             (vec![reversed], Some(0)),
             (vec![&odd], Some(0)),
+            (vec![signed], Some(0)),
             (vec![get, "\r\n", post, chunks, both, both], Some(3)),
             (vec![chunks, reversed], Some(1)),
         ] {

@@ -1,4 +1,5 @@
-//! The WebSocket side of a socket in its shard: its stream, its decoder, and what waits to be written.
+//! The connection of a socket in its shard: its stream, its decoder, and what waits to be written. Most are WebSockets; others are
+//! streams of messages over HTTP, which are written in the same way and not listened to.
 
 use std::io;
 
@@ -6,6 +7,7 @@ use fanfare_proto::websocket::decoder::{Decoder, Role};
 use fanfare_proto::websocket::deflate::WINDOW_BITS_MAX;
 
 use super::stream::Stream;
+use super::streaming::Streaming;
 use crate::message::Carriage;
 use crate::outbox::Outbox;
 
@@ -28,6 +30,8 @@ pub(crate) struct WebSocket {
     pub(crate) due_ms: u64,
     /// Whether the client has ended its direction, be it behind bytes that are not read yet.
     pub(crate) has_ended: bool,
+    /// What only a stream over HTTP has.
+    pub(crate) streaming: Option<Box<Streaming>>,
 }
 
 /// Bytes that were read and not handled yet.
@@ -82,7 +86,14 @@ impl WebSocket {
             stalled_since_ms: None,
             due_ms: 0,
             has_ended: false,
+            streaming: None,
         }
+    }
+
+    /// A stream over HTTP, whose connection is still to come.
+    pub(crate) fn streaming(streaming: Streaming) -> Self {
+        let websocket = WebSocket::new(Stream::Awaited, None);
+        WebSocket { carriage: Carriage::Chunked, streaming: Some(Box::new(streaming)), ..websocket }
     }
 
     pub(crate) fn carriage(&self) -> Carriage {

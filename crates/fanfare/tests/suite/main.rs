@@ -40,6 +40,7 @@ mod slow_join_blocks_its_topic_only;
 mod slow_reader_is_closed_1013_and_delays_nobody;
 mod slow_readers_lose_by_the_policy_of_the_topic;
 mod stream;
+mod streams_on_the_shards_path;
 mod test_kit;
 mod tls;
 mod types_of_the_application;
