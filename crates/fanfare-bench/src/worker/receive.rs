@@ -84,12 +84,14 @@ impl Worker<'_> {
     pub(super) fn decode(&mut self, index: usize, range: Range<usize>) {
         let receiver = self.receiver(index);
         let Self { connections, buffer, tally, told, scratch, now, .. } = self;
+        // The answer to a join can have older messages in it, which are no deliveries.
+        let counts = connections[index].state != State::Entering;
         let decoder = &mut connections[index].decoder;
         let mut input = &mut buffer[range];
         tally.sums.reads += 1;
         tally.sums.bytes += input.len() as u64;
         // Almost everything is a delivery in one frame. What is not goes through the decoder, with all its rules.
-        if decoder.is_between_messages() {
+        if counts && decoder.is_between_messages() {
             let mut taken = 0;
             while let Some(payload) = whole_message(&input[taken..]) {
                 let (start, end) = (taken + payload.start, taken + payload.end);
@@ -114,7 +116,7 @@ impl Worker<'_> {
                 }
                 Item::Pong(_) => return ControlFlow::Continue(()),
             };
-            if !tally.message(receiver, message, *now) {
+            if !(counts && tally.message(receiver, message, *now)) {
                 told.push(Told::Message(message.to_vec()));
             }
             ControlFlow::Continue(())
@@ -153,6 +155,11 @@ impl Worker<'_> {
 
     fn message(&mut self, index: usize, message: &[u8]) {
         if self.presence(index, message) {
+            return;
+        }
+        // It may have come in one read with the answer to the join.
+        let receiver = self.receiver(index);
+        if self.connections[index].state == State::Live && self.tally.message(receiver, message, self.now) {
             return;
         }
         let meaning = self.plan.protocol.receive(self.topic(index), message, &mut self.outgoing);

@@ -79,6 +79,17 @@ fn every_message_of_fanout_arrives() {
 }
 
 #[test]
+fn older_messages_in_the_answer_to_a_join_are_no_deliveries() {
+    let server = Server::serve(
+        "[[channel]]\ntopic = 'bench:*'\njoin = 'open'\npublish = 'open'\nhistory = { messages = 100 }\ncatch_up = 20\n",
+    );
+    for _ in 0..2 {
+        let report = measured("fanout", &url(&server), &[&TOPIC[..], &["--clients", "5", "--window", "4"]].concat());
+        assert!(report["delivered"].as_u64() > Some(0), "{report}");
+    }
+}
+
+#[test]
 fn a_rate_is_kept() {
     let server = Server::serve(CONFIG);
     let args = [&TOPIC[..], &["--clients", "5", "--rate", "200", "--publishers", "2"]].concat();
