@@ -48,6 +48,23 @@ impl fmt::Display for Position {
     }
 }
 
+/// Where a message stands in its topic's history, and what comes before it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stamp {
+    /// Of the message itself.
+    pub position: Position,
+    /// Of the message before it, which may be of another epoch: offsets grow, and need not be consecutive. Of the first message it is
+    /// where the topic was without one.
+    pub prev: Position,
+}
+
+impl Stamp {
+    /// Of a message in a history whose offsets are consecutive, in one epoch.
+    pub const fn in_row(position: Position) -> Self {
+        Stamp { position, prev: Position { offset: position.offset.saturating_sub(1), ..position } }
+    }
+}
+
 /// From where a reader wants to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::frame::{in_message, kept_message};
 use crate::payload::{JsonText, Payload};
-use crate::position::{Position, Since};
+use crate::position::{Epoch, Position, Since};
 
 /// How much of a value that cannot be read an error repeats, in characters.
 const SHOWN_MAX: usize = 64;
@@ -46,16 +46,23 @@ pub fn gap_param(payload: &Payload) -> bool {
 }
 
 /// Where a client goes on that was `sent` messages by an earlier join of the same socket: it gets them before the answer to
-/// this one, and may not have had them yet when it asked.
-pub fn behind(since: Since, sent: Option<(Position, Position)>) -> Since {
-    match (since, sent) {
-        (Since::Position(asked), Some((from, to)))
-            if asked.epoch == from.epoch && (from.offset..to.offset).contains(&asked.offset) =>
+/// this one, and may not have had them yet when it asked. Offsets of two epochs can be compared if both are of one log:
+/// `epoch_at` says which epoch an offset of it has.
+pub fn behind(since: Since, sent: Option<(Position, Position)>, epoch_at: impl Fn(u64) -> Option<Epoch>) -> Since {
+    let Some((from, to)) = sent else { return since };
+    let is_one_life = from.epoch == to.epoch;
+    let is_of_log = |position: Position| match is_one_life {
+        true => position.epoch == from.epoch,
+        false => epoch_at(position.offset) == Some(position.epoch),
+    };
+    match since {
+        Since::Position(asked)
+            if (from.offset..to.offset).contains(&asked.offset) && is_of_log(asked) && is_of_log(from) =>
         {
             Since::Position(to)
         }
         // It had no answer yet when it asked again.
-        (Since::Now, Some((_, to))) => Since::Position(to),
+        Since::Now if is_of_log(from) => Since::Position(to),
         _ => since,
     }
 }
@@ -191,7 +198,27 @@ mod tests {
             (Since::Now, None, Since::Now),
             (Since::Start, sent, Since::Start),
         ] {
-            assert_eq!(behind(since, sent), expected, "{since:?} {sent:?}");
+            assert_eq!(behind(since, sent, |_| None), expected, "{since:?} {sent:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_sent_may_be_of_several_epochs_of_one_log() {
+        let sent = Some((at(1, 3), at(2, 7)));
+        let position = |epoch, offset| Since::Position(at(epoch, offset));
+        let log = |offset| Epoch::new(if offset < 5 { 1 } else { 2 });
+        for (since, expected) in [
+            (position(1, 3), position(2, 7)),
+            (position(1, 4), position(2, 7)),
+            (position(2, 6), position(2, 7)),
+            (position(1, 5), position(1, 5)),
+            (position(2, 4), position(2, 4)),
+            (position(1, 2), position(1, 2)),
+            (position(2, 7), position(2, 7)),
+            (Since::Now, position(2, 7)),
+        ] {
+            assert_eq!(behind(since, sent, log), expected, "{since:?}");
+            assert_eq!(behind(since, sent, |_| None), since, "two lives: {since:?}");
         }
     }
 

@@ -10,6 +10,7 @@
 //! traits, once, for all brokers.
 
 mod log;
+pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod registers;
@@ -18,8 +19,12 @@ mod transport;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::Error;
+
 pub(crate) use fanfare_proto::envelope::Incarnation;
-pub(crate) use log::{Append, Appended, EPOCHS_MAX, Entry, Epochs, Head, Log, Page, Read, Stamp};
+pub(crate) use fanfare_proto::position::Stamp;
+pub(crate) use log::{Append, Appended, Entry, Epochs, Head, Log, Page, Read};
+pub use memory::MemoryBroker;
 pub(crate) use registers::{Cell, REGISTER_SIZE_MAX, Registers, Swapped};
 pub(crate) use transport::{Attached, Deliver, LinkId, LinkState, Transport};
 
@@ -69,6 +74,32 @@ impl fmt::Display for Undone {
 /// Told once what became of a command, from any thread: the caller's as well, before the call has returned. It does not
 /// block and does not panic. A broker that ends tells all that wait that their commands are undone, and drops none.
 pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Undone>) + Send>;
+
+/// What nodes have between them, so that they are one cluster.
+#[derive(Debug, Clone)]
+pub struct Broker(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Memory(MemoryBroker),
+}
+
+impl Broker {
+    /// One within the process: nodes that are given clones of it are one cluster.
+    pub fn memory(broker: &MemoryBroker) -> Self {
+        Broker(Kind::Memory(broker.clone()))
+    }
+
+    /// Connects a node.
+    ///
+    /// # Errors
+    /// See [`Builder::build`](crate::Builder::build).
+    pub(crate) fn open(self, incarnation: Incarnation, deliver: Arc<dyn Deliver>) -> Result<Parts, Error> {
+        match self.0 {
+            Kind::Memory(broker) => Ok(broker.open(incarnation, deliver)),
+        }
+    }
+}
 
 /// A connected broker, as the engine uses it.
 #[derive(Debug, Clone)]

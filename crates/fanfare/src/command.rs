@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
+use fanfare_proto::position::Position;
 use tokio::sync::oneshot;
 
 use crate::channel::Reply;
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     /// Fan a message that was published at some time out to the members on this shard; `except` is a join of this shard
     /// that does not get it.
     Publish { message: Arc<Message>, at: Tick, except: Option<JoinKey> },
+    /// Members of a topic do not get some messages, if it is a log's those behind a position up to another.
+    Lost { topic: Arc<str>, from: Option<Position>, to: Option<Position> },
     /// What was published so far stays ahead of what is published from now on, in all topics.
     Fence,
     /// A push of a join's own.
@@ -132,6 +135,7 @@ impl fmt::Debug for Command {
             Command::Attach(_) => "Attach",
             Command::Publish { .. } => "Publish",
             Command::Fence => "Fence",
+            Command::Lost { .. } => "Lost",
             Command::Push { .. } => "Push",
             Command::PushLate { .. } => "PushLate",
             Command::Reply(_) => "Reply",

@@ -1,6 +1,7 @@
 //! The handle of the running engine.
 
 mod drain;
+mod members;
 mod publishing;
 
 use std::fmt;
@@ -13,7 +14,9 @@ use fanfare_proto::phoenix::message::Version;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::broker::{Broker, Incarnation};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::command::Command;
 use crate::dialect::Dialect;
 use crate::dialect::Started;
@@ -21,7 +24,7 @@ use crate::error::Error;
 use crate::event::{self, Counters};
 use crate::gate::{self, Bodies, Gate};
 use crate::history::{History, Store};
-use crate::interest::{Interest, ShardSet};
+use crate::interest::{Interest, ShardSet, Watch};
 use crate::mailbox::ShardHandle;
 use crate::mailbox::room::{Share, Waiting};
 use crate::mount::Mount;
@@ -58,6 +61,8 @@ struct Engine {
     counters: Counters,
     publishing_timeout: Duration,
     started: Started,
+    /// There if other nodes are.
+    cluster: Option<Arc<Cluster>>,
     draining: AtomicBool,
     turn: AtomicUsize,
 }
@@ -76,6 +81,8 @@ pub struct Builder {
     presence: Presence,
     policies: Vec<(String, Policy)>,
     history: History,
+    broker: Option<Broker>,
+    incarnation: Option<Incarnation>,
     waiting: Waiting,
     publishing_timeout: Duration,
     clock: Clock,
@@ -112,6 +119,13 @@ impl Builder {
     /// Where the topics of policies with a history keep it, and how much all of them may keep. Default: in memory.
     pub fn history(mut self, history: History) -> Self {
         self.history = history;
+        self
+    }
+
+    /// Makes the endpoint a node of a cluster: members of a topic on all nodes that share the broker get what is published on any of
+    /// them, topics with a history keep it in the broker, and clients resume on whichever node they come back to. Default: none.
+    pub fn broker(mut self, broker: Broker) -> Self {
+        self.broker = Some(broker);
         self
     }
 
@@ -182,6 +196,13 @@ impl Builder {
         self
     }
 
+    /// By which a test tells nodes apart: not 0.
+    #[cfg(feature = "testing")]
+    pub fn incarnation(mut self, number: u64) -> Self {
+        self.incarnation = Incarnation::new(number);
+        self
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -193,7 +214,7 @@ impl Builder {
     ///
     /// # Errors
     /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
-    /// its burst is 0, a bound of what may wait to be published is out of its range, the directory of the history cannot be used, or the system gives no more threads.
+    /// its burst is 0, the broker keeps no history and topics have one, a bound of what may wait to be published is out of its range, the directory of the history cannot be used, or the system gives no more threads.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -216,16 +237,27 @@ impl Builder {
         }
         self.waiting.check()?;
         let gate = Gate::new(self.gate, self.clock.now_ms())?;
-        let policies = Policies::new(self.policies)?;
-        let history: Option<Arc<dyn Store>> = match policies.have_history() {
-            true => Some(self.history.open(self.clock.clone(), &policies)?),
-            false => None,
+        let policies = Arc::new(Policies::new(self.policies)?);
+        let cluster = match &self.broker {
+            Some(_) => Some(Cluster::new(some_incarnation(self.incarnation)?, self.clock.clone(), policies.clone())),
+            None => None,
+        };
+        let history: Option<Arc<dyn Store>> = match (&cluster, policies.have_history()) {
+            (_, false) => None,
+            (None, true) => Some(self.history.open(self.clock.clone(), &policies)?),
+            (Some(_), true) if self.history.is_elsewhere() => {
+                return Err(Error::invalid(
+                    "the history has a directory, and there is a broker, which keeps the histories of all nodes: use one of \
+                     the two",
+                ));
+            }
+            (Some(cluster), true) => Some(cluster.clone()),
         };
         let surroundings = Surroundings {
             clock: self.clock,
             runtime,
-            interest: Arc::new(Interest::new(count)),
-            policies: Arc::new(policies),
+            interest: Arc::new(Interest::new(count, cluster.clone().map(|cluster| cluster as Arc<dyn Watch>))),
+            policies,
             observers: Arc::new(Observers::new(self.observers)),
             waiting: self.waiting,
             running: Arc::default(),
@@ -244,11 +276,25 @@ impl Builder {
             counters: Counters::default(),
             publishing_timeout: self.publishing_timeout,
             started: Started::default(),
+            cluster: cluster.clone(),
             draining: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
         }));
+        if let (Some(cluster), Some(broker)) = (cluster, self.broker) {
+            cluster.begin(broker, endpoint.as_members())?;
+            endpoint.keep_time();
+        }
         Ok((endpoint, shards))
     }
+}
+
+fn some_incarnation(given: Option<Incarnation>) -> Result<Incarnation, Error> {
+    if let Some(given) = given {
+        return Ok(given);
+    }
+    let number =
+        getrandom::u64().map_err(|error| Error::failed(format!("the system gives no random bytes: {error}")))?;
+    Incarnation::new(number | 1).ok_or_else(|| Error::failed("a node has the number 0"))
 }
 
 impl fmt::Debug for Builder {
@@ -270,6 +316,8 @@ impl Endpoint {
             presence: Presence::new(),
             policies: Vec::new(),
             history: History::memory(),
+            broker: None,
+            incarnation: None,
             waiting: Waiting::DEFAULT,
             publishing_timeout: Duration::from_secs(5),
             clock: Clock::Real(std::time::Instant::now()),
@@ -345,7 +393,14 @@ impl Endpoint {
 
     /// All counters as (name, reason, value).
     pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
-        event::sum(self.0.shards.iter().map(ShardHandle::counters).chain([&self.0.counters]))
+        event::sum(
+            self.0
+                .shards
+                .iter()
+                .map(ShardHandle::counters)
+                .chain([&self.0.counters])
+                .chain(self.0.cluster.iter().map(|cluster| cluster.counters())),
+        )
     }
 
     /// Where a topic keeps its history, if it has one.

@@ -21,6 +21,10 @@ enum Kind {
     Conflict(String),
     /// Something that the engine depends on is away or full.
     Unavailable(String),
+    /// It may have happened, or may yet happen.
+    Unknown(String),
+    /// A message has reached the members on this node only.
+    OnlyHere(String),
     /// The operating system refused.
     Io(&'static str, std::io::Error),
     /// The engine cannot go on; the text says why.
@@ -38,6 +42,14 @@ impl Error {
 
     pub(crate) fn unavailable(text: impl Into<String>) -> Self {
         Error(Box::new(Kind::Unavailable(text.into())))
+    }
+
+    pub(crate) fn unknown(text: impl Into<String>) -> Self {
+        Error(Box::new(Kind::Unknown(text.into())))
+    }
+
+    pub(crate) fn only_here(text: impl Into<String>) -> Self {
+        Error(Box::new(Kind::OnlyHere(text.into())))
     }
 
     pub(crate) fn io(what: &'static str, cause: std::io::Error) -> Self {
@@ -65,16 +77,31 @@ impl Error {
 
     /// Whether something that the engine depends on is away or full: trying again later may help.
     pub fn is_unavailable(&self) -> bool {
-        matches!(*self.0, Kind::Unavailable(_))
+        matches!(*self.0, Kind::Unavailable(_) | Kind::OnlyHere(_))
+    }
+
+    /// Whether it is not known what became of a message: the broker did not answer in time, or its link broke. It may appear
+    /// later. With an idempotency key it is safe to publish it again.
+    pub fn is_unknown(&self) -> bool {
+        matches!(*self.0, Kind::Unknown(_))
+    }
+
+    /// Whether a message has reached the members on this node, and perhaps no others, since the broker is away. It is
+    /// [unavailable](Error::is_unavailable) as well.
+    pub fn is_only_here(&self) -> bool {
+        matches!(*self.0, Kind::OnlyHere(_))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Kind::Invalid(text) | Kind::Conflict(text) | Kind::Unavailable(text) | Kind::Failed(text) => {
-                f.write_str(text)
-            }
+            Kind::Invalid(text)
+            | Kind::Conflict(text)
+            | Kind::Unavailable(text)
+            | Kind::Unknown(text)
+            | Kind::OnlyHere(text)
+            | Kind::Failed(text) => f.write_str(text),
             Kind::Io(what, cause) => write!(f, "{what}: {cause}"),
         }
     }
@@ -99,5 +126,5 @@ impl StdError for Error {
 
 /// Whether an error of the application's code is one of the engine's that may pass.
 pub(crate) fn may_pass(error: &BoxError) -> bool {
-    error.downcast_ref::<Error>().is_some_and(Error::is_unavailable)
+    error.downcast_ref::<Error>().is_some_and(|error| error.is_unavailable() || error.is_unknown())
 }

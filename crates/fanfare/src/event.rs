@@ -135,6 +135,22 @@ counters! {
     PublishingFull = "drops", "publishing_full";
     /// Messages that a channel could not handle now. Pushes that want an answer got `unavailable`.
     Unavailable = "drops", "unavailable";
+    /// Topics whose attachment the broker refused or did not answer. It is tried again.
+    BrokerAttachFailed = "broker", "attach_failed";
+    /// Publications that the broker could not be given. Their publishers were told; none of them happened.
+    BrokerRefused = "broker", "refused";
+    /// Publications whose answer did not come. Their publishers were told; they may have happened.
+    BrokerUnknown = "broker", "unknown";
+    /// Envelopes that this node cannot read: another version, another software, or broken.
+    BrokerUnread = "broker", "unread";
+    /// Messages that came before one that was missing, or for which there was no room: the log is read if they stay missing.
+    BrokerHole = "broker", "hole";
+    /// Logs that were read because something was missing, or might be.
+    BrokerRepair = "broker", "repair";
+    /// Gaps in topics that their members were told of: messages that the broker lost or forgot.
+    BrokerGap = "broker", "gap";
+    /// Messages of topics without a log that have not come from another node.
+    BrokerLost = "broker", "lost";
     /// Clients that came back and got everything they had missed.
     Recovered = "resumes", "recovered";
     /// Clients that came back and were told that messages are gone.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_proto::frame::{Form, Outgoing};
 use fanfare_proto::message::Ref;
-use fanfare_proto::position::Position;
+use fanfare_proto::payload::Payload;
+use fanfare_proto::position::{Position, Stamp};
 use fanfare_proto::wire;
 use serde_json::json;
 
@@ -13,7 +14,7 @@ use crate::event::{Counters, Event};
 use crate::message::{Carriage, carry, with_buffer};
 
 /// The event by which a reader is told.
-const GAP: &str = "gap";
+pub(crate) const GAP: &str = "gap";
 
 /// What gives way where a reader is slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Rule {
     }
 }
 
-/// How many messages were lost by each rule.
+/// How many messages were lost by each rule for slow readers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Losses(pub(crate) [u32; 3]);
 
@@ -61,7 +62,8 @@ impl Losses {
 /// Messages of one topic that a reader does not get, at one place of what it gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gap {
-    pub(crate) rule: Rule,
+    /// None where the reader is not slow, but the broker has lost them: of how many is not known.
+    pub(crate) rule: Option<Rule>,
     pub(crate) dropped: u64,
     /// The messages behind this position up to the other contain those that were dropped.
     pub(crate) from: Option<Position>,
@@ -69,10 +71,26 @@ pub(crate) struct Gap {
 }
 
 impl Gap {
-    /// One message that was dropped. `said` is the position that its reader would have been told with it.
-    pub(crate) fn of(rule: Rule, position: Option<Position>, said: Option<Position>) -> Self {
-        let from = said.map(|said| Position { offset: said.offset.saturating_sub(1), ..said });
-        Gap { rule, dropped: 1, from, to: position }
+    /// One message that was dropped. `said` is the place that its reader would have been told with it.
+    pub(crate) fn of(rule: Rule, position: Option<Position>, said: Option<Stamp>) -> Self {
+        Gap { rule: Some(rule), dropped: 1, from: said.map(|said| said.prev), to: position }
+    }
+
+    /// Messages that the broker has lost, or that this node has not got from it.
+    pub(crate) fn of_broker(from: Option<Position>, to: Option<Position>) -> Self {
+        Gap { rule: None, dropped: 0, from, to }
+    }
+
+    /// What a join is told.
+    pub(crate) fn payload(&self) -> Payload {
+        let place = |position: Option<Position>| position.map(|position| position.to_string());
+        let payload = json!({
+            "reason": self.rule.map_or("broker", Rule::name),
+            "dropped": self.rule.map(|_| self.dropped),
+            "from": place(self.from),
+            "to": place(self.to),
+        });
+        payload.into()
     }
 
     /// Takes in what was dropped right behind.
@@ -100,18 +118,11 @@ pub(crate) struct Voice {
 impl Voice {
     /// The frame. To a join that resumes it says the position before the gap: who comes back from there has missed nothing.
     pub(crate) fn say(&self, gap: &Gap) -> Bytes {
-        let place = |position: Option<Position>| position.map(|position| position.to_string());
-        let payload = json!({
-            "reason": gap.rule.name(),
-            "dropped": gap.dropped,
-            "from": place(gap.from),
-            "to": place(gap.to),
-        });
         let push = Outgoing::Push {
             join_ref: &self.join_ref,
             topic: &self.topic,
             event: GAP,
-            payload: &payload.into(),
+            payload: &gap.payload(),
             position: gap.from.filter(|_| self.resumes),
         };
         with_buffer(|out| {
@@ -130,7 +141,8 @@ mod tests {
     fn gaps_span_what_was_dropped() {
         let at = |epoch, offset| Some(Position { epoch: Epoch::new(epoch).unwrap(), offset });
         let dropped = |messages: &[Option<Position>]| {
-            let mut gaps = messages.iter().map(|&position| Gap::of(Rule::DropOldest, position, position));
+            let mut gaps =
+                messages.iter().map(|&position| Gap::of(Rule::DropOldest, position, position.map(Stamp::in_row)));
             let mut gap = gaps.next().unwrap();
             gaps.for_each(|behind| gap.widen(behind));
             (gap.dropped, gap.from, gap.to)

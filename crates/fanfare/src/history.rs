@@ -34,7 +34,7 @@ use std::sync::Arc;
 use fanfare_proto::frame;
 use fanfare_proto::history::Retention;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::position::{Position, Since};
+use fanfare_proto::position::{Epoch, Position, Since, Stamp};
 
 use crate::error::Error;
 use crate::message::{Draft, Message};
@@ -54,6 +54,11 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
 
     /// Waits until all that was accepted is as safe as it gets.
     fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// The epoch at an offset of a topic's log, if that has several epochs whose offsets can be compared.
+    fn epoch_at(&self, _topic: &str, _offset: u64) -> Option<Epoch> {
+        None
+    }
 
     /// Whether the last message could not be kept.
     fn is_failing(&self) -> bool {
@@ -91,10 +96,12 @@ pub(crate) enum Accepted {
     New(Arc<Message>),
     /// One with the same key was kept before, there.
     Repeated(Position),
+    /// It is kept there, and its topic's members get it by another way, or are told of a gap.
+    Kept(Position),
 }
 
 /// What a reader wants.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) since: Since,
     /// At most so many, the oldest first: there may be more behind the last of them.
@@ -109,6 +116,9 @@ pub(crate) struct Wanted {
 #[derive(Debug, Clone)]
 pub struct Replay {
     pub(crate) head: Position,
+    /// Of the messages of the topic that are handed on on this node, those up to this number are not behind the head, and all others
+    /// are.
+    pub(crate) number: u64,
     pub(crate) recovered: bool,
     pub(crate) messages: Vec<Stored>,
 }
@@ -135,7 +145,7 @@ impl Replay {
 /// A message of a history.
 #[derive(Clone)]
 pub struct Stored {
-    pub(crate) position: Position,
+    pub(crate) stamp: Stamp,
     pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
 }
@@ -143,7 +153,7 @@ pub struct Stored {
 impl Stored {
     /// Where it stands.
     pub fn position(&self) -> Position {
-        self.position
+        self.stamp.position
     }
 
     /// Its event.
@@ -158,18 +168,21 @@ impl Stored {
 
     /// Its parts, as a reply takes them.
     pub(crate) fn parts(&self) -> (&str, &Payload, Position) {
-        (&self.event, &self.payload, self.position)
+        (&self.event, &self.payload, self.stamp.position)
     }
 
     /// Appends the object by which clients are told: `event`, `payload` as in a message, and `position`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        frame::kept_message(&self.event, &self.payload, self.position, out);
+        frame::kept_message(&self.event, &self.payload, self.stamp.position, out);
     }
 }
 
 impl fmt::Debug for Stored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Payloads may hold secrets.
-        f.debug_struct("Stored").field("position", &self.position).field("event", &self.event).finish_non_exhaustive()
+        f.debug_struct("Stored")
+            .field("position", &self.stamp.position)
+            .field("event", &self.event)
+            .finish_non_exhaustive()
     }
 }

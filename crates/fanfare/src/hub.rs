@@ -78,8 +78,8 @@ struct Topic {
     batch: Vec<Arc<Message>>,
     /// How many members are not plain `Wire`.
     special: u32,
-    /// Of the newest message with a position that was published here.
-    last: Option<Position>,
+    /// Position and number of the newest message with both that was published here.
+    last: Option<(Position, u64)>,
     /// What happens where a reader is slow, unless its socket is closed.
     slow: Option<Arc<Slow>>,
 }
@@ -285,13 +285,23 @@ impl Hub {
             self.dirty.push(index);
         }
         topic.batch.push(message.clone());
-        if message.position.is_some() {
-            topic.last = message.position;
+        if let Some(stamp) = message.stamp {
+            topic.last = Some((stamp.position, message.number));
         }
     }
 
-    /// Where the newest message of a place's topic stands that was published here.
-    pub(crate) fn last_position(&self, place: Place) -> Option<Position> {
+    /// Messages of a topic's history up to a position are not published here.
+    pub(crate) fn skip_to(&mut self, topic: &str, to: Option<Position>) {
+        if let Some(index) = self.topic(topic)
+            && let Some((last, _)) = &mut self.topics[index as usize].last
+            && let Some(to) = to
+        {
+            *last = to;
+        }
+    }
+
+    /// Where the newest message of a place's topic stands that was published here, and its number.
+    pub(crate) fn last_kept(&self, place: Place) -> Option<(Position, u64)> {
         self.topics[place.topic as usize].last
     }
 

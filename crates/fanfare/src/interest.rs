@@ -8,6 +8,7 @@
 //! elsewhere, and the new members would see a gap. So the table has a clock that ticks when a shard gains a topic; a message
 //! that is older than the topic on its shard has no reader there.
 
+use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -87,17 +88,25 @@ struct Underway {
 /// The table of one endpoint.
 #[derive(Debug)]
 pub(crate) struct Interest {
-    /// Empty when there is one shard.
+    /// Empty when there is one shard and nobody else to tell.
     stripes: Box<[RwLock<Stripe>]>,
     hasher: foldhash::fast::RandomState,
+    watch: Option<Arc<dyn Watch>>,
+}
+
+/// Who is told when a topic gets its first member on a node, and when it loses its last one.
+pub(crate) trait Watch: Send + Sync + fmt::Debug {
+    /// Told after the change, with no lock held: by then it may have changed again.
+    fn changed(&self, topic: &Arc<str>);
 }
 
 impl Interest {
-    pub(crate) fn new(shards: usize) -> Self {
-        let stripes = if shards == 1 { 0 } else { STRIPES };
+    pub(crate) fn new(shards: usize, watch: Option<Arc<dyn Watch>>) -> Self {
+        let stripes = if shards == 1 && watch.is_none() { 0 } else { STRIPES };
         Interest {
             stripes: (0..stripes).map(|_| RwLock::default()).collect(),
             hasher: foldhash::fast::RandomState::default(),
+            watch,
         }
     }
 
@@ -114,14 +123,27 @@ impl Interest {
     /// before anybody is told of the member.
     pub(crate) fn enter(&self, shard: usize, topic: &Arc<str>) -> Tick {
         let hash = self.hasher.hash_one(&**topic);
-        self.stripe(hash).map_or(Tick::default(), |stripe| stripe.write().enter(shard, topic, hash, &self.hasher))
+        let Some(stripe) = self.stripe(hash) else { return Tick::default() };
+        let (gained, is_first) = stripe.write().enter(shard, topic, hash, &self.hasher);
+        self.tell_if(is_first, topic);
+        gained
+    }
+
+    #[inline]
+    fn tell_if(&self, has_changed: bool, topic: &Arc<str>) {
+        if has_changed && let Some(watch) = &self.watch {
+            watch.changed(topic);
+        }
     }
 
     /// A topic has lost its last member on a shard.
     pub(crate) fn leave(&self, shard: usize, topic: &str) {
         let hash = self.hasher.hash_one(topic);
         if let Some(stripe) = self.stripe(hash) {
-            stripe.write().leave(shard, topic, hash);
+            let vacated = stripe.write().leave(shard, topic, hash);
+            if let Some(topic) = vacated {
+                self.tell_if(true, &topic);
+            }
         }
     }
 
@@ -133,7 +155,10 @@ impl Interest {
         let rehash = |underway: &Underway| self.hasher.hash_one(&*underway.topic);
         let entry = stripe.underway.entry(hash, |underway| underway.is(shard, topic), rehash);
         entry.or_insert_with(|| Underway { topic: topic.clone(), shard, count: 0 }).get_mut().count += 1;
-        stripe.enter(shard, topic, hash, &self.hasher)
+        let (gained, is_first) = stripe.enter(shard, topic, hash, &self.hasher);
+        drop(stripe);
+        self.tell_if(is_first, topic);
+        gained
     }
 
     /// It has arrived, and the topic has members on the shard or has none.
@@ -147,8 +172,10 @@ impl Interest {
                 underway.remove();
             }
         }
-        if !has_members {
-            stripe.leave(shard, topic, hash);
+        let vacated = if has_members { None } else { stripe.leave(shard, topic, hash) };
+        drop(stripe);
+        if let Some(topic) = vacated {
+            self.tell_if(true, &topic);
         }
     }
 
@@ -160,23 +187,25 @@ impl Interest {
 }
 
 impl Stripe {
-    fn enter(&mut self, shard: usize, topic: &Arc<str>, hash: u64, hasher: &impl BuildHasher) -> Tick {
+    fn enter(&mut self, shard: usize, topic: &Arc<str>, hash: u64, hasher: &impl BuildHasher) -> (Tick, bool) {
         let rehash = |(name, _): &(Arc<str>, ShardSet)| hasher.hash_one(&**name);
         let entry = self.topics.entry(hash, |(name, _)| name == topic, rehash);
-        entry.or_insert_with(|| (topic.clone(), ShardSet::NONE)).get_mut().1.insert(shard);
+        let mut entry = entry.or_insert_with(|| (topic.clone(), ShardSet::NONE));
+        let shards = &mut entry.get_mut().1;
+        let is_first = *shards == ShardSet::NONE;
+        shards.insert(shard);
         self.now = Tick(self.now.0 + 1);
-        self.now
+        (self.now, is_first)
     }
 
-    fn leave(&mut self, shard: usize, topic: &str, hash: u64) {
+    /// The topic, if no shard has members of it any more.
+    fn leave(&mut self, shard: usize, topic: &str, hash: u64) -> Option<Arc<str>> {
         if self.underway.find(hash, |underway| underway.is(shard, topic)).is_some() {
-            return;
+            return None;
         }
-        let Ok(mut entry) = self.topics.find_entry(hash, |(name, _)| **name == *topic) else { return };
+        let mut entry = self.topics.find_entry(hash, |(name, _)| **name == *topic).ok()?;
         entry.get_mut().1.remove(shard);
-        if entry.get().1 == ShardSet::NONE {
-            entry.remove();
-        }
+        (entry.get().1 == ShardSet::NONE).then(|| entry.remove().0.0)
     }
 }
 
@@ -201,7 +230,7 @@ mod tests {
 
     #[test]
     fn knows_which_shards_have_members() {
-        let interest = Interest::new(128);
+        let interest = Interest::new(128, None);
         let topics: Vec<Arc<str>> = (0..1_000).map(|n| format!("user:{n}").into()).collect();
         for (n, topic) in topics.iter().enumerate() {
             interest.enter(n % 128, topic);
@@ -221,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_message_is_older_than_a_topic_that_its_shard_gained_later() {
-        let (interest, topic) = (Interest::new(2), "t".into());
+        let (interest, topic) = (Interest::new(2, None), "t".into());
         interest.enter(1, &topic);
         let (_, before) = interest.shards_of("t");
         interest.leave(1, "t");
@@ -234,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_subscription_underway_holds_the_shards_interest() {
-        let (interest, topic) = (Interest::new(2), "t".into());
+        let (interest, topic) = (Interest::new(2, None), "t".into());
         interest.enter(0, &topic);
         interest.set_out(0, &topic);
         interest.set_out(0, &topic);
@@ -250,7 +279,7 @@ mod tests {
 
     #[test]
     fn subscriptions_underway_are_told_apart_by_their_shards_and_topics() {
-        let interest = Interest::new(2);
+        let interest = Interest::new(2, None);
         // Two topics that share a lock.
         let stripe = |topic: &str| interest.stripe(interest.hasher.hash_one(topic)).map(std::ptr::from_ref);
         let a: Arc<str> = "a".into();
@@ -275,7 +304,7 @@ mod tests {
     /// However many are underway to a topic, they take one place, and each is looked up as fast as one alone.
     #[test]
     fn many_subscriptions_underway_take_one_place() {
-        let (interest, topic) = (Interest::new(2), "t".into());
+        let (interest, topic) = (Interest::new(2, None), "t".into());
         for _ in 0..100_000 {
             interest.set_out(1, &topic);
         }
@@ -289,6 +318,6 @@ mod tests {
 
     #[test]
     fn a_single_shard_is_always_interested() {
-        assert_eq!(Interest::new(1).shards_of("t"), (ShardSet::ALL, Tick::default()));
+        assert_eq!(Interest::new(1, None).shards_of("t"), (ShardSet::ALL, Tick::default()));
     }
 }

@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::error::{Error, may_pass};
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
+use crate::gap::Gap;
 use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Place;
 use crate::key::JoinKey;
@@ -101,7 +102,12 @@ pub(crate) enum CatchingUp {
     /// What was read is sent, as fast as the client takes it.
     Feeding(Feed),
     /// What comes up to here it has got already.
-    Behind(Position),
+    Behind {
+        /// For its client.
+        head: Position,
+        /// For comparing it with messages.
+        number: u64,
+    },
 }
 
 /// A page of the history that is being read.
@@ -130,6 +136,8 @@ pub(crate) struct Feed {
     pub(crate) at: Position,
     /// Where the topic was when the page was read. If the page ends before, there is another.
     pub(crate) head: Position,
+    /// By which messages are compared with that.
+    pub(crate) number: u64,
     pub(crate) held: Held,
 }
 
@@ -197,7 +205,7 @@ impl Phase {
             Phase::Live(membership) => match membership.catching_up.as_deref_mut()? {
                 CatchingUp::Reading(page) => Some(&mut page.held),
                 CatchingUp::Feeding(feed) => Some(&mut feed.held),
-                CatchingUp::Behind(_) => None,
+                CatchingUp::Behind { .. } => None,
             },
         }
     }
@@ -270,6 +278,8 @@ pub(crate) enum Job {
     Broadcast(Arc<Message>),
     /// An intercepted event, or any other message of the topic that comes behind one.
     Out(Arc<Message>),
+    /// Messages of the topic are gone.
+    Lost(Box<Gap>),
     /// A push made before the join was answered.
     Push { event: Box<str>, payload: Payload },
 }
@@ -279,7 +289,7 @@ impl Job {
     pub(crate) fn size(&self) -> usize {
         match self {
             Job::Frame { payload, .. } | Job::Push { payload, .. } => payload.size(),
-            Job::Leave { .. } | Job::Info(_) | Job::Broadcast(_) | Job::Out(_) => 0,
+            Job::Leave { .. } | Job::Info(_) | Job::Broadcast(_) | Job::Out(_) | Job::Lost(_) => 0,
         }
     }
 }
@@ -441,7 +451,7 @@ async fn run_job<C: Channel>(
             .await
             .map(|result| result.map(without_answer)),
         // The socket does these without the channel.
-        Job::Leave { .. } | Job::Push { .. } => return Ok(Reply::none()),
+        Job::Leave { .. } | Job::Push { .. } | Job::Lost(_) => return Ok(Reply::none()),
     };
     match result? {
         Ok(Reply { fault: Some(fault), .. }) => Err(fault.to_string()),

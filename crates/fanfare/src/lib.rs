@@ -4,11 +4,15 @@ mod address;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
-#[allow(dead_code, unused_imports, reason = "the contracts stand before those who keep them")]
+#[allow(
+    dead_code,
+    reason = "registers and inboxes are for presence and what is done cluster-wide, and links for real brokers"
+)]
 mod broker;
 mod channel;
 mod clock;
 mod close_reason;
+mod cluster;
 mod command;
 mod connect;
 mod context;
@@ -60,6 +64,7 @@ pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
 pub use body::Body;
+pub use broker::{Broker, MemoryBroker};
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};
 pub use context::{Context, JoinSender, ReplyHandle};

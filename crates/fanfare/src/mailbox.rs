@@ -259,7 +259,7 @@ impl Freed {
     /// A command is carried out.
     pub(crate) fn count(&mut self, queued: &Queued) {
         match &queued.command {
-            Command::Publish { message, .. } if message.position.is_some() => self.kept += queued.units as usize,
+            Command::Publish { message, .. } if message.stamp.is_some() => self.kept += queued.units as usize,
             Command::Publish { .. } => self.live += queued.units as usize,
             _ => self.for_joins += queued.units as usize,
         }

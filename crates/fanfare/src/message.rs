@@ -11,7 +11,7 @@ use fanfare_proto::frame::{Form, Kind};
 use fanfare_proto::payload::{IntoPayload, Payload};
 use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
 use fanfare_proto::phoenix::message::{Format, Version};
-use fanfare_proto::position::Position;
+use fanfare_proto::position::{Position, Stamp};
 use fanfare_proto::websocket::deflate::{Deflater, WINDOW_BITS_MAX};
 use fanfare_proto::websocket::frame::{self, Opcode};
 use fanfare_proto::wire;
@@ -127,7 +127,7 @@ impl Variant {
 }
 
 /// A message that nobody has yet: checked, and without a place in its topic's history.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Draft {
     pub(crate) topic: Arc<str>,
     pub(crate) event: Arc<str>,
@@ -148,10 +148,20 @@ impl Draft {
         Ok(Draft { topic, event, payload })
     }
 
-    /// The message, with its place in its topic's history, if that has one.
-    pub(crate) fn into_message(self, position: Option<Position>) -> Arc<Message> {
+    /// The message, of a topic that keeps none.
+    pub(crate) fn into_message(self) -> Arc<Message> {
+        self.into_message_at(None, 0)
+    }
+
+    /// The message, with its place in its topic's history. Of a topic's messages that are handed on on this node, each has a larger
+    /// number than the one before, whatever becomes of the topic's epochs; one that was read has 0.
+    pub(crate) fn into_kept(self, stamp: Stamp, number: u64) -> Arc<Message> {
+        self.into_message_at(Some(stamp), number)
+    }
+
+    fn into_message_at(self, stamp: Option<Stamp>, number: u64) -> Arc<Message> {
         let Draft { topic, event, payload } = self;
-        Arc::new(Message { topic, event, payload, position, plain: Default::default(), rare: OnceLock::new() })
+        Arc::new(Message { topic, event, payload, stamp, number, plain: Default::default(), rare: OnceLock::new() })
     }
 }
 
@@ -162,7 +172,9 @@ pub(crate) struct Message {
     pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
     /// Where it stands in its topic's history, if that has one.
-    pub(crate) position: Option<Position>,
+    pub(crate) stamp: Option<Stamp>,
+    /// By which it is compared with what was read of that history: positions of two epochs say nothing of which comes first.
+    pub(crate) number: u64,
     plain: [OnceLock<Bytes>; Variant::PLAIN_FORMS * Variant::CARRIAGES.len()],
     /// What few messages need, once it is asked for: every move of a message costs by its size.
     rare: OnceLock<Box<Rare>>,
@@ -177,22 +189,27 @@ struct Rare {
 }
 
 impl Message {
+    /// Where it stands in its topic's history, if that has one.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.stamp.map(|stamp| stamp.position)
+    }
+
     /// A message that stands in no history.
     ///
     /// # Errors
     /// As [`Draft::new`].
     pub(crate) fn new(topic: Arc<str>, event: impl Into<Arc<str>>, payload: Payload) -> Result<Arc<Message>, Error> {
-        Draft::new(topic, event, payload).map(|draft| draft.into_message(None))
+        Draft::new(topic, event, payload).map(|draft| draft.into_message())
     }
 
     /// The bytes for one variant, made on first use.
     pub(crate) fn encoded(&self, variant: Variant) -> &Bytes {
-        self.cell(variant).get_or_init(|| self.encode(variant, self.position))
+        self.cell(variant).get_or_init(|| self.encode(variant, self.position()))
     }
 
     /// The same for a reader who is told that it stands somewhere else.
     pub(crate) fn encoded_at(&self, variant: Variant, position: Option<Position>) -> Bytes {
-        if variant.resumes() && position != self.position {
+        if variant.resumes() && position != self.position() {
             self.encode(variant, position)
         } else {
             self.encoded(variant).clone()

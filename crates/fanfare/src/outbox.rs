@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes};
 use fanfare_proto::chunked;
-use fanfare_proto::position::Position;
+use fanfare_proto::position::{Position, Stamp};
 use hashbrown::HashMap;
 
 use crate::gap::{Gap, Losses, Rule, Voice};
@@ -73,9 +73,15 @@ pub(crate) struct Yielding {
     pub(crate) rule: Rule,
     /// Of messages with the same key only the newest counts, where the rule says so.
     pub(crate) key: u64,
-    pub(crate) position: Option<Position>,
+    pub(crate) stamp: Option<Stamp>,
     /// The reader takes no more at present: values give way to newer ones only then, or where there is no room.
     pub(crate) is_held_up: bool,
+}
+
+impl Yielding {
+    fn position(&self) -> Option<Position> {
+        self.stamp.map(|stamp| stamp.position)
+    }
 }
 
 impl Outbox {
@@ -141,7 +147,8 @@ impl Outbox {
         bounds: Bounds,
         voice: impl FnOnce() -> Option<Box<Voice>>,
     ) {
-        let Yielding { lane, rule, key, position, is_held_up } = message;
+        let Yielding { lane, rule, key, stamp, is_held_up } = message;
+        let position = message.position();
         let is_slow =
             || is_held_up || !self.fits(self.waiting, Amount { bytes: encode(position).len(), frames: 1 }, bounds);
         if rule == Rule::Latest && is_slow() && self.replace(message, &encode, bounds) {
@@ -158,7 +165,7 @@ impl Outbox {
             self.waiting += amount;
             self.yielding += amount;
             let index = self.queue.append(bytes, 1, 0);
-            self.enter_lane(index, lane, What::Message { key, position, said: position });
+            self.enter_lane(index, lane, What::Message { key, position, said: stamp });
             if rule == Rule::Latest {
                 self.newest.insert((lane, key), index);
             }
@@ -168,7 +175,7 @@ impl Outbox {
             }
             self.lose(lane, rule, position);
             let index = self.queue.append(Bytes::new(), 0, 0);
-            self.enter_lane(index, lane, What::Gap(Gap::of(rule, position, position)));
+            self.enter_lane(index, lane, What::Gap(Gap::of(rule, position, stamp)));
             self.merge_gaps(index);
         }
     }

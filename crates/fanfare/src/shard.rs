@@ -210,6 +210,7 @@ impl Shard {
             Command::Attach(new) => self.attach(*new),
             Command::Publish { message, at, except } => self.publish(&message, at, except),
             Command::Fence => self.fence(),
+            Command::Lost { topic, from, to } => self.lost(&topic, from, to),
             Command::Push { join, event, payload } => {
                 self.with(join.socket, |socket, turn| socket.push(turn, join.serial, event, payload));
             }

@@ -85,6 +85,7 @@ pub use socket::TestSocket;
 pub use subscription::TestSubscription;
 
 use crate::body::Body;
+pub use crate::broker::memory::Misbehaviour;
 use crate::clock::Clock;
 use crate::endpoint::{Builder, Endpoint};
 pub use crate::history::Faults;
@@ -130,6 +131,7 @@ impl TestEndpoint {
         let target_ms = Clock::Virtual(self.now_ms.clone()).after(by);
         while let Some(due_ms) = self.next_timer_ms().await.filter(|&due_ms| due_ms <= target_ms) {
             self.now_ms.fetch_max(due_ms, Ordering::AcqRel);
+            self.endpoint.tick();
             for shard in self.endpoint.shards() {
                 // A shard ends with the endpoint only, which is here.
                 let _ = ask(shard, |shard| shard.expire_timers()).await;
@@ -180,7 +182,7 @@ impl TestEndpoint {
     }
 
     async fn next_timer_ms(&self) -> Option<u64> {
-        let mut next_ms = None;
+        let mut next_ms = self.endpoint.next_tick_ms();
         for shard in self.endpoint.shards() {
             let due_ms = ask(shard, |shard| shard.next_timer_ms()).await.ok().flatten();
             next_ms = next_ms.into_iter().chain(due_ms).min();

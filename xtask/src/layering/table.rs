@@ -7,6 +7,7 @@ pub(super) const ENGINE: &[&[&str]] = &[
     &["error", "event", "fact", "address", "clock", "key", "path"],
     &["message", "gap", "outbox", "interest", "close_reason", "timers"],
     &["hub", "history", "policy", "broker"],
+    &["cluster"],
     &["publish"],
     &["command", "mailbox", "channel", "context", "join", "presence", "transport", "body"],
     &["socket", "connect", "observer"],

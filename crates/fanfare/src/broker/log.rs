@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fanfare_proto::history::Retention;
 use fanfare_proto::position::{Epoch, Position, Since};
 
-use super::Done;
+use super::{Done, Stamp};
 
 /// A log remembers at most so many of its epochs, the newest; positions of older ones are not recovered.
 pub(crate) const EPOCHS_MAX: usize = 8;
@@ -26,11 +26,12 @@ pub(crate) trait Log: Send + Sync + fmt::Debug {
     /// It may end unknown. With an idempotency key it is safe to repeat then.
     fn append(&self, append: Append);
 
-    /// What of a topic's log a reader gets. All of the answer is from one moment.
+    /// What of a topic's log a reader gets. All of the answer is from one moment. A topic that the log does not know begins there, as
+    /// with [`attach`](super::Transport::attach).
     fn read(&self, topic: &Arc<str>, read: Read, done: Done<Page>);
 
-    /// Where the logs of some topics are, in their order, for comparing: cheap, not more than 500 at a time. Heads that nobody has
-    /// published to yet are kept alive by this.
+    /// Where the logs of some topics are, in their order, for comparing: cheap, not more than 500 at a time. A topic that the log
+    /// does not know begins there, and those that nobody has published to yet are kept alive by this.
     fn heads(&self, topics: Vec<Arc<str>>, done: Done<Vec<Position>>);
 }
 
@@ -57,21 +58,13 @@ impl fmt::Debug for Append {
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Appended {
-    /// It is kept here.
+    /// It is kept here. Before the first message of a topic is offset 0, in the epoch that attaching to the topic has told, if
+    /// anybody did.
     New(Stamp),
     /// One with the same key was kept before, there.
     Repeated(Position),
     /// The topic is not where it was expected, but here. Nothing was written.
     Conflict(Position),
-}
-
-/// Where a message of a log stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    pub(crate) position: Position,
-    /// The position of the message before it: of another epoch where this one begins one. Of the first message of a topic it is
-    /// offset 0, in the epoch that attaching to the topic has told if anybody did.
-    pub(crate) prev: Position,
 }
 
 /// The epochs of a log, each with its first offset, oldest first; never none, never more than [`EPOCHS_MAX`].

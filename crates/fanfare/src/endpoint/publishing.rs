@@ -15,6 +15,7 @@ use fanfare_proto::topic::check_topic;
 use tokio::sync::oneshot;
 
 use super::Endpoint;
+use crate::broker::Undone;
 use crate::command::Command;
 use crate::error::Error;
 use crate::event::Event;
@@ -143,14 +144,18 @@ impl Endpoint {
                     draft.event, draft.topic
                 )));
             }
+            let abroad = self.is_among_others().then(|| draft.clone());
             return Ok(match self.try_hand_out(draft, except) {
-                Ok(()) => Publishing::Done,
+                Ok(()) => abroad.map_or(Publishing::Done, |draft| Publishing::IsKept(self.send_abroad(&draft))),
                 Err((full, draft)) => {
                     let (endpoint, except) = (self.clone(), except.copied());
                     Publishing::Waits(Box::pin(async move {
                         let taken = endpoint.wait_for_room(Share::Live, &draft, full).await?;
-                        endpoint.hand_out(&draft.into_message(None), except.as_ref(), Some(taken));
-                        Ok(Published { position: None, is_repeated: false })
+                        endpoint.hand_out(&draft.into_message(), except.as_ref(), Some(taken));
+                        match abroad {
+                            Some(draft) => Publishing::IsKept(endpoint.send_abroad(&draft)).end().await,
+                            None => Ok(Published { position: None, is_repeated: false }),
+                        }
                     }))
                 }
             });
@@ -180,7 +185,12 @@ impl Endpoint {
     /// The message back. It can be [published as soon as there is room](Endpoint::publish_in_time).
     pub(crate) fn try_publish_unanswered(&self, draft: Draft) -> Result<(), Draft> {
         let Some((store, retention)) = self.history_of(&draft) else {
-            return self.try_hand_out(draft, None).map_err(|(_, draft)| draft);
+            let abroad = self.is_among_others().then(|| draft.clone());
+            self.try_hand_out(draft, None).map_err(|(_, draft)| draft)?;
+            if let Some(draft) = abroad {
+                self.send_abroad_unanswered(&draft);
+            }
+            return Ok(());
         };
         match self.try_take_room(Share::Kept, &draft) {
             Ok(taken) => {
@@ -200,7 +210,13 @@ impl Endpoint {
             Err(full) => self.take_room_in_line(share, &draft, full).await,
         };
         match history {
-            None => self.hand_out(&draft.into_message(None), None, Some(taken)),
+            None => {
+                let abroad = self.is_among_others().then(|| draft.clone());
+                self.hand_out(&draft.into_message(), None, Some(taken));
+                if let Some(draft) = abroad {
+                    self.send_abroad_unanswered(&draft);
+                }
+            }
             Some((store, retention)) => self.keep_unanswered(store, retention, draft, taken),
         }
     }
@@ -209,7 +225,7 @@ impl Endpoint {
         let (endpoint, topic) = (self.clone(), draft.topic.clone());
         let settle: Settle = Box::new(move |accepted| match accepted {
             Ok(Accepted::New(message)) => endpoint.hand_out(&message, None, Some(taken)),
-            Ok(Accepted::Repeated(_)) => {}
+            Ok(Accepted::Repeated(_) | Accepted::Kept(_)) => {}
             Err(error) => {
                 let (kind, event, topic) = (Kind::Dropped, Event::NotKept, Some(&*topic));
                 let detail =
@@ -257,14 +273,65 @@ impl Endpoint {
             let published = accepted.map(|accepted| match accepted {
                 Accepted::New(message) => {
                     endpoint.hand_out(&message, except.as_ref(), Some(taken));
-                    Published { position: message.position, is_repeated: false }
+                    Published { position: message.position(), is_repeated: false }
                 }
                 Accepted::Repeated(position) => Published { position: Some(position), is_repeated: true },
+                Accepted::Kept(position) => Published { position: Some(position), is_repeated: false },
             });
             // Whoever published may not wait for the answer.
             let _ = done.send(published);
         });
         (settle, published)
+    }
+
+    /// Gives a message that its members here have to the other nodes. Ends when the broker has it.
+    fn send_abroad(&self, draft: &Draft) -> oneshot::Receiver<Result<Published, Error>> {
+        let (done, published) = oneshot::channel();
+        let counters = self.clone();
+        let tell = move |sent: Result<(), Undone>| {
+            let result = match sent {
+                Ok(()) => Ok(Published { position: None, is_repeated: false }),
+                Err(undone) => {
+                    counters.count_unsent(&undone);
+                    Err(only_here(&undone))
+                }
+            };
+            // Whoever published may not wait for the answer.
+            let _ = done.send(result);
+        };
+        if let Some(cluster) = &self.0.cluster {
+            cluster.publish(draft, Box::new(tell));
+        }
+        published
+    }
+
+    /// The same for a message whose publisher is not answered.
+    fn send_abroad_unanswered(&self, draft: &Draft) {
+        let counters = self.clone();
+        let tell = move |sent: Result<(), Undone>| {
+            if let Err(undone) = sent {
+                counters.count_unsent(&undone);
+            }
+        };
+        if let Some(cluster) = &self.0.cluster {
+            cluster.publish(draft, Box::new(tell));
+        }
+    }
+
+    fn count_unsent(&self, undone: &Undone) {
+        self.own_counters().count(match undone {
+            Undone::Refused(_) | Undone::Gone => Event::BrokerRefused,
+            Undone::Unknown(_) => Event::BrokerUnknown,
+        });
+    }
+
+    /// Hands on what another node has published. Nobody waits for room: where there is none, it takes none.
+    pub(super) fn hand_out_from_afar(&self, message: &Arc<Message>) {
+        let (interested, at) = self.interest().shards_of(&message.topic);
+        let units = self.0.surroundings.waiting.units(message.event.len() + message.payload.size());
+        let share = if message.stamp.is_some() { Share::Kept } else { Share::Live };
+        let has_room = if self.try_take(share, interested, units).is_ok() { interested } else { ShardSet::NONE };
+        self.hand_to(interested, at, message, None, (has_room, units));
     }
 
     /// Hands a message to the shards that have members of its topic, if all of them have room.
@@ -276,7 +343,7 @@ impl Endpoint {
         let units = self.units(&draft);
         match self.try_take(Share::Live, interested, units) {
             Ok(()) => {
-                self.hand_to(interested, at, &draft.into_message(None), except, (interested, units));
+                self.hand_to(interested, at, &draft.into_message(), except, (interested, units));
                 Ok(())
             }
             Err(full) => Err((full, draft)),
@@ -288,7 +355,7 @@ impl Endpoint {
     fn hand_out(&self, message: &Arc<Message>, except: Option<&JoinId>, taken: Option<Taken>) {
         let (interested, at) = self.interest().shards_of(&message.topic);
         let (has_room, units) = taken.map_or((ShardSet::NONE, 0), Taken::into_parts);
-        let share = if message.position.is_some() { Share::Kept } else { Share::Live };
+        let share = if message.stamp.is_some() { Share::Kept } else { Share::Live };
         self.give_back(share, has_room.without(interested), units);
         self.hand_to(interested, at, message, except, (has_room, units));
     }
@@ -373,5 +440,17 @@ impl Endpoint {
                 }
             }
         }
+    }
+}
+
+/// The error of a message that its members on this node have, and perhaps no others.
+fn only_here(undone: &Undone) -> Error {
+    match undone {
+        Undone::Refused(_) | Undone::Gone => Error::only_here(format!(
+            "the message has reached the members on this node only: {undone}; what is published again reaches these twice"
+        )),
+        Undone::Unknown(_) => Error::unknown(format!(
+            "the message has reached the members on this node, and was {undone}; what is published again may come twice"
+        )),
     }
 }

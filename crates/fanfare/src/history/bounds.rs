@@ -17,6 +17,13 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Age(pub(super) u64);
 
+impl Age {
+    /// The number of the message that was published then.
+    pub(super) fn number(self) -> u64 {
+        self.0 + 1
+    }
+}
+
 impl Bounds {
     pub(super) fn new(limits: HistoryLimits) -> Self {
         Bounds { limits, bytes: AtomicUsize::new(0), topics: AtomicUsize::new(0), appends: AtomicU64::new(0) }
@@ -29,6 +36,11 @@ impl Bounds {
     /// The age of a topic that is published to now.
     pub(super) fn next_age(&self) -> Age {
         Age(self.appends.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The largest number that a message of any topic has.
+    pub(super) fn newest_number(&self) -> u64 {
+        self.appends.load(Ordering::Relaxed)
     }
 
     /// What was kept of a topic took so many bytes, and takes so many now.

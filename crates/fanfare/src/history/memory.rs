@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fanfare_proto::position::Stamp;
 use parking_lot::Mutex;
 
 use super::bounds::{Age, Bounds};
@@ -93,10 +94,10 @@ impl Store for Memory {
         match topics.standing(&message.topic, key.as_deref(), now_ms).judge(expected) {
             Ok(Verdict::Keep(position)) => {
                 let entry = Entry { event: message.event.clone(), payload: message.payload.clone() };
-                topics.keep(&message.topic, position, entry, key.as_deref(), retention, now_ms, 0);
+                let kept = topics.keep(&message.topic, position, entry, key.as_deref(), retention, now_ms, 0);
                 topics.expire(now_ms, &mut |_| {});
                 stripe.note(&topics);
-                settle(Ok(Accepted::New(message.into_message(Some(position)))));
+                settle(Ok(Accepted::New(message.into_kept(Stamp::in_row(position), kept.number))));
                 drop(topics);
                 self.evict();
             }

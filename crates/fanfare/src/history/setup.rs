@@ -52,6 +52,11 @@ impl History {
         History { place: Place::Dir(path.into()), ..History::memory() }
     }
 
+    /// Whether it is not only in memory.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        !matches!(self.place, Place::Memory)
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn faulty(faults: &super::Faults) -> Self {
         History { place: Place::Faulty(faults.clone()), ..History::memory() }

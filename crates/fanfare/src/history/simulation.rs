@@ -259,8 +259,8 @@ impl Machine {
         assert_eq!(numbers, published.iter().map(|(_, number, _)| *number).collect::<Vec<_>>(), "settled in order");
         for ((number, outcome), (topic, _, is_again)) in outcomes.into_iter().zip(published) {
             let position = match outcome {
-                Ok(Accepted::New(message)) => message.position.unwrap(),
-                Ok(Accepted::Repeated(position)) => {
+                Ok(Accepted::New(message)) => message.position().unwrap(),
+                Ok(Accepted::Repeated(position) | Accepted::Kept(position)) => {
                     assert!(is_again, "{number} has a key of its own");
                     position
                 }
@@ -291,7 +291,7 @@ impl Machine {
             let replay = topics.read(&topic, all, self.now_ms);
             let Position { epoch, offset: last } = replay.head;
             let kept = replay.messages.len() as u64;
-            let found = replay.messages.iter().map(|stored| (stored.position, number_of(&stored.payload)));
+            let found = replay.messages.iter().map(|stored| (stored.position(), number_of(&stored.payload)));
             let found: Vec<(Position, u64)> = found.collect();
             let offsets: Vec<u64> = found.iter().map(|(position, _)| position.offset).collect();
             assert_eq!(offsets, (last - kept + 1..=last).collect::<Vec<_>>(), "{topic}: all up to the head");

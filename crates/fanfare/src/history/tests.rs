@@ -129,8 +129,9 @@ impl Tested {
         let (done, settled) = oneshot::channel();
         let settle = Box::new(move |accepted: Result<Accepted, Error>| {
             let _ = done.send(accepted.map(|accepted| match accepted {
-                Accepted::New(message) => (message.position.unwrap(), false),
+                Accepted::New(message) => (message.position().unwrap(), false),
                 Accepted::Repeated(position) => (position, true),
+                Accepted::Kept(_) => unreachable!("a store of one node hands all on"),
             }));
         });
         let message = Draft::new(topic.into(), "n", payload.into()).unwrap();
@@ -196,7 +197,7 @@ async fn all_that_was_missed_or_nothing() {
                 assert_eq!(got.as_deref(), expected, "{what}: {:?}, restarted: {is_restarted}", tested.kind);
             };
             tested.publish(&topic("five"), 1..=5).await;
-            let first = tested.read(&topic("five"), Since::Start, all).await.messages[0].position;
+            let first = tested.read(&topic("five"), Since::Start, all).await.messages[0].position();
             let at = |offset| Position { offset, ..first };
             let three = Options { retention: Retention { messages_max: 3, ..PLENTY }, ..Options::default() };
             for n in 1..=5 {
@@ -274,7 +275,7 @@ async fn concurrent_publishers_get_one_order() {
                     let number = publisher * EACH + n;
                     let settled = settled.clone();
                     let settle = Box::new(move |accepted: Result<Accepted, Error>| match accepted {
-                        Ok(Accepted::New(message)) => settled.lock().push((message.position.unwrap().offset, number)),
+                        Ok(Accepted::New(message)) => settled.lock().push((message.position().unwrap().offset, number)),
                         other => panic!("{other:?}"),
                     });
                     let message = Draft::new("a".into(), "n", json!({ "n": number }).into()).unwrap();

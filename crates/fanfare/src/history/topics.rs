@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fanfare_proto::history::{Retention, Stream};
 use fanfare_proto::payload::Payload;
-use fanfare_proto::position::{Epoch, Position, Since};
+use fanfare_proto::position::{Epoch, Position, Since, Stamp};
 use hashbrown::HashMap;
 
 use super::bounds::{Age, Bounds};
@@ -45,6 +45,15 @@ pub(super) struct Topic {
     pub(super) last_ms: u64,
     /// The oldest segment of a log in which something of it may be; 0 without a log.
     pub(super) origin: u64,
+}
+
+/// A message that was kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    /// Whether its topic was not known before.
+    pub(super) is_new: bool,
+    /// See [`Message::number`](crate::message::Message::number).
+    pub(super) number: u64,
 }
 
 /// What something takes, in bytes.
@@ -110,8 +119,7 @@ impl Topics {
         }
     }
 
-    /// Keeps a message at the position that its topic's [`Standing`] gave, and says whether the topic was not known before;
-    /// `origin` is where it is in a log then. Those that have to go for it are to be forgotten once all that has its position is
+    /// Keeps a message at the position that its topic's [`Standing`] gave; `origin` is where it is in a log then. Those that have to go for it are to be forgotten once all that has its position is
     /// kept.
     #[expect(clippy::too_many_arguments, reason = "all that a message is kept with")]
     pub(super) fn keep(
@@ -123,7 +131,7 @@ impl Topics {
         retention: Retention,
         now_ms: u64,
         origin: u64,
-    ) -> bool {
+    ) -> Kept {
         let size = entry.size();
         self.change(topic, position.epoch, retention, now_ms, origin, |topic| {
             let appended = topic.stream.append(entry, size, now_ms, &topic.retention);
@@ -138,7 +146,7 @@ impl Topics {
     /// Puts a topic back that another process has left. Those published to last come last.
     pub(super) fn restore(&mut self, name: &Arc<str>, retention: Retention, life: Life) {
         let Life { head, last_ms, origin, newest: _, messages, keys } = life;
-        self.change(name, head.epoch, retention, last_ms, origin, |topic| {
+        let _ = self.change(name, head.epoch, retention, last_ms, origin, |topic| {
             for (offset, at_ms, entry) in messages {
                 let size = entry.size();
                 topic.stream.restore(offset, entry, size, at_ms);
@@ -164,17 +172,17 @@ impl Topics {
     /// publish there.
     pub(super) fn read(&mut self, name: &str, wanted: Wanted, now_ms: u64) -> Replay {
         let Wanted { since, limit, bytes_max, newest } = wanted;
-        let unknown = self.unknown.head_of(name);
+        let (unknown, newest_number) = (self.unknown.head_of(name), self.bounds.newest_number());
         let Some(topic) = self.trimmed(name, now_ms) else {
             let recovered = !matches!(since, Since::Position(position) if position != unknown);
-            return Replay { head: unknown, recovered, messages: Vec::new() };
+            return Replay { head: unknown, number: newest_number, recovered, messages: Vec::new() };
         };
         let recovery = topic.stream.recover(since);
         let comes_back = recovery.recovered && since != Since::Now;
         let (count, limit, bytes_max) =
             if comes_back { (recovery.count, limit, bytes_max) } else { (newest, newest, usize::MAX) };
         let stored = |(position, entry): (Position, &Entry)| Stored {
-            position,
+            stamp: Stamp::in_row(position),
             event: entry.event.clone(),
             payload: entry.payload.clone(),
         };
@@ -185,7 +193,8 @@ impl Topics {
             is_first || bytes <= bytes_max
         };
         let messages = topic.stream.newest(count).take(limit).take_while(fits).map(stored).collect();
-        Replay { head: topic.stream.head(), recovered: recovery.recovered, messages }
+        let (head, number) = (topic.stream.head(), topic.age.number());
+        Replay { head, number, recovered: recovery.recovered, messages }
     }
 
     /// Knows that nothing of a topic is in segments before this one, whether it is known or forgotten.
@@ -197,7 +206,7 @@ impl Topics {
         }
     }
 
-    /// Changes a topic, keeps account of it, and says whether it was not known before.
+    /// Changes a topic, and keeps account of it.
     fn change(
         &mut self,
         name: &Arc<str>,
@@ -206,7 +215,7 @@ impl Topics {
         now_ms: u64,
         origin: u64,
         change: impl FnOnce(&mut Topic),
-    ) -> bool {
+    ) -> Kept {
         let Topics { bounds, by_name, by_age, log_size, unknown } = self;
         let age = bounds.next_age();
         let bytes_max = retention.bytes_max.min(bounds.limits().bytes_max);
@@ -225,7 +234,7 @@ impl Topics {
         (topic.age, topic.last_ms, topic.retention) = (age, now_ms, retention);
         change(topic);
         account(bounds, log_size, before, topic.size(name));
-        is_new
+        Kept { is_new, number: age.number() }
     }
 
     /// Forgets whom nobody can remember, and what the common bounds have no room for, in a store that has all its topics

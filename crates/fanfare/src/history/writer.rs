@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fanfare_proto::history::Retention;
-use fanfare_proto::position::Position;
+use fanfare_proto::position::{Position, Stamp};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
@@ -181,10 +181,11 @@ impl<F: Files> Writer<F> {
                 Verdict::Keep(position) => {
                     let entry = Entry { event: message.event.clone(), payload: message.payload.clone() };
                     let (topic, key) = (&message.topic, key.as_deref());
-                    if topics.keep(topic, position, entry, key, retention, self.now_ms, segment) {
+                    let kept = topics.keep(topic, position, entry, key, retention, self.now_ms, segment);
+                    if kept.is_new {
                         self.compaction.add(topic.clone(), segment);
                     }
-                    Accepted::New(message.into_message(Some(position)))
+                    Accepted::New(message.into_kept(Stamp::in_row(position), kept.number))
                 }
             });
             (settle, accepted)

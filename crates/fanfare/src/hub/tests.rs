@@ -40,7 +40,7 @@ struct Game {
 
 /// A hub of a single shard.
 fn hub() -> Hub {
-    Hub::new(0, Arc::new(Interest::new(1)), Arc::default())
+    Hub::new(0, Arc::new(Interest::new(1, None)), Arc::default())
 }
 
 impl Game {
@@ -196,7 +196,7 @@ fn no_member_sees_a_gap() {
     let topic: Arc<str> = "topic".into();
     for seed in 0..500 {
         let mut dice = Dice(seed);
-        let interest = Arc::new(Interest::new(2));
+        let interest = Arc::new(Interest::new(2, None));
         let mut hubs = [0, 1].map(|shard| Hub::new(shard, interest.clone(), Arc::default()));
         let mut mailboxes = [(); 2].map(|()| std::collections::VecDeque::new());
         let mut members: [Vec<(u32, usize)>; 2] = Default::default();

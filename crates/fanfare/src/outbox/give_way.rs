@@ -22,11 +22,11 @@ impl Outbox {
         let Some(What::Message { position, said, .. }) = entry.in_lane.as_mut().map(|in_lane| &mut in_lane.what) else {
             unreachable!("only messages have keys")
         };
-        *position = message.position;
+        *position = message.position();
         if is_last {
-            *said = message.position;
+            *said = message.stamp;
         }
-        let bytes = encode(*said);
+        let bytes = encode(said.map(|said| said.position));
         let (old, new) = (entry.amount(), Amount { bytes: bytes.len(), frames: 1 });
         let mut without = self.waiting;
         without -= old;

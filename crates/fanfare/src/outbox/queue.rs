@@ -4,7 +4,7 @@
 use std::ops::{AddAssign, SubAssign};
 
 use bytes::Bytes;
-use fanfare_proto::position::Position;
+use fanfare_proto::position::{Position, Stamp};
 use slab::Slab;
 
 use crate::gap::Gap;
@@ -52,7 +52,7 @@ pub(super) enum What {
         /// Where it stands in its topic's history.
         position: Option<Position>,
         /// Where it says that it stands: so far its reader knows all. It differs where it took another one's place.
-        said: Option<Position>,
+        said: Option<Stamp>,
     },
     /// Messages have given way here.
     Gap(Gap),

@@ -107,7 +107,13 @@ fn what_a_newer_value_replaces_is_no_gap() {
                 let (topic, form, carriage) = ("t".into(), Form::Phoenix(Format::V2), Carriage::Text);
                 Some(Box::new(Voice { topic, join_ref: Ref::NULL, form, carriage, resumes: false }))
             };
-            let message = Yielding { lane: 1, rule: Rule::Latest, key: key.into(), position, is_held_up: false };
+            let message = Yielding {
+                lane: 1,
+                rule: Rule::Latest,
+                key: key.into(),
+                stamp: position.map(Stamp::in_row),
+                is_held_up: false,
+            };
             outbox.offer(message, |_| text.clone().into(), bounds, voice);
         }
         let said = |bytes: &Bytes| match serde_json::from_slice::<Value>(bytes) {
@@ -192,7 +198,8 @@ impl Game {
                     })
                 };
                 let is_held_up = dice.below(10) > 0;
-                let message = Yielding { lane: lane as u32, rule, key, position: Some(position), is_held_up };
+                let message =
+                    Yielding { lane: lane as u32, rule, key, stamp: Some(Stamp::in_row(position)), is_held_up };
                 self.outbox.offer(message, encode, bounds, voice);
             }
         }

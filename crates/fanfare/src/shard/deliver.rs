@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::Shard;
+use fanfare_proto::position::Position;
+
 use crate::channel::Broadcast;
 use crate::event::Event;
 use crate::hub::{Frames, MemberId, Reach, Settled, Take};
@@ -55,6 +57,18 @@ impl Shard {
         let mut settled = Vec::new();
         self.lent.hub.flush(|member, frames| frames.keep_for(member, &mut settled));
         settled.into_iter().for_each(|settled| self.queue_settled(settled));
+    }
+
+    /// Tells the members of a topic of messages that nobody here gets.
+    pub(super) fn lost(&mut self, topic: &str, from: Option<Position>, to: Option<Position>) {
+        self.fence();
+        self.lent.hub.skip_to(topic, to);
+        let members: Vec<MemberId> = self.lent.hub.members(topic).collect();
+        for MemberId { socket, serial } in members {
+            if let Some(key) = self.sockets.get(socket as usize).map(|socket| socket.key) {
+                self.with(key, |socket, turn| socket.has_lost(turn, serial, topic, from, to));
+            }
+        }
     }
 
     fn queue_settled(&mut self, settled: Settled) {
@@ -171,13 +185,11 @@ fn take(socket: &Socket, serial: u32, reach: Reach, message: &Message) -> Take {
         },
         Reach::Held => {
             let Some(slot) = socket.session.position(serial) else { return Take::Skip };
-            match (socket.session.entry(slot).data.phase.catching_up(), message.position) {
-                (Some(CatchingUp::Behind(head)), Some(position)) if position.epoch == head.epoch => {
-                    let is_new = position.offset > head.offset;
+            match socket.session.entry(slot).data.phase.catching_up() {
+                Some(CatchingUp::Behind { number, .. }) if message.stamp.is_some() => {
+                    let is_new = message.number > *number;
                     if is_new { Take::Follow(socket.reach_of(slot)) } else { Take::Skip }
                 }
-                // Another epoch: the history was forgotten meanwhile, and the next one goes on from its beginning.
-                (Some(CatchingUp::Behind(_)), Some(_)) => Take::Follow(socket.reach_of(slot)),
                 _ => Take::Alone,
             }
         }

@@ -8,12 +8,14 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::frame::Outgoing;
 use fanfare_proto::position::{Position, Since};
 
 use super::{Socket, Turn};
 use crate::close_reason::CloseReason;
 use crate::command::Command;
 use crate::error::Error;
+use crate::gap::{GAP, Gap};
 use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::Reach;
 use crate::join::{CatchingUp, Feed, Held, Job, Membership, Page, Phase};
@@ -37,7 +39,8 @@ fn portion(outbox: Bounds) -> Bounds {
 impl Socket {
     /// A live join that has been sent all up to a position gets what was read for it, and what has come since.
     pub(super) fn begin_feeding(&mut self, turn: &mut Turn, slot: usize, at: Position, replay: Replay, held: Held) {
-        let feed = Feed { page: replay.messages.into_iter(), at, head: replay.head, held };
+        let Replay { head, number, messages, .. } = replay;
+        let feed = Feed { page: messages.into_iter(), at, head, number, held };
         self.catch_up(slot, CatchingUp::Feeding(feed));
         let serial = self.entry(slot).serial();
         self.feed_join(turn, serial);
@@ -69,14 +72,12 @@ impl Socket {
                 self.is_behind = true;
                 return;
             }
-            let Some(Stored { position, event, payload }) = feed.page.next() else {
-                let Feed { at, head, held, .. } = feed;
-                let (at, head, held) = (*at, *head, held.take());
-                return self.end_page(turn, slot, at, head, held);
+            let Some(Stored { stamp, event, payload }) = feed.page.next() else {
+                return self.end_page(turn, slot);
             };
-            feed.at = position;
+            feed.at = stamp.position;
             match Draft::new(entry.topic().clone(), &*event, payload) {
-                Ok(draft) => self.send_alone(turn, slot, &draft.into_message(Some(position))),
+                Ok(draft) => self.send_alone(turn, slot, &draft.into_kept(stamp, 0)),
                 // It was checked when it was published, perhaps by another version.
                 Err(error) => return self.cannot_read(turn, &error),
             }
@@ -114,8 +115,11 @@ impl Socket {
     }
 
     /// All of a page was sent: what was held follows, or the next page.
-    fn end_page(&mut self, turn: &mut Turn, slot: usize, at: Position, head: Position, held: Held) {
-        let Some(held) = held.filter(|_| at == head) else {
+    fn end_page(&mut self, turn: &mut Turn, slot: usize) {
+        let Phase::Live(Membership { catching_up: Some(catching_up), .. }) = &mut self.seat(slot).phase else { return };
+        let CatchingUp::Feeding(Feed { at, head, number, held, .. }) = &mut **catching_up else { return };
+        let (at, head, number) = (*at, *head, *number);
+        let Some(held) = held.take().filter(|_| at == head) else {
             let (info, topic) = (self.info.clone(), self.entry(slot).topic().clone());
             let wanted = self.wanted(Since::Position(at), 0);
             let Some(store) = info.endpoint.store_of(&topic) else {
@@ -124,13 +128,12 @@ impl Socket {
             self.catch_up(slot, CatchingUp::Reading(Page { is_next: true, ..Page::new(wanted) }));
             return self.await_page(turn, slot, store.read(&topic, wanted));
         };
-        self.catch_up(slot, CatchingUp::Behind(head));
+        self.catch_up(slot, CatchingUp::Behind { head, number });
         let serial = self.entry(slot).serial();
         for message in held {
             let Some(slot) = self.slot(serial) else { return };
-            match message.position {
-                Some(position) if position.epoch == head.epoch && position.offset <= head.offset => {}
-                _ => self.send_alone(turn, slot, &message),
+            if message.stamp.is_none() || message.number > number {
+                self.send_alone(turn, slot, &message);
             }
         }
     }
@@ -154,6 +157,54 @@ impl Socket {
         if let Some(slot) = self.slot(serial) {
             self.send_alone(turn, slot, message);
         }
+    }
+
+    /// Nobody on this node gets the messages of a topic behind a position up to another; without positions it is not known which.
+    pub(crate) fn has_lost(
+        &mut self,
+        turn: &mut Turn,
+        serial: u32,
+        topic: &str,
+        from: Option<Position>,
+        to: Option<Position>,
+    ) {
+        let Some(slot) = self.slot(serial) else { return };
+        let entry = self.session.entry_mut(slot);
+        if **entry.topic() != *topic {
+            return;
+        }
+        if let Some(held) = entry.data.phase.held() {
+            // What it is being sent was read before. Its next page shows whether it has missed anything.
+            if to.is_some() {
+                *held = None;
+            }
+            return;
+        }
+        let Phase::Live(membership) = &mut entry.data.phase else { return };
+        if let (Some(CatchingUp::Behind { head, .. }), Some(to)) = (membership.catching_up.as_deref_mut(), to) {
+            *head = to;
+        }
+        let seat = &mut entry.data;
+        if let (Some(complete_from), Some(to)) = (&mut seat.complete_from, to) {
+            **complete_from = to;
+        }
+        if seat.resumes || seat.hears_gaps {
+            let gap = Gap::of_broker(from, to);
+            match self.has_outs(slot) {
+                true => self.give(turn, serial, Job::Lost(Box::new(gap))),
+                false => self.tell_gap(turn, slot, &gap),
+            }
+        }
+    }
+
+    /// Tells a join of its gap.
+    pub(super) fn tell_gap(&mut self, turn: &mut Turn, slot: usize, gap: &Gap) {
+        let entry = self.session.entry(slot);
+        let (topic, join_ref) = (entry.topic().clone(), entry.push_ref().clone());
+        let position = gap.from.filter(|_| entry.data.resumes);
+        let payload = gap.payload();
+        let push = Outgoing::Push { join_ref: &join_ref, topic: &topic, event: GAP, payload: &payload, position };
+        self.send_to(turn, slot, push);
     }
 
     /// Sends one message of its topic to a join that has been answered.

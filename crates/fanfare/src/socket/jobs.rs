@@ -69,7 +69,7 @@ impl Socket {
         let size = job.size();
         let entry = self.session.entry_mut(slot);
         let seat = &mut entry.data;
-        let outs = u32::from(matches!(job, Job::Out(_)));
+        let outs = u32::from(matches!(job, Job::Out(_) | Job::Lost(_)));
         if seat.phase.is_idle() && seat.jobs.is_empty() {
             seat.jobs.push_back(job);
             seat.outs += outs;
@@ -137,6 +137,10 @@ impl Socket {
                     self.answer_from(turn, slot, &msg_ref, Status::Ok, Payload::default());
                     return self.end_with_frames(turn, slot, Ended::Left);
                 }
+                Job::Lost(gap) => {
+                    seat.outs -= 1;
+                    self.tell_gap(turn, slot, &gap);
+                }
                 Job::Out(message) => {
                     seat.outs -= 1;
                     if self.intercepts(slot, &message.event) {
@@ -157,7 +161,7 @@ impl Socket {
         let entry = self.session.entry_mut(slot);
         let is_out = matches!(job, Job::Out(_));
         let handled = match &job {
-            Job::Out(message) if entry.data.resumes => message.position,
+            Job::Out(message) if entry.data.resumes => message.position(),
             _ => None,
         };
         let Some(mut instance) = entry.data.phase.start(is_out, handled) else { return };

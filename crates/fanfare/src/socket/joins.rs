@@ -128,9 +128,14 @@ impl Socket {
             }
         };
         let topic = turn.hub.interned(topic).unwrap_or_else(|| topic.into());
-        let has_history = self.info.endpoint.store_of(&topic).is_some();
+        let info = self.info.clone();
+        let store = info.endpoint.store_of(&topic);
+        let has_history = store.is_some();
+        let epoch_at = |offset| store.and_then(|store| store.epoch_at(&topic, offset));
         let since = match has_history.then(|| resume_param(&payload)).transpose() {
-            Ok(since) => since.flatten().or(self.info.since.filter(|_| has_history)).map(|since| behind(since, sent)),
+            Ok(since) => {
+                since.flatten().or(self.info.since.filter(|_| has_history)).map(|since| behind(since, sent, epoch_at))
+            }
             Err(reason) => {
                 self.tell_not_joined(turn, Event::NotAPosition, &topic, format_args!("{reason}"));
                 self.answer(turn, &join_ref, &msg_ref, &topic, Status::Error, reason_payload(&reason));
@@ -138,7 +143,8 @@ impl Socket {
             }
         };
         let resumes = since.is_some();
-        let hears_gaps = self.info.endpoint.policies().slow(&topic).is_some() && gap_param(&payload);
+        let hears_gaps =
+            (info.endpoint.policies().slow(&topic).is_some() || info.endpoint.is_among_others()) && gap_param(&payload);
         let asked = Phase::Asked { since, replaced: replaced.map(Box::new) };
         let seat = Seat { route, resumes, hears_gaps, ..Seat::new(asked) };
         let slot = self.session.begin(topic.clone(), join_ref.clone(), &msg_ref, seat);
@@ -193,6 +199,11 @@ impl Socket {
             (Phase::Asked { .. }, Outcome::Joined { mut instance, admitted }) => {
                 self.renew(&mut instance);
                 self.admitted(turn, slot, Joining { channel, msg_ref, instance, admitted });
+            }
+            // The broker has not attached its topic in time.
+            (Phase::Asked { .. }, Outcome::Read(read)) => {
+                turn.terminate(channel, read.instance, Ended::Closed);
+                self.not_joined(turn, slot, &msg_ref, reason_payload("the broker takes too long: join again"));
             }
             (Phase::Admitted { .. }, Outcome::Read(read)) => {
                 let HistoryRead { mut instance, admitted, replay } = *read;

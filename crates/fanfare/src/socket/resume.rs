@@ -10,6 +10,7 @@ use fanfare_proto::frame::Outgoing;
 use fanfare_proto::message::Ref;
 use fanfare_proto::position::{Position, Since};
 use fanfare_proto::resume::{resumed, with_messages, with_resume};
+use tokio::sync::oneshot;
 
 use super::replies::reason_payload;
 use super::{Socket, Turn};
@@ -27,6 +28,9 @@ use crate::join::{
 impl Socket {
     /// A channel has let a join in: if that wants something of the history, it is read first.
     pub(super) fn admitted(&mut self, turn: &mut Turn, slot: usize, mut joining: Joining) {
+        if let Some(attached) = self.info.endpoint.attachment(self.session.entry(slot).topic()) {
+            return self.await_attachment(turn, slot, joining, attached);
+        }
         let admitted = &mut joining.admitted;
         let seat = self.seat(slot);
         seat.meta = admitted.meta.take();
@@ -57,6 +61,27 @@ impl Socket {
             shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
         });
         if !is_read {
+            self.takes_time(turn, slot);
+        }
+    }
+
+    /// The topic's first member on this node: what is published on others has to reach it before the join is answered.
+    fn await_attachment(&mut self, turn: &mut Turn, slot: usize, joining: Joining, attached: Attachment) {
+        let Joining { channel, msg_ref, instance, admitted } = joining;
+        let (shard, join) = (turn.shard.clone(), self.join(slot));
+        let is_attached = turn.run_user_code(Box::pin(attached), move |attached| {
+            let failed = match attached {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error),
+                Err(_) => Some(Error::unavailable("the topic was given up while it was being attached")),
+            };
+            let outcome = match failed {
+                None => Outcome::Joined { instance, admitted },
+                Some(error) => Outcome::Read(Box::new(HistoryRead { instance, admitted, replay: Err(error) })),
+            };
+            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
+        });
+        if !is_attached {
             self.takes_time(turn, slot);
         }
     }
@@ -156,7 +181,7 @@ impl Socket {
         let is_reading = |how: &mut Box<CatchingUp>| matches!(**how, CatchingUp::Reading(_));
         match *catching_up.take_if(is_reading)? {
             CatchingUp::Reading(page) => Some((slot, page)),
-            CatchingUp::Feeding(_) | CatchingUp::Behind(_) => None,
+            CatchingUp::Feeding(_) | CatchingUp::Behind { .. } => None,
         }
     }
 
@@ -178,19 +203,17 @@ impl Socket {
     pub(super) fn sent(&self, turn: &Turn, slot: usize) -> Option<(Position, Position)> {
         let seat = &self.session.entry(slot).data;
         let from = **seat.complete_from.as_ref()?;
-        let live = seat.phase.place().and_then(|place| turn.hub.last_position(place));
+        let live = seat.phase.place().and_then(|place| turn.hub.last_kept(place));
         let to = match (seat.phase.catching_up(), live) {
-            (None, live) => live,
-            (Some(CatchingUp::Behind(head)), Some(live)) if live.epoch == head.epoch && live.offset > head.offset => {
-                Some(live)
-            }
-            (Some(CatchingUp::Behind(head)), _) => Some(*head),
+            (None, live) => live.map(|(position, _)| position),
+            (Some(CatchingUp::Behind { number, .. }), Some((live, newest))) if newest > *number => Some(live),
+            (Some(CatchingUp::Behind { head, .. }), _) => Some(*head),
             (Some(CatchingUp::Feeding(feed)), _) => Some(feed.at),
             // The next page: all before it has been sent.
             (Some(CatchingUp::Reading(Page { wanted: Wanted { since: Since::Position(at), .. }, .. })), _) => Some(*at),
             (Some(CatchingUp::Reading(_)), _) => None,
         };
-        to.filter(|to| to.epoch == from.epoch).map(|to| (from, to))
+        to.map(|to| (from, to))
     }
 }
 
@@ -214,6 +237,9 @@ fn ends_join(job: &Job) -> bool {
     matches!(job, Job::Leave { .. })
         || matches!(job, Job::Frame { event, .. } if matches!(&**event, "phx_join" | "phx_leave"))
 }
+
+/// Resolves when a topic is attached.
+type Attachment = oneshot::Receiver<Result<(), Error>>;
 
 /// A join that its channel has let in, and that is not answered yet.
 pub(super) struct Joining {

@@ -291,9 +291,9 @@ impl Socket {
         let Some((outbox, is_held_up)) = outbox_of(carrier, bytes.len(), 1, bounds, &mut backlog.pool) else {
             return self.put(bytes.clone(), 1, backlog);
         };
-        let yielding = Yielding { lane: serial, rule, key, position: message.position, is_held_up };
+        let yielding = Yielding { lane: serial, rule, key, stamp: message.stamp, is_held_up };
         let encode = |position| match &with_id {
-            Some(with_id) if position == message.position => with_id.clone(),
+            Some(with_id) if position == message.position() => with_id.clone(),
             _ => message.encoded_at(variant, position),
         };
         outbox.offer(yielding, encode, bounds, voice);

@@ -139,6 +139,7 @@ impl Lockstep {
 
     /// Lets every shard take one turn, in order, and then channels' code that waited and need not any more.
     pub fn turn(&mut self) {
+        self.endpoint.tick();
         for (shard, arrivals) in &mut self.shards {
             shard.step(arrivals);
         }
@@ -185,7 +186,8 @@ impl Lockstep {
     }
 
     fn next_timer_ms(&self) -> Option<u64> {
-        self.shards.iter().filter_map(|(shard, _)| shard.next_timer_ms()).min()
+        let timers = self.shards.iter().filter_map(|(shard, _)| shard.next_timer_ms());
+        timers.chain(self.endpoint.next_tick_ms()).min()
     }
 
     fn shard(&mut self, peer: Peer) -> &mut Shard {

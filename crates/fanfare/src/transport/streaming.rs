@@ -59,7 +59,7 @@ impl Streaming {
 
     /// A message with the id that it has in this stream; `None` for one without.
     pub(crate) fn with_id(&mut self, message: &Message) -> Option<Bytes> {
-        let position = message.position.filter(|_| self.gives_ids())?;
+        let position = message.position().filter(|_| self.gives_ids())?;
         Some(with_buffer(|out| {
             self.positions.write_id(&message.topic, position, out);
             sse::message(&message.payload, out);

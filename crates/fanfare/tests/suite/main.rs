@@ -9,6 +9,7 @@ mod accept_rate;
 mod bad_input;
 mod bullet;
 mod closing;
+mod cluster;
 mod contexts;
 mod credentials;
 mod every_protocol_in_its_own_form;

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod guest;
 pub(crate) mod http;
+pub(crate) mod nodes;
 pub(crate) mod roster;
 pub(crate) mod stage;
 

@@ -58,10 +58,10 @@ fn publish_all(store: &dyn Store, thread: u64, handed_on: &HandedOn) {
                 if number.is_multiple_of(16) {
                     std::thread::sleep(Duration::from_micros(200));
                 }
-                let entry = (message.position.unwrap(), number);
+                let entry = (message.position().unwrap(), number);
                 handed_on.lock().entry(message.topic.to_string()).or_default().push(entry);
             }
-            Ok(Accepted::Repeated(_)) => {}
+            Ok(Accepted::Repeated(_) | Accepted::Kept(_)) => {}
             Err(error) => assert!(error.is_conflict() || error.is_unavailable(), "{error}"),
         });
         // Some have the key of another thread's, and some expect what is not so.

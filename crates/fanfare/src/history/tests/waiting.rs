@@ -109,8 +109,8 @@ impl Stalled {
         let (done, settled) = oneshot::channel();
         let settle = Box::new(move |accepted: Result<Accepted, Error>| {
             let position = accepted.map(|accepted| match accepted {
-                Accepted::New(message) => message.position.unwrap(),
-                Accepted::Repeated(position) => position,
+                Accepted::New(message) => message.position().unwrap(),
+                Accepted::Repeated(position) | Accepted::Kept(position) => position,
             });
             let _ = done.send(position);
         });

@@ -1,0 +1,67 @@
+//! The broker's side of a node: it is connected, and told what arrives.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use super::{Cluster, Local};
+use crate::broker::{Broker, Deliver, LinkId, LinkState, Stamp};
+use crate::error::Error;
+
+impl Cluster {
+    /// Connects it to its broker and its members.
+    ///
+    /// # Errors
+    /// See [`Builder::build`](crate::Builder::build).
+    pub(crate) fn begin(&self, broker: Broker, local: Box<dyn Local>) -> Result<(), Error> {
+        // Only now can something arrive for members.
+        let _ = self.local.set(local);
+        let parts = broker.open(self.incarnation, Arc::new(Ear(self.me.clone())))?;
+        if parts.log.is_none() && self.policies.have_history() {
+            return Err(Error::invalid(
+                "topics have a history, and this broker keeps none: use one that does, or give no topic a history",
+            ));
+        }
+        let _ = self.parts.set(parts);
+        if self.is_up.load(Ordering::Acquire) {
+            // It said so before it could be asked for anything.
+            self.link_is_up();
+        }
+        Ok(())
+    }
+}
+
+/// What the broker tells: it must not keep the node alive.
+struct Ear(Weak<Cluster>);
+
+impl Deliver for Ear {
+    fn live(&self, topic: &str, envelope: Bytes, stamp: Option<Stamp>) {
+        if let Some(cluster) = self.0.upgrade() {
+            cluster.live(topic, &envelope, stamp);
+        }
+    }
+
+    fn inbox(&self, _envelope: Bytes) {}
+
+    fn link(&self, _link: LinkId, state: LinkState) {
+        let Some(cluster) = self.0.upgrade() else { return };
+        match state {
+            LinkState::Up { server } => {
+                tracing::info!(%server, "the broker is connected");
+                cluster.is_up.store(true, Ordering::Release);
+                cluster.link_is_up();
+            }
+            LinkState::Down { why } => {
+                tracing::warn!(%why, "the broker is not connected");
+                cluster.is_up.store(false, Ordering::Release);
+            }
+        }
+    }
+
+    fn doubtful(&self, topic: &str) {
+        if let Some(cluster) = self.0.upgrade() {
+            cluster.doubt(topic);
+        }
+    }
+}

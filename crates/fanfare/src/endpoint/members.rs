@@ -1,0 +1,100 @@
+//! The members on this node, as the cluster reaches them, and what the endpoint asks the cluster for.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use fanfare_proto::position::Position;
+use tokio::sync::oneshot;
+
+use super::{Endpoint, Engine};
+use crate::cluster::Local;
+use crate::command::Command;
+use crate::error::Error;
+use crate::interest::ShardSet;
+use crate::mailbox::room::Share;
+use crate::message::Message;
+
+/// How often a node of a cluster looks whether something is due.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Does not keep the endpoint alive.
+struct Members(Weak<Engine>);
+
+impl Members {
+    fn endpoint(&self) -> Option<Endpoint> {
+        self.0.upgrade().map(Endpoint)
+    }
+}
+
+impl Local for Members {
+    fn is_interested(&self, topic: &str) -> bool {
+        self.endpoint().is_some_and(|endpoint| endpoint.interest().shards_of(topic).0 != ShardSet::NONE)
+    }
+
+    fn is_full(&self, topic: &str, _size: usize) -> bool {
+        self.endpoint().is_some_and(|endpoint| {
+            let (interested, _) = endpoint.interest().shards_of(topic);
+            let mut shards = endpoint.shards().iter().enumerate().filter(|&(number, _)| interested.contains(number));
+            shards.any(|(_, shard)| shard.room(Share::Live).is_full() || shard.room(Share::Kept).is_full())
+        })
+    }
+
+    fn hand_out(&self, message: &Arc<Message>) {
+        if let Some(endpoint) = self.endpoint() {
+            endpoint.hand_out_from_afar(message);
+        }
+    }
+
+    fn has_lost(&self, topic: &Arc<str>, from: Option<Position>, to: Option<Position>) {
+        let Some(endpoint) = self.endpoint() else { return };
+        let (interested, _) = endpoint.interest().shards_of(topic);
+        for (_, shard) in endpoint.shards().iter().enumerate().filter(|&(number, _)| interested.contains(number)) {
+            shard.send(Command::Lost { topic: topic.clone(), from, to });
+        }
+    }
+}
+
+impl Endpoint {
+    pub(super) fn as_members(&self) -> Box<dyn Local> {
+        Box::new(Members(Arc::downgrade(&self.0)))
+    }
+
+    /// Lets the cluster's timers run for as long as the endpoint does. Where time stands still, whoever moves it does that.
+    pub(super) fn keep_time(&self) {
+        if self.clock().is_virtual() {
+            return;
+        }
+        let engine = Arc::downgrade(&self.0);
+        self.runtime().spawn(async move {
+            let mut interval = tokio::time::interval(TICK);
+            loop {
+                interval.tick().await;
+                let Some(engine) = engine.upgrade() else { return };
+                Endpoint(engine).tick();
+            }
+        });
+    }
+
+    /// Does what is due in the cluster.
+    pub(crate) fn tick(&self) {
+        if let Some(cluster) = &self.0.cluster {
+            cluster.tick();
+        }
+    }
+
+    /// When something is due there next.
+    #[cfg(feature = "testing")]
+    pub(crate) fn next_tick_ms(&self) -> Option<u64> {
+        self.0.cluster.as_ref().and_then(|cluster| cluster.next_ms())
+    }
+
+    /// Whether other nodes share topics with this one.
+    pub(crate) fn is_among_others(&self) -> bool {
+        self.0.cluster.is_some()
+    }
+
+    /// Resolves when a topic gets what is published on other nodes; `None` if it does.
+    pub(crate) fn attachment(&self, topic: &Arc<str>) -> Option<oneshot::Receiver<Result<(), Error>>> {
+        self.0.cluster.as_ref()?.attachment(topic)
+    }
+}
