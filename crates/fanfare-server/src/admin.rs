@@ -1,4 +1,4 @@
-//! The admin listener: the HTTP API for back offices, and the console.
+//! The admin listener: the HTTP API for back ends, and a page that says what it has.
 //!
 //! Every answer of the API is JSON, errors too: `{"error": {"code", "message"}}`, where the message names the value,
 //! the limit and what to do next.

@@ -44,7 +44,7 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
         let url = running.listen(router).await?;
         if let Some((address, token)) = admin {
             let address = running.listen_admin(address, token).await?;
-            tracing::info!("the HTTP API and the console listen on http://{address}");
+            tracing::info!("the HTTP API listens on http://{address}");
         }
         announce("serve", &url);
         running.until_stopped().await

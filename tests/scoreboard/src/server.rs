@@ -129,7 +129,7 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while server.address == nowhere || server.admin == nowhere {
             server.address = server.address_after("serve: listening on http://").unwrap_or(nowhere);
-            server.admin = server.address_after("the HTTP API and the console listen on http://").unwrap_or(nowhere);
+            server.admin = server.address_after("the HTTP API listens on http://").unwrap_or(nowhere);
             server.check_alive()?;
             if Instant::now() > deadline {
                 return Err(format!("{} says no address in {PATIENCE:?}", fanfare.display()));

@@ -131,9 +131,8 @@ section! {
 }
 
 section! {
-    /// Present: the HTTP API and the console, on an address of their own. Every request but `GET /api/health` carries
-    /// `Authorization: Bearer TOKEN`; with no token set, they are all refused. At most one of the three token keys is
-    /// given.
+    /// Opens the HTTP API, on an address of its own. Every request except `GET /api/health` needs
+    /// `Authorization: Bearer TOKEN`; without a token here, all of them are refused. Set at most one of the three token keys.
     struct Admin: "admin", Form::Table;
     keys {
         /// The address of the admin listener. It may be reachable from other machines only if a token is set.
