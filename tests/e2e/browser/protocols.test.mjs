@@ -101,6 +101,20 @@ describe("pages of the other protocols", () => {
     await proxy.close()
   })
 
+  test("so is what was sent over the bridge, and it is in the field again", async () => {
+    const proxy = await startProxy(server.port)
+    await page.goto(`${proxy.http}/bullet.html`)
+    await page.click("#toggle")
+    await is("heartbeat", /:/)
+    proxy.silence()
+    await say("lost?")
+    proxy.cut()
+    await is("state", /^Reconnecting/)
+    await page.locator(".message.unsent").getByText("Perhaps not sent").waitFor()
+    assert.equal(await page.inputValue("#say input"), "lost?")
+    await proxy.close()
+  })
+
   test("rooms_1: the rooms' page and the lobby hear each other", async () => {
     await page.goto(`${server.http}/rooms.html`)
     await is("state", /^Open/)
