@@ -13,6 +13,7 @@ pub mod json;
 pub mod message;
 pub mod origin;
 pub mod params;
+pub mod parcel;
 pub mod payload;
 pub mod phoenix;
 pub mod position;

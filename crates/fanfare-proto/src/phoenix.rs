@@ -7,5 +7,6 @@ pub mod codec;
 pub mod heartbeat;
 pub mod longpoll;
 pub mod message;
+pub mod session_question;
 pub mod term;
 mod vsn;

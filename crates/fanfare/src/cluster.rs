@@ -17,6 +17,7 @@ mod publish;
 mod read;
 mod repair;
 mod store;
+mod tell;
 mod timers;
 mod topic;
 mod window;
@@ -26,6 +27,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use fanfare_proto::envelope::Envelope;
 use fanfare_proto::history::Retention;
 use fanfare_proto::position::Position;
 use hashbrown::HashMap;
@@ -45,6 +47,13 @@ use window::Windows;
 /// So many locks share the topics between them.
 const STRIPES: usize = 64;
 
+/// The topic of nodes, on which they tell each other that they live, and what all of them are to do. Clients cannot join it: their
+/// topics have no control characters.
+pub(crate) const NODES: &str = "\u{1}nodes";
+
+/// What all are to do is kept for those that were cut off, where the broker keeps logs.
+const COMMANDS: Retention = Retention { messages_max: 1_000, bytes_max: 1024 * 1024, age_max_ms: 600_000 };
+
 /// What the windows of all topics may take, in bytes.
 const WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -61,6 +70,18 @@ pub(crate) trait Local: Send + Sync {
 
     /// They do not get some messages: those behind a position up to another, if it is a log's.
     fn has_lost(&self, topic: &Arc<str>, from: Option<Position>, to: Option<Position>);
+
+    /// Something other than a message has come of a node, this one included: on a topic's channel, or in the inbox. Told with no lock held.
+    fn heard(&self, channel: Option<&str>, envelope: &Envelope<'_>);
+
+    /// A topic is attached. Told with no lock held.
+    fn attached(&self, topic: &str);
+
+    /// Whether a topic without members can be detached: false if something of this node is still told there.
+    fn lets_go(&self, topic: &str) -> bool;
+
+    /// Anything may have been missed, and can be asked for again. Told with no lock held.
+    fn link_is_up(&self);
 }
 
 /// A node.

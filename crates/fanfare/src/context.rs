@@ -289,6 +289,7 @@ impl<I> Context<I> {
     /// Too much from other threads waits for joins ([unavailable](Error::is_unavailable)): nothing was sent.
     pub async fn push_presence_state(&mut self) -> Result<(), Error> {
         let (presence, topic) = (self.presence.clone(), self.topic.clone());
+        presence.ready(self.endpoint(), &topic, self.socket.shard.number()).await;
         if presence.has_hooks() {
             // A diff that overtakes this is kept by the client until the state comes.
             let state = presence.list(&topic).await;

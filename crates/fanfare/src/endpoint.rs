@@ -1,12 +1,14 @@
 //! The handle of the running engine.
 
 mod drain;
+mod elsewhere;
 mod members;
 mod publishing;
+mod pulse;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fanfare_proto::payload::JsonText;
@@ -30,14 +32,17 @@ use crate::mailbox::room::{Share, Waiting};
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::policy::{Policies, Policy};
-use crate::presence::Presence;
+use crate::presence::{Exchange, Presence};
 use crate::registry::LocalSocket;
 use crate::shard::Shard;
 use crate::socket::Surroundings;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo, Transport};
 
 pub use drain::Drain;
+pub(crate) use elsewhere::Answered;
+use elsewhere::Elsewhere;
 pub(crate) use publishing::Once;
+pub use pulse::NodeSummary;
 
 /// How many broadcasts may wait for a socket of this process.
 const LOCAL_QUEUE_MAX: usize = 4_096;
@@ -49,12 +54,27 @@ const LOCAL_JOINS_MAX: usize = 100_000;
 #[derive(Clone)]
 pub struct Endpoint(Arc<Engine>);
 
+/// The same without keeping the engine alive.
+#[derive(Clone)]
+pub(crate) struct WeakEndpoint(Weak<Engine>);
+
+impl WeakEndpoint {
+    pub(crate) fn upgrade(&self) -> Option<Endpoint> {
+        self.0.upgrade().map(Endpoint)
+    }
+}
+
 struct Engine {
     shards: Vec<ShardHandle>,
     surroundings: Surroundings,
     gate: Gate,
     local_mount: Arc<Mount>,
     presence: Presence,
+    /// What it says to other nodes, if they are there.
+    exchange: Option<Exchange>,
+    /// What other nodes are asked, and ask.
+    elsewhere: Elsewhere,
+    beats: pulse::Beats,
     /// There if any topic keeps something.
     history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
@@ -253,6 +273,7 @@ impl Builder {
             }
             (Some(cluster), true) => Some(cluster.clone()),
         };
+        let exchange = cluster.as_ref().map(|cluster| Exchange::new(cluster.clone(), self.clock.now_ms()));
         let surroundings = Surroundings {
             clock: self.clock,
             runtime,
@@ -272,6 +293,9 @@ impl Builder {
             gate,
             local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
             presence: self.presence,
+            exchange,
+            elsewhere: Elsewhere::default(),
+            beats: pulse::Beats::default(),
             history,
             counters: Counters::default(),
             publishing_timeout: self.publishing_timeout,
@@ -283,6 +307,7 @@ impl Builder {
         if let (Some(cluster), Some(broker)) = (cluster, self.broker) {
             cluster.begin(broker, endpoint.as_members())?;
             endpoint.keep_time();
+            endpoint.begin_pulse();
         }
         Ok((endpoint, shards))
     }
@@ -336,20 +361,16 @@ impl Endpoint {
         self.0.shards.iter().for_each(|shard| shard.send(Command::Fence));
     }
 
-    /// Closes every socket with this id, with 1001.
-    pub async fn disconnect(&self, socket_id: &str) {
-        let socket_id: Arc<str> = socket_id.into();
-        for shard in &self.0.shards {
-            shard.send(Command::Disconnect { socket_id: socket_id.clone() });
-        }
-    }
-
     /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount that has a route for it.
+    /// Of those on other nodes it has what they had a second ago at most.
     pub async fn presences(&self, topic: &str) -> JsonText {
-        self.presence_of(topic).list(topic).await
+        let presence = self.presence_of(topic);
+        presence.ready_for_stranger(self, topic).await;
+        presence.list(topic).await
     }
 
-    /// How many are present in a topic: the keys, in the same presence.
+    /// How many are present in a topic: the keys, in the same presence. Of other nodes it knows those of topics that have members here, or
+    /// that were [asked for](Endpoint::presences) within the last second.
     pub fn presence_count(&self, topic: &str) -> usize {
         self.presence_of(topic).count(topic)
     }
@@ -460,9 +481,35 @@ impl Endpoint {
         &self.0.shards[0]
     }
 
-    fn presence_of(&self, topic: &str) -> &Presence {
+    /// The presence of a topic: that of the first mount that has a route for it.
+    pub(crate) fn presence_of(&self, topic: &str) -> &Presence {
         let route = self.0.gate.mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
         route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence)
+    }
+
+    /// Each presence once.
+    pub(crate) fn presences_all(&self) -> Vec<Presence> {
+        let mut all = vec![self.0.presence.clone()];
+        for presence in self.0.gate.mounts.iter().flat_map(|(_, mount)| mount.presences()) {
+            if !all.iter().any(|known| known.is(presence)) {
+                all.push(presence.clone());
+            }
+        }
+        all
+    }
+
+    /// What is exchanged with other nodes about presences.
+    pub(crate) fn exchange(&self) -> Option<&Exchange> {
+        self.0.exchange.as_ref()
+    }
+
+    /// Who this node is, where there are others.
+    pub(crate) fn incarnation(&self) -> Option<Incarnation> {
+        self.0.cluster.as_ref().map(|cluster| cluster.incarnation())
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakEndpoint {
+        WeakEndpoint(Arc::downgrade(&self.0))
     }
 
     pub(crate) fn presence_default(&self) -> &Presence {

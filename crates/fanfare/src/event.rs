@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fanfare_proto::envelope::{Incarnation, Unread};
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $reason:literal;)*) => {
         /// Something that is counted.
@@ -157,6 +159,10 @@ counters! {
     NotRecovered = "resumes", "not_recovered";
     /// Members that were not tracked, or whose meta was not changed, because the presence of their topic was full.
     PresenceFull = "presence", "full";
+    /// Nodes whose members were hidden, because nothing was heard of them for a lease.
+    NodeHidden = "presence", "node_hidden";
+    /// Envelopes about presences that could not be read, and were dropped.
+    PresenceUnread = "presence", "unread";
     /// Messages that were published.
     Published = "messages", "published";
     /// Frames that clients sent.
@@ -198,6 +204,9 @@ pub(crate) fn sum<'a>(sets: impl Iterator<Item = &'a Counters> + Clone) -> Vec<(
 /// Connections that cannot be accepted are all for one reason.
 static LINES_OF_ACCEPTING: HeldBack = HeldBack::new(1, 10);
 
+/// What other nodes send, which may be of another version.
+static LINES_BY_NODES: HeldBack = HeldBack::new(1, 10);
+
 /// Lets this many lines pass in each window of seconds of the wall clock, and counts the others.
 #[derive(Debug)]
 pub(crate) struct HeldBack {
@@ -234,5 +243,19 @@ impl HeldBack {
 pub(crate) fn not_accepted(error: &std::io::Error) {
     if let Some(held_back) = LINES_OF_ACCEPTING.pass() {
         tracing::warn!(%error, held_back, "a connection could not be accepted");
+    }
+}
+
+/// Nothing was heard of a node: its members are shown no more.
+pub(crate) fn node_hidden(counters: &Counters, node: Incarnation) {
+    counters.count(Event::NodeHidden);
+    tracing::warn!(%node, "nothing was heard of a node: its members are hidden until it is heard again");
+}
+
+/// What another node says about its presences cannot be read.
+pub(crate) fn presence_unread(counters: &Counters, node: Incarnation, unread: Unread) {
+    counters.count(Event::PresenceUnread);
+    if let Some(held_back) = LINES_BY_NODES.pass() {
+        tracing::warn!(%node, %unread, held_back, "what a node says about its presences cannot be read");
     }
 }

@@ -68,7 +68,7 @@ pub use broker::{Broker, MemoryBroker};
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};
 pub use context::{Context, JoinSender, ReplyHandle};
-pub use endpoint::{Builder, Drain, Endpoint};
+pub use endpoint::{Builder, Drain, Endpoint, NodeSummary};
 pub use error::{BoxError, Error};
 pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};

@@ -101,7 +101,8 @@ impl Route {
         Route { pattern: parsed, channel: Arc::new(channel), presence: None }
     }
 
-    /// Uses this presence instead of the endpoint's own.
+    /// Uses this presence instead of the endpoint's own. In a cluster a topic has one presence that nodes share, that of the first
+    /// mount with a route for the topic; another one of another mount stays on its node.
     pub fn presence(mut self, presence: Presence) -> Self {
         self.presence = Some(presence);
         self
@@ -338,6 +339,11 @@ impl Mount {
             }
             f.write_str(if self.routes.len() > LISTED_MAX { ", …" } else { "" })
         })
+    }
+
+    /// The presences of routes that have one of their own.
+    pub(crate) fn presences(&self) -> impl Iterator<Item = &Presence> {
+        self.routes.iter().filter_map(|route| route.presence.as_ref())
     }
 
     /// What is wrong with the mount, if something is.

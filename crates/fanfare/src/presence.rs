@@ -7,10 +7,13 @@
 //! - **States between diffs.** A `presence_state` is put together when its push is carried out, on the shard of the member: what it
 //!   does not have was told by nobody yet, so it comes behind it. What it has and a diff behind it tells again is known to clients
 //!   by its ref. How much that can be is bounded (`topics`): 10,000 who join at once are sent 2 % more than each other's metas.
+//! - **Other nodes.** What they have is merged into the same state, and what that changes is told on the same way (`nodes`, `exchange`).
 //! - **Work by change.** A state is kept as text in pieces, of which a change costs one. A roster of n costs each of its members n
 //!   entries, so n² must be sent in all. That is what bounds the number of members, and what [`Presence::counts_only`] is for.
 
+mod exchange;
 mod hooks;
+mod nodes;
 mod topics;
 
 use std::fmt;
@@ -20,10 +23,11 @@ use std::time::Duration;
 
 use fanfare_proto::payload::{JsonText, Payload};
 use fanfare_proto::presence::{Bounds, Diff, Untracked};
+use parking_lot::MutexGuard;
 use serde_json::{Map, Value, json};
 
 use self::hooks::AnyHooks;
-use self::topics::{Outlet, Topics, Wake};
+use self::topics::{Outlet, Stripe, Topics, Wake};
 use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -32,12 +36,17 @@ use crate::fact::{Fact, Kind, Who};
 use crate::key::JoinKey;
 use crate::message::Message;
 
+pub(crate) use self::exchange::Exchange;
 pub use self::hooks::{Change, PresenceHooks};
+pub(crate) use self::nodes::{attached, bye, heard, heard_beat, is_alive, lets_go, look, repair};
 pub use fanfare_proto::presence::{Extras, Meta, Presences};
 
 /// Of topics whose members are told how many there are, each is told at most once in this time: the last number, which may
 /// change as often as it likes.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A diff of more bytes is told in parts, without the fields that hooks add.
+const DIFF_SIZE_MAX: usize = 64 * 1024;
 
 /// What a topic may hold. The text of all who are present has to fit into the outbox of each, beside other things.
 const BOUNDS: Bounds = Bounds { members_max: 20_000, bytes_max: 4 * 1024 * 1024 };
@@ -60,6 +69,9 @@ pub struct Presence(Arc<Inner>);
 
 struct Inner {
     topics: Topics,
+    /// What refs begin with, and how many there were: those of different runs and nodes must differ, since clients
+    /// compare them across a reconnect.
+    refs: u32,
     next_ref: AtomicU64,
     settings: Settings,
 }
@@ -86,26 +98,28 @@ impl Presence {
     }
 
     /// How long somebody stays present after the last of their joins has ended otherwise than by untrack or a leave, in
-    /// case they come back: a lost connection that returns in time is then one diff that changes the meta, and no leave.
+    /// case they come back: a lost connection that returns in time is then one diff that changes the meta, and no leave. Those who
+    /// come back on another node have two metas until the time is over, and no leave either.
     pub fn leave_grace(self, grace: Duration) -> Self {
         Presence::with(Settings { leave_grace: grace, ..self.0.settings.clone() })
     }
 
-    /// Calls these hooks. A presence that [only counts](Presence::counts_only) has nothing to ask them.
+    /// Calls these hooks, on each node for its own clients. A presence that [only counts](Presence::counts_only) has nothing to ask them.
     pub fn hooks(self, hooks: impl PresenceHooks) -> Self {
         Presence::with(Settings { hooks: Some(Arc::new(hooks)), ..self.0.settings.clone() })
     }
 
     /// Tells members how many they are, and not who: instead of `presence_state` and `presence_diff` they get `presence_count`
     /// with `{"count": n}`, n being the number of keys. After a change that comes at once, and then once a second at most. Metas are
-    /// not kept.
+    /// not kept. Other nodes tell their numbers only, so that a key that is present on two of them counts twice.
     ///
     /// For large topics: those who see each other cost the square of their number.
     pub fn counts_only(self) -> Self {
         Presence::with(Settings { counts_only: true, ..self.0.settings.clone() })
     }
 
-    /// How many may be tracked in one topic, over all keys; more are refused. Default 20,000, or 1,000,000 if it
+    /// How many may be tracked in one topic, over all keys and nodes; more are refused. Nodes that cannot hear each other count for
+    /// themselves. Default 20,000, or 1,000,000 if it
     /// [only counts](Presence::counts_only).
     pub fn members_max(self, members: usize) -> Self {
         Presence::with(Settings { members_max: Some(members), ..self.0.settings.clone() })
@@ -140,9 +154,8 @@ impl Presence {
     }
 
     fn with(settings: Settings) -> Self {
-        // Refs of different runs must differ, since clients compare them across a reconnect.
-        let seed = getrandom::u64().unwrap_or_default() >> 8;
-        Presence(Arc::new(Inner { topics: Topics::new(), next_ref: AtomicU64::new(seed), settings }))
+        let refs = getrandom::u32().unwrap_or_default();
+        Presence(Arc::new(Inner { topics: Topics::new(), refs, next_ref: AtomicU64::new(0), settings }))
     }
 
     pub(crate) fn get(&self, topic: &str, key: &str) -> JsonText {
@@ -162,15 +175,13 @@ impl Presence {
         let phx_ref = self.new_ref();
         let meta = self.meta(fields, &phx_ref, None);
         let mut stripe = self.0.topics.of(topic);
-        let tracked = stripe.entry(topic, id.shard).present.track(id, key, meta, self.bounds());
+        let tracked = self.enter(endpoint, &mut stripe, topic, id.shard).present.track(id, key, meta, self.bounds());
         // Without a change the topic may be one that was made in vain.
         let (diff, refused) = match tracked {
             Ok(diff) => (diff, None),
             Err(refused) => (Diff::default(), Some(refused)),
         };
-        let wake = stripe.changed(topic, diff, self.outlet());
-        drop(stripe);
-        self.wake(endpoint, topic, wake);
+        self.changed(endpoint, stripe, topic, diff);
         refused.map_or(Ok(phx_ref), |refused| Err(self.refused(endpoint, topic, key, refused)))
     }
 
@@ -190,19 +201,20 @@ impl Presence {
         let meta = self.meta(change(old.fields()), &phx_ref, Some(old.phx_ref()));
         let mut stripe = self.0.topics.of(topic);
         let of_topic = stripe.get_mut(topic).ok_or(Untracked::Never);
-        let updated = of_topic.and_then(|of_topic| of_topic.present.update(id, key, meta, self.bounds()));
-        let wake = updated.map(|diff| stripe.changed(topic, diff, self.outlet()));
-        drop(stripe);
-        self.wake(endpoint, topic, wake.map_err(refused)?);
+        match of_topic.and_then(|of_topic| of_topic.present.update(id, key, meta, self.bounds())) {
+            Ok(diff) => self.changed(endpoint, stripe, topic, diff),
+            Err(error) => {
+                drop(stripe);
+                return Err(refused(error));
+            }
+        }
         Ok(phx_ref)
     }
 
     pub(crate) fn untrack(&self, endpoint: &Endpoint, topic: &Arc<str>, id: TrackerId, key: &str) {
         let mut stripe = self.0.topics.of(topic);
         let Some(diff) = stripe.get_mut(topic).and_then(|of_topic| of_topic.present.untrack(id, key)) else { return };
-        let wake = stripe.changed(topic, diff, self.outlet());
-        drop(stripe);
-        self.wake(endpoint, topic, wake);
+        self.changed(endpoint, stripe, topic, diff);
     }
 
     /// The join has ended. With `lost` its keys stay for the grace.
@@ -219,9 +231,7 @@ impl Presence {
                 .at(endpoint, home, due_ms, topic, |presence, endpoint, topic| presence.expire(endpoint, topic));
         }
         let diff = of_topic.present.untrack_all(id);
-        let wake = stripe.changed(topic, diff, self.outlet());
-        drop(stripe);
-        self.wake(endpoint, topic, wake);
+        self.changed(endpoint, stripe, topic, diff);
     }
 
     /// What a member is told of all who are present, as an event and its payload: all that changes from now on is told
@@ -242,9 +252,24 @@ impl Presence {
         let mut stripe = self.0.topics.of(topic);
         let Some(of_topic) = stripe.get_mut(topic) else { return };
         let diff = of_topic.present.expire(endpoint.clock().now_ms());
+        self.changed(endpoint, stripe, topic, diff);
+    }
+
+    /// What this node's members have changed is told to all: members and other nodes.
+    fn changed(&self, endpoint: &Endpoint, mut stripe: MutexGuard<'_, Stripe>, topic: &Arc<str>, diff: Diff) {
+        if let Some(shared) = stripe.get_mut(topic).and_then(|of_topic| of_topic.shared.as_mut()) {
+            shared.rows.changed(&diff);
+        }
+        self.merged(endpoint, stripe, topic, diff);
+    }
+
+    /// What has changed here or elsewhere is told to the members, and what the exchange has to say to other nodes.
+    fn merged(&self, endpoint: &Endpoint, mut stripe: MutexGuard<'_, Stripe>, topic: &Arc<str>, diff: Diff) {
         let wake = stripe.changed(topic, diff, self.outlet());
+        let due = self.exchange(endpoint, &mut stripe, topic);
         drop(stripe);
         self.wake(endpoint, topic, wake);
+        self.exchanged(endpoint, topic, due);
     }
 
     /// Lets those know who tell of a change.
@@ -276,15 +301,17 @@ impl Presence {
             return;
         }
         let diff = self.0.topics.of(topic).take_untold(topic);
-        if !diff.is_empty() {
-            send_diff(endpoint, topic, diff.to_json(&Extras::new()));
-        }
+        send_diff(endpoint, topic, diff, &Extras::new());
     }
 
     /// Looks at a topic again when a time has come.
     fn at(&self, endpoint: &Endpoint, home: u16, due_ms: u64, topic: &Arc<str>, look: fn(&Self, &Endpoint, &Arc<str>)) {
-        let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
-        let run = Box::new(move || look(&presence, &later, &topic));
+        let (presence, later, topic) = (self.clone(), endpoint.downgrade(), topic.clone());
+        let run = Box::new(move || {
+            if let Some(endpoint) = later.upgrade() {
+                look(&presence, &endpoint, &topic);
+            }
+        });
         endpoint.shards()[usize::from(home)].send(Command::RunAt { due_ms, run });
     }
 
@@ -328,7 +355,7 @@ impl Presence {
     }
 
     fn new_ref(&self) -> String {
-        format!("{:016x}", self.0.next_ref.fetch_add(1, Ordering::Relaxed))
+        format!("{:08x}{:08x}", self.0.refs, self.0.next_ref.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -338,8 +365,11 @@ impl fmt::Debug for Presence {
     }
 }
 
-fn send_diff(endpoint: &Endpoint, topic: &Arc<str>, diff: JsonText) {
-    send(endpoint, topic, "presence_diff", Payload::Json(diff));
+/// In parts, where others have brought or taken many at once.
+fn send_diff(endpoint: &Endpoint, topic: &Arc<str>, diff: Diff, extras: &Extras) {
+    for part in diff.into_parts(DIFF_SIZE_MAX) {
+        send(endpoint, topic, "presence_diff", Payload::Json(part.to_json(extras)));
+    }
 }
 
 fn send(endpoint: &Endpoint, topic: &Arc<str>, event: &str, payload: Payload) {

@@ -1,11 +1,11 @@
 //! Presences by key, changes of them, and the JSON of both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::Meta;
+use super::{Meta, bounds};
 use crate::payload::JsonText;
 
 /// What an application's fetch hook adds beside `metas`, by key. Its own `metas` would be ignored.
@@ -120,6 +120,37 @@ impl Diff {
     pub fn merge(&mut self, later: Self) {
         self.joins.append(later.joins);
         self.leaves.append(later.leaves);
+    }
+
+    /// The same in parts of about this many bytes, each key in one of them; none if nothing changed.
+    pub fn into_parts(mut self, size_max: usize) -> Vec<Self> {
+        let mut parts = Vec::new();
+        let mut size = 0;
+        let mut keys: Vec<Arc<str>> = Vec::new();
+        let of_key = |presences: &Presences, key: &str| {
+            presences.get(key).iter().map(|meta| bounds::size(key, meta)).sum::<usize>()
+        };
+        let all: BTreeSet<Arc<str>> = self.joins.0.keys().chain(self.leaves.0.keys()).cloned().collect();
+        for key in all {
+            let more = of_key(&self.joins, &key) + of_key(&self.leaves, &key);
+            if size + more > size_max && !keys.is_empty() {
+                parts.push(self.take(&std::mem::take(&mut keys)));
+                size = 0;
+            }
+            size += more;
+            keys.push(key);
+        }
+        if !self.is_empty() {
+            parts.push(self);
+        }
+        parts
+    }
+
+    fn take(&mut self, keys: &[Arc<str>]) -> Self {
+        let of = |presences: &mut Presences| {
+            Presences(keys.iter().filter_map(|key| presences.0.remove_entry(key)).collect())
+        };
+        Self { joins: of(&mut self.joins), leaves: of(&mut self.leaves) }
     }
 
     /// `{"joins": {...}, "leaves": {...}}`, both as in [`Presences::to_json`].

@@ -95,12 +95,14 @@ impl Leases {
         self.nodes.remove(&node).map(|_| Event::Dropped(node))
     }
 
-    /// The node has heard itself, by every link.
-    pub fn canary(&mut self, now_ms: u64) {
-        if now_ms - self.canary_ms > self.deaf_ms {
+    /// The node has heard itself, by every link. Whether it was deaf before: then it should ask for what it has missed.
+    pub fn canary(&mut self, now_ms: u64) -> bool {
+        let was_deaf = now_ms - self.canary_ms > self.deaf_ms;
+        if was_deaf {
             self.hears_since_ms = now_ms;
         }
         self.canary_ms = now_ms;
+        was_deaf
     }
 
     /// What was not heard lately may have been lost by this node itself, as when a link has broken: everybody gets a new lease.

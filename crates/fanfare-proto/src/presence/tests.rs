@@ -237,6 +237,29 @@ fn a_merged_diff_keeps_what_joined_and_left() {
 }
 
 #[test]
+fn a_large_diff_comes_in_parts_with_each_key_in_one() {
+    let mut diff = Diff::default();
+    let mut topic = TopicPresence::new();
+    for id in 0..100 {
+        diff.merge(track(&mut topic, id, &format!("user{}", id % 50), Map::new(), &format!("R{id}")).unwrap());
+        diff.merge(update(&mut topic, id, &format!("user{}", id % 50), Map::new(), &format!("S{id}")).unwrap());
+    }
+    let parts = diff.clone().into_parts(2_000);
+    assert!(parts.len() > 5);
+    let mut keys = BTreeSet::new();
+    let mut whole = Diff::default();
+    for part in parts {
+        assert!(part.to_json(&Extras::new()).as_bytes().len() < 2_500);
+        let of_part: BTreeSet<_> = part.joins.iter().chain(part.leaves.iter()).map(|(key, _)| key.to_owned()).collect();
+        assert!(of_part.iter().all(|key| keys.insert(key.clone())));
+        whole.merge(part);
+    }
+    assert_eq!(whole, diff);
+    assert_eq!(diff.clone().into_parts(usize::MAX), [diff]);
+    assert_eq!(Diff::default().into_parts(1), []);
+}
+
+#[test]
 fn debug_shows_no_content() {
     let mut topic = topic(&[(1, "a", "R1")]);
     track(&mut topic, 2, "b", meta(json!({"pw": "secret"})), "R2").unwrap();

@@ -71,14 +71,20 @@ impl Cluster {
                 }
             });
         }
-        match Envelope::read(envelope) {
+        let Ok(envelope) = Envelope::read(envelope) else { return self.counters.count(Event::BrokerUnread) };
+        let origin = envelope.origin;
+        match envelope.content {
             // It had it at once.
-            Ok(Envelope { origin, .. }) if origin == self.incarnation => {}
-            Ok(Envelope { origin, content: Content::Message(message), .. }) => self.unlogged(topic, origin, message),
-            Ok(Envelope { origin, content: Content::Messages(messages), .. }) => {
+            Content::Message(_) | Content::Messages(_) if origin == self.incarnation => {}
+            Content::Message(message) => self.unlogged(topic, origin, message),
+            Content::Messages(messages) => {
                 messages.into_iter().for_each(|message| self.unlogged(topic, origin, message));
             }
-            Ok(_) | Err(_) => self.counters.count(Event::BrokerUnread),
+            _ => {
+                if let Some(local) = self.local.get() {
+                    local.heard(Some(topic), &envelope);
+                }
+            }
         }
     }
 

@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use fanfare_proto::envelope::Envelope;
 
 use super::{Cluster, Local};
 use crate::broker::{Broker, Deliver, LinkId, LinkState, Stamp};
 use crate::error::Error;
+use crate::event::Event;
 
 impl Cluster {
     /// Connects it to its broker and its members.
@@ -42,7 +44,14 @@ impl Deliver for Ear {
         }
     }
 
-    fn inbox(&self, _envelope: Bytes) {}
+    fn inbox(&self, envelope: Bytes) {
+        let Some(cluster) = self.0.upgrade() else { return };
+        match (Envelope::read(&envelope), cluster.local.get()) {
+            (Ok(envelope), Some(local)) => local.heard(None, &envelope),
+            (Err(_), _) => cluster.counters.count(Event::BrokerUnread),
+            (Ok(_), None) => {}
+        }
+    }
 
     fn link(&self, _link: LinkId, state: LinkState) {
         let Some(cluster) = self.0.upgrade() else { return };
@@ -51,6 +60,9 @@ impl Deliver for Ear {
                 tracing::info!(%server, "the broker is connected");
                 cluster.is_up.store(true, Ordering::Release);
                 cluster.link_is_up();
+                if let Some(local) = cluster.local.get() {
+                    local.link_is_up();
+                }
             }
             LinkState::Down { why } => {
                 tracing::warn!(%why, "the broker is not connected");

@@ -11,7 +11,7 @@ use super::arrive::Arrived;
 use super::chain::Chain;
 use super::read::{Parked, Reader, Shared};
 use super::timers::Timer;
-use super::{Cluster, Todo, Topics};
+use super::{COMMANDS, Cluster, NODES, Todo, Topics};
 use crate::broker::{Attached, Incarnation, Undone};
 use crate::error::Error;
 use crate::event::Event;
@@ -150,6 +150,7 @@ impl Cluster {
     /// The broker has answered.
     pub(super) fn attached(&self, topic: &Arc<str>, attached: Result<Attached, Undone>) {
         let now_ms = self.now_ms();
+        let is_attached = attached.is_ok();
         self.with(topic, |topics| {
             let Some(known) = topics.by_name.get_mut(topic).filter(|known| known.phase == Phase::Attaching) else {
                 return;
@@ -181,6 +182,9 @@ impl Cluster {
                 }
             }
         });
+        if is_attached && let Some(local) = self.local.get() {
+            local.attached(topic);
+        }
     }
 
     pub(super) fn detached(&self, topic: &Arc<str>) {
@@ -205,7 +209,10 @@ impl Cluster {
 
     /// Begins to attach a topic.
     pub(super) fn add(&self, topics: &mut Topics, topic: &Arc<str>) {
-        let retention = self.policies.retention(topic);
+        let retention = match **topic == *NODES {
+            true => self.parts.get().and_then(|parts| parts.log.as_ref()).map(|_| COMMANDS),
+            false => self.policies.retention(topic),
+        };
         topics.by_name.insert(topic.clone(), Topic::new(topic.clone(), retention));
         topics.todo.push(Todo::Attach { topic: topic.clone(), wants_head: retention.is_some() });
     }
@@ -225,7 +232,8 @@ impl Cluster {
         let Some(since_ms) = known.idle_since_ms else { return };
         let is_over = since_ms + GRACE_MS * 4 / 5 <= now_ms || self.lingering.load(Ordering::Relaxed) > LINGERING_MAX;
         let is_used = !known.joins.is_empty() || !known.readers.is_empty() || !known.parked.is_empty();
-        if !is_over || is_used || known.phase == Phase::Attaching {
+        let is_held = || self.local.get().is_some_and(|local| !local.lets_go(topic));
+        if !is_over || is_used || known.phase == Phase::Attaching || is_held() {
             return topics.timers.set(now_ms + ATTACH_MAX_MS, Timer::Idle, topic);
         }
         if known.phase != Phase::Detaching {

@@ -79,6 +79,7 @@ impl Endpoint {
             // A shard that has ended has no connections.
             let _ = ask(shard, Shard::cut_all).await;
         }
+        self.say_goodbye().await;
         if let Some(history) = &self.0.history {
             history.flush().await;
         }

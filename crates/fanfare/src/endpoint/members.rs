@@ -3,16 +3,18 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use fanfare_proto::envelope::Envelope;
 use fanfare_proto::position::Position;
 use tokio::sync::oneshot;
 
 use super::{Endpoint, Engine};
-use crate::cluster::Local;
+use crate::cluster::{Local, NODES};
 use crate::command::Command;
 use crate::error::Error;
-use crate::interest::ShardSet;
+use crate::interest::{ShardSet, Watch};
 use crate::mailbox::room::Share;
 use crate::message::Message;
+use crate::presence;
 
 /// How often a node of a cluster looks whether something is due.
 const TICK: Duration = Duration::from_millis(20);
@@ -28,7 +30,7 @@ impl Members {
 
 impl Local for Members {
     fn is_interested(&self, topic: &str) -> bool {
-        self.endpoint().is_some_and(|endpoint| endpoint.interest().shards_of(topic).0 != ShardSet::NONE)
+        topic == NODES || self.endpoint().is_some_and(|endpoint| endpoint.has_members(topic))
     }
 
     fn is_full(&self, topic: &str, _size: usize) -> bool {
@@ -40,8 +42,10 @@ impl Local for Members {
     }
 
     fn hand_out(&self, message: &Arc<Message>) {
-        if let Some(endpoint) = self.endpoint() {
-            endpoint.hand_out_from_afar(message);
+        match self.endpoint() {
+            Some(endpoint) if *message.topic == *NODES => endpoint.obey(message),
+            Some(endpoint) => endpoint.hand_out_from_afar(message),
+            None => {}
         }
     }
 
@@ -52,9 +56,44 @@ impl Local for Members {
             shard.send(Command::Lost { topic: topic.clone(), from, to });
         }
     }
+
+    fn heard(&self, channel: Option<&str>, envelope: &Envelope<'_>) {
+        if let Some(endpoint) = self.endpoint() {
+            endpoint.heard(channel, envelope);
+        }
+    }
+
+    fn attached(&self, topic: &str) {
+        if let Some(endpoint) = self.endpoint() {
+            presence::attached(&endpoint, topic);
+        }
+    }
+
+    fn lets_go(&self, topic: &str) -> bool {
+        self.endpoint().is_none_or(|endpoint| presence::lets_go(&endpoint, topic))
+    }
+
+    fn link_is_up(&self) {
+        if let Some(endpoint) = self.endpoint() {
+            presence::repair(&endpoint);
+        }
+    }
 }
 
 impl Endpoint {
+    /// Lets other nodes know that this one lives, for as long as it does.
+    pub(super) fn begin_pulse(&self) {
+        if let Some(cluster) = &self.0.cluster {
+            cluster.changed(&NODES.into());
+            self.pulse(true);
+        }
+    }
+
+    /// Whether a topic has members on this node, where there are others.
+    pub(crate) fn has_members(&self, topic: &str) -> bool {
+        self.interest().shards_of(topic).0 != ShardSet::NONE
+    }
+
     pub(super) fn as_members(&self) -> Box<dyn Local> {
         Box::new(Members(Arc::downgrade(&self.0)))
     }

@@ -51,7 +51,7 @@ impl Presence {
             let keys: BTreeSet<String> =
                 diff.joins.iter().chain(diff.leaves.iter()).map(|(key, _)| key.to_owned()).collect();
             let extras = hooks.fetch(&topic, keys.into_iter().collect()).await;
-            send_diff(&endpoint, &topic, diff.to_json(&extras));
+            send_diff(&endpoint, &topic, diff.clone(), &extras);
             let change = Change { joins: diff.joins, leaves: diff.leaves, present };
             hooks.handle_metas(&endpoint, &topic, change).await;
         }

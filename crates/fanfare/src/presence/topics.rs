@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::TrackerId;
+use super::nodes::Shared;
 
 /// So many locks share the topics between them.
 const STRIPES: usize = 64;
@@ -67,6 +68,8 @@ pub(super) struct Topic {
     changed_at: u64,
     /// What `presence_state` tells, where many are present and nobody has come or gone since it was put together.
     text: Option<JsonText>,
+    /// What is exchanged with other nodes, where there are some.
+    pub(super) shared: Option<Box<Shared>>,
 }
 
 /// Who has to be told of a change.
@@ -94,6 +97,11 @@ impl Topics {
 
     pub(super) fn numbered(&self, number: usize) -> MutexGuard<'_, Stripe> {
         self.stripes[number].lock()
+    }
+
+    /// All locks.
+    pub(super) fn stripes(&self) -> impl Iterator<Item = &Mutex<Stripe>> {
+        self.stripes.iter()
     }
 
     pub(super) fn of(&self, topic: &str) -> MutexGuard<'_, Stripe> {
@@ -128,6 +136,16 @@ impl Stripe {
         self.by_name.get_mut(topic)
     }
 
+    /// The topics of this lock.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        self.by_name.keys().cloned().collect()
+    }
+
+    /// Forgets a topic, and what has not been told of it.
+    pub(super) fn forget(&mut self, topic: &str) {
+        self.by_name.remove(topic);
+    }
+
     /// A topic, which may be new. [`changed`](Self::changed) must follow: it forgets those in which nobody is.
     pub(super) fn entry(&mut self, topic: &Arc<str>, home: u16) -> &mut Topic {
         self.by_name.entry_ref(&**topic).or_insert_with(|| Topic {
@@ -139,13 +157,16 @@ impl Stripe {
             is_due: false,
             changed_at: 0,
             text: None,
+            shared: None,
         })
     }
 
     /// Writes down what has changed in a topic, to be told by the one whom the answer names.
     pub(super) fn changed(&mut self, topic: &Arc<str>, diff: Diff, outlet: Outlet) -> Wake {
         let Some(of_topic) = self.by_name.get_mut(&**topic) else { return Wake::Nobody };
-        if !diff.is_empty() {
+        // Of other nodes, where only numbers are told, a number is all that changes.
+        let is_counted = outlet == Outlet::Counts && of_topic.present.keys() != of_topic.told_count;
+        if !diff.is_empty() || is_counted {
             self.changes += 1;
             (of_topic.changed_at, of_topic.text) = (self.changes, None);
             if outlet != Outlet::Counts {
@@ -203,7 +224,7 @@ impl Stripe {
     }
 
     fn forget_if_over(&mut self, topic: &str) {
-        let is_over = |of_topic: &Topic| of_topic.present.is_empty() && !of_topic.is_due;
+        let is_over = |of_topic: &Topic| of_topic.present.is_empty() && !of_topic.is_due && of_topic.shared.is_none();
         if self.by_name.get(topic).is_some_and(is_over) {
             self.by_name.remove(topic);
         }

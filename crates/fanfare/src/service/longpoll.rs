@@ -1,11 +1,17 @@
 //! Long-polling: every logical answer is HTTP 200 with the status in its JSON body, as the clients expect.
+//!
+//! A session lives on one node. In a cluster its token begins with that node, and a request that comes to another is asked there: no load
+//! balancer has to know about sessions. The token is verified where the session is, by the key of that run.
 
 use std::error::Error as StdError;
+use std::time::Duration;
 
 use bytes::Bytes;
+use fanfare_proto::envelope::Incarnation;
 use fanfare_proto::message::Incoming;
 use fanfare_proto::phoenix::longpoll::{BodyError, decode_body, response};
 use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::phoenix::session_question::{SessionAnswer, SessionQuestion};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, CACHE_CONTROL, CONTENT_TYPE,
@@ -19,11 +25,17 @@ use super::refusal::Refusal;
 use super::{Connection, Found};
 use crate::body::Body;
 use crate::command::{Command, Polled, Post};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Answered, Endpoint};
 use crate::event::Event;
 use crate::gate::{Bodies, SessionClaims};
 use crate::socket::Transport;
 use crate::transport::longpoll::SessionHandle;
+
+/// A node answers within this time, and within the window of a poll.
+const NODE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a node says of a body with more messages than it takes at once; no answer to a client has it.
+const TOO_MANY_LINES: u16 = 413;
 
 /// The session's token, in the place of the parameter `token`.
 const TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
@@ -56,24 +68,21 @@ impl Endpoint {
 impl Asking<'_> {
     async fn get(&self) -> Result<Response<Body>, Refusal> {
         self.check_origin()?;
-        let (endpoint, (token, claims)) = (self.endpoint, self.session_token());
-        if let Some(claims) = claims {
-            let (answer, answered) = oneshot::channel();
-            let SessionClaims { socket, secret, position, .. } = claims;
-            if let Some(shard) = endpoint.shards().get(usize::from(claims.shard)) {
-                shard.send_promptly(Command::Poll { socket, secret, position: Some(position), answer });
+        let token = self.token();
+        let found = match self.named(token.as_deref()) {
+            Session::Here(claims) => self.endpoint.poll_session(claims).await,
+            Session::On(node) => {
+                let patience = self.found.mount.longpoll_window + NODE_PATIENCE;
+                self.ask(node, token.as_deref(), None, patience).await
             }
-            match answered.await {
-                Ok(Polled::Messages(messages, position)) => {
-                    let token = endpoint.gate().token_key.sign(&SessionClaims { position, ..claims });
-                    return Ok(logical(200, Some(&token), &messages));
-                }
-                Ok(Polled::Nothing) => return Ok(logical(204, token.as_deref(), &[])),
-                // It is over: a new one begins, as for a client that never had one.
-                Ok(Polled::Gone | Polled::Lost(_)) | Err(_) => {}
-            }
+            Session::None => None,
+        };
+        match found {
+            Some(SessionAnswer { status: 200, body }) => Ok(json(body)),
+            Some(SessionAnswer { status: 204, .. }) => Ok(logical(204, token.as_deref(), &[])),
+            // It is over: a new one begins, as for a client that never had one.
+            _ => self.new_session().await,
         }
-        self.new_session().await
     }
 
     /// 410 is what clients take for "here is a new session".
@@ -91,7 +100,7 @@ impl Asking<'_> {
             version,
             position: 0,
         };
-        Ok(logical(410, Some(&endpoint.gate().token_key.sign(&claims)), &[]))
+        Ok(logical(410, Some(&endpoint.sign(&claims)), &[]))
     }
 
     /// Nothing of a body is read before the token in the head is found to be good.
@@ -102,35 +111,36 @@ impl Asking<'_> {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let (endpoint, limits, headers) = (self.endpoint, self.found.mount.limits, &self.parts.headers);
-        let claims = match self.check_origin() {
-            Ok(()) => self.session_token().1,
+        let token = self.token();
+        let session = match self.check_origin() {
+            Ok(()) => self.named(token.as_deref()),
             Err(refusal) => {
                 Bodies::discard(headers, body);
                 return Err(refusal);
             }
         };
-        let Some(claims) = claims else {
+        if matches!(session, Session::None) {
             Bodies::discard(headers, body);
             return Ok(self.no_session());
-        };
+        }
         let body = endpoint.bodies().collect(headers, body, limits.body_size_max).await.map_err(Refusal::Body)?;
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let (messages, is_decodable) = match decode(claims.version, content_type, &body, limits.body_lines_max) {
-            Ok(messages) => (Ok(messages), true),
-            Err(BodyError::Undecodable(_)) => (Err(body.len()), false),
-            Err(BodyError::TooManyLines) => return Err(Refusal::TooManyMessages(limits.body_lines_max)),
+        let posted = match session {
+            Session::Here(claims) => {
+                let status = endpoint.post_to_session(claims, content_type, &body, limits.body_lines_max).await;
+                Some(SessionAnswer { status, body: Bytes::new() })
+            }
+            Session::On(node) => {
+                let post = (content_type.unwrap_or_default(), Bytes::copy_from_slice(&body));
+                self.ask(node, token.as_deref(), Some(post), NODE_PATIENCE).await
+            }
+            Session::None => None,
         };
-        drop(body);
-        let (answer, answered) = oneshot::channel();
-        let SessionClaims { socket, secret, .. } = claims;
-        if let Some(shard) = endpoint.shards().get(usize::from(claims.shard)) {
-            shard.send_promptly(Command::Post(Box::new(Post { socket, secret, messages, answer })));
+        match posted.map(|posted| posted.status) {
+            Some(TOO_MANY_LINES) => Err(Refusal::TooManyMessages(limits.body_lines_max)),
+            Some(410) | None => Ok(self.no_session()),
+            Some(status) => Ok(logical(status, None, &[])),
         }
-        Ok(match answered.await {
-            Ok(true) if is_decodable => logical(200, None, &[]),
-            Ok(true) => logical(400, None, &[]),
-            Ok(false) | Err(_) => self.no_session(),
-        })
     }
 
     /// To a POST; a GET would be given a new session.
@@ -139,19 +149,127 @@ impl Asking<'_> {
         logical(410, None, &[])
     }
 
-    /// The token that the client sent, and what it names if it is one of this mount's.
-    fn session_token(&self) -> (Option<String>, Option<SessionClaims>) {
-        let (endpoint, parts) = (self.endpoint, self.parts);
-        let in_header = parts.headers.get(TOKEN_HEADER).and_then(|token| token.to_str().ok()).map(str::to_owned);
+    /// The token that the client sent.
+    fn token(&self) -> Option<String> {
+        let in_header = self.parts.headers.get(TOKEN_HEADER).and_then(|token| token.to_str().ok()).map(str::to_owned);
         let in_query = || {
-            let params = fanfare_proto::params::Params::parse(parts.uri.query().unwrap_or_default()).ok()?;
+            let params = fanfare_proto::params::Params::parse(self.parts.uri.query().unwrap_or_default()).ok()?;
             params.str("token").map(str::to_owned)
         };
-        let token = in_header.or_else(in_query);
-        let now_ms = endpoint.clock().now_ms();
-        let claims = token.as_deref().and_then(|token| endpoint.gate().token_key.verify(token, now_ms));
-        (token, claims.filter(|claims| claims.mount == self.found.number))
+        in_header.or_else(in_query)
     }
+
+    fn named(&self, token: Option<&str>) -> Session {
+        token.map_or(Session::None, |token| self.endpoint.session(token, self.found.number))
+    }
+
+    /// Asks the node on which a session is; `None` if there is none any more.
+    async fn ask(
+        &self,
+        node: Incarnation,
+        token: Option<&str>,
+        post: Option<(&str, Bytes)>,
+        patience: Duration,
+    ) -> Option<SessionAnswer> {
+        let is_poll = post.is_none();
+        let question = SessionQuestion { mount: self.found.number, token: token.unwrap_or_default(), post };
+        match self.endpoint.ask_node(node, question.to_bytes(), patience).await {
+            Answered::Answer(answer) => SessionAnswer::read(&answer).ok(),
+            Answered::Gone => None,
+            // What was posted may have been handled; a client that polls again loses nothing.
+            Answered::Silent => Some(SessionAnswer { status: if is_poll { 204 } else { 503 }, body: Bytes::new() }),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Answers for a session of this node to which another node was sent a request.
+    pub(crate) async fn answer_for_another_node(&self, question: &Bytes) -> Bytes {
+        let gone = SessionAnswer { status: 410, body: Bytes::new() };
+        let Ok(SessionQuestion { mount, token, post }) = SessionQuestion::read(question) else {
+            return gone.to_bytes();
+        };
+        let lines_max = self.gate().mounts.get(usize::from(mount)).map_or(0, |(_, mount)| mount.limits.body_lines_max);
+        let answer = match (self.session(token, mount), post) {
+            (Session::Here(claims), None) => self.poll_session(claims).await.unwrap_or(gone),
+            (Session::Here(claims), Some((content_type, body))) => {
+                let content_type = Some(content_type).filter(|content_type| !content_type.is_empty());
+                let status = self.post_to_session(claims, content_type, &body, lines_max).await;
+                SessionAnswer { status, body: Bytes::new() }
+            }
+            (Session::On(_) | Session::None, _) => gone,
+        };
+        answer.to_bytes()
+    }
+
+    /// What waits for a session, or nothing after a while; `None` if it is over.
+    async fn poll_session(&self, claims: SessionClaims) -> Option<SessionAnswer> {
+        let (answer, answered) = oneshot::channel();
+        let SessionClaims { socket, secret, position, .. } = claims;
+        if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
+            shard.send_promptly(Command::Poll { socket, secret, position: Some(position), answer });
+        }
+        match answered.await {
+            Ok(Polled::Messages(messages, position)) => {
+                let token = self.sign(&SessionClaims { position, ..claims });
+                Some(SessionAnswer { status: 200, body: logical_body(200, Some(&token), &messages) })
+            }
+            Ok(Polled::Nothing) => Some(SessionAnswer { status: 204, body: Bytes::new() }),
+            Ok(Polled::Gone | Polled::Lost(_)) | Err(_) => None,
+        }
+    }
+
+    /// Hands on what was posted to a session, and returns the status of the answer.
+    async fn post_to_session(
+        &self,
+        claims: SessionClaims,
+        content_type: Option<&str>,
+        body: &[u8],
+        lines_max: usize,
+    ) -> u16 {
+        let (messages, is_decodable) = match decode(claims.version, content_type, body, lines_max) {
+            Ok(messages) => (Ok(messages), true),
+            Err(BodyError::Undecodable(_)) => (Err(body.len()), false),
+            Err(BodyError::TooManyLines) => return TOO_MANY_LINES,
+        };
+        let (answer, answered) = oneshot::channel();
+        let SessionClaims { socket, secret, .. } = claims;
+        if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
+            shard.send_promptly(Command::Post(Box::new(Post { socket, secret, messages, answer })));
+        }
+        match answered.await {
+            Ok(true) if is_decodable => 200,
+            Ok(true) => 400,
+            Ok(false) | Err(_) => 410,
+        }
+    }
+
+    /// The token of a session of this node.
+    fn sign(&self, claims: &SessionClaims) -> String {
+        let signed = self.gate().token_key.sign(claims);
+        self.incarnation().map_or_else(|| signed.clone(), |node| format!("{node}.{signed}"))
+    }
+
+    /// What a token names, if it is one of a mount's.
+    fn session(&self, token: &str, mount: u16) -> Session {
+        let (node, signed) = token.split_once('.').map_or((None, token), |(node, signed)| (Some(node), signed));
+        let node = node.map(|node| u64::from_str_radix(node, 16).ok().and_then(Incarnation::new));
+        match (node, self.incarnation()) {
+            (Some(Some(node)), Some(own)) if node != own => return Session::On(node),
+            (None, Some(_)) | (Some(_), None) => return Session::None,
+            _ => {}
+        }
+        let claims = self.gate().token_key.verify(signed, self.clock().now_ms());
+        claims.filter(|claims| claims.mount == mount).map_or(Session::None, Session::Here)
+    }
+}
+
+/// Where a session is.
+enum Session {
+    Here(SessionClaims),
+    /// That is for the node to say.
+    On(Incarnation),
+    None,
 }
 
 fn decode(
@@ -166,10 +284,18 @@ fn decode(
 
 /// An answer whose status is in its body.
 pub(super) fn logical(code: u16, token: Option<&str>, messages: &[Bytes]) -> Response<Body> {
+    json(logical_body(code, token, messages))
+}
+
+fn logical_body(code: u16, token: Option<&str>, messages: &[Bytes]) -> Bytes {
     let messages: Vec<&str> = messages.iter().map(|message| std::str::from_utf8(message).unwrap_or_default()).collect();
     let mut out = Vec::new();
     response(code, token, &messages, &mut out);
-    let mut answer = Response::new(Body::from(out));
+    out.into()
+}
+
+fn json(body: Bytes) -> Response<Body> {
+    let mut answer = Response::new(Body::from(body));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,0 +1,65 @@
+//! What a node tells others beside messages: to those that are attached to a topic, to one, or to all as a command.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use fanfare_proto::envelope::{Content, Envelope};
+use fanfare_proto::payload::Payload;
+use tokio::sync::oneshot;
+
+use super::publish::refused;
+use super::{COMMANDS, Cluster, NODES};
+use crate::broker::{Done, Incarnation, Undone};
+use crate::error::Error;
+use crate::history::Append;
+use crate::message::Draft;
+
+impl Cluster {
+    /// Who this node is.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Tells all nodes that are attached to a topic something other than a message. To be called with no lock held.
+    pub(crate) fn tell(&self, topic: &Arc<str>, content: Content<'_>, done: Done<Option<u64>>) {
+        match self.parts.get() {
+            Some(parts) => parts.transport.publish(topic, self.sealed(content), done),
+            None => done(Err(Undone::refused("the broker is not connected yet"))),
+        }
+    }
+
+    /// The same for one node.
+    pub(crate) fn tell_one(&self, to: Incarnation, content: Content<'_>, done: Done<()>) {
+        match self.parts.get() {
+            Some(parts) => parts.transport.send(to, self.sealed(content), done),
+            None => done(Err(Undone::refused("the broker is not connected yet"))),
+        }
+    }
+
+    /// Has all other nodes do something. Those that are cut off do it when they are back, where the broker keeps logs. Resolves when
+    /// the broker has it, or does not take it.
+    pub(crate) fn command(&self, event: &str, payload: Payload) -> oneshot::Receiver<()> {
+        let (told, answer) = oneshot::channel();
+        let Ok(draft) = Draft::new(NODES.into(), event, payload) else { return answer };
+        let settled = move |failed: Option<Error>| {
+            if let Some(error) = failed {
+                tracing::warn!(%error, "other nodes may not have got a command");
+            }
+            // Nobody may wait for it.
+            let _ = told.send(());
+        };
+        if self.parts.get().is_some_and(|parts| parts.log.is_some()) {
+            let settle = Box::new(move |accepted: Result<_, Error>| settled(accepted.err()));
+            self.append_to_log(Append { message: draft, retention: COMMANDS, key: None, expected: None, settle });
+        } else {
+            self.publish(&draft, Box::new(move |published| settled(published.err().map(|undone| refused(&undone)))));
+        }
+        answer
+    }
+
+    fn sealed(&self, content: Content<'_>) -> Bytes {
+        let number = self.published.fetch_add(1, Ordering::Relaxed) + 1;
+        Envelope { origin: self.incarnation, number, content }.to_bytes()
+    }
+}

@@ -1,0 +1,137 @@
+//! What nodes tell each other on a topic that no client can join: that they live, that they end, and what all of them are to do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_proto::envelope::{Content, Envelope, Heartbeat, Incarnation, VERSION};
+use fanfare_proto::parcel::Part;
+use fanfare_proto::payload::{Payload, Text};
+use parking_lot::Mutex;
+
+use super::Endpoint;
+use crate::cluster::NODES;
+use crate::command::Command;
+use crate::message::Message;
+use crate::presence;
+
+/// A node ends.
+const BYE: &str = "bye";
+
+/// It waits this long for the broker to have taken that.
+const BYE_MAX: Duration = Duration::from_secs(1);
+
+/// Sockets with an id are to be closed.
+const DISCONNECT: &str = "disconnect";
+
+/// How often a node looks who is silent. Every second time it says that it lives itself.
+const LOOK_MS: u64 = 1_000;
+
+/// A node of the cluster, as it said of itself a few seconds ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeSummary {
+    /// One start of the node: another after a restart.
+    pub incarnation: String,
+    /// Whether it is this node.
+    pub is_self: bool,
+    /// How many sockets it has.
+    pub sockets: u64,
+}
+
+/// What nodes have said of themselves last.
+pub(super) type Beats = Mutex<BTreeMap<Incarnation, Heartbeat>>;
+
+impl Endpoint {
+    /// The nodes of the cluster that are alive, as far as this one knows: none without a broker.
+    pub fn nodes(&self) -> Vec<NodeSummary> {
+        let Some(own) = self.incarnation() else { return Vec::new() };
+        let beats = self.0.beats.lock().clone();
+        let alive = beats.into_iter().filter(|(node, _)| *node == own || presence::is_alive(self, *node));
+        let summary = |(node, beat): (Incarnation, Heartbeat)| NodeSummary {
+            incarnation: node.to_string(),
+            is_self: node == own,
+            sockets: beat.sockets,
+        };
+        alive.map(summary).collect()
+    }
+
+    pub(super) fn pulse(&self, beats: bool) {
+        presence::look(self);
+        self.forget_lost_questions();
+        if beats && let Some(cluster) = &self.0.cluster {
+            let sockets = self.shards().iter().map(|shard| shard.sockets() as u64).sum();
+            let beat = Heartbeat { version_min: VERSION, version_max: VERSION, sockets, joins: 0, clock_us: 0 };
+            // One that is lost is followed by others.
+            cluster.tell(&NODES.into(), Content::Heartbeat(beat), Box::new(|_| ()));
+        }
+        let (due_ms, weak) = (self.clock().now_ms() + LOOK_MS, self.downgrade());
+        let run = Box::new(move || {
+            if let Some(endpoint) = weak.upgrade() {
+                endpoint.pulse(!beats);
+            }
+        });
+        self.any_shard().send(Command::RunAt { due_ms, run });
+    }
+
+    /// Closes every socket with this id, with 1001, on all nodes. One that is cut off does it when it is back, if the broker keeps histories.
+    pub async fn disconnect(&self, socket_id: &str) {
+        self.disconnect_here(&socket_id.into());
+        if let Some(cluster) = &self.0.cluster {
+            // Its own sockets are closed whether or not the others are told.
+            drop(cluster.command(DISCONNECT, Text::copy(socket_id).into()));
+        }
+    }
+
+    /// Lets other nodes know that this one ends, so that they need not find out.
+    pub(super) async fn say_goodbye(&self) {
+        if let Some(cluster) = &self.0.cluster {
+            let told = cluster.command(BYE, Text::copy(&cluster.incarnation().to_string()).into());
+            // Otherwise its lease tells them.
+            let _ = tokio::time::timeout(BYE_MAX, told).await;
+        }
+    }
+
+    /// Does what another node has all of them do.
+    pub(super) fn obey(&self, message: &Message) {
+        let Payload::Text(text) = &message.payload else { return };
+        match &*message.event {
+            DISCONNECT => self.disconnect_here(&text.as_str().into()),
+            BYE => {
+                let node = u64::from_str_radix(text.as_str(), 16).ok().and_then(Incarnation::new);
+                node.iter().for_each(|node| presence::bye(self, *node));
+            }
+            // A later version may have others.
+            _ => {}
+        }
+    }
+
+    fn disconnect_here(&self, socket_id: &Arc<str>) {
+        for shard in self.shards() {
+            shard.send(Command::Disconnect { socket_id: socket_id.clone() });
+        }
+    }
+
+    /// Something other than a message has come of a node, this one included: on a topic's channel, or in the inbox.
+    pub(super) fn heard(&self, channel: Option<&str>, envelope: &Envelope<'_>) {
+        match &envelope.content {
+            Content::Heartbeat(beat) => {
+                presence::heard_beat(self, envelope.origin);
+                let mut beats = self.0.beats.lock();
+                beats.retain(|node, _| presence::is_alive(self, *node) || Some(*node) == self.incarnation());
+                beats.insert(envelope.origin, *beat);
+            }
+            Content::Request(part) => {
+                if let Ok(part) = Part::read(part) {
+                    self.is_asked(envelope.origin, part);
+                }
+            }
+            Content::Response(part) => {
+                if let Ok(part) = Part::read(part) {
+                    self.is_answered(envelope.origin, part);
+                }
+            }
+            _ => presence::heard(self, channel, envelope),
+        }
+    }
+}
