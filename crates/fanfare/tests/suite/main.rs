@@ -4,6 +4,7 @@ mod support;
 
 mod a_lost_longpoll_answer_is_given_again;
 mod a_server_on_any_stream;
+mod a_shard_that_cannot_wait_ends_the_process;
 mod a_stalled_history_delays_no_other_topic;
 mod accept_rate;
 mod bad_input;

@@ -4,15 +4,18 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fanfare::Endpoint;
 use fanfare::serve::Server;
+use fanfare::{Drain, Endpoint, Mount};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::client::{Client, Received};
+use crate::support::http::head;
+use crate::support::stage::Stage;
 use crate::support::{counter, eventually, stage};
 
 struct Secure {
@@ -32,7 +35,9 @@ impl Secure {
         roots.add(certificate).unwrap();
         let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
 
-        let endpoint = Endpoint::builder().shards(2).mount("/socket", stage()).build().await.unwrap();
+        let events = Mount::stream().channel("room:*", Stage::default());
+        let builder = Endpoint::builder().shards(2).mount("/socket", stage()).mount("/events", events);
+        let endpoint = builder.build().await.unwrap();
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().tls(Arc::new(config));
         let address = server.local_addr().unwrap();
         let served = endpoint.clone();
@@ -40,11 +45,14 @@ impl Secure {
         Secure { endpoint, address, connector: Arc::new(client).into() }
     }
 
-    async fn client(&self) -> Client<TlsStream<TcpStream>> {
+    async fn connect(&self) -> TlsStream<TcpStream> {
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = self.connector.connect(name, tcp).await.unwrap();
-        Client::over(stream, "/socket/websocket?vsn=2.0.0", &[]).await.unwrap()
+        self.connector.connect(name, tcp).await.unwrap()
+    }
+
+    async fn client(&self) -> Client<TlsStream<TcpStream>> {
+        Client::over(self.connect().await, "/socket/websocket?vsn=2.0.0", &[]).await.unwrap()
     }
 }
 
@@ -71,6 +79,26 @@ async fn a_wss_client_joins_and_receives_a_broadcast_of_a_megabyte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_events_is_handed_over_with_its_tls() {
+    let secure = Secure::serve().await;
+    let mut stream = secure.connect().await;
+    stream.write_all(head("GET", "/events/room:1", &[("accept", "text/event-stream")]).as_bytes()).await.unwrap();
+    eventually("it is a member", async || secure.endpoint.members("room:1").await.len() == 1).await;
+    let body = "0123456789".repeat(100_000);
+    for n in 0..3 {
+        secure.endpoint.broadcast("room:1", "big", json!({"n": n, "body": body})).await.unwrap();
+    }
+    let endpoint = secure.endpoint.clone();
+    let drain = tokio::spawn(async move { endpoint.drain(Drain::default()).await });
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    drop(stream);
+    drain.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n0\r\n\r\n"), "{}", answer.len());
+    assert_eq!(answer.matches(&format!(r#""body":"{body}""#)).count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wss_client_is_told_why_it_is_closed() {
     let secure = Secure::serve().await;
     let mut client = secure.client().await;
@@ -84,9 +112,9 @@ async fn a_wss_client_is_told_why_it_is_closed() {
 async fn a_client_without_tls_is_let_go() {
     let secure = Secure::serve().await;
     let mut plain = TcpStream::connect(secure.address).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut plain, b"GET /socket HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    plain.write_all(b"GET /socket HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut rest = Vec::new();
-    let _ = tokio::io::AsyncReadExt::read_to_end(&mut plain, &mut rest).await;
+    let _ = plain.read_to_end(&mut rest).await;
     assert!(!rest.starts_with(b"HTTP"));
     eventually("it is counted", async || counter(&secure.endpoint, "connections", "refused_request") == 1).await;
     secure.client().await.assert_untouched().await;
