@@ -133,23 +133,57 @@ impl Bodies {
     where
         B: http_body::Body,
     {
-        // Memory that is reserved costs nothing until it is written to.
-        let mut bytes = Vec::with_capacity(declared);
+        let mut blocks = Blocks::new(declared);
         let mut share = Share { room: self.0.clone(), bytes: 0 };
         while let Some(frame) = body.frame().await {
-            let Ok(mut data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-            if bytes.len() + data.remaining() > size_max {
+            let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+            if share.bytes + data.remaining() > size_max {
                 return Err(BodyError::TooLarge(size_max));
             }
             share.grow(data.remaining())?;
-            while data.has_remaining() {
-                let chunk = data.chunk();
-                bytes.extend_from_slice(chunk);
-                let count = chunk.len();
-                data.advance(count);
-            }
+            blocks.add(data);
         }
-        Ok(Collected { bytes, _share: share })
+        Ok(Collected { bytes: blocks.put_together(), _share: share })
+    }
+}
+
+/// Bodies grow by so much.
+const BLOCK_SIZE: usize = 64 * 1024;
+
+/// A body while it is received. In one piece, those that are refused half-way would touch one large piece of memory after the other,
+/// and give them back faster than the allocator does to the system.
+struct Blocks {
+    full: Vec<Vec<u8>>,
+    last: Vec<u8>,
+}
+
+impl Blocks {
+    fn new(declared: usize) -> Self {
+        Blocks { full: Vec::new(), last: Vec::with_capacity(declared.min(BLOCK_SIZE)) }
+    }
+
+    fn add(&mut self, mut data: impl Buf) {
+        while data.has_remaining() {
+            if self.last.len() == BLOCK_SIZE {
+                self.full.push(std::mem::replace(&mut self.last, Vec::with_capacity(BLOCK_SIZE)));
+            }
+            let chunk = data.chunk();
+            let count = chunk.len().min(BLOCK_SIZE - self.last.len());
+            self.last.extend_from_slice(&chunk[..count]);
+            data.advance(count);
+        }
+    }
+
+    fn put_together(self) -> Vec<u8> {
+        let Blocks { full, last } = self;
+        if full.is_empty() {
+            return last;
+        }
+        let mut bytes = Vec::with_capacity(full.len() * BLOCK_SIZE + last.len());
+        // Each is given back as soon as it is copied.
+        full.into_iter().for_each(|block| bytes.extend_from_slice(&block));
+        bytes.extend_from_slice(&last);
+        bytes
     }
 }
 
@@ -179,6 +213,18 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_put_together_as_it_came() {
+        for size in [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 3 * BLOCK_SIZE, 200_001] {
+            let body: Vec<u8> = (0..size).map(|n| n as u8).collect();
+            for piece in [1_000, BLOCK_SIZE, 100_000] {
+                let mut blocks = Blocks::new(size);
+                body.chunks(piece).for_each(|piece| blocks.add(piece));
+                assert!(blocks.put_together() == body, "{size} in pieces of {piece}");
+            }
+        }
+    }
 
     #[test]
     fn large_bodies_share_what_there_is_and_a_small_one_finds_room() {

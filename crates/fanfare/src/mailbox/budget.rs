@@ -5,8 +5,9 @@ use crate::command::Command;
 /// Ordered commands of one turn, whatever they are.
 const COMMANDS_MAX: usize = 4_096;
 
-/// Messages of one turn: more do not make its writes any cheaper.
-const MESSAGES_MAX: usize = 1_024;
+/// Messages of one turn: more hardly make its writes any cheaper, and each may have to be queued for every reader that falls behind
+/// in this turn.
+const MESSAGES_MAX: usize = 256;
 
 /// The same where each of them has to be queued for many slow readers.
 const MESSAGES_MIN: usize = 16;
@@ -32,15 +33,17 @@ impl Budget {
         Budget { commands: COMMANDS_MAX, messages: MESSAGES_MAX, bytes: BYTES_MAX, messages_max: MESSAGES_MAX }
     }
 
-    /// A turn is over in which messages were queued so often for readers that did not take them at once.
+    /// A turn is over in which messages were queued so often for readers that did not take them at once. The next one may have as
+    /// many as cost no more than [`QUEUED_MAX`], but at most twice as many: one turn without slow readers says little of the next.
     pub(crate) fn renew(&mut self, queued: usize) {
         let published = self.messages_max - self.messages;
-        let messages = match queued {
-            0 => MESSAGES_MAX,
+        let messages = match (published, queued) {
             // Without a message there is nothing to be learnt.
-            _ if published == 0 => self.messages_max,
-            _ => (QUEUED_MAX.saturating_mul(published) / queued).clamp(MESSAGES_MIN, MESSAGES_MAX),
+            (0, _) => self.messages_max,
+            (_, 0) => self.messages_max * 2,
+            _ => (QUEUED_MAX.saturating_mul(published) / queued).min(self.messages_max * 2),
         };
+        let messages = messages.clamp(MESSAGES_MIN, MESSAGES_MAX);
         *self = Budget { commands: COMMANDS_MAX, messages, bytes: BYTES_MAX, messages_max: messages };
     }
 
@@ -65,5 +68,35 @@ impl Budget {
         }
         self.commands -= 1;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The budget after turns with so many messages, queued so often.
+    fn after(turns: &[(usize, usize)]) -> usize {
+        let mut budget = Budget::new();
+        for &(published, queued) in turns {
+            budget.messages -= published;
+            budget.renew(queued);
+        }
+        budget.messages
+    }
+
+    #[test]
+    fn turns_with_slow_readers_are_short_and_those_behind_them_grow() {
+        assert_eq!(after(&[]), MESSAGES_MAX);
+        assert_eq!(after(&[(MESSAGES_MAX, 0)]), MESSAGES_MAX);
+        let slow = (MESSAGES_MAX, MESSAGES_MAX * 200);
+        assert_eq!(after(&[slow]), 100);
+        assert_eq!(after(&[slow, (100, 100 * 200)]), 100);
+        assert_eq!(after(&[(MESSAGES_MAX, MESSAGES_MAX * 100_000)]), MESSAGES_MIN);
+        // Nothing was published, or little and to others: a crowd may still be there.
+        assert_eq!(after(&[slow, (0, 0), (0, 0)]), 100);
+        assert_eq!(after(&[slow, (1, 0)]), 200);
+        assert_eq!(after(&[slow, (1, 1)]), 200);
+        assert_eq!(after(&[slow, (1, 0), (1, 0)]), MESSAGES_MAX);
     }
 }

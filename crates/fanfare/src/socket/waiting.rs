@@ -238,6 +238,7 @@ impl Socket {
         written: usize,
         backlog: &mut Backlog,
     ) -> Written {
+        backlog.queued += frames.messages.len();
         let Carrier::WebSocket(websocket) = &mut self.carrier else { return Written::All };
         let Some(slow) = frames.slow else {
             websocket.outbox(&mut backlog.pool).push_rest(frames.bytes.clone(), frames.messages.len(), written);

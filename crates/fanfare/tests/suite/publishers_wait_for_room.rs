@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use fanfare::testing::{Faults, Lockstep, Peer, Pipe};
 use fanfare::{
     BoxError, Builder, Channel, Context, Endpoint, Error, Flow, Joined, Mount, Payload, Policy, Refused, Relay, Reply,
+    Slow,
 };
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
@@ -133,6 +134,39 @@ fn a_full_shard_holds_up_no_other() {
     }
     lockstep.settle();
     assert_eq!((texts(&first).len(), texts(&second).len()), (20, 14));
+}
+
+/// However many messages wait, and whatever the turns before were like, a turn queues no more of them for readers that take nothing
+/// than keeps a heartbeat from waiting.
+#[test]
+fn a_turn_has_a_bound_where_readers_take_nothing() {
+    const READERS: usize = 200;
+    let policy = Policy::new().slow(Slow::DropOldest);
+    let mount = Mount::new().channel("room:*", Relay).outbox_frames_max(64);
+    let mut lockstep = Lockstep::new(Endpoint::builder().policy("room:1", policy).mount("/socket", mount), 1);
+    for _ in 0..READERS {
+        let (_, pipe) = member(&mut lockstep);
+        pipe.limit(0);
+    }
+    let (mut publishing, mut lost) = (Vec::new(), 0);
+    for round in 0..16 {
+        // A pause now and then, and what is not for them.
+        if round % 7 != 3 {
+            publishing.extend((0..600).map(|_| publish(lockstep.endpoint(), "room:1", 10)));
+        }
+        publishing.push(publish(lockstep.endpoint(), "room:2", 10));
+        lockstep.turn();
+        count_done(&mut publishing);
+        let now_lost = counter(&lockstep, "drops", "drop_oldest");
+        assert!(now_lost - lost <= 60_000, "{} in turn {round}", now_lost - lost);
+        lost = now_lost;
+        if round % 7 == 3 {
+            lockstep.settle();
+            count_done(&mut publishing);
+            lost = counter(&lockstep, "drops", "drop_oldest");
+        }
+    }
+    assert!(lost > 500_000, "they were many: {lost}");
 }
 
 #[tokio::test]
