@@ -10,6 +10,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 pub(crate) mod auth;
 pub(crate) mod bridge;
+pub(crate) mod broker;
 pub(crate) mod channel;
 mod check;
 pub(crate) mod endpoint;
@@ -34,6 +35,7 @@ pub(crate) mod webhook;
 
 use auth::Auth;
 use bridge::Bridge;
+use broker::Broker;
 use channel::Channel;
 use endpoint::Endpoint;
 use history::History;
@@ -51,7 +53,7 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 15] = [
+const SECTIONS: [&Section; 16] = [
     Server::SECTION,
     Tls::SECTION,
     Endpoint::SECTION,
@@ -59,6 +61,7 @@ const SECTIONS: [&Section; 15] = [
     Keys::SECTION,
     Channel::SECTION,
     History::SECTION,
+    Broker::SECTION,
     Source::SECTION,
     Bridge::SECTION,
     Hook::SECTION,
@@ -80,6 +83,7 @@ pub(crate) struct Config {
     pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) history: History,
+    pub(crate) broker: Option<Broker>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) hooks: BTreeMap<String, Hook>,
     pub(crate) webhooks: Vec<Webhook>,
@@ -143,6 +147,7 @@ pub(crate) struct Draft {
     pub(crate) sources: BTreeMap<String, Option<Source>>,
     pub(crate) channels: Vec<Channel>,
     pub(crate) history: Option<History>,
+    pub(crate) broker: Option<Broker>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) hooks: BTreeMap<String, Option<Hook>>,
     pub(crate) webhooks: Vec<Webhook>,
@@ -163,6 +168,7 @@ impl Draft {
             sources: complete(self.sources)?,
             channels: self.channels,
             history: self.history?,
+            broker: self.broker,
             bridge: self.bridge,
             hooks: complete(self.hooks)?,
             webhooks: self.webhooks,
@@ -199,6 +205,7 @@ impl Sections<'_, '_> {
             keys: self.named(Keys::SECTION, |reader| Keys::read(reader, &[])),
             channels: self.list(Channel::SECTION, |reader| Channel::read(reader, &[])),
             history: self.single(History::SECTION, |reader| History::read(reader, &[])),
+            broker: self.optional(Broker::SECTION, |reader| Broker::read(reader, &[])),
             sources: self.named(Source::SECTION, |reader| Source::read(reader, &[])),
             bridge: self.optional(Bridge::SECTION, |reader| Bridge::read(reader, &[])),
             hooks: self.named(Hook::SECTION, |reader| Hook::read(reader, &[])),

@@ -9,6 +9,7 @@ use crate::apikey::lookup::{Lifetimes, Lookup};
 use crate::apikey::{Watch, store};
 use crate::auth::{Authenticator, Gate, Resources};
 use crate::bridge::{Bridge, Publisher};
+use crate::broker;
 use crate::channel::Declared;
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
@@ -67,6 +68,9 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     }
     builder = builder.history(config.history.settled());
     let limits = &config.limits;
+    if let Some(settings) = &config.broker {
+        builder = builder.broker(broker::settled(settings, limits.message_size_max.0 as usize)?);
+    }
     builder = builder
         .bodies_bytes_max(limits.bodies_bytes_max() as usize)
         .body_timeout(limits.body_timeout.0)

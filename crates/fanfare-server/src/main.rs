@@ -17,6 +17,7 @@ mod apikey;
 mod auth;
 mod backoff;
 mod bridge;
+mod broker;
 mod channel;
 mod cli;
 mod client;

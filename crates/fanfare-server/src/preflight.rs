@@ -113,6 +113,16 @@ impl Preflight<'_> {
             let given = Given::new("url", &bridge.url, &bridge.url_env, &bridge.url_file);
             bridge.url = self.open(&given, &bridge.places).map(|(_, url)| url);
         }
+        if let Some(broker) = &mut draft.broker {
+            let given = Given::new("url", &broker.url, &broker.url_env, &broker.url_file);
+            let opened = self.open(&given, &broker.places);
+            broker.url = opened.as_ref().map(|(_, url)| url.clone());
+            if let Some((key, _)) = opened
+                && let Err(text) = crate::broker::settled(broker, 0)
+            {
+                broker.places.problem(self.problems, &key, text);
+            }
+        }
     }
 
     fn check_hooks(&mut self, draft: &mut Draft) {

@@ -18,6 +18,7 @@ mod transport;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::Error;
 
@@ -25,6 +26,8 @@ pub(crate) use fanfare_proto::envelope::Incarnation;
 pub(crate) use fanfare_proto::position::Stamp;
 pub(crate) use log::{Append, Appended, Entry, Epochs, Head, Log, Page, Read};
 pub use memory::MemoryBroker;
+#[cfg(feature = "redis")]
+pub use redis::RedisBroker;
 pub(crate) use registers::{Cell, REGISTER_SIZE_MAX, Registers, Swapped};
 pub(crate) use transport::{Attached, Deliver, LinkId, LinkState, Transport};
 
@@ -75,19 +78,55 @@ impl fmt::Display for Undone {
 /// block and does not panic. A broker that ends tells all that wait that their commands are undone, and drops none.
 pub(crate) type Done<T> = Box<dyn FnOnce(Result<T, Undone>) + Send>;
 
+/// See [`Broker::grace`].
+const GRACE: Duration = Duration::from_secs(30);
+
+/// See [`Broker::window_bytes_max`].
+const WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// What nodes have between them, so that they are one cluster.
 #[derive(Debug, Clone)]
-pub struct Broker(Kind);
+pub struct Broker {
+    kind: Kind,
+    pub(crate) grace: Duration,
+    pub(crate) window_bytes_max: usize,
+}
 
 #[derive(Debug, Clone)]
 enum Kind {
     Memory(MemoryBroker),
+    #[cfg(feature = "redis")]
+    Redis(RedisBroker),
 }
 
 impl Broker {
     /// One within the process: nodes that are given clones of it are one cluster.
     pub fn memory(broker: &MemoryBroker) -> Self {
-        Broker(Kind::Memory(broker.clone()))
+        Broker::of(Kind::Memory(broker.clone()))
+    }
+
+    /// A Redis: nodes that name the same one, with the same namespace, are one cluster.
+    #[cfg(feature = "redis")]
+    pub fn redis(broker: &RedisBroker) -> Self {
+        Broker::of(Kind::Redis(broker.clone()))
+    }
+
+    /// How long a topic without members stays attached on this node, give or take a fifth: clients that come back within it cost the
+    /// broker nothing. Default 30 seconds.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How many bytes of recent messages the node keeps of all topics with a history, so that a crowd of resuming clients need not be
+    /// served by the broker. Default 64 MiB.
+    pub fn window_bytes_max(mut self, bytes: usize) -> Self {
+        self.window_bytes_max = bytes;
+        self
+    }
+
+    fn of(kind: Kind) -> Self {
+        Broker { kind, grace: GRACE, window_bytes_max: WINDOW_BYTES_MAX }
     }
 
     /// Connects a node.
@@ -95,8 +134,10 @@ impl Broker {
     /// # Errors
     /// See [`Builder::build`](crate::Builder::build).
     pub(crate) fn open(self, incarnation: Incarnation, deliver: Arc<dyn Deliver>) -> Result<Parts, Error> {
-        match self.0 {
+        match self.kind {
             Kind::Memory(broker) => Ok(broker.open(incarnation, deliver)),
+            #[cfg(feature = "redis")]
+            Kind::Redis(broker) => broker.open(incarnation, deliver),
         }
     }
 }

@@ -33,7 +33,7 @@ use fanfare_proto::position::Position;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::broker::{Attached, Incarnation, Parts, Read, Undone};
+use crate::broker::{Attached, Broker, Incarnation, Parts, Read, Undone};
 use crate::clock::Clock;
 use crate::event::Counters;
 use crate::history::Wanted;
@@ -53,9 +53,6 @@ pub(crate) const NODES: &str = "\u{1}nodes";
 
 /// What all are to do is kept for those that were cut off, where the broker keeps logs.
 const COMMANDS: Retention = Retention { messages_max: 1_000, bytes_max: 1024 * 1024, age_max_ms: 600_000 };
-
-/// What the windows of all topics may take, in bytes.
-const WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The members on this node, as the cluster reaches them.
 pub(crate) trait Local: Send + Sync {
@@ -99,6 +96,8 @@ pub(crate) struct Cluster {
     is_up: AtomicBool,
     /// Topics that are attached without members.
     lingering: AtomicUsize,
+    /// They stay so for about so long.
+    grace_ms: u64,
     counters: Counters,
 }
 
@@ -147,14 +146,14 @@ enum Todo {
 
 impl Cluster {
     /// A node that is not connected yet.
-    pub(crate) fn new(incarnation: Incarnation, clock: Clock, policies: Arc<Policies>) -> Arc<Self> {
+    pub(crate) fn new(incarnation: Incarnation, clock: Clock, policies: Arc<Policies>, broker: &Broker) -> Arc<Self> {
         let hasher = || foldhash::fast::FixedState::with_seed(incarnation.number());
         let stripe = || Stripe {
             topics: Mutex::new(Topics {
                 by_name: HashMap::with_hasher(hasher()),
                 pending: HashMap::with_hasher(hasher()),
                 series: HashMap::with_hasher(hasher()),
-                windows: Windows::new(WINDOW_BYTES_MAX / STRIPES),
+                windows: Windows::new(broker.window_bytes_max / STRIPES),
                 timers: Timers::default(),
                 todo: Vec::new(),
             }),
@@ -172,6 +171,7 @@ impl Cluster {
             published: AtomicU64::new(0),
             is_up: AtomicBool::new(false),
             lingering: AtomicUsize::new(0),
+            grace_ms: broker.grace.as_millis() as u64,
             counters: Counters::default(),
         })
     }

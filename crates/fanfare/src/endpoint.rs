@@ -259,7 +259,10 @@ impl Builder {
         let gate = Gate::new(self.gate, self.clock.now_ms())?;
         let policies = Arc::new(Policies::new(self.policies)?);
         let cluster = match &self.broker {
-            Some(_) => Some(Cluster::new(some_incarnation(self.incarnation)?, self.clock.clone(), policies.clone())),
+            Some(broker) => {
+                let incarnation = some_incarnation(self.incarnation)?;
+                Some(Cluster::new(incarnation, self.clock.clone(), policies.clone(), broker))
+            }
             None => None,
         };
         let history: Option<Arc<dyn Store>> = match (&cluster, policies.have_history()) {

@@ -64,6 +64,8 @@ pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
 pub use body::Body;
+#[cfg(feature = "redis")]
+pub use broker::RedisBroker;
 pub use broker::{Broker, MemoryBroker};
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};

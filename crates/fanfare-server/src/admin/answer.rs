@@ -48,6 +48,7 @@ codes! {
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says.";
+    Unknown = "unknown", GATEWAY_TIMEOUT, "The broker has not answered: the message may have been published. With an `idempotency_key` it can be sent again.";
 }
 
 /// A refusal.
@@ -73,6 +74,7 @@ impl From<Error> for ApiError {
             () if error.is_invalid() => Code::Invalid,
             () if error.is_conflict() => Code::Conflict,
             () if error.is_unavailable() => Code::Unavailable,
+            () if error.is_unknown() => Code::Unknown,
             () => Code::Internal,
         };
         Self::new(code, error.to_string())

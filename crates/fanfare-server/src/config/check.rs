@@ -45,6 +45,7 @@ impl Draft {
         let secrets = secrets.chain(self.keys.values().flatten().filter_map(|keys| keys.url_env.as_ref()));
         let secrets = secrets.chain(self.sources.values().flatten().filter_map(|source| source.url_env.as_ref()));
         let secrets = secrets.chain(self.bridge.iter().filter_map(|bridge| bridge.url_env.as_ref()));
+        let secrets = secrets.chain(self.broker.iter().filter_map(|broker| broker.url_env.as_ref()));
         let secrets = secrets.chain(self.hooks.values().flatten().filter_map(|hook| hook.secret_env.as_ref()));
         let secrets = secrets.chain(self.webhooks.iter().filter_map(|webhook| webhook.secret_env.as_ref()));
         secrets.chain(self.admin.iter().filter_map(|admin| admin.token_env.as_ref()))
@@ -59,6 +60,9 @@ impl Draft {
         }
         if let Some(bridge) = &self.bridge {
             bridge.check(problems);
+        }
+        if let Some(broker) = &self.broker {
+            broker.check(problems);
         }
         for auth in self.auths.values().flatten() {
             if let Some(name) = &auth.keys

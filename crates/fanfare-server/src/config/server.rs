@@ -23,7 +23,7 @@ section! {
         /// How many threads own sockets and write to them. Left out: one fewer than there are cores, at least one.
         shards: Option<Count<1, 128>> = "",
     }
-    later ["broker", "metrics", "name"]
+    later ["metrics", "name"]
 }
 
 section! {

@@ -47,6 +47,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("bridge.url_file", "\"redis-url.txt\""),
     ("bridge.url", "\"redis://127.0.0.1:6379\""),
     ("bridge.key", "\"{sub}\""),
+    ("broker.url_env", "\"REDIS_URL\""),
+    ("broker.url_file", "\"redis-url.txt\""),
+    ("broker.url", "\"redis://127.0.0.1:6379\""),
     ("bridge.forward", "\"from_clients\""),
     ("auth.hook", "\"backend\""),
     ("history.dir", "\"history\""),
@@ -191,7 +194,7 @@ mod tests {
             "keys",
         ];
         // These need a database or Redis at their side, and have a test of their own.
-        let apart = ["# [keys.users]", "# [source.users]", "# [bridge]"];
+        let apart = ["# [keys.users]", "# [source.users]", "# [bridge]", "# [broker]"];
         let mut is_apart = false;
         let uncommented: String = text()
             .lines()

@@ -172,7 +172,8 @@ fn bad_configurations_are_explained() {
     check("[[channel]]\ntopic = 'a*b'", &["2:9: channel.topic", "`*` as its last character only"]);
     check("[[channel]]\ntopic = 'a'\njoin = 'claim:sub={suffix}'", &["channel.join: {suffix} needs a pattern"]);
     // What later versions will have is neither taken nor ignored.
-    check("[broker]\nurl = 'redis://'", &["f.toml:1:2: broker: is not supported in this version"]);
+    check("[metrics]\nlisten = 'x'", &["f.toml:1:2: metrics: is not supported in this version"]);
+    check("[broker]\nurl = 'redis://'", &["f.toml:2:7: broker.url: it names no host"]);
     check("[[channel]]\ntopic = 'a'\nhistory = 5", &["3:11: channel.history: it takes a table of bounds such as"]);
     check(
         "[[channel]]\ntopic = 'a'\nhistory = { messages = 0, ttl = '90d', age = 1 }",

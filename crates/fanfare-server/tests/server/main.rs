@@ -7,6 +7,7 @@ mod back_end;
 mod bench;
 mod channels;
 mod client_commands;
+mod cluster;
 mod commands;
 mod ending;
 mod files;

@@ -19,6 +19,7 @@ mod url;
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use fanfare_proto::envelope::{Content, Envelope};
 use rustls::crypto::aws_lc_rs;
@@ -34,16 +35,111 @@ use crate::error::Error;
 /// The longest namespace, in bytes. It is a part of every name.
 const NAMESPACE_SIZE_MAX: usize = 64;
 
-/// Where a Redis is and how it is used.
+/// A Redis of version 7.0 or newer between nodes: those with the same address and namespace are one cluster.
+///
+/// ```no_run
+/// use fanfare::{Broker, Endpoint, RedisBroker};
+///
+/// let redis = RedisBroker::new("redis://127.0.0.1:6379").namespace("chat");
+/// let builder = Endpoint::builder().broker(Broker::redis(&redis));
+/// # drop(builder);
+/// ```
 #[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) url: String,
-    /// What all names in it begin with.
-    pub(crate) namespace: String,
-    /// How long an answer may take.
-    pub(crate) timeout: Duration,
-    /// The largest message.
-    pub(crate) message_size_max: usize,
+pub struct RedisBroker {
+    url: String,
+    namespace: String,
+    timeout: Duration,
+    message_size_max: usize,
+}
+
+impl RedisBroker {
+    /// The one at an address: `redis://user:password@host:6379`, or `rediss://` for TLS, which trusts the authorities that the system
+    /// trusts.
+    pub fn new(url: &str) -> Self {
+        RedisBroker {
+            url: url.to_owned(),
+            namespace: "ff".to_owned(),
+            timeout: Duration::from_secs(2),
+            message_size_max: 8_000_000,
+        }
+    }
+
+    /// What all names in it begin with: 1 to 64 letters, digits, `-`, `_`, `.` or `:`. Applications that share a Redis need one
+    /// each. Default `ff`.
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.to_owned();
+        self
+    }
+
+    /// How long it may take to answer. After that it is unknown whether a message was published. Default 2 seconds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The largest message, in bytes of event and payload; larger ones are refused. Default 8,000,000.
+    pub fn message_size_max(mut self, bytes: usize) -> Self {
+        self.message_size_max = bytes;
+        self
+    }
+
+    /// Looks for what cannot be, as far as that shows without a connection. [`Builder::build`](crate::Builder::build) does the same.
+    ///
+    /// # Errors
+    /// The address is not that of a Redis, the namespace has other characters or another length, or the timeout is zero. The text has
+    /// no password.
+    pub fn check(&self) -> Result<(), Error> {
+        Url::parse(&self.url).map_err(Error::invalid)?;
+        let namespace = &self.namespace;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        if !(1..=NAMESPACE_SIZE_MAX).contains(&namespace.len()) || !namespace.bytes().all(is_name) {
+            return Err(Error::invalid(format!(
+                "the namespace {namespace:?} is not 1 to {NAMESPACE_SIZE_MAX} letters, digits, \"-\", \"_\", \".\" or \":\""
+            )));
+        }
+        if self.timeout.is_zero() {
+            return Err(Error::invalid("a timeout of 0 gives the broker no time to answer; 2 seconds is the default"));
+        }
+        Ok(())
+    }
+
+    /// Begins to connect. Until the first [`LinkState::Up`](super::LinkState::Up) all commands are refused.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), or the system has no threads or certificates.
+    pub(crate) fn open(&self, node: Incarnation, deliver: Arc<dyn Deliver>) -> Result<Parts, Error> {
+        self.check()?;
+        let redis = self.start(node, deliver, client_tls)?;
+        Ok(Parts { transport: redis.clone(), log: Some(redis.clone()), registers: Some(redis) })
+    }
+
+    fn start(
+        &self,
+        node: Incarnation,
+        deliver: Arc<dyn Deliver>,
+        tls: impl FnOnce() -> Result<Arc<ClientConfig>, Error>,
+    ) -> Result<Arc<Redis>, Error> {
+        let url = Url::parse(&self.url).map_err(Error::invalid)?;
+        let names = Names::new(&self.namespace);
+        let inbox = names.inbox(node).into();
+        let address = url.to_string().into();
+        let envelope_size_max = self.message_size_max + ENVELOPE_OVERHEAD_MAX;
+        let server = Arc::new(Server::new(names, address, self.timeout, envelope_size_max));
+        let tls = url.tls.then(tls).transpose()?;
+        let target = Target { url, tls };
+        let canary = Box::new(move |number| Envelope { origin: node, number, content: Content::Canary }.to_bytes());
+        let ordered = Link::start("redis", Role::Ordered { deliver, inbox, canary }, target.clone(), server.clone());
+        let bulk = Link::start("redis-bulk", Role::Bulk, target, server.clone());
+        let link = |link: io::Result<Link>| link.map(Arc::new).map_err(|cause| Error::io("the broker's thread", cause));
+        Ok(Arc::new(Redis { server, ordered: link(ordered)?, bulk: link(bulk)? }))
+    }
+}
+
+impl fmt::Debug for RedisBroker {
+    /// Without the address, which may have a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBroker").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
 }
 
 /// A Redis.
@@ -54,61 +150,6 @@ struct Redis {
     bulk: Arc<Link>,
 }
 
-/// Begins to connect. Until the first [`LinkState::Up`](super::LinkState::Up) all commands are refused.
-///
-/// # Errors
-/// The address or the namespace cannot be used, or the system has no threads or certificates.
-pub(crate) fn connect(settings: &Settings, node: Incarnation, deliver: Arc<dyn Deliver>) -> Result<Parts, Error> {
-    settings.check()?;
-    let redis = start(settings, node, deliver, client_tls)?;
-    Ok(Parts { transport: redis.clone(), log: Some(redis.clone()), registers: Some(redis) })
-}
-
-fn start(
-    settings: &Settings,
-    node: Incarnation,
-    deliver: Arc<dyn Deliver>,
-    tls: impl FnOnce() -> Result<Arc<ClientConfig>, Error>,
-) -> Result<Arc<Redis>, Error> {
-    let url = Url::parse(&settings.url).map_err(|why| Error::invalid(format!("broker.url: {why}")))?;
-    let names = Names::new(&settings.namespace);
-    let inbox = names.inbox(node).into();
-    let address = url.to_string().into();
-    let envelope_size_max = settings.message_size_max + ENVELOPE_OVERHEAD_MAX;
-    let server = Arc::new(Server::new(names, address, settings.timeout, envelope_size_max));
-    let tls = url.tls.then(tls).transpose()?;
-    let target = Target { url, tls };
-    let canary = Box::new(move |number| Envelope { origin: node, number, content: Content::Canary }.to_bytes());
-    let ordered = Link::start("redis", Role::Ordered { deliver, inbox, canary }, target.clone(), server.clone());
-    let bulk = Link::start("redis-bulk", Role::Bulk, target, server.clone());
-    let link =
-        |link: std::io::Result<Link>| link.map(Arc::new).map_err(|cause| Error::io("the broker's thread", cause));
-    Ok(Arc::new(Redis { server, ordered: link(ordered)?, bulk: link(bulk)? }))
-}
-
-impl Settings {
-    /// Looks for what cannot be, as far as that shows without a connection.
-    ///
-    /// # Errors
-    /// The setting, its value and the next step.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        Url::parse(&self.url).map_err(|why| Error::invalid(format!("broker.url: {why}")))?;
-        let namespace = &self.namespace;
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-        if !(1..=NAMESPACE_SIZE_MAX).contains(&namespace.len()) || !namespace.bytes().all(is_name) {
-            return Err(Error::invalid(format!(
-                "broker.namespace: {namespace:?} is not 1 to {NAMESPACE_SIZE_MAX} letters, digits, \"-\", \"_\", \".\" or \":\""
-            )));
-        }
-        if self.timeout.is_zero() {
-            return Err(Error::invalid(
-                "broker.timeout: 0 gives the broker no time to answer; 2 seconds is the default",
-            ));
-        }
-        Ok(())
-    }
-}
-
 /// TLS that trusts what the system trusts.
 fn client_tls() -> Result<Arc<ClientConfig>, Error> {
     let found = rustls_native_certs::load_native_certs();
@@ -117,7 +158,7 @@ fn client_tls() -> Result<Arc<ClientConfig>, Error> {
     if taken == 0 {
         let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
         return Err(Error::invalid(format!(
-            "broker.url: no certificate authorities to trust{why}; install them, or name a file by SSL_CERT_FILE"
+            "the system trusts no certificate authorities{why}; install some, or name a file by SSL_CERT_FILE"
         )));
     }
     let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));

@@ -17,9 +17,6 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::interest::Watch;
 
-/// A topic without members stays attached for so long, more or less: who comes back soon costs nothing.
-pub(super) const GRACE_MS: u64 = 30_000;
-
 /// So many topics without members stay attached; others are detached at once.
 const LINGERING_MAX: usize = 10_000;
 
@@ -222,15 +219,17 @@ impl Cluster {
         known.idle_since_ms = Some(now_ms);
         let lingering = self.lingering.fetch_add(1, Ordering::Relaxed);
         // A fifth more or less, so that topics that were left together are not detached together.
-        let jitter = self.published.load(Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) % (GRACE_MS * 2 / 5);
-        let grace_ms = if lingering >= LINGERING_MAX { 0 } else { GRACE_MS * 4 / 5 + jitter };
+        let jitter =
+            self.published.load(Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) % (self.grace_ms * 2 / 5).max(1);
+        let grace_ms = if lingering >= LINGERING_MAX { 0 } else { self.grace_ms * 4 / 5 + jitter };
         topics.timers.set(now_ms + grace_ms, Timer::Idle, topic);
     }
 
     pub(super) fn look_at_idle(&self, topics: &mut Topics, topic: &Arc<str>, now_ms: u64) {
         let Some(known) = topics.by_name.get_mut(topic) else { return };
         let Some(since_ms) = known.idle_since_ms else { return };
-        let is_over = since_ms + GRACE_MS * 4 / 5 <= now_ms || self.lingering.load(Ordering::Relaxed) > LINGERING_MAX;
+        let is_over =
+            since_ms + self.grace_ms * 4 / 5 <= now_ms || self.lingering.load(Ordering::Relaxed) > LINGERING_MAX;
         let is_used = !known.joins.is_empty() || !known.readers.is_empty() || !known.parked.is_empty();
         let is_held = || self.local.get().is_some_and(|local| !local.lets_go(topic));
         if !is_over || is_used || known.phase == Phase::Attaching || is_held() {

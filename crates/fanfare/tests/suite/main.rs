@@ -47,5 +47,7 @@ mod stream;
 mod streams_on_the_shards_path;
 mod test_kit;
 mod tls;
+#[cfg(feature = "redis")]
+mod two_processes_on_one_redis;
 mod types_of_the_application;
 mod what_follows_the_answer_arrives;

@@ -85,6 +85,10 @@ impl Draft {
             for key in crate::config::History::SECTION.keys {
                 effects.none(&history.places, key.name(), "since no [[channel]] keeps a `history`");
             }
+        } else if self.broker.is_some() {
+            for key in crate::config::History::SECTION.keys {
+                effects.none(&history.places, key.name(), "with a [broker], which keeps the histories of all nodes");
+            }
         }
     }
 

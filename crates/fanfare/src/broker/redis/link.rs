@@ -233,7 +233,8 @@ impl Thread {
                 End::Stopped => return self.stop(),
                 End::Broken(why) => Arc::from(format!("redis {address}: {why}")),
             };
-            if told.as_ref() != Some(&why) {
+            // What broke was told the node.
+            if self.failures > 0 && told.as_ref() != Some(&why) {
                 tracing::warn!(why = &*why, "no connection to the broker");
                 told = Some(why.clone());
             }

@@ -11,7 +11,7 @@ use super::Redis;
 use super::names::Kind;
 use super::request::{Appends, Request, bounds, unexpected};
 use super::scripts::{self, Script};
-use crate::broker::{Append, Done, Entry, Epochs, Head, Log, Page, Read, Stamp, Undone};
+use crate::broker::{Append, Done, Entry, Log, Page, Read, Stamp, Undone};
 
 /// So many heads are asked for at once: a script must not take long.
 const HEADS_MAX: usize = 64;
@@ -30,11 +30,12 @@ impl Log for Redis {
             Bytes::from_static(b"2"),
             names.of(Kind::Stream, topic).into(),
             names.of(Kind::Meta, topic).into(),
+            Bytes::copy_from_slice(&self.server.session().to_le_bytes()),
+            Bytes::copy_from_slice(&self.server.draw().to_le_bytes()),
             self.wanted(&read).into(),
         ];
-        let fresh = self.server.draw();
         let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
-            done(answer.and_then(|value| page(value, &read, fresh).ok_or_else(|| unexpected("the read"))));
+            done(answer.and_then(|value| page(value, &read).ok_or_else(|| unexpected("the read"))));
         });
         self.bulk.put(Request::Call { script: Some(Script::Read), parts, answered });
     }
@@ -48,13 +49,11 @@ impl Log for Redis {
         for (number, some) in topics.chunks(HEADS_MAX).enumerate() {
             let gathered = gathered.clone();
             let count = some.len();
-            let request = self.heads_of(
-                some,
-                Box::new(move |answer| {
-                    let heads = answer.and_then(|value| heads(value, count).ok_or_else(|| unexpected("the heads")));
-                    Gathered::add(&gathered, number * HEADS_MAX, heads);
-                }),
-            );
+            let answered = move |answer: Result<Value<'_>, Undone>| {
+                let heads = answer.and_then(|value| heads(value, count).ok_or_else(|| unexpected("the heads")));
+                Gathered::add(&gathered, number * HEADS_MAX, heads);
+            };
+            let request = self.heads_of(some, Box::new(answered));
             self.bulk.put(request);
         }
     }
@@ -74,19 +73,20 @@ impl Gathered {
         gathered.parts -= 1;
         let outcome = match heads {
             Ok(heads) => {
-                for (place, head) in heads.into_iter().enumerate() {
-                    gathered.heads[from + place] = Some(head);
+                for (place, head) in (from..).zip(heads) {
+                    gathered.heads[place] = Some(head);
                 }
                 if gathered.parts > 0 {
                     return;
                 }
-                std::mem::take(&mut gathered.heads).into_iter().collect::<Option<Vec<_>>>().map(Ok)
+                let heads: Option<Vec<_>> = std::mem::take(&mut gathered.heads).into_iter().collect();
+                heads.ok_or_else(|| unexpected("the heads"))
             }
-            Err(undone) => Some(Err(undone)),
+            Err(undone) => Err(undone),
         };
         let done = gathered.done.take();
         drop(gathered);
-        if let (Some(done), Some(outcome)) = (done, outcome) {
+        if let Some(done) = done {
             done(outcome);
         }
     }
@@ -120,14 +120,7 @@ impl Redis {
 }
 
 /// Reads the answer: meta, whether it is recovered, and entries by id and envelope.
-fn page(value: Value<'_>, read: &Read, fresh: u64) -> Option<Page> {
-    if value == Value::Null {
-        // Nothing is known of the topic; the position that is told here is nobody's.
-        let epoch = fanfare_proto::position::Epoch::new(fresh)?;
-        let head = Head { position: Position { epoch, offset: 0 }, epochs: Epochs::new(epoch, 0) };
-        let recovered = !matches!(read.since, Since::Position(_));
-        return Some(Page { head, recovered, entries: Vec::new() });
-    }
+fn page(value: Value<'_>, read: &Read) -> Option<Page> {
     let mut items = value.items()?;
     let head = scripts::head(items.next()?.text()?)?;
     let recovered = items.next()?.number()? == 1;

@@ -1,8 +1,12 @@
--- What of a topic's log a reader gets: the meta, whether it is recovered, and entries by their id and envelope.
--- KEYS: stream, meta. ARGV: what is wanted, packed.
-local now, since, epoch, from, limit, page, newest, count, bytes, age = struct.unpack('<I8Bc8I8I8I8I8I8I8I8', ARGV[1])
+-- What of a topic's log a reader gets: the meta, whether it is recovered, and entries by their id and envelope. One that is not
+-- known begins here, so that the position told holds when the first message comes.
+-- KEYS: stream, meta. ARGV: session, a fresh epoch, what is wanted, packed.
+local now, since, epoch, from, limit, page, newest, count, bytes, age = struct.unpack('<I8Bc8I8I8I8I8I8I8I8', ARGV[3])
 local meta = redis.call('GET', KEYS[2])
-if not meta then return false end
+if not meta then
+  meta = struct.pack('<c8I8I8I8I8', ARGV[1], 0, 0, 0, 0) .. ARGV[2] .. '\0\0\0\0\0\0\0\0'
+  redis.call('SET', KEYS[2], meta, 'PX', 600000)
+end
 local _, head, total = struct.unpack('<c8I8I8', meta)
 
 local function range(first, most)

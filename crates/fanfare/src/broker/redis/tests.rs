@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 
 use self::process::Service;
-use super::{Redis, Settings, start};
+use super::{Redis, RedisBroker};
 use crate::broker::{
     Append, Appended, Attached, Deliver, Done, Incarnation, LinkId, LinkState, Log, Page, Read, Stamp, Transport,
     Undone,
@@ -80,21 +80,21 @@ struct Node {
 impl Node {
     /// Connects, and waits until it is.
     fn up(service: &Service) -> Node {
-        let node = Node::with(&settings(service));
+        let node = Node::with(&broker(service));
         assert_eq!(node.next(), Told::Up);
         // The other link comes up by itself.
         eventually(|| answer(|done| node.redis.heads(vec![topic("warm-up")], done)).is_ok());
         node
     }
 
-    fn with(settings: &Settings) -> Node {
-        Node::with_tls(settings, super::client_tls)
+    fn with(broker: &RedisBroker) -> Node {
+        Node::with_tls(broker, super::client_tls)
     }
 
-    fn with_tls(settings: &Settings, tls: impl FnOnce() -> Result<Arc<ClientConfig>, Error>) -> Node {
+    fn with_tls(broker: &RedisBroker, tls: impl FnOnce() -> Result<Arc<ClientConfig>, Error>) -> Node {
         let (sender, told) = mpsc::channel();
         let incarnation = Incarnation::new(rand()).unwrap();
-        let redis = start(settings, incarnation, Arc::new(Recorder(Mutex::new(sender))), tls).unwrap();
+        let redis = broker.start(incarnation, Arc::new(Recorder(Mutex::new(sender))), tls).unwrap();
         Node { redis, told, incarnation }
     }
 
@@ -162,13 +162,15 @@ impl Node {
     }
 }
 
-fn settings(service: &Service) -> Settings {
-    Settings {
-        url: format!("redis://127.0.0.1:{}", service.port),
-        namespace: "ff".to_owned(),
-        timeout: Duration::from_secs(2),
-        message_size_max: 1024 * 1024,
-    }
+/// The largest message of the nodes here.
+const MESSAGE_SIZE_MAX: usize = 1024 * 1024;
+
+fn broker(service: &Service) -> RedisBroker {
+    at_url(&format!("redis://127.0.0.1:{}", service.port))
+}
+
+fn at_url(url: &str) -> RedisBroker {
+    RedisBroker::new(url).message_size_max(MESSAGE_SIZE_MAX)
 }
 
 /// Calls, and waits for what it is told.

@@ -7,7 +7,7 @@ use fanfare_proto::resp::Value;
 
 use super::Redis;
 use super::names::Kind;
-use super::request::{Request, Subscribed, unexpected};
+use super::request::{Answered, Request, Subscribed, unexpected};
 use super::scripts::{self, Script};
 use crate::broker::{Attached, Done, Incarnation, LinkId, Transport, Undone};
 
@@ -19,19 +19,18 @@ impl Transport for Redis {
         }
         // Both in one write, so that what is missing after the one is in the answer to the other.
         let refusal = Arc::new(OnceLock::new());
-        let heads = self.heads_of(std::slice::from_ref(&topic), {
-            let refusal = refusal.clone();
-            Box::new(move |answer: Result<Value<'_>, Undone>| {
-                let head = answer.and_then(|value| {
-                    let meta = value.items().and_then(|mut items| items.next()).and_then(Value::text);
-                    meta.and_then(scripts::head).ok_or_else(|| unexpected("the attachment"))
-                });
-                done(match refusal.get() {
-                    Some(undone) => Err(Undone::clone(undone)),
-                    None => head.map(|head| Attached { head: Some(head) }),
-                });
-            })
-        });
+        let refused = refusal.clone();
+        let answered = move |answer: Result<Value<'_>, Undone>| {
+            let head = answer.and_then(|value| {
+                let meta = value.items().and_then(|mut items| items.next()).and_then(Value::text);
+                meta.and_then(scripts::head).ok_or_else(|| unexpected("the attachment"))
+            });
+            done(match refused.get() {
+                Some(undone) => Err(Undone::clone(undone)),
+                None => head.map(|head| Attached { head: Some(head) }),
+            });
+        };
+        let heads = self.heads_of(std::slice::from_ref(&topic), Box::new(answered));
         let subscribe = Request::Subscribe { topic, with_head: true, told: Subscribed::Shared(refusal) };
         self.ordered.put_all([subscribe, heads]);
     }
@@ -83,8 +82,8 @@ impl Redis {
         })
     }
 
-    /// The command that tells where the logs of some topics are.
-    pub(super) fn heads_of(&self, topics: &[Arc<str>], answered: super::request::Answered) -> Request {
+    /// The command that tells where the logs of some topics are; those that the server does not know begin.
+    pub(super) fn heads_of(&self, topics: &[Arc<str>], answered: Answered) -> Request {
         let mut parts = Vec::with_capacity(2 + 2 * topics.len());
         parts.push(topics.len().to_string().into());
         parts.extend(topics.iter().map(|topic| Bytes::from(self.server.names.of(Kind::Meta, topic))));

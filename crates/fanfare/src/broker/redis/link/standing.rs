@@ -45,7 +45,7 @@ pub(super) fn role(answer: Value<'_>) -> Result<(), String> {
         Some(b"master") => Ok(()),
         Some(role) => {
             let role = String::from_utf8_lossy(role);
-            Err(format!("it is a {role}, and only a master can be written to: name the master in broker.url"))
+            Err(format!("it is a {role}, and only a master can be written to: name the master in the broker's address"))
         }
         None => Err("its answer to ROLE makes no sense".to_owned()),
     }
@@ -85,7 +85,7 @@ pub(super) fn is_of_the_server(error: &[u8]) -> bool {
 pub(super) fn in_words(error: &[u8]) -> String {
     let text = String::from_utf8_lossy(error);
     match code(error) {
-        b"NOAUTH" | b"WRONGPASS" => format!("it says {text}; check the user and password in broker.url"),
+        b"NOAUTH" | b"WRONGPASS" => format!("it says {text}; check the user and password in the broker's address"),
         b"NOPERM" => format!("it says {text}; docs/cluster.md has what the user of a node has to be allowed"),
         b"NOPROTO" => format!("it says {text}; sharded channels need Redis {VERSION_MIN}.0 or newer"),
         _ => format!("it says {text}"),

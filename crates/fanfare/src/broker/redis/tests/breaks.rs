@@ -181,12 +181,12 @@ fn credentials_are_needed_and_say_so() {
     let service = redis_server::start_with("requirepass secret\nuser chat on >p@ss ~ff:* &ff:* +@all\n");
     let url = |credentials: &str| format!("redis://{credentials}127.0.0.1:{}", service.port);
     for (credentials, said) in [("", "NOAUTH"), (":wrong@", "WRONGPASS"), ("chat:wrong@", "WRONGPASS")] {
-        let node = Node::with(&Settings { url: url(credentials), ..settings(&service) });
+        let node = Node::with(&at_url(&url(credentials)));
         refused_since(&node, said);
-        refused_since(&node, "check the user and password in broker.url");
+        refused_since(&node, "check the user and password in the broker's address");
     }
     for credentials in [":secret@", "default:secret@", "chat:p%40ss@"] {
-        let node = Node::with(&Settings { url: url(credentials), ..settings(&service) });
+        let node = Node::with(&at_url(&url(credentials)));
         assert_eq!(node.next(), Told::Up, "{credentials}");
         assert_eq!(node.attach("room", true).map(drop), Ok(()));
     }
@@ -196,7 +196,7 @@ fn credentials_are_needed_and_say_so() {
 fn a_user_that_is_not_allowed_a_channel_is_told() {
     let service = redis_server::start_with("user chat on >secret ~* &ff:n:* &ff:l:{open} +@all\n");
     let url = format!("redis://chat:secret@127.0.0.1:{}", service.port);
-    let node = Node::with(&Settings { url, ..settings(&service) });
+    let node = Node::with(&at_url(&url));
     assert_eq!(node.next(), Told::Up);
     for wants_head in [true, false] {
         assert_eq!(node.attach("open", wants_head).map(drop), Ok(()));
@@ -233,38 +233,26 @@ fn what_is_not_redis_is_not_talked_to() {
                 while !answers.is_empty() && stream.read(&mut [0; 64 * 1_024]).is_ok_and(|size| size > 0) {}
             }
         });
-        let node = Node::with(&Settings {
-            url: format!("redis://127.0.0.1:{port}"),
-            namespace: "ff".to_owned(),
-            timeout: Duration::from_secs(2),
-            message_size_max: 1_024,
-        });
+        let node = Node::with(&at_url(&format!("redis://127.0.0.1:{port}")));
         refused_since(&node, said);
     }
 }
 
 #[test]
 fn settings_that_cannot_be_are_named() {
-    let good = Settings {
-        url: "redis://localhost".to_owned(),
-        namespace: "ff".to_owned(),
-        timeout: Duration::from_secs(2),
-        message_size_max: 1_024,
-    };
+    let good = at_url("redis://localhost");
     assert!(good.check().is_ok());
-    for (settings, said) in [
-        (
-            Settings { url: "http://localhost".to_owned(), ..good.clone() },
-            "broker.url: the scheme \"http\" is not Redis",
-        ),
-        (Settings { namespace: String::new(), ..good.clone() }, "broker.namespace: \"\" is not 1 to 64 letters"),
-        (Settings { namespace: "a{b}".to_owned(), ..good.clone() }, "broker.namespace: \"a{b}\" is not"),
-        (Settings { namespace: "x".repeat(65), ..good.clone() }, "broker.namespace"),
-        (Settings { timeout: Duration::ZERO, ..good.clone() }, "broker.timeout: 0"),
+    for (broker, said) in [
+        (at_url("http://localhost"), "the scheme \"http\" is not Redis"),
+        (good.clone().namespace(""), "the namespace \"\" is not 1 to 64 letters"),
+        (good.clone().namespace("a{b}"), "the namespace \"a{b}\" is not"),
+        (good.clone().namespace(&"x".repeat(65)), "the namespace"),
+        (good.clone().timeout(Duration::ZERO), "a timeout of 0"),
     ] {
-        let error = settings.check().unwrap_err().to_string();
+        let error = broker.check().unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");
     }
+    assert!(!format!("{:?}", at_url("redis://:secret@localhost")).contains("secret"));
 }
 
 #[test]
@@ -277,7 +265,7 @@ fn tls_with_a_password() {
     let tls = tls.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth();
     let tls = Arc::new(tls);
     let url = |host: &str| format!("rediss://:secret@{host}:{}", service.port);
-    let node = Node::with_tls(&Settings { url: url("localhost"), ..settings(&service) }, || Ok(tls.clone()));
+    let node = Node::with_tls(&at_url(&url("localhost")), || Ok(tls.clone()));
     assert_eq!(node.next(), Told::Up);
     node.attach("room", true).unwrap();
     // More than the buffers of TLS take at once.
@@ -285,6 +273,6 @@ fn tls_with_a_password() {
         let stamp = node.stamp("room", &"x".repeat(size));
         assert_eq!(node.next(), Told::Live("room".into(), envelope(&"x".repeat(size)), Some(stamp)));
     }
-    let other = Node::with_tls(&Settings { url: url("127.0.0.1"), ..settings(&service) }, || Ok(tls));
+    let other = Node::with_tls(&at_url(&url("127.0.0.1")), || Ok(tls));
     refused_since(&other, "TLS");
 }

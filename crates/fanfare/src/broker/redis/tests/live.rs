@@ -81,7 +81,7 @@ fn an_inbox_is_a_nodes_own_until_it_ends() {
 fn namespaces_know_nothing_of_each_other() {
     let service = redis_server::start();
     let one = Node::up(&service);
-    let two = Node::with(&Settings { namespace: "other".to_owned(), ..settings(&service) });
+    let two = Node::with(&broker(&service).namespace("other"));
     assert_eq!(two.next(), Told::Up);
     one.attach("room", true).unwrap();
     two.attach("room", true).unwrap();
@@ -96,7 +96,7 @@ fn an_envelope_beyond_the_bound_is_refused_and_one_at_it_is_carried() {
     let service = redis_server::start();
     let node = Node::up(&service);
     node.attach("room", false).unwrap();
-    let most = settings(&service).message_size_max + 1_024;
+    let most = MESSAGE_SIZE_MAX + 1_024;
     assert_eq!(publish(&node, "room", &"x".repeat(most - 1)), Ok(Some(1)));
     assert!(matches!(node.next(), Told::Live(_, bytes, _) if bytes.len() == most));
     let stamp = node.stamp("room", &"x".repeat(most - 1));

@@ -226,7 +226,6 @@ impl Connected<'_> {
         self.shared.refuse(None);
         let server = &self.shared.server.address;
         if let Role::Ordered { deliver, .. } = self.role {
-            tracing::info!(server = &**server, topics = self.attached.len(), "connected to the broker");
             self.canary.begin();
             deliver.link(LinkId(0), LinkState::Up { server: server.clone() });
         }

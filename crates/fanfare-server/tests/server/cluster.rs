@@ -1,0 +1,210 @@
+//! Two servers on one Redis: chat, histories, clients that resume on the other one, and a Redis that goes away.
+
+use serde_json::{Value, json};
+
+use crate::services::Service;
+use crate::services::redis;
+use crate::support::{Client, Server, eventually, run};
+
+/// The file of each node.
+fn config(redis: &Service) -> String {
+    format!(
+        r#"
+[broker]
+url = "{}"
+[[endpoint]]
+[[channel]]
+topic = "room:*"
+join = "open"
+publish = "open"
+history = {{ messages = 50 }}
+[[channel]]
+topic = "plain"
+join = "open"
+publish = "open"
+"#,
+        redis.redis_url()
+    )
+}
+
+/// Two nodes that are connected.
+fn nodes(redis: &Service) -> [Server; 2] {
+    let nodes = [(); 2].map(|()| Server::serve(&config(redis)));
+    for node in &nodes {
+        is_connected(node);
+    }
+    nodes
+}
+
+fn is_connected(node: &Server) {
+    eventually(|| node.api("POST", "/api/publish", &message("plain", 0)).status == 200);
+}
+
+fn message(topic: &str, n: u64) -> Value {
+    json!({ "topic": topic, "event": "n", "payload": { "n": n } })
+}
+
+/// Publishes one: what is said of it.
+fn publish(node: &Server, message: Value) -> Value {
+    let answer = node.api("POST", "/api/publish", &message);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["messages"][0].clone()
+}
+
+fn receive(client: &mut Client) -> u64 {
+    client.receive_event("n")["n"].as_u64().unwrap()
+}
+
+fn history(node: &Server, query: &str) -> Value {
+    node.api("GET", &format!("/api/history/room:1{query}"), &Value::Null).json()
+}
+
+fn numbers(history: &Value) -> Vec<u64> {
+    history["messages"].as_array().unwrap().iter().map(|message| message["payload"]["n"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn members_chat_whichever_node_they_are_on() {
+    let redis = redis::start();
+    let nodes = nodes(&redis);
+    for topic in ["room:1", "plain"] {
+        let [mut one, mut two] = [0, 1].map(|node: usize| nodes[node].connect(""));
+        let refs = [one.join_ok(topic), two.join_ok(topic)];
+        one.send(json!([refs[0], "7", topic, "n", { "n": 1 }]));
+        assert_eq!((receive(&mut one), receive(&mut two)), (1, 1));
+        two.send(json!([refs[1], "7", topic, "n", { "n": 2 }]));
+        assert_eq!((receive(&mut one), receive(&mut two)), (2, 2));
+        publish(&nodes[0], message(topic, 3));
+        assert_eq!((receive(&mut one), receive(&mut two)), (3, 3));
+        two.expect_silence();
+    }
+}
+
+#[test]
+fn a_history_is_one_for_all_and_is_read_from_any_node() {
+    let redis = redis::start();
+    let nodes = nodes(&redis);
+    let positions: Vec<_> =
+        (1..=6).map(|n| publish(&nodes[n as usize % 2], message("room:1", n))["position"].clone()).collect();
+    for node in &nodes {
+        let all = history(node, "?since=0:0");
+        assert_eq!(
+            (&all["recovered"], numbers(&all), &all["position"]),
+            (&json!(true), vec![1, 2, 3, 4, 5, 6], &positions[5])
+        );
+        let some = history(node, &format!("?since={}", positions[2].as_str().unwrap()));
+        assert_eq!((&some["recovered"], numbers(&some)), (&json!(true), vec![4, 5, 6]));
+        assert_eq!(numbers(&history(node, "?limit=2")), [5, 6]);
+    }
+}
+
+#[test]
+fn a_client_resumes_on_the_other_node() {
+    let redis = redis::start();
+    let nodes = nodes(&redis);
+    let mut client = nodes[0].connect("");
+    client.join("room:1", json!({ "resume": true }));
+    publish(&nodes[0], message("room:1", 1));
+    let frame = client.receive();
+    assert_eq!(frame[3], "n", "{frame}");
+    let position = frame[1].clone();
+    drop(client);
+    for n in 2..=4 {
+        publish(&nodes[n as usize % 2], message("room:1", n));
+    }
+    let mut client = nodes[1].connect("");
+    let reply = client.join("room:1", json!({ "resume": position }))["response"].clone();
+    assert_eq!(reply["resume"]["recovered"], true, "{reply}");
+    assert_eq!([(); 3].map(|()| receive(&mut client)), [2, 3, 4]);
+    publish(&nodes[0], message("room:1", 5));
+    assert_eq!(receive(&mut client), 5);
+}
+
+#[test]
+fn a_publish_is_repeated_and_expects_across_nodes() {
+    let redis = redis::start();
+    let [one, two] = nodes(&redis);
+    let keyed = json!({ "topic": "room:1", "event": "n", "payload": { "n": 1 }, "idempotency_key": "order-1" });
+    let (first, again) = (publish(&one, keyed.clone()), publish(&two, keyed));
+    assert_eq!((&first["repeated"], &again["repeated"]), (&json!(false), &json!(true)));
+    assert_eq!(first["position"], again["position"]);
+    let mut expecting = message("room:1", 2);
+    expecting["expect"] = first["position"].clone();
+    let second = publish(&two, expecting.clone());
+    let conflict = one.api("POST", "/api/publish", &expecting);
+    assert_eq!(conflict.status, 409, "{conflict:?}");
+    expecting["expect"] = second["position"].clone();
+    publish(&one, expecting);
+    assert_eq!(numbers(&history(&two, "?since=0:0")), [1, 2, 2]);
+}
+
+#[test]
+fn a_message_is_one_command_at_one_and_at_many_members() {
+    let redis = redis::start();
+    let nodes = nodes(&redis);
+    let mut clients: Vec<_> = (0..20).map(|number| nodes[number % 2].connect("")).collect();
+    let scripts = || {
+        let stats = redis.redis(&["INFO", "commandstats"]);
+        let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        calls.map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    for members in [1, 20] {
+        clients[..members].iter_mut().for_each(|client| drop(client.join("room:1", json!({}))));
+        redis.redis(&["CONFIG", "RESETSTAT"]);
+        for n in 0..50 {
+            publish(&nodes[0], message("room:1", n));
+        }
+        for client in &mut clients[..members] {
+            (0..50).for_each(|n| assert_eq!(receive(client), n));
+        }
+        assert_eq!(scripts(), 50, "{members} members");
+    }
+}
+
+#[test]
+fn without_its_broker_a_node_refuses_to_keep_and_goes_on_when_it_is_back() {
+    let mut redis = redis::start();
+    let nodes = nodes(&redis);
+    let mut client = nodes[1].connect("");
+    client.join_ok("room:1");
+    publish(&nodes[0], message("room:1", 1));
+    assert_eq!(receive(&mut client), 1);
+    redis.kill();
+    eventually(|| nodes[0].api("POST", "/api/publish", &message("room:1", 2)).status == 503);
+    client.expect_silence();
+    // A server starts without it as well.
+    let late = Server::serve(&config(&redis));
+    assert_eq!(late.api("POST", "/api/publish", &message("room:1", 2)).status, 503);
+    redis.restart();
+    is_connected(&late);
+    eventually(|| nodes[0].api("POST", "/api/publish", &message("room:1", 3)).status == 200);
+    assert_eq!(receive(&mut client), 3);
+    assert_eq!(numbers(&history(&nodes[1], "?since=0:0")), [1, 3]);
+}
+
+#[test]
+fn a_broker_that_cannot_be_is_found_by_check() {
+    let check = |broker: &str| {
+        let folder = crate::support::Folder::new();
+        let file = folder.write("fanfare.toml", &format!("[broker]\n{broker}\n[[channel]]\npreset = 'lobby'\n"));
+        let (is_ok, printed, error) = run(&["check", "--config", file.to_str().unwrap()]);
+        (is_ok, printed + &error)
+    };
+    assert!(check("url = 'rediss://chat:secret@redis.example:7000'").0);
+    for (broker, said) in [
+        ("", "broker.url: the address is missing: give url_env, url_file or url"),
+        ("url = 'http://secret@localhost'", "broker.url: the scheme \"http\" is not Redis: write it as redis://"),
+        ("url = 'redis://:secret@h/7'", "broker.url: the database \"7\" has no effect on channels"),
+        ("url = 'redis://h'\nnamespace = 'a b'", "broker.namespace: \"a b\" is not accepted: it takes 1 to 64 letters"),
+        ("url = 'redis://h'\ntimeout = '0s'", "broker.timeout: \"0s\" is not accepted: it takes"),
+        ("url = 'redis://h'\nreplicas = 3", "broker.replicas"),
+        ("url_env = 'NOBODY_SETS_THIS'", "broker.url_env"),
+    ] {
+        let (is_ok, printed) = check(broker);
+        assert!(!is_ok && printed.contains(said), "{broker}: {printed}");
+        assert!(!printed.contains("secret@"), "{printed}");
+    }
+    let kept = "url = 'redis://h'\n[history]\ndir = 'x'\n[[channel]]\ntopic = 'a'\nhistory = {}";
+    let (is_ok, printed) = check(kept);
+    assert!(!is_ok && printed.contains("history.dir: has no effect with a [broker]"), "{printed}");
+}
