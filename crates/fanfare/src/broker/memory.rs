@@ -104,6 +104,8 @@ enum Event {
 struct Waiting {
     deadline_ms: u64,
     size: usize,
+    /// It was sent by a link that has broken, and that is about to be told.
+    is_lost: bool,
     fail: Box<dyn FnOnce(Undone) + Send>,
 }
 
@@ -408,17 +410,25 @@ impl State {
         for queue in &mut node.up {
             queue.0.clear();
         }
+        // What it is told of an earlier loss it is still told.
+        let is_of_loss = |event: &Event, waiting: &BTreeMap<u64, Waiting>| match event {
+            Event::Answer(serial, _) => waiting.get(serial).is_some_and(|waiting| waiting.is_lost),
+            Event::Link(LinkState::Down { .. }) => true,
+            _ => false,
+        };
         for queue in &mut node.down {
-            queue.0.clear();
+            queue.0.retain(|(_, event)| is_of_loss(event, &node.waiting));
         }
-        let waiting = std::mem::take(&mut node.waiting);
+        let (lost, waiting) = std::mem::take(&mut node.waiting).into_iter().partition(|(_, waiting)| waiting.is_lost);
+        node.waiting = lost;
+        let waiting: BTreeMap<u64, Waiting> = waiting;
         node.waiting_bytes = 0;
         let unknown = Undone::unknown(format!("the link to the broker in memory broke before it answered: {why}"));
         let down = &mut node.down[Way::Ordered as usize];
         for (serial, waiting) in waiting {
             let (unknown, fail) = (unknown.clone(), waiting.fail);
             // Told whatever is known of it by then.
-            let nothing = Waiting { deadline_ms: u64::MAX, size: 0, fail: Box::new(|_| ()) };
+            let nothing = Waiting { deadline_ms: u64::MAX, size: 0, is_lost: true, fail: Box::new(|_| ()) };
             node.waiting.insert(serial, nothing);
             down.put(now_ms, Event::Answer(serial, Box::new(move || fail(unknown))));
         }

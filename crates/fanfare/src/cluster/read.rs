@@ -23,6 +23,8 @@ type Answer = oneshot::Sender<Result<Replay, Error>>;
 #[derive(Debug)]
 pub(super) struct Reader {
     wanted: Wanted,
+    /// It has not been given what was handed on up to this number: an older page, read for another, would leave a hole.
+    at_least: u64,
     pub(super) deadline_ms: u64,
     answer: Answer,
 }
@@ -57,7 +59,7 @@ impl Cluster {
     pub(super) fn begin_reading(&self, topic: &str, wanted: Wanted) -> oneshot::Receiver<Result<Replay, Error>> {
         let now_ms = self.now_ms();
         let (answer, replay) = oneshot::channel();
-        let reader = Reader { wanted, deadline_ms: now_ms + READ_MAX_MS, answer };
+        let reader = Reader { wanted, at_least: 0, deadline_ms: now_ms + READ_MAX_MS, answer };
         self.with(topic, |topics| {
             let name: Arc<str> = topics.by_name.get(topic).map_or_else(|| topic.into(), |known| known.name.clone());
             topics.timers.set(reader.deadline_ms, Timer::Waiting, &name);
@@ -67,7 +69,7 @@ impl Cluster {
     }
 
     /// Answers a reader, or has the log read for it.
-    fn serve(&self, topics: &mut Topics, topic: &Arc<str>, reader: Reader, now_ms: u64) {
+    fn serve(&self, topics: &mut Topics, topic: &Arc<str>, mut reader: Reader, now_ms: u64) {
         let Some(retention) = self.policies.retention(topic) else {
             return reader.fails(Error::invalid(format!("the topic {topic:?} keeps no history")));
         };
@@ -87,6 +89,7 @@ impl Cluster {
             (Phase::Attached, Some(chain)) => {
                 let Wanted { since, limit, bytes_max, newest } = reader.wanted;
                 let (head, number) = (chain.last(), chain.number());
+                reader.at_least = number;
                 let replay = |messages| Replay { head, number, recovered: true, messages };
                 let from_window = match since {
                     Since::Now if newest == 0 => Some(Vec::new()),
@@ -149,10 +152,13 @@ impl Cluster {
             }
             return;
         };
+        let mut too_early = Vec::new();
         for Parked { page, readers } in known.parked.extract_if(.., |parked| chain.has(parked.page.head.position)) {
             let number = chain.number_of(page.head.position);
+            let (early, answered): (Vec<_>, Vec<_>) = readers.into_iter().partition(|reader| reader.at_least > number);
+            too_early.extend(early);
             let replay = replay(page, number);
-            readers.into_iter().for_each(|reader| match &replay {
+            answered.into_iter().for_each(|reader| match &replay {
                 Some(replay) => reader.answers(Ok(replay.clone())),
                 None => reader.fails(Error::unavailable(
                     "the history has messages that this node cannot read: is it older than the others?",
@@ -161,6 +167,11 @@ impl Cluster {
         }
         if !known.parked.is_empty() {
             topics.timers.set(now_ms + HOLE_MS, Timer::Hole, topic);
+        }
+        if !too_early.is_empty() {
+            // The page was read before, or the log has lost its tail.
+            self.start_repair(topics, topic);
+            too_early.into_iter().for_each(|reader| self.serve(topics, topic, reader, now_ms));
         }
     }
 

@@ -93,9 +93,10 @@ impl Cluster {
         };
         for (name, head) in names.iter().zip(heads) {
             self.with(name, |topics| {
-                let Some(chain) = topics.by_name.get(name).and_then(|known| known.chain.as_ref()) else { return };
-                // Live messages may have come since.
-                if !chain.has(head) {
+                let Some(known) = topics.by_name.get(name) else { return };
+                let Some(chain) = &known.chain else { return };
+                // It may only be that live messages have come since: then the read finds nothing new. A head further back is a lost tail.
+                if head != chain.last() || chain.has_hole() || !known.parked.is_empty() {
                     self.start_repair(topics, name);
                 }
             });

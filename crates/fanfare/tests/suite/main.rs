@@ -11,6 +11,7 @@ mod bad_input;
 mod bullet;
 mod closing;
 mod cluster;
+mod cluster_simulation;
 mod cluster_wide;
 mod contexts;
 mod credentials;

@@ -55,7 +55,7 @@ impl Link {
                 done(Err(why));
             }
         });
-        node.waiting.insert(serial, Waiting { deadline_ms: *now_ms + ANSWER_MAX_MS, size, fail });
+        node.waiting.insert(serial, Waiting { deadline_ms: *now_ms + ANSWER_MAX_MS, size, is_lost: false, fail });
         node.waiting_bytes += size;
         let run = Box::new(move |state: &mut State| {
             let result = act(state, who);
