@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use fanfare::{Bodies, Endpoint};
+use fanfare::{Bodies, Endpoint, Pattern};
 
 use crate::config::secret::Secret;
 use crate::connections::Connections;
@@ -19,36 +19,35 @@ use crate::pages;
 
 mod answer;
 mod connections;
+mod probe;
 mod publish;
 mod query;
 mod token;
+
+pub(crate) use probe::STUCK_AFTER;
 
 use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/counters and GET /api/health";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/counters, GET /api/health, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
-struct Api {
-    endpoint: Endpoint,
-    token: Option<Arc<Secret>>,
-    bodies: Bodies,
-    parts: Arc<[Arc<dyn Part>]>,
-    connections: Connections,
+pub(crate) struct Api {
+    pub(crate) endpoint: Endpoint,
+    /// Without it all of the API but the health report is refused.
+    pub(crate) token: Option<Arc<Secret>>,
+    pub(crate) bodies: Bodies,
+    /// Those whose state the health report tells.
+    pub(crate) parts: Arc<[Arc<dyn Part>]>,
+    pub(crate) connections: Connections,
+    /// The topics that somebody can be in.
+    pub(crate) topics: Arc<[Pattern]>,
 }
 
-/// Everything on the admin listener. Without a token all of the API but the health report is refused.
-/// `parts` are those whose state the health report tells.
-pub(crate) fn router(
-    endpoint: Endpoint,
-    token: Option<Secret>,
-    bodies: Bodies,
-    parts: &[Arc<dyn Part>],
-    connections: Connections,
-) -> Router {
-    let api = Api { endpoint, token: token.map(Arc::new), bodies, parts: parts.into(), connections };
+/// Everything on the admin listener.
+pub(crate) fn router(api: Api) -> Router {
     let guarded = Router::new()
         .route("/api/publish", post(publish::publish))
         .route("/api/disconnect", post(publish::disconnect))
@@ -61,7 +60,11 @@ pub(crate) fn router(
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard));
-    let open = Router::new().route("/api/health", get(query::health)).method_not_allowed_fallback(wrong_method);
+    let open = Router::new()
+        .route("/api/health", get(query::health))
+        .route("/livez", get(probe::live))
+        .route("/readyz", get(probe::ready))
+        .method_not_allowed_fallback(wrong_method);
     guarded.merge(open).merge(pages::console()).fallback(unknown).with_state(api)
 }
 

@@ -27,17 +27,17 @@ pub(crate) enum Command {
     },
     /// Start the server that a configuration file describes
     Serve {
-        /// The configuration, a TOML file; `fanfare init` writes one
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        /// The configuration, a TOML file; `fanfare init` writes one. Left out: fanfare.toml, or the environment alone if there is none
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
         #[command(flatten)]
         settings: Settings,
     },
     /// Check a configuration file: print its mistakes, or nothing if there are none
     Check {
-        /// The configuration, a TOML file
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        /// The configuration, a TOML file. Left out: fanfare.toml, or the environment alone if there is none
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
         #[command(flatten)]
         settings: Settings,
     },
@@ -106,7 +106,7 @@ pub(crate) enum Docs {
 #[derive(Debug, Args)]
 pub(crate) struct Token {
     /// The configuration, a TOML file
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", default_value = "fanfare.toml")]
     pub(crate) config: PathBuf,
     /// The `[auth.NAME]` that the token is for; can be left out if there is only one
     #[arg(long, value_name = "NAME")]
@@ -132,7 +132,7 @@ pub(crate) struct Token {
 #[derive(Debug, Args)]
 pub(crate) struct ApiKey {
     /// The configuration, a TOML file
-    #[arg(long, value_name = "FILE", global = true, default_value = "fanfare.toml")]
+    #[arg(short, long, value_name = "FILE", global = true, default_value = "fanfare.toml")]
     pub(crate) config: PathBuf,
     /// The `[keys.NAME]` that has the keys; can be left out if there is only one
     #[arg(long, value_name = "NAME", global = true)]

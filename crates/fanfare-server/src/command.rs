@@ -8,7 +8,7 @@ use fanfare_bench::Verdict;
 
 use crate::cli::{Command, Docs, New, Settings};
 use crate::config::{reference, starter};
-use crate::terminal::{load, overrides, print};
+use crate::terminal::{load, load_or_environment, overrides, print};
 use crate::{apikey, client, mint, preflight, run, scaffold};
 
 const DEV: &str = include_str!("dev.toml");
@@ -25,9 +25,9 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
                 preflight::parse("fanfare dev", DEV, &overrides(settings)).map_err(|report| report.to_string())?;
             run::dev(config).map(done)
         }
-        Command::Serve { config, settings } => run::serve(load(&config, settings)?).map(done),
+        Command::Serve { config, settings } => run::serve(load_or_environment(config.as_deref(), settings)?).map(done),
         Command::Check { config, settings } => {
-            for warning in load(&config, settings)?.warnings {
+            for warning in load_or_environment(config.as_deref(), settings)?.warnings {
                 eprintln!("warning: {warning}");
             }
             Ok(ExitCode::SUCCESS)

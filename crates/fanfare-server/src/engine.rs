@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use fanfare::{Endpoint, Mount, Policy};
+use fanfare::{Endpoint, Mount, OriginPolicy, Pattern, Policy};
 
 use crate::apikey::lookup::{Lifetimes, Lookup};
 use crate::apikey::{Watch, store};
@@ -14,6 +14,7 @@ use crate::channel::Declared;
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
 use crate::config::keys::Keys;
+use crate::config::server::PublicUrl;
 use crate::config::value::OneOrMore;
 use crate::connections::{Audience, Connections};
 use crate::expiry::Expiry;
@@ -32,6 +33,8 @@ pub(crate) struct Engine {
     /// To be finished once nothing happens any more.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
     pub(crate) connections: Connections,
+    /// The topics that somebody can be in.
+    pub(crate) topics: Vec<Pattern>,
     /// Not yet started.
     pub(crate) sources: Sources,
     /// What may have something to tell others before the end.
@@ -61,6 +64,7 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.observer(Watch::start(lookup.clone(), config.keys[name].revoke_closes));
     }
     let served = channels.iter().flat_map(|channel| channel.patterns().map(move |pattern| (pattern, channel)));
+    let topics = routes::known(channels.iter().flat_map(Declared::patterns), &config.endpoints);
     let routes = routes::routes(served, &config.endpoints);
     for (pattern, channel) in &routes {
         let policy = channel.map_or_else(Policy::new, Declared::policy);
@@ -113,7 +117,7 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     if config.history.dir.is_some() {
         parts.push(Arc::new(Histories(endpoint.clone())));
     }
-    Ok(Engine { endpoint, parts, webhooks, connections, sources, publisher })
+    Ok(Engine { endpoint, parts, webhooks, connections, topics, sources, publisher })
 }
 
 /// The store of histories in a directory, as the health report tells of it.
@@ -127,6 +131,10 @@ impl Part for Histories {
 
     fn name(&self) -> &str {
         "dir"
+    }
+
+    fn is_needed(&self) -> bool {
+        true
     }
 
     fn state(&self) -> State {
@@ -195,7 +203,7 @@ fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], auth
     let limits = &config.limits;
     let mut mount = of_protocol(settings)
         .idle_timeout(settings.idle_timeout.0)
-        .origin(settings.origins.0.clone())
+        .origin(origins(settings, config))
         .compression(settings.compression)
         .message_size_max(limits.message_size_max.0 as usize)
         .body_size_max(limits.longpoll_body_size_max.0 as usize)
@@ -222,6 +230,16 @@ fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], auth
         };
     }
     mount
+}
+
+/// Whose pages may connect.
+pub(crate) fn origins(settings: &Settings, config: &Config) -> OriginPolicy {
+    match (&settings.origins.0, &config.server.public_url) {
+        (OriginPolicy::SameAsRequest, Some(OneOrMore(urls))) => {
+            OriginPolicy::List(urls.iter().map(|PublicUrl(origin)| origin.clone()).collect())
+        }
+        (policy, _) => policy.clone(),
+    }
 }
 
 /// A mount with what concerns its protocol only.

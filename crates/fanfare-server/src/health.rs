@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fanfare::Endpoint;
 use serde_json::{Map, Value, json};
 
 /// A part of the server that depends on something outside of it.
@@ -14,6 +15,11 @@ pub(crate) trait Part: Send + Sync + fmt::Debug {
     fn name(&self) -> &str;
     /// How it stands now.
     fn state(&self) -> State;
+
+    /// Whether clients should go elsewhere while it is unavailable.
+    fn is_needed(&self) -> bool {
+        false
+    }
 
     /// What it has counted since the start, by reason.
     fn counters(&self) -> Vec<(&'static str, u64)> {
@@ -55,6 +61,13 @@ impl State {
             Self::Unavailable => "unavailable",
         }
     }
+}
+
+/// Why no clients should be sent here: it drains, or a part without which nothing is kept cannot do its work.
+pub(crate) fn not_ready(endpoint: &Endpoint, parts: &[Arc<dyn Part>]) -> Vec<String> {
+    let failing = parts.iter().filter(|part| part.is_needed() && part.state() == State::Unavailable);
+    let failing = failing.map(|part| format!("{}.{} is unavailable", part.kind(), part.name()));
+    endpoint.is_draining().then(|| "draining".to_owned()).into_iter().chain(failing).collect()
 }
 
 /// The report: `{"status": "ok"}`, with parts their states by kind and name, and `degraded` as soon as one is not ok.

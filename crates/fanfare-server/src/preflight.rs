@@ -2,14 +2,22 @@
 //! certificates, addresses. `serve` and `check` say the same of it, together with what is wrong with the text itself.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::config::auth::SECRET_BYTES_SAFE;
 use crate::config::problem::Problems;
 use crate::config::secret::{Given, Secret};
 use crate::config::section::Places;
+use crate::config::server::Tls;
+use crate::config::source::Kind;
 use crate::config::{Config, Draft, Overrides, Reading, Report};
 use crate::descriptors::Descriptors;
-use crate::{auth, signature, tls};
+use crate::{auth, reach, signature, tls};
+
+/// A certificate that is good for no longer than this is warned of.
+const CERTIFICATE_DAYS_LEFT: u64 = 7;
+
+const DAY_S: u64 = 86_400;
 
 /// Shorter API tokens are refused.
 const TOKEN_CHARS_MIN: usize = 16;
@@ -50,6 +58,7 @@ struct Preflight<'r> {
 impl Preflight<'_> {
     /// Opens all, and fills in the secrets.
     fn check(mut self, draft: &mut Draft) {
+        reach::check(draft, self.problems);
         self.check_auths(draft);
         self.check_addresses(draft);
         self.check_hooks(draft);
@@ -107,11 +116,23 @@ impl Preflight<'_> {
         }
         for source in draft.sources.values_mut().flatten() {
             let given = Given::new("url", &source.url, &source.url_env, &source.url_file);
-            source.url = self.open(&given, &source.places).map(|(_, url)| url);
+            let opened = self.open(&given, &source.places);
+            if let Some((key, url)) = &opened
+                && let Err(text) = source.kind.check_url(url.expose())
+            {
+                source.places.problem(self.problems, key, text);
+            }
+            source.url = opened.map(|(_, url)| url);
         }
         if let Some(bridge) = &mut draft.bridge {
             let given = Given::new("url", &bridge.url, &bridge.url_env, &bridge.url_file);
-            bridge.url = self.open(&given, &bridge.places).map(|(_, url)| url);
+            let opened = self.open(&given, &bridge.places);
+            if let Some((key, url)) = &opened
+                && let Err(text) = Kind::Redis.check_url(url.expose())
+            {
+                bridge.places.problem(self.problems, key, text);
+            }
+            bridge.url = opened.map(|(_, url)| url);
         }
         if let Some(broker) = &mut draft.broker {
             let given = Given::new("url", &broker.url, &broker.url_env, &broker.url_file);
@@ -172,9 +193,30 @@ impl Preflight<'_> {
     fn check_tls(&mut self, draft: &Draft) {
         let Some(tls) = &draft.tls else { return };
         match tls::load(&tls.cert, &tls.key) {
-            Ok(_) => {}
+            Ok(_) => self.check_dates(tls),
             Err(tls::Fault::Cert(text)) => tls.places.problem(self.problems, "cert", text),
             Err(tls::Fault::Key(text)) => tls.places.problem(self.problems, "key", text),
+        }
+    }
+
+    /// A certificate that no client accepts any more, or will not in some days.
+    fn check_dates(&mut self, tls: &Tls) {
+        let Some(end) = tls::not_after(&tls.cert) else { return };
+        match end.duration_since(SystemTime::now()) {
+            Err(over) => {
+                let text = format!(
+                    "the certificate in {} has expired {} days ago: no client accepts it; renew it",
+                    tls.cert.display(),
+                    over.duration().as_secs() / DAY_S
+                );
+                tls.places.problem(self.problems, "cert", text);
+            }
+            Ok(left) if left.as_secs() < CERTIFICATE_DAYS_LEFT * DAY_S => self.warnings.push(format!(
+                "the certificate in {} expires in {} days; renew it and start again",
+                tls.cert.display(),
+                left.as_secs() / DAY_S
+            )),
+            Ok(_) => {}
         }
     }
 }

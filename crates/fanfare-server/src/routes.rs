@@ -25,6 +25,14 @@ pub(crate) fn routes<'c, C: Clone>(
     routes
 }
 
+/// All topics that somebody can be in: those of channels, and those of other protocols.
+pub(crate) fn known<'c>(channels: impl Iterator<Item = &'c Pattern>, endpoints: &[Endpoint]) -> Vec<Pattern> {
+    let mut known: Vec<Pattern> = channels.cloned().collect();
+    let more: Vec<_> = apart(endpoints).into_iter().filter(|pattern| !known.contains(pattern)).collect();
+    known.extend(more);
+    known
+}
+
 /// The topics of other protocols, as far as they begin with something that can be told.
 fn apart(endpoints: &[Endpoint]) -> Vec<Pattern> {
     let topics = endpoints.iter().flat_map(|endpoint| match endpoint.protocol {

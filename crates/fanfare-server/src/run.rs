@@ -8,18 +8,21 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use fanfare::serve::{self, Closing, Server};
-use fanfare::{Bodies, Drain, Endpoint};
+use fanfare::{Bodies, Drain, Endpoint, OriginPolicy, Pattern};
+use fanfare_proto::origin::RequestOrigin;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::bridge::Publisher;
 use crate::config::Config;
 use crate::config::secret::Secret;
+use crate::config::section::listed;
 use crate::config::server::{Drain as DrainSettings, Tls};
 use crate::connections::Connections;
 use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
 use crate::health::Part;
+use crate::notify::Notifier;
 use crate::signals::ServerSignals;
 use crate::source::Sources;
 use crate::webhook::Webhook;
@@ -46,6 +49,7 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
             let address = running.listen_admin(address, token).await?;
             tracing::info!("the HTTP API listens on http://{address}");
         }
+        running.tell_what_is_served(&url);
         announce("serve", &url);
         running.until_stopped().await
     })
@@ -58,6 +62,7 @@ struct Running {
     parts: Vec<Arc<dyn Part>>,
     webhooks: Vec<Arc<Webhook>>,
     connections: Connections,
+    topics: Vec<Pattern>,
     sources: Sources,
     publisher: Option<Publisher>,
     signals: ServerSignals,
@@ -84,7 +89,8 @@ impl Running {
         let signals = ServerSignals::new()?;
         let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max);
-        let Engine { endpoint, parts, webhooks, connections, sources, publisher } = engine::build(&mut config).await?;
+        let Engine { endpoint, parts, webhooks, connections, topics, sources, publisher } =
+            engine::build(&mut config).await?;
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
             config,
@@ -92,6 +98,7 @@ impl Running {
             parts,
             webhooks,
             connections,
+            topics,
             sources,
             publisher,
             signals,
@@ -125,9 +132,31 @@ impl Running {
         let server = bind(address, "admin").await?.limits(self.limits(self.shares.admin, self.shares.admin));
         let address = address_of(&server)?;
         let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
-        let router = admin::router(self.endpoint.clone(), token, bodies, &self.parts, self.connections.clone());
+        let router = admin::router(admin::Api {
+            endpoint: self.endpoint.clone(),
+            token: token.map(Arc::new),
+            bodies,
+            parts: self.parts.as_slice().into(),
+            connections: self.connections.clone(),
+            topics: self.topics.as_slice().into(),
+        });
         self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)
+    }
+
+    /// One line an endpoint: what people look for first when nobody can connect.
+    fn tell_what_is_served(&self, url: &str) {
+        for settings in &self.config.endpoints {
+            let (path, protocol, auth) = (&settings.path.0, settings.protocol.name(), settings.auth.0.join(", "));
+            let request = RequestOrigin { scheme: "", host_and_port: "" };
+            let origins = match engine::origins(settings, &self.config) {
+                OriginPolicy::SameAsRequest => "same".to_owned(),
+                policy => policy.allowed(request),
+            };
+            tracing::info!(url = format!("{url}{path}"), protocol, auth, origins, "an endpoint is served");
+        }
+        let topics: Vec<_> = self.topics.iter().map(ToString::to_string).collect();
+        tracing::info!(topics = listed(topics.iter().map(String::as_str)), "clients can be in these topics");
     }
 
     fn limits(&self, connections_max: u64, per_address_max: u64) -> serve::Limits {
@@ -143,7 +172,9 @@ impl Running {
     async fn until_stopped(mut self) -> Result<(), String> {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
+        let notifier = Notifier::ready(&self.endpoint);
         self.signals.until_stop().await;
+        notifier.stopping();
         let webhooks = self.webhooks.clone();
         let mut signals = self.signals;
         let ended = End {
@@ -225,7 +256,7 @@ fn block_on(run: impl Future<Output = Result<(), String>>) -> Result<(), String>
 
 async fn bind(address: SocketAddr, flag: &str) -> Result<Server, String> {
     let server = Server::bind(address).await;
-    server.map_err(|error| format!("{error}; stop what uses it, or take another address with --{flag}"))
+    server.map_err(|error| format!("{error}, or take another address with --{flag}"))
 }
 
 fn address_of(server: &Server) -> Result<SocketAddr, String> {

@@ -24,6 +24,21 @@ pub(crate) fn load(file: &Path, settings: Settings) -> Result<Config, String> {
     preflight::load(file, &overrides(settings)).map_err(|report| report.to_string())
 }
 
+/// The same of the file in this folder where none is named; without one, what flags and the environment say is enough if they say
+/// anything.
+///
+/// # Errors
+/// What is wrong with it, or that there is nothing.
+pub(crate) fn load_or_environment(file: Option<&Path>, settings: Settings) -> Result<Config, String> {
+    let overrides = overrides(settings);
+    let default = Path::new("fanfare.toml");
+    let loaded = match file {
+        None if overrides.sets_anything() && !default.exists() => preflight::parse("the environment", "", &overrides),
+        file => preflight::load(file.unwrap_or(default), &overrides),
+    };
+    loaded.map_err(|report| report.to_string())
+}
+
 /// What flags and the environment set.
 pub(crate) fn overrides(settings: Settings) -> Overrides {
     // A variable that is not UTF-8 cannot be a setting; where a secret is looked for in one, it counts as not set.

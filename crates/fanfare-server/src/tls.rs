@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 /// What is wrong with one of the two files.
 #[derive(Debug)]
@@ -39,8 +42,22 @@ pub(crate) fn load(cert: &Path, key: &Path) -> Result<ServerConfig, Fault> {
     Ok(config)
 }
 
+/// When the first certificate of a file expires, if it can be read.
+pub(crate) fn not_after(cert: &Path) -> Option<SystemTime> {
+    let first = CertificateDer::pem_file_iter(cert).ok()?.next()?.ok()?;
+    let certificate = Certificate::from_der(&first).ok()?;
+    Some(certificate.tbs_certificate.validity.not_after.to_system_time())
+}
+
 fn explain(file: &Path, error: &PemError) -> String {
+    let is_encrypted = || std::fs::read_to_string(file).is_ok_and(|text| text.contains("ENCRYPTED"));
     match error {
+        PemError::NoItemsFound if is_encrypted() => format!(
+            "{} is encrypted with a passphrase, which nobody could type at the start: \
+             write it without, by `openssl pkey -in {} -out key.pem`",
+            file.display(),
+            file.display()
+        ),
         PemError::Io(error) => format!("cannot read {}: {error}", file.display()),
         PemError::NoItemsFound => format!("{} has no private key in PEM form", file.display()),
         // The parser's own text may quote the file.

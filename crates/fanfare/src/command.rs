@@ -93,8 +93,6 @@ pub(crate) enum Command {
     Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
     /// Anything rare, when the engine's clock has come so far.
     RunAt { due_ms: u64, run: Box<dyn FnOnce() + Send> },
-    /// Close every socket with this id.
-    Disconnect { socket_id: Arc<str> },
     /// Read a socket on that was not read while what it sends had no room.
     ReadOn { socket: SocketKey },
     /// Close one socket.
@@ -146,7 +144,6 @@ impl fmt::Debug for Command {
             Command::Verified { .. } => "Verified",
             Command::Listen { .. } => "Listen",
             Command::RunAt { .. } => "RunAt",
-            Command::Disconnect { .. } => "Disconnect",
             Command::ReadOn { .. } => "ReadOn",
             Command::Close { .. } => "Close",
             Command::Poll { .. } => "Poll",

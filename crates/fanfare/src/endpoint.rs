@@ -33,7 +33,7 @@ use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::policy::{Policies, Policy};
 use crate::presence::{Exchange, Presence};
-use crate::registry::LocalSocket;
+use crate::registry::{LocalSocket, ask_promptly};
 use crate::shard::Shard;
 use crate::socket::Surroundings;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo, Transport};
@@ -362,6 +362,22 @@ impl Endpoint {
     /// now on, even if the socket gets the two by different topics. Within one topic no fence is needed.
     pub fn fence(&self) {
         self.0.shards.iter().for_each(|shard| shard.send(Command::Fence));
+    }
+
+    /// Whether every shard answers within this time. One that does not is stuck in code that blocks, and so are its sockets.
+    pub async fn is_alive(&self, within: Duration) -> bool {
+        let answers = async {
+            for shard in &self.0.shards {
+                ask_promptly(shard, |_| ()).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        matches!(tokio::time::timeout(within, answers).await, Ok(Ok(())))
+    }
+
+    /// How many sockets there are, those of this process included.
+    pub fn sockets(&self) -> usize {
+        self.0.shards.iter().map(ShardHandle::sockets).sum()
     }
 
     /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount that has a route for it.

@@ -136,7 +136,7 @@ impl Mount {
                 body_size_max: 8_000_000,
                 body_lines_max: 1_000,
             },
-            origin: OriginPolicy::Any,
+            origin: OriginPolicy::SameAsRequest,
             compression: false,
             subprotocols: Vec::new(),
             versions: vec![Version::V1, Version::V2],
@@ -277,7 +277,8 @@ impl Mount {
         self
     }
 
-    /// Whose pages may connect. Default: everybody's.
+    /// Whose pages may connect. Default: those of the scheme, host and port that the request is for. A server behind a proxy that ends
+    /// TLS does not see the scheme: it names the origins.
     pub fn origin(mut self, policy: OriginPolicy) -> Self {
         self.origin = policy;
         self

@@ -228,7 +228,8 @@ pub(crate) async fn ask_promptly<T: Send + 'static>(
     answered.await.map_err(|_| Error::failed("the engine has ended"))
 }
 
-fn asking<T: Send + 'static>(
+/// The same in two steps.
+pub(crate) fn asking<T: Send + 'static>(
     question: impl FnOnce(&mut Shard) -> T + Send + 'static,
 ) -> (Command, oneshot::Receiver<T>) {
     let (answer, answered) = oneshot::channel();

@@ -8,6 +8,7 @@ mod heads;
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -102,7 +103,9 @@ impl Server {
             socket.listen(BACKLOG)?;
             TcpListener::from_std(socket.into())
         });
-        let listener = bound.map_err(|error| Error::invalid(format!("cannot listen on {address}: {error}")))?;
+        let listener = bound.map_err(|error| {
+            Error::invalid(format!("cannot listen on {address}: {error}; {}", what_helps(address, error.kind())))
+        })?;
         let server = Server {
             listener,
             limits,
@@ -291,6 +294,18 @@ fn give_up_after(listener: &TcpListener, timeout: Duration) -> std::io::Result<(
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("listener", &self.listener).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// What to do about an address that cannot be listened on.
+fn what_helps(address: SocketAddr, kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "stop what uses it",
+        io::ErrorKind::PermissionDenied if address.port() < 1_024 => {
+            "give the process CAP_NET_BIND_SERVICE for ports below 1024"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: take one of its own, or 0.0.0.0 for all",
+        _ => "see why the system refuses it",
     }
 }
 

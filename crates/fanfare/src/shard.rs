@@ -248,7 +248,6 @@ impl Shard {
                 }
             }
             Command::RunAt { due_ms, run } => self.lent.timers.run_later(due_ms, run),
-            Command::Disconnect { socket_id } => self.disconnect(&socket_id),
             Command::Close { socket, reason } => self.with(socket, |socket, turn| socket.close(turn, &reason)),
             Command::Poll { socket, secret, position, answer } => self.poll_session(socket, secret, position, answer),
             Command::Post(post) => self.post(*post),

@@ -1,5 +1,7 @@
 //! Answers of the API.
 
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -121,6 +123,13 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         self.respond(json!({ "error": self.told() }))
     }
+}
+
+/// What stands in a path, decoded.
+pub(super) fn of_path(path: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    let Path(text) =
+        path.map_err(|error| ApiError::invalid(format!("the path cannot be read: {}", error.body_text())))?;
+    Ok(text)
 }
 
 /// A JSON answer.

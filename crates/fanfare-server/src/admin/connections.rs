@@ -2,12 +2,12 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{Answer, ApiError, Code};
+use super::answer::{Answer, ApiError, Code, of_path};
 use super::query::Page;
 use crate::connections::Connection;
 
@@ -25,7 +25,11 @@ pub(super) async fn list(
 }
 
 /// The sockets of a key.
-pub(super) async fn one(State(api): State<Api>, Path(key): Path<String>) -> Result<Answer<Value>, ApiError> {
+pub(super) async fn one(
+    State(api): State<Api>,
+    key: Result<Path<String>, PathRejection>,
+) -> Result<Answer<Value>, ApiError> {
+    let key = of_path(key)?;
     let sockets = api.connections.lookup(&key);
     if sockets.is_empty() {
         return Err(unknown(&key));
@@ -35,7 +39,11 @@ pub(super) async fn one(State(api): State<Api>, Path(key): Path<String>) -> Resu
 }
 
 /// Closes the sockets of a key.
-pub(super) async fn close(State(api): State<Api>, Path(key): Path<String>) -> Result<Answer<Value>, ApiError> {
+pub(super) async fn close(
+    State(api): State<Api>,
+    key: Result<Path<String>, PathRejection>,
+) -> Result<Answer<Value>, ApiError> {
+    let key = of_path(key)?;
     match api.connections.close(&key) {
         0 => Err(unknown(&key)),
         closed => Ok(Answer(json!({ "closed": closed }))),

@@ -11,8 +11,12 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError};
+use crate::config::section::listed;
 use crate::config::server::API_BODY_SIZE_MAX;
 use crate::message;
+
+/// This many hints are given.
+const HINTS_MAX: usize = 10;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +32,7 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
     drop(body);
     // All are on their way, in their order, before the first is waited for: a store writes them together.
     let results = join_all(messages.iter().map(|message| message.publish(&api.endpoint))).await;
+    let hints = hints(&api, messages.iter().map(|message| &*message.topic));
     let (mut published, mut failed, mut told) = (0, None, Vec::new());
     for result in results {
         told.push(match result {
@@ -48,6 +53,9 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
         });
     }
     let mut answer = json!({ "published": published });
+    if !hints.is_empty() {
+        answer["hints"] = hints.into();
+    }
     if failed.is_some() || told.iter().any(|message| !message["position"].is_null()) {
         answer["messages"] = told.into();
     }
@@ -69,6 +77,20 @@ pub(super) async fn disconnect(
     let body = api.bodies.collect(&headers, body, API_BODY_SIZE_MAX as usize).await?;
     let Disconnect { id } = message::decode(&body, r#"{"id": "user_socket:7"}"#).map_err(ApiError::invalid)?;
     check_topic(&id).map_err(|error| ApiError::invalid(format!("id: {}", error.to_string().replace("topic", "id"))))?;
-    api.endpoint.disconnect(&id).await;
-    Ok(Answer(json!({ "ok": true })))
+    let closed = api.endpoint.disconnect(&id).await;
+    Ok(Answer(json!({ "ok": true, "closed": closed })))
+}
+
+/// What to say of topics that nobody can be in: who publishes there has most likely mistyped one.
+fn hints<'m>(api: &Api, topics: impl Iterator<Item = &'m str>) -> Vec<String> {
+    let mut strange: Vec<&str> =
+        topics.filter(|topic| !api.topics.iter().any(|pattern| pattern.matches(topic))).collect();
+    strange.sort_unstable();
+    strange.dedup();
+    strange.truncate(HINTS_MAX);
+    let patterns: Vec<_> = api.topics.iter().map(ToString::to_string).collect();
+    let known = if patterns.is_empty() { "none".to_owned() } else { listed(patterns.iter().map(String::as_str)) };
+    let hint =
+        |topic: &str| format!("no [[channel]] fits the topic {topic:?}, so that nobody can join it; they fit {known}");
+    strange.into_iter().map(hint).collect()
 }

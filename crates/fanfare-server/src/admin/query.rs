@@ -1,6 +1,6 @@
 //! What the API tells: health, topics, presence, counters.
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use fanfare::{Since, SocketHandle, Stored, TopicSummary, check_topic};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{Answer, ApiError};
+use super::answer::{Answer, ApiError, of_path};
 use crate::health;
 use crate::identity::Identity;
 
@@ -76,7 +76,11 @@ fn publisher(socket: &SocketHandle) -> Value {
 }
 
 /// Who is present in a topic, as its members see it, and how many names there are: all that is told where they are only counted.
-pub(super) async fn presence(State(api): State<Api>, Path(topic): Path<String>) -> Result<Answer<Value>, ApiError> {
+pub(super) async fn presence(
+    State(api): State<Api>,
+    topic: Result<Path<String>, PathRejection>,
+) -> Result<Answer<Value>, ApiError> {
+    let topic = of_path(topic)?;
     check_topic(&topic).map_err(|error| ApiError::invalid(error.to_string()))?;
     let presence: Value = api.endpoint.presences(&topic).await.to().unwrap_or_default();
     let count = api.endpoint.presence_count(&topic);
@@ -94,9 +98,10 @@ pub(super) struct Part {
 /// What a topic has kept: all behind a position, or the newest.
 pub(super) async fn history(
     State(api): State<Api>,
-    Path(topic): Path<String>,
+    topic: Result<Path<String>, PathRejection>,
     part: Result<Query<Part>, QueryRejection>,
 ) -> Result<Answer<Kept>, ApiError> {
+    let topic = of_path(topic)?;
     let Query(part) =
         part.map_err(|error| ApiError::invalid(format!("{}; it takes limit and since", error.body_text())))?;
     let limit = part.limit.unwrap_or(ITEMS_DEFAULT);

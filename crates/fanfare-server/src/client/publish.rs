@@ -72,6 +72,9 @@ pub(super) async fn run(asked: &Pub) -> Result<(), String> {
             let (key, expect) = (asked.key.clone(), asked.expect.clone());
             let message = Message { idempotency_key: key, expect, ..message };
             let mut answer = send(&api, &[message], asked.allow_reserved).await?;
+            for hint in answer["hints"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                eprintln!("{hint}");
+            }
             let mut told = json!({ "published": answer["published"] });
             if let Some(position) = answer.pointer_mut("/messages/0/position").filter(|position| !position.is_null()) {
                 told["position"] = position.take();

@@ -33,7 +33,11 @@ impl Draft {
         self.check_effects(problems);
         let named: HashSet<&String> = self.named_variables().collect();
         for (name, near) in overrides.suspects(&SECTIONS).iter().filter(|(name, _)| !named.contains(&name)) {
-            warnings.push(format!("the environment variable {name} is not a setting; did you mean {near}?"));
+            let next = match near {
+                Some(near) => format!("did you mean {near}?"),
+                None => "`fanfare docs config` prints those that there are".to_owned(),
+            };
+            warnings.push(format!("the environment variable {name} is not a setting; {next}"));
         }
         self.warn_of_unused(warnings);
         self.warn_of_unreachable(warnings);

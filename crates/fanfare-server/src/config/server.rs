@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use fanfare::OriginPattern;
 use tracing_subscriber::filter::Targets;
 
 use super::problem::Problems;
 use super::secret::Secret;
 use super::section::{Form, section};
-use super::value::{Address, Count, Size, Span, Text, choice};
+use super::value::{Address, Count, OneOrMore, Size, Span, Text, choice};
 
 /// When a client counts as vanished, unless told otherwise.
 const VANISHED_TIMEOUT: Duration = Duration::from_secs(45);
@@ -20,10 +21,46 @@ section! {
     keys {
         /// The address that clients connect to. The default is reachable from this machine only.
         listen: Address = "\"127.0.0.1:4000\"",
+        /// The address by which pages know this server, such as `https://chat.example.com`, or several. An endpoint with
+        /// `origins = "same"` lets in pages of these and of no other. Needed behind a proxy that ends TLS, and wherever the
+        /// header `Host` must not be believed. Left out: the address that each request is for.
+        public_url: Option<OneOrMore<PublicUrl>> = "",
         /// How many threads own sockets and write to them. Left out: one fewer than there are cores, at least one.
         shards: Option<Count<1, 128>> = "",
     }
     later ["metrics", "name"]
+}
+
+/// An address by which pages know the server: an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublicUrl(pub(crate) OriginPattern);
+
+impl Text for PublicUrl {
+    fn accepts() -> String {
+        r#"an address such as "https://chat.example.com""#.into()
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (scheme, rest) = text.split_once("://").ok_or_else(String::new)?;
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let port = match scheme {
+            "https" => 443,
+            "http" => 80,
+            _ => return Err(r#"it begins with "https://" or "http://", as "https://chat.example.com" does"#.into()),
+        };
+        if authority.contains(['/', '*', '?', '#']) {
+            return Err(r#"it takes a scheme, a host and perhaps a port, as in "https://chat.example.com""#.into());
+        }
+        // Other ports of the host are other servers.
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+        let origin =
+            if has_port { format!("{scheme}://{authority}") } else { format!("{scheme}://{authority}:{port}") };
+        OriginPattern::parse(&origin).map(Self).map_err(|_| String::new())
+    }
 }
 
 section! {

@@ -123,6 +123,26 @@ choice! {
 }
 
 impl Kind {
+    /// Whether an address is one of this kind of server.
+    ///
+    /// # Errors
+    /// What it has to be, without any of it.
+    pub(crate) fn check_url(self, url: &str) -> Result<(), String> {
+        let (schemes, example): (&[&str], _) = match self {
+            Kind::Redis | Kind::RedisStream => (&["redis", "rediss", "redis+unix", "unix"], "redis://HOST:6379"),
+            // Its client takes an address without a scheme as well.
+            Kind::Nats if !url.contains("://") && !url.is_empty() => return Ok(()),
+            Kind::Nats => (&["nats", "tls", "ws", "wss"], "nats://HOST:4222"),
+            // The driver also takes `key=value` pairs.
+            Kind::Outbox | Kind::Postgres if url.contains('=') && !url.contains("://") => return Ok(()),
+            Kind::Outbox | Kind::Postgres => (&["postgres", "postgresql"], "postgres://USER:PASSWORD@HOST/DATABASE"),
+        };
+        match url.split_once("://") {
+            Some((scheme, rest)) if schemes.contains(&scheme) && !rest.is_empty() => Ok(()),
+            _ => Err(format!("is not an address of this kind of server: write {example}")),
+        }
+    }
+
     fn uses(self, key: &str) -> bool {
         match key {
             "channels" => self != Kind::Outbox,

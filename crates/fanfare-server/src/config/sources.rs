@@ -49,6 +49,12 @@ impl Overrides {
         Some((Place::Environment(variable), text))
     }
 
+    /// Whether anything is set here.
+    pub(crate) fn sets_anything(&self) -> bool {
+        let has = |variable: &String| self.environment.contains_key(variable);
+        !self.flags.is_empty() || single_paths(&super::SECTIONS).iter().any(|(_, variable)| has(variable))
+    }
+
     /// Whether any key of a section is set here, so that the section counts as present.
     pub(super) fn mentions(&self, section: &Section) -> bool {
         let prefix = format!("{}.", section.name);
@@ -73,11 +79,13 @@ impl Overrides {
         }
     }
 
-    /// Variables that look like mistyped settings. Not an error: an environment holds what others put there.
-    pub(super) fn suspects(&self, sections: &[&'static Section]) -> Vec<(String, String)> {
+    /// Variables that begin as settings do and are none, with the setting that may be meant. Not an error: an environment holds what
+    /// others put there.
+    pub(super) fn suspects(&self, sections: &[&'static Section]) -> Vec<(String, Option<String>)> {
         let known: Vec<String> = single_paths(sections).into_iter().map(|(_, variable)| variable).collect();
-        let unknown = self.environment.keys().filter(|name| !known.contains(name));
-        unknown.filter_map(|name| Some((name.clone(), nearest_variable(name, &known)?))).collect()
+        let ours = self.environment.keys().filter(|name| name.starts_with("FANFARE_") && !is_of_kubernetes(name));
+        let unknown = ours.filter(|name| !known.contains(name));
+        unknown.map(|name| (name.clone(), nearest_variable(name, &known))).collect()
     }
 }
 
@@ -85,6 +93,15 @@ impl Flag {
     fn place(&self) -> Place {
         Place::Flag(self.name.into())
     }
+}
+
+/// Kubernetes tells every container where a service called `fanfare` is.
+fn is_of_kubernetes(name: &str) -> bool {
+    let rest = name.trim_start_matches("FANFARE_");
+    rest == "PORT"
+        || rest.starts_with("SERVICE_HOST")
+        || rest.starts_with("SERVICE_PORT")
+        || rest.strip_prefix("PORT_").is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 fn nearest_variable(name: &str, known: &[String]) -> Option<String> {

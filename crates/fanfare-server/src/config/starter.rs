@@ -17,6 +17,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("endpoint.longpoll_window", "\"10s\""),
     ("endpoint.socket_id", "\"user_socket:{sub}\""),
     ("auth.kind", "\"jwt\""),
+    ("public_url", "\"https://chat.example.com\""),
     ("auth.algorithms", "[\"HS256\", \"HS512\"]"),
     ("auth.secret_env", "\"FANFARE_SECRET\""),
     ("auth.secret_file", "\"secret.txt\""),

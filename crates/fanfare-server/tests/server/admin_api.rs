@@ -152,3 +152,31 @@ fn bad_requests_are_explained_and_publish_nothing() {
     assert_eq!(post("/api/publish", allowed).status, 200);
     assert_eq!(clients[0].receive_event("phx_error"), json!({}));
 }
+
+#[test]
+fn answers_are_json_with_counts_and_hints() {
+    let server = Server::serve("[[endpoint]]\n[[channel]]\ntopic = 'room:*'\njoin = 'open'\n");
+    let publish =
+        |topic: &str| server.api("POST", "/api/publish", &json!({"topic": topic, "event": "e", "payload": {}})).json();
+    assert_eq!(publish("room:1"), json!({"published": 1}));
+    let strange = publish("rooms:1");
+    assert_eq!(strange["published"], 1);
+    let hint = strange["hints"][0].as_str().unwrap();
+    assert!(hint.contains("\"rooms:1\"") && hint.contains("room:*"), "{hint}");
+    assert_eq!(
+        server.api("POST", "/api/disconnect", &json!({"id": "nobody"})).json(),
+        json!({"ok": true, "closed": 0})
+    );
+    for path in ["/api/presence/%ff", "/api/history/%ff", "/api/connections/%ff"] {
+        let answer = server.api("GET", path, &Value::Null);
+        assert_eq!((answer.status, answer.json()["error"]["code"].clone()), (422, json!("invalid")), "{path}");
+    }
+    assert_eq!(server.api("GET", "/nowhere/%ff", &Value::Null).json()["error"]["code"], "not_found");
+    for path in ["/", "/nowhere", "/socket/nowhere"] {
+        let answer = server.http("GET", path, &[], "");
+        assert!(
+            answer.status == 404 && answer.body.contains("connect to the path of an endpoint"),
+            "{path}: {answer:?}"
+        );
+    }
+}

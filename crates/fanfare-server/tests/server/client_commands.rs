@@ -267,13 +267,13 @@ fn tokens_come_from_three_places_and_are_not_shown() {
             command.env("MINE", token);
         });
         sub.told("joined user:7", 1);
-        succeeds(&api(&server, &["disconnect", "user:7"], ""), "{\"ok\":true}\n");
+        succeeds(&api(&server, &["disconnect", "user:7"], ""), "{\"closed\":1,\"ok\":true}\n");
         sub.told("closed the connection with 1001; reconnecting in", 1);
         sub.told("joined user:7", 2);
         if how[0] == "--token-file" {
             // It is read for every connection.
             std::fs::write(&token_file, "another").unwrap();
-            succeeds(&api(&server, &["disconnect", "user:7"], ""), "{\"ok\":true}\n");
+            succeeds(&api(&server, &["disconnect", "user:7"], ""), "{\"closed\":1,\"ok\":true}\n");
             assert_eq!(sub.end().0, Some(1));
             sub.told("refused with status 403: the server does not accept this token", 1);
         }
@@ -310,7 +310,7 @@ fn topics_presence_and_disconnect() {
         "{\"members\":1,\"topic\":\"a\"}\n{\"members\":1,\"topic\":\"b\"}\n{\"members\":1,\"topic\":\"c d/é\"}\n";
     succeeds(&api(&server, &["topics"], ""), listed);
     succeeds(&api(&server, &["presence", "c d/é"], ""), "{\"count\":0,\"presence\":{},\"topic\":\"c d/é\"}\n");
-    succeeds(&api(&server, &["disconnect", "nobody"], ""), "{\"ok\":true}\n");
+    succeeds(&api(&server, &["disconnect", "nobody"], ""), "{\"closed\":0,\"ok\":true}\n");
 }
 
 #[test]

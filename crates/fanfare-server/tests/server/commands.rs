@@ -190,7 +190,7 @@ fn mistakes_on_the_command_line_are_explained() {
     }
     check(&[], "Usage");
     check(&["serv"], "serve");
-    check(&["serve"], "--config");
+    check(&["serve"], "cannot read fanfare.toml");
     check(&["dev", "--listen", "4000"], "127.0.0.1:4000");
     check(&["dev", "--set", "listen"], "KEY=VALUE");
     check(&["dev", "--set", "limits.join_max=5"], "did you mean `limits.joins_max`?");

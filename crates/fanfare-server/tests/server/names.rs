@@ -249,7 +249,7 @@ fn a_bare_star_reaches_no_topics_of_hubs_and_bridges() {
     phoenix.join_ok("hubs");
     phoenix.join_ok("bridges");
 
-    let named = "[[channel]]\ntopic = ['hub:*', 'bridge*']\njoin = 'open'\n";
+    let named = "[[channel]]\ntopic = ['hub:*', 'bridge:*']\njoin = 'open'\n";
     let server = Server::serve(&config(named));
     let mut phoenix = server.connect("");
     for topic in ["hub:d/news", "hub:"] {

@@ -63,8 +63,10 @@ async fn run() -> Result<(), BoxError> {
 
 async fn endpoint(shards: Option<u16>) -> Result<Endpoint, BoxError> {
     let names = Presence::new().hooks(Names);
+    // Pages of the tests' own servers connect as well.
+    let mount = || Mount::new().origin(OriginPolicy::Any);
     let user = || {
-        Mount::new()
+        mount()
             .connect(User)
             .channel("room:*", Room::default())
             .channel("bench:*", Bench)
@@ -81,13 +83,13 @@ async fn endpoint(shards: Option<u16>) -> Result<Endpoint, BoxError> {
         sec_websocket_headers: true,
     };
     let origins = OriginPolicy::List(vec![OriginPattern::parse("//ok.example")?]);
-    let bench = Mount::new()
+    let bench = mount()
         .connect(User)
         .channel("room:*", Room::default())
         .channel("bench:*", Bench)
         .channel("presence:*", PresenceRoom { names: false })
         .joins_max(usize::MAX);
-    let info = || Mount::new().connect(Info).channel("*", Room::default());
+    let info = || mount().connect(Info).channel("*", Room::default());
     let short = user().idle_timeout(Duration::from_millis(1_500)).longpoll_window(Duration::from_secs(1));
     let builder = match shards {
         Some(shards) => Endpoint::builder().shards(shards.into()),
@@ -111,11 +113,8 @@ async fn endpoint(shards: Option<u16>) -> Result<Endpoint, BoxError> {
         )
         .mount("/subp", user().subprotocols(["proto.a", "proto.b"]).longpoll(false))
         .mount("/v2only", user().versions([Version::V2]).longpoll(false))
-        .mount("/auth", Mount::new().connect(Auth).auth_token(true).channel("room:*", Room::default()))
-        .mount(
-            "/maxch",
-            Mount::new().connect(Unassigned).joins_max(3).longpoll(false).channel("room:*", Room::default()),
-        )
+        .mount("/auth", mount().connect(Auth).auth_token(true).channel("room:*", Room::default()))
+        .mount("/maxch", mount().connect(Unassigned).joins_max(3).longpoll(false).channel("room:*", Room::default()))
         .build()
         .await;
     Ok(built?)

@@ -8,12 +8,15 @@ use fanfare_proto::envelope::{Content, Envelope, Heartbeat, Incarnation, VERSION
 use fanfare_proto::parcel::Part;
 use fanfare_proto::payload::{Payload, Text};
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::Endpoint;
 use crate::cluster::NODES;
 use crate::command::Command;
+use crate::mailbox::ShardHandle;
 use crate::message::Message;
 use crate::presence;
+use crate::registry::asking;
 
 /// A node ends.
 const BYE: &str = "bye";
@@ -75,12 +78,18 @@ impl Endpoint {
     }
 
     /// Closes every socket with this id, with 1001, on all nodes. One that is cut off does it when it is back, if the broker keeps histories.
-    pub async fn disconnect(&self, socket_id: &str) {
-        self.disconnect_here(&socket_id.into());
+    /// How many there were on this one.
+    pub async fn disconnect(&self, socket_id: &str) -> usize {
+        let closing = self.disconnect_here(&socket_id.into());
         if let Some(cluster) = &self.0.cluster {
             // Its own sockets are closed whether or not the others are told.
             drop(cluster.command(DISCONNECT, Text::copy(socket_id).into()));
         }
+        let mut closed = 0;
+        for shard in closing {
+            closed += shard.await.unwrap_or_default();
+        }
+        closed
     }
 
     /// Lets other nodes know that this one ends, so that they need not find out.
@@ -96,7 +105,7 @@ impl Endpoint {
     pub(super) fn obey(&self, message: &Message) {
         let Payload::Text(text) = &message.payload else { return };
         match &*message.event {
-            DISCONNECT => self.disconnect_here(&text.as_str().into()),
+            DISCONNECT => drop(self.disconnect_here(&text.as_str().into())),
             BYE => {
                 let node = u64::from_str_radix(text.as_str(), 16).ok().and_then(Incarnation::new);
                 node.iter().for_each(|node| presence::bye(self, *node));
@@ -106,10 +115,15 @@ impl Endpoint {
         }
     }
 
-    fn disconnect_here(&self, socket_id: &Arc<str>) {
-        for shard in self.shards() {
-            shard.send(Command::Disconnect { socket_id: socket_id.clone() });
-        }
+    /// All shards are asked before the first is waited for.
+    fn disconnect_here(&self, socket_id: &Arc<str>) -> Vec<oneshot::Receiver<usize>> {
+        let ask = |shard: &ShardHandle| {
+            let socket_id = socket_id.clone();
+            let (command, closed) = asking(move |shard| shard.disconnect(&socket_id));
+            shard.send(command);
+            closed
+        };
+        self.shards().iter().map(ask).collect()
     }
 
     /// Something other than a message has come of a node, this one included: on a topic's channel, or in the inbox.

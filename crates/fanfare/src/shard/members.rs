@@ -44,12 +44,16 @@ impl Shard {
     }
 
     /// Closes every socket with this id.
-    pub(super) fn disconnect(&mut self, socket_id: &str) {
+    pub(crate) fn disconnect(&mut self, socket_id: &str) -> usize {
+        let mut closed = 0;
         for index in self.by_id.get(socket_id).cloned().unwrap_or_default() {
-            if let Some(key) = self.sockets.get(index as usize).map(|socket| socket.key) {
+            let found = self.sockets.get(index as usize).filter(|socket| socket.is_open());
+            if let Some(key) = found.map(|socket| socket.key) {
                 self.with(key, |socket, turn| socket.close(turn, &CloseReason::Disconnect));
+                closed += 1;
             }
         }
+        closed
     }
 
     /// Closes the subscribers of a hub's topic, which has ended, behind what was published on it.

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare::{Body, Connect, ConnectRequest, Connected, Endpoint, Mount, Policy, Rejected, Retention, Slow};
+use fanfare::{
+    Body, Connect, ConnectRequest, Connected, Endpoint, Mount, OriginPolicy, Policy, Rejected, Retention, Slow,
+};
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -29,7 +31,7 @@ impl Connect for Keys {
 }
 
 fn mount() -> Mount {
-    Mount::bullet().connect(Keys).on_reject(|_| {
+    Mount::bullet().connect(Keys).origin(OriginPolicy::Any).on_reject(|_| {
         let mut response = Response::new(Body::default());
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response

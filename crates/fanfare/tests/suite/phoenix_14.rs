@@ -37,7 +37,7 @@ async fn end(way: Way, served: &Served, mut client: Client) -> Option<Client> {
             return Some(client);
         }
         Way::Lose => return None,
-        Way::Disconnect => served.endpoint.disconnect("user_socket:7").await,
+        Way::Disconnect => assert_eq!(served.endpoint.disconnect("user_socket:7").await, 1),
         Way::Drain => served.endpoint.drain(Drain::default()).await,
     }
     Some(client)
