@@ -12,7 +12,7 @@ mod named;
 mod reasons;
 
 pub use self::config::{JoinConfig, ReplayWish, Sent};
-pub use self::frames::{BROADCAST, Heard, decode};
+pub use self::frames::{BROADCAST, Heard, decode, payload};
 pub use self::named::Named;
 pub use self::reasons::{TokenFault, system, told};
 

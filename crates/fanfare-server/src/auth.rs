@@ -22,12 +22,15 @@ mod json;
 mod jwt;
 pub(crate) mod keys;
 pub(crate) mod phoenix_token;
+mod supabase;
 
 use apikey::ApiKeys;
 use hook::Asking;
 use jwt::Jwt;
 use keys::{Fetched, Keys};
 use phoenix_token::PhoenixToken;
+
+pub(crate) use supabase::KeyRing;
 
 /// A token that is good.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ pub(crate) mod server;
 pub(crate) mod source;
 mod sources;
 pub(crate) mod starter;
+pub(crate) mod supabase;
 pub(crate) mod template;
 #[cfg(test)]
 mod tests;

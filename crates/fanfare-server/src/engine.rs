@@ -23,6 +23,7 @@ use crate::hook::{Hook, Hooks};
 use crate::http_client::Client;
 use crate::routes::{self, Apart, Route};
 use crate::source::Sources;
+use crate::supabase;
 use crate::webhook::Webhook;
 
 /// The running engine, and what is to be told of its surroundings.
@@ -57,8 +58,11 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     parts.extend(lookups.values().map(|lookup| lookup.clone() as Arc<dyn Part>));
     parts.extend(hooks.values().map(|hook| hook.clone() as Arc<dyn Part>));
     parts.extend(webhooks.iter().map(|webhook| webhook.clone() as Arc<dyn Part>));
-    let channels = std::mem::take(&mut config.channels).into_iter();
-    let channels: Vec<Declared> = channels.map(|channel| Declared::new(channel, &hooks)).collect();
+    let channels = std::mem::take(&mut config.channels);
+    let realtime = Arc::new(supabase::Channels::new(&channels, &hooks));
+    let (private, channels): (Vec<_>, Vec<_>) = channels.into_iter().partition(|channel| channel.private);
+    let declared = |channel| Declared::new(channel, &hooks);
+    let channels: Vec<Declared> = channels.into_iter().map(declared).collect();
     let mut builder = Endpoint::builder();
     for (name, lookup) in &lookups {
         builder = builder.observer(Watch::start(lookup.clone(), config.keys[name].revoke_closes));
@@ -66,6 +70,11 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     let served = channels.iter().flat_map(|channel| channel.patterns().map(move |pattern| (pattern, channel)));
     let topics = routes::known(channels.iter().flat_map(Declared::patterns), &config.endpoints);
     let routes = routes::routes(served, &config.endpoints);
+    for channel in private {
+        let patterns: Vec<_> = supabase::engine_patterns(&channel).collect();
+        let policy = declared(channel).policy();
+        builder = patterns.iter().fold(builder, |builder, pattern| builder.policy(pattern, policy.clone()));
+    }
     for (pattern, channel) in &routes {
         let policy = channel.map_or_else(Policy::new, Declared::policy);
         builder = builder.policy(&pattern.to_string(), policy);
@@ -97,7 +106,7 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.observer(webhook.observer());
     }
     for settings in &config.endpoints {
-        let mut mount = mount(settings, config, &routes, &authenticators);
+        let mut mount = mount(settings, config, &routes, &authenticators, &realtime);
         if let (Protocol::Bullet, Some(bridge)) = (settings.protocol, &bridge) {
             mount = bridge.forward_from(mount);
         }
@@ -199,13 +208,26 @@ async fn authenticators(
     Ok((authenticators, parts))
 }
 
-fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], authenticators: &Authenticators) -> Mount {
+fn mount(
+    settings: &Settings,
+    config: &Config,
+    routes: &[Route<&Declared>],
+    authenticators: &Authenticators,
+    realtime: &Arc<supabase::Channels>,
+) -> Mount {
     let limits = &config.limits;
-    let mut mount = of_protocol(settings)
-        .idle_timeout(settings.idle_timeout.0)
-        .origin(origins(settings, config))
+    let named: Vec<_> = settings.auth.0.iter().filter_map(|name| authenticators.get(name).cloned()).collect();
+    let is_supabase = settings.protocol == Protocol::Supabase;
+    let mount = of_protocol(settings, || supabase::mount(settings, limits, named.clone(), realtime));
+    let mount = match is_supabase {
+        true => mount,
+        false => mount
+            .idle_timeout(settings.idle_timeout.0)
+            .origin(origins(settings, config))
+            .message_size_max(limits.message_size_max.0 as usize),
+    };
+    let mut mount = mount
         .compression(settings.compression)
-        .message_size_max(limits.message_size_max.0 as usize)
         .body_size_max(limits.longpoll_body_size_max.0 as usize)
         .body_lines_max(limits.longpoll_messages_max.0 as usize)
         .joins_max(limits.joins_max.0 as usize)
@@ -214,7 +236,9 @@ fn mount(settings: &Settings, config: &Config, routes: &[Route<&Declared>], auth
         .outbox_bytes_max(limits.outbox_bytes_max.0 as usize)
         .outbox_frames_max(limits.outbox_frames_max.0 as usize)
         .write_timeout(limits.write_timeout.0);
-    let named: Vec<_> = settings.auth.0.iter().filter_map(|name| authenticators.get(name).cloned()).collect();
+    if is_supabase {
+        return mount;
+    }
     if !named.is_empty() || settings.protocol == Protocol::Bullet {
         let gate = Gate::new(named, settings);
         let info = fanfare::ConnectInfoFields { peer: true, ..Default::default() };
@@ -243,7 +267,7 @@ pub(crate) fn origins(settings: &Settings, config: &Config) -> OriginPolicy {
 }
 
 /// A mount with what concerns its protocol only.
-fn of_protocol(settings: &Settings) -> Mount {
+fn of_protocol(settings: &Settings, supabase: impl FnOnce() -> Mount) -> Mount {
     let mount = match settings.protocol {
         Protocol::Phoenix => {
             let has =
@@ -258,6 +282,7 @@ fn of_protocol(settings: &Settings) -> Mount {
         Protocol::Rooms => Mount::rooms().acks(settings.acks),
         Protocol::Bullet => Mount::bullet(),
         Protocol::Sse => Mount::stream(),
+        Protocol::Supabase => supabase(),
     };
     let mount = mount.event(&settings.event.0);
     match &settings.longpoll_window {

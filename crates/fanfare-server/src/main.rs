@@ -47,6 +47,7 @@ mod scaffold;
 mod signals;
 mod signature;
 mod source;
+mod supabase;
 mod terminal;
 mod tls;
 mod webhook;

@@ -6,7 +6,16 @@ use crate::identity::Identity;
 impl Rule {
     /// Whether the rule by itself lets in a socket with this identity, for a topic with this suffix. A hook has to be asked.
     pub(crate) fn allows(&self, identity: Option<&Identity>, suffix: &str) -> bool {
+        self.allows_as(identity, suffix, None)
+    }
+
+    /// The same for somebody who would be shown under a key.
+    pub(crate) fn allows_as(&self, identity: Option<&Identity>, suffix: &str, key: Option<&str>) -> bool {
         match self {
+            Self::All(rules) => rules.iter().all(|rule| rule.allows_as(identity, suffix, key)),
+            Self::PresenceKey(name) => {
+                matches!((identity, key), (Some(identity), Some(key)) if identity.has(name, key))
+            }
             Self::Open => true,
             Self::Authenticated => identity.is_some(),
             Self::Nobody | Self::Hook(_) => false,
@@ -48,6 +57,14 @@ mod tests {
         check("claim:sub={suffix}", Some(json!({"sub": "7"})), "8", false);
         check("claim:sub={suffix}", Some(json!({"sub": ""})), "", false);
         check("claim:sub={suffix}", None, "7", false);
+        check("claim:role=a and claim:sub={suffix}", Some(json!({"role": "a", "sub": "7"})), "7", true);
+        check("claim:role=a and claim:sub={suffix}", Some(json!({"role": "b", "sub": "7"})), "7", false);
+        check("presence_key=claim:sub", Some(json!({"sub": "7"})), "", false);
+        let identity = Identity::new(json!({"sub": "7"}).as_object().unwrap().clone());
+        for (key, allowed) in [("7", true), ("8", false), ("", false)] {
+            let rule: Rule = "authenticated and presence_key=claim:sub".parse().unwrap();
+            assert_eq!(rule.allows_as(Some(&identity), "", Some(key)), allowed, "{key}");
+        }
         check("claim:rooms=r-{suffix}", Some(json!({"rooms": ["r-1", "r-2"]})), "2", true);
     }
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::config::auth::SECRET_BYTES_SAFE;
 use crate::config::problem::Problems;
-use crate::config::secret::{Given, Secret};
+use crate::config::secret::{Given, Secret, SecretPlace};
 use crate::config::section::Places;
 use crate::config::server::Tls;
 use crate::config::source::Kind;
@@ -60,6 +60,7 @@ impl Preflight<'_> {
     fn check(mut self, draft: &mut Draft) {
         reach::check(draft, self.problems);
         self.check_auths(draft);
+        self.check_api_keys(draft);
         self.check_addresses(draft);
         self.check_hooks(draft);
         self.check_admin(draft);
@@ -97,6 +98,19 @@ impl Preflight<'_> {
             }
             if let Some(secret) = &auth.secret {
                 self.warn_if_short(&format!("[auth.{name}]"), secret.expose().len());
+            }
+        }
+    }
+
+    /// Keys that stand for a role.
+    fn check_api_keys(&mut self, draft: &mut Draft) {
+        for endpoint in &mut draft.endpoints {
+            let Some(keys) = &mut endpoint.api_keys else { continue };
+            for (variable, role) in &keys.named {
+                match SecretPlace::Variable(variable).open(self.overrides.variables()) {
+                    Ok(key) => keys.opened.push((key, role.clone())),
+                    Err(text) => endpoint.places.problem(self.problems, "api_keys", text),
+                }
             }
         }
     }

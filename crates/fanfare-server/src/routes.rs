@@ -44,6 +44,7 @@ fn apart(endpoints: &[Endpoint]) -> Vec<Pattern> {
             };
             endpoint.topics.0.iter().map(of).collect()
         }
+        Protocol::Supabase => vec!["realtime:*".to_owned(), "private-realtime:*".to_owned()],
         Protocol::Phoenix | Protocol::Rooms | Protocol::Sse => Vec::new(),
     });
     topics.filter(|pattern| pattern != "*").filter_map(|pattern| Pattern::parse(&pattern).ok()).collect()

@@ -5,10 +5,12 @@ use std::future::Future;
 use std::sync::Arc;
 
 use fanfare_proto::payload::{FromPayload, IntoPayload, JsonText, Payload};
+use fanfare_proto::position::Since;
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{BoxError, Error, may_pass};
+use crate::join::Mutes;
 
 /// The behaviour of the topics that match a pattern.
 ///
@@ -139,12 +141,16 @@ pub struct Joined<S> {
     pub(crate) reply: Result<Payload, serde_json::Error>,
     pub(crate) meta: Option<Result<JsonText, serde_json::Error>>,
     pub(crate) catch_up: Option<usize>,
+    /// From where on it gets what its topic has kept, without being told so in the reply.
+    pub(crate) since: Option<Since>,
+    /// What of its topic it does not get.
+    pub(crate) mutes: Mutes,
 }
 
 impl<S> Joined<S> {
     /// Joined, with the empty object as the reply.
     pub fn new(state: S) -> Self {
-        Joined { state, reply: Ok(Payload::default()), meta: None, catch_up: None }
+        Joined { state, reply: Ok(Payload::default()), meta: None, catch_up: None, since: None, mutes: Mutes::NOTHING }
     }
 
     /// What the client gets as the response: anything that serializes to JSON, or binary.

@@ -14,7 +14,7 @@ use crate::close_reason::CloseReason;
 use crate::error::Error;
 use crate::history::Replay;
 use crate::interest::Tick;
-use crate::join::Finished;
+use crate::join::{Finished, Mutes};
 use crate::key::{JoinKey, SocketKey};
 use crate::message::Message;
 use crate::shard::Shard;
@@ -91,6 +91,8 @@ pub(crate) enum Command {
     Verified { socket: SocketKey, verified: Box<Verified> },
     /// Let a join's channel see what is broadcast on another topic from some time on, or (`None`) no longer.
     Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
+    /// A join gets more or less of its topic than before.
+    Mute { join: JoinKey, mutes: Mutes },
     /// Anything rare, when the engine's clock has come so far.
     RunAt { due_ms: u64, run: Box<dyn FnOnce() + Send> },
     /// Read a socket on that was not read while what it sends had no room.
@@ -136,6 +138,7 @@ impl fmt::Debug for Command {
             Command::Lost { .. } => "Lost",
             Command::Push { .. } => "Push",
             Command::PushLate { .. } => "PushLate",
+            Command::Mute { .. } => "Mute",
             Command::Reply(_) => "Reply",
             Command::Finished(_) => "Finished",
             Command::Info { .. } => "Info",

@@ -20,7 +20,9 @@ use crate::close_reason::CloseReason;
 use crate::command::{Command, LateReply};
 use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
+use crate::event::Event;
 use crate::history::Replay;
+use crate::join::Mutes;
 use crate::key::{JoinId, JoinKey};
 use crate::mailbox::ShardHandle;
 use crate::message::{Draft, check_pushable, payload_of};
@@ -303,6 +305,15 @@ impl<I> Context<I> {
     /// Closes this join's socket as a drain would, with 1012: the client comes back.
     pub fn drain_socket(&mut self) {
         self.send_command(Command::Close { socket: self.join.socket, reason: CloseReason::Drain });
+    }
+
+    pub(crate) fn count(&self, event: Event) {
+        self.endpoint().own_counters().count(event);
+    }
+
+    /// Changes what of its topic this join does not get, of which it has been told before that there is something.
+    pub(crate) fn mute(&self, mutes: Mutes) {
+        self.send_command(Command::Mute { join: self.join, mutes });
     }
 
     pub(crate) fn tracker(&self) -> TrackerId {

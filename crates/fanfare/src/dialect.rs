@@ -11,6 +11,7 @@ pub(crate) mod hub;
 mod phoenix;
 mod rooms;
 mod stream;
+mod supabase;
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ use crate::socket::{Socket, SocketInfo, Transport, Turn};
 pub(crate) use bullet::positions;
 pub(crate) use hub::{NoPlace, Ownership, Started};
 pub(crate) use stream::accepts_events;
+pub(crate) use supabase::{Asked, AuthorityRef, Settings};
+pub use supabase::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
 
 /// What the frames of a connection mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub(crate) enum Dialect {
     Phoenix,
     /// JSON frames that join, leave and say something.
     Rooms,
+    /// Supabase Realtime.
+    Supabase,
     /// Every frame is published on the topic that the socket owns.
     HubPublisher,
     /// Frames are thrown away.
@@ -65,6 +70,8 @@ pub(crate) enum Served {
     Bullet,
     /// A topic over plain HTTP.
     Stream,
+    /// Messages are published by POST requests.
+    Posts,
 }
 
 /// What is wrong with what a request says of its client.
@@ -82,7 +89,7 @@ pub(crate) enum Misread {
 impl Dialect {
     /// Whether a client joins and leaves by itself, through channels. The others have their topics from connect.
     pub(crate) fn has_channels(self) -> bool {
-        matches!(self, Dialect::Phoenix | Dialect::Rooms | Dialect::Events | Dialect::Lines)
+        matches!(self, Dialect::Phoenix | Dialect::Rooms | Dialect::Supabase | Dialect::Events | Dialect::Lines)
     }
 
     /// Whether a client has one topic for as long as it is connected.
@@ -108,6 +115,16 @@ impl Dialect {
     /// Whether a client that resumes is told so by a message of its own. Phoenix has it in the reply to the join.
     pub(crate) fn says_joined(self) -> bool {
         self != Dialect::Phoenix
+    }
+
+    /// Whether a client is told of a join that ended because it left, or joined its topic again.
+    pub(crate) fn tells_replaced(self, info: &SocketInfo) -> bool {
+        self != Dialect::Supabase || supabase::tells_replaced(info)
+    }
+
+    /// Whether clients are told of a message that it was kept for them.
+    pub(crate) fn marks_kept(self) -> bool {
+        self == Dialect::Supabase
     }
 
     /// Whether what is published on a topic that connect gave reaches the socket. A publisher has its place among the socket's
@@ -142,6 +159,7 @@ impl Dialect {
             }
             Dialect::Bullet => rest.is_empty().then_some(Served::Bullet),
             Dialect::Rooms => Some(Served::WebSocket),
+            Dialect::Supabase => supabase::route(mount, rest, params),
             Dialect::Events | Dialect::Lines => stream::topic_of(rest, params).map(|()| Served::Stream),
             Dialect::Phoenix | Dialect::Echo | Dialect::Local => phoenix::route(mount, rest, params),
         };
@@ -161,7 +179,7 @@ impl Dialect {
     pub(crate) fn params(self, mount: &Mount, path: &Params, query: &str) -> Result<(Params, Version), Misread> {
         let (mut params, version) = match self {
             Dialect::Bullet => (bullet::params(query), Version::V2),
-            Dialect::Phoenix => phoenix::params(mount, query)?,
+            Dialect::Phoenix | Dialect::Supabase => phoenix::params(mount, query)?,
             _ => (Params::parse(query).map_err(|_| Misread::Query)?, Version::V2),
         };
         for (name, value) in path.iter() {
@@ -187,7 +205,7 @@ impl Dialect {
             Dialect::HubPublisher | Dialect::HubSubscriber | Dialect::Rooms => has("since"),
             Dialect::Events | Dialect::Lines => has("since") || stream::has_received(headers),
             Dialect::Bullet => stream::has_received(headers),
-            Dialect::Echo | Dialect::Local => false,
+            Dialect::Supabase | Dialect::Echo | Dialect::Local => false,
         }
     }
 
@@ -223,6 +241,7 @@ impl Dialect {
             Dialect::Phoenix if is_websocket => Form::Phoenix(info.version.websocket_format()),
             Dialect::Phoenix => Form::Phoenix(info.version.longpoll_format()),
             Dialect::Rooms => Form::Rooms { acks: info.mount.acks },
+            Dialect::Supabase => Form::Supabase(info.version),
             Dialect::Events => Form::Events,
             Dialect::Lines => Form::Lines,
             Dialect::Bullet if info.transport == Transport::EventStream => Form::Data,
@@ -237,6 +256,7 @@ impl Dialect {
         match self {
             Dialect::Phoenix => phoenix::hear(socket, turn, item),
             Dialect::Rooms => rooms::hear(socket, turn, item),
+            Dialect::Supabase => supabase::hear(socket, turn, item),
             Dialect::HubPublisher => hub::hear(socket, turn, item),
             Dialect::HubSubscriber => turn.count(Event::Received),
             Dialect::Bullet => bullet::hear(socket, turn, item),
@@ -250,6 +270,7 @@ impl Dialect {
     pub(crate) fn admit(self, session: &Session<Seat>, message: &Incoming<'_>) -> Verdict {
         match self {
             Dialect::Phoenix => phoenix::admit(session, message),
+            Dialect::Supabase => supabase::admit(session, message),
             _ => session.admit(message),
         }
     }

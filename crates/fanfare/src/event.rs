@@ -131,6 +131,12 @@ counters! {
     FieldTooLong = "drops", "field_too_long";
     /// Channels that panicked or failed. Their joins ended with `phx_error`.
     ChannelCrashed = "channels", "crashed";
+    /// Frames of Supabase's clients that were no frames. A client that sends too many is closed.
+    Malformed = "drops", "malformed_frame";
+    /// Events of Supabase's clients that mean nothing.
+    Ignored = "drops", "ignored_event";
+    /// Broadcasts and presences of members of a Supabase channel without the right to them. They were told.
+    NotAllowed = "drops", "not_allowed";
     /// Messages that could not be kept in their topic's history, of senders that get no answer.
     NotKept = "drops", "not_kept";
     /// Messages that were not published, because too many waited to be. Their publishers were told.

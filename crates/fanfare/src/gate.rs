@@ -64,6 +64,7 @@ impl Gate {
             )));
         }
         let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
+        let mut besides = Vec::new();
         for (path, mount) in settings.mounts {
             if let Some(problem) = mount.problem() {
                 return Err(Error::invalid(format!("the mount at {path:?}: {problem}")));
@@ -72,7 +73,14 @@ impl Gate {
             if mounts.iter().any(|(taken, _)| *taken == path) {
                 return Err(Error::invalid(format!("two mounts at {path}: give each a path of its own")));
             }
+            besides.extend(mount.beside(&path.to_string()));
             mounts.push((path, Arc::new(mount)));
+        }
+        for (path, mount) in besides {
+            let path = MountPath::parse(&path)?;
+            if !mounts.iter().any(|(taken, _)| *taken == path) {
+                mounts.push((path, Arc::new(mount)));
+            }
         }
         mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         Ok(Gate {

@@ -148,6 +148,8 @@ pub struct Stored {
     pub(crate) stamp: Stamp,
     pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
+    /// How old it was when it was read, in milliseconds; 0 where its store does not know.
+    pub(crate) age_ms: u64,
 }
 
 impl Stored {

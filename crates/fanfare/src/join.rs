@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::vec;
 
+use fanfare_proto::event::Reserved;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{FromPayload, JsonText, Payload, PayloadError};
 use fanfare_proto::position::{Position, Since};
@@ -48,6 +49,28 @@ pub(crate) struct Seat {
     pub(crate) hears_gaps: bool,
     /// It has sent something to itself that is not due yet.
     pub(crate) sends_later: bool,
+    /// What of its topic it does not get.
+    pub(crate) mutes: Mutes,
+}
+
+/// What of its topic a member does not get, since it has no right to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mutes {
+    pub(crate) messages: bool,
+    pub(crate) presence: bool,
+}
+
+impl Mutes {
+    pub(crate) const NOTHING: Mutes = Mutes { messages: false, presence: false };
+
+    /// Whether this is of an event.
+    pub(crate) fn has(self, event: &str) -> bool {
+        match Reserved::of(event) {
+            None => self.messages,
+            Some(Reserved::Presence) => self.presence,
+            Some(Reserved::Protocol | Reserved::Disconnect) => false,
+        }
+    }
 }
 
 /// The life of a join. Its end is not among these: a join that has ended is no more, and if its channel's code runs at the time,
@@ -154,6 +177,7 @@ impl Seat {
             resumes: false,
             hears_gaps: false,
             sends_later: false,
+            mutes: Mutes::NOTHING,
         }
     }
 }
@@ -343,6 +367,9 @@ pub(crate) struct Admitted {
     pub(crate) meta: Option<JsonText>,
     /// How many of the newest messages the reply shall have.
     pub(crate) catch_up: Option<usize>,
+    /// From where on it gets what its topic has kept, whatever its client says.
+    pub(crate) since: Option<Since>,
+    pub(crate) mutes: Mutes,
 }
 
 /// A run of a channel's code.
@@ -418,11 +445,11 @@ const STRANGE_STATE: &str = "the join's state is of another channel, which is a 
 
 /// What a channel says to a join that it lets in, with the join's state.
 fn admitted<S>(joined: Joined<S>) -> Result<(S, Admitted), Refused> {
-    let Joined { state, reply, meta, catch_up } = joined;
+    let Joined { state, reply, meta, catch_up, since, mutes } = joined;
     let crashed = |what: &str, error| Refused::crashed(Error::unserializable(what, &error).to_string());
     let reply = reply.map_err(|error| crashed("the reply to the join", error))?;
     let meta = meta.transpose().map_err(|error| crashed("the member's meta", error))?;
-    Ok((state, Admitted { reply, meta, catch_up }))
+    Ok((state, Admitted { reply, meta, catch_up, since, mutes }))
 }
 
 /// One callback for one job. `Err` is why the join crashed.

@@ -70,6 +70,7 @@ pub use broker::{Broker, MemoryBroker};
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};
 pub use context::{Context, JoinSender, ReplyHandle};
+pub use dialect::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
 pub use endpoint::{Builder, Drain, Endpoint, NodeSummary};
 pub use error::{BoxError, Error};
 pub use gate::{Bodies, BodyError, Collected};

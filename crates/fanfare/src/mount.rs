@@ -14,7 +14,7 @@ use http::Response;
 use crate::body::Body;
 use crate::channel::Channel;
 use crate::connect::{AnyConnect, Connect, ConnectInfoFields, Open};
-use crate::dialect::Dialect;
+use crate::dialect::{AuthorityRef, Dialect};
 use crate::join::AnyChannel;
 use crate::outbox::Bounds;
 use crate::presence::Presence;
@@ -72,6 +72,8 @@ pub struct Mount {
     pub(crate) waits_for_topic: bool,
     pub(crate) replaces_publisher: bool,
     pub(crate) on_text: Option<Box<OnText>>,
+    /// Of Supabase's clients.
+    pub(crate) authority: Option<AuthorityRef>,
     bad_pattern: Option<(String, TopicError)>,
 }
 
@@ -152,6 +154,7 @@ impl Mount {
             waits_for_topic: false,
             replaces_publisher: false,
             on_text: None,
+            authority: None,
             bad_pattern: None,
         }
     }

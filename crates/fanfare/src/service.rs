@@ -1,7 +1,7 @@
 //! HTTP requests to the endpoint's mounts, whatever server they came through.
 //!
 //! `service/websocket.rs` has the upgrade, `service/longpoll.rs` Phoenix's polls and posts, `service/bullet.rs` those of
-//! bullet.js, `service/stream.rs` topics over plain HTTP, `service/local.rs` what the test kit needs.
+//! bullet.js, `service/posts.rs` those of Supabase's clients, `service/stream.rs` topics over plain HTTP, `service/local.rs` what the test kit needs.
 
 mod admission;
 mod bullet;
@@ -9,6 +9,7 @@ mod credential;
 #[cfg(feature = "testing")]
 mod local;
 mod longpoll;
+mod posts;
 mod refusal;
 mod stream;
 mod upgrade;
@@ -91,6 +92,7 @@ impl Endpoint {
                 Served::LongPoll => self.longpoll(found, request).await,
                 Served::Bullet => self.bullet(found, request).await,
                 Served::Stream => self.stream(found, request).await,
+                Served::Posts => self.posts(found, request).await,
             },
         }
     }

@@ -218,6 +218,7 @@ impl Shard {
                 let (event, payload) = make();
                 socket.push(turn, join.serial, event.into(), payload);
             }),
+            Command::Mute { join, mutes } => self.with(join.socket, |socket, _| socket.mute(join.serial, mutes)),
             Command::Reply(late) => {
                 let LateReply { join, msg_ref, reply } = *late;
                 self.with(join.socket, |socket, turn| socket.reply_from(turn, join.serial, &msg_ref, reply));

@@ -274,6 +274,8 @@ pub(crate) struct Socket {
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,
+    /// How many of its frames meant nothing, where that does not close it at once.
+    pub(crate) malformed: u16,
     /// Where credentials are checked or awaited.
     credentials: Option<Box<Credentials>>,
     /// When it looks again what is due.
@@ -322,6 +324,7 @@ impl Socket {
             stage: Stage::Open,
             is_behind: false,
             overflowed: false,
+            malformed: 0,
             alarm: Alarm::OFF,
         }
     }

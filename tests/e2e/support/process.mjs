@@ -29,11 +29,12 @@ export function startDev(cwd) {
   return start(binary("FANFARE_BIN"), ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], {cwd})
 }
 
-/** `fanfare serve` with this configuration, in a folder of its own. It keeps its ports when it is started again. */
-export async function startServe(config) {
+/** `fanfare serve` with this configuration, in a folder of its own, and more in its environment. It keeps its ports when it is
+ *  started again. */
+export async function startServe(config, variables = {}) {
   const folder = folderWith(config)
   const [listen, admin] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
-  const env = {...process.env, FANFARE_ADMIN_TOKEN: TOKEN}
+  const env = {...process.env, FANFARE_ADMIN_TOKEN: TOKEN, ...variables}
   const args = ["serve", "--config", CONFIG, "--listen", listen, "--admin", admin]
   const server = await start(binary("FANFARE_BIN"), args, {cwd: folder, env})
   server.folder = folder

@@ -90,6 +90,11 @@ fn said(value: &str) -> Payload {
     if value.starts_with('{') { JsonText::scanned(value).into() } else { Text::copy(value).into() }
 }
 
+/// The payload that a JSON text is; `None` if it is none.
+pub fn payload(text: &[u8]) -> Option<Payload> {
+    json::document(simdutf8::basic::from_utf8(text).ok()?).ok().map(said)
+}
+
 fn user_broadcast(frame: &[u8]) -> Result<Heard<'_>, Undecodable> {
     const SHORT: Undecodable = Undecodable("a binary frame shorter than its lengths say");
     let (&[_, join_ref_size, ref_size, topic_size, event_size, meta_size, encoding], mut rest) =
@@ -115,10 +120,7 @@ fn user_broadcast(frame: &[u8]) -> Result<Heard<'_>, Undecodable> {
     };
     let payload = match encoding {
         BYTES => Ok(Payload::Binary(Bytes::copy_from_slice(rest))),
-        JSON => match utf8(rest).ok().and_then(|text| json::document(text).ok()) {
-            Some(value) => Ok(said(value)),
-            None => Err("the payload is not JSON"),
-        },
+        JSON => self::payload(rest).ok_or("the payload is not JSON"),
         _ => Err("the payload is neither JSON (1) nor bytes (0)"),
     };
     Ok(match payload {

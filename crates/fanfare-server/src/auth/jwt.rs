@@ -19,6 +19,14 @@ mod tests;
 /// A token that says it was issued further in the future than this is from a clock that is wrong.
 const ISSUED_AHEAD_MAX: Duration = Duration::from_secs(300);
 
+/// What is said of a token that has ended, that does not say when it ends, or says so in a way that cannot be read.
+pub(super) const EXPIRED: Reason = "the token has expired";
+pub(super) const NO_END: Reason = "the token does not say when it expires, which require_exp asks for";
+pub(super) const NO_TIME: Reason = "exp, nbf or iat is not a number";
+
+/// How it begins what is said of a token whose algorithm is not accepted.
+pub(super) const SIGNED_WITH: Reason = "the token is signed with";
+
 /// What is said of such a time.
 const BEYOND: Reason = "exp, nbf or iat lies beyond all clocks";
 
@@ -52,7 +60,7 @@ impl Jwt {
         if !self.algorithms.contains(&jws.algorithm) {
             let accepted: Vec<_> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
             return Err(Refusal::from(format!(
-                "the token is signed with {}, and accepted is {}: sign with that, or name it in `algorithms`",
+                "{SIGNED_WITH} {}, and accepted is {}: sign with that, or name it in `algorithms`",
                 jws.algorithm.name(),
                 accepted.join(" or ")
             )));
@@ -97,12 +105,12 @@ impl Jwt {
         }
         let Some(end) = time(claims, "exp")? else {
             return match self.requires_end {
-                true => Err("the token does not say when it expires, which require_exp asks for"),
+                true => Err(NO_END),
                 false => Ok(None),
             };
         };
         let end = end.checked_add(self.leeway).ok_or(BEYOND)?;
-        if end <= now { Err("the token has expired") } else { Ok(Some(end)) }
+        if end <= now { Err(EXPIRED) } else { Ok(Some(end)) }
     }
 }
 
@@ -116,7 +124,7 @@ impl fmt::Debug for Jwt {
 fn check_types(claims: &Map<String, Value>) -> Result<(), Reason> {
     for (name, value) in claims {
         match (name.as_str(), value) {
-            ("exp" | "nbf" | "iat", value) if !value.is_number() => return Err("exp, nbf or iat is not a number"),
+            ("exp" | "nbf" | "iat", value) if !value.is_number() => return Err(NO_TIME),
             ("iss" | "sub" | "jti" | "typ", value) if !value.is_string() => {
                 return Err("iss, sub, jti or typ is not a string");
             }

@@ -82,6 +82,11 @@ fn rsa_of(algorithm: Algorithm) -> Option<&'static RsaParameters> {
     }
 }
 
+/// Why the signature of a token is not accepted.
+pub(super) const WRONG: Reason = "the token's signature is wrong";
+pub(super) const UNKNOWN: Reason = "the token names a key that is not known";
+pub(super) const UNNAMED: Reason = "the token does not name its key, of which there are several";
+
 /// The keys of one issuer. A public key stands in it once for each algorithm that it fits.
 pub(crate) struct KeySet(Vec<Key>);
 
@@ -105,13 +110,13 @@ impl KeySet {
         };
         if candidates.is_empty() {
             return Err(match jws.kid() {
-                Some(_) => "the token names a key that is not known",
-                None => "the token does not name its key, of which there are several",
+                Some(_) => UNKNOWN,
+                None => UNNAMED,
             });
         }
         match candidates.iter().any(|key| key.verify(jws.message, &jws.signature)) {
             true => Ok(()),
-            false => Err("the token's signature is wrong"),
+            false => Err(WRONG),
         }
     }
 }

@@ -70,6 +70,20 @@ section! {
         /// With `slow = "latest"`: a member of the payload, such as `symbol`, by whose value messages are told apart beside
         /// their event.
         latest_key: Option<String> = "",
+        /// For `supabase`: whether this is about the private channels of these names, which are others than the public ones.
+        /// Nobody joins a private channel without a `[[channel]]`, and everybody with a valid key a public one.
+        private: bool = "false",
+        /// For `supabase`: who gets the broadcasts of a channel. These four are rules like those of `join`, which is short for
+        /// all of them. Who may neither get broadcasts nor see who is there cannot join.
+        broadcast_read: Option<OneOrMore<Rule>> = "",
+        /// For `supabase`: who may send broadcasts.
+        broadcast_write: Option<OneOrMore<Rule>> = "",
+        /// For `supabase`: who sees who is there.
+        presence_read: Option<OneOrMore<Rule>> = "",
+        /// For `supabase`: who may be shown. `presence_key=claim:sub` allows only the key that is this claim.
+        presence_write: Option<OneOrMore<Rule>> = "",
+        /// For `supabase`: how many kept messages a join can ask for. The largest of all channels counts. Left out: 25.
+        replay_max: Option<Count<1, 10_000>> = "",
     }
     later ["shards", "rate"]
 }
@@ -211,6 +225,7 @@ impl FromStr for PresenceKey {
 impl Channel {
     /// Fills what the preset gives and what the defaults are, and checks what concerns more than one key.
     pub(crate) fn complete(&mut self, problems: &mut Problems) {
+        self.check_realtime(problems);
         let is_lobby = self.preset == Some(Preset::Lobby);
         let one = |rule| OneOrMore(vec![rule]);
         self.join.get_or_insert_with(|| one(if is_lobby { Rule::Open } else { Rule::Authenticated }));
@@ -252,7 +267,7 @@ impl Channel {
         self.topic.iter().flat_map(|OneOrMore(patterns)| patterns.iter().map(|TopicPattern(pattern)| pattern))
     }
 
-    /// The rules of both policies, with the key that they stand in.
+    /// The rules of all policies, with the key that they stand in.
     pub(crate) fn rules(&self) -> impl Iterator<Item = (&'static str, &Rule)> {
         fn of<'r>(
             key: &'static str,
@@ -260,7 +275,12 @@ impl Channel {
         ) -> impl Iterator<Item = (&'static str, &'r Rule)> {
             rules.iter().flat_map(|OneOrMore(rules)| rules).map(move |rule| (key, rule))
         }
-        of("join", &self.join).chain(of("publish", &self.publish))
+        of("join", &self.join)
+            .chain(of("publish", &self.publish))
+            .chain(of("broadcast_read", &self.broadcast_read))
+            .chain(of("broadcast_write", &self.broadcast_write))
+            .chain(of("presence_read", &self.presence_read))
+            .chain(of("presence_write", &self.presence_write))
     }
 
     fn check_events(&self, problems: &mut Problems) {

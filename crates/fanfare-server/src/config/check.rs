@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use super::auth::AuthKind;
+use super::endpoint::{Endpoint, Protocol};
 use super::problem::Problems;
 use super::secret;
 use super::section::nearest;
@@ -50,6 +51,8 @@ impl Draft {
         let secrets = secrets.chain(self.sources.values().flatten().filter_map(|source| source.url_env.as_ref()));
         let secrets = secrets.chain(self.bridge.iter().filter_map(|bridge| bridge.url_env.as_ref()));
         let secrets = secrets.chain(self.broker.iter().filter_map(|broker| broker.url_env.as_ref()));
+        let of_endpoints = self.endpoints.iter().filter_map(|endpoint| endpoint.api_keys.as_ref());
+        let secrets = secrets.chain(of_endpoints.flat_map(|keys| keys.named.iter().map(|(variable, _)| variable)));
         let secrets = secrets.chain(self.hooks.values().flatten().filter_map(|hook| hook.secret_env.as_ref()));
         let secrets = secrets.chain(self.webhooks.iter().filter_map(|webhook| webhook.secret_env.as_ref()));
         secrets.chain(self.admin.iter().filter_map(|admin| admin.token_env.as_ref()))
@@ -128,7 +131,9 @@ impl Draft {
     }
 
     fn warn_of_unreachable(&self, warnings: &mut Vec<String>) {
-        let mut with_channels = self.endpoints.iter().filter(|endpoint| endpoint.protocol.has_channels()).peekable();
+        // Public channels of Supabase's clients need no `[[channel]]`.
+        let joins = |endpoint: &&Endpoint| endpoint.protocol.has_channels() && endpoint.protocol != Protocol::Supabase;
+        let mut with_channels = self.endpoints.iter().filter(joins).peekable();
         if with_channels.peek().is_none() {
             return;
         }
@@ -140,7 +145,7 @@ impl Draft {
         }
         for channel in &self.channels {
             let rules: Vec<_> = channel.rules().filter(|(key, _)| *key == "join").collect();
-            if rules.iter().all(|(_, rule)| rule.needs_identity()) {
+            if !channel.private && rules.iter().all(|(_, rule)| rule.needs_identity()) {
                 let topic = channel.patterns().next().map(ToString::to_string).unwrap_or_default();
                 let why = "its `join` asks for a credential, but no endpoint has an `auth` that checks one";
                 warnings.push(format!("nobody can join \"{topic}\": {why}"));

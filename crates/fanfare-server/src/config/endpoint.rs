@@ -8,7 +8,9 @@ use toml::de::DeValue;
 
 use super::channel::EventName;
 use super::problem::Problems;
+use super::rule::Rule;
 use super::section::{Form, section};
+use super::supabase::{ApiKeys, Changes, Expired};
 use super::template::Template;
 use super::value::{Fault, OneOrMore, Raw, Setting, Span, Text, choice};
 
@@ -35,9 +37,10 @@ section! {
         /// The pages that may connect, by their origin: `//example.com` for any scheme and port,
         /// `https://*.example.com`, `http://localhost:3000`. `same`: those that this server is the origin of. `any`:
         /// all. Programs that are no browser send no origin and pass. Behind a proxy that ends TLS, set `public_url`, or list the origins.
+        /// With `supabase`, whose pages send tokens and no cookies, left out: `any`.
         origins: Origins = "\"same\"",
         /// A socket from which nothing came for so long is closed. Clients of Phoenix and bullet.js send heartbeats, others
-        /// are pinged when half of it has passed.
+        /// are pinged when half of it has passed. With `supabase` left out: 150 s.
         idle_timeout: Span<1_000, 86_400_000> = "\"60s\"",
         /// How long a poll waits for a message. Left out: 10 s; Phoenix's clients give up after 20 s. With `bullet` it is
         /// 60 s.
@@ -63,6 +66,18 @@ section! {
         /// For `bullet`: the topics whose messages a client gets, with `{key}` for its key (of a key that `fanfare apikey` made
         /// only the name, `ff_…`), and claims in braces.
         topics: OneOrMore<Template> = "[\"bridge:{key}\", \"bridge\"]",
+        /// For `supabase`: opaque keys (`sb_publishable_…`), by the environment variables that hold them, with the role that
+        /// each stands for: `{ PUBLISHABLE_KEY = "anon", SECRET_KEY = "service_role" }`.
+        api_keys: Option<ApiKeys> = "",
+        /// For `supabase`: who may do everything in every channel.
+        bypass: OneOrMore<Rule> = "\"claim:role=service_role\"",
+        /// For `supabase`: whether public channels cannot be joined.
+        private_only: bool = "false",
+        /// For `supabase`: what becomes of a channel whose token has expired. With `rejoin` clients join again with their newest
+        /// token by themselves.
+        expired: Expired = "\"rejoin\"",
+        /// For `supabase`: what becomes of a join that asks for changes of a database, which are not served.
+        postgres_changes: Changes = "\"tell\"",
     }
     later ["limits", "slow", "subprotocols"]
 }
@@ -80,7 +95,9 @@ choice! {
         Bullet = "bullet",
         /// One topic of the channels at `PATH/TOPIC`, read only, as server-sent events or JSON lines over plain HTTP.
         Sse = "sse",
-    } later ["supabase"]
+        /// Supabase Realtime: broadcast, presence and authorization for its clients as they are.
+        Supabase = "supabase",
+    } later []
 }
 
 choice! {
@@ -94,7 +111,7 @@ choice! {
 }
 
 /// What each key but the common ones is for.
-const USES: [(&str, &[Protocol]); 12] = [
+const USES: [(&str, &[Protocol]); 18] = [
     ("credential_within", &[Protocol::Phoenix]),
     ("transports", &[Protocol::Phoenix]),
     ("longpoll_window", &[Protocol::Phoenix, Protocol::Bullet]),
@@ -106,7 +123,13 @@ const USES: [(&str, &[Protocol]); 12] = [
     ("subscribe", &[Protocol::Hub]),
     ("acks", &[Protocol::Rooms]),
     ("topics", &[Protocol::Bullet]),
-    ("compression", &[Protocol::Phoenix, Protocol::Hub, Protocol::Rooms, Protocol::Bullet]),
+    ("compression", &[Protocol::Phoenix, Protocol::Hub, Protocol::Rooms, Protocol::Bullet, Protocol::Supabase]),
+    ("socket_id", &[Protocol::Phoenix, Protocol::Hub, Protocol::Rooms, Protocol::Bullet, Protocol::Sse]),
+    ("api_keys", &[Protocol::Supabase]),
+    ("bypass", &[Protocol::Supabase]),
+    ("private_only", &[Protocol::Supabase]),
+    ("expired", &[Protocol::Supabase]),
+    ("postgres_changes", &[Protocol::Supabase]),
 ];
 
 /// Phoenix's clients give up a poll after 20 s.
@@ -115,7 +138,7 @@ const PHOENIX_WINDOW_MAX: Duration = Duration::from_secs(19);
 impl Protocol {
     /// Whether its clients join the topics of a `[[channel]]`.
     pub(crate) fn has_channels(self) -> bool {
-        matches!(self, Protocol::Phoenix | Protocol::Rooms | Protocol::Sse)
+        matches!(self, Protocol::Phoenix | Protocol::Rooms | Protocol::Sse | Protocol::Supabase)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who may join or publish: the small language of `join` and `publish` in a `[[channel]]`.
 //!
 //! `open`, `authenticated`, `nobody`, `claim:NAME=VALUE`, where `{suffix}` in VALUE stands for the part of the topic
-//! that the `*` of its pattern matched, and `hook:NAME`. A list means any of them; hooks are asked last.
+//! that the `*` of its pattern matched, `presence_key=claim:NAME`, and `hook:NAME`. ` and ` between some of them means all of
+//! them, a list any of them; hooks are asked last.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,12 +28,20 @@ pub(crate) enum Rule {
     },
     /// Whoever the back end of a `[hook.NAME]` allows it.
     Hook(String),
+    /// Whoever asks for a presence key that is this claim.
+    PresenceKey(String),
+    /// Whoever each of these allows it.
+    All(Vec<Rule>),
 }
 
 impl Rule {
     /// Whether it can only ever allow sockets that came with a credential.
     pub(crate) fn needs_identity(&self) -> bool {
-        matches!(self, Self::Authenticated | Self::Claim { .. })
+        match self {
+            Self::Authenticated | Self::Claim { .. } | Self::PresenceKey(_) => true,
+            Self::All(rules) => rules.iter().any(Self::needs_identity),
+            Self::Open | Self::Nobody | Self::Hook(_) => false,
+        }
     }
 
     /// Whether it allows nobody.
@@ -50,7 +59,20 @@ impl Rule {
 
     /// Whether it looks at the topic's suffix.
     pub(crate) fn uses_suffix(&self) -> bool {
-        matches!(self, Self::Claim { value, .. } if value.names().next().is_some())
+        match self {
+            Self::Claim { value, .. } => value.names().next().is_some(),
+            Self::All(rules) => rules.iter().any(Self::uses_suffix),
+            _ => false,
+        }
+    }
+
+    /// Whether it looks at the key under which somebody would be shown.
+    pub(crate) fn asks_for_key(&self) -> bool {
+        match self {
+            Self::PresenceKey(_) => true,
+            Self::All(rules) => rules.iter().any(Self::asks_for_key),
+            _ => false,
+        }
     }
 }
 
@@ -62,6 +84,11 @@ impl fmt::Display for Rule {
             Self::Nobody => f.write_str("nobody"),
             Self::Claim { name, value } => write!(f, "claim:{name}={value}"),
             Self::Hook(name) => write!(f, "hook:{name}"),
+            Self::PresenceKey(name) => write!(f, "presence_key=claim:{name}"),
+            Self::All(rules) => {
+                let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+                f.write_str(&rules.join(" and "))
+            }
         }
     }
 }
@@ -69,7 +96,10 @@ impl fmt::Display for Rule {
 impl Text for Rule {
     fn accepts() -> String {
         let forms = r#""open", "authenticated", "nobody", "hook:NAME" or "claim:NAME=VALUE""#;
-        format!("{forms}, where {{suffix}} in VALUE is what the star of the pattern matched")
+        format!(
+            "{forms}, where {{suffix}} in VALUE is what the star of the pattern matched, or several of them with ` and ` \
+             between"
+        )
     }
 }
 
@@ -77,6 +107,19 @@ impl FromStr for Rule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains(" and ") {
+            let rules = text.split(" and ").map(|rule| rule.trim().parse()).collect::<Result<Vec<Rule>, String>>()?;
+            return match rules.iter().any(|rule| rule.hook().is_some()) {
+                true => Err("a hook stands alone: it is told all that the other rules look at".into()),
+                false => Ok(Self::All(rules)),
+            };
+        }
+        if let Some(rest) = text.strip_prefix("presence_key=") {
+            return match rest.strip_prefix("claim:").filter(|name| !name.is_empty()) {
+                Some(name) => Ok(Self::PresenceKey(name.to_owned())),
+                None => Err("a presence key is compared with a claim: presence_key=claim:sub".into()),
+            };
+        }
         match text {
             "open" => return Ok(Self::Open),
             "authenticated" => return Ok(Self::Authenticated),
@@ -122,5 +165,8 @@ mod tests {
         check("claim:sub={suffix", "braces");
         check("hook:", "a hook needs a name");
         check("hook", "");
+        check("authenticated and hook:rooms", "a hook stands alone");
+        check("authenticated and claim:", "needs a name and a value");
+        check("presence_key=sub", "is compared with a claim");
     }
 }

@@ -196,10 +196,6 @@ fn bad_configurations_are_explained() {
         &["\"newest\" is not accepted: it takes \"disconnect\", \"drop_ol"],
     );
     check("[[channel]]\ntopic = 'a'\nlatest_key = 'id'", &["3:14: channel.latest_key: has no effect without slow"]);
-    check(
-        "[[endpoint]]\nprotocol = 'supabase'",
-        &["\"supabase\"", "not supported in this version, which takes \"phoenix\""],
-    );
     check("[auth.u]\nkind = 'apikeys'", &["auth.u.keys: is missing"]);
     check("[auth.u]\nkind = 'apikeys'\nkeys = 'mains'\n[keys.main]", &["no [keys.mains]; did you mean \"main\"?"]);
     check("[auth.u]\nkind = 'apikeys'\nkeys = 'm'\nsecret = 'x'\n[keys.m]", &["auth.u.secret: has no effect"]);

@@ -100,7 +100,7 @@ impl Answer {
         })
     }
 
-    pub(super) fn is_yes(&self) -> bool {
+    pub(crate) fn is_yes(&self) -> bool {
         matches!(self, Self::Yes { .. })
     }
 

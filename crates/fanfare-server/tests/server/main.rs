@@ -35,6 +35,7 @@ mod services;
 mod slow_readers;
 mod source_kinds;
 mod sources;
+mod supabase;
 mod support;
 mod tls;
 mod webhooks;

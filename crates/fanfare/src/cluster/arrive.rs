@@ -46,7 +46,7 @@ impl Arrived {
     }
 
     pub(super) fn into_stored(self, stamp: Stamp) -> Option<Stored> {
-        self.content.map(|(event, payload)| Stored { stamp, event, payload })
+        self.content.map(|(event, payload)| Stored { stamp, event, payload, age_ms: 0 })
     }
 
     fn size(&self) -> usize {

@@ -128,7 +128,8 @@ mod tests {
     }
 
     fn add(windows: &mut Windows, topic: &Arc<str>, offset: u64, retention: &Retention, now_ms: u64) {
-        let stored = Stored { stamp: Stamp::in_row(at(offset)), event: "e".into(), payload: Payload::default() };
+        let stored =
+            Stored { stamp: Stamp::in_row(at(offset)), event: "e".into(), payload: Payload::default(), age_ms: 0 };
         windows.add(topic, stored, retention, now_ms);
     }
 

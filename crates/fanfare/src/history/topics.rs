@@ -181,20 +181,22 @@ impl Topics {
         let comes_back = recovery.recovered && since != Since::Now;
         let (count, limit, bytes_max) =
             if comes_back { (recovery.count, limit, bytes_max) } else { (newest, newest, usize::MAX) };
-        let stored = |(position, entry): (Position, &Entry)| Stored {
-            stamp: Stamp::in_row(position),
+        let head = topic.stream.head();
+        let stored = |(offset, at_ms, entry): (u64, u64, &Entry)| Stored {
+            stamp: Stamp::in_row(Position { offset, ..head }),
             event: entry.event.clone(),
             payload: entry.payload.clone(),
+            age_ms: now_ms.saturating_sub(at_ms),
         };
         let mut bytes = 0;
-        let fits = |(_, entry): &(Position, &Entry)| {
+        let fits = |(_, _, entry): &(u64, u64, &Entry)| {
             let is_first = bytes == 0;
             bytes += entry.event.len() + entry.payload.size();
             is_first || bytes <= bytes_max
         };
-        let messages = topic.stream.newest(count).take(limit).take_while(fits).map(stored).collect();
-        let (head, number) = (topic.stream.head(), topic.age.number());
-        Replay { head, number, recovered: recovery.recovered, messages }
+        let newest = topic.stream.after(head.offset.saturating_sub(count as u64));
+        let messages = newest.take(limit).take_while(fits).map(stored).collect();
+        Replay { head, number: topic.age.number(), recovered: recovery.recovered, messages }
     }
 
     /// Knows that nothing of a topic is in segments before this one, whether it is known or forgotten.

@@ -178,6 +178,7 @@ fn take(socket: &Socket, serial: u32, reach: Reach, message: &Message) -> Take {
         Reach::Each => Take::Alone,
         Reach::Wire(_) => Take::Batch,
         Reach::Intercepted(_) => match socket.session.position(serial) {
+            Some(slot) if socket.mutes(slot, &message.event) => Take::Skip,
             Some(slot) if socket.intercepts(slot, &message.event) || socket.has_outs(slot) || socket.gives_ids() => {
                 Take::Alone
             }

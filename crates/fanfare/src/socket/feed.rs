@@ -9,6 +9,8 @@
 use std::sync::Arc;
 
 use fanfare_proto::frame::Outgoing;
+use fanfare_proto::message::Ref;
+use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Position, Since};
 
 use super::{Socket, Turn};
@@ -72,10 +74,14 @@ impl Socket {
                 self.is_behind = true;
                 return;
             }
-            let Some(Stored { stamp, event, payload }) = feed.page.next() else {
+            let Some(Stored { stamp, event, payload, .. }) = feed.page.next() else {
                 return self.end_page(turn, slot);
             };
             feed.at = stamp.position;
+            if self.dialect.marks_kept() {
+                self.send_kept(turn, slot, &event, &payload, stamp.position);
+                continue;
+            }
             match Draft::new(entry.topic().clone(), &*event, payload) {
                 Ok(draft) => self.send_alone(turn, slot, &draft.into_kept(stamp, 0)),
                 // It was checked when it was published, perhaps by another version.
@@ -207,8 +213,19 @@ impl Socket {
         self.send_to(turn, slot, push);
     }
 
+    /// Sends one that was kept where clients are told that it was.
+    fn send_kept(&mut self, turn: &mut Turn, slot: usize, event: &str, payload: &Payload, position: Position) {
+        let topic = self.entry(slot).topic().clone();
+        let position = Some(position);
+        let push = Outgoing::Push { join_ref: &Ref::NULL, topic: &topic, event, payload, position };
+        self.send_to(turn, slot, push);
+    }
+
     /// Sends one message of its topic to a join that has been answered.
     fn send_alone(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
+        if self.mutes(slot, &message.event) {
+            return;
+        }
         if self.intercepts(slot, &message.event) || self.has_outs(slot) {
             let serial = self.session.entry(slot).serial();
             return self.give(turn, serial, Job::Out(message.clone()));

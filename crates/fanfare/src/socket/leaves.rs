@@ -26,12 +26,22 @@ impl Socket {
         self.end_saying(turn, slot, ended, true);
     }
 
+    /// Ends a join for another of the same client's that takes its place, in a topic that clients call by the same name.
+    pub(crate) fn make_way(&mut self, turn: &mut Turn, slot: usize) {
+        let entry = self.entry(slot);
+        let (join_ref, topic) = (entry.join_ref().clone(), entry.topic().clone());
+        self.end_join(turn, slot, Ended::DuplicateJoin);
+        self.close_replaced(turn, &topic, Some(&join_ref));
+    }
+
     fn end_saying(&mut self, turn: &mut Turn, slot: usize, ended: Ended, is_error: bool) {
         let left = ended == Ended::Left;
         let entry = self.end(turn, slot, ended);
         let (join_ref, topic) = (entry.join_ref(), &**entry.topic());
         let frame = if is_error { Outgoing::Error { join_ref, topic } } else { Outgoing::Close { join_ref, topic } };
-        self.send(turn, frame);
+        if !left || self.dialect.tells_replaced(&self.info) {
+            self.send(turn, frame);
+        }
         if self.dialect.is_stream() {
             return self.close_later(turn, CloseReason::TopicEnded);
         }

@@ -6,7 +6,7 @@ use fanfare_proto::session::Entry;
 
 use super::{Socket, Turn};
 use crate::hub::{MemberId, Place, Reach};
-use crate::join::{AnyChannel, Seat};
+use crate::join::{AnyChannel, Mutes, Seat};
 
 impl Socket {
     /// A join becomes a member of its topic.
@@ -24,8 +24,21 @@ impl Socket {
     pub(crate) fn reach_of(&self, slot: usize) -> Reach {
         let resumes = self.session.entry(slot).data.resumes;
         let variant = if resumes { self.resuming_variant() } else { self.variant() };
-        let is_plain = self.intercepted(slot).is_empty() && !self.gives_ids();
+        let gets_all = self.session.entry(slot).data.mutes == Mutes::NOTHING;
+        let is_plain = gets_all && self.intercepted(slot).is_empty() && !self.gives_ids();
         if is_plain { Reach::Wire(variant) } else { Reach::Intercepted(variant) }
+    }
+
+    /// Changes what a join does not get. One that has got all, and was not asked about each message, stays so.
+    pub(crate) fn mute(&mut self, serial: u32, mutes: Mutes) {
+        if let Some(slot) = self.slot(serial) {
+            self.seat(slot).mutes = mutes;
+        }
+    }
+
+    /// Whether a join does not get an event of its topic.
+    pub(crate) fn mutes(&self, slot: usize, event: &str) -> bool {
+        self.session.entry(slot).data.mutes.has(event)
     }
 
     /// Whether a join's channel wants to see an event before its client does.

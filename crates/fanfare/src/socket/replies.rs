@@ -68,7 +68,7 @@ impl Socket {
 
     /// Tells a join that was replaced of its end.
     pub(crate) fn close_replaced(&mut self, turn: &mut Turn, topic: &str, replaced: Option<&Ref>) {
-        if let Some(join_ref) = replaced {
+        if let Some(join_ref) = replaced.filter(|_| self.dialect.tells_replaced(&self.info)) {
             self.send(turn, Outgoing::Close { join_ref, topic });
         }
     }

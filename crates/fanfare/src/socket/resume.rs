@@ -34,7 +34,9 @@ impl Socket {
         let admitted = &mut joining.admitted;
         let seat = self.seat(slot);
         seat.meta = admitted.meta.take();
+        seat.mutes = admitted.mutes;
         let since = if let Phase::Asked { since, .. } = seat.phase { since } else { None };
+        let since = admitted.since.or(since);
         let serial = self.entry(slot).serial();
         if since.is_none() && admitted.catch_up.is_none() {
             self.joined(turn, slot, &joining.msg_ref, joining.instance, joining.admitted.reply);

@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod nodes;
 pub(crate) mod roster;
 pub(crate) mod stage;
+pub(crate) mod supabase;
 
 use std::future::pending;
 use std::net::SocketAddr;

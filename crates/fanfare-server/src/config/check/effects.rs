@@ -33,14 +33,22 @@ impl Draft {
 
     fn check_channels(&self, effects: &mut Effects<'_>) {
         let has = |is_it: fn(Protocol) -> bool| self.endpoints.iter().any(|endpoint| is_it(endpoint.protocol));
-        let (joins, pushes) =
-            (has(Protocol::has_channels), has(|it| matches!(it, Protocol::Phoenix | Protocol::Rooms)));
+        let (joins, pushes) = (
+            has(Protocol::has_channels),
+            has(|it| matches!(it, Protocol::Phoenix | Protocol::Rooms | Protocol::Supabase)),
+        );
         let has_phoenix = has(|protocol| protocol == Protocol::Phoenix);
         for channel in &self.channels {
             let mut no_effect = |key: &str, why: &str| effects.none(&channel.places, key, why);
             if !joins {
                 for key in Channel::SECTION.keys.iter().map(|key| key.name()).filter(|key| !OF_MESSAGES.contains(key)) {
-                    no_effect(key, "without an [[endpoint]] whose clients join: phoenix, rooms or sse");
+                    no_effect(key, "without an [[endpoint]] whose clients join: phoenix, rooms, sse or supabase");
+                }
+                continue;
+            }
+            if channel.private {
+                if !has(|protocol| protocol == Protocol::Supabase) {
+                    no_effect("private", "without an [[endpoint]] of protocol = \"supabase\"");
                 }
                 continue;
             }

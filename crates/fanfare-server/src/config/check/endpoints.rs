@@ -54,6 +54,11 @@ impl Draft {
 /// An endpoint that lets everybody in must not look as if it did not.
 fn check_open(endpoint: &Endpoint, problems: &mut Problems) {
     let protocol = endpoint.protocol.name();
+    if endpoint.protocol == Protocol::Supabase && endpoint.api_keys.is_none() {
+        let text = "is missing: clients of protocol = \"supabase\" show tokens with a role; name the [auth.NAME] that checks \
+                    them, or give `api_keys`";
+        endpoint.places.problem(problems, "auth", text);
+    }
     if matches!(endpoint.protocol, Protocol::Hub | Protocol::Bullet) && !endpoint.places.is_given("auth") {
         let text = format!(
             "is missing: clients of protocol = \"{protocol}\" show a key, and without it any key passes; name the \

@@ -1,0 +1,289 @@
+//! An endpoint of Supabase's clients as the file declares it: keys, tokens, rights, histories, and who else publishes.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+use crate::issuer::{Issuer, Kind, shared};
+use crate::support::{Client, Folder, Server, run};
+
+const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
+
+/// As in the specification, and an issuer with key pairs beside the secret.
+fn config(jwks: &str) -> String {
+    format!(
+        r#"
+[auth.supabase]
+kind = "jwt"
+algorithms = ["HS256"]
+secret_env = "SUPABASE_JWT_SECRET"
+
+[auth.signed]
+kind = "jwt"
+algorithms = ["ES256"]
+jwks_file = "{jwks}"
+
+[[endpoint]]
+path = "/realtime/v1"
+protocol = "supabase"
+auth = ["supabase", "signed"]
+origins = "any"
+api_keys = {{ PUBLISHABLE = "anon", SECRET = "service_role" }}
+bypass = "claim:role=service_role"
+private_only = false
+expired = "rejoin"
+postgres_changes = "tell"
+
+[[channel]]
+topic = "realtime:team:*"
+private = true
+broadcast_read = "claim:role=authenticated"
+broadcast_write = "claim:role=authenticated"
+presence_read = "claim:role=authenticated"
+presence_write = ["claim:role=authenticated and presence_key=claim:sub"]
+history = {{ messages = 100, ttl = "72h" }}
+replay_max = 25
+
+[[channel]]
+topic = "realtime:user:*"
+private = true
+join = "claim:sub={{suffix}}"
+
+[[channel]]
+topic = "realtime:news"
+broadcast_write = "nobody"
+"#
+    )
+}
+
+struct Realtime {
+    server: Server,
+    issuer: Issuer,
+    _folder: Folder,
+}
+
+fn realtime() -> Realtime {
+    let (folder, issuer) = (Folder::new(), Issuer::new(Kind::P256));
+    let jwks = folder.write("jwks.json", &json!({"keys": [issuer.jwk("key-1")]}).to_string());
+    let server = Server::serve_with(&config(jwks.to_str().unwrap()), |command| {
+        command.env("SUPABASE_JWT_SECRET", SECRET);
+        command.env("PUBLISHABLE", "sb_publishable_0123456789").env("SECRET", "sb_secret_0123456789");
+    });
+    Realtime { server, issuer, _folder: folder }
+}
+
+fn claims(role: &str, sub: &str, seconds: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    json!({"role": role, "sub": sub, "exp": now + seconds, "iat": now}).to_string()
+}
+
+/// A token of Supabase Auth carries a `kid` that is in no key set.
+fn token(role: &str, sub: &str, seconds: i64) -> String {
+    shared(
+        Algorithm::HS256,
+        SECRET.as_bytes(),
+        r#"{"alg":"HS256","typ":"JWT","kid":"abc"}"#,
+        &claims(role, sub, seconds),
+    )
+}
+
+fn anon() -> String {
+    token("anon", "", 3_600)
+}
+
+impl Realtime {
+    fn connect(&self, key: &str) -> Client {
+        self.server.upgrade(&format!("/realtime/v1/websocket?apikey={key}"), &[]).unwrap()
+    }
+
+    fn refusal(&self, key: &str) -> (u16, Value) {
+        let head = [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let answer = self.server.http("GET", &format!("/realtime/v1/websocket?apikey={key}"), &head, "");
+        (answer.status, answer.json())
+    }
+}
+
+impl Client {
+    /// Pushes as a client of version 1.0.0, and returns the reply's status and response.
+    fn ask(&mut self, topic: &str, event: &str, payload: Value) -> (String, Value) {
+        self.send(json!({"topic": topic, "event": event, "payload": payload, "ref": "1"}));
+        loop {
+            let frame = self.receive();
+            if frame["event"] == "phx_reply" {
+                let status = frame["payload"]["status"].as_str().unwrap().to_owned();
+                return (status, frame["payload"]["response"].clone());
+            }
+        }
+    }
+
+    fn enter(&mut self, topic: &str, token: &str, config: Value) -> (String, Value) {
+        self.ask(topic, "phx_join", json!({"config": config, "access_token": token}))
+    }
+
+    /// The next broadcast.
+    fn hear(&mut self) -> Value {
+        loop {
+            let frame = self.receive();
+            if frame["event"] == "broadcast" {
+                return frame["payload"].clone();
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn ok(answer: (String, Value)) {
+    assert_eq!(answer.0, "ok", "{}", answer.1);
+}
+
+#[track_caller]
+fn refused(answer: (String, Value), reason: &str) {
+    assert_eq!(answer, ("error".to_owned(), json!({ "reason": reason })));
+}
+
+#[test]
+fn supabase_4_and_5_keys_of_every_kind_and_why_they_are_refused() {
+    let realtime = realtime();
+    let signed = |kid: &str| {
+        let header = json!({"alg": "ES256", "typ": "JWT", "kid": kid}).to_string();
+        realtime.issuer.token(Algorithm::ES256, &header, &claims("anon", "", 60))
+    };
+    let hs256 = |secret: &str, claims: &str| {
+        shared(Algorithm::HS256, secret.as_bytes(), r#"{"alg":"HS256","typ":"JWT"}"#, claims)
+    };
+    for key in [&anon(), &signed("key-1"), "sb_publishable_0123456789", "sb_secret_0123456789"] {
+        realtime.connect(key).send_text(r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":null}"#);
+    }
+    for (key, expected) in [
+        ("", "API key is missing"),
+        ("nonsense", "The token provided is not a valid JWT"),
+        ("sb_publishable_other", "The token provided is not a valid JWT"),
+        (&token("anon", "", -60), "Token has expired"),
+        (&hs256("another secret", &claims("anon", "", 60)), "Failed to validate JWT signature"),
+        (&hs256(SECRET, r#"{"exp": 4000000000}"#), "Fields `role` and `exp` are required in JWT"),
+        (&hs256(SECRET, r#"{"role": "anon"}"#), "Fields `role` and `exp` are required in JWT"),
+        (&hs256(SECRET, r#"{"role": "anon", "exp": "x"}"#), "Fields `role` and `exp` are required in JWT"),
+        (
+            &signed("other"),
+            "Failed to generate JWT signer for key ID (kid) \"other\", check your JWT secret or JWKS configuration",
+        ),
+    ] {
+        assert_eq!(realtime.refusal(key), (401, json!({ "error": expected })));
+    }
+    // Seconds of a fraction count as they are rounded.
+    let mut client = realtime.connect(&anon());
+    let (status, response) = client.enter("realtime:a", &token("anon", "", -60), json!({}));
+    let reason = response["reason"].as_str().unwrap();
+    assert_eq!(status, "error");
+    assert!(reason.starts_with("InvalidJWTToken: Token has expired 6"), "{reason}");
+    let log = realtime.server.stderr();
+    assert!(!log.contains("nonsense") && !log.contains("sb_"), "{log}");
+}
+
+#[test]
+fn supabase_48_the_four_rights_as_the_file_gives_them() {
+    let realtime = realtime();
+    let (ada, bob) = (token("authenticated", "ada", 600), token("authenticated", "bob", 600));
+    let mut client = realtime.connect(&anon());
+    let private = |key: &str| json!({"private": true, "presence": {"key": key}, "broadcast": {"ack": true}});
+    let may_not =
+        |name: &str| format!("Unauthorized: You do not have permissions to read from this Channel topic: {name}");
+    refused(client.enter("realtime:team:1", &anon(), private("")), &may_not("team:1"));
+    refused(client.enter("realtime:other", &ada, private("")), &may_not("other"));
+    refused(client.enter("realtime:user:bob", &ada, private("")), &may_not("user:bob"));
+    ok(client.enter("realtime:user:ada", &ada, private("")));
+    // Whoever may do everything.
+    let mut back_end = realtime.connect("sb_secret_0123456789");
+    ok(back_end.ask("realtime:other", "phx_join", json!({"config": private("")})));
+
+    ok(client.enter("realtime:team:1", &ada, private("ada")));
+    ok(client.ask("realtime:team:1", "presence", json!({"event": "track", "payload": {}})));
+    let mut other = realtime.connect(&anon());
+    ok(other.enter("realtime:team:1", &bob, private("ada")));
+    assert_eq!(other.ask("realtime:team:1", "presence", json!({"event": "track", "payload": {}})).0, "error");
+
+    // Public channels are open, unless the file says otherwise.
+    ok(client.enter("realtime:anything", &anon(), json!({})));
+    ok(client.enter("realtime:news", &anon(), json!({})));
+    let message = json!({"event": "e", "payload": {}});
+    let may_not_write = "Unauthorized: You do not have permissions to write to this Channel topic: news";
+    refused(client.ask("realtime:news", "broadcast", message), may_not_write);
+}
+
+#[test]
+fn supabase_30_and_44_what_others_publish_arrives_and_is_kept() {
+    let realtime = realtime();
+    let (ada, service) = (token("authenticated", "ada", 600), token("service_role", "", 600));
+    let mut client = realtime.connect(&anon());
+    let config = |since: u64| json!({"private": true, "broadcast": {"replay": {"since": since}}});
+    ok(client.enter("realtime:team:1", &ada, json!({"private": true})));
+    let bearer = format!("Bearer {service}");
+    let post = |n: u64| {
+        let body = json!({"messages": [{"topic": "team:1", "event": "e", "payload": {"n": n}, "private": true}]});
+        let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+        realtime.server.http("POST", "/realtime/v1/api/broadcast", &headers, &body.to_string()).status
+    };
+    assert_eq!(post(1), 202);
+    assert_eq!(client.hear()["payload"], json!({"n": 1}));
+    // Fanfare's own interface names the engine's topic.
+    let message = json!({"topic": "private-realtime:team:1", "event": "e", "payload": {"n": 2}});
+    assert_eq!(realtime.server.api("POST", "/api/publish", &message).status, 200);
+    let heard = client.hear();
+    assert_eq!((&heard["payload"], heard["meta"]["id"].is_string()), (&json!({"n": 2}), true));
+
+    let mut late = realtime.connect(&anon());
+    ok(late.enter("realtime:team:1", &ada, config(1)));
+    for n in [1, 2] {
+        let heard = late.hear();
+        assert_eq!((&heard["payload"], &heard["meta"]["replayed"]), (&json!({ "n": n }), &json!(true)));
+    }
+    assert_eq!(post(3), 202);
+    let heard = late.hear();
+    assert_eq!((&heard["payload"], &heard["meta"]["replayed"]), (&json!({"n": 3}), &Value::Null));
+}
+
+#[test]
+fn supabase_49_an_endpoint_without_a_channel_just_works() {
+    let config = "[auth.a]\nkind = 'jwt'\nalgorithms = 'HS256'\nsecret_env = 'S'\n[[endpoint]]\nprotocol = 'supabase'\nauth = 'a'\n";
+    let server = Server::serve_with(config, |command| {
+        command.env("S", SECRET);
+    });
+    let mut client = server.upgrade(&format!("/socket/websocket?apikey={}", anon()), &[]).unwrap();
+    ok(client.enter("realtime:a", &anon(), json!({"broadcast": {"self": true}})));
+    client.send(json!({"topic": "realtime:a", "event": "broadcast", "payload": {"event": "e", "payload": {"n": 1}}, "ref": "2"}));
+    assert_eq!(client.hear(), json!({"type": "broadcast", "event": "e", "payload": {"n": 1}}));
+    assert!(!server.stderr().contains("every join is refused"), "{}", server.stderr());
+}
+
+#[test]
+fn supabase_49_what_has_no_effect_or_no_meaning_is_told() {
+    #[track_caller]
+    fn check(config: &str, expected: &str) {
+        let folder = Folder::new();
+        let auth = "[auth.a]\nkind = 'jwt'\nalgorithms = 'HS256'\nsecret = '0123456789abcdef0123456789abcdef'\n";
+        let file = folder.write("f.toml", &format!("{auth}{config}"));
+        let (is_good, stdout, stderr) = run(&["check", "--config", file.to_str().unwrap()]);
+        assert!(!is_good && stderr.contains(expected), "{stdout}{stderr}");
+    }
+    let endpoint = "[[endpoint]]\nprotocol = 'supabase'\nauth = 'a'\n";
+    check("[[endpoint]]\nprotocol = 'supabase'\n", "show tokens with a role");
+    check(&format!("{endpoint}api_keys = {{ NOT_SET = 'anon' }}\n"), "NOT_SET is not set");
+    check(&format!("{endpoint}socket_id = 'user:{{sub}}'\n"), "socket_id");
+    check(&format!("{endpoint}postgres_changes = 'source'\n"), "tell");
+    check(&format!("{endpoint}[[channel]]\ntopic = 'realtime:a'\nprivate = true\n"), "says nothing of who has a right");
+    check(&format!("{endpoint}[[channel]]\ntopic = 'a'\nprivate = true\njoin = 'open'\n"), "begin with realtime:");
+    let channel = format!("{endpoint}[[channel]]\ntopic = 'realtime:a'\nprivate = true\n");
+    check(&format!("{channel}join = 'open'\npublish = 'open'\n"), "has no effect on a private channel");
+    check(&format!("{channel}broadcast_read = 'presence_key=claim:sub'\n"), "stands in presence_write only");
+    check(
+        "[[channel]]\ntopic = 'realtime:a'\nprivate = true\njoin = 'open'\n",
+        "without an [[endpoint]] of protocol = \"supabase\"",
+    );
+    check("[[endpoint]]\nprivate_only = true\n", "private_only");
+}

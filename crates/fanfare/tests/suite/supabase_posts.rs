@@ -1,0 +1,158 @@
+//! Supabase's clients: messages by POST requests.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::Served;
+use crate::support::client::Client;
+use crate::support::http::{Answer, request};
+use crate::support::supabase::{key, private, realtime, token, user};
+
+const BATCH: &str = "/realtime/v1/api/broadcast";
+
+async fn post(served: &Served, target: &str, token: &str, body: &Value) -> Answer {
+    let bearer = format!("bearer {token}");
+    request(served.address, "POST", target, &[("authorization", &bearer)], body.to_string().as_bytes()).await
+}
+
+fn batch(messages: Value) -> Value {
+    json!({ "messages": messages })
+}
+
+async fn member(served: &Served) -> Client {
+    let mut client = served.supabase("2.0.0").await;
+    client.enter("realtime:a", json!({})).await;
+    client
+}
+
+#[tokio::test]
+async fn supabase_44_a_batch_reaches_the_members() {
+    let served = realtime().await;
+    let mut client = member(&served).await;
+    let messages = json!([
+        {"topic": "a", "event": "e", "payload": {"n": 1}},
+        {"topic": "a", "event": "e", "payload": {"n": 2}, "id": "3f-1", "private": false},
+        {"topic": "a", "event": "phx_close", "payload": {"n": 3}},
+    ]);
+    for target in [BATCH, "/api/broadcast", "/socket/api/broadcast"] {
+        let answer = post(&served, target, &key(), &batch(messages.clone())).await;
+        assert_eq!((answer.status, answer.text()), (202, ""));
+        assert_eq!(answer.headers["access-control-allow-origin"], "*");
+        client.hears("realtime:a", "e", json!({"n": 1})).await;
+        let (_, _, meta, payload) = client.broadcast().await;
+        assert_eq!((meta, payload), (json!({"id": "3f-1"}), json!({"n": 2})));
+        client.hears("realtime:a", "phx_close", json!({"n": 3})).await;
+    }
+    let body = batch(messages).to_string();
+    let answer = request(served.address, "POST", BATCH, &[("apikey", &key())], body.as_bytes()).await;
+    assert_eq!(answer.status, 202);
+}
+
+#[tokio::test]
+async fn supabase_44_what_is_wrong_with_a_batch_is_told() {
+    let served = realtime().await;
+    let blank = json!({"errors": {"messages": ["can't be blank"]}});
+    let one = || batch(json!([{"topic": "a", "event": "e", "payload": {}}]));
+    for (token, body, status, expected) in [
+        ("nonsense", one(), 401, json!({"message": "Unauthorized"})),
+        ("", one(), 401, json!({"message": "Unauthorized"})),
+        (&key(), json!({}), 422, blank.clone()),
+        (&key(), batch(json!([])), 422, blank.clone()),
+        (&key(), json!([]), 422, blank),
+        (
+            &key(),
+            batch(json!([{"topic": "a", "payload": {}}, {"topic": "a", "event": "e", "payload": {}}, {}])),
+            422,
+            json!({"errors": {"messages": [
+                {"event": ["can't be blank"]},
+                {},
+                {"topic": ["can't be blank"], "event": ["can't be blank"], "payload": ["can't be blank"]},
+            ]}}),
+        ),
+        (
+            &key(),
+            batch(json!([{"topic": "a", "event": "e", "payload": "x".repeat(3_000_000)}])),
+            422,
+            json!({"errors": {"messages": [{"payload": ["Payload size exceeds tenant limit"]}]}}),
+        ),
+        (
+            &key(),
+            batch(json!([{"topic": "a", "event": "e", "payload": {}, "id": "x".repeat(101)}])),
+            422,
+            json!({"errors": {"messages": [{"id": ["has 101 bytes, more than 100"]}]}}),
+        ),
+        (
+            &key(),
+            batch(json!(vec![json!({"topic": "a", "event": "e", "payload": {}}); 1_001])),
+            429,
+            json!({"message": "Too many messages to broadcast, please reduce the batch size"}),
+        ),
+    ] {
+        let answer = post(&served, BATCH, token, &body).await;
+        assert_eq!((answer.status, answer.json()), (status, expected));
+    }
+    assert_eq!(request(served.address, "GET", BATCH, &[], b"").await.status, 405);
+    assert_eq!(request(served.address, "POST", "/realtime/v1/api/other", &[], b"").await.status, 404);
+}
+
+#[tokio::test]
+async fn supabase_44_private_messages_need_the_right() {
+    let served = realtime().await;
+    let mut inside = served.supabase("2.0.0").await;
+    inside.enter("realtime:a", private(&user("ada"), json!({}))).await;
+    let messages = batch(json!([
+        {"topic": "a", "event": "e", "payload": {}, "private": true},
+        {"topic": "b", "event": "e", "payload": {}},
+    ]));
+    let answer = post(&served, BATCH, &key(), &messages).await;
+    assert_eq!((answer.status, answer.headers["x-left-out"].as_str()), (202, "1"));
+    let only_private = batch(json!([{"topic": "a", "event": "e", "payload": {}, "private": true}]));
+    let answer = post(&served, BATCH, &key(), &only_private).await;
+    assert_eq!((answer.status, answer.json()), (403, json!({"message": "Unauthorized"})));
+    inside.assert_untouched().await;
+    for role in ["service_role", "writer"] {
+        let token = token(role, "x", Duration::from_secs(60));
+        assert_eq!(post(&served, BATCH, &token, &only_private).await.status, 202);
+        inside.hears("realtime:a", "e", json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn supabase_45_one_message_whose_body_is_its_payload() {
+    let served = realtime().await;
+    let mut client = member(&served).await;
+    let bearer = format!("Bearer {}", key());
+    let post = async |target: &str, content_type: Option<&str>, body: &[u8]| {
+        let mut headers = vec![("authorization", bearer.as_str())];
+        headers.extend(content_type.map(|content_type| ("content-type", content_type)));
+        request(served.address, "POST", &format!("{BATCH}/{target}"), &headers, body).await
+    };
+    assert_eq!(post("a/events/my%20event", None, b"{\"n\":1}").await.status, 202);
+    client.hears("realtime:a", "my event", json!({"n": 1})).await;
+    assert_eq!(post("a/events/e?persist=true", Some("application/json; charset=utf-8"), b"[1]").await.status, 202);
+    client.hears("realtime:a", "e", json!([1])).await;
+    assert_eq!(post("a/events/e", Some("application/octet-stream"), b"\0\x01").await.status, 202);
+    client.hears("realtime:a", "e", json!([0, 1])).await;
+    let answer = post("a/events/e", Some("text/plain"), b"x").await;
+    let reason = "Unsupported Media Type. Use application/json or application/octet-stream";
+    assert_eq!((answer.status, answer.json()), (415, json!({ "error": reason })));
+    assert_eq!(post("a/events/e", None, b"{").await.status, 422);
+    assert_eq!(post("a/events/e?private=true", None, b"{}").await.status, 403);
+    assert_eq!(post(&format!("{}/events/e", "x".repeat(250)), None, b"{}").await.status, 422);
+    client.assert_untouched().await;
+}
+
+#[tokio::test]
+async fn supabase_47_pages_of_any_origin_may_ask() {
+    let served = realtime().await;
+    let headers = [("origin", "https://elsewhere.example"), ("access-control-request-method", "POST")];
+    for target in [BATCH, "/realtime/v1/api/broadcast/a/events/e", "/api/broadcast"] {
+        let answer = request(served.address, "OPTIONS", target, &headers, b"").await;
+        assert_eq!(answer.status, 204);
+        assert_eq!(
+            answer.headers["access-control-allow-headers"],
+            "authorization, apikey, content-type, x-client-info"
+        );
+    }
+}
