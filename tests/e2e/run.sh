@@ -32,6 +32,8 @@ make_venv() {
 make_venv .venv requirements.txt
 # It asks for a version of websockets that no Python of today can load.
 make_venv .venv-phx-events requirements-phx-events.txt --no-deps
+# It wants older packages than the first.
+make_venv .venv-supabase requirements-supabase.txt
 
 if [ -z "${FANFARE_ORACLE:-}" ]; then
     cargo build --manifest-path "$root/Cargo.toml" --release -p fanfare --example oracle
@@ -43,7 +45,7 @@ if [ -z "${FANFARE_BIN:-}" ]; then
 fi
 export FANFARE_ORACLE FANFARE_BIN
 
-[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs guides/*.test.mjs others/*.test.mjs
+[ $# -gt 0 ] || set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs guides/*.test.mjs others/*.test.mjs supabase/*.test.mjs
 # Clients that were given up keep timers of ten seconds and more, which nobody need wait for. Older versions of Node have to.
 hurry=
 case $(node --help) in *--test-force-exit*) hurry=--test-force-exit ;; esac

@@ -52,10 +52,11 @@ const BACK_END: &str = "127.0.0.1:8000";
 const BACK_END_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The variables that the guides tell their readers to set.
-const ENVIRONMENT: [(&str, &str); 4] = [
+const ENVIRONMENT: [(&str, &str); 5] = [
     ("TOKEN", "a token for the tests of the guides"),
     ("FANFARE_ADMIN_TOKEN", "a token for the tests of the guides"),
     ("FANFARE_API_TOKEN", "a token for the tests of the guides"),
+    ("SUPABASE_JWT_SECRET", "super-secret-jwt-token-with-at-least-32-characters-long"),
     ("FANFARE_SECRET", "a secret for the tests of the guides: it has to be long enough for HS512, sixty-four bytes."),
 ];
 

@@ -2,7 +2,8 @@
 
 use fanfare::testing::{Lockstep, Peer, Pipe};
 use fanfare::{
-    BoxError, Builder, Channel, Context, Endpoint, Joined, Mount, Payload, Policy, Refused, Reply, Retention,
+    Authority, Bearer, BoxError, Builder, Channel, Context, Endpoint, Joined, Mount, Payload, Policy, Refused, Reply,
+    Retention, Rights, RightsRequest, Supabase, TokenFault,
 };
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
@@ -164,6 +165,42 @@ pub(crate) fn publish(publish: Publish) -> Box<dyn Work> {
     let body = "x".repeat(if publish.deflated { 512 } else { 64 });
     let frame = push_with("room", "shout", json!({ "body": body }));
     script.rounds = vec![vec![(members[0], frame); publish.batch]; publish.rounds];
+    Box::new(script)
+}
+
+/// Everybody may do everything.
+struct Open;
+
+impl Authority for Open {
+    async fn verify(&self, _: &str) -> Result<Bearer, TokenFault> {
+        Ok(Bearer::new(()))
+    }
+
+    async fn rights(&self, _: RightsRequest<'_>) -> Rights {
+        Rights::ALL
+    }
+}
+
+/// The same among clients of Supabase: a frame of kind 3 becomes one of kind 4 for each member.
+pub(crate) fn publish_supabase(members: usize, rounds: usize) -> Box<dyn Work> {
+    const TOPIC: &str = "realtime:room";
+    let mount = Mount::supabase(Supabase::new(Open));
+    let lockstep = Lockstep::new(Endpoint::builder().mount("/socket", mount), 1);
+    let mut script = Script { lockstep, ..Script::new(members * rounds) };
+    let join = push_with(TOPIC, "phx_join", json!({ "config": { "broadcast": { "self": true } } }));
+    let mut member = || {
+        let request = Request::get("/socket/websocket?vsn=2.0.0&apikey=any").body(()).expect("a good request");
+        let peer = script.lockstep.connect(request, &script.pipe).expect("everybody may connect");
+        play(&mut script.lockstep, &[vec![(peer, join.clone())]]);
+        peer
+    };
+    let members: Vec<Peer> = (0..members).map(|_| member()).collect();
+    let payload = json!({ "body": "x".repeat(64) }).to_string();
+    let mut said = vec![3, 1, 1, TOPIC.len() as u8, 5, 0, 1];
+    said.extend(format!("17{TOPIC}shout{payload}").bytes());
+    let mut frame = Vec::new();
+    encode_masked(Opcode::Binary, &said, [1, 2, 3, 4], true, false, &mut frame);
+    script.rounds = vec![vec![(members[0], frame)]; rounds];
     Box::new(script)
 }
 

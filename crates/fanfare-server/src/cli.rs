@@ -100,6 +100,8 @@ pub(crate) enum New {
 pub(crate) enum Docs {
     /// Every key of the configuration, as Markdown
     Config,
+    /// SQL functions of Supabase's names, which send by an outbox
+    Supabase,
 }
 
 /// What a token says, and with which keys it is made.

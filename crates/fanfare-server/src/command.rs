@@ -9,7 +9,7 @@ use fanfare_bench::Verdict;
 use crate::cli::{Command, Docs, New, Settings};
 use crate::config::{reference, starter};
 use crate::terminal::{load, load_or_environment, overrides, print};
-use crate::{apikey, client, mint, preflight, run, scaffold};
+use crate::{apikey, client, mint, preflight, run, scaffold, supabase};
 
 const DEV: &str = include_str!("dev.toml");
 
@@ -65,6 +65,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
             print(&apikey::command::run(&config, &asked)?).map(done)
         }
         Command::Docs { page: Docs::Config } => print(&reference::markdown()).map(done),
+        Command::Docs { page: Docs::Supabase } => print(supabase::FUNCTIONS).map(done),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::config::value::OneOrMore;
 use crate::hook::{self, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
 
+/// SQL functions that send by an outbox.
+pub(crate) const FUNCTIONS: &str = include_str!("supabase.sql");
+
 /// The rules of the `[[channel]]`s, shared by all endpoints.
 #[derive(Debug, Default)]
 pub(crate) struct Channels {

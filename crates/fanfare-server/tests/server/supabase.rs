@@ -6,7 +6,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use crate::issuer::{Issuer, Kind, shared};
-use crate::support::{Client, Folder, Server, run};
+use crate::support::{Client, Folder, Server, eventually, run};
 
 const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
 
@@ -286,4 +286,61 @@ fn supabase_49_what_has_no_effect_or_no_meaning_is_told() {
         "without an [[endpoint]] of protocol = \"supabase\"",
     );
     check("[[endpoint]]\nprivate_only = true\n", "private_only");
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn supabase_52_functions_of_supabases_names_reach_the_members_from_the_database() {
+    use crate::services::postgres;
+    let service = postgres::start();
+    service.wait_for_sql();
+    let folder = Folder::new();
+    let jwks = folder.write("jwks.json", &json!({"keys": [Issuer::new(Kind::P256).jwk("key-1")]}).to_string());
+    let source = format!("[source.database]\nkind = 'outbox'\nurl = '{}'\npoll = '50ms'\n", service.postgres_url());
+    let server = Server::serve_with(&(config(jwks.to_str().unwrap()) + &source), |command| {
+        command.env("SUPABASE_JWT_SECRET", SECRET).env("PUBLISHABLE", "sb_publishable_0").env("SECRET", "sb_secret_0");
+    });
+    eventually(|| service.sql("SELECT to_regclass('fanfare_outbox') IS NOT NULL").trim() == "t");
+    let (is_good, functions, _) = run(&["docs", "supabase"]);
+    assert!(is_good);
+    service.sql(&functions);
+    service.sql(
+        "CREATE TABLE orders (id int PRIMARY KEY, total int);
+         CREATE FUNCTION orders_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN
+             PERFORM realtime.broadcast_changes(
+                 'team:' || COALESCE(NEW.id, OLD.id), TG_OP, TG_OP, TG_TABLE_NAME, TG_TABLE_SCHEMA, NEW, OLD);
+             RETURN NULL;
+         END $$;
+         CREATE TRIGGER orders_changed AFTER INSERT OR UPDATE OR DELETE ON orders
+             FOR EACH ROW EXECUTE FUNCTION orders_changed()",
+    );
+    let connect = || server.upgrade(&format!("/realtime/v1/websocket?apikey={}", anon()), &[]).unwrap();
+    let ada = token("authenticated", "ada", 600);
+    let (mut inside, mut outside) = (connect(), connect());
+    ok(inside.enter("realtime:team:1", &ada, json!({"private": true, "broadcast": {"replication_ready": true}})));
+    ok(outside.enter("realtime:team:1", &anon(), json!({})));
+
+    service.sql("SELECT realtime.send('{\"n\": 1}', 'presence_diff', 'team:1', false)");
+    let heard = outside.hear();
+    let id = heard["meta"]["id"].as_str().unwrap().to_owned();
+    assert_eq!((&heard["event"], &heard["payload"]), (&json!("presence_diff"), &json!({"n": 1, "id": id})));
+    service.sql("INSERT INTO orders VALUES (1, 10); UPDATE orders SET total = 20; DELETE FROM orders");
+    let rows = [json!({"id": 1, "total": 10}), json!({"id": 1, "total": 20})];
+    for (operation, record, old) in
+        [("INSERT", &rows[0], &Value::Null), ("UPDATE", &rows[1], &rows[0]), ("DELETE", &Value::Null, &rows[1])]
+    {
+        let heard = inside.hear();
+        let payload = &heard["payload"];
+        assert_eq!((&heard["event"], &payload["operation"]), (&json!(operation), &json!(operation)));
+        assert_eq!((&payload["record"], &payload["old_record"]), (record, old));
+        assert_eq!((&payload["schema"], &payload["table"]), (&json!("public"), &json!("orders")));
+        assert!(payload["id"].is_string() && heard["meta"]["id"].is_string());
+    }
+    // What was rolled back is not sent, and what was sent is kept.
+    service.sql("BEGIN; INSERT INTO orders VALUES (1, 5); ROLLBACK; INSERT INTO orders VALUES (1, 7)");
+    assert_eq!(inside.hear()["payload"]["record"]["total"], 7);
+    let mut late = connect();
+    ok(late.enter("realtime:team:1", &ada, json!({"private": true, "broadcast": {"replay": {"since": 1}}})));
+    assert_eq!(late.hear()["payload"]["operation"], "INSERT");
 }
