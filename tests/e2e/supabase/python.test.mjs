@@ -17,7 +17,7 @@ class Python {
 
   constructor(server) {
     const args = [join(HERE, "client.py"), `${server.ws}/realtime/v1`, anon()]
-    this.#child = spawn(join(HERE, ".venv/bin/python"), args, {stdio: ["pipe", "pipe", "inherit"]})
+    this.#child = spawn(join(HERE, "../python/.venv-supabase/bin/python"), args, {stdio: ["pipe", "pipe", "inherit"]})
     createInterface({input: this.#child.stdout}).on("line", line => this.#told.put(JSON.parse(line)))
   }
 
