@@ -36,8 +36,8 @@ make_venv .venv-phx-events requirements-phx-events.txt --no-deps
 make_venv .venv-supabase requirements-supabase.txt
 
 if [ -z "${FANFARE_ORACLE:-}" ]; then
-    cargo build --manifest-path "$root/Cargo.toml" --release -p fanfare --example oracle
-    FANFARE_ORACLE=$target/release/examples/oracle
+    cargo build --manifest-path "$root/Cargo.toml" --release -p fanfare-oracle --bin oracle
+    FANFARE_ORACLE=$target/release/oracle
 fi
 if [ -z "${FANFARE_BIN:-}" ]; then
     cargo build --manifest-path "$root/Cargo.toml" --release -p fanfare-server

@@ -31,9 +31,14 @@ const FULL: &[&str] = &[""];
 pub(crate) fn run(set: Set) -> Result<(), String> {
     let programs = python::environment("autobahn", &[RUNNER])?;
     let mut cargo = Command::new("cargo");
-    process::run(cargo.current_dir(repository::root()).args(["build", "--release", "--example=echo"]))?;
+    process::run(cargo.current_dir(repository::root()).args([
+        "build",
+        "--release",
+        "--package=fanfare-oracle",
+        "--bin=echo",
+    ]))?;
     let port = process::free_port()?.to_string();
-    let server = Server::start(Command::new(repository::release_program("examples/echo")).args(["--port", &port]))?;
+    let server = Server::start(Command::new(repository::release_program("echo")).args(["--port", &port]))?;
 
     let mut verdicts = BTreeMap::new();
     for selection in if set == Set::Quick { QUICK } else { FULL } {

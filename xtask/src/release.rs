@@ -4,10 +4,10 @@ use std::process::Command;
 
 use crate::{process, repository};
 
-/// The programs, the examples and the scoreboard by one command: apart, they would build some libraries twice, with different
+/// The programs, the fixtures and the scoreboard by one command: apart, they would build some libraries twice, with different
 /// features.
 pub(crate) fn build() -> Result<(), String> {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(repository::root()).args(["build", "--release", "--bins", "--examples"]);
-    process::run(cargo.args(["--package=fanfare", "--package=fanfare-server", "--package=fanfare-scoreboard"]))
+    cargo.current_dir(repository::root()).args(["build", "--release", "--bins"]);
+    process::run(cargo.args(["--package=fanfare-server", "--package=fanfare-oracle", "--package=fanfare-scoreboard"]))
 }

@@ -20,7 +20,7 @@ pub(crate) fn target() -> &'static Path {
     &TARGET
 }
 
-/// A release binary, or with `examples/` before its name an example. Building it is the caller's part.
+/// A release binary. Building it is the caller's part.
 pub(crate) fn release_program(name: &str) -> PathBuf {
     target().join("release").join(name)
 }

@@ -140,5 +140,5 @@ fn bench() -> Result<(), String> {
 fn e2e() -> Result<(), String> {
     let mut script = Command::new(repository::root().join("tests/e2e/run.sh"));
     script.env("FANFARE_BIN", repository::release_program("fanfare"));
-    process::run(script.env("FANFARE_ORACLE", repository::release_program("examples/oracle")))
+    process::run(script.env("FANFARE_ORACLE", repository::release_program("oracle")))
 }

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     scenarios: Vec<String>,
     /// A server of your own, for every round: its name, what it speaks (phoenix, plain, nchan, nats, socketio), and its
-    /// command with {port}; phoenix needs a mount /bench with topics bench:*, as the example `oracle` has
+    /// command with {port}; phoenix needs a mount /bench with topics bench:*, as `oracle` of tests/oracle has
     #[arg(long = "server", value_name = "NAME=PROTOCOL=COMMAND", value_parser = server::guest)]
     guests: Vec<Server>,
     /// Rounds [default: 5]

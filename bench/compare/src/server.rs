@@ -62,7 +62,7 @@ pub(crate) enum Version {
     Crate(&'static str),
 }
 
-/// The example `oracle`, whose channel `bench:*` does as little as a channel can.
+/// The program `oracle` of tests/oracle, whose channel `bench:*` does as little as a channel can.
 const PHOENIX: Protocol = Protocol {
     name: "phoenix",
     url: "ws://127.0.0.1:{port}/bench",
@@ -95,9 +95,9 @@ pub(crate) fn all() -> Vec<Server> {
             .starts("{release}/ceiling --port {port} --batch {batch}", OURS),
         server(CEILING_PHOENIX, "ceiling, frames of Phoenix's size", Role::Ceiling, &PLAIN)
             .starts("{release}/ceiling --port {port} --batch {batch} --overhead {overhead}", OURS),
-        server(FANFARE, "**Fanfare**", Role::Fanfare, &PHOENIX).starts("{release}/examples/oracle --port {port}", OURS),
+        server(FANFARE, "**Fanfare**", Role::Fanfare, &PHOENIX).starts("{release}/oracle --port {port}", OURS),
         server(FANFARE_2, "**Fanfare**, two shards", Role::Fanfare, &PHOENIX)
-            .starts("{release}/examples/oracle --port {port} --shards 2", OURS),
+            .starts("{release}/oracle --port {port} --shards 2", OURS),
         Server {
             file: Some(("fanfare.toml", include_str!("../../peers/fanfare-tls.toml"))),
             ..server(FANFARE_TLS, "**Fanfare**, TLS", Role::Fanfare, &PHOENIX_TLS)

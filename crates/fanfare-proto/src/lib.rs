@@ -4,6 +4,7 @@
 
 pub mod bullet;
 pub mod chunked;
+pub mod cookie;
 pub mod envelope;
 pub mod event;
 pub mod frame;

@@ -9,4 +9,5 @@ pub mod longpoll;
 pub mod message;
 pub mod session_question;
 pub mod term;
+pub mod token;
 mod vsn;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use fanfare::{Connect, ConnectRequest, Connected, Params, Rejected, SocketInfo};
+use fanfare::{Connect, ConnectRequest, Connected, Rejected, SocketInfo};
 
 use crate::apikey::lookup::Lookup;
 use crate::config::auth::{Auth, AuthKind};
@@ -122,8 +122,8 @@ struct Occasion<'r> {
     /// The path that the client connects to.
     endpoint: &'r str,
     peer: Option<SocketAddr>,
-    /// Those of the connection, if it came with that.
-    params: Option<&'r Params>,
+    /// The request to connect, if the credential came with that.
+    request: Option<&'r ConnectRequest>,
     /// The one that carries the credential, where that is not the authenticator's to say.
     param: Option<&'r str>,
     /// Of the hub's topic that the connection is for.
@@ -164,9 +164,9 @@ impl Authenticator {
     /// What a client has shown; headers that a proxy may have added come last. `param` is the parameter that carries it,
     /// where that is not the authenticator's to say.
     fn credential<'r>(&self, request: &'r ConnectRequest, param: Option<&str>) -> Option<&'r str> {
-        let token = request.info.auth_token.as_deref();
+        let token = request.auth_token();
         let chosen = token.or_else(|| request.params.str(param.unwrap_or(&self.param)));
-        chosen.filter(|token| !token.is_empty()).or(request.info.header_token.as_deref())
+        chosen.filter(|token| !token.is_empty()).or_else(|| request.header_token())
     }
 
     /// Checks a credential. One for a hub's topic must be of its domain, but for hooks, which are told what it is for.
@@ -279,8 +279,8 @@ impl Gate {
         }
         let occasion = Occasion {
             endpoint: &self.path,
-            peer: request.info.peer,
-            params: Some(&request.params),
+            peer: request.peer(),
+            request: Some(request),
             param,
             domain: request.params.str("domain").filter(|_| self.protocol == Protocol::Hub),
         };
@@ -358,7 +358,7 @@ impl Connect for Gate {
 
     /// The new credential must be of the same user; a socket that had none may be anybody.
     async fn refresh(&self, socket: &SocketInfo, credential: String) -> Result<Connected, Rejected> {
-        let occasion = Occasion { endpoint: &self.path, peer: socket.peer(), params: None, param: None, domain: None };
+        let occasion = Occasion { endpoint: &self.path, peer: socket.peer(), request: None, param: None, domain: None };
         let verified = self.first(|_| Some(&credential), occasion).await?;
         if let Some(old) = socket.assigns::<Identity>()
             && old.text("sub") != verified.identity.text("sub")

@@ -83,7 +83,15 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum New {
-    /// A channel with its test: DIR/NAME.rs
+    /// A program with a channel and its test, ready to run: the folder NAME
+    App {
+        /// The name of the program: a word such as `chat`, or several as in `support_desk`
+        name: String,
+        /// Use the crate `fanfare` in this folder, not the one of the repository
+        #[arg(long, value_name = "DIR")]
+        crate_path: Option<PathBuf>,
+    },
+    /// A channel with its test, in a crate that is there: DIR/NAME.rs
     Channel {
         /// The name of the channel: a word such as `room`, or several as in `support_desk`
         name: String,

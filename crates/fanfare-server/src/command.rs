@@ -8,6 +8,7 @@ use fanfare_bench::Verdict;
 
 use crate::cli::{Command, Docs, New, Settings};
 use crate::config::{reference, starter};
+use crate::scaffold::app::App;
 use crate::terminal::{load, load_or_environment, overrides, print};
 use crate::{apikey, client, mint, preflight, run, scaffold, supabase};
 
@@ -38,8 +39,23 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
             eprintln!("start it: fanfare serve --config {}", file.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::New { what: New::App { name, crate_path } } => {
+            let App { dir, files } = scaffold::app::app(&name, crate_path.as_deref())?;
+            std::fs::create_dir(&dir).map_err(|error| format!("cannot create the folder {dir}: {error}"))?;
+            for (file, content) in files {
+                let file = Path::new(&dir).join(file);
+                let parent = file.parent().unwrap_or(Path::new(&dir));
+                std::fs::create_dir_all(parent)
+                    .map_err(|error| format!("cannot create {}: {error}", parent.display()))?;
+                write_new(&file, &content, false)?;
+                eprintln!("wrote {}", file.display());
+            }
+            eprintln!("\nRun it:   cd {dir} && cargo run\nTest it:  cd {dir} && cargo test");
+            Ok(ExitCode::SUCCESS)
+        }
         Command::New { what: New::Channel { name, dir, force } } => {
             let channel = scaffold::channel(&name)?;
+            scaffold::check_crate(&dir)?;
             let file = dir.join(format!("{}.rs", channel.module));
             std::fs::create_dir_all(&dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
             write_new(&file, &channel.source, force)?;

@@ -241,8 +241,7 @@ fn mount(
     }
     if !named.is_empty() || settings.protocol == Protocol::Bullet {
         let gate = Gate::new(named, settings);
-        let info = fanfare::ConnectInfoFields { peer: true, ..Default::default() };
-        mount = mount.auth_token(true).connect_info(info).connect(gate);
+        mount = mount.auth_token(true).connect(gate);
         if let Some(timeout) = &settings.credential_within {
             mount = mount.credential_timeout(timeout.0);
         }

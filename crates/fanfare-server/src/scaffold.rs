@@ -1,6 +1,8 @@
-//! `fanfare new channel`: a Rust channel with its test.
+//! `fanfare new channel`: a Rust channel with its test. `app` has a whole program around one.
 //!
 //! The template is a channel that compiles and whose test runs with this crate's own tests; only its names change.
+
+pub(crate) mod app;
 
 use std::path::Path;
 
@@ -44,6 +46,21 @@ pub(crate) fn channel(name: &str) -> Result<Scaffold, String> {
     let type_name = camel_case(&module);
     let source = TEMPLATE.replace("greeting", &module).replace("Greeting", &type_name);
     Ok(Scaffold { module, type_name, source })
+}
+
+/// A module is of no use outside of a crate.
+///
+/// # Errors
+/// Neither the folder nor one above it has a `Cargo.toml`.
+pub(crate) fn check_crate(dir: &Path) -> Result<(), String> {
+    let dir = std::path::absolute(dir).map_err(|error| format!("cannot find {}: {error}", dir.display()))?;
+    match dir.ancestors().any(|dir| dir.join("Cargo.toml").is_file()) {
+        true => Ok(()),
+        false => Err(format!(
+            "{} is in no crate: there is no Cargo.toml in it or above. Run this inside of a crate, or make one with `fanfare new app NAME`",
+            dir.display()
+        )),
+    }
 }
 
 impl Scaffold {

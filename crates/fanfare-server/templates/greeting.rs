@@ -1,7 +1,8 @@
 //! The channel of the topics `greeting:*`.
 
 use fanfare::{BoxError, Channel, Context, Joined, Payload, Refused, Reply};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// Serves every join of a topic `greeting:*`.
 #[derive(Debug)]
@@ -17,7 +18,13 @@ pub struct Params {
 /// What one join keeps for as long as it lasts.
 #[derive(Debug)]
 pub struct State {
-    pings: u64,
+    shouts: u64,
+}
+
+/// What a client shouts, and all members hear.
+#[derive(Debug, Serialize, Deserialize)]
+struct Shout {
+    body: String,
 }
 
 impl Channel for Greeting {
@@ -26,11 +33,11 @@ impl Channel for Greeting {
     type Info = ();
 
     async fn join(&self, _cx: &mut Context, params: Params) -> Result<Joined<State>, Refused> {
-        // Say here who may join which topic; `cx.topic()` and `cx.assigns()` tell what is asked for, and by whom.
+        // Say here who may join which topic. `cx.topic()` is what is asked for, `cx.assigns()` who asks.
         if params.name.is_some_and(|name| name.is_empty()) {
             return Err(Refused::reason("unauthorized"));
         }
-        Ok(Joined::new(State { pings: 0 }))
+        Ok(Joined::new(State { shouts: 0 }))
     }
 
     async fn handle_in(
@@ -42,26 +49,23 @@ impl Channel for Greeting {
     ) -> Result<Reply, BoxError> {
         match event {
             // To the client alone: what it sent, as the answer.
-            "ping" => {
-                state.pings += 1;
-                Ok(Reply::ok(payload))
-            }
-            // To everybody who has joined the topic, the sender too.
+            "ping" => Ok(Reply::ok(payload)),
+            // To everybody who has joined the topic, the sender too. A payload that is no `Shout` is answered with an error.
             "shout" => {
-                cx.broadcast("shout", payload).await?;
-                Ok(Reply::empty())
+                let shout: Shout = payload.to()?;
+                cx.broadcast("shout", &shout).await?;
+                state.shouts += 1;
+                Ok(Reply::ok(json!({ "shouts": state.shouts })))
             }
-            // An error ends this join, and nothing else: the client joins again.
-            _ => Err(format!("unknown event {event:?} after {} pings", state.pings).into()),
+            _ => Ok(Reply::error(json!({ "reason": format!("unknown event {event:?}") }))),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use fanfare::testing::{TestEndpoint, TestSocket};
+    use fanfare::testing::{TestEndpoint, TestSocket, including};
     use fanfare::{Endpoint, Mount};
-    use serde_json::json;
 
     use super::*;
 
@@ -85,9 +89,10 @@ mod tests {
         let (test, socket) = connect().await;
         let greeting = socket.join("greeting:lobby", json!({})).await.unwrap();
         let listener = test.subscribe("greeting:lobby").await;
-        greeting.push("shout", json!({ "hello": "all" })).await;
-        greeting.assert_push("shout", json!({ "hello": "all" })).await;
-        listener.assert_broadcast("shout", json!({ "hello": "all" })).await;
+        let shout = greeting.push("shout", Shout { body: "hello".into() }).await;
+        greeting.assert_push("shout", json!({ "body": "hello" })).await;
+        greeting.assert_reply(&shout, "ok", json!({ "shouts": 1 })).await;
+        listener.assert_broadcast("shout", json!({ "body": "hello" })).await;
     }
 
     #[tokio::test]
@@ -98,10 +103,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unknown_event_ends_the_join() {
+    async fn what_is_unknown_or_does_not_fit_is_answered_with_an_error() {
         let (_test, socket) = connect().await;
         let greeting = socket.join("greeting:lobby", json!({})).await.unwrap();
-        greeting.push("unknown", json!({})).await;
-        greeting.assert_crashed().await;
+        for (event, payload) in [("sing", json!({})), ("shout", json!({ "text": "hello" }))] {
+            let pushed = greeting.push(event, payload).await;
+            greeting.assert_reply(&pushed, "error", including(json!({}))).await;
+        }
+        let ping = greeting.push("ping", json!({})).await;
+        greeting.assert_reply(&ping, "ok", json!({})).await;
     }
 }

@@ -1,7 +1,8 @@
-//! A chat on an axum application: rooms, who is there, and an announcement from outside of any channel.
+//! A chat: rooms, who is there, and an announcement from outside of any channel.
 //!
 //!     cargo run --release --example chat -- --port 4000
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,32 +15,44 @@ use fanfare::{
     BoxError, Channel, Connect, ConnectRequest, Connected, Context, Drain, Endpoint, Flow, Joined, Mount, Payload,
     Refused, Rejected, Reply,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Who a socket belongs to.
-struct User(String);
+struct User {
+    name: String,
+}
 
-/// Takes the name from the connect params. An application would verify a token here.
+/// Takes the name from the connect params. The examples `jwt` and `session` know better who somebody is.
 struct ByName;
 
 impl Connect for ByName {
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
         let name = request.params.str("name").map(str::trim).filter(|name| (1..=40).contains(&name.len()));
         let name = name.ok_or_else(|| Rejected::reason("a name of 1 to 40 bytes is needed"))?;
-        Ok(Connected::new().id(format!("user:{name}")).assigns(User(name.to_owned())))
+        Ok(Connected::new().id(format!("user:{name}")).assigns(User { name: name.to_owned() }))
     }
 }
-
-/// The topics `room:*`.
-struct Room;
 
 /// What a client pushes as `new_msg`.
 #[derive(Deserialize)]
 struct NewMessage {
     body: String,
 }
+
+/// What all members of the room get.
+#[derive(Serialize)]
+struct Message<'a> {
+    from: &'a str,
+    body: &'a str,
+}
+
+/// The topics `room:*`.
+struct Room;
+
+/// What a join tells itself.
+struct Joining;
 
 impl Channel for Room {
     type State = ();
@@ -62,12 +75,11 @@ impl Channel for Room {
         event: &str,
         payload: Payload,
     ) -> Result<Reply, BoxError> {
-        match (event, payload) {
-            ("new_msg", Payload::Json(json)) => {
-                let Ok(NewMessage { body }) = json.to() else {
-                    return Ok(Reply::error(json!({ "reason": "body is missing" })));
-                };
-                cx.broadcast("new_msg", json!({ "from": name(cx), "body": body })).await?;
+        match event {
+            "new_msg" => {
+                let NewMessage { body } = payload.to()?;
+                let from = name(cx);
+                cx.broadcast("new_msg", Message { from: &from, body: &body }).await?;
                 Ok(Reply::empty())
             }
             _ => Ok(Reply::error(json!({ "reason": "unknown event" }))),
@@ -81,11 +93,8 @@ impl Channel for Room {
     }
 }
 
-/// What a join tells itself.
-struct Joining;
-
-fn name(cx: &Context<Joining>) -> String {
-    cx.assigns::<User>().map_or_else(String::new, |user| user.0.clone())
+fn name<I>(cx: &Context<I>) -> String {
+    cx.assigns::<User>().map(|user| user.name.clone()).unwrap_or_default()
 }
 
 /// `POST /announce/lobby` with a text as its body.
@@ -96,30 +105,26 @@ async fn announce(State(endpoint): State<Endpoint>, Path(room): Path<String>, bo
     }
 }
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
-    match run().await {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("chat: {error}");
-            std::process::ExitCode::FAILURE
-        }
-    }
+pub(crate) async fn run(server: Server, shutdown: impl Future<Output = ()>) -> Result<(), BoxError> {
+    let mount = Mount::new().connect(ByName).channel("room:*", Room);
+    let endpoint = Endpoint::builder().mount("/socket", mount).build().await?;
+    let app =
+        Router::new().route("/announce/{room}", post(announce)).merge(endpoint.routes()).with_state(endpoint.clone());
+    let closing = server.serve_app(app, &endpoint, shutdown).await;
+    endpoint.drain(Drain::default()).await;
+    closing.finish(Duration::from_secs(5)).await;
+    Ok(())
 }
 
-async fn run() -> Result<(), BoxError> {
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
     let mut args = std::env::args().skip(1);
     let port = match (args.next().as_deref(), args.next().map(|port| port.parse::<u16>())) {
         (None, _) => 4000,
         (Some("--port"), Some(Ok(port))) => port,
         _ => return Err("usage: chat [--port N]".into()),
     };
-    let mount = Mount::new().connect(ByName).channel("room:*", Room);
-    let endpoint = Endpoint::builder().mount("/socket", mount).build().await?;
-    let app =
-        Router::new().route("/announce/{room}", post(announce)).with_state(endpoint.clone()).merge(endpoint.routes());
     let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let address = server.local_addr()?;
     println!("chat: listening on http://{address}");
     println!("In a browser, with the npm package `phoenix`:");
@@ -129,8 +134,6 @@ async fn run() -> Result<(), BoxError> {
     println!("    room.on(\"new_msg\", console.log)");
     println!("    room.join().receive(\"ok\", () => room.push(\"new_msg\", {{body: \"hello\"}}))");
     println!("From a shell: curl -d 'Tea is ready' http://{address}/announce/lobby");
-    let closing = server.serve_app(app, &endpoint, async { _ = terminate.recv().await }).await;
-    endpoint.drain(Drain::default()).await;
-    closing.finish(Duration::from_secs(5)).await;
-    Ok(())
+    let mut terminate = signal(SignalKind::terminate())?;
+    run(server, async { _ = terminate.recv().await }).await
 }

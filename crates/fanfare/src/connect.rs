@@ -8,9 +8,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use fanfare_proto::cookie;
 use fanfare_proto::params::Params;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
+use http::header::COOKIE;
+use http::request::Parts;
 use http::{HeaderMap, Uri};
 
 use crate::clock::Clock;
@@ -46,103 +49,82 @@ pub trait Connect: Send + Sync + 'static {
 pub struct ConnectRequest {
     /// The query, decoded as form data, merged with the named segments of the path.
     pub params: Params,
-    /// What the mount was told to give, see [`ConnectInfoFields`].
-    pub info: ConnectInfo,
     /// The transport.
     pub transport: Transport,
     /// The protocol version.
     pub version: Version,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) auth_token: Option<String>,
+    pub(crate) takes_tokens: bool,
+    pub(crate) parts: Arc<Parts>,
+}
+
+impl ConnectRequest {
+    /// The client's address and port, where the server knows it.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The URI as the client sent it, also where a router has taken a prefix off.
+    pub fn uri(&self) -> &Uri {
+        #[cfg(feature = "axum")]
+        if let Some(original) = self.parts.extensions.get::<axum::extract::OriginalUri>() {
+            return &original.0;
+        }
+        &self.parts.uri
+    }
+
+    /// All headers of the request.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    /// A header's value, the first one if there are several; `None` also where it is not visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// A cookie's value as it was sent: it is not percent-decoded.
+    ///
+    /// Browsers send a site's cookies with WebSockets that pages of *other* sites open, too: let [`Mount::origin`](crate::Mount::origin)
+    /// say whose pages may connect.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies().find_map(|(found, value)| (found == name).then_some(value))
+    }
+
+    /// The names and values of all cookies.
+    pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        let headers = self.parts.headers.get_all(COOKIE).iter();
+        headers.filter_map(|header| header.to_str().ok()).flat_map(cookie::pairs)
+    }
+
+    /// What middleware has put among the request's extensions: a session, say, or a user.
+    pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<&T> {
+        self.parts.extensions.get()
+    }
+
+    /// On mounts with [auth tokens](crate::Mount::auth_token) on, the token of the subprotocol that carries one, or on long-poll of the
+    /// header `x-phoenix-authtoken`.
+    pub fn auth_token(&self) -> Option<&str> {
+        self.auth_token.as_deref()
+    }
+
+    /// On mounts with [auth tokens](crate::Mount::auth_token) on, the token of the header `authorization: Bearer …`, else the value of
+    /// `x-api-key`. A proxy may have added these for purposes of its own, so let what only the client can have chosen win.
+    pub fn header_token(&self) -> Option<&str> {
+        let bearer = || {
+            let (scheme, token) = self.header("authorization")?.trim().split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+        };
+        let token = || bearer().or_else(|| self.header("x-api-key").map(str::trim));
+        if self.takes_tokens { token().filter(|token| !token.is_empty()) } else { None }
+    }
 }
 
 impl fmt::Debug for ConnectRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Params and headers hold credentials.
         f.debug_struct("ConnectRequest").field("transport", &self.transport).finish_non_exhaustive()
-    }
-}
-
-/// Which parts of the request connect is given. None unless asked for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ConnectInfoFields {
-    /// The client's address and port.
-    pub peer: bool,
-    /// The headers whose names begin with `x-`.
-    pub x_headers: bool,
-    /// `traceparent` and `tracestate`.
-    pub trace_headers: bool,
-    /// The URI of the request.
-    pub uri: bool,
-    /// The `user-agent` header.
-    pub user_agent: bool,
-    /// The headers whose names begin with `sec-websocket-`.
-    pub sec_websocket_headers: bool,
-}
-
-/// The parts of the request that the mount was told to give. Header names are in lower case, in the order of the request.
-#[derive(Clone, Default)]
-pub struct ConnectInfo {
-    /// The client's address and port.
-    pub peer: Option<SocketAddr>,
-    /// The headers whose names begin with `x-`.
-    pub x_headers: Vec<(String, String)>,
-    /// `traceparent` and `tracestate`.
-    pub trace_headers: Vec<(String, String)>,
-    /// The URI of the request.
-    pub uri: Option<Uri>,
-    /// The `user-agent` header.
-    pub user_agent: Option<String>,
-    /// The headers whose names begin with `sec-websocket-`.
-    pub sec_websocket_headers: Vec<(String, String)>,
-    /// On mounts with auth tokens on, the token of the subprotocol that carries one, or on long-poll of the header
-    /// `x-phoenix-authtoken`.
-    pub auth_token: Option<String>,
-    /// On mounts with auth tokens on, the token of the header `authorization: Bearer …`, else the value of `x-api-key`. A
-    /// proxy may have added these for purposes of its own, so let what only the client can have chosen win.
-    pub header_token: Option<String>,
-}
-
-impl fmt::Debug for ConnectInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Headers and the token hold credentials.
-        f.debug_struct("ConnectInfo").field("peer", &self.peer).finish_non_exhaustive()
-    }
-}
-
-impl ConnectInfo {
-    pub(crate) fn collect(
-        fields: ConnectInfoFields,
-        peer: Option<SocketAddr>,
-        uri: &Uri,
-        headers: &HeaderMap,
-        auth_token: Option<String>,
-    ) -> Self {
-        let matching = |wanted: bool, matches: fn(&str) -> bool| {
-            let headers = headers.iter().filter(|(name, _)| wanted && matches(name.as_str()));
-            headers.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into())).collect()
-        };
-        let user_agent = matching(fields.user_agent, |name| name == "user-agent");
-        ConnectInfo {
-            peer: peer.filter(|_| fields.peer),
-            x_headers: matching(fields.x_headers, |name| name.starts_with("x-")),
-            trace_headers: matching(fields.trace_headers, |name| name == "traceparent" || name == "tracestate"),
-            uri: fields.uri.then(|| uri.clone()),
-            user_agent: user_agent.into_iter().next().map(|(_, value): (String, String)| value),
-            sec_websocket_headers: matching(fields.sec_websocket_headers, |name| name.starts_with("sec-websocket-")),
-            auth_token,
-            header_token: None,
-        }
-    }
-
-    /// With the token that any program can send in a header.
-    pub(crate) fn with_header_token(mut self, headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let bearer = text("authorization").and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
-        });
-        let token = bearer.or_else(|| text("x-api-key")).filter(|token| !token.is_empty());
-        self.header_token = token.map(str::to_owned);
-        self
     }
 }
 

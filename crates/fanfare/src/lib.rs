@@ -52,6 +52,7 @@ mod socket;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
+mod token;
 mod transport;
 
 pub use fanfare_proto::event::Reserved;
@@ -68,7 +69,7 @@ pub use body::Body;
 pub use broker::RedisBroker;
 pub use broker::{Broker, MemoryBroker};
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
-pub use connect::{Connect, ConnectInfo, ConnectInfoFields, ConnectRequest, Connected, Rejected};
+pub use connect::{Connect, ConnectRequest, Connected, Rejected};
 pub use context::{Context, JoinSender, ReplyHandle};
 pub use dialect::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
 pub use endpoint::{Builder, Drain, Endpoint, NodeSummary};
@@ -85,3 +86,4 @@ pub use registry::{LocalSocket, Member, TopicSummary};
 pub use relay::Relay;
 pub use service::Connection;
 pub use socket::{SocketInfo, Transport};
+pub use token::{TokenError, Tokens};

@@ -13,7 +13,7 @@ use http::Response;
 
 use crate::body::Body;
 use crate::channel::Channel;
-use crate::connect::{AnyConnect, Connect, ConnectInfoFields, Open};
+use crate::connect::{AnyConnect, Connect, Open};
 use crate::dialect::{AuthorityRef, Dialect};
 use crate::join::AnyChannel;
 use crate::outbox::Bounds;
@@ -60,7 +60,6 @@ pub struct Mount {
     pub(crate) subprotocols: Vec<String>,
     pub(crate) versions: Vec<Version>,
     pub(crate) auth_token: bool,
-    pub(crate) connect_info: ConnectInfoFields,
     pub(crate) connect: Box<dyn AnyConnect>,
     pub(crate) on_reject: Option<Box<OnReject>>,
     pub(crate) routes: Vec<Route>,
@@ -143,7 +142,6 @@ impl Mount {
             subprotocols: Vec::new(),
             versions: vec![Version::V1, Version::V2],
             auth_token: false,
-            connect_info: ConnectInfoFields::default(),
             connect: Box::new(Open),
             on_reject: None,
             routes: Vec::new(),
@@ -309,12 +307,6 @@ impl Mount {
     /// bearer.…`), on long-poll from `x-phoenix-authtoken`, and from `authorization: Bearer …` and `x-api-key`. Default: no.
     pub fn auth_token(mut self, on: bool) -> Self {
         self.auth_token = on;
-        self
-    }
-
-    /// Which parts of the request connect is given. Default: none.
-    pub fn connect_info(mut self, fields: ConnectInfoFields) -> Self {
-        self.connect_info = fields;
         self
     }
 

@@ -19,7 +19,7 @@ const STOP_MS_MAX = 40_000
 const running = new Set()
 process.on("exit", () => running.forEach(child => child.kill("SIGKILL")))
 
-/** The example `oracle` on a free port. */
+/** `oracle` of tests/oracle on a free port. */
 export async function startOracle() {
   return start(binary("FANFARE_ORACLE"), ["--port", String(await freePort())])
 }

@@ -1,4 +1,4 @@
-//! Everything that was recorded from Phoenix, played against the example `oracle` of the crate `fanfare`.
+//! Everything that was recorded from Phoenix, played against `oracle` of tests/oracle.
 //!
 //! The example is built with the profile of this test. `FANFARE_ORACLE` may name a program that is built already.
 
@@ -83,7 +83,7 @@ fn program() -> &'static Path {
 
 fn build() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--package", "fanfare", "--example", "oracle", "--message-format", "json"]);
+    cargo.args(["build", "--package", "fanfare-oracle", "--bin", "oracle", "--message-format", "json"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }

@@ -3,6 +3,8 @@
 //!
 //! Source: <https://www.erlang.org/doc/apps/erts/erl_ext_dist>.
 
+pub mod json;
+
 use std::fmt;
 
 /// Terms may be nested so deep.

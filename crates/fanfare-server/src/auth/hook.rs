@@ -1,9 +1,11 @@
 //! The user's back end says who may connect.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Occasion, Refusal, Verified};
 use crate::config::auth::Auth;
+use crate::config::value::OneOrMore;
 use crate::hook::{Answer, Hook, Question, params_without};
 use crate::identity::Identity;
 
@@ -12,11 +14,20 @@ use crate::identity::Identity;
 pub(super) struct Asking {
     hook: Arc<Hook>,
     token_size_max: usize,
+    /// What else of a request it is told.
+    headers: Vec<String>,
+    cookies: Vec<String>,
 }
 
 impl Asking {
     pub(super) fn new(hook: Arc<Hook>, settings: &Auth) -> Self {
-        Self { hook, token_size_max: settings.token_size_max.0 as usize }
+        let names = |list: &Option<OneOrMore<String>>| list.as_ref().map_or_else(Vec::new, |list| list.0.clone());
+        Self {
+            hook,
+            token_size_max: settings.token_size_max.0 as usize,
+            headers: names(&settings.headers),
+            cookies: names(&settings.cookies),
+        }
     }
 
     /// `param` is what the token is called in the parameters, where the protocol does not say.
@@ -29,13 +40,15 @@ impl Asking {
         if token.is_some_and(|token| token.len() > self.token_size_max) {
             return Err("the token is longer than token_size_max".into());
         }
+        let request = occasion.request;
         let question = Question::Connect {
             endpoint: occasion.endpoint,
             token,
-            params: occasion
-                .params
-                .map(|params| params_without(params, occasion.param.unwrap_or(param)))
+            params: request
+                .map(|request| params_without(&request.params, occasion.param.unwrap_or(param)))
                 .unwrap_or_default(),
+            headers: named(&self.headers, |name| request.and_then(|request| request.header(name))),
+            cookies: named(&self.cookies, |name| request.and_then(|request| request.cookie(name))),
             peer: occasion.peer.map(|peer| peer.ip()),
         };
         let answer = self.hook.ask(&question).await.map_err(|_| Refusal::unavailable("the hook has no answer"))?;
@@ -49,4 +62,9 @@ impl Asking {
             }
         }
     }
+}
+
+/// Those of a list of names that have a value.
+fn named<'r>(names: &'r [String], value: impl Fn(&str) -> Option<&'r str>) -> BTreeMap<&'r str, &'r str> {
+    names.iter().filter_map(|name| Some((name.as_str(), value(name)?))).collect()
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::{hmac, pbkdf2};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fanfare_proto::phoenix::term::{self, Term};
+use fanfare_proto::phoenix::term::Term;
+use fanfare_proto::phoenix::token::{Content, SIGNED};
 
 use super::{Reason, Verified};
 use crate::config::auth::{Auth, KeyDigest};
@@ -22,9 +23,6 @@ mod tests;
 mod xchacha;
 
 pub(crate) use claims::to_term;
-
-/// What a signed token begins with: "HS256".
-const SIGNED: &str = "SFMyNTY";
 
 /// What an encrypted token begins with: XChaCha20-Poly1305.
 const ENCRYPTED: &str = "XCP.";
@@ -68,12 +66,12 @@ impl PhoenixToken {
             Some(sealed) => self.open(sealed)?,
             None => self.check_signature(token)?,
         };
-        let content = Content::read(&payload)?;
-        let expires_at = content.expires_at(self.max_age);
-        // One that is good for no time at all has never been good, as with Phoenix.
-        if expires_at.is_some_and(|end| end < now || end <= content.signed_at) {
+        let content = Content::read(&payload).map_err(|_| "the token's content is not what Phoenix.Token writes")?;
+        if content.has_expired(self.max_age, milliseconds(now)) {
             return Err("the token has expired");
         }
+        let expires_ms = content.expires_ms(self.max_age);
+        let expires_at = expires_ms.and_then(|end| UNIX_EPOCH.checked_add(Duration::from_millis(end)));
         Ok(Verified { identity: claims::from_term(content.data)?, expires_at })
     }
 
@@ -98,10 +96,8 @@ impl PhoenixToken {
 
     /// Makes a signed token.
     pub(crate) fn sign(&self, data: Term, signed_at: SystemTime, max_age: Duration) -> String {
-        let signed_ms = signed_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let number = |number: u128| Term::Integer(i64::try_from(number).unwrap_or(i64::MAX));
-        let content = Term::Tuple(vec![data, number(signed_ms), number(max_age.as_secs().into())]);
-        let message = format!("{SIGNED}.{}", URL_SAFE_NO_PAD.encode(term::encode(&content)));
+        let content = Content { data, signed_ms: milliseconds(signed_at), max_age: Some(max_age) };
+        let message = format!("{SIGNED}.{}", URL_SAFE_NO_PAD.encode(content.write()));
         let signature = hmac::sign(&self.signing, message.as_bytes());
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
@@ -113,34 +109,7 @@ impl fmt::Debug for PhoenixToken {
     }
 }
 
-/// What a token holds.
-struct Content {
-    data: Term,
-    signed_at: SystemTime,
-    /// `None`: for ever.
-    max_age: Option<Duration>,
-}
-
-impl Content {
-    fn read(payload: &[u8]) -> Result<Self, Reason> {
-        const UNKNOWN: Reason = "the token's content is not what Phoenix.Token writes";
-        let Ok(Term::Tuple(parts)) = term::decode(payload) else { return Err(UNKNOWN) };
-        let (data, signed_ms, max_age) = match <[Term; 3]>::try_from(parts) {
-            Ok([data, Term::Integer(signed_ms), max_age]) => (data, signed_ms, max_age),
-            _ => return Err(UNKNOWN),
-        };
-        let signed_at = u64::try_from(signed_ms).ok().and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
-        let max_age = match max_age {
-            Term::Integer(seconds) => Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))),
-            Term::Float(seconds) => Some(Duration::try_from_secs_f64(seconds.max(0.0)).map_err(|_| UNKNOWN)?),
-            Term::Atom(word) if word == "infinity" => None,
-            _ => return Err(UNKNOWN),
-        };
-        Ok(Self { data, signed_at: signed_at.ok_or(UNKNOWN)?, max_age })
-    }
-
-    /// What is configured wins over what the token says, as with Phoenix.
-    fn expires_at(&self, max_age: Option<Duration>) -> Option<SystemTime> {
-        self.signed_at.checked_add(max_age.or(self.max_age)?)
-    }
+/// Since 1970.
+fn milliseconds(at: SystemTime) -> u64 {
+    u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use axum::http::HeaderName;
+
 use super::problem::Problems;
 use super::secret::Secret;
 use super::section::{Form, Key, section};
@@ -78,6 +80,11 @@ section! {
         keys: Option<String> = "",
         /// For `hook`: the name of the `[hook.NAME]` that is asked about every connection, with the token if there is one.
         hook: Option<String> = "",
+        /// For `hook`: the request headers whose values the hook is told as `headers`, such as `"x-tenant"`. They are never logged.
+        headers: Option<OneOrMore<String>> = "",
+        /// For `hook`: the cookies whose values the hook is told as `cookies`, such as `"session"`. They are never logged. Browsers
+        /// send cookies with the connections that pages of other sites open, too: list yours in the endpoint's `origins`.
+        cookies: Option<OneOrMore<String>> = "",
         /// The longest token that is looked at.
         token_size_max: Size<256, 64_000> = "\"8KB\"",
         /// The connect parameter that carries the token.
@@ -217,6 +224,7 @@ impl Auth {
         if self.kind == AuthKind::Hook && self.hook.is_none() {
             self.places.problem(problems, "hook", "is missing: the name of the [hook.NAME] that is asked");
         }
+        self.check_names(problems);
         self.check_refresh(problems);
         if let Some(url) = &self.jwks_url
             && !url.is_private()
@@ -225,6 +233,19 @@ impl Auth {
             let text =
                 "is not https, so that whoever is on the way could let anybody in; jwks_allow_http = true accepts that";
             self.places.problem(problems, "jwks_url", text);
+        }
+    }
+
+    /// A name that no request can have is a mistake.
+    fn check_names(&self, problems: &mut Problems) {
+        let is_name = |name: &String| name.parse::<HeaderName>().is_ok();
+        for (key, what, list) in [("headers", "header", &self.headers), ("cookies", "cookie", &self.cookies)] {
+            let names = list.iter().flat_map(|list| &list.0);
+            for name in names.filter(|name| !is_name(name)) {
+                let text =
+                    format!("{name:?} cannot be the name of a {what}: it takes letters, digits and !#$%&'*+-.^_`|~");
+                self.places.problem(problems, key, text);
+            }
         }
     }
 
@@ -242,7 +263,7 @@ impl Auth {
         let of_kind = match key {
             "kind" => true,
             "keys" => self.kind == AuthKind::ApiKeys,
-            "hook" => self.kind == AuthKind::Hook,
+            "hook" | "headers" | "cookies" => self.kind == AuthKind::Hook,
             "token_size_max" | "param" => self.kind != AuthKind::None,
             "secret" | "secret_env" | "secret_file" => matches!(self.kind, AuthKind::Jwt | AuthKind::PhoenixToken),
             "salt" | "max_age" | "key_iterations" | "key_length" | "key_digest" => self.kind == AuthKind::PhoenixToken,

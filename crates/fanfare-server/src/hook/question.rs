@@ -1,6 +1,7 @@
 //! What a back end is asked: the bodies of requests.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use base64::Engine;
@@ -22,6 +23,11 @@ pub(crate) enum Question<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         token: Option<&'a str>,
         params: Map<String, Value>,
+        /// Those that the configuration lists and the request has.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<&'a str, &'a str>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        cookies: BTreeMap<&'a str, &'a str>,
         /// Without the port, which is another one each time.
         peer: Option<IpAddr>,
     },
@@ -96,11 +102,20 @@ mod tests {
                 endpoint: "/socket",
                 token: Some("x"),
                 params: params_without(&params, "token"),
+                headers: BTreeMap::from([("x-tenant", "a")]),
+                cookies: BTreeMap::from([("session", "s")]),
                 peer: Some("::1".parse().unwrap()),
             },
-            r#"{"type":"connect","endpoint":"/socket","token":"x","params":{"room":{"id":"7"},"vsn":"2.0.0"},"peer":"::1"}"#,
+            r#"{"type":"connect","endpoint":"/socket","token":"x","params":{"room":{"id":"7"},"vsn":"2.0.0"},"headers":{"x-tenant":"a"},"cookies":{"session":"s"},"peer":"::1"}"#,
         );
-        let empty = Question::Connect { endpoint: "/s", token: None, params: Map::new(), peer: None };
+        let empty = Question::Connect {
+            endpoint: "/s",
+            token: None,
+            params: Map::new(),
+            headers: BTreeMap::new(),
+            cookies: BTreeMap::new(),
+            peer: None,
+        };
         check(&empty, r#"{"type":"connect","endpoint":"/s","params":{},"peer":null}"#);
         let claims = Map::from_iter([("sub".to_owned(), json!("7"))]);
         let payload =

@@ -75,6 +75,24 @@ fn questions_are_of_the_documented_form() {
 }
 
 #[test]
+fn a_hook_is_told_the_headers_and_cookies_that_are_listed_and_they_are_not_logged() {
+    let back_end = BackEnd::new(yes);
+    let config = config(&back_end.url(), "")
+        .replace("hook = 'h'", "hook = 'h'\nheaders = 'X-Tenant'\ncookies = ['session', 'gone']");
+    let server = Server::serve(&config);
+    let headers = [("x-tenant", "acme-marker"), ("x-other", "unlisted"), ("cookie", "a=1; session=\"cookie-marker\"")];
+    server.upgrade("/socket/websocket?vsn=2.0.0", &headers).unwrap();
+    let asked = back_end.requests()[0].json();
+    assert_eq!(asked["headers"], json!({"X-Tenant": "acme-marker"}));
+    assert_eq!(asked["cookies"], json!({"session": "cookie-marker"}));
+    back_end.set(|_| Reply::Json(json!({"allow": false})));
+    let other = [("x-tenant", "acme-marker-2"), ("cookie", "session=cookie-marker-2")];
+    assert_eq!(server.upgrade("/socket/websocket?vsn=2.0.0", &other).err(), Some(403));
+    let log = server.stderr();
+    assert!(log.contains("connection refused") && !log.contains("marker"), "{log}");
+}
+
+#[test]
 fn answers_count() {
     let back_end = BackEnd::new(|request| {
         let question = request.json();

@@ -1,4 +1,7 @@
-//! `fanfare new channel`: the template is part of this crate's tests, so that it compiles and its own test passes.
+//! `fanfare new channel`: the template is part of this crate's tests, so that it compiles and its own test passes. `fanfare new app`: its program
+//! is built and tested as its user would.
+
+use std::process::Command;
 
 use crate::support::{Folder, run};
 
@@ -9,6 +12,7 @@ mod greeting;
 #[test]
 fn phoenix_15_a_generator_scaffolds_a_channel_with_its_test() {
     let folder = Folder::new();
+    std::fs::write(folder.path("Cargo.toml"), "").unwrap();
     let dir = folder.path("channels");
     let dir = dir.to_str().unwrap();
     let (ok, _, stderr) = run(&["new", "channel", "SupportDesk", "--dir", dir]);
@@ -24,4 +28,43 @@ fn phoenix_15_a_generator_scaffolds_a_channel_with_its_test() {
     let (ok, _, stderr) = run(&["new", "channel", "support_desk", "--dir", dir]);
     assert!(!ok && stderr.contains("--force"), "{stderr}");
     assert!(run(&["new", "channel", "support_desk", "--dir", dir, "--force"]).0);
+}
+
+#[test]
+fn a_channel_is_not_made_outside_of_a_crate() {
+    let folder = Folder::new();
+    let dir = folder.path("src/channels");
+    let (ok, _, stderr) = run(&["new", "channel", "room", "--dir", dir.to_str().unwrap()]);
+    assert!(!ok && stderr.contains("fanfare new app"), "{stderr}");
+    assert!(!folder.path("src").exists());
+}
+
+/// With the versions of this repository, so that nothing is fetched, and in a target folder that stays.
+#[test]
+fn a_new_app_compiles_and_passes_its_test() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let folder = Folder::new();
+    let made = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+        .args(["new", "app", "SupportDesk", "--crate-path", &format!("{root}/crates/fanfare")])
+        .current_dir(folder.path(""))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let app = folder.path("support_desk");
+    std::fs::copy(format!("{root}/Cargo.lock"), app.join("Cargo.lock")).unwrap();
+    let tested = Command::new(env!("CARGO"))
+        .args(["test", "--offline", "--quiet", "--target-dir", concat!(env!("CARGO_TARGET_TMPDIR"), "/app")])
+        .env("RUSTFLAGS", "-D warnings")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .current_dir(&app)
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&tested.stdout), String::from_utf8_lossy(&tested.stderr));
+    assert!(tested.status.success() && stdout.contains("4 passed"), "{stdout}\n{stderr}");
+    let again = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+        .args(["new", "app", "support-desk"])
+        .current_dir(folder.path(""))
+        .output()
+        .unwrap();
+    assert!(!again.status.success(), "what is there is not overwritten");
 }

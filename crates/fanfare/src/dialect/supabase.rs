@@ -22,7 +22,6 @@ use serde_json::json;
 
 use super::{Dialect, Served, phoenix};
 use crate::channel::Status;
-use crate::connect::ConnectInfoFields;
 use crate::event::Event;
 use crate::join::Seat;
 use crate::mount::{Mount, Route};
@@ -74,12 +73,10 @@ impl Mount {
     /// ```
     pub fn supabase(options: Supabase) -> Self {
         let settings = Arc::new(options.0);
-        let fields = ConnectInfoFields { peer: true, x_headers: true, ..ConnectInfoFields::default() };
         let mut mount = Mount::new()
             .longpoll(false)
             .idle_timeout(Duration::from_secs(150))
             .message_size_max(5_000_000)
-            .connect_info(fields)
             .connect(Door(settings.clone()))
             .on_reject(door::refuse)
             .channel_with(Route::new("realtime:*", Members(settings.clone())))

@@ -5,11 +5,11 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare_proto::phoenix::message::Version;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use hmac::Mac;
 
 use crate::error::Error;
 use crate::key::SocketKey;
+use crate::token::{Signature, keyed};
 
 /// A token is good for 14 days at most.
 const AGE_MAX_MS: u64 = 14 * 24 * 60 * 60 * 1_000;
@@ -77,10 +77,8 @@ impl TokenKey {
         (now_ms.saturating_sub(claims.issued_ms) < AGE_MAX_MS).then_some(claims)
     }
 
-    fn mac(&self, bytes: &[u8]) -> Hmac<Sha256> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
-        mac.update(bytes);
-        mac
+    fn mac(&self, bytes: &[u8]) -> Signature {
+        keyed(&self.0).chain_update(bytes)
     }
 }
 

@@ -111,7 +111,7 @@ impl<S> Served<S> {
             (Some(fault), _) => self.endpoint.turn_away_malformed(&self.connection, fault),
             (None, Some(full)) => {
                 let (parts, _) = request.into_parts();
-                self.endpoint.turn_away(&parts, &self.connection, full)
+                self.endpoint.turn_away(&Arc::new(parts), &self.connection, full)
             }
             (None, None) => {
                 request.extensions_mut().insert(self.connection.clone());

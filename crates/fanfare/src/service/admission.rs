@@ -19,7 +19,7 @@ use super::{Connection, Found, credential};
 use crate::address::AddressSlot;
 use crate::body::{Framing, Streamed};
 use crate::channel::Status;
-use crate::connect::{ConnectInfo, ConnectRequest, Connected, GivenTopic};
+use crate::connect::{ConnectRequest, Connected, GivenTopic};
 use crate::endpoint::Endpoint;
 use crate::mailbox::ShardHandle;
 use crate::socket::{AdmittedSocket, Carrier, SocketInfo, Transport};
@@ -33,7 +33,7 @@ use crate::transport::websocket::WebSocket;
 pub(super) struct Asking<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) found: &'a Found,
-    pub(super) parts: &'a Parts,
+    pub(super) parts: &'a Arc<Parts>,
     pub(super) connection: Option<&'a Connection>,
     /// What would carry the socket.
     pub(super) transport: Transport,
@@ -106,14 +106,17 @@ impl Asking<'_> {
     /// Asks the application.
     pub(super) async fn connect(&self, asked: Asked) -> Result<Connected, Refusal> {
         let Asked { params, version, auth_token, .. } = asked;
-        let (mount, headers) = (&self.found.mount, &self.parts.headers);
-        let peer = self.connection.map(|connection| connection.peer);
-        let uri = original_uri(self.parts);
-        let mut info = ConnectInfo::collect(mount.connect_info, peer, &uri, headers, auth_token);
-        if mount.auth_token {
-            info = info.with_header_token(headers);
-        }
-        match mount.connect.connect(ConnectRequest { params, info, transport: self.transport, version }).await {
+        let mount = &self.found.mount;
+        let request = ConnectRequest {
+            params,
+            transport: self.transport,
+            version,
+            peer: self.connection.map(|connection| connection.peer),
+            auth_token,
+            takes_tokens: mount.auth_token,
+            parts: self.parts.clone(),
+        };
+        match mount.connect.connect(request).await {
             Ok(Ok(connected)) => Ok(connected),
             Ok(Err(rejected)) => Err(Refusal::Rejected(rejected)),
             Err(panic) => {
@@ -198,15 +201,6 @@ impl Asking<'_> {
         };
         Ok(AdmittedSocket { info: Arc::new(info), dialect: found.dialect, topics })
     }
-}
-
-/// The URI as the client sent it, also where a router has taken a prefix off.
-fn original_uri(parts: &Parts) -> http::Uri {
-    #[cfg(feature = "axum")]
-    if let Some(original) = parts.extensions.get::<axum::extract::OriginalUri>() {
-        return original.0.clone();
-    }
-    parts.uri.clone()
 }
 
 fn random_secret() -> Result<u128, getrandom::Error> {

@@ -1,5 +1,7 @@
 //! What bullet.js asks for at one address: a WebSocket, a stream of server-sent events, or polls; and posts beside the two.
 
+use std::sync::Arc;
+
 use std::error::Error as StdError;
 
 use bytes::Bytes;
@@ -40,7 +42,7 @@ impl Endpoint {
         let (parts, body) = request.into_parts();
         let wants_events = parts.method == Method::GET && accepts_events(&parts.headers);
         let transport = if wants_events { Transport::EventStream } else { Transport::LongPoll };
-        let (found, parts, connection) = (&found, &parts, connection.as_ref());
+        let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport };
         let answer = match parts.method {
             Method::GET if wants_events => asking.events().await,

@@ -1,5 +1,7 @@
 //! Sockets of the test kit: admitted like a WebSocket client, but for the upgrade.
 
+use std::sync::Arc;
+
 use fanfare_proto::websocket::deflate;
 use http::{Request, Response};
 
@@ -27,7 +29,7 @@ impl Endpoint {
         };
         let connection = Connection::of(&request);
         let (parts, ()) = request.into_parts();
-        let (found, parts, connection) = (&found, &parts, connection.as_ref());
+        let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport };
         let attached = async {
             let admitted = asking.admit(asking.read()?).await?;

@@ -1,6 +1,7 @@
 //! Why a request is not served: one type, from which the counter, the line in the log and the answer come.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_proto::websocket::handshake::HandshakeError;
@@ -302,7 +303,7 @@ impl Asking<'_> {
 
 impl Endpoint {
     /// The answer to a request that cannot be served whatever it asks for, by the mount that would.
-    pub(crate) fn turn_away(&self, parts: &Parts, connection: &Connection, full: Full) -> Response<Body> {
+    pub(crate) fn turn_away(&self, parts: &Arc<Parts>, connection: &Connection, full: Full) -> Response<Body> {
         let refusal = match full {
             Full::Server => Refusal::TooManyConnections,
             Full::Address => Refusal::TooManyFromAddress,

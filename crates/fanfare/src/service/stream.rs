@@ -1,5 +1,7 @@
 //! One topic as a stream over plain HTTP: server-sent events for `EventSource`, JSON lines for everybody else.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use fanfare_proto::bullet::Positions;
@@ -31,7 +33,7 @@ impl Endpoint {
         let connection = Connection::of(&request);
         let (parts, _) = request.into_parts();
         found.dialect = found.dialect.asked_for(&parts.headers);
-        let (found, parts, connection) = (&found, &parts, connection.as_ref());
+        let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::EventStream };
         let mut answer = asking.stream().await.unwrap_or_else(|refusal| asking.refuse(refusal));
         let headers = answer.headers_mut();

@@ -1,5 +1,7 @@
 //! The WebSocket upgrade. The checks come in the order of Phoenix, so that a client sees the same refusals.
 
+use std::sync::Arc;
+
 use fanfare_proto::websocket::{deflate, handshake};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -18,7 +20,7 @@ impl Endpoint {
         let has_body = !request.body().is_end_stream();
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
-        let (found, parts, connection) = (&found, &parts, connection.as_ref());
+        let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::WebSocket };
         let answer = async {
             if parts.method != Method::GET {

@@ -30,8 +30,7 @@ impl Connect for Gate {
     const REFRESHES: bool = true;
 
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        let info = &request.info;
-        match info.auth_token.as_deref().or(request.params.str("token")).or(info.header_token.as_deref()) {
+        match request.auth_token().or(request.params.str("token")).or(request.header_token()) {
             Some(credential) => check(credential),
             None if request.params.str("late").is_some() => Ok(Connected::pending()),
             None => Err(Rejected::new()),

@@ -4,8 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use fanfare::testing::TestEndpoint;
 use fanfare::{
-    Connect, ConnectInfoFields, ConnectRequest, Connected, Endpoint, JsonText, Mount, OriginPattern, OriginPolicy,
-    Payload, Rejected,
+    Connect, ConnectRequest, Connected, Endpoint, JsonText, Mount, OriginPattern, OriginPolicy, Payload, Rejected,
 };
 use http::Request;
 use parking_lot::Mutex;
@@ -24,9 +23,9 @@ struct Logging(Arc<Mutex<String>>);
 impl Connect for Logging {
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
         assert_eq!(request.params.str("token"), Some(SECRET));
-        assert_eq!(request.info.x_headers, [("x-key".to_owned(), SECRET.to_owned())]);
+        assert_eq!((request.header("x-key"), request.cookie("session")), (Some(SECRET), Some(SECRET)));
         let connected = Connected::new().id("user:1").assigns(SECRET.to_owned());
-        *self.0.lock() = format!("{request:?} {:?} {:?} {connected:?}", request.params, request.info);
+        *self.0.lock() = format!("{request:?} {:?} {connected:?}", request.params);
         Ok(connected)
     }
 }
@@ -34,13 +33,15 @@ impl Connect for Logging {
 #[tokio::test]
 async fn secrets_are_not_shown_of_requests_and_sockets() {
     let shown = Arc::new(Mutex::new(String::new()));
-    let fields = ConnectInfoFields { x_headers: true, uri: true, ..ConnectInfoFields::default() };
     let mount = Mount::new()
         .connect(Logging(shown.clone()))
-        .connect_info(fields)
         .origin(OriginPolicy::List(vec![OriginPattern::parse("//example.com").unwrap()]));
     let test = TestEndpoint::start(Endpoint::builder().mount("/socket", mount)).await;
-    let request = Request::get(format!("/socket?vsn=2.0.0&token={SECRET}")).header("x-key", SECRET).body(()).unwrap();
+    let request = Request::get(format!("/socket?vsn=2.0.0&token={SECRET}"))
+        .header("x-key", SECRET)
+        .header("cookie", format!("session={SECRET}"))
+        .body(())
+        .unwrap();
     let socket = test.connect_with(request).await.unwrap();
     let shown = format!("{} {socket:?} {:?}", shown.lock(), test);
     assert!(!shown.contains(SECRET), "{shown}");

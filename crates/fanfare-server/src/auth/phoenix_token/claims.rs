@@ -1,6 +1,7 @@
 //! What the data of a Phoenix token says of its bearer: a binary or a number is the user's id, a map holds claims.
 
 use fanfare_proto::phoenix::term::Term;
+use fanfare_proto::phoenix::term::json::{object, text};
 use serde_json::{Map, Value};
 
 use super::super::Reason;
@@ -24,60 +25,6 @@ pub(super) fn from_term(data: Term) -> Result<Identity, Reason> {
 pub(crate) fn to_term(claims: Map<String, Value>) -> Term {
     match claims.get("sub") {
         Some(Value::String(id)) if claims.len() == 1 => Term::Binary(id.as_bytes().to_vec()),
-        _ => write(Value::Object(claims)),
-    }
-}
-
-fn object(pairs: Vec<(Term, Term)>) -> Result<Map<String, Value>, Reason> {
-    let mut object = Map::new();
-    for (key, term) in pairs {
-        let name = match key {
-            Term::Binary(bytes) => text(bytes)?,
-            Term::Atom(name) => name,
-            _ => return Err("the token's data has a claim whose name is neither a string nor an atom"),
-        };
-        if object.insert(name, value(term)?).is_some() {
-            return Err("the token's data has a claim twice, as a string and as an atom");
-        }
-    }
-    Ok(object)
-}
-
-fn value(term: Term) -> Result<Value, Reason> {
-    Ok(match term {
-        Term::Integer(number) => number.into(),
-        Term::Float(number) => number.into(),
-        Term::Binary(bytes) => text(bytes)?.into(),
-        Term::Atom(name) => match name.as_str() {
-            "nil" => Value::Null,
-            "true" => true.into(),
-            "false" => false.into(),
-            _ => name.into(),
-        },
-        Term::List(items) => Value::Array(items.into_iter().map(value).collect::<Result<_, _>>()?),
-        Term::Map(pairs) => Value::Object(object(pairs)?),
-        Term::Tuple(_) => return Err("the token's data has a tuple among its claims"),
-    })
-}
-
-fn text(bytes: Vec<u8>) -> Result<String, Reason> {
-    String::from_utf8(bytes).map_err(|_| "the token's data has a binary that is not UTF-8")
-}
-
-fn write(value: Value) -> Term {
-    let atom = |name: &str| Term::Atom(name.into());
-    match value {
-        Value::Null => atom("nil"),
-        Value::Bool(true) => atom("true"),
-        Value::Bool(false) => atom("false"),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Term::Integer(whole),
-            (None, number) => Term::Float(number.unwrap_or_default()),
-        },
-        Value::String(text) => Term::Binary(text.into_bytes()),
-        Value::Array(items) => Term::List(items.into_iter().map(write).collect()),
-        Value::Object(object) => {
-            Term::Map(object.into_iter().map(|(name, value)| (Term::Binary(name.into_bytes()), write(value))).collect())
-        }
+        _ => Term::from_json(Value::Object(claims)),
     }
 }

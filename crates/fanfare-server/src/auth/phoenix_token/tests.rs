@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use fanfare_proto::phoenix::term;
+
 use super::*;
 use crate::config::Overrides;
 

@@ -55,8 +55,7 @@ impl KeyHolder {
 
 impl Connect for Door {
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        let header = request.info.x_headers.iter().find(|(name, _)| name == "x-api-key");
-        let header = header.map(|(_, key)| key.as_str()).filter(|key| !key.trim().is_empty());
+        let header = request.header("x-api-key").filter(|key| !key.trim().is_empty());
         let key = header.or_else(|| request.params.str("apikey")).unwrap_or_default();
         match self.0.verify(key).await {
             Ok(bearer) => {

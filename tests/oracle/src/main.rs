@@ -1,6 +1,6 @@
 //! The application that the recorded transcripts of a real Phoenix were made with, written against Fanfare's API.
 //!
-//!     cargo run --release --example oracle -- --port 4000
+//!     cargo run --release --package fanfare-oracle --bin oracle -- --port 4000
 //!
 //! It has a channel for every rule of the protocol: replies of every kind, crashes, slow joins, presences.
 
@@ -13,16 +13,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fanfare::serve::Server;
-use fanfare::{
-    BoxError, ConnectInfoFields, Drain, Endpoint, Mount, OriginPattern, OriginPolicy, Presence, Route, Version,
-};
+use fanfare::{BoxError, Drain, Endpoint, Mount, OriginPattern, OriginPolicy, Presence, Route, Version};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::presence::{Names, PresenceRoom};
 use crate::room::{Bench, Room};
 use crate::sockets::{Auth, Info, Unassigned, User};
 
-/// The same as in the server `fanfare`, since this example is what comparisons measure.
+/// The same as in the server `fanfare`, since this program is what comparisons measure.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -74,14 +72,6 @@ async fn endpoint(shards: Option<u16>) -> Result<Endpoint, BoxError> {
             .channel_with(Route::new("fpresence:*", PresenceRoom { names: true }).presence(names.clone()))
             .channel("exact", Room { from_route: Some("yes") })
     };
-    let all_info = ConnectInfoFields {
-        peer: true,
-        x_headers: true,
-        trace_headers: true,
-        uri: true,
-        user_agent: true,
-        sec_websocket_headers: true,
-    };
     let origins = OriginPolicy::List(vec![OriginPattern::parse("//ok.example")?]);
     let bench = mount()
         .connect(User)
@@ -102,15 +92,9 @@ async fn endpoint(shards: Option<u16>) -> Result<Endpoint, BoxError> {
         .mount("/origin", user().origin(origins))
         .mount("/comp", user().compression(true).longpoll(false))
         .mount("/maxframe", user().message_size_max(4096).longpoll(false))
-        .mount("/info", info().connect_info(all_info))
+        .mount("/info", info())
         .mount("/err", user().longpoll(false).on_reject(sockets::on_reject))
-        .mount(
-            "/path/:tenant",
-            info()
-                .connect_info(ConnectInfoFields { uri: true, ..Default::default() })
-                .websocket_path("custom/:shard")
-                .longpoll(false),
-        )
+        .mount("/path/:tenant", info().websocket_path("custom/:shard").longpoll(false))
         .mount("/subp", user().subprotocols(["proto.a", "proto.b"]).longpoll(false))
         .mount("/v2only", user().versions([Version::V2]).longpoll(false))
         .mount("/auth", mount().connect(Auth).auth_token(true).channel("room:*", Room::default()))

@@ -1,6 +1,6 @@
 //! A WebSocket echo at `/` under the conformance profile, for Autobahn's cases.
 //!
-//!     cargo run --release --example echo -- --port 9001
+//!     cargo run --release --package fanfare-oracle --bin echo -- --port 9001
 
 use std::net::SocketAddr;
 

@@ -47,11 +47,8 @@ pub(crate) struct Info;
 
 impl Connect for Info {
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        let info = &request.info;
-        let text = format!(
-            "peer: {:?}, x_headers: {:?}, trace: {:?}, uri: {:?}, user_agent: {:?}, sec_websocket: {:?}",
-            info.peer, info.x_headers, info.trace_headers, info.uri, info.user_agent, info.sec_websocket_headers,
-        );
+        let (peer, uri, headers) = (request.peer(), request.uri(), request.headers());
+        let text = format!("peer: {peer:?}, uri: {uri:?}, headers: {headers:?}");
         let params = params(request.params);
         Ok(Connected::new().assigns(Assigns { user: Some("info".into()), told: Some(Box::new((text, params))) }))
     }
@@ -61,7 +58,7 @@ pub(crate) struct Auth;
 
 impl Connect for Auth {
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        let token = request.info.auth_token.unwrap_or_default();
+        let token = request.auth_token().unwrap_or_default().to_owned();
         if token == "bad" {
             return Err(Rejected::new());
         }
