@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fanfare_proto::params::Params;
@@ -77,7 +78,7 @@ impl Endpoint {
     {
         let connection = Connection::of(&request);
         let (parts, body) = request.into_parts();
-        let (found, parts, connection) = (&found, &parts, connection.as_ref());
+        let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::LongPoll };
         let mut answer = asking.posts(body).await.unwrap_or_else(|refusal| asking.refuse(refusal));
         let headers = answer.headers_mut();
