@@ -37,7 +37,7 @@ impl KeyRing {
         }
         let mut faults = Vec::new();
         for authenticator in &self.authenticators {
-            let occasion = Occasion { endpoint: &self.path, peer: None, params: None, param: None, domain: None };
+            let occasion = Occasion { endpoint: &self.path, peer: None, request: None, param: None, domain: None };
             match authenticator.check(Some(token), &occasion).await {
                 Ok(verified) if verified.identity.text("role").is_some() => return Ok(verified),
                 Ok(_) => faults.push(TokenFault::Fields),
