@@ -41,6 +41,7 @@ impl Timers {
 
 impl Cluster {
     /// When something is due next.
+    #[cfg(feature = "testing")]
     pub(crate) fn next_ms(&self) -> Option<u64> {
         let due = self.stripes.iter().map(|stripe| stripe.due_ms.load(Ordering::Acquire));
         due.min().filter(|due_ms| *due_ms != u64::MAX)
