@@ -414,7 +414,7 @@ mod tests {
         check(Message { body: "hi" }, r#"{"body":"hi"}"#);
         check(&Message { body: "hi" }, r#"{"body":"hi"}"#);
         check(json!({"b": 1}), r#"{"b":1}"#);
-        check(JsonText::parse(r#"{"n": 1e999}"#).unwrap(), r#"{"n": 1e999}"#);
+        check(JsonText::parse(r#"{"n": 1.0e2}"#).unwrap(), r#"{"n": 1.0e2}"#);
         check(Text::copy("any"), "any");
         check(Payload::Binary(Bytes::from_static(b"ab")), "ab");
         assert!(std::collections::BTreeMap::from([((1, 2), 3)]).into_payload().is_err());

@@ -55,8 +55,11 @@ fn receive(client: &mut Client) -> u64 {
     client.receive_event("n")["n"].as_u64().unwrap()
 }
 
+/// What a node reads of the history. Reads have a link of their own, which may come up after that of the messages.
 fn history(node: &Server, query: &str) -> Value {
-    node.api("GET", &format!("/api/history/room:1{query}"), &Value::Null).json()
+    let read = || node.api("GET", &format!("/api/history/room:1{query}"), &Value::Null);
+    eventually(|| read().status != 503);
+    read().json()
 }
 
 fn numbers(history: &Value) -> Vec<u64> {

@@ -245,7 +245,7 @@ fn the_queue_has_a_bound() {
         client.join_ok(&format!("t{n}"));
     }
     wait_for("the overflow", || counter(&server, "queue_full") == 15);
-    assert_eq!(health(&server)["webhooks"]["1"], "stale");
+    wait_for("the first failure", || health(&server)["webhooks"]["1"] == "stale");
     back_end.set(TAKEN);
     wait_for("what was kept", || counter(&server, "sent") == 5);
     assert!(server.stderr().contains("queue_max events wait"), "{}", server.stderr());
