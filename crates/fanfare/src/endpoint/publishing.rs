@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fanfare_proto::event::{DISCONNECT, Reserved};
 use fanfare_proto::history::Retention;
-use fanfare_proto::payload::IntoPayload;
+use fanfare_proto::payload::{IntoPayload, Payload};
 use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
 use tokio::sync::oneshot;
@@ -287,48 +287,39 @@ impl Endpoint {
     /// Gives a message that its members here have to the other nodes. Ends when the broker has it.
     fn send_abroad(&self, draft: &Draft) -> oneshot::Receiver<Result<Published, Error>> {
         let (done, published) = oneshot::channel();
-        let counters = self.clone();
-        let tell = move |sent: Result<(), Undone>| {
-            let result = match sent {
-                Ok(()) => Ok(Published { position: None, is_repeated: false }),
-                Err(undone) => {
-                    counters.count_unsent(&undone);
-                    Err(only_here(&undone))
-                }
-            };
+        self.send_abroad_then(draft, move |sent| {
+            let result = sent.map(|()| Published { position: None, is_repeated: false });
             // Whoever published may not wait for the answer.
-            let _ = done.send(result);
-        };
-        if let Some(cluster) = &self.0.cluster {
-            cluster.publish(draft, Box::new(tell));
-        }
+            let _ = done.send(result.map_err(|undone| only_here(&undone)));
+        });
         published
     }
 
     /// The same for a message whose publisher is not answered.
     fn send_abroad_unanswered(&self, draft: &Draft) {
-        let counters = self.clone();
-        let tell = move |sent: Result<(), Undone>| {
-            if let Err(undone) = sent {
-                counters.count_unsent(&undone);
-            }
-        };
-        if let Some(cluster) = &self.0.cluster {
-            cluster.publish(draft, Box::new(tell));
-        }
+        self.send_abroad_then(draft, |_| {});
     }
 
-    fn count_unsent(&self, undone: &Undone) {
-        self.own_counters().count(match undone {
-            Undone::Refused(_) | Undone::Gone => Event::BrokerRefused,
-            Undone::Unknown(_) => Event::BrokerUnknown,
-        });
+    /// Counts what the broker has not taken, and tells what became of the message.
+    fn send_abroad_then(&self, draft: &Draft, tell: impl FnOnce(Result<(), Undone>) + Send + 'static) {
+        let Some(cluster) = &self.0.cluster else { return };
+        let counters = self.clone();
+        let done = move |sent: Result<(), Undone>| {
+            if let Err(undone) = &sent {
+                counters.own_counters().count(match undone {
+                    Undone::Refused(_) | Undone::Gone => Event::BrokerRefused,
+                    Undone::Unknown(_) => Event::BrokerUnknown,
+                });
+            }
+            tell(sent);
+        };
+        cluster.publish(draft, Box::new(done));
     }
 
     /// Hands on what another node has published. Nobody waits for room: where there is none, it takes none.
     pub(super) fn hand_out_from_afar(&self, message: &Arc<Message>) {
         let (interested, at) = self.interest().shards_of(&message.topic);
-        let units = self.0.surroundings.waiting.units(message.event.len() + message.payload.size());
+        let units = self.units(&message.event, &message.payload);
         let share = if message.stamp.is_some() { Share::Kept } else { Share::Live };
         let has_room = if self.try_take(share, interested, units).is_ok() { interested } else { ShardSet::NONE };
         self.hand_to(interested, at, message, None, (has_room, units));
@@ -340,7 +331,7 @@ impl Endpoint {
     /// The first that has none, and the message back.
     fn try_hand_out(&self, draft: Draft, except: Option<&JoinId>) -> Result<(), (usize, Draft)> {
         let (interested, at) = self.interest().shards_of(&draft.topic);
-        let units = self.units(&draft);
+        let units = self.units(&draft.event, &draft.payload);
         match self.try_take(Share::Live, interested, units) {
             Ok(()) => {
                 self.hand_to(interested, at, &draft.into_message(), except, (interested, units));
@@ -378,8 +369,8 @@ impl Endpoint {
         }
     }
 
-    fn units(&self, draft: &Draft) -> u32 {
-        self.0.surroundings.waiting.units(draft.event.len() + draft.payload.size())
+    fn units(&self, event: &str, payload: &Payload) -> u32 {
+        self.0.surroundings.waiting.units(event.len() + payload.size())
     }
 
     /// Takes room on all of these shards.
@@ -406,7 +397,7 @@ impl Endpoint {
 
     fn try_take_room(&self, share: Share, draft: &Draft) -> Result<Taken, usize> {
         let (shards, _) = self.interest().shards_of(&draft.topic);
-        let units = self.units(draft);
+        let units = self.units(&draft.event, &draft.payload);
         self.try_take(share, shards, units).map(|()| Taken { endpoint: self.clone(), share, shards, units })
     }
 
@@ -427,7 +418,7 @@ impl Endpoint {
     }
 
     async fn take_room_in_line(&self, share: Share, draft: &Draft, mut full: usize) -> Taken {
-        let units = self.units(draft);
+        let units = self.units(&draft.event, &draft.payload);
         loop {
             self.shards()[full].room(share).take(units).await;
             let got = ShardSet::of(full);
