@@ -1,9 +1,10 @@
 //! The command line of `fanfare bench`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+
+use crate::tls::Trust;
 
 /// Load-test a server: throughput, latency, and whether every message arrives.
 #[derive(Debug, Args)]
@@ -324,12 +325,8 @@ pub(crate) struct Common {
     /// How long to wait without any progress, in seconds
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive, help_heading = "Generator")]
     pub(crate) timeout: f64,
-    /// Accept any certificate of the server
-    #[arg(long, help_heading = "Generator")]
-    pub(crate) insecure: bool,
-    /// Certificates to trust, a PEM file [default: those of the system]
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Generator")]
-    pub(crate) ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
 
     /// The server's process, to measure its CPU time and memory, with all its descendants
     #[arg(long, value_name = "PID,PID", value_delimiter = ',', help_heading = "Report")]

@@ -28,6 +28,7 @@ mod tls;
 mod worker;
 
 pub use args::Bench;
+pub use tls::Trust;
 
 /// What came of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -26,7 +26,6 @@ use crate::report::progress::Progress;
 use crate::run::{Halt, Outcome, Stage, run as lead};
 use crate::stream::Dialer;
 use crate::target::Target;
-use crate::tls;
 
 /// Connections that one local address surely has ports for.
 const PORTS: usize = 20_000;
@@ -168,7 +167,7 @@ impl<'a> Setup<'a> {
             true => {
                 let name = ServerName::try_from(self.target.host.clone())
                     .map_err(|error| format!("{}: no certificate can be for this host: {error}", self.target.host))?;
-                Some((tls::config(self.common)?, name))
+                Some((self.common.trust.client_config()?, name))
             }
         };
         Ok(Dialer { address: self.target.address, tls, time_stamps: false })

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use fanfare::Since;
+use fanfare_bench::Trust;
 use serde_json::{Map, Value};
 
 use crate::config::url::Url;
@@ -70,6 +71,8 @@ pub(crate) struct Sub {
     /// Stop after this many lines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) trust: Trust,
 }
 
 /// The protocols of endpoints.

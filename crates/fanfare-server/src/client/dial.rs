@@ -1,13 +1,13 @@
 //! Opening a WebSocket.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
 use axum::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use fanfare_bench::Trust;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -21,7 +21,6 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::address::shown;
 use crate::config::secret::Secret;
-use crate::http_client::client_tls;
 
 /// From the look-up of the name to the answer to the upgrade.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,7 +72,7 @@ pub(super) struct Dialer {
 impl Dialer {
     /// # Errors
     /// What is wrong with the URL.
-    pub(super) fn new(url: &str) -> Result<Self, String> {
+    pub(super) fn new(url: &str, trust: &Trust) -> Result<Self, String> {
         let shown = shown(url).to_owned();
         let uri: Uri = url.parse().map_err(|error| format!("{shown}: not a URL: {error}"))?;
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -88,7 +87,7 @@ impl Dialer {
                 let name = ServerName::try_from(host.clone()).map_err(|_| {
                     format!("{shown}: {host} is not a host name or address that a certificate can have")
                 })?;
-                Some((TlsConnector::from(Arc::new(client_tls()?)), name))
+                Some((TlsConnector::from(trust.client_config()?), name))
             }
         };
         Ok(Self { uri, host, port, tls, shown })
@@ -114,9 +113,7 @@ impl Dialer {
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
             Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await.map_err(|error| {
-                Failure::new(format!(
-                    "TLS failed: {error}; to trust other certificates, set SSL_CERT_FILE to a PEM file"
-                ))
+                Failure::new(format!("TLS failed: {error}; --ca FILE trusts other certificates, --insecure takes any"))
             })?),
         };
         let mut config = WebSocketConfig::default();

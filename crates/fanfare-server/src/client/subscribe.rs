@@ -43,7 +43,7 @@ pub(super) async fn run(asked: &Sub) -> Result<(), String> {
         printed: 0,
         count: asked.count,
     };
-    let dialer = Dialer::new(&url)?;
+    let dialer = Dialer::new(&url, &asked.trust)?;
     let (mut backoff, mut was_open) = (Backoff::default(), false);
     loop {
         let token = token(asked)?;

@@ -409,13 +409,20 @@ fn wss_with_a_certificate_of_ones_own() {
     let server = Server::serve(&format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n{OPEN}"));
     let port = server.address.rsplit(':').next().unwrap();
     let url = format!("wss://localhost:{port}/socket");
-    let mut sub = Sub::start_with(&["lobby", "--url", &url], |command| {
+    let by_variable = |command: &mut Command| {
         command.env("SSL_CERT_FILE", &cert);
-    });
-    sub.told("joined lobby", 1);
-    sub.signal("-INT");
-    assert_eq!(sub.end().0, Some(0));
+    };
+    let by_flag = |_: &mut Command| {};
+    let named = ["--ca", cert.to_str().unwrap()];
+    for (trust, prepare) in
+        [(&[][..], &by_variable as &dyn Fn(&mut Command)), (&named, &by_flag), (&["--insecure"], &by_flag)]
+    {
+        let mut sub = Sub::start_with(&[&["lobby", "--url", &url], trust].concat(), prepare);
+        sub.told("joined lobby", 1);
+        sub.signal("-INT");
+        assert_eq!(sub.end().0, Some(0), "{trust:?}");
+    }
     let mut sub = Sub::start(&["lobby", "--url", &url]);
     assert_eq!(sub.end().0, Some(1));
-    sub.told("SSL_CERT_FILE", 1);
+    sub.told("--ca FILE trusts other certificates", 1);
 }
