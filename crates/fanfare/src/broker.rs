@@ -14,6 +14,8 @@ pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod registers;
+#[cfg(test)]
+mod suite;
 mod transport;
 
 use std::fmt;

@@ -13,7 +13,7 @@ mod request;
 mod scripts;
 mod server;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod transport;
 mod url;
 

@@ -1,42 +1,9 @@
-//! Every outcome of the script that appends.
+//! What the script that appends keeps and throws away.
 
 use fanfare_proto::history::Retention;
-use fanfare_proto::position::{Position, Since};
+use fanfare_proto::position::Since;
 
 use super::*;
-
-#[test]
-fn positions_name_their_predecessors_and_live_messages_have_them_too() {
-    let service = redis_server::start();
-    let node = Node::up(&service);
-    let head = node.attach("room", true).unwrap().head.unwrap();
-    assert_eq!(head.position.offset, 0);
-    let epoch = head.position.epoch;
-    let at = |offset| Position { epoch, offset };
-    for offset in 1..=3 {
-        let stamp = Stamp { position: at(offset), prev: at(offset - 1) };
-        assert_eq!(node.append("room", &offset.to_string()), Ok(Appended::New(stamp)));
-        assert_eq!(node.next(), Told::Live("room".into(), envelope(&offset.to_string()), Some(stamp)));
-    }
-    assert_eq!(node.attach("room", true).unwrap().head.unwrap().position, at(3));
-    assert_eq!(contents(&node.read("room", Since::Start)), ["1", "2", "3"]);
-}
-
-#[test]
-fn a_key_is_kept_once_whatever_is_expected() {
-    let service = redis_server::start();
-    let node = Node::up(&service);
-    let append =
-        |key: &str, expected| node.append_with("room", "m", Retention::default(), Some(key), expected).unwrap();
-    let Appended::New(first) = append("a", Some(Since::Start)) else { panic!("a new key is new") };
-    let Appended::New(second) = append("b", None) else { panic!("another key as well") };
-    assert_eq!(second.prev, first.position);
-    assert_eq!(append("a", Some(Since::Start)), Appended::Repeated(first.position));
-    assert_eq!(append("b", None), Appended::Repeated(second.position));
-    // Another topic knows nothing of it.
-    assert!(matches!(node.append_with("hall", "m", Retention::default(), Some("a"), None), Ok(Appended::New(_))));
-    assert_eq!(node.read("room", Since::Start).entries.len(), 2);
-}
 
 #[test]
 fn the_last_1024_keys_are_remembered_and_not_more_than_twice_as_many() {
@@ -57,26 +24,6 @@ fn the_last_1024_keys_are_remembered_and_not_more_than_twice_as_many() {
     assert!(known("k") <= 1_025 && known("K") <= 1_025, "{} {}", known("k"), known("K"));
     let lives = |kind: &str| service.redis(&["PTTL", &format!("ff:{kind}:{{room}}")]).parse::<i64>().unwrap();
     assert!(lives("k") > 500_000 && lives("K") > 200_000, "{} {}", lives("k"), lives("K"));
-}
-
-#[test]
-fn what_is_not_where_it_was_expected_is_not_written() {
-    let service = redis_server::start();
-    let node = Node::up(&service);
-    let append = |expected| node.append_with("room", "m", Retention::default(), None, Some(expected)).unwrap();
-    // The answer about a topic that nobody knows holds.
-    let nowhere = Position { epoch: Epoch::new(7).unwrap(), offset: 1 };
-    let Appended::Conflict(head) = append(Since::Position(nowhere)) else { panic!("it is not there") };
-    assert_eq!(head.offset, 0);
-    let Appended::New(first) = append(Since::Position(head)) else { panic!("it is there") };
-    assert_eq!((first.prev, first.position.offset), (head, 1));
-    assert_eq!(append(Since::Start), Appended::Conflict(first.position));
-    assert_eq!(append(Since::Position(head)), Appended::Conflict(first.position));
-    let another = Position { epoch: nowhere.epoch, ..first.position };
-    assert_eq!(append(Since::Position(another)), Appended::Conflict(first.position));
-    assert!(matches!(append(Since::Position(first.position)), Appended::New(_)));
-    assert!(matches!(append(Since::Now), Appended::New(_)));
-    assert_eq!(node.read("room", Since::Start).entries.len(), 3);
 }
 
 #[test]
@@ -107,19 +54,6 @@ fn another_session_begins_an_epoch_within_the_log_and_eight_are_kept() {
         );
     }
     assert_eq!(node.read("room", Since::Start).entries.len(), 10);
-}
-
-#[test]
-fn a_topic_whose_meta_is_gone_begins_again() {
-    let service = redis_server::start();
-    let node = Node::up(&service);
-    let before = node.stamp("room", "before");
-    service.redis(&["DEL", "ff:m:{room}"]);
-    let after = node.stamp("room", "after");
-    assert_ne!(after.position.epoch, before.position.epoch);
-    assert_eq!((after.position.offset, after.prev), (1, Position { offset: 0, ..after.position }));
-    assert!(!node.read("room", Since::Position(before.position)).recovered);
-    assert_eq!(contents(&node.read("room", Since::Start)), ["after"]);
 }
 
 #[test]
