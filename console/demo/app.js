@@ -16,6 +16,7 @@ const QUIET_MS = 400
 const SEEN_MAX = 1000
 
 let status = {state: "connecting"}
+let node = null
 let wasHere = false
 let away = false
 let back
@@ -34,7 +35,10 @@ const sending = new Sending({pending: body => view.addPending(lobby.name, body),
 const lobby = new Lobby(nameField.value, chosenTransport(), {
   status(next) {
     status = next
-    if (next.state !== "open") sending.cut()
+    if (next.state !== "open") {
+      node = null
+      sending.cut()
+    }
     if (next.state === "reconnecting" && wasHere && !away) {
       away = true
       view.remark("Connection lost")
@@ -45,7 +49,9 @@ const lobby = new Lobby(nameField.value, chosenTransport(), {
     }
     showStatus()
   },
-  joined({recovered, earlier}) {
+  joined({recovered, earlier, node: itsNode}) {
+    node = itsNode
+    showStatus()
     view.hideNotice()
     for (const message of wasHere ? [] : earlier) show(message)
     if (away) back = welcomeBack(recovered)
@@ -155,5 +161,5 @@ function chosenTransport() {
 }
 
 function showStatus() {
-  view.showStatus(status, lobby.transport)
+  view.showStatus(status, lobby.transport, node)
 }

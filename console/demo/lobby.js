@@ -13,9 +13,9 @@ const LEAVE_MS_MAX = 1000
  * Tells its `listener` what happens:
  * - `status({state, nextTryAt})`: state is `connecting`, `open`, `reconnecting` (then nextTryAt is the time of the next
  *   attempt, in ms since the epoch) or `closed`, which only the visitor can cause;
- * - `joined({recovered, earlier})`, after each successful join: whether everything missed since the last one follows, and at
- *   the first one the newest messages; and `trouble(sentence)`, when a join failed;
- * - `message({id, name, body, at})`, `people([{name, count}])`, `arrived(name)`, `departed(name)`;
+ * - `joined({recovered, earlier, node})`, after each successful join: whether everything missed since the last one follows, at
+ *   the first one the newest messages, and which node of a cluster it is on; and `trouble(sentence)`, when a join failed;
+ * - `message({id, name, body, at})`, `people([{name, count, nodes}])`, `arrived(name)`, `departed(name)`;
  * - `sent(id)` or `unsent(id, sentence)`, for each message that was said.
  */
 export class Lobby {
@@ -109,6 +109,7 @@ export class Lobby {
       .join()
       .receive("ok", current(response => this.listener.joined({
         recovered: response.resume?.recovered ?? false,
+        node: response.node ?? null,
         earlier: (response.messages ?? []).filter(({event}) => event === "new_msg").map(({payload}) => payload),
       })))
       .receive("error", current(response => this.listener.trouble(`Could not join: ${reasonOf(response)}. Trying again…`)))
@@ -122,7 +123,11 @@ export class Lobby {
     presence.onLeave(current((name, left) => synced && left.metas.length === 0 && this.listener.departed(name)))
     presence.onSync(current(() => {
       synced = true
-      this.listener.people(presence.list((name, {metas}) => ({name, count: metas.length})))
+      this.listener.people(presence.list((name, {metas}) => ({
+        name,
+        count: metas.length,
+        nodes: [...new Set(metas.map(({node}) => node).filter(node => typeof node === "string"))].sort(),
+      })))
     }))
   }
 

@@ -8,10 +8,11 @@ const TRANSPORT_NAMES = {websocket: "WebSocket", longpoll: "Long-poll"}
 const element = id => document.getElementById(id)
 const log = new Log(element("messages"))
 
-export function showStatus({state, nextTryAt}, transport) {
+/** `node` is which one of a cluster the page is on, if it was told. */
+export function showStatus({state, nextTryAt}, transport, node) {
   element("state").dataset.state = state
   element("retry").hidden = state !== "reconnecting"
-  setText(element("state-text"), statusText(state, nextTryAt, transport))
+  setText(element("state-text"), statusText(state, nextTryAt, transport, node))
   setText(element("toggle"), state === "closed" ? "Connect" : "Disconnect")
 }
 
@@ -44,10 +45,11 @@ export function remark(what) {
 export function showPeople(list, ownName) {
   const sorted = [...list].sort((a, b) => (b.name === ownName) - (a.name === ownName) || a.name.localeCompare(b.name))
   setText(element("people-count"), String(list.length))
-  element("people").replaceChildren(...sorted.map(({name, count}) => {
+  element("people").replaceChildren(...sorted.map(({name, count, nodes}) => {
     const item = make("li")
     item.append(avatar(name), isolated(named(name)))
     if (name === ownName) item.append(make("span", "tag", "you"))
+    for (const node of nodes) item.append(make("span", "tag", node))
     if (count > 1) {
       const times = make("span", "tag", `×${count}`)
       times.title = `${count} connections`
@@ -83,9 +85,9 @@ export function showSample() {
   ].join("\n")
 }
 
-function statusText(state, nextTryAt, transport) {
+function statusText(state, nextTryAt, transport, node) {
   switch (state) {
-    case "open": return `Connected · ${TRANSPORT_NAMES[transport]}`
+    case "open": return [`Connected · ${TRANSPORT_NAMES[transport]}`, node].filter(Boolean).join(" · ")
     case "closed": return "Disconnected"
     case "connecting": return "Connecting…"
     case "reconnecting": {

@@ -168,6 +168,7 @@ impl Bench {
         let (listen, admin) = (loopback()?, loopback()?);
         let line = match command.contains("--example ") {
             true => format!("exec {command} --port {}", process::free_port()?),
+            false if command.contains("cluster demo") => format!("exec {command} --listen {listen}"),
             false => format!("exec {command} --listen {listen} --admin {admin}"),
         };
         let mut command = self.command("bash");

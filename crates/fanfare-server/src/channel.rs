@@ -36,6 +36,8 @@ struct Settled {
     /// Those of the rules of `join`, and of `publish`.
     join_hooks: Vec<Arc<Hook>>,
     publish_hooks: Vec<Arc<Hook>>,
+    /// What members are told as the node that they are on, if they are.
+    node: Option<Arc<str>>,
 }
 
 /// Comes after the reply to the join, so that `presence_state` does too.
@@ -44,15 +46,16 @@ pub(crate) struct Enter {
 }
 
 impl Declared {
-    /// `settings` are complete, and name hooks that exist.
-    pub(crate) fn new(settings: Settings, hooks: &Hooks) -> Self {
+    /// `settings` are complete, and name hooks that exist; `node` is what this node of a cluster is called.
+    pub(crate) fn new(settings: Settings, hooks: &Hooks, node: Option<&Arc<str>>) -> Self {
         let of = |policy: &str| -> Vec<Arc<Hook>> {
             let rules = settings.rules().filter(|(key, _)| *key == policy);
             rules.filter_map(|(_, rule)| hooks.get(rule.hook()?).cloned()).collect()
         };
         let (join_hooks, publish_hooks) = (of("join"), of("publish"));
         let presence = presence(&settings);
-        Self(Arc::new(Settled { settings, presence, join_hooks, publish_hooks }))
+        let node = node.filter(|_| settings.show_node).cloned();
+        Self(Arc::new(Settled { settings, presence, join_hooks, publish_hooks, node }))
     }
 
     /// What a mount does with the topics of one of its patterns.
@@ -219,9 +222,10 @@ impl Channel for Declared {
         if let Some(messages) = self.0.settings.catch_up {
             joined = joined.catch_up(messages.0 as usize);
         }
-        Ok(match reply {
-            Some(reply) => joined.reply(reply),
-            None => joined,
+        Ok(match (reply, &self.0.node) {
+            (Some(reply), _) => joined.reply(reply),
+            (None, Some(node)) => joined.reply(json!({ "node": &**node })),
+            (None, None) => joined,
         })
     }
 
@@ -259,7 +263,11 @@ impl Channel for Declared {
     async fn handle_info(&self, _: &mut (), cx: &mut Context<Enter>, enter: Enter) -> Result<Flow, BoxError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Seconds as a string: the form in which existing clients get it from Phoenix's own guide.
-        match cx.track(&enter.key, json!({ "online_at": now.as_secs().to_string() })).await {
+        let mut meta = json!({ "online_at": now.as_secs().to_string() });
+        if let Some(node) = &self.0.node {
+            meta["node"] = json!(&**node);
+        }
+        match cx.track(&enter.key, meta).await {
             // The engine has counted it, and says so in its log: the member is told who else is there.
             Err(error) if error.is_unavailable() => {}
             tracked => drop(tracked?),

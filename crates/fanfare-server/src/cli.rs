@@ -1,9 +1,10 @@
 //! The command line: what can be typed. What it does is in `command.rs`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::value::Span;
 use crate::config::{Flag, from_text};
@@ -55,6 +56,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: New,
     },
+    /// Try out several nodes with a broker between them
+    Cluster {
+        #[command(subcommand)]
+        what: Cluster,
+    },
     /// Load-test a server: throughput, latency, and whether every message arrives
     Bench(fanfare_bench::Bench),
     /// Publish to a topic of a running server, through its HTTP API
@@ -102,6 +108,50 @@ pub(crate) enum New {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Start several nodes, a broker between them and a load balancer in front: chat, kill a node, and see the chat go on
+    Demo(ClusterDemo),
+    /// Run one node of the demo, which starts it by this
+    #[command(hide = true)]
+    Node(ClusterNode),
+}
+
+/// What `fanfare cluster demo` starts.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterDemo {
+    /// How many nodes
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub(crate) nodes: u8,
+    /// What the nodes have between them; redis starts a redis-server that is installed, memory needs none. Left out: redis if it is
+    /// installed, else memory
+    #[arg(long, value_name = "BROKER")]
+    pub(crate) broker: Option<DemoBroker>,
+    /// The address of the load balancer; the nodes take the ports after it. Port 0 chooses free ones
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4000")]
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DemoBroker {
+    Redis,
+    Memory,
+}
+
+/// A node of the demo.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterNode {
+    /// What it is called
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The address that clients connect to
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// The address of the broker
+    #[arg(long)]
+    pub(crate) broker: String,
 }
 
 #[derive(Debug, Subcommand)]

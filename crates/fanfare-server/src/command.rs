@@ -6,13 +6,11 @@ use std::process::ExitCode;
 
 use fanfare_bench::Verdict;
 
-use crate::cli::{Command, Docs, New, Settings};
+use crate::cli::{Cluster, Command, Docs, New, Settings};
 use crate::config::{reference, starter};
 use crate::scaffold::app::App;
 use crate::terminal::{load, load_or_environment, overrides, print};
-use crate::{apikey, client, mint, preflight, run, scaffold, supabase};
-
-const DEV: &str = include_str!("dev.toml");
+use crate::{apikey, client, demo, mint, preflight, run, scaffold, supabase};
 
 /// Does it. The exit status says more than success where a command has more to say.
 ///
@@ -23,7 +21,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Dev { settings } => {
             let config =
-                preflight::parse("fanfare dev", DEV, &overrides(settings)).map_err(|report| report.to_string())?;
+                preflight::parse("fanfare dev", run::DEV, &overrides(settings)).map_err(|report| report.to_string())?;
             run::dev(config).map(done)
         }
         Command::Serve { config, settings } => run::serve(load_or_environment(config.as_deref(), settings)?).map(done),
@@ -62,6 +60,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
             eprintln!("wrote {}\n\n{}", file.display(), channel.next_steps(&dir));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Cluster { what: Cluster::Demo(asked) } => demo::run(&asked).map(done),
+        Command::Cluster { what: Cluster::Node(asked) } => demo::node(&asked).map(done),
         Command::Bench(bench) => Ok(match fanfare_bench::run(&bench)? {
             Verdict::Right => ExitCode::SUCCESS,
             Verdict::Wrong => ExitCode::from(2),

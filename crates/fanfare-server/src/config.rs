@@ -13,6 +13,7 @@ pub(crate) mod bridge;
 pub(crate) mod broker;
 pub(crate) mod channel;
 mod check;
+pub(crate) mod cluster;
 pub(crate) mod endpoint;
 pub(crate) mod history;
 pub(crate) mod hook;
@@ -38,6 +39,7 @@ use auth::Auth;
 use bridge::Bridge;
 use broker::Broker;
 use channel::Channel;
+use cluster::Cluster;
 use endpoint::Endpoint;
 use history::History;
 use hook::Hook;
@@ -54,7 +56,7 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 16] = [
+const SECTIONS: [&Section; 17] = [
     Server::SECTION,
     Tls::SECTION,
     Endpoint::SECTION,
@@ -63,6 +65,7 @@ const SECTIONS: [&Section; 16] = [
     Channel::SECTION,
     History::SECTION,
     Broker::SECTION,
+    Cluster::SECTION,
     Source::SECTION,
     Bridge::SECTION,
     Hook::SECTION,
@@ -85,6 +88,7 @@ pub(crate) struct Config {
     pub(crate) channels: Vec<Channel>,
     pub(crate) history: History,
     pub(crate) broker: Option<Broker>,
+    pub(crate) cluster: Cluster,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) hooks: BTreeMap<String, Hook>,
     pub(crate) webhooks: Vec<Webhook>,
@@ -149,6 +153,7 @@ pub(crate) struct Draft {
     pub(crate) channels: Vec<Channel>,
     pub(crate) history: Option<History>,
     pub(crate) broker: Option<Broker>,
+    pub(crate) cluster: Option<Cluster>,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) hooks: BTreeMap<String, Option<Hook>>,
     pub(crate) webhooks: Vec<Webhook>,
@@ -170,6 +175,7 @@ impl Draft {
             channels: self.channels,
             history: self.history?,
             broker: self.broker,
+            cluster: self.cluster?,
             bridge: self.bridge,
             hooks: complete(self.hooks)?,
             webhooks: self.webhooks,
@@ -207,6 +213,7 @@ impl Sections<'_, '_> {
             channels: self.list(Channel::SECTION, |reader| Channel::read(reader, &[])),
             history: self.single(History::SECTION, |reader| History::read(reader, &[])),
             broker: self.optional(Broker::SECTION, |reader| Broker::read(reader, &[])),
+            cluster: self.single(Cluster::SECTION, |reader| Cluster::read(reader, &[])),
             sources: self.named(Source::SECTION, |reader| Source::read(reader, &[])),
             bridge: self.optional(Bridge::SECTION, |reader| Bridge::read(reader, &[])),
             hooks: self.named(Hook::SECTION, |reader| Hook::read(reader, &[])),

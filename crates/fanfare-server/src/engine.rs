@@ -51,7 +51,8 @@ fn names_sockets(settings: &Settings) -> bool {
 type Authenticators = BTreeMap<String, Arc<Authenticator>>;
 
 /// Builds the engine and takes out of the configuration what belongs to it.
-pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
+/// `given` is the broker of a node that shares it with others in this process.
+pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -> Result<Engine, String> {
     let client = SharedClient::default();
     let (lookups, hooks, webhooks) = (lookups(config)?, hooks(config, &client)?, webhooks(config, &client)?);
     let (authenticators, mut parts) = authenticators(config, &lookups, &hooks, &client).await?;
@@ -61,7 +62,13 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
     let channels = std::mem::take(&mut config.channels);
     let realtime = Arc::new(supabase::Channels::new(&channels, &hooks));
     let (private, channels): (Vec<_>, Vec<_>) = channels.into_iter().partition(|channel| channel.private);
-    let declared = |channel| Declared::new(channel, &hooks);
+    let limits = &config.limits;
+    let broker = match (given, &config.broker) {
+        (None, Some(settings)) => Some(broker::settled(settings, limits.message_size_max.0 as usize)?),
+        (given, _) => given,
+    };
+    let node = broker.is_some().then(|| config.cluster.name().into());
+    let declared = |channel| Declared::new(channel, &hooks, node.as_ref());
     let channels: Vec<Declared> = channels.into_iter().map(declared).collect();
     let mut builder = Endpoint::builder();
     for (name, lookup) in &lookups {
@@ -80,9 +87,8 @@ pub(crate) async fn build(config: &mut Config) -> Result<Engine, String> {
         builder = builder.policy(&pattern.to_string(), policy);
     }
     builder = builder.history(config.history.settled());
-    let limits = &config.limits;
-    if let Some(settings) = &config.broker {
-        builder = builder.broker(broker::settled(settings, limits.message_size_max.0 as usize)?);
+    if let Some(broker) = broker {
+        builder = builder.broker(broker);
     }
     builder = builder
         .bodies_bytes_max(limits.bodies_bytes_max() as usize)

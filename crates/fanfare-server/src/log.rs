@@ -8,17 +8,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::server::{Log, LogFormat};
 
-/// Starts logging. Colours only where somebody looks at them.
+/// Starts logging, unless another node in this process has. Colours only where somebody looks at them.
 pub(crate) fn start(settings: &Log) {
     let filter = tracing_subscriber::registry().with(settings.level.0.clone());
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    match settings.format {
+    let _ = match settings.format {
         LogFormat::Text => {
             let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            filter.with(lines.with_ansi(is_terminal)).init();
+            filter.with(lines.with_ansi(is_terminal)).try_init()
         }
-        LogFormat::Json => filter.with(lines.json().flatten_event(true)).init(),
-    }
+        LogFormat::Json => filter.with(lines.json().flatten_event(true)).try_init(),
+    };
 }
 
 /// Lets so many lines pass each second, and counts the others.

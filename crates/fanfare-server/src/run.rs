@@ -29,8 +29,10 @@ use crate::webhook::Webhook;
 use crate::{admin, engine, log, pages, tls, webhook};
 
 mod dev;
+mod node;
 
-pub(crate) use dev::dev;
+pub(crate) use dev::{DEV, dev};
+pub(crate) use node::node;
 
 /// How long listeners may take to end after the drain.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
@@ -42,7 +44,7 @@ const CLOSING_MAX: Duration = Duration::from_secs(2);
 pub(crate) fn serve(config: Config) -> Result<(), String> {
     let admin = config.admin.as_ref().map(|admin| (admin.listen.0, admin.token.clone()));
     block_on(async {
-        let mut running = Running::new(config).await?;
+        let mut running = Running::new(config, None).await?;
         let router = running.endpoint.routes();
         let url = running.listen(router).await?;
         if let Some((address, token)) = admin {
@@ -51,7 +53,7 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
         }
         running.tell_what_is_served(&url);
         announce("serve", &url);
-        running.until_stopped().await
+        running.until_stopped(std::future::pending()).await
     })
 }
 
@@ -80,7 +82,7 @@ struct Listeners {
 }
 
 impl Running {
-    async fn new(mut config: Config) -> Result<Self, String> {
+    async fn new(mut config: Config, broker: Option<fanfare::Broker>) -> Result<Self, String> {
         log::start(&config.log);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -90,7 +92,7 @@ impl Running {
         let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max);
         let Engine { endpoint, parts, webhooks, connections, topics, sources, publisher } =
-            engine::build(&mut config).await?;
+            engine::build(&mut config, broker).await?;
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
             config,
@@ -168,12 +170,15 @@ impl Running {
         }
     }
 
-    /// Serves until a signal, then drains. A second SIGTERM or SIGINT ends it immediately.
-    async fn until_stopped(mut self) -> Result<(), String> {
+    /// Serves until a signal, or until it is told to end, then drains. A second SIGTERM or SIGINT ends it immediately.
+    async fn until_stopped(mut self, told: impl Future<Output = ()>) -> Result<(), String> {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
         let notifier = Notifier::ready(&self.endpoint);
-        self.signals.until_stop().await;
+        tokio::select! {
+            () = self.signals.until_stop() => {}
+            () = told => {}
+        }
         notifier.stopping();
         let webhooks = self.webhooks.clone();
         let mut signals = self.signals;

@@ -29,6 +29,11 @@ export function startDev(cwd) {
   return start(binary("FANFARE_BIN"), ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], {cwd})
 }
 
+/** `fanfare cluster demo` with so many nodes on a Redis. It has to be ended by SIGINT or SIGTERM, which ends the nodes. */
+export function startClusterDemo(nodes) {
+  return start(binary("FANFARE_BIN"), ["cluster", "demo", "--nodes", String(nodes), "--broker", "redis", "--listen", "127.0.0.1:0"])
+}
+
 /** `fanfare serve` with this configuration, in a folder of its own, and more in its environment. It keeps its ports when it is
  *  started again. */
 export async function startServe(config, variables = {}) {
@@ -64,6 +69,7 @@ async function start(command, args, options) {
   return server
 }
 
+/** A started binary; `told` has the lines of its standard error. */
 class Server {
   #command
   #args
@@ -80,7 +86,7 @@ class Server {
     const child = spawn(this.#command, this.#args, {...this.#options, stdio: ["ignore", "pipe", "pipe"]})
     this.#child = child
     running.add(child)
-    const errors = []
+    const errors = this.told = []
     createInterface({input: child.stderr}).on("line", line => {
       errors.push(line)
       const admin = line.match(/HTTP API\s+(http:\/\/127\.0\.0\.1:\d+)/)

@@ -70,6 +70,9 @@ section! {
         /// With `slow = "latest"`: a member of the payload, such as `symbol`, by whose value messages are told apart beside
         /// their event.
         latest_key: Option<String> = "",
+        /// Whether members are told which node they are on, for a cluster: the name of the node (`cluster.name`) is then the member
+        /// `node` of the reply to a join, unless a hook gives the reply, and of what presence says of a member.
+        show_node: bool = "false",
         /// For `supabase`: whether this is about the private channels of these names, which are others than the public ones.
         /// Nobody joins a private channel without a `[[channel]]`, and everybody with a valid key a public one.
         private: bool = "false",

@@ -53,6 +53,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("broker.url_env", "\"REDIS_URL\""),
     ("broker.url_file", "\"redis-url.txt\""),
     ("broker.url", "\"redis://127.0.0.1:6379\""),
+    ("cluster.name", "\"node-1\""),
     ("bridge.forward", "\"from_clients\""),
     ("auth.hook", "\"backend\""),
     ("history.dir", "\"history\""),
@@ -169,6 +170,8 @@ mod tests {
         }
         // These exclude others, or need something else beside them.
         let dependent = [
+            "show_node",
+            "name",
             "secret_env",
             "secret_file",
             "token_env",

@@ -8,6 +8,9 @@ use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::pages;
 
+/// The configuration of `fanfare dev`.
+pub(crate) const DEV: &str = include_str!("../dev.toml");
+
 /// Where the HTTP API listens unless told; on another port if this one is taken.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4001);
 
@@ -22,7 +25,7 @@ pub(crate) fn dev(config: Config) -> Result<(), String> {
         None => random_token()?,
     };
     block_on(async {
-        let mut running = Running::new(config).await?;
+        let mut running = Running::new(config, None).await?;
         let router = running.endpoint.routes().merge(pages::demo());
         let url = running.listen(router).await?;
         let admin = match wanted {
@@ -35,7 +38,7 @@ pub(crate) fn dev(config: Config) -> Result<(), String> {
         announce("dev", &url);
         // As with the line on the standard output: nobody may be there to read it.
         let _ = writeln!(std::io::stderr(), "{}", explain(&url, admin, &token));
-        running.until_stopped().await
+        running.until_stopped(std::future::pending()).await
     })
 }
 

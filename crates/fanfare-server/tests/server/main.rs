@@ -8,6 +8,7 @@ mod bench;
 mod channels;
 mod client_commands;
 mod cluster;
+mod cluster_demo;
 mod commands;
 mod ending;
 mod files;

@@ -205,6 +205,11 @@ impl Server {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
 
+    /// Types a line, for a command that was started with a pipe to its standard input.
+    pub(crate) fn type_line(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
     /// Sends SIGTERM and waits for the end.
     pub(crate) fn terminate(self) -> ExitStatus {
         self.signal("-TERM");
@@ -418,6 +423,11 @@ impl Client {
                 Err(error) => panic!("no close frame: {error}"),
             }
         }
+    }
+
+    /// Reads up to the end, with a close frame or without.
+    pub(crate) fn receive_end(&mut self) {
+        while self.read().is_ok_and(|message| !message.is_close()) {}
     }
 
     /// How long to wait for a frame.

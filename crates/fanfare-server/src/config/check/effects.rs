@@ -6,6 +6,7 @@ use super::super::section::Places;
 use super::super::value::OneOrMore;
 use super::Draft;
 use crate::config::channel::{Channel, Presence};
+use crate::config::cluster::Cluster;
 use crate::config::webhook::EventKind;
 
 /// What of a `[[channel]]` concerns the messages of its topics, whoever is a member and by which protocol.
@@ -19,6 +20,11 @@ impl Draft {
         self.check_transports(&mut effects);
         self.check_history(&mut effects);
         self.check_bridge(&mut effects);
+        if let (Some(cluster), None) = (&self.cluster, &self.broker) {
+            for key in Cluster::SECTION.keys {
+                effects.none(&cluster.places, key.name(), "without a [broker]");
+            }
+        }
         for webhook in &self.webhooks {
             let (topics, users) = ("without an event of topics in `events`", "without an event of users in `events`");
             let wants = |kinds: [EventKind; 2]| kinds.into_iter().any(|kind| webhook.wants(kind));
@@ -51,6 +57,9 @@ impl Draft {
                     no_effect("private", "without an [[endpoint]] of protocol = \"supabase\"");
                 }
                 continue;
+            }
+            if self.broker.is_none() {
+                no_effect("show_node", "without a [broker]");
             }
             for key in ["catch_up", "reply"].into_iter().filter(|_| !has_phoenix) {
                 no_effect(
