@@ -40,6 +40,7 @@ use crate::error::Error;
 use crate::message::{Draft, Message};
 
 #[cfg(feature = "testing")]
+pub(crate) use disk::ENDING_TIMEOUT;
 pub use faults::Faults;
 pub use setup::{History, HistoryLimits, HistorySync};
 

@@ -28,7 +28,8 @@ section! {
         /// forgotten topics are remembered too, so that no client is told of a gap in a topic that never had a message.
         topics_max: Count<1_000, 1_000_000_000> = "1000000",
         /// With `dir`: how large the log in it may grow before what is kept no more is taken out of it. It is never smaller than
-        /// twice what is kept.
+        /// twice what is kept. While `sync` is a duration and the disk takes its time, as much again may wait to be deleted; beyond
+        /// that, messages wait to be written.
         log_bytes_max: Size<1_000_000, 1_000_000_000_000> = "\"64MiB\"",
         /// With `dir`: how many messages may wait to be written. Beyond it publishing fails with `unavailable`.
         waiting_messages_max: Count<1, 10_000_000> = "65536",

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Endpoint;
 use crate::close_reason::CloseReason;
 use crate::command::Command;
+use crate::history::ENDING_TIMEOUT;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::registry::ask;
@@ -81,7 +82,10 @@ impl Endpoint {
         }
         self.say_goodbye().await;
         if let Some(history) = &self.0.history {
-            history.flush().await;
+            tokio::select! {
+                () = history.flush() => {}
+                () = self.clock().sleep(ENDING_TIMEOUT) => tracing::error!("the history's disk has stalled: the drain ends without it"),
+            }
         }
     }
 

@@ -30,6 +30,13 @@ use crate::policy::Policies;
 /// What a waiting message takes beside its topic, event, key and payload, about.
 const WAITING_SIZE: usize = 256;
 
+/// A store that is let go waits for so long for a disk that has stalled. What was acknowledged is the operating system's by then;
+/// what was not is refused.
+pub(crate) const ENDING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two attempts to make the log safe that nothing may be written to before.
+const HELD_BACK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// So many bytes are written at once, but for one message.
 const BATCH_SIZE_MAX: usize = 4 * 1024 * 1024;
 
@@ -49,6 +56,8 @@ pub(super) struct Disk<F: Files = Directory> {
 struct Desk<F: Files> {
     work: Mutex<Work<F>>,
     arrived: Condvar,
+    /// Told when there is no writer any more.
+    ended: Condvar,
 }
 
 #[derive(Debug)]
@@ -120,7 +129,7 @@ impl<F: Files> Disk<F> {
         let writer = Writer::open(files, sync, start)?;
         let time = Time { ahead_ms: writer.start_ms().saturating_sub(clock.now_ms()), clock };
         let (topics, is_failing) = (writer.topics(), writer.is_failing());
-        let desk = Arc::new(Desk { work: Mutex::new(Work::new()), arrived: Condvar::new() });
+        let desk = Arc::new(Desk { work: Mutex::new(Work::new()), arrived: Condvar::new(), ended: Condvar::new() });
         let interval = match sync {
             HistorySync::Every(interval) => Some(interval),
             HistorySync::Always | HistorySync::Never => None,
@@ -187,15 +196,31 @@ impl<F: Files> Store for Disk<F> {
 }
 
 impl<F: Files> Drop for Disk<F> {
-    /// Waits until all is written and the log says that it is complete.
+    /// Waits until all is written and the log says that it is complete, unless the disk takes too long.
     fn drop(&mut self) {
-        self.desk.work.lock().is_ending = true;
+        let mut work = self.desk.work.lock();
+        work.is_ending = true;
         self.desk.arrived.notify_one();
         let Some(writer) = self.writer.take() else { return };
         // What the writer has handed on may have been the last that held the store.
-        if writer.thread().id() != thread::current().id() {
+        if writer.thread().id() == thread::current().id() {
+            return;
+        }
+        self.desk.ended.wait_while_for(&mut work, |work| !work.has_ended, ENDING_TIMEOUT);
+        if work.has_ended {
+            drop(work);
             // A panic was seen where it was.
             let _ = writer.join();
+            return;
+        }
+        let refused = std::mem::take(&mut work.appends);
+        drop(work);
+        tracing::error!(
+            messages = refused.len(),
+            "the history's disk has stalled: what waits for it is not published, and its log does not say that it is complete"
+        );
+        for Append { settle, .. } in refused {
+            settle(Err(Error::unavailable("the message was not published: the server ends, and its disk has stalled")));
         }
     }
 }
@@ -240,6 +265,7 @@ impl<F: Files> Worker<F> {
                     settled.into_iter().for_each(|(settle, accepted)| settle(accepted));
                     is_to_be_shortened = true;
                 }
+                true if self.writer.is_held_back() => {}
                 true => is_to_be_shortened = is_to_be_shortened && self.writer.shorten(),
             }
             if !flushes.is_empty() || is_last {
@@ -264,10 +290,12 @@ impl<F: Files> Worker<F> {
             let may_mark = !self.is_syncing && work.appends.is_empty();
             let (is_last, is_flushed) = (work.is_ending && may_mark, !work.flushes.is_empty() && may_mark);
             let is_due = self.sync_at.is_some_and(|at| at <= Instant::now()) && !self.is_syncing;
-            let has_work = !work.appends.is_empty() || work.synced.is_some() || is_to_be_shortened;
+            let may_write = !self.writer.is_held_back();
+            let has_appends = !work.appends.is_empty() && may_write;
+            let has_work = has_appends || work.synced.is_some() || (is_to_be_shortened && may_write);
             if has_work || is_due || is_last || is_flushed {
                 let flushes = if is_flushed { std::mem::take(&mut work.flushes) } else { Vec::new() };
-                let (batch, size) = work.take_batch();
+                let (batch, size) = if may_write { work.take_batch() } else { Default::default() };
                 return Turn { batch, size, flushes, synced: work.synced.take(), is_last };
             }
             match self.sync_at.filter(|_| !self.is_syncing) {
@@ -283,7 +311,11 @@ impl<F: Files> Worker<F> {
         if self.is_syncing {
             return;
         }
-        let at = *self.sync_at.get_or_insert_with(|| Instant::now() + interval);
+        let mut at = *self.sync_at.get_or_insert_with(|| Instant::now() + interval);
+        if self.writer.is_held_back() {
+            at = at.min(Instant::now() + HELD_BACK_INTERVAL);
+            self.sync_at = Some(at);
+        }
         if at > Instant::now() {
             return;
         }
@@ -355,6 +387,7 @@ impl<F: Files> Drop for Ending<F> {
     fn drop(&mut self) {
         let mut work = self.0.work.lock();
         work.has_ended = true;
+        self.0.ended.notify_all();
         let left = (std::mem::take(&mut work.appends), std::mem::take(&mut work.flushes));
         drop(work);
         // Those who wait learn that nobody will answer.

@@ -42,6 +42,8 @@ pub(super) struct Log<F: Files> {
     /// disk before anybody relies on it: otherwise a power cut would leave the mark as the last record.
     is_unchanged: bool,
     unsynced: Unsynced<F>,
+    /// What the segments take that are there though nobody needs them, since what was copied from them is not safe yet.
+    retired_bytes: u64,
     /// A file could not be made safe: nothing that this process has written there is known to be on the disk.
     has_lost_trust: bool,
 }
@@ -61,8 +63,8 @@ pub(super) struct Unsynced<F: Files> {
     files: Arc<F>,
     segments: BTreeMap<u64, Arc<F::File>>,
     has_names: bool,
-    /// Segments that nobody needs once the others are safe.
-    retired: Vec<u64>,
+    /// Segments that nobody needs once the others are safe, and the bytes of each.
+    retired: BTreeMap<u64, u64>,
 }
 
 impl<F: Files> Log<F> {
@@ -74,9 +76,10 @@ impl<F: Files> Log<F> {
         if damaged.is_none() {
             // What was copied from them is there.
             let needed = segments.split_off(&oldest_needed);
-            unsynced.retired.extend(segments.into_keys());
+            unsynced.retired.extend(segments);
             segments = needed;
         }
+        let retired_bytes = unsynced.retired.values().sum();
         Log {
             unsynced,
             files,
@@ -87,6 +90,7 @@ impl<F: Files> Log<F> {
             renewed,
             is_marked,
             is_unchanged: true,
+            retired_bytes,
             has_lost_trust: false,
         }
     }
@@ -95,6 +99,11 @@ impl<F: Files> Log<F> {
     pub(super) fn size(&self) -> u64 {
         let size_min = self.options.segment_size_max / SMALL_SEGMENTS;
         self.segments.values().map(|&size| size.max(size_min)).sum()
+    }
+
+    /// What the segments take that go once all is safe.
+    pub(super) fn retired_bytes(&self) -> u64 {
+        self.retired_bytes
     }
 
     /// The oldest segment that is needed, and the one behind it. `None` while there is one only.
@@ -149,9 +158,10 @@ impl<F: Files> Log<F> {
 
     /// Knows that a segment is not needed any more, as the records say that were written last.
     pub(super) fn retire(&mut self, number: u64) {
-        self.segments.remove(&number);
+        let size = self.segments.remove(&number).unwrap_or_default();
         self.unsynced.segments.remove(&number);
-        self.unsynced.retired.push(number);
+        self.unsynced.retired.insert(number, size);
+        self.retired_bytes += size;
         if !matches!(self.options.sync, HistorySync::Every(_)) {
             let retired = std::mem::take(&mut self.unsynced.retired);
             self.remove(retired);
@@ -242,11 +252,13 @@ impl<F: Files> Log<F> {
         Ok(number)
     }
 
-    fn remove(&mut self, retired: Vec<u64>) {
-        for number in retired {
+    fn remove(&mut self, retired: BTreeMap<u64, u64>) {
+        for (number, size) in retired {
+            self.retired_bytes -= size;
             if let Err(error) = self.files.remove(&segment::name(number)) {
                 tracing::warn!(%error, number, "a file of the history's log that is needed no more cannot be deleted");
-                self.unsynced.retired.push(number);
+                // It is tried again, and nobody waits for it.
+                self.unsynced.retired.insert(number, 0);
             }
         }
     }
@@ -254,7 +266,7 @@ impl<F: Files> Log<F> {
 
 impl<F: Files> Unsynced<F> {
     fn new(files: Arc<F>) -> Self {
-        Unsynced { files, segments: BTreeMap::new(), has_names: false, retired: Vec::new() }
+        Unsynced { files, segments: BTreeMap::new(), has_names: false, retired: BTreeMap::new() }
     }
 
     /// Makes it safe.

@@ -134,6 +134,12 @@ impl<F: Files> Writer<F> {
         written.is_ok() && self.is_too_long() && self.log.oldest().is_some()
     }
 
+    /// Whether as much as the log may have waits on the disk to be deleted, since what replaces it is not safe from a power cut: nothing may be
+    /// written before it is.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.log.retired_bytes() > self.log_bytes_max
+    }
+
     /// What is to be made safe from a power cut now, if anything is.
     pub(super) fn begin_sync(&mut self) -> Option<Unsynced<F>> {
         self.log.begin_sync()

@@ -16,17 +16,30 @@ type Outcome = oneshot::Receiver<Result<Position, Error>>;
 /// Where whoever writes or syncs waits while it is shut.
 #[derive(Debug, Default)]
 struct Gate {
-    is_shut: Mutex<bool>,
+    shut: Mutex<Shut>,
     opened: Condvar,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Shut {
+    #[default]
+    Open,
+    /// For syncs; writes go into the system's memory.
+    ForSyncs,
+    ForAll,
 }
 
 impl Gate {
     fn pass(&self) {
-        self.opened.wait_while(&mut self.is_shut.lock(), |is_shut| *is_shut);
+        self.opened.wait_while(&mut self.shut.lock(), |shut| *shut == Shut::ForAll);
     }
 
-    fn set_shut(&self, is_shut: bool) {
-        *self.is_shut.lock() = is_shut;
+    fn pass_with_sync(&self) {
+        self.opened.wait_while(&mut self.shut.lock(), |shut| *shut != Shut::Open);
+    }
+
+    fn set(&self, shut: Shut) {
+        *self.shut.lock() = shut;
         self.opened.notify_all();
     }
 }
@@ -59,7 +72,7 @@ impl Files for Stalling<Faulty> {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.1.pass();
+        self.1.pass_with_sync();
         self.0.sync_names()
     }
 }
@@ -75,7 +88,7 @@ impl File for Stalling<FaultyFile> {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.1.pass();
+        self.1.pass_with_sync();
         self.0.sync()
     }
 }
@@ -83,21 +96,30 @@ impl File for Stalling<FaultyFile> {
 /// A store whose disk is stalled, with one message in it before.
 struct Stalled {
     store: Disk<Stalling<Faulty>>,
+    files: Faulty,
     gate: Arc<Gate>,
+    retention: Retention,
 }
 
 impl Stalled {
     async fn new(sync: HistorySync, limits: HistoryLimits) -> Self {
         let gate = Arc::new(Gate::default());
-        let files = Stalling(Faulty::new(1), gate.clone());
+        let faulty = Faulty::new(1);
+        let files = Stalling(faulty.clone(), gate.clone());
         let policies = Policies::new(vec![("*".to_owned(), Policy::new().history(PLENTY))]).unwrap();
         let clock = Clock::Virtual(Arc::new(AtomicU64::new(1_000)));
         let store = Disk::start(files, sync, limits, clock, &policies).unwrap();
-        let stalled = Stalled { store, gate };
+        let stalled = Stalled { store, files: faulty, gate, retention: PLENTY };
         stalled.append(0, json!({ "n": 0 })).await.unwrap().unwrap();
         stalled.store.flush().await;
-        stalled.gate.set_shut(true);
+        stalled.gate.set(Shut::ForAll);
         stalled
+    }
+
+    /// The bytes of all files.
+    fn on_disk(&self) -> usize {
+        let names = self.files.list().unwrap();
+        names.iter().map(|name| self.files.read(name).map_or(0, |content| content.len())).sum()
     }
 
     async fn head(&self) -> u64 {
@@ -115,7 +137,7 @@ impl Stalled {
             let _ = done.send(position);
         });
         let (message, key) = (Draft::new("a".into(), "n", payload.into()).unwrap(), Some(n.to_string().into()));
-        self.store.append(Append { message, retention: PLENTY, key, expected: None, settle });
+        self.store.append(Append { message, retention: self.retention, key, expected: None, settle });
         settled
     }
 }
@@ -137,7 +159,7 @@ async fn messages_that_wait_have_bounds_with_names() {
                 // The writer takes some of them in hand.
                 std::thread::sleep(Duration::from_millis(1));
             }
-            stalled.gate.set_shut(false);
+            stalled.gate.set(Shut::Open);
             let mut accepted = 0;
             for outcome in outcomes {
                 match outcome.await.unwrap() {
@@ -171,9 +193,67 @@ async fn nobody_waits_in_a_call_for_a_stalled_disk() {
         assert_eq!(stalled.head().await, 1, "what is not written is not there: {sync:?}");
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}: {sync:?}", begun.elapsed());
         assert!(outcomes.iter_mut().all(|outcome| outcome.try_recv().is_err()), "none is answered: {sync:?}");
-        stalled.gate.set_shut(false);
+        stalled.gate.set(Shut::Open);
         for (n, outcome) in (2..).zip(outcomes) {
             assert_eq!(outcome.await.unwrap().unwrap().offset, n, "{sync:?}");
         }
     }
+}
+
+/// Publishing does not wait for a sync, until as much waits for it on the disk as the log may have. Then it waits, within its bounds.
+#[tokio::test]
+async fn a_log_whose_sync_has_stalled_has_a_bound_on_the_disk() {
+    const LOG: usize = 64 * 1024;
+    let limits = HistoryLimits { log_bytes_max: LOG, waiting_messages_max: 4, ..HistoryLimits::default() };
+    let stalled = Stalled::new(HistorySync::Every(Duration::from_millis(5)), limits).await;
+    let stalled = Stalled { retention: Retention { messages_max: 2, ..PLENTY }, ..stalled };
+    let padding = "x".repeat(1_000);
+    // The first message behind a mark is made safe at once.
+    stalled.gate.set(Shut::Open);
+    stalled.append(1, json!({ "n": 1 })).await.unwrap().unwrap();
+    stalled.gate.set(Shut::ForSyncs);
+    let (mut waiting, mut published, mut refused) = (Vec::new(), 0, 0);
+    for n in 2..2_000 {
+        let mut outcome = stalled.append(n, json!({ "padding": padding }));
+        match tokio::time::timeout(Duration::from_millis(300), &mut outcome).await {
+            Ok(outcome) => match outcome.unwrap() {
+                Ok(_) => published += 1,
+                Err(error) => {
+                    assert!(error.to_string().contains("waiting_messages_max"), "{error}");
+                    refused += 1;
+                }
+            },
+            Err(_) => waiting.push(outcome),
+        }
+        if refused == 3 {
+            break;
+        }
+    }
+    assert!(published > 60, "{published}: publishing does not wait for syncs");
+    assert_eq!((waiting.len(), refused), (4, 3));
+    assert!(stalled.on_disk() < 4 * LOG, "{}", stalled.on_disk());
+    stalled.gate.set(Shut::Open);
+    for outcome in waiting {
+        outcome.await.unwrap().unwrap();
+    }
+    stalled.store.flush().await;
+    assert!(stalled.on_disk() < 2 * LOG, "{}", stalled.on_disk());
+}
+
+/// Whoever lets a store go does not wait for ever, and neither do publishers whose messages will not be written.
+#[tokio::test]
+async fn a_store_whose_disk_has_stalled_can_be_let_go() {
+    let stalled = Stalled::new(HistorySync::Always, HistoryLimits::default()).await;
+    let gate = stalled.gate.clone();
+    let first = stalled.append(1, json!({ "n": 1 }));
+    // The writer has it in hand.
+    std::thread::sleep(Duration::from_millis(100));
+    let behind = stalled.append(2, json!({ "n": 2 }));
+    let begun = Instant::now();
+    drop(stalled);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let error = behind.await.unwrap().unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("stalled"), "{error}");
+    gate.set(Shut::Open);
+    first.await.unwrap().unwrap();
 }
