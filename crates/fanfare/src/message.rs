@@ -49,10 +49,9 @@ impl Variant {
     /// Those of streams, whose forms have one carriage. They come first.
     const STREAMS: usize = 3;
 
-    /// Forms whose broadcasts differ: first those of clients that do not resume, then those that few messages have.
-    const FORMS: usize = Variant::PLAIN_FORMS + Variant::RARE_FORMS;
+    /// Forms whose broadcasts differ: first those that say nothing of positions.
+    const FORMS: usize = 8;
     const PLAIN_FORMS: usize = 3;
-    const RARE_FORMS: usize = 5;
 
     /// What carries the other forms.
     const CARRIAGES: [Carriage; 3] = [Carriage::WebSocket, Carriage::Deflated, Carriage::Text];
@@ -161,7 +160,7 @@ impl Draft {
 
     fn into_message_at(self, stamp: Option<Stamp>, number: u64) -> Arc<Message> {
         let Draft { topic, event, payload } = self;
-        Arc::new(Message { topic, event, payload, stamp, number, plain: Default::default(), rare: OnceLock::new() })
+        Arc::new(Message { topic, event, payload, stamp, number, first: OnceLock::new(), others: OnceLock::new() })
     }
 }
 
@@ -175,15 +174,16 @@ pub(crate) struct Message {
     pub(crate) stamp: Option<Stamp>,
     /// By which it is compared with what was read of that history: positions of two epochs say nothing of which comes first.
     pub(crate) number: u64,
-    plain: [OnceLock<Bytes>; Variant::PLAIN_FORMS * Variant::CARRIAGES.len()],
-    /// What few messages need, once it is asked for: every move of a message costs by its size.
-    rare: OnceLock<Box<Rare>>,
+    /// The variant that was asked for first, and its bytes: most messages are never asked for another.
+    first: OnceLock<(Variant, Bytes)>,
+    /// What few messages need, once it is asked for: every message is made and moved at the cost of its size.
+    others: OnceLock<Box<Others>>,
 }
 
 #[derive(Debug, Default)]
-struct Rare {
-    /// The variants of streams, of those that have a history, and of Supabase's clients.
-    encoded: [OnceLock<Bytes>; Variant::STREAMS + Variant::RARE_FORMS * Variant::CARRIAGES.len()],
+struct Others {
+    /// The bytes of each further variant.
+    encoded: [OnceLock<Bytes>; Variant::COUNT],
     /// What is the same in those that it replaces where only the newest count.
     key: OnceLock<u64>,
 }
@@ -204,7 +204,12 @@ impl Message {
 
     /// The bytes for one variant, made on first use.
     pub(crate) fn encoded(&self, variant: Variant) -> &Bytes {
-        self.cell(variant).get_or_init(|| self.encode(variant, self.position()))
+        let encode = || self.encode(variant, self.position());
+        let (first, bytes) = self.first.get_or_init(|| (variant, encode()));
+        if *first == variant {
+            return bytes;
+        }
+        self.others().encoded[variant.index()].get_or_init(encode)
     }
 
     /// The same for a reader who is told that it stands somewhere else.
@@ -221,7 +226,7 @@ impl Message {
     pub(crate) fn key(&self, member: Option<&str>) -> u64 {
         /// Clients must not be able to choose two values that are taken for one.
         static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        *self.rare.get_or_init(Box::default).key.get_or_init(|| {
+        *self.others().key.get_or_init(|| {
             let text = match &self.payload {
                 Payload::Json(json) => json.as_str(),
                 Payload::Text(text) => text.as_str(),
@@ -247,15 +252,8 @@ impl Message {
         })
     }
 
-    fn cell(&self, variant: Variant) -> &OnceLock<Bytes> {
-        let rare = match variant.carriage_and_form() {
-            None => variant.index(),
-            Some((carriage, form)) => match form.checked_sub(Variant::PLAIN_FORMS) {
-                None => return &self.plain[carriage * Variant::PLAIN_FORMS + form],
-                Some(form) => Variant::STREAMS + carriage * Variant::RARE_FORMS + form,
-            },
-        };
-        &self.rare.get_or_init(Box::default).encoded[rare]
+    fn others(&self) -> &Others {
+        self.others.get_or_init(Box::default)
     }
 }
 

@@ -51,6 +51,11 @@ impl Presences {
         self.0.iter().map(|(key, metas)| (key, metas.as_slice()))
     }
 
+    /// What all of it counts for bounds on bytes.
+    fn size(&self) -> usize {
+        self.iter().map(|(key, metas)| size_of_key(key, metas)).sum()
+    }
+
     fn append(&mut self, later: Self) {
         for (key, metas) in later.0 {
             self.0.entry(key).or_default().extend(metas);
@@ -118,6 +123,10 @@ impl Diff {
     /// and leaves later stays in both parts: a client that learned of it from a `presence_state` in between still
     /// needs the leave.
     pub fn merge(&mut self, later: Self) {
+        if self.is_empty() {
+            *self = later;
+            return;
+        }
         self.joins.append(later.joins);
         self.leaves.append(later.leaves);
     }
@@ -125,11 +134,15 @@ impl Diff {
     /// The same in parts of about this many bytes, each key in one of them; none if nothing changed.
     pub fn into_parts(mut self, size_max: usize) -> Vec<Self> {
         let mut parts = Vec::new();
+        if self.joins.size() + self.leaves.size() <= size_max {
+            if !self.is_empty() {
+                parts.push(self);
+            }
+            return parts;
+        }
         let mut size = 0;
         let mut keys: Vec<Arc<str>> = Vec::new();
-        let of_key = |presences: &Presences, key: &str| {
-            presences.get(key).iter().map(|meta| bounds::size(key, meta)).sum::<usize>()
-        };
+        let of_key = |presences: &Presences, key: &str| size_of_key(key, presences.get(key));
         let all: BTreeSet<Arc<str>> = self.joins.0.keys().chain(self.leaves.0.keys()).cloned().collect();
         for key in all {
             let more = of_key(&self.joins, &key) + of_key(&self.leaves, &key);
@@ -162,6 +175,10 @@ impl Diff {
         out.push(b'}');
         JsonText::unchecked(out.into())
     }
+}
+
+fn size_of_key(key: &str, metas: &[Meta]) -> usize {
+    metas.iter().map(|meta| bounds::size(key, meta)).sum()
 }
 
 fn write_json<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {

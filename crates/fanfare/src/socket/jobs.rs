@@ -71,10 +71,10 @@ impl Socket {
         let seat = &mut entry.data;
         let outs = u32::from(matches!(job, Job::Out(_) | Job::Lost(_)));
         if seat.phase.is_idle() && seat.jobs.is_empty() {
-            seat.jobs.push_back(job);
-            seat.outs += outs;
-            self.waiting_bytes += size;
-            return self.next_job(turn, serial);
+            if !self.do_job(turn, slot, job) {
+                self.next_job(turn, serial);
+            }
+            return;
         }
         let is_many =
             matches!(job, Job::Frame { .. }) && seat.jobs.len() >= CROWDED_JOBS_MAX.min(limits.waiting_frames_max / 2);
@@ -131,26 +131,36 @@ impl Socket {
                 return self.feed_soon(turn);
             };
             self.waiting_bytes -= job.size();
-            match job {
-                Job::Push { event, payload } => self.push(turn, serial, event, payload),
-                Job::Leave { msg_ref } => {
-                    self.answer_from(turn, slot, &msg_ref, Status::Ok, Payload::default());
-                    return self.end_with_frames(turn, slot, Ended::Left);
-                }
-                Job::Lost(gap) => {
-                    seat.outs -= 1;
-                    self.tell_gap(turn, slot, &gap);
-                }
-                Job::Out(message) => {
-                    seat.outs -= 1;
-                    if self.intercepts(slot, &message.event) {
-                        return self.run_job(turn, slot, Job::Out(message));
-                    }
-                    self.send_message(turn, slot, &message);
-                }
-                job => return self.run_job(turn, slot, job),
+            seat.outs -= u32::from(matches!(job, Job::Out(_) | Job::Lost(_)));
+            if self.do_job(turn, slot, job) {
+                return;
             }
         }
+    }
+
+    /// Does a job. Whether the next one has to wait: the channel's code was started for this one, or the join has ended.
+    fn do_job(&mut self, turn: &mut Turn, slot: usize, job: Job) -> bool {
+        match job {
+            Job::Push { event, payload } => {
+                let serial = self.entry(slot).serial();
+                self.push(turn, serial, event, payload);
+                return false;
+            }
+            Job::Leave { msg_ref } => {
+                self.answer_from(turn, slot, &msg_ref, Status::Ok, Payload::default());
+                self.end_with_frames(turn, slot, Ended::Left);
+            }
+            Job::Lost(gap) => {
+                self.tell_gap(turn, slot, &gap);
+                return false;
+            }
+            Job::Out(message) if !self.intercepts(slot, &message.event) => {
+                self.send_message(turn, slot, &message);
+                return false;
+            }
+            job => self.run_job(turn, slot, job),
+        }
+        true
     }
 
     fn run_job(&mut self, turn: &mut Turn, slot: usize, job: Job) {
