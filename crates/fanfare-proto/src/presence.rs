@@ -182,7 +182,7 @@ impl<Id: Copy + Ord> TopicPresence<Id> {
 
     /// All present as text. It costs what has changed since the last time, and little for the rest.
     pub fn state(&mut self) -> State {
-        self.pieces.state(&self.trackings, self.keys)
+        self.pieces.state(&self.trackings, self.keys, self.bytes)
     }
 
     /// The metas of one key, in the order in which they were tracked; empty when nobody tracks it.

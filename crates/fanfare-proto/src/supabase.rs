@@ -16,7 +16,7 @@ pub use self::frames::{BROADCAST, Heard, decode, payload};
 pub use self::named::Named;
 pub use self::reasons::{TokenFault, system, told};
 
-pub(crate) use self::frames::{broadcast, encode};
+pub(crate) use self::frames::{broadcast, encode, push_around};
 
 /// What the topics of clients begin with.
 pub const TOPIC_PREFIX: &str = "realtime:";

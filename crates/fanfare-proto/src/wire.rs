@@ -52,6 +52,18 @@ pub fn encode(form: Form, frame: Outgoing<'_>, out: &mut Vec<u8>) -> Result<Opti
     }
 }
 
+/// Appends a push of JSON without its payload, and says where in `out` that belongs: a large one need not be copied for each of its
+/// readers. `None` in forms that do not take a payload as it is, and nothing was written.
+pub fn push_around(form: Form, join_ref: &Ref, topic: &str, event: &str, out: &mut Vec<u8>) -> Option<usize> {
+    match form {
+        Form::Phoenix(format) | Form::Resuming(format) => Some(codec::push_around(format, join_ref, topic, event, out)),
+        Form::Supabase(version) => Some(supabase::push_around(version, join_ref, topic, event, out)),
+        Form::Bare | Form::BareText | Form::Rooms { .. } | Form::Envelope | Form::Events | Form::Lines | Form::Data => {
+            None
+        }
+    }
+}
+
 /// Appends a message to all members of a topic; `None` where the form has none for it, and nothing was written.
 ///
 /// # Errors
@@ -88,8 +100,31 @@ pub fn broadcast(
 mod tests {
     use super::*;
     use crate::payload::{JsonText, Text};
-    use crate::phoenix::message::Format;
+    use crate::phoenix::message::{Format, Version};
     use crate::position::Epoch;
+
+    #[test]
+    fn a_push_around_its_payload_is_the_push() {
+        let payload = JsonText::parse(r#"{"a":"x"}"#).unwrap();
+        for form in [
+            Form::Phoenix(Format::V1),
+            Form::Phoenix(Format::V2),
+            Form::Phoenix(Format::V2Text),
+            Form::Resuming(Format::V1),
+            Form::Resuming(Format::V2),
+            Form::Supabase(Version::V1),
+            Form::Supabase(Version::V2),
+        ] {
+            let (mut whole, mut around) = (Vec::new(), b"before".to_vec());
+            let join_ref = Ref::of_token("\"7\"").unwrap();
+            let (topic, event, payload) = ("realtime:t", "presence_state", &payload.clone().into());
+            let frame = Outgoing::Push { join_ref: &join_ref, topic, event, payload, position: None };
+            encode(form, frame, &mut whole).unwrap();
+            let at = push_around(form, &join_ref, topic, event, &mut around).unwrap();
+            around.splice(at..at, br#"{"a":"x"}"#.iter().copied());
+            assert_eq!(String::from_utf8(around).unwrap(), format!("before{}", String::from_utf8(whole).unwrap()));
+        }
+    }
 
     #[test]
     fn one_message_in_every_form() {

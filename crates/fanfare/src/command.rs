@@ -17,6 +17,7 @@ use crate::interest::Tick;
 use crate::join::{Finished, Mutes};
 use crate::key::{JoinKey, SocketKey};
 use crate::message::Message;
+use crate::presence::{Presence, Untold};
 use crate::shard::Shard;
 use crate::socket::{NewSocket, Verified};
 
@@ -73,10 +74,12 @@ pub(crate) enum Command {
     Lost { topic: Arc<str>, from: Option<Position>, to: Option<Position> },
     /// What was published so far stays ahead of what is published from now on, in all topics.
     Fence,
+    /// Tell the members of a topic what has changed in its presence.
+    TellPresent(Untold),
     /// A push of a join's own.
     Push { join: JoinKey, event: Box<str>, payload: Payload },
-    /// The same, made when it is carried out.
-    PushLate { join: JoinKey, make: Box<dyn FnOnce() -> (&'static str, Payload) + Send> },
+    /// Tell a join who is present in its topic: those who are when it is carried out, since all that it does not have is told afterwards.
+    PushPresent { join: JoinKey, presence: Presence, topic: Arc<str> },
     /// A reply to a message that a join received.
     Reply(Box<LateReply>),
     /// A channel's code ran to its end.
@@ -112,11 +115,11 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it concerns one socket or join, and nobody else could tell when it is carried out.
     pub(crate) fn is_for_one(&self) -> bool {
-        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, PushLate, Reply, Verified};
+        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, PushPresent, Reply, Verified};
         matches!(
             self,
             Push { .. }
-                | PushLate { .. }
+                | PushPresent { .. }
                 | Reply(_)
                 | Finished(_)
                 | Info { .. }
@@ -137,7 +140,8 @@ impl fmt::Debug for Command {
             Command::Fence => "Fence",
             Command::Lost { .. } => "Lost",
             Command::Push { .. } => "Push",
-            Command::PushLate { .. } => "PushLate",
+            Command::TellPresent(_) => "TellPresent",
+            Command::PushPresent { .. } => "PushPresent",
             Command::Mute { .. } => "Mute",
             Command::Reply(_) => "Reply",
             Command::Finished(_) => "Finished",

@@ -297,9 +297,7 @@ impl<I> Context<I> {
             let state = presence.list(&topic).await;
             return self.push_any("presence_state", state.into());
         }
-        // Made when it is carried out: all that it does not have is told afterwards.
-        let make = Box::new(move || presence.state(&topic));
-        self.socket.shard.send_to_join(Command::PushLate { join: self.join, make }, 0)
+        self.socket.shard.send_to_join(Command::PushPresent { join: self.join, presence, topic }, 0)
     }
 
     /// Closes this join's socket as a drain would, with 1012: the client comes back.

@@ -10,6 +10,7 @@
 mod give_way;
 mod queue;
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes};
@@ -127,6 +128,12 @@ impl Outbox {
         self.queue.append(bytes, frames, 0);
     }
 
+    /// Queues one frame in parts, which must not be lost and for which there is room.
+    pub(crate) fn push_parts(&mut self, head: Bytes, parts: VecDeque<Bytes>) {
+        let index = self.queue.append_parts(head, parts, 0);
+        self.waiting += self.queue.get(index).amount();
+    }
+
     /// Queues the rest of frames of which `written` bytes have left already, into an empty outbox.
     pub(crate) fn push_rest(&mut self, mut bytes: Bytes, frames: usize, written: usize) {
         let begun = rest_of_begun_frame(&bytes, written);
@@ -208,7 +215,7 @@ impl Outbox {
             self.say(index);
             let entry = self.queue.get(index);
             if !entry.is_gap() || !entry.rest.is_empty() {
-                messages.push(entry.rest.clone());
+                messages.push(entry.whole());
             }
             next = self.queue.after(index);
         }
@@ -222,7 +229,7 @@ impl Outbox {
             return Some(First::Gap);
         }
         self.say(index);
-        Some(First::Message(self.queue.get(index).rest.clone()))
+        Some(First::Message(self.queue.get(index).whole()))
     }
 
     /// What is first has left.
@@ -257,12 +264,15 @@ impl Outbox {
     /// Drops all frames of which nothing was written yet: the stream stays well-formed.
     pub(crate) fn cut(&mut self) {
         let first = self.queue.first().map(|index| self.queue.get(index)).filter(|entry| entry.begun > 0);
-        let begun = first.map(|entry| entry.rest.slice(..entry.begun));
+        let begun = first.map(|entry| match entry.is_in_parts() {
+            true => (entry.rest.clone(), entry.parts().skip(1).cloned().collect()),
+            false => (entry.rest.slice(..entry.begun), VecDeque::new()),
+        });
         *self = Outbox { losses: self.losses, ..Outbox::default() };
-        if let Some(rest) = begun {
-            let begun = rest.len();
-            self.waiting = Amount { bytes: begun, frames: 1 };
-            self.queue.append(rest, 1, begun);
+        if let Some((rest, parts)) = begun {
+            let size = rest.len() + parts.iter().map(Bytes::len).sum::<usize>();
+            self.waiting = Amount { bytes: size, frames: 1 };
+            self.queue.append_parts(rest, parts, size);
         }
     }
 
@@ -308,9 +318,9 @@ impl Outbox {
         let mut next = self.queue.first();
         for _ in 0..slices.len() {
             let Some(index) = next else { break };
-            let rest = &self.queue.get(index).rest;
-            if !rest.is_empty() {
-                slices[count] = IoSlice::new(rest);
+            let parts = self.queue.get(index).parts().filter(|part| !part.is_empty());
+            for (slice, part) in slices[count..].iter_mut().zip(parts) {
+                *slice = IoSlice::new(part);
                 count += 1;
             }
             next = self.queue.after(index);
@@ -322,7 +332,7 @@ impl Outbox {
         while written > 0
             && let Some(first) = self.queue.first()
         {
-            let size = self.queue.get(first).rest.len();
+            let size = self.queue.get(first).size();
             if written < size {
                 return self.begin(first, written);
             }
@@ -337,9 +347,10 @@ impl Outbox {
         let entry = self.queue.get_mut(index);
         entry.begun = match written.checked_sub(entry.begun) {
             None => entry.begun - written,
+            Some(_) if entry.is_in_parts() => entry.size() - written,
             Some(past) => rest_of_begun_frame(&entry.rest[entry.begun..], past),
         };
-        entry.rest.advance(written);
+        entry.advance(written);
         self.waiting.bytes -= written;
     }
 

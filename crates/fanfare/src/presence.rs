@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_proto::payload::{JsonText, Payload};
-use fanfare_proto::presence::{Bounds, Diff, Untracked};
+use fanfare_proto::presence::{Bounds, Diff, State, Untracked};
 use parking_lot::MutexGuard;
 use serde_json::{Map, Value, json};
 
@@ -53,6 +53,25 @@ const BOUNDS: Bounds = Bounds { members_max: 20_000, bytes_max: 4 * 1024 * 1024 
 
 /// The same where only their number is told: memory is all that it costs.
 const COUNTS_BOUNDS: Bounds = Bounds { members_max: 1_000_000, bytes_max: 128 * 1024 * 1024 };
+
+/// Changes in a topic of which its members have not been told.
+pub(crate) struct Untold(Presence, Endpoint, Arc<str>);
+
+impl Untold {
+    /// Tells them, as the topic's home.
+    pub(crate) fn tell(self) {
+        let Untold(presence, endpoint, topic) = self;
+        presence.tell(&endpoint, &topic);
+    }
+}
+
+/// What a member is told of those who are present.
+pub(crate) enum Told {
+    /// How many there are.
+    Count(Payload),
+    /// All of them.
+    All(State),
+}
 
 /// The join that tracks something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,7 +163,7 @@ impl Presence {
                 let keys = present.iter().map(|(key, _)| key.to_owned()).collect();
                 present.to_json(&hooks.fetch(topic, keys).await)
             }
-            _ => self.0.topics.text(topic),
+            _ => self.0.topics.state(topic).to_json(),
         }
     }
 
@@ -236,10 +255,10 @@ impl Presence {
 
     /// What a member is told of all who are present, as an event and its payload: all that changes from now on is told
     /// afterwards. Not with hooks, which have to be waited for.
-    pub(crate) fn state(&self, topic: &str) -> (&'static str, Payload) {
+    pub(crate) fn state(&self, topic: &str) -> (&'static str, Told) {
         match self.outlet() {
-            Outlet::Counts => ("presence_count", json!({ "count": self.count(topic) }).into()),
-            Outlet::Diffs | Outlet::Hooks => ("presence_state", Payload::Json(self.0.topics.text(topic))),
+            Outlet::Counts => ("presence_count", Told::Count(json!({ "count": self.count(topic) }).into())),
+            Outlet::Diffs | Outlet::Hooks => ("presence_state", Told::All(self.0.topics.state(topic))),
         }
     }
 
@@ -276,8 +295,7 @@ impl Presence {
     fn wake(&self, endpoint: &Endpoint, topic: &Arc<str>, wake: Wake) {
         match (wake, &self.0.settings.hooks) {
             (Wake::Home(home), _) => {
-                let (presence, later, topic) = (self.clone(), endpoint.clone(), topic.clone());
-                let tell = Command::Run(Box::new(move |_| presence.tell(&later, &topic)));
+                let tell = Command::TellPresent(Untold(self.clone(), endpoint.clone(), topic.clone()));
                 endpoint.shards()[usize::from(home)].send_promptly(tell);
             }
             (Wake::HomeAtOnce(home), _) if endpoint.shards()[usize::from(home)].is_here() => self.tell(endpoint, topic),

@@ -214,9 +214,9 @@ impl Shard {
             Command::Push { join, event, payload } => {
                 self.with(join.socket, |socket, turn| socket.push(turn, join.serial, event, payload));
             }
-            Command::PushLate { join, make } => self.with(join.socket, |socket, turn| {
-                let (event, payload) = make();
-                socket.push(turn, join.serial, event.into(), payload);
+            Command::TellPresent(untold) => untold.tell(),
+            Command::PushPresent { join, presence, topic } => self.with(join.socket, |socket, turn| {
+                socket.push_present(turn, join.serial, &presence, &topic);
             }),
             Command::Mute { join, mutes } => self.with(join.socket, |socket, _| socket.mute(join.serial, mutes)),
             Command::Reply(late) => {

@@ -3,7 +3,7 @@
 //! A shard lends a socket what its sockets have in common, as a [`Turn`]; nothing else is touched, so that no socket can
 //! change another. `socket/` has the parts: `hear` (what a frame of the client's means), `joins`, `resume`, `feed`, `jobs` and
 //! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
-//! `topics` (joins without a channel), `reach` (how messages reach a join), `waiting` (frames that do not leave at once),
+//! `topics` (joins without a channel), `present` (who is present in a topic), `reach` (how messages reach a join), `waiting` (frames that do not leave at once),
 //! `writing` (when they do), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
 
 mod close;
@@ -14,6 +14,7 @@ mod hear;
 mod jobs;
 mod joins;
 mod leaves;
+mod present;
 mod reach;
 mod reading;
 mod replies;

@@ -115,6 +115,13 @@ pub fn push(
     Ok(Kind::Text)
 }
 
+/// Appends a push of JSON without its payload, and says where in `out` that belongs; always text.
+pub fn push_around(format: Format, join_ref: &Ref, topic: &str, event: &str, out: &mut Vec<u8>) -> usize {
+    let mut payload_at = 0;
+    message_around(format, join_ref, &Ref::NULL, topic, event, out, |out| payload_at = out.len());
+    payload_at
+}
+
 /// Appends a message to all channels of a topic.
 ///
 /// # Errors
@@ -168,15 +175,27 @@ fn text_message(
     payload: &Payload,
     out: &mut Vec<u8>,
 ) {
+    message_around(format, join_ref, msg_ref, topic, event, out, |out| in_message(payload, out));
+}
+
+fn message_around(
+    format: Format,
+    join_ref: &Ref,
+    msg_ref: &Ref,
+    topic: &str,
+    event: &str,
+    out: &mut Vec<u8>,
+    write_payload: impl FnOnce(&mut Vec<u8>),
+) {
     match format {
         Format::V2 | Format::V2Text => {
             v2::head(join_ref, msg_ref, topic, event, out);
-            in_message(payload, out);
+            write_payload(out);
             v2::tail(out);
         }
         Format::V1 => {
             v1::head(topic, event, out);
-            in_message(payload, out);
+            write_payload(out);
             v1::tail(msg_ref, out);
         }
     }

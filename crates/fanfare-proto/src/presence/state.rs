@@ -13,6 +13,9 @@ use crate::payload::JsonText;
 /// A piece has at most this many keys. Topics with no more keep no text, since theirs is written as fast as it is found.
 const PIECE_KEYS_MAX: usize = 64;
 
+/// A piece that has this many bytes gets no further key.
+const PIECE_SIZE: usize = 8 * 1024;
+
 /// The pieces of one topic by the first key that belongs in each. A piece without text has changed since it was written.
 #[derive(Default)]
 pub(super) struct Pieces(BTreeMap<Arc<str>, Option<Bytes>>);
@@ -26,10 +29,11 @@ impl Pieces {
         }
     }
 
-    /// The whole of a topic with this many keys. Writes what has changed since the last time.
-    pub(super) fn state(&mut self, trackings: &BTreeMap<Place, Meta>, keys: usize) -> State {
+    /// The whole of a topic with this many keys and bytes. Writes what has changed since the last time.
+    pub(super) fn state(&mut self, trackings: &BTreeMap<Place, Meta>, keys: usize, bytes: usize) -> State {
         // Pieces whose keys have left may be small; too many of them are begun again.
-        if keys <= PIECE_KEYS_MAX || self.0.len() > 4 * keys.div_ceil(PIECE_KEYS_MAX) {
+        let full_pieces = keys.div_ceil(PIECE_KEYS_MAX) + bytes / PIECE_SIZE;
+        if keys <= PIECE_KEYS_MAX || self.0.len() > 4 * full_pieces {
             self.0.clear();
         }
         if keys <= PIECE_KEYS_MAX {
@@ -78,7 +82,7 @@ fn written<'a>(trackings: impl Iterator<Item = (&'a Place, &'a Meta)>) -> Vec<(A
         let first = Arc::clone(first);
         let mut text = Vec::new();
         for _ in 0..PIECE_KEYS_MAX {
-            let Some(((key, _), _)) = trackings.peek() else { break };
+            let Some(((key, _), _)) = trackings.peek().filter(|_| text.len() < PIECE_SIZE) else { break };
             let key = Arc::clone(key);
             let metas = std::iter::from_fn(|| trackings.next_if(|((of, _), _)| *of == key).map(|(_, meta)| meta));
             write_entry(&key, metas, &Extras::new(), &mut text);
@@ -88,23 +92,32 @@ fn written<'a>(trackings: impl Iterator<Item = (&'a Place, &'a Meta)>) -> Vec<(A
     pieces
 }
 
-/// All present, in the order of the keys, as pieces of text that are shared: cheap to take while others wait, and put
-/// together when they need not any more.
-#[derive(Debug, Clone)]
+/// All present, in the order of the keys, as pieces of text. States share the pieces that are the same, so that one is cheap to take
+/// while others wait, and cheap to keep for everybody who is told.
+#[derive(Debug, Clone, Default)]
 pub struct State(Vec<Bytes>);
 
 impl State {
+    /// The size of its text, in bytes.
+    pub fn size(&self) -> usize {
+        self.parts().map(Bytes::len).sum()
+    }
+
+    /// The parts of its text, which share their bytes with other states.
+    pub fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        static PUNCTUATION: [Bytes; 3] = [Bytes::from_static(b"{"), Bytes::from_static(b","), Bytes::from_static(b"}")];
+        let [begin, between, end] = &PUNCTUATION;
+        let pieces = self.0.iter().enumerate().flat_map(move |(index, piece)| {
+            let comma = (index > 0).then_some(between);
+            comma.into_iter().chain([piece])
+        });
+        [begin].into_iter().chain(pieces).chain([end])
+    }
+
     /// `{"<key>": {"metas": [...]}, ...}`: the payload of a `presence_state`.
     pub fn to_json(&self) -> JsonText {
-        let mut out = Vec::with_capacity(2 + self.0.iter().map(|piece| piece.len() + 1).sum::<usize>());
-        out.push(b'{');
-        for (index, piece) in self.0.iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(piece);
-        }
-        out.push(b'}');
+        let mut out = Vec::with_capacity(self.size());
+        self.parts().for_each(|part| out.extend_from_slice(part));
         JsonText::unchecked(out.into())
     }
 }

@@ -151,6 +151,11 @@ pub(crate) fn encode(version: Version, frame: Outgoing<'_>, out: &mut Vec<u8>) -
     Ok(Some(Kind::Text))
 }
 
+/// Appends a push of JSON without its payload, and says where in `out` that belongs.
+pub(crate) fn push_around(version: Version, join_ref: &Ref, topic: &str, event: &str, out: &mut Vec<u8>) -> usize {
+    codec::push_around(text_format(version), join_ref, client_topic(topic), event, out)
+}
+
 /// Appends a message to all members of a topic; `None` where those of version 1.0.0 get none.
 ///
 /// # Errors

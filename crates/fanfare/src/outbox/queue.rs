@@ -1,9 +1,10 @@
 //! Entries in two kinds of lists: all that waits, in the order in which it leaves, and the lanes, one for each join whose
 //! messages may give way. Any entry can be taken out of both at once, in no time.
 
+use std::collections::VecDeque;
 use std::ops::{AddAssign, SubAssign};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use fanfare_proto::position::{Position, Stamp};
 use slab::Slab;
 
@@ -24,6 +25,8 @@ pub(super) struct Amount {
 pub(super) struct Entry {
     /// Whole frames, but for what has left of the first. Of a gap nothing until it is about to leave.
     pub(super) rest: Bytes,
+    /// What follows of the same frame, where that is in parts.
+    more: Option<Box<Parts>>,
     pub(super) frames: u32,
     links: Link,
     /// The bytes of `rest` up to the next frame boundary are of a frame whose beginning was written; 0 when none was.
@@ -31,6 +34,13 @@ pub(super) struct Entry {
     /// Of what may give way, or has. All else leaves, or the socket is closed. Boxed, since little of what waits for a moment
     /// is in a lane.
     pub(super) in_lane: Option<Box<InLane>>,
+}
+
+/// The parts of one frame that is too large to be copied for each of its readers.
+#[derive(Debug)]
+struct Parts {
+    parts: VecDeque<Bytes>,
+    size: usize,
 }
 
 /// What is known of an entry that is in a lane.
@@ -60,7 +70,43 @@ pub(super) enum What {
 
 impl Entry {
     pub(super) fn amount(&self) -> Amount {
-        Amount { bytes: self.rest.len(), frames: self.frames as usize }
+        Amount { bytes: self.size(), frames: self.frames as usize }
+    }
+
+    /// How many bytes are left of it.
+    pub(super) fn size(&self) -> usize {
+        self.rest.len() + self.more.as_ref().map_or(0, |more| more.size)
+    }
+
+    /// Whether it is one frame in parts.
+    pub(super) fn is_in_parts(&self) -> bool {
+        self.more.is_some()
+    }
+
+    /// What is left of it.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        [&self.rest].into_iter().chain(self.more.iter().flat_map(|more| &more.parts))
+    }
+
+    /// The same in one piece.
+    pub(super) fn whole(&self) -> Bytes {
+        match &self.more {
+            None => self.rest.clone(),
+            Some(_) => self.parts().flatten().copied().collect(),
+        }
+    }
+
+    /// So many of its bytes have left, but not all.
+    pub(super) fn advance(&mut self, mut written: usize) {
+        while written >= self.rest.len()
+            && let Some(more) = &mut self.more
+            && let Some(next) = more.parts.pop_front()
+        {
+            written -= self.rest.len();
+            more.size -= next.len();
+            self.rest = next;
+        }
+        self.rest.advance(written);
     }
 
     pub(super) fn is_gap(&self) -> bool {
@@ -152,7 +198,25 @@ impl Queue {
     /// Adds an entry behind all others, in no lane yet.
     #[inline]
     pub(super) fn append(&mut self, rest: Bytes, frames: usize, begun: usize) -> u32 {
-        let entry = Entry { rest, frames: frames as u32, links: Link::default(), begun, in_lane: None };
+        self.append_entry(Entry {
+            rest,
+            more: None,
+            frames: frames as u32,
+            links: Link::default(),
+            begun,
+            in_lane: None,
+        })
+    }
+
+    /// Adds a frame in parts, of which so many bytes have to leave since others have.
+    pub(super) fn append_parts(&mut self, head: Bytes, parts: VecDeque<Bytes>, begun: usize) -> u32 {
+        let size = parts.iter().map(Bytes::len).sum();
+        let more = Some(Box::new(Parts { parts, size }));
+        self.append_entry(Entry { rest: head, more, frames: 1, links: Link::default(), begun, in_lane: None })
+    }
+
+    #[inline]
+    fn append_entry(&mut self, entry: Entry) -> u32 {
         let index = self.entries.insert(entry) as u32;
         let mut all = self.all;
         self.link(index, List::All, &mut all);

@@ -7,8 +7,7 @@ use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use fanfare_proto::payload::JsonText;
-use fanfare_proto::presence::{Diff, TopicPresence};
+use fanfare_proto::presence::{Diff, State, TopicPresence};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -17,9 +16,6 @@ use super::nodes::Shared;
 
 /// So many locks share the topics between them.
 const STRIPES: usize = 64;
-
-/// Topics with fewer present keep no text: theirs is written as fast as it is found.
-const KEPT_MEMBERS_MIN: usize = 64;
 
 /// One diff tells of no more joins than these, or than this part of those who are present. Whoever joins is sent twice what has
 /// come in the same turn before, in the state and in the diff behind it: this bounds what that can be, whatever a turn brings.
@@ -47,8 +43,6 @@ pub(super) struct Topics {
 #[derive(Default)]
 pub(super) struct Stripe {
     by_name: HashMap<Arc<str>, Topic, foldhash::fast::RandomState>,
-    /// Counts up with every change, to tell a text of now from one of before.
-    changes: u64,
     /// Topics of which the worker has something to tell, each once.
     for_worker: VecDeque<Arc<str>>,
     worker_runs: bool,
@@ -65,9 +59,6 @@ pub(super) struct Topic {
     told_count: usize,
     /// Somebody is about to tell of it: the home or the worker, when they come to it.
     is_due: bool,
-    changed_at: u64,
-    /// What `presence_state` tells, where many are present and nobody has come or gone since it was put together.
-    text: Option<JsonText>,
     /// What is exchanged with other nodes, where there are some.
     pub(super) shared: Option<Box<Shared>>,
 }
@@ -109,21 +100,8 @@ impl Topics {
     }
 
     /// What `presence_state` tells of a topic.
-    pub(super) fn text(&self, topic: &str) -> JsonText {
-        let number = self.number_of(topic);
-        let (state, changed_at) = match self.numbered(number).by_name.get_mut(topic) {
-            None => return JsonText::empty_object(),
-            Some(Topic { text: Some(text), .. }) => return text.clone(),
-            Some(of_topic) => (of_topic.present.state(), of_topic.changed_at),
-        };
-        let text = state.to_json();
-        if let Some(of_topic) = self.numbered(number).by_name.get_mut(topic)
-            && of_topic.present.len() >= KEPT_MEMBERS_MIN
-            && of_topic.changed_at == changed_at
-        {
-            of_topic.text = Some(text.clone());
-        }
-        text
+    pub(super) fn state(&self, topic: &str) -> State {
+        self.of(topic).get_mut(topic).map(|of_topic| of_topic.present.state()).unwrap_or_default()
     }
 }
 
@@ -155,8 +133,6 @@ impl Stripe {
             untold_joins: 0,
             told_count: 0,
             is_due: false,
-            changed_at: 0,
-            text: None,
             shared: None,
         })
     }
@@ -167,8 +143,6 @@ impl Stripe {
         // Of other nodes, where only numbers are told, a number is all that changes.
         let is_counted = outlet == Outlet::Counts && of_topic.present.keys() != of_topic.told_count;
         if !diff.is_empty() || is_counted {
-            self.changes += 1;
-            (of_topic.changed_at, of_topic.text) = (self.changes, None);
             if outlet != Outlet::Counts {
                 of_topic.untold_joins += diff.joins.len();
                 of_topic.untold.merge(diff);

@@ -1,5 +1,6 @@
 //! What is sent to the client: at once where nothing waits, or else queued, where the messages of some topics may give way.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -195,20 +196,37 @@ impl Socket {
             outbox.push(bytes, frames);
             return Written::Waiting;
         }
-        self.put_in_full(bytes, frames, bounds, backlog)
+        self.put_in_full(bytes.len(), frames, bounds, backlog, |outbox| outbox.push(bytes, frames))
     }
 
-    /// The same where other messages have to give way.
+    /// Queues a frame in parts, which must not be lost.
+    pub(super) fn queue_parts(&mut self, backlog: &mut Backlog, head: Bytes, parts: VecDeque<Bytes>) {
+        if self.is_writable() {
+            let bounds = self.info.mount.limits.outbox;
+            let size = head.len() + parts.iter().map(Bytes::len).sum::<usize>();
+            let queued = self.put_in_full(size, 1, bounds, backlog, |outbox| outbox.push_parts(head, parts));
+            self.queued(queued, 1, backlog);
+        }
+    }
+
+    /// Queues frames for which other messages may have to give way.
     #[cold]
     #[inline(never)]
-    fn put_in_full(&mut self, bytes: Bytes, frames: usize, bounds: Bounds, backlog: &mut Backlog) -> Written {
+    fn put_in_full(
+        &mut self,
+        bytes: usize,
+        frames: usize,
+        bounds: Bounds,
+        backlog: &mut Backlog,
+        push: impl FnOnce(&mut Outbox),
+    ) -> Written {
         let Socket { carrier, session, .. } = self;
-        let Some((outbox, _)) = outbox_of(carrier, bytes.len(), frames, bounds, &mut backlog.pool) else {
+        let Some((outbox, _)) = outbox_of(carrier, bytes, frames, bounds, &mut backlog.pool) else {
             return Written::All;
         };
-        let has_room = outbox.make_room(bytes.len(), frames, bounds);
+        let has_room = outbox.make_room(bytes, frames, bounds);
         if has_room {
-            outbox.push(bytes, frames);
+            push(outbox);
         }
         account(outbox, session, backlog.counters());
         if has_room { Written::Waiting } else { Written::Full }

@@ -78,6 +78,99 @@ fn a_crowd_over_several_shards_is_not_sent_twice() {
     assert!((1.0..1.2).contains(&ratio), "{ratio}");
 }
 
+/// Somebody who has tracked so much that a state has 300 KB.
+fn with_a_large_roster(lockstep: &mut Lockstep) -> Guest {
+    let mut keeper = Guest::connect(lockstep);
+    keeper.join(lockstep, "room:1", json!({}));
+    for number in 0..150 {
+        let meta = json!({ "key": format!("kept{number:03}"), "meta": { "about": "x".repeat(2_000) } });
+        keeper.push(lockstep, "room:1", "track", meta);
+        lockstep.settle();
+    }
+    keeper.frames();
+    keeper
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+}
+
+#[test]
+fn a_large_roster_waits_once_for_all_who_join_in_one_turn() {
+    let mut lockstep = lockstep(1, Presence::new());
+    let _keeper = with_a_large_roster(&mut lockstep);
+    let stalled: Vec<(Peer, Pipe)> = (0..400)
+        .map(|_| {
+            let pipe = Pipe::discarding();
+            let peer = connect(&mut lockstep, &pipe);
+            pipe.limit(0);
+            (peer, pipe)
+        })
+        .collect();
+    let before = resident();
+    for (number, (peer, _)) in stalled.iter().enumerate() {
+        enter(&mut lockstep, *peer, &format!("user{number:05}"));
+    }
+    lockstep.settle();
+    // 120 MB, if each had a copy.
+    let more = resident().saturating_sub(before);
+    assert!(more < 30_000_000, "{more} bytes");
+    for (peer, pipe) in &stalled {
+        lockstep.make_room(*peer, pipe, usize::MAX);
+        assert!(pipe.written().bytes > 300_000);
+    }
+}
+
+#[test]
+fn a_large_roster_is_whole_however_it_is_cut() {
+    let mut lockstep = lockstep(1, Presence::new());
+    let _keeper = with_a_large_roster(&mut lockstep);
+    for room in [1, 3, 999, 70_000] {
+        let mut guest = Guest::connect(&mut lockstep);
+        guest.pipe.limit(0);
+        guest.push(&mut lockstep, "room:1", "phx_join", json!({ "track": format!("user{room}"), "at": 1 }));
+        guest.push(&mut lockstep, "room:1", "echo", json!({ "behind": true }));
+        lockstep.settle();
+        // Small pieces at first, among them the end of the frame's head; then more.
+        for part in [1, 2, 3, 50, 60, room, room, room] {
+            lockstep.make_room(guest.peer, &guest.pipe, part);
+        }
+        lockstep.make_room(guest.peer, &guest.pipe, usize::MAX);
+        let listed: Value = lockstep.run(lockstep.endpoint().clone().presences("room:1")).to().unwrap();
+        let frames = guest.frames();
+        let told = frames.iter().find(|frame| frame[3] == "presence_state").unwrap();
+        assert_eq!(told[4], listed, "{room}");
+        assert_eq!(told[0], "room:1");
+        assert!(frames.iter().any(|frame| frame[4]["response"]["behind"] == true));
+        lockstep.hang_up(guest.peer);
+        lockstep.settle();
+    }
+}
+
+/// A slow reader is closed in the middle of a roster: the frame that was begun goes on to its end, and then comes the close.
+#[test]
+fn a_large_roster_that_has_begun_to_leave_is_ended_before_a_close() {
+    let mut lockstep = lockstep(1, Presence::new());
+    let _keeper = with_a_large_roster(&mut lockstep);
+    let mut guest = Guest::connect(&mut lockstep);
+    guest.pipe.limit(5_000);
+    guest.push(&mut lockstep, "room:1", "phx_join", json!({ "track": "slow", "at": 1 }));
+    lockstep.settle();
+    // More than fits.
+    for _ in 0..30 {
+        guest.push(&mut lockstep, "room:1", "state", json!({}));
+    }
+    lockstep.settle();
+    lockstep.make_room(guest.peer, &guest.pipe, usize::MAX);
+    let frames = guest.frames();
+    let events: Vec<&str> = frames.iter().filter_map(|frame| frame[3].as_str()).collect();
+    assert_eq!(events, ["phx_reply", "presence_state"]);
+    assert_eq!(frames.last(), Some(&json!(1013)));
+}
+
 /// Members come, change, ask for the state again, go and are lost, on the shards and beside them, while turns end at any time:
 /// whatever is merged, whoever watches sees in the end who is there.
 #[test]
