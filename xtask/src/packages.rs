@@ -32,10 +32,14 @@ const NEEDS: &[Need] = &[
     Need { packages: &["valgrind"], used_for: "counting instructions", present: &[("valgrind", &["--version"])] },
     Need {
         packages: &["redis-server", "redis-tools"],
-        used_for: "the tests of sources",
+        used_for: "the tests of sources and brokers",
         present: &[("sh", &["-c", "command -v redis-server && command -v redis-cli"])],
     },
-    Need { packages: &["nats-server"], used_for: "the tests of sources", present: &[("nats-server", &["--version"])] },
+    Need {
+        packages: &["nats-server"],
+        used_for: "the tests of sources and brokers",
+        present: &[("nats-server", &["--version"])],
+    },
     Need {
         packages: &["postgresql"],
         used_for: "the tests of sources and of API keys",

@@ -12,6 +12,7 @@ pub mod history;
 pub mod hub;
 pub mod json;
 pub mod message;
+pub mod nats;
 pub mod origin;
 pub mod params;
 pub mod parcel;

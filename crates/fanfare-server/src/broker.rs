@@ -1,24 +1,59 @@
 //! The broker between nodes: `[broker]`.
 
+use fanfare::Broker;
+
 use crate::config::broker::Broker as Settings;
 
 /// The broker, as the engine takes it; the address has been opened.
 ///
 /// # Errors
 /// It is of a kind that this build does not have, or a setting cannot be; the text has no password.
+pub(crate) fn settled(settings: &Settings, message_size_max: usize) -> Result<Broker, String> {
+    let broker = if is_nats(settings) { nats(settings, message_size_max) } else { redis(settings, message_size_max) };
+    Ok(broker?.grace(settings.grace.0).window_bytes_max(settings.window.0 as usize))
+}
+
+/// Why topics can have no history with it, if they cannot.
+pub(crate) fn keeps_nothing(settings: &Settings) -> Option<&'static str> {
+    is_nats(settings).then_some(
+        "the broker is a NATS, which keeps no messages: take the history out, or take a Redis of version 7.0 or newer as the broker",
+    )
+}
+
+fn is_nats(settings: &Settings) -> bool {
+    ["nats://", "tls://"].iter().any(|scheme| url(settings).starts_with(scheme))
+}
+
+fn url(settings: &Settings) -> &str {
+    settings.url.as_ref().map(|url| url.expose()).unwrap_or_default()
+}
+
 #[cfg(feature = "redis")]
-pub(crate) fn settled(settings: &Settings, message_size_max: usize) -> Result<fanfare::Broker, String> {
-    let url = settings.url.as_ref().map(|url| url.expose()).unwrap_or_default();
-    let redis = fanfare::RedisBroker::new(url)
+fn redis(settings: &Settings, message_size_max: usize) -> Result<Broker, String> {
+    let redis = fanfare::RedisBroker::new(url(settings))
         .namespace(&settings.namespace.0)
         .timeout(settings.timeout.0)
         .message_size_max(message_size_max);
     redis.check().map_err(|error| error.to_string())?;
-    let broker = fanfare::Broker::redis(&redis);
-    Ok(broker.grace(settings.grace.0).window_bytes_max(settings.window.0 as usize))
+    Ok(Broker::redis(&redis))
 }
 
 #[cfg(not(feature = "redis"))]
-pub(crate) fn settled(_settings: &Settings, _message_size_max: usize) -> Result<fanfare::Broker, String> {
+fn redis(_settings: &Settings, _message_size_max: usize) -> Result<Broker, String> {
     Err("this build has no Redis; build it with the feature \"redis\"".to_owned())
+}
+
+#[cfg(feature = "nats")]
+fn nats(settings: &Settings, message_size_max: usize) -> Result<Broker, String> {
+    let nats = fanfare::NatsBroker::new(url(settings))
+        .namespace(&settings.namespace.0)
+        .timeout(settings.timeout.0)
+        .message_size_max(message_size_max);
+    nats.check().map_err(|error| error.to_string())?;
+    Ok(Broker::nats(&nats))
+}
+
+#[cfg(not(feature = "nats"))]
+fn nats(_settings: &Settings, _message_size_max: usize) -> Result<Broker, String> {
+    Err("this build has no NATS; build it with the feature \"nats\"".to_owned())
 }

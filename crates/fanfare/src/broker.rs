@@ -3,20 +3,34 @@
 //!
 //! Three traits, which know envelopes as bytes and nothing of sockets, channels or shards. What a broker does is told by
 //! `done`, from any thread, and what arrives goes to a [`Deliver`]; calls never block, since they are made on shards' threads.
-//! `broker/` has the parts: `transport` (live messages), `log` (positions, appends, reads), `registers` (compare and set).
+//! `broker/` has the parts: `transport` (live messages), `log` (positions, appends, reads), `registers` (compare and set);
+//! and for those that are reached over connections `wire` and `buffered` (bytes), `queue` (commands), `pace` (times), `authority`
+//! (a part of their addresses).
 //!
 //! **A broker is believed only as far as it can be checked.** It may lose what is live, and say late or not at all what became
 //! of a command; a log may lose its tail, and says so by another epoch. What makes an unbroken chain of that is above these
 //! traits, once, for all brokers.
 
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod authority;
+#[cfg(feature = "nats")]
+mod buffered;
 mod log;
 pub(crate) mod memory;
+#[cfg(feature = "nats")]
+pub(crate) mod nats;
+#[cfg(feature = "nats")]
+mod pace;
+#[cfg(feature = "nats")]
+mod queue;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod registers;
 #[cfg(test)]
 mod suite;
 mod transport;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +42,8 @@ pub(crate) use fanfare_proto::envelope::Incarnation;
 pub(crate) use fanfare_proto::position::Stamp;
 pub(crate) use log::{Append, Appended, Entry, Epochs, Head, Log, Page, Read};
 pub use memory::MemoryBroker;
+#[cfg(feature = "nats")]
+pub use nats::NatsBroker;
 #[cfg(feature = "redis")]
 pub use redis::RedisBroker;
 pub(crate) use registers::{Cell, REGISTER_SIZE_MAX, Registers, Swapped};
@@ -97,6 +113,8 @@ pub struct Broker {
 #[derive(Debug, Clone)]
 enum Kind {
     Memory(MemoryBroker),
+    #[cfg(feature = "nats")]
+    Nats(NatsBroker),
     #[cfg(feature = "redis")]
     Redis(RedisBroker),
 }
@@ -111,6 +129,12 @@ impl Broker {
     #[cfg(feature = "redis")]
     pub fn redis(broker: &RedisBroker) -> Self {
         Broker::of(Kind::Redis(broker.clone()))
+    }
+
+    /// A NATS: nodes that name servers of the same one, with the same namespace, are one cluster.
+    #[cfg(feature = "nats")]
+    pub fn nats(broker: &NatsBroker) -> Self {
+        Broker::of(Kind::Nats(broker.clone()))
     }
 
     /// How long a topic without members stays attached on this node, give or take a fifth: clients that come back within it cost the
@@ -138,6 +162,8 @@ impl Broker {
     pub(crate) fn open(self, incarnation: Incarnation, deliver: Arc<dyn Deliver>) -> Result<Parts, Error> {
         match self.kind {
             Kind::Memory(broker) => Ok(broker.open(incarnation, deliver)),
+            #[cfg(feature = "nats")]
+            Kind::Nats(broker) => broker.open(incarnation, deliver),
             #[cfg(feature = "redis")]
             Kind::Redis(broker) => broker.open(incarnation, deliver),
         }

@@ -65,6 +65,8 @@ pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
 pub use body::Body;
+#[cfg(feature = "nats")]
+pub use broker::NatsBroker;
 #[cfg(feature = "redis")]
 pub use broker::RedisBroker;
 pub use broker::{Broker, MemoryBroker};

@@ -1,9 +1,9 @@
-//! Two servers on one Redis: chat, histories, clients that resume on the other one, and a Redis that goes away.
+//! Two servers on one Redis: chat, histories, clients that resume on the other one, and a Redis that goes away; and on one NATS.
 
 use serde_json::{Value, json};
 
 use crate::services::Service;
-use crate::services::redis;
+use crate::services::{nats, redis};
 use crate::support::{Client, Server, eventually, run};
 
 /// The file of each node.
@@ -81,6 +81,36 @@ fn members_chat_whichever_node_they_are_on() {
         assert_eq!((receive(&mut one), receive(&mut two)), (3, 3));
         two.expect_silence();
     }
+}
+
+#[test]
+fn members_chat_over_a_nats_and_go_on_when_it_is_back() {
+    let mut nats = nats::start();
+    let config = format!(
+        "[broker]\nurl = '{}'\n[[endpoint]]\n[[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'",
+        nats.nats_url()
+    );
+    let nodes = [(); 2].map(|()| Server::serve(&config));
+    nodes.iter().for_each(is_connected);
+    let [mut one, mut two] = [0, 1].map(|node: usize| nodes[node].connect(""));
+    for client in [&mut one, &mut two] {
+        client.join_ok("a.b");
+    }
+    publish(&nodes[0], message("a.b", 1));
+    publish(&nodes[1], message("a.>", 2));
+    publish(&nodes[1], message("a.b", 3));
+    for client in [&mut one, &mut two] {
+        assert_eq!((receive(client), receive(client)), (1, 3));
+    }
+    nats.kill();
+    // Whoever is on the same node gets it all the same, and the publisher is told that the others do not.
+    eventually(|| nodes[0].api("POST", "/api/publish", &message("elsewhere", 0)).status == 503);
+    assert_eq!(nodes[0].api("POST", "/api/publish", &message("a.b", 4)).status, 503);
+    assert_eq!(receive(&mut one), 4);
+    nats.restart();
+    nodes.iter().for_each(is_connected);
+    publish(&nodes[0], message("a.b", 5));
+    assert_eq!((receive(&mut one), receive(&mut two)), (5, 5));
 }
 
 #[test]
@@ -198,6 +228,7 @@ fn a_broker_that_cannot_be_is_found_by_check() {
         ("", "broker.url: the address is missing: give url_env, url_file or url"),
         ("url = 'http://secret@localhost'", "broker.url: the scheme \"http\" is not Redis: write it as redis://"),
         ("url = 'redis://:secret@h/7'", "broker.url: the database \"7\" has no effect on channels"),
+        ("url = 'nats://secret@h/x'", "broker.url: the path \"x\" has no meaning: write it as nats://"),
         ("url = 'redis://h'\nnamespace = 'a b'", "broker.namespace: \"a b\" is not accepted: it takes 1 to 64 letters"),
         ("url = 'redis://h'\ntimeout = '0s'", "broker.timeout: \"0s\" is not accepted: it takes"),
         ("url = 'redis://h'\nreplicas = 3", "broker.replicas"),
@@ -207,6 +238,9 @@ fn a_broker_that_cannot_be_is_found_by_check() {
         assert!(!is_ok && printed.contains(said), "{broker}: {printed}");
         assert!(!printed.contains("secret@"), "{printed}");
     }
+    assert!(check("url = 'nats://chat:secret@a:4222,tls://b'").0);
+    let (is_ok, printed) = check("url = 'nats://h'\n[[channel]]\ntopic = 'a'\nhistory = {}");
+    assert!(!is_ok && printed.contains("channel.history: the broker is a NATS, which keeps no messages"), "{printed}");
     let kept = "url = 'redis://h'\n[history]\ndir = 'x'\n[[channel]]\ntopic = 'a'\nhistory = {}";
     let (is_ok, printed) = check(kept);
     assert!(!is_ok && printed.contains("history.dir: has no effect with a [broker]"), "{printed}");

@@ -22,13 +22,13 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use fanfare_proto::envelope::{Content, Envelope};
-use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use self::link::{Link, Role, Target};
 use self::names::Names;
 use self::server::Server;
 use self::url::Url;
+use super::wire::client_tls;
 use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Parts};
 use crate::error::Error;
 
@@ -148,20 +148,4 @@ struct Redis {
     server: Arc<Server>,
     ordered: Arc<Link>,
     bulk: Arc<Link>,
-}
-
-/// TLS that trusts what the system trusts.
-fn client_tls() -> Result<Arc<ClientConfig>, Error> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (taken, _) = roots.add_parsable_certificates(found.certs);
-    if taken == 0 {
-        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(Error::invalid(format!(
-            "the system trusts no certificate authorities{why}; install some, or name a file by SSL_CERT_FILE"
-        )));
-    }
-    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let tls = tls.with_safe_default_protocol_versions().map_err(|error| Error::invalid(format!("TLS: {error}")))?;
-    Ok(Arc::new(tls.with_root_certificates(roots).with_no_client_auth()))
 }

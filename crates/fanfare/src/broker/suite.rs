@@ -5,6 +5,10 @@
 
 mod brokers;
 mod log;
+#[cfg(any(feature = "nats", feature = "redis"))]
+#[path = "../../../fanfare-server/tests/server/services/process.rs"]
+#[allow(dead_code, reason = "shared with the tests of the server, which use more of it")]
+pub(super) mod process;
 mod registers;
 mod transport;
 

@@ -1,4 +1,4 @@
-//! What is done on all nodes of a cluster, whichever is told.
+//! What is done on all nodes of a cluster, whichever is told, and whichever broker is between them.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use fanfare::testing::Lockstep;
 use fanfare::{Broker, Connect, ConnectRequest, Connected, Drain, Endpoint, MemoryBroker, Mount, Presence, Rejected};
 use serde_json::{Value, json};
 
+use crate::support::brokers::{AnyBroker, on_each_broker};
 use crate::support::guest::Guest;
 use crate::support::http::request;
 use crate::support::stage::Stage;
@@ -20,16 +21,27 @@ impl Connect for Ada {
     }
 }
 
-fn node(broker: &MemoryBroker) -> fanfare::Builder {
+on_each_broker! {
+    a_disconnect_closes_the_sockets_of_all_nodes,
+    those_of_a_node_that_ends_leave_at_once,
+    a_node_without_members_tells_who_is_present_elsewhere,
+    a_session_that_is_polled_may_be_reached_by_any_node,
+    tokens_that_name_no_session_begin_a_new_one,
+    nodes_know_each_other,
+}
+
+fn node(broker: Broker) -> fanfare::Builder {
     let mount = Mount::new().connect(Ada).channel("room:*", Stage::default());
     // Whoever is lost stays present.
     let presence = Presence::new().leave_grace(Duration::from_secs(3_600));
-    Endpoint::builder().shards(2).presence(presence).mount("/socket", mount).broker(Broker::memory(broker))
+    Endpoint::builder().shards(2).presence(presence).mount("/socket", mount).broker(broker)
 }
 
-async fn two_nodes() -> [Served; 2] {
-    let broker = MemoryBroker::new().unwrap();
-    [serve(node(&broker)).await, serve(node(&broker)).await]
+/// Two that know each other.
+async fn two_nodes(broker: &AnyBroker) -> [Served; 2] {
+    let [a, b] = [serve(node(broker.broker())).await, serve(node(broker.broker())).await];
+    eventually("they know each other", async || a.endpoint.nodes().len() == 2 && b.endpoint.nodes().len() == 2).await;
+    [a, b]
 }
 
 async fn keys(endpoint: &Endpoint, topic: &str) -> Vec<String> {
@@ -37,9 +49,7 @@ async fn keys(endpoint: &Endpoint, topic: &str) -> Vec<String> {
     present.as_object().unwrap().keys().cloned().collect()
 }
 
-#[tokio::test]
-async fn a_disconnect_closes_the_sockets_of_all_nodes() {
-    let [a, b] = two_nodes().await;
+async fn a_disconnect_closes_the_sockets_of_all_nodes([a, b]: [Served; 2]) {
     let (mut here, mut there) = (a.client().await, b.client().await);
     here.join("room:1").await;
     there.join("room:1").await;
@@ -52,7 +62,7 @@ async fn a_disconnect_closes_the_sockets_of_all_nodes() {
 #[test]
 fn a_node_that_was_cut_off_disconnects_when_it_is_back() {
     let broker = MemoryBroker::stepped(1);
-    let nodes = [1, 2].map(|number| Lockstep::new(node(&broker).incarnation(number), 1));
+    let nodes = [1, 2].map(|number| Lockstep::new(node(Broker::memory(&broker)).incarnation(number), 1));
     let [mut a, mut b] = nodes;
     let mut now_ms = 0;
     let mut advance = |a: &mut Lockstep, b: &mut Lockstep, ms: u64| {
@@ -77,9 +87,7 @@ fn a_node_that_was_cut_off_disconnects_when_it_is_back() {
     assert_eq!(guest.frames(), [json!(1001)]);
 }
 
-#[tokio::test]
-async fn those_of_a_node_that_ends_leave_at_once() {
-    let [a, b] = two_nodes().await;
+async fn those_of_a_node_that_ends_leave_at_once([a, b]: [Served; 2]) {
     let (mut here, mut there) = (a.client().await, b.client().await);
     here.try_join("room:1", json!({"track": "here"})).await;
     there.try_join("room:1", json!({"track": "there"})).await;
@@ -88,9 +96,7 @@ async fn those_of_a_node_that_ends_leave_at_once() {
     eventually("one has gone", async || keys(&a.endpoint, "room:1").await == ["here"]).await;
 }
 
-#[tokio::test]
-async fn a_node_without_members_tells_who_is_present_elsewhere() {
-    let [a, b] = two_nodes().await;
+async fn a_node_without_members_tells_who_is_present_elsewhere([a, b]: [Served; 2]) {
     let mut client = a.client().await;
     client.try_join("room:1", json!({"track": "ada"})).await;
     eventually("ada is present", async || keys(&a.endpoint, "room:1").await == ["ada"]).await;
@@ -116,10 +122,7 @@ fn token(answer: &Value) -> String {
     answer["token"].as_str().expect("a token").to_owned()
 }
 
-#[tokio::test]
-async fn a_session_that_is_polled_may_be_reached_by_any_node() {
-    let [a, b] = two_nodes().await;
-    eventually("they know each other", async || a.endpoint.nodes().len() == 2 && b.endpoint.nodes().len() == 2).await;
+async fn a_session_that_is_polled_may_be_reached_by_any_node([a, b]: [Served; 2]) {
     let begun = request(a.address, "GET", "/socket/longpoll?vsn=2.0.0", &[], b"").await.json();
     assert_eq!(begun["status"], 410);
     let mut session = token(&begun);
@@ -153,9 +156,7 @@ async fn a_session_that_is_polled_may_be_reached_by_any_node() {
     assert_eq!(post(&b, &token(&answer), json!(["1", "1", "room:1", "phx_join", {}])).await["status"], 200);
 }
 
-#[tokio::test]
-async fn tokens_that_name_no_session_begin_a_new_one() {
-    let [a, b] = two_nodes().await;
+async fn tokens_that_name_no_session_begin_a_new_one([a, b]: [Served; 2]) {
     let begun = request(a.address, "GET", "/socket/longpoll?vsn=2.0.0", &[], b"").await.json();
     let session = token(&begun);
     let (node, _) = session.split_once('.').unwrap();
@@ -165,9 +166,7 @@ async fn tokens_that_name_no_session_begin_a_new_one() {
     }
 }
 
-#[tokio::test]
-async fn nodes_know_each_other() {
-    let [a, b] = two_nodes().await;
+async fn nodes_know_each_other([a, b]: [Served; 2]) {
     let _client = b.client().await;
     eventually("they are heard", async || {
         let nodes = a.endpoint.nodes();

@@ -1,5 +1,6 @@
 //! What the tests share: a server on a port of its own, a client that speaks frames, a channel for every rule.
 
+pub(crate) mod brokers;
 pub(crate) mod client;
 pub(crate) mod guest;
 pub(crate) mod http;

@@ -6,12 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-#[path = "../../../fanfare-server/tests/server/services/process.rs"]
-#[allow(dead_code, reason = "shared with the tests of the server, which use more of it")]
-mod process;
-#[path = "../../../fanfare-server/tests/server/services/redis_server.rs"]
-#[allow(dead_code, reason = "shared as well")]
-mod redis_server;
+use crate::support::brokers::{process, redis_server};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -3,12 +3,10 @@
 //!
 //! The thread works as shards do: one read, all of it handled, one write of all that waits. So commands are put together by load,
 //! never by a timer. When the connection breaks, whoever waits is told, and it is made again. `link/` has the parts: `connected` (a
-//! connection from its beginning to its end), `standing` (what is asked of the server at the beginning and every few seconds),
-//! `wire` (bytes).
+//! connection from its beginning to its end), `standing` (what is asked of the server at the beginning and every few seconds).
 
 mod connected;
 mod standing;
-mod wire;
 
 use std::fmt;
 use std::io;
@@ -25,10 +23,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use parking_lot::Mutex;
 
 use self::connected::{Connected, End};
-use self::wire::Wire;
 use super::request::Request;
 use super::server::Server;
 use super::url::Url;
+use crate::broker::wire::Wire;
 use crate::broker::{COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX, Deliver, LinkId, LinkState, Undone};
 
 const WAKER: Token = Token(0);

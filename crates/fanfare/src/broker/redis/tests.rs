@@ -5,9 +5,6 @@
 mod appends;
 mod breaks;
 mod cost;
-#[path = "../../../../fanfare-server/tests/server/services/process.rs"]
-#[allow(dead_code, reason = "shared with the tests of the server, which use more of it")]
-mod process;
 mod reads;
 #[path = "../../../../fanfare-server/tests/server/services/redis_server.rs"]
 mod redis_server;
@@ -21,8 +18,8 @@ use std::time::{Duration, Instant};
 use fanfare_proto::history::Retention;
 use rustls::ClientConfig;
 
-use self::process::Service;
 use super::{Redis, RedisBroker};
+use crate::broker::suite::process::{self, Service};
 use crate::broker::suite::{self, PATIENCE, Told, answer, contents, envelope, eventually, topic};
 use crate::broker::{Append, Appended, LinkId, Log, Parts, Read, Transport, Undone};
 use crate::error::Error;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::broker::authority::{self, Authority};
+
 /// The port where none is given.
 const PORT: u16 = 6379;
 
@@ -32,47 +34,26 @@ impl Url {
             Some((credentials, rest)) => (Some(credentials), rest),
             None => (None, rest),
         };
-        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
         if !matches!(path, "" | "0") {
             return Err(format!(
                 "the database {path:?} has no effect on channels, which are common to all: leave it out, and give each \
                  application its own namespace"
             ));
         }
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                let number = port.parse().ok().filter(|port| *port != 0);
-                (host, number.ok_or_else(|| format!("{port:?} is not a port: {expected}"))?)
-            }
-            _ => (authority, PORT),
-        };
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if host.is_empty() {
-            return Err(format!("it names no host: {expected}"));
+        let whole = credentials.map_or_else(|| place.to_owned(), |credentials| format!("{credentials}@{place}"));
+        let Authority { user, password, host, port } = authority::parse(&whole, PORT, expected)?;
+        if user.is_some() && password.is_none() {
+            return Err(format!("it has a user without a password: {expected}, with \":\" before a password alone"));
         }
-        let (user, password) = match credentials {
-            None => (None, None),
-            Some(credentials) => {
-                let (user, password) = credentials.split_once(':').ok_or_else(|| {
-                    format!("it has a user without a password: {expected}, with \":\" before a password alone")
-                })?;
-                let decoded = |text: &str| {
-                    decode(text).ok_or_else(|| "a user or password with \"%\" that is not percent-encoded".to_owned())
-                };
-                (Some(decoded(user)?).filter(|user| !user.is_empty()), Some(decoded(password)?))
-            }
-        };
-        Ok(Url { host: host.to_owned(), port, tls, user, password })
+        Ok(Url { host, port, tls, user, password })
     }
 }
 
 impl fmt::Display for Url {
     /// Where it is, without credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
+        authority::show(&self.host, self.port, f)
     }
 }
 
@@ -80,23 +61,6 @@ impl fmt::Debug for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Url({self})")
     }
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, left)) = rest.split_first() {
-        rest = left;
-        if *byte != b'%' {
-            bytes.push(*byte);
-            continue;
-        }
-        let (digits, left) = rest.split_at_checked(2)?;
-        let digits = str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = left;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

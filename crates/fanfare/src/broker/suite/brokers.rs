@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::Subject;
+#[cfg(feature = "nats")]
+use crate::broker::nats::tests::subject as nats_at;
 #[cfg(feature = "redis")]
 use crate::broker::redis::tests::subject as redis_at;
 use crate::broker::{Deliver, Incarnation, MemoryBroker, Parts};
@@ -24,6 +26,8 @@ macro_rules! conform {
 
 conform! {
     memory: Memory(MemoryBroker::new().unwrap()) => transport, log, registers;
+    #[cfg(feature = "nats")]
+    nats: nats_at::core() => transport;
     #[cfg(feature = "redis")]
     redis: redis_at::single() => transport, log, registers;
 }

@@ -20,8 +20,8 @@ use super::super::names::Kind;
 use super::super::request::{REQUEST_SIZE, Request};
 use super::super::scripts::{Script, Shas};
 use super::standing::Question;
-use super::wire::Wire;
 use super::{Attached, Role, Shared, Taken, Target};
+use crate::broker::wire::Wire;
 use crate::broker::{ATTACHMENTS_MAX, Undone};
 
 /// One read takes at most so many bytes.

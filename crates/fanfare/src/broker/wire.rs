@@ -5,9 +5,12 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::{SockRef, TcpKeepalive};
+
+use crate::error::Error;
 
 /// The system gives a connection up whose bytes nobody takes for so long.
 #[cfg(target_os = "linux")]
@@ -31,14 +34,19 @@ impl Wire {
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE))?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNTAKEN_MAX))?;
-        let tls = match tls {
-            None => None,
-            Some((config, host)) => {
-                let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-                Some(Box::new(ClientConnection::new(config, name).map_err(io::Error::other)?))
-            }
-        };
-        Ok(Wire { tcp: mio::net::TcpStream::from_std(tcp), tls })
+        let tcp = mio::net::TcpStream::from_std(tcp);
+        let mut wire = Wire { tcp, tls: None };
+        if let Some((config, host)) = tls {
+            wire.begin_tls(config, host)?;
+        }
+        Ok(wire)
+    }
+
+    /// What follows is TLS, with the host of this name.
+    pub(super) fn begin_tls(&mut self, config: Arc<ClientConfig>, host: &str) -> io::Result<()> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        self.tls = Some(Box::new(ClientConnection::new(config, name).map_err(io::Error::other)?));
+        Ok(())
     }
 
     /// What the system is asked for events about.
@@ -81,4 +89,23 @@ fn some(result: io::Result<usize>) -> io::Result<Option<usize>> {
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// TLS that trusts what the system trusts.
+///
+/// # Errors
+/// The system trusts nobody.
+pub(super) fn client_tls() -> Result<Arc<ClientConfig>, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (taken, _) = roots.add_parsable_certificates(found.certs);
+    if taken == 0 {
+        let why = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
+        return Err(Error::invalid(format!(
+            "the system trusts no certificate authorities{why}; install some, or name a file by SSL_CERT_FILE"
+        )));
+    }
+    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let tls = tls.with_safe_default_protocol_versions().map_err(|error| Error::invalid(format!("TLS: {error}")))?;
+    Ok(Arc::new(tls.with_root_certificates(roots).with_no_client_auth()))
 }

@@ -1,0 +1,147 @@
+//! A NATS between nodes: live messages by subjects.
+//!
+//! One connection with a thread: NATS keeps the order of each connection, and its answer to a `PING` says that all before it was handled,
+//! which is how a node knows that it is subscribed, and that what it has published was taken. `nats/` has the parts: `transport` (the
+//! contract), `link` (a connection), `request` (commands), `subjects` (names), `server` (what is known of it), `url`.
+
+mod link;
+mod request;
+mod server;
+mod subjects;
+#[cfg(test)]
+pub(super) mod tests;
+mod transport;
+mod url;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_proto::envelope::{Content, Envelope};
+
+use self::link::{Link, Role, Target, Trust};
+use self::server::Server;
+use self::subjects::Subjects;
+use self::url::Url;
+use super::wire::client_tls;
+use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Parts};
+use crate::error::Error;
+
+/// The longest namespace, in bytes. It is a part of every name.
+const NAMESPACE_SIZE_MAX: usize = 64;
+
+/// A NATS of version 2.9 or newer between nodes: those with the same cluster of servers and namespace are one cluster.
+///
+/// It carries messages and keeps none, so topics can have no history with it.
+///
+/// ```no_run
+/// use fanfare::{Broker, Endpoint, NatsBroker};
+///
+/// let nats = NatsBroker::new("nats://127.0.0.1:4222").namespace("chat");
+/// let builder = Endpoint::builder().broker(Broker::nats(&nats));
+/// # drop(builder);
+/// ```
+#[derive(Clone)]
+pub struct NatsBroker {
+    url: String,
+    namespace: String,
+    timeout: Duration,
+    message_size_max: usize,
+}
+
+impl NatsBroker {
+    /// The one at an address: `nats://user:password@host:4222`, or `nats://token@host`; `tls://` insists on TLS, which trusts the
+    /// authorities that the system trusts. Several servers of one NATS cluster are separated by commas.
+    pub fn new(url: &str) -> Self {
+        NatsBroker {
+            url: url.to_owned(),
+            namespace: "ff".to_owned(),
+            timeout: Duration::from_secs(2),
+            message_size_max: 8_000_000,
+        }
+    }
+
+    /// What all subjects begin with: 1 to 64 letters, digits, `-`, `_`, `.` or `:`. Applications that share a NATS need one each.
+    /// Default `ff`.
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.to_owned();
+        self
+    }
+
+    /// How long it may take to answer. After that it is unknown whether a message was published. Default 2 seconds.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The largest message, in bytes of event and payload; larger ones are refused, and so are those that the server's `max_payload` does
+    /// not allow. Default 8,000,000.
+    pub fn message_size_max(mut self, bytes: usize) -> Self {
+        self.message_size_max = bytes;
+        self
+    }
+
+    /// Looks for what cannot be, as far as that shows without a connection. [`Builder::build`](crate::Builder::build) does the same.
+    ///
+    /// # Errors
+    /// The address is not that of a NATS, the namespace has other characters or another length, or the timeout is zero. The text has
+    /// no password.
+    pub fn check(&self) -> Result<(), Error> {
+        Url::parse_all(&self.url).map_err(Error::invalid)?;
+        let namespace = &self.namespace;
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        if !(1..=NAMESPACE_SIZE_MAX).contains(&namespace.len()) || !namespace.bytes().all(is_name) {
+            return Err(Error::invalid(format!(
+                "the namespace {namespace:?} is not 1 to {NAMESPACE_SIZE_MAX} letters, digits, \"-\", \"_\", \".\" or \":\""
+            )));
+        }
+        if self.timeout.is_zero() {
+            return Err(Error::invalid("a timeout of 0 gives the broker no time to answer; 2 seconds is the default"));
+        }
+        Ok(())
+    }
+
+    /// Begins to connect. Until the first [`LinkState::Up`](super::LinkState::Up) all commands are refused.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), or the system has no threads or certificates.
+    pub(crate) fn open(&self, node: Incarnation, deliver: Arc<dyn Deliver>) -> Result<Parts, Error> {
+        let nats = self.start(node, deliver, Arc::new(client_tls))?;
+        Ok(Parts { transport: nats, log: None, registers: None })
+    }
+
+    fn start(&self, node: Incarnation, deliver: Arc<dyn Deliver>, trust: Trust) -> Result<Arc<Nats>, Error> {
+        self.check()?;
+        let urls = Url::parse_all(&self.url).map_err(Error::invalid)?;
+        if urls.iter().any(|url| url.tls) {
+            // What is wrong with it is better said now.
+            trust()?;
+        }
+        let addresses: Vec<_> = urls.iter().map(Url::to_string).collect();
+        let server = Arc::new(Server::new(
+            Subjects::new(&self.namespace, node),
+            format!("nats {}", addresses.join(", ")).into(),
+            self.timeout,
+            self.message_size_max + ENVELOPE_OVERHEAD_MAX,
+        ));
+        let canary = Box::new(move |number| Envelope { origin: node, number, content: Content::Canary }.to_bytes());
+        let target = Target { urls, trust };
+        let live = Link::start("nats", Role { deliver, canary }, target, server.clone());
+        let live = live.map_err(|cause| Error::io("the broker's thread", cause))?;
+        Ok(Arc::new(Nats { server, live }))
+    }
+}
+
+impl fmt::Debug for NatsBroker {
+    /// Without the address, which may have a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsBroker").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// A NATS.
+#[derive(Debug)]
+struct Nats {
+    server: Arc<Server>,
+    live: Link,
+}

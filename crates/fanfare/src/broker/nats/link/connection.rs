@@ -1,0 +1,304 @@
+//! One connection from its beginning to its end.
+//!
+//! The server says who it is, the node says who it is, and a `PONG` that it may stay. Then all topics are attached, and once another `PONG`
+//! has confirmed that, commands are taken. What was written in a turn is confirmed by the `PONG` that answers the `PING` behind it.
+//! `connection/` has the parts: `incoming` (what the server says), `clock` (what is due).
+
+mod clock;
+mod incoming;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fanfare_proto::nats::{write_line, write_message};
+use hashbrown::HashMap;
+use mio::{Events, Poll};
+
+use super::super::request::Request;
+use super::super::server::Server;
+use super::super::url::Url;
+use super::greeting::{self, Info};
+use super::{Attached, Role, Target};
+use crate::broker::buffered::Buffered;
+use crate::broker::queue::{Command as _, Queue, Taken};
+use crate::broker::wire::Wire;
+use crate::broker::{ATTACHMENTS_MAX, Undone};
+
+/// So many topics are on their way to be attached at most.
+const ATTACHING_MAX: usize = 10_000;
+
+/// What a server puts before a message, at most.
+const HEADERS_MAX: usize = 64 * 1024;
+
+/// The subscription of the node's inbox, and that of answers. Those of topics follow.
+const INBOX: u64 = 1;
+const ANSWERS: u64 = 2;
+
+/// How a connection ended.
+pub(super) enum End {
+    /// It broke, or is of no use.
+    Broken(String),
+    /// The link is not needed any more.
+    Stopped,
+}
+
+/// A connection.
+pub(super) struct Connection<'a> {
+    queue: &'a Queue<Request>,
+    server: &'a Server,
+    role: &'a Role,
+    target: &'a Target,
+    url: &'a Url,
+    attached: &'a mut Attached,
+    buffered: Buffered,
+    info: Option<Info>,
+    /// Subscriptions of topics by their numbers.
+    topics: HashMap<u64, Arc<str>, foldhash::fast::RandomState>,
+    /// The last number of a subscription or an answer.
+    numbered: u64,
+    waiting: VecDeque<Waiting>,
+    /// So many at the front of `waiting` have been told that there was no answer in time.
+    expired: usize,
+    stage: Stage,
+    canary: Canary,
+}
+
+/// How far a connection is.
+enum Stage {
+    /// The server is to say who it is, and that the node may stay.
+    Greeting { since: Instant },
+    /// Topics are attached: of these it was not yet asked.
+    Attaching { since: Instant, topics: Option<Vec<Arc<str>>> },
+    /// Commands are taken.
+    Up,
+}
+
+/// Something that was written and is not confirmed.
+struct Waiting {
+    what: What,
+    deadline: Instant,
+}
+
+enum What {
+    /// Somebody's command with its number; nobody's any more if it has taken too long.
+    Theirs { request: Option<Request>, number: u64, size: usize },
+    /// A topic is attached again.
+    Attach(Arc<str>),
+    /// All before this is confirmed.
+    Ping(Ping),
+}
+
+/// What a `PONG` means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ping {
+    /// The node may stay.
+    Greeted,
+    /// As many topics as were asked for are attached.
+    Attached,
+    /// Commands were taken.
+    Taken,
+}
+
+#[derive(Default)]
+struct Canary {
+    number: u64,
+    under_way: Option<(Instant, Bytes)>,
+    next: Option<Instant>,
+}
+
+impl<'a> Connection<'a> {
+    pub(super) fn new(
+        queue: &'a Queue<Request>,
+        server: &'a Server,
+        role: &'a Role,
+        target: &'a Target,
+        url: &'a Url,
+        attached: &'a mut Attached,
+        wire: Wire,
+    ) -> Self {
+        Connection {
+            queue,
+            server,
+            role,
+            target,
+            url,
+            attached,
+            buffered: Buffered::new(wire),
+            info: None,
+            topics: HashMap::default(),
+            numbered: ANSWERS,
+            waiting: VecDeque::new(),
+            expired: 0,
+            stage: Stage::Greeting { since: Instant::now() },
+            canary: Canary::default(),
+        }
+    }
+
+    /// Whether it got so far that commands were taken.
+    pub(super) fn was_up(&self) -> bool {
+        matches!(self.stage, Stage::Up)
+    }
+
+    /// Works until the connection ends.
+    pub(super) fn drive(&mut self, poll: &mut Poll) -> End {
+        let mut events = Events::with_capacity(16);
+        loop {
+            match self.turn() {
+                Ok(Some(timeout)) => {
+                    if let Err(error) = poll.poll(&mut events, Some(timeout))
+                        && error.kind() != io::ErrorKind::Interrupted
+                    {
+                        return End::Broken(error.to_string());
+                    }
+                }
+                Ok(None) => return End::Stopped,
+                Err(why) => return End::Broken(why),
+            }
+        }
+    }
+
+    /// Tells all who wait that they will have no answer.
+    pub(super) fn give_up(&mut self, why: &Arc<str>) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if let What::Theirs { request, size, .. } = waiting.what {
+                self.queue.settled(size);
+                if let Some(request) = request {
+                    request.end(Err(Undone::Unknown(why.clone())));
+                }
+            }
+        }
+    }
+
+    /// Takes commands, writes, reads once: how long nothing else is to be done. `None` when the link is to stop.
+    fn turn(&mut self) -> Result<Option<Duration>, String> {
+        let takes = self.was_up() && self.buffered.has_room();
+        let Taken { commands, renew, stop } = self.queue.take(takes);
+        if stop {
+            return Ok(None);
+        }
+        if renew {
+            return Err("the connection is made again, since what came over it cannot be trusted".to_owned());
+        }
+        if !commands.is_empty() {
+            commands.into_iter().for_each(|request| self.send(request));
+            self.ping(Ping::Taken);
+        }
+        self.attach_more();
+        self.buffered.write()?;
+        let more = self.read()?;
+        let now = Instant::now();
+        self.look_at_the_clock(now)?;
+        self.buffered.write()?;
+        Ok(Some(if more { Duration::ZERO } else { self.next(now) }))
+    }
+
+    /// Writes a command of somebody else.
+    fn send(&mut self, request: Request) {
+        let size = request.size();
+        let number = match &request {
+            Request::Subscribe { topic, .. } if self.attached.contains_key(topic) => {
+                // It is already; what confirms that is the same.
+                return self.wait_for(request, 0, size);
+            }
+            Request::Subscribe { .. } if self.attached.len() >= ATTACHMENTS_MAX => {
+                let why = format!("this node is attached to {ATTACHMENTS_MAX} topics; add nodes");
+                return self.queue.undone(request, Undone::refused(why));
+            }
+            Request::Subscribe { topic, .. } => {
+                let topic = topic.clone();
+                self.number_for(topic)
+            }
+            Request::Unsubscribe { topic, .. } => match self.attached.remove(topic) {
+                Some(number) => number,
+                None => return self.wait_for(request, 0, size),
+            },
+            Request::Publish { .. } => 0,
+            Request::Send { .. } => {
+                self.numbered += 1;
+                self.numbered
+            }
+        };
+        request.write(self.server, number, &mut self.buffered.out);
+        self.wait_for(request, number, size);
+    }
+
+    fn wait_for(&mut self, request: Request, number: u64, size: usize) {
+        let deadline = Instant::now() + self.server.timeout;
+        self.waiting.push_back(Waiting { what: What::Theirs { request: Some(request), number, size }, deadline });
+    }
+
+    /// Gives a topic a number for its subscription.
+    fn number_for(&mut self, topic: Arc<str>) -> u64 {
+        self.numbered += 1;
+        self.attached.insert(topic.clone(), self.numbered);
+        self.topics.insert(self.numbered, topic);
+        self.numbered
+    }
+
+    /// Has the server say when it has handled all so far.
+    fn ping(&mut self, ping: Ping) {
+        write_line(&["PING"], &mut self.buffered.out);
+        let deadline = Instant::now() + self.server.timeout;
+        self.waiting.push_back(Waiting { what: What::Ping(ping), deadline });
+    }
+
+    /// Says who the node is.
+    fn greet(&mut self, info: Info) -> Result<(), String> {
+        info.check()?;
+        let is_tls = self.url.tls || info.needs_tls;
+        if is_tls {
+            if !info.offers_tls {
+                return Err(
+                    "it offers no TLS: write nats:// in the broker's address, or give it a certificate".to_owned()
+                );
+            }
+            let tls = (self.target.trust)().map_err(|error| error.to_string())?;
+            self.buffered.wire.begin_tls(tls, &self.url.host).map_err(|error| format!("TLS: {error}"))?;
+        }
+        if let Some(bytes) = info.payload_max {
+            self.server.set_payload_max(bytes);
+        }
+        write_line(&["CONNECT", &greeting::connect(&self.url.login, is_tls)], &mut self.buffered.out);
+        self.ping(Ping::Greeted);
+        self.info = Some(info);
+        Ok(())
+    }
+
+    /// The node may stay: all topics are attached, as far as there is room for what is on its way.
+    fn begin_to_attach(&mut self) {
+        let subjects = &self.server.subjects;
+        for (subject, number) in [(subjects.own_inbox(), INBOX), (subjects.answers(), ANSWERS)] {
+            write_line(&["SUB", &subject, &number.to_string()], &mut self.buffered.out);
+        }
+        let topics = Some(self.attached.keys().cloned().collect());
+        self.stage = Stage::Attaching { since: Instant::now(), topics };
+    }
+
+    fn attach_more(&mut self) {
+        let Stage::Attaching { topics, .. } = &mut self.stage else { return };
+        if !self.waiting.is_empty() {
+            return;
+        }
+        let Some(mut topics) = topics.take() else { return };
+        for topic in topics.split_off(topics.len().saturating_sub(ATTACHING_MAX)) {
+            let number = self.number_for(topic.clone());
+            let subject = self.server.subjects.live(&topic);
+            write_line(&["SUB", &subject, &number.to_string()], &mut self.buffered.out);
+            let deadline = Instant::now() + self.server.timeout;
+            self.waiting.push_back(Waiting { what: What::Attach(topic), deadline });
+        }
+        let left = (!topics.is_empty()).then_some(topics);
+        if let Stage::Attaching { topics, .. } = &mut self.stage {
+            *topics = left;
+        }
+        self.ping(Ping::Attached);
+    }
+
+    fn send_canary(&mut self, bytes: &Bytes) {
+        let inbox = self.server.subjects.own_inbox();
+        write_message(&inbox, None, &[], bytes, &mut self.buffered.out);
+    }
+}

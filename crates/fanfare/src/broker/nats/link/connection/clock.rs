@@ -1,0 +1,93 @@
+//! What is due on a connection.
+
+use std::time::{Duration, Instant};
+
+use super::{Canary, Connection, Stage, What};
+use crate::broker::Undone;
+use crate::broker::pace::{BEGINNING_MAX, CANARY_EVERY, CANARY_MAX};
+
+impl Connection<'_> {
+    /// Does what is due.
+    pub(super) fn look_at_the_clock(&mut self, now: Instant) -> Result<(), String> {
+        self.expire(now);
+        let (since, most) = match &self.stage {
+            Stage::Greeting { since } => (since, self.server.timeout.max(CANARY_MAX)),
+            Stage::Attaching { since, .. } => (since, BEGINNING_MAX),
+            Stage::Up => return self.look_after_the_canary(now),
+        };
+        match now.duration_since(*since) {
+            time if time < most => Ok(()),
+            time => Err(format!("it has not answered for {time:.1?}")),
+        }
+    }
+
+    /// How long nothing is to be done.
+    pub(super) fn next(&self, now: Instant) -> Duration {
+        let mut next = now + self.server.timeout.max(CANARY_EVERY);
+        let theirs = self.waiting.iter().skip(self.expired).find(|waiting| waiting.is_theirs());
+        let canary =
+            self.canary.next.into_iter().chain(self.canary.under_way.as_ref().map(|(sent, _)| *sent + CANARY_MAX));
+        for time in theirs.map(|waiting| waiting.deadline).into_iter().chain(canary) {
+            next = next.min(time);
+        }
+        next.saturating_duration_since(now)
+    }
+
+    /// Tells those whose answers have not come in time. Their places stay: the answers may come yet.
+    fn expire(&mut self, now: Instant) {
+        while let Some(waiting) = self.waiting.get_mut(self.expired) {
+            if let What::Theirs { request, .. } = &mut waiting.what {
+                if waiting.deadline > now {
+                    return;
+                }
+                if let Some(request) = request.take() {
+                    let server = self.server;
+                    let why = format!("{} has not answered within {:?}", server.name, server.timeout);
+                    request.end(Err(Undone::unknown(why)));
+                }
+            }
+            self.expired += 1;
+        }
+    }
+
+    fn look_after_the_canary(&mut self, now: Instant) -> Result<(), String> {
+        if let Some((sent, _)) = &self.canary.under_way {
+            let late = now.duration_since(*sent);
+            return match late < CANARY_MAX {
+                true => Ok(()),
+                false => Err(format!("deaf: this node has not heard its own message for {late:.1?}")),
+            };
+        }
+        if self.canary.next.is_some_and(|next| next <= now) {
+            self.canary.number += 1;
+            let bytes = (self.role.canary)(self.canary.number);
+            self.send_canary(&bytes);
+            self.canary.next = None;
+            self.canary.under_way = Some((now, bytes));
+        }
+        Ok(())
+    }
+}
+
+impl Canary {
+    /// Begins now.
+    pub(super) fn begin(&mut self) {
+        *self = Canary { number: self.number, under_way: None, next: Some(Instant::now()) };
+    }
+
+    /// Whether a message is the one under way.
+    pub(super) fn is_back(&mut self, content: &[u8]) -> bool {
+        let is_back = self.under_way.as_ref().is_some_and(|(_, bytes)| bytes == content);
+        if is_back {
+            self.under_way = None;
+            self.next = Some(Instant::now() + CANARY_EVERY);
+        }
+        is_back
+    }
+}
+
+impl super::Waiting {
+    fn is_theirs(&self) -> bool {
+        matches!(self.what, What::Theirs { request: Some(_), .. })
+    }
+}

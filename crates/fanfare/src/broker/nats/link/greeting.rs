@@ -1,0 +1,120 @@
+//! What is said at the beginning of a connection, and what the server's errors mean.
+
+use serde_json::{Value, json};
+
+use super::super::url::Login;
+
+/// The oldest version that nodes are tried with.
+const VERSION_MIN: (u64, u64) = (2, 9);
+
+/// What a server says of itself.
+#[derive(Debug)]
+pub(super) struct Info {
+    pub(super) payload_max: Option<usize>,
+    pub(super) needs_tls: bool,
+    pub(super) offers_tls: bool,
+    /// It is about to end.
+    pub(super) ends: bool,
+    /// It checks keys, which a node has none of.
+    wants_key: bool,
+    version: String,
+    has_headers: bool,
+}
+
+impl Info {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It makes no sense.
+    pub(super) fn read(json: &[u8]) -> Result<Self, String> {
+        let info: Value = serde_json::from_slice(json).map_err(|_| "not NATS: its INFO is no JSON".to_owned())?;
+        let is = |name: &str| info[name].as_bool().unwrap_or_default();
+        Ok(Info {
+            payload_max: info["max_payload"].as_u64().map(|bytes| bytes as usize),
+            needs_tls: is("tls_required"),
+            offers_tls: is("tls_available") || is("tls_required"),
+            ends: is("ldm"),
+            wants_key: is("auth_required") && info["nonce"].is_string(),
+            version: info["version"].as_str().unwrap_or("?").to_owned(),
+            has_headers: is("headers"),
+        })
+    }
+
+    /// Whether it has what a node needs.
+    ///
+    /// # Errors
+    /// It has not, and what to do.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let mut parts = self.version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u64>().ok());
+        let version = parts.next().flatten().zip(parts.next().flatten());
+        let (major, minor) = VERSION_MIN;
+        if version.is_none_or(|version| version < VERSION_MIN) {
+            return Err(format!(
+                "it is of version {:?}, and a node needs {major}.{minor} or newer: upgrade it",
+                self.version
+            ));
+        }
+        if !self.has_headers {
+            return Err("it allows no headers: take no_header_support out of its configuration".to_owned());
+        }
+        Ok(())
+    }
+
+    /// An error in words, with the next step where there is one.
+    pub(super) fn in_words(&self, error: &str) -> String {
+        let lower = error.to_ascii_lowercase();
+        let next = if lower.contains("authorization violation") && self.wants_key {
+            "check the user and password or the token in the broker's address; NKeys and JWTs a node has not: give it a user \
+             with a password"
+        } else if lower.contains("authorization") || lower.contains("authentication") {
+            "check the user and password or the token in the broker's address"
+        } else if lower.contains("permissions") {
+            "docs/cluster.md has what the user of a node has to be allowed"
+        } else if lower.contains("payload") {
+            "raise max_payload in its configuration"
+        } else if lower.contains("maximum subscriptions") {
+            "raise max_subscriptions in its configuration: a node has one for each topic with members"
+        } else if lower.contains("maximum connections") {
+            "raise max_connections in its configuration"
+        } else if lower.contains("slow consumer") {
+            "this node has not read fast enough; raise max_pending and write_deadline in its configuration if that is often so"
+        } else {
+            return format!("it says {error:?}");
+        };
+        format!("it says {error:?}; {next}")
+    }
+}
+
+/// Introduces a node.
+pub(super) fn connect(login: &Login, is_tls: bool) -> String {
+    let mut connect = json!({
+        "verbose": false,
+        "pedantic": false,
+        "tls_required": is_tls,
+        "name": "fanfare",
+        "lang": "fanfare",
+        "version": env!("CARGO_PKG_VERSION"),
+        "protocol": 1,
+        // A node is told its own messages as well.
+        "echo": true,
+        "headers": true,
+        "no_responders": true,
+    });
+    match login {
+        Login::Nobody => {}
+        Login::Token(token) => connect["auth_token"] = token.as_str().into(),
+        Login::User { name, password } => {
+            connect["user"] = name.as_str().into();
+            connect["pass"] = password.as_str().into();
+        }
+    }
+    connect.to_string()
+}
+
+/// The subject that an error names, if it is about one alone and the connection stays.
+pub(super) fn forbidden(error: &str) -> Option<&str> {
+    if !error.to_ascii_lowercase().starts_with("permissions violation for ") {
+        return None;
+    }
+    error.split('"').nth(1)
+}

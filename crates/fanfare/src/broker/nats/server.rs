@@ -1,0 +1,65 @@
+//! What is known of the server, by its links and whoever makes commands.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::subjects::Subjects;
+use crate::broker::Undone;
+
+/// What is known of a server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) subjects: Subjects,
+    /// What it is, and where its servers are, without credentials.
+    pub(super) name: Arc<str>,
+    /// How long an answer may take.
+    pub(super) timeout: Duration,
+    /// The largest envelope.
+    pub(super) envelope_size_max: usize,
+    /// What the server takes at most, as far as it is known.
+    payload_max: AtomicUsize,
+    random: RandomState,
+    drawn: AtomicU64,
+}
+
+impl Server {
+    pub(super) fn new(subjects: Subjects, name: Arc<str>, timeout: Duration, envelope_size_max: usize) -> Self {
+        Server {
+            subjects,
+            name,
+            timeout,
+            envelope_size_max,
+            payload_max: AtomicUsize::new(usize::MAX),
+            random: RandomState::new(),
+            drawn: AtomicU64::new(0),
+        }
+    }
+
+    /// It takes so many bytes in one message.
+    pub(super) fn set_payload_max(&self, bytes: usize) {
+        if self.payload_max.swap(bytes, Ordering::Relaxed) != bytes && bytes < self.envelope_size_max {
+            tracing::info!(
+                max_payload = bytes,
+                "the broker takes no larger messages: raise max_payload in its configuration if they are needed"
+            );
+        }
+    }
+
+    /// Why an envelope cannot be carried, if it cannot.
+    pub(super) fn too_large(&self, size: usize) -> Option<Undone> {
+        let payload_max = self.payload_max.load(Ordering::Relaxed);
+        let (most, next) = match payload_max < self.envelope_size_max {
+            true => (payload_max, "raise max_payload in the server's configuration"),
+            false => (self.envelope_size_max, "raise message_size_max"),
+        };
+        (size > most)
+            .then(|| Undone::refused(format!("the message takes {size} bytes on its way, more than {most}; {next}")))
+    }
+
+    /// A random number that nobody else draws.
+    pub(super) fn draw(&self) -> u64 {
+        self.random.hash_one(self.drawn.fetch_add(1, Ordering::Relaxed))
+    }
+}

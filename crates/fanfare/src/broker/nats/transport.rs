@@ -1,0 +1,54 @@
+//! Live messages: subjects of the link.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Nats;
+use super::request::Request;
+use crate::broker::{Attached, Done, Incarnation, LinkId, Transport};
+
+impl Transport for Nats {
+    fn attach(&self, topic: &Arc<str>, _wants_head: bool, done: Done<Attached>) {
+        let done = Box::new(move |subscribed: Result<(), _>| done(subscribed.map(|()| Attached { head: None })));
+        self.live.put(Request::Subscribe { topic: topic.clone(), done });
+    }
+
+    fn detach(&self, topic: &str, done: Done<()>) {
+        self.live.put(Request::Unsubscribe { topic: topic.into(), done });
+    }
+
+    fn publish(&self, topic: &Arc<str>, envelope: Bytes, done: Done<Option<u64>>) {
+        // Nobody counts who gets it.
+        let done: Done<()> = Box::new(move |taken| done(taken.map(|()| None)));
+        match self.server.too_large(envelope.len()) {
+            Some(undone) => done(Err(undone)),
+            None => {
+                let subject = self.server.subjects.live(topic).into();
+                self.live.put(Request::Publish { subject, payload: envelope, done });
+            }
+        }
+    }
+
+    fn send(&self, to: Incarnation, envelope: Bytes, done: Done<()>) {
+        match self.server.too_large(envelope.len()) {
+            Some(undone) => done(Err(undone)),
+            None => {
+                let subject = self.server.subjects.inbox(to).into();
+                self.live.put(Request::Send { subject, payload: envelope, done });
+            }
+        }
+    }
+
+    fn link_of(&self, _topic: &str) -> LinkId {
+        LinkId(0)
+    }
+
+    fn links(&self) -> Vec<LinkId> {
+        vec![LinkId(0)]
+    }
+
+    fn renew(&self, _link: LinkId) {
+        self.live.renew();
+    }
+}
