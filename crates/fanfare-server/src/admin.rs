@@ -19,10 +19,12 @@ use crate::pages;
 
 mod answer;
 mod connections;
+mod next_step;
 mod probe;
 mod publish;
 mod query;
 mod token;
+mod why;
 
 pub(crate) use probe::STUCK_AFTER;
 
@@ -30,7 +32,7 @@ use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/counters, GET /api/health, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/counters, GET /api/why, GET /api/health, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -57,6 +59,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/connections", get(connections::list))
         .route("/api/connections/{*key}", get(connections::one).delete(connections::close))
         .route("/api/counters", get(query::counters))
+        .route("/api/why", get(why::why))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard));

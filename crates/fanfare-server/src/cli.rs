@@ -73,6 +73,8 @@ pub(crate) enum Command {
     History(client::History),
     /// Print the topics of a running server that have members, one JSON object a line
     Topics(client::Topics),
+    /// Print why clients were refused or closed, and what was dropped, the last first
+    Why(client::Why),
     /// Close every socket of a running server that has this id
     Disconnect(client::Disconnect),
     /// Make a token that the server accepts, for trying things out

@@ -8,19 +8,22 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Disconnect, History, Presence, Pub, Sub, Topics};
+use crate::cli::client::{Disconnect, History, Presence, Pub, Sub, Topics, Why};
 use crate::terminal::print;
 
 mod address;
 mod api;
 mod backoff;
 mod dial;
+mod place;
 mod protocol;
 mod publish;
 mod subscribe;
+mod why;
 
 use address::encoded;
 use api::Api;
+use place::Place;
 
 /// How many topics and messages are asked for at a time: as many as the API gives.
 const TOPICS_A_PAGE: usize = 1_000;
@@ -103,6 +106,15 @@ pub(crate) fn history(asked: &History) -> Result<(), String> {
             since = Some(position.to_owned());
         }
     })
+}
+
+/// Runs `fanfare why`.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) fn why(asked: &Why) -> Result<(), String> {
+    let place = Place::new(&asked.output);
+    block_on(why::run(asked, &place))
 }
 
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {

@@ -37,6 +37,7 @@ mod identity;
 mod log;
 mod message;
 mod mint;
+mod moment;
 mod notify;
 mod pages;
 mod policy;

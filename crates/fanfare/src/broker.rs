@@ -37,6 +37,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::event::{Counters, Event};
+use crate::fact::{self, Fact, Who};
 
 pub(crate) use fanfare_proto::envelope::Incarnation;
 pub(crate) use fanfare_proto::position::Stamp;
@@ -79,6 +81,16 @@ impl Undone {
 
     pub(crate) fn unknown(why: impl Into<Arc<str>>) -> Self {
         Undone::Unknown(why.into())
+    }
+
+    /// Counts and keeps that a message has come to this.
+    pub(crate) fn note(&self, topic: &str, counters: &Counters) {
+        let event = match self {
+            Undone::Refused(_) | Undone::Gone => Event::BrokerRefused,
+            Undone::Unknown(_) => Event::BrokerUnknown,
+        };
+        let (kind, detail) = (fact::Kind::Dropped, format_args!("{self}"));
+        Fact { kind, event, who: Who::default(), topic: Some(topic), code: None, detail }.note(counters, 1);
     }
 }
 

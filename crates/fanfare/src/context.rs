@@ -21,6 +21,7 @@ use crate::command::{Command, LateReply};
 use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::event::Event;
+use crate::fact::Kind;
 use crate::history::Replay;
 use crate::join::Mutes;
 use crate::key::{JoinId, JoinKey};
@@ -305,8 +306,10 @@ impl<I> Context<I> {
         self.send_command(Command::Close { socket: self.join.socket, reason: CloseReason::Drain });
     }
 
-    pub(crate) fn count(&self, event: Event) {
-        self.endpoint().own_counters().count(event);
+    /// What a member may not do: counted and kept.
+    pub(crate) fn note_refused(&self, event: Event, detail: fmt::Arguments<'_>) {
+        let topic = Some(&*self.topic);
+        self.socket.note(self.endpoint().own_counters(), (Kind::PushRefused, event), topic, detail);
     }
 
     /// Changes what of its topic this join does not get, of which it has been told before that there is something.

@@ -23,6 +23,7 @@ use crate::command::Command;
 use crate::dialect::Dialect;
 use crate::dialect::Started;
 use crate::error::Error;
+use crate::event::past::PastFact;
 use crate::event::{self, Counters};
 use crate::gate::{self, Bodies, Gate};
 use crate::history::{History, Store};
@@ -441,6 +442,17 @@ impl Endpoint {
                 .chain([&self.0.counters])
                 .chain(self.0.cluster.iter().map(|cluster| cluster.counters())),
         )
+    }
+
+    /// The last facts about clients, oldest first: who was refused, closed by the server, or lost something, and why. Of each
+    /// shard, and of what comes before clients have one, the last 1,024 are kept, of one address a quarter of them; the same one
+    /// within ten seconds is one entry with a number.
+    pub fn facts(&self) -> Vec<PastFact> {
+        let shards = self.0.shards.iter().map(ShardHandle::counters);
+        let all = shards.chain([&self.0.counters]).chain(self.0.cluster.iter().map(|cluster| cluster.counters()));
+        let mut facts: Vec<_> = all.flat_map(|counters| counters.past().all()).collect();
+        facts.sort_by_key(|fact| fact.at);
+        facts
     }
 
     /// Where a topic keeps its history, if it has one.

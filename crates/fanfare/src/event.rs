@@ -4,6 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fanfare_proto::envelope::{Incarnation, Unread};
 
+pub(crate) mod past;
+
+use past::Past;
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $reason:literal;)*) => {
         /// Something that is counted.
@@ -177,13 +181,16 @@ counters! {
     Delivered = "messages", "delivered";
 }
 
-/// A counter per [`Event`]. One set per shard, so that counting touches no other core's cache line.
+/// A counter per [`Event`], and the last facts. One set per shard, so that counting touches no other core's cache line.
 #[derive(Debug)]
-pub(crate) struct Counters([AtomicU64; Event::ALL.len()]);
+pub(crate) struct Counters {
+    cells: [AtomicU64; Event::ALL.len()],
+    past: Past,
+}
 
 impl Default for Counters {
     fn default() -> Self {
-        Counters(std::array::from_fn(|_| AtomicU64::new(0)))
+        Counters { cells: std::array::from_fn(|_| AtomicU64::new(0)), past: Past::default() }
     }
 }
 
@@ -193,11 +200,16 @@ impl Counters {
     }
 
     pub(crate) fn add(&self, event: Event, n: u64) {
-        self.0[event as usize].fetch_add(n, Ordering::Relaxed);
+        self.cells[event as usize].fetch_add(n, Ordering::Relaxed);
     }
 
     fn get(&self, event: Event) -> u64 {
-        self.0[event as usize].load(Ordering::Relaxed)
+        self.cells[event as usize].load(Ordering::Relaxed)
+    }
+
+    /// What `fact.rs` has told of.
+    pub(crate) fn past(&self) -> &Past {
+        &self.past
     }
 }
 

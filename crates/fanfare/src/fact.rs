@@ -1,47 +1,56 @@
-//! Facts about clients: who was refused, closed, or lost something, and why. A fact is one value; its counter and its line in the log
-//! come from it, and nothing else writes either.
+//! Facts about clients: who was refused, closed, or lost something, and why. A fact is one value; its counter, its line in the log and
+//! its entry among the last facts come from it, and nothing else writes them.
 //!
 //! The detail names the value, what is allowed, and the next step; never credentials or contents.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use tracing::field::display;
 
+use crate::event::past::{News, PastFact};
 use crate::event::{Counters, Event, HeldBack};
 use crate::path::MountPath;
 
-/// What kind of fact it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal;)*) => {
+        /// What kind of fact it is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Kind { $($(#[doc = $doc])* $variant,)* }
+
+        impl Kind {
+            pub(crate) const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            /// What lines call it. Programs read this: it is never renamed.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Kind::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+kinds! {
     /// A client or a request was turned away.
-    Refused,
+    Refused = "refused";
     /// A socket's new credential was not accepted.
-    CredentialRefused,
-    JoinRefused,
-    PushRefused,
+    CredentialRefused = "credential_refused";
+    JoinRefused = "join_refused";
+    PushRefused = "push_refused";
     /// The server closed a socket.
-    Closed,
+    Closed = "closed";
     /// Something was not delivered, kept or tracked.
-    Dropped,
+    Dropped = "dropped";
     /// A channel's code failed.
-    Crashed,
+    Crashed = "crashed";
+}
+
+impl PastFact {
+    /// All kinds of facts.
+    pub const KINDS: &'static [&'static str] = Kind::NAMES;
 }
 
 impl Kind {
-    /// What lines call it. Programs read this: it is never renamed.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Kind::Refused => "refused",
-            Kind::CredentialRefused => "credential_refused",
-            Kind::JoinRefused => "join_refused",
-            Kind::PushRefused => "push_refused",
-            Kind::Closed => "closed",
-            Kind::Dropped => "dropped",
-            Kind::Crashed => "crashed",
-        }
-    }
-
     /// Whether somebody has to look after the server, rather than after a client.
     fn is_a_fault(self) -> bool {
         matches!(self, Kind::Dropped | Kind::Crashed)
@@ -73,10 +82,10 @@ pub(crate) struct Fact<'f> {
 }
 
 impl Fact<'_> {
-    /// Counts it, and writes its line. Clients can cause facts at will: of each event ten lines a second are written, and the next one
-    /// says how many were left out.
+    /// Counts and keeps it, and writes its line. Clients can cause facts at will: of each event ten lines a second are written, and the
+    /// next one says how many were left out.
     pub(crate) fn tell(self, counters: &Counters) {
-        counters.count(self.event);
+        self.note(counters, 1);
         let Some(held_back) = LINES[self.event as usize].pass() else { return };
         let Fact { kind, event, who: Who { user, address, endpoint }, topic, code, detail } = self;
         let (event, (_, reason)) = (kind.name(), event.name());
@@ -86,6 +95,20 @@ impl Fact<'_> {
         } else {
             tracing::info!(event, reason, endpoint, user, address, topic, code, detail, held_back);
         }
+    }
+
+    /// Counts and keeps it without a line: one of which the log would be full.
+    pub(crate) fn note(&self, counters: &Counters, times: u64) {
+        counters.add(self.event, times);
+        self.keep(counters, times);
+    }
+
+    /// Keeps what is counted elsewhere.
+    pub(crate) fn keep(&self, counters: &Counters, times: u64) {
+        let Fact { kind, event, who: Who { user, address, endpoint }, topic, code, detail } = *self;
+        let (kind, reason, address) = (kind.name(), event.name().1, address.map(|address| address.ip()));
+        let news = News { kind, reason, code, detail, user, address, endpoint, topic };
+        counters.past().enter(news, times, SystemTime::now());
     }
 }
 

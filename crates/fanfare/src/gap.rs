@@ -11,6 +11,7 @@ use fanfare_proto::wire;
 use serde_json::json;
 
 use crate::event::{Counters, Event};
+use crate::fact::{Fact, Kind, Who};
 use crate::message::{Carriage, carry, with_buffer};
 
 /// The event by which a reader is told.
@@ -47,14 +48,17 @@ impl Losses {
         self.0[rule as usize] += 1;
     }
 
-    /// Counts them.
-    pub(crate) fn count(self, counters: &Counters) {
-        for (event, lost) in
-            [Event::DroppedOldest, Event::DroppedForLatest, Event::DroppedUntilResync].iter().zip(self.0)
-        {
-            if lost > 0 {
-                counters.add(*event, u64::from(lost));
-            }
+    /// Counts them, and keeps who has lost them.
+    pub(crate) fn note<'w>(self, who: impl FnOnce() -> Who<'w>, counters: &Counters) {
+        if self == Losses::default() {
+            return;
+        }
+        let who = who();
+        let events = [Event::DroppedOldest, Event::DroppedForLatest, Event::DroppedUntilResync];
+        for (event, lost) in events.into_iter().zip(self.0).filter(|(_, lost)| *lost > 0) {
+            let detail = format_args!("a slow reader: messages gave way, as the policy of their topic has it");
+            let fact = Fact { kind: Kind::Dropped, event, who, topic: None, code: None, detail };
+            fact.note(counters, lost.into());
         }
     }
 }

@@ -76,6 +76,7 @@ pub use context::{Context, JoinSender, ReplyHandle};
 pub use dialect::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
 pub use endpoint::{Builder, Drain, Endpoint, NodeSummary};
 pub use error::{BoxError, Error};
+pub use event::past::PastFact;
 pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
 pub use key::JoinId;

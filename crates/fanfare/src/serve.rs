@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::address::{AddressCounts, ConnectionSlot};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::event::{self, Event};
+use crate::event;
 use crate::service::{Connection, Full};
 use connection::Served;
 
@@ -183,7 +183,7 @@ impl Server {
                 }
                 Entered::TurnedAway(full, Some(place)) => Some((full, place)),
                 Entered::TurnedAway(full, None) => {
-                    endpoint.own_counters().count(Event::RejectedLimit);
+                    endpoint.tell_of_full(peer, full);
                     turn_away(&tcp, full);
                     continue;
                 }
@@ -198,7 +198,7 @@ impl Server {
                     Some((full, _)) => {
                         // One that says nothing is told all the same.
                         if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
-                            served.endpoint.own_counters().count(Event::RejectedLimit);
+                            served.endpoint.tell_of_full(peer, *full);
                             return turn_away(&tcp, *full);
                         }
                         TURNED_AWAY_TIMEOUT
@@ -209,7 +209,14 @@ impl Server {
                 if let Some(tls) = tls {
                     match tokio::time::timeout(timeout, tls.accept(tcp)).await {
                         Ok(Ok(stream)) => served.run(stream, timeout, full, stopped).await,
-                        _ => served.endpoint.own_counters().count(Event::RejectedRequest),
+                        Ok(Err(error)) => {
+                            served.endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}"));
+                        }
+                        Err(_) => {
+                            let detail =
+                                format_args!("the TLS handshake took longer than {timeout:?} (handshake_timeout)");
+                            served.endpoint.tell_of_request(peer, detail);
+                        }
                     }
                     return;
                 }

@@ -45,7 +45,8 @@ use crate::close_reason::CloseReason;
 use crate::connect::{Connected, GivenTopic};
 use crate::dialect::{Dialect, Ownership};
 use crate::endpoint::Endpoint;
-use crate::fact::Who;
+use crate::event::{Counters, Event};
+use crate::fact::{Fact, Kind, Who};
 use crate::join::Seat;
 use crate::key::{JoinKey, SocketKey};
 use crate::mailbox::ShardHandle;
@@ -145,6 +146,17 @@ impl SocketInfo {
             address: self.peer,
             endpoint: self.endpoint.gate().path_of(&self.mount),
         }
+    }
+
+    /// Counts and keeps what happens to a socket, without a line in the log: what its clients can cause in numbers.
+    pub(crate) fn note(
+        &self,
+        counters: &Counters,
+        (kind, event): (Kind, Event),
+        topic: Option<&str>,
+        detail: fmt::Arguments<'_>,
+    ) {
+        Fact { kind, event, who: self.who(), topic, code: None, detail }.note(counters, 1);
     }
 
     /// The same socket with other assigns.

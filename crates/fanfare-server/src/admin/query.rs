@@ -30,12 +30,17 @@ impl Page {
     pub(super) fn checked(page: Result<Query<Self>, QueryRejection>) -> Result<(usize, Option<String>), ApiError> {
         let Query(page) =
             page.map_err(|error| ApiError::invalid(format!("{}; it takes limit and after", error.body_text())))?;
-        let limit = page.limit.unwrap_or(ITEMS_DEFAULT);
-        if !(1..=ITEMS_MAX).contains(&limit) {
-            return Err(ApiError::invalid(format!("limit: {limit} is not accepted: it takes 1 to {ITEMS_MAX}")));
-        }
-        Ok((limit, page.after))
+        Ok((checked_limit(page.limit)?, page.after))
     }
+}
+
+/// How many items are asked for.
+pub(super) fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(ITEMS_DEFAULT);
+    if (1..=ITEMS_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(ApiError::invalid(format!("limit: {limit} is not accepted: it takes 1 to {ITEMS_MAX}")))
 }
 
 /// That the server is up, for load balancers, and how the parts stand that depend on others. Needs no token and tells
@@ -104,10 +109,7 @@ pub(super) async fn history(
     let topic = of_path(topic)?;
     let Query(part) =
         part.map_err(|error| ApiError::invalid(format!("{}; it takes limit and since", error.body_text())))?;
-    let limit = part.limit.unwrap_or(ITEMS_DEFAULT);
-    if !(1..=ITEMS_MAX).contains(&limit) {
-        return Err(ApiError::invalid(format!("limit: {limit} is not accepted: it takes 1 to {ITEMS_MAX}")));
-    }
+    let limit = checked_limit(part.limit)?;
     let since = match part.since {
         None => Since::Now,
         Some(text) => text.parse().map_err(|error| ApiError::invalid(format!("since: {text:.64?} is {error}")))?,

@@ -1,9 +1,11 @@
 //! The commands that talk to a running server.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use fanfare::Since;
+use fanfare::{PastFact, Since};
 use fanfare_bench::Trust;
 use serde_json::{Map, Value};
 
@@ -119,6 +121,41 @@ pub(crate) struct Disconnect {
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) api: Api,
+}
+
+/// Which facts are asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// Only those of this user: the id of its sockets, such as `user_socket:7`
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
+    /// Only those of this IP address
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) address: Option<IpAddr>,
+    /// Only those about this topic
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) topic: Option<String>,
+    /// Only those of this kind
+    #[arg(long, value_name = "KIND", value_parser = PossibleValuesParser::new(PastFact::KINDS))]
+    pub(crate) kind: Option<String>,
+    /// Only those of the last time, such as `1h`
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) since: Option<String>,
+    /// Print at most this many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// How a result is printed.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Print JSON, one object a line, on a terminal as well
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Where topics are asked for.

@@ -40,3 +40,4 @@ mod supabase;
 mod support;
 mod tls;
 mod webhooks;
+mod why;

@@ -1,4 +1,4 @@
-//! Whoever is refused or closed is told why, the log has a line with the reason, and a counter counts it.
+//! Whoever is refused or closed is told why, the log has a line with the reason, a counter counts it, and `GET /api/why` tells it.
 
 use serde_json::{Value, json};
 
@@ -41,14 +41,23 @@ fn serve() -> Server {
     Server::serve(CONFIG)
 }
 
-/// Checks that one line of the log has all these parts, and that a counter was counted once.
+/// Checks that one line of the log has all these parts, that a counter was counted once, and that the line is told by `why`.
 #[track_caller]
 fn check_told(server: &Server, (name, reason): (&str, &str), parts: &[&str]) {
     let reason_in_line = format!("reason=\"{reason}\"");
-    let is_it = |line: &str| line.contains(&reason_in_line) && parts.iter().all(|part| line.contains(part));
-    let found = server.wait_for_stderr(|log| log.lines().any(is_it).then_some(()));
-    assert!(found.is_some(), "no line with {reason_in_line} and {parts:?} in\n{}", server.stderr());
+    let is_it = |line: &&str| line.contains(&reason_in_line) && parts.iter().all(|part| line.contains(part));
+    let found = server.wait_for_stderr(|log| log.lines().find(is_it).map(str::to_owned));
+    let Some(line) = found else { panic!("no line with {reason_in_line} and {parts:?} in\n{}", server.stderr()) };
     assert_eq!(server.counter(name, reason), 1, "{name}/{reason}");
+    let facts = server.api("GET", "/api/why", &Value::Null).json()["facts"].take();
+    let fact = facts.as_array().unwrap().iter().find(|fact| fact["reason"] == reason);
+    let fact = fact.unwrap_or_else(|| panic!("{reason} is not in {facts}"));
+    let detail = fact["detail"].as_str().unwrap();
+    let in_line = format!("{:?}", detail.trim_end_matches('…'));
+    assert!(line.contains(in_line.trim_end_matches('"')), "{fact} is another than {line}");
+    assert!(detail.len() > 180 || !detail.ends_with('…'), "{fact} says too little");
+    let kind = format!("event=\"{}\"", fact["kind"].as_str().unwrap());
+    assert!(line.contains(&kind) && fact["count"] == 1 && fact["next"].is_string(), "{fact} for {line}");
 }
 
 #[track_caller]
@@ -216,4 +225,9 @@ fn a_flood_of_one_kind_keeps_no_other_out_of_the_log() {
     let lines = server.stderr().lines().filter(|line| line.contains("unmatched_topic")).count();
     assert!((1..100).contains(&lines), "{lines} lines of 200");
     assert_eq!(server.counter("drops", "unmatched_topic"), 200);
+    let facts = server.api("GET", "/api/why?topic=lobby", &Value::Null).json()["facts"].take();
+    let facts = facts.as_array().unwrap();
+    // One for each ten seconds.
+    assert!(facts.len() < 4, "{facts:?}");
+    assert_eq!(facts.iter().map(|fact| fact["count"].as_u64().unwrap()).sum::<u64>(), 200);
 }

@@ -1,5 +1,6 @@
 //! What the broker delivers, on its way to the members of this node.
 
+use std::fmt;
 use std::sync::Arc;
 
 use fanfare_proto::envelope::{Content, Envelope, Message as Carried};
@@ -12,6 +13,7 @@ use super::timers::Timer;
 use super::{Cluster, Topics};
 use crate::broker::{Head, Incarnation};
 use crate::event::Event;
+use crate::fact::{Fact, Kind, Who};
 use crate::history::{Accepted, Stored};
 use crate::message::Draft;
 
@@ -96,11 +98,12 @@ impl Cluster {
             let Some(known) = topics.by_name.get_mut(topic) else { return };
             let lost = series.map_or(0, |series| count_lost(&mut known.series, origin, series.get()));
             if lost > 0 {
-                self.counters.add(Event::BrokerLost, lost);
+                self.note_lost(topic, Event::BrokerLost, lost, format_args!("messages of another node have not come"));
                 local.has_lost(&known.name, None, None);
             }
             if local.is_full(topic, event.len() + payload.size()) {
-                self.counters.count(Event::BrokerLost);
+                let detail = format_args!("there was no room for a message of another node: it waits behind others");
+                self.note_lost(topic, Event::BrokerLost, 1, detail);
                 return local.has_lost(&known.name, None, None);
             }
             match Draft::new(known.name.clone(), event, payload) {
@@ -108,6 +111,12 @@ impl Cluster {
                 Err(_) => self.counters.count(Event::BrokerUnread),
             }
         });
+    }
+
+    /// Counts and keeps that messages of other nodes are lost to the members of a topic.
+    pub(super) fn note_lost(&self, topic: &str, event: Event, times: u64, detail: fmt::Arguments<'_>) {
+        let (kind, who) = (Kind::Dropped, Who::default());
+        Fact { kind, event, who, topic: Some(topic), code: None, detail }.note(&self.counters, times);
     }
 
     /// The chain of a log begins.

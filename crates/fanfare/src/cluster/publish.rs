@@ -11,7 +11,6 @@ use super::arrive::Arrived;
 use super::{Cluster, STRIPES, Topics};
 use crate::broker::{self, Appended, Done, Undone};
 use crate::error::Error;
-use crate::event::Event;
 use crate::history::{Accepted, Append, Settle};
 use crate::message::Draft;
 
@@ -70,10 +69,7 @@ impl Cluster {
                 Ok(Appended::Repeated(position)) => topics.settle(number, Ok(Accepted::Repeated(position))),
                 Ok(Appended::Conflict(head)) => topics.settle(number, Err(conflict(head))),
                 Err(undone) => {
-                    self.counters.count(match undone {
-                        Undone::Refused(_) | Undone::Gone => Event::BrokerRefused,
-                        Undone::Unknown(_) => Event::BrokerUnknown,
-                    });
+                    undone.note(topic, &self.counters);
                     topics.settle(number, Err(refused(&undone)));
                 }
             }

@@ -50,7 +50,9 @@ impl Cluster {
                     match (known.phase, known.retention) {
                         (Phase::Attached, Some(_)) => to_be_compared.push(name),
                         (Phase::Attached, None) => {
-                            self.counters.count(Event::BrokerGap);
+                            let detail =
+                                format_args!("the link to the broker was down: what was sent meanwhile is lost");
+                            self.note_lost(&name, Event::BrokerGap, 1, detail);
                             if let Some(local) = self.local.get() {
                                 local.has_lost(&name, None, None);
                             }
@@ -128,7 +130,8 @@ impl Cluster {
                     // It has gone on meanwhile, and the log may have what it has now.
                     return self.start_repair(topics, topic);
                 }
-                self.counters.count(Event::BrokerGap);
+                let detail = format_args!("the log does not have the messages behind {since} any more");
+                self.note_lost(topic, Event::BrokerGap, 1, detail);
                 tracing::warn!(%topic, from = %since, to = %head.position, "messages of the topic are gone");
                 let to = head.position;
                 chain.jump(head);

@@ -23,6 +23,7 @@ use serde_json::json;
 use super::{Dialect, Served, phoenix};
 use crate::channel::Status;
 use crate::event::Event;
+use crate::fact::Kind;
 use crate::join::Seat;
 use crate::mount::{Mount, Route};
 use crate::socket::{Socket, SocketInfo, Turn};
@@ -171,7 +172,8 @@ fn unfit(socket: &mut Socket, turn: &mut Turn, message: &Incoming<'_>, reason: &
 }
 
 fn malformed(socket: &mut Socket, turn: &mut Turn, len: usize, reason: &'static str) {
-    turn.count(Event::Malformed);
+    let detail = format_args!("{len} bytes are no frame of this protocol: {reason}");
+    socket.info.note(turn.counters(), (Kind::Dropped, Event::Malformed), None, detail);
     socket.malformed += 1;
     if socket.malformed > MALFORMED_MAX {
         socket.undecodable(turn, len, reason);

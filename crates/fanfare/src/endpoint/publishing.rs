@@ -303,13 +303,10 @@ impl Endpoint {
     /// Counts what the broker has not taken, and tells what became of the message.
     fn send_abroad_then(&self, draft: &Draft, tell: impl FnOnce(Result<(), Undone>) + Send + 'static) {
         let Some(cluster) = &self.0.cluster else { return };
-        let counters = self.clone();
+        let (counters, topic) = (self.clone(), draft.topic.clone());
         let done = move |sent: Result<(), Undone>| {
             if let Err(undone) = &sent {
-                counters.own_counters().count(match undone {
-                    Undone::Refused(_) | Undone::Gone => Event::BrokerRefused,
-                    Undone::Unknown(_) => Event::BrokerUnknown,
-                });
+                undone.note(&topic, counters.own_counters());
             }
             tell(sent);
         };
@@ -407,12 +404,15 @@ impl Endpoint {
             biased;
             taken = self.take_room_in_line(share, draft, full) => Ok(taken),
             () = self.clock().sleep(self.0.publishing_timeout) => {
-                self.own_counters().count(Event::PublishingFull);
                 let Waiting { messages_max, bytes_max } = self.0.surroundings.waiting;
-                Err(Error::unavailable(format!(
+                let told = format!(
                     "{messages_max} messages or {bytes_max} bytes wait to be published (publishing_waiting_max, \
                      publishing_waiting_bytes_max): publish again later"
-                )))
+                );
+                let (kind, event, topic) = (Kind::Dropped, Event::PublishingFull, Some(&*draft.topic));
+                let detail = format_args!("{told}");
+                Fact { kind, event, who: Who::default(), topic, code: None, detail }.note(self.own_counters(), 1);
+                Err(Error::unavailable(told))
             }
         }
     }

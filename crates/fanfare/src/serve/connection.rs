@@ -20,7 +20,6 @@ use tokio::sync::watch;
 use super::heads;
 use crate::body::Body;
 use crate::endpoint::Endpoint;
-use crate::event::Event;
 use crate::service::{Connection, Full};
 use crate::transport::handover::Handover;
 use crate::transport::stream::IntoStream;
@@ -91,8 +90,7 @@ impl<S> Served<S> {
             () = handover.is_done() => return,
         };
         if let Err(error) = result {
-            endpoint.own_counters().count(Event::RejectedRequest);
-            tracing::debug!(%peer, %error, "an HTTP connection ended with an error");
+            endpoint.tell_of_request(peer, format_args!("an HTTP connection ended with an error: {error}"));
         }
     }
 

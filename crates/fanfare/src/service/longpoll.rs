@@ -29,6 +29,7 @@ use crate::body::Body;
 use crate::command::{Command, Polled, Post};
 use crate::endpoint::{Answered, Endpoint};
 use crate::event::Event;
+use crate::fact::{Fact, Kind, Who};
 use crate::gate::{Bodies, SessionClaims};
 use crate::socket::Transport;
 use crate::transport::longpoll::SessionHandle;
@@ -147,7 +148,21 @@ impl Asking<'_> {
 
     /// To a POST; a GET would be given a new session.
     fn no_session(&self) -> Response<Body> {
-        self.endpoint.own_counters().count(Event::NoSession);
+        let fact = Fact {
+            kind: Kind::Refused,
+            event: Event::NoSession,
+            who: Who {
+                user: None,
+                address: self.connection.map(|connection| connection.peer),
+                endpoint: self.endpoint.gate().path_of(&self.found.mount),
+            },
+            topic: None,
+            code: Some(410),
+            detail: format_args!(
+                "messages for a session that is over, or that another server has: the client begins a new one"
+            ),
+        };
+        fact.note(self.endpoint.own_counters(), 1);
         logical(410, None, &[])
     }
 

@@ -1,6 +1,8 @@
 //! Why a request is not served: one type, from which the counter, the line in the log and the answer come.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,15 @@ pub(crate) enum Full {
     Server,
     /// The client's address has all that it may have.
     Address,
+}
+
+impl Full {
+    fn refusal(self) -> Refusal {
+        match self {
+            Full::Server => Refusal::TooManyConnections,
+            Full::Address => Refusal::TooManyFromAddress,
+        }
+    }
 }
 
 /// A client or a request that is turned away.
@@ -246,8 +257,13 @@ impl Refusal {
                 format!("pages of the origin {origin:.64?} may not connect here, only those of {allowed}").into()
             }
             Refusal::Path { path, served } => {
-                format!("nothing is served at {path:.64?}: connect to the path of an endpoint, which is {served}")
-                    .into()
+                // What comes behind may be a key.
+                let end = path.match_indices('/').nth(2).map_or(path.len(), |(end, _)| end);
+                let (begin, rest) = (&path[..end], if end < path.len() { "/…" } else { "" });
+                format!(
+                    "nothing is served at {begin:.64?}{rest}: connect to the path of an endpoint, which is {served}"
+                )
+                .into()
             }
             Refusal::Rejected(rejected) => rejected.detail().into(),
             _ => self.text(),
@@ -304,10 +320,7 @@ impl Asking<'_> {
 impl Endpoint {
     /// The answer to a request that cannot be served whatever it asks for, by the mount that would.
     pub(crate) fn turn_away(&self, parts: &Arc<Parts>, connection: &Connection, full: Full) -> Response<Body> {
-        let refusal = match full {
-            Full::Server => Refusal::TooManyConnections,
-            Full::Address => Refusal::TooManyFromAddress,
-        };
+        let refusal = full.refusal();
         match self.find(parts.uri.path()) {
             None => self.refuse(&refusal, connection),
             Some(mut found) => {
@@ -317,6 +330,23 @@ impl Endpoint {
                 asking.refuse(refusal)
             }
         }
+    }
+
+    /// A connection for which there is no place, and which is told so before its request is read.
+    pub(crate) fn tell_of_full(&self, peer: SocketAddr, full: Full) {
+        let refusal = full.refusal();
+        let detail = refusal.detail();
+        self.tell_of_address(refusal.event(), peer, Some(refusal.status().as_u16()), format_args!("{detail}"));
+    }
+
+    /// A connection that ended before it had a request that could be served.
+    pub(crate) fn tell_of_request(&self, peer: SocketAddr, detail: fmt::Arguments<'_>) {
+        self.tell_of_address(Event::RejectedRequest, peer, None, detail);
+    }
+
+    fn tell_of_address(&self, event: Event, peer: SocketAddr, code: Option<u16>, detail: fmt::Arguments<'_>) {
+        let who = Who { address: Some(peer), ..Who::default() };
+        Fact { kind: Kind::Refused, event, who, topic: None, code, detail }.tell(self.own_counters());
     }
 
     /// The answer to a request for a path at which no mount is.

@@ -7,6 +7,7 @@ use fanfare_proto::position::Position;
 
 use crate::channel::Broadcast;
 use crate::event::Event;
+use crate::fact::{Fact, Kind, Who};
 use crate::hub::{Frames, MemberId, Reach, Settled, Take};
 use crate::interest::Tick;
 use crate::join::{CatchingUp, Job};
@@ -80,7 +81,17 @@ impl Shard {
         let Some(socket) = self.sockets.get(member.socket as usize) else { return };
         if let Carrier::Broadcasts(queue) = &socket.carrier {
             if queue.try_send(Broadcast(message.clone())).is_err() {
-                self.lent.counters().count(Event::LocalLost);
+                let fact = Fact {
+                    kind: Kind::Dropped,
+                    event: Event::LocalLost,
+                    who: Who::default(),
+                    topic: Some(&message.topic),
+                    code: None,
+                    detail: format_args!(
+                        "a subscriber within the process does not take its messages: its queue is full"
+                    ),
+                };
+                fact.note(self.lent.counters(), 1);
             }
             return;
         }

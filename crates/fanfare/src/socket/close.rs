@@ -11,7 +11,7 @@ use super::{Carrier, Socket, Stage, Turn};
 use crate::channel::Ended;
 use crate::close_reason::CloseReason;
 use crate::event::Event;
-use crate::fact::{Fact, Kind};
+use crate::fact::{Fact, Kind, Who};
 use crate::transport::websocket::WebSocket;
 
 /// After our close frame has left, the client has so long to close its side.
@@ -53,6 +53,11 @@ impl Socket {
             Fact { kind: Kind::Closed, event: reason.event(), who, topic: None, code, detail }.tell(turn.counters());
         } else if self.is_open() {
             turn.count(reason.event());
+            if matches!(reason, CloseReason::Drain) {
+                // One for all sockets of the shard.
+                let (kind, event, code) = (Kind::Closed, reason.event(), Some(reason.code()));
+                Fact { kind, event, who: Who::default(), topic: None, code, detail }.keep(turn.counters(), 1);
+            }
         }
         self.close_with(turn, reason, reason.code(), reason.text());
     }

@@ -92,7 +92,15 @@ impl Socket {
             }
             return;
         }
-        turn.count(Event::WaitingFull);
+        let detail = format_args!(
+            "{} messages with {} bytes wait for the channel: at most {} and {} may (waiting_frames_max, waiting_bytes_max)",
+            seat.jobs.len(),
+            self.waiting_bytes,
+            limits.waiting_frames_max,
+            limits.waiting_bytes_max
+        );
+        let kind = if matches!(job, Job::Frame { .. }) { Kind::PushRefused } else { Kind::Dropped };
+        self.info.note(turn.counters(), (kind, Event::WaitingFull), Some(entry.topic()), detail);
         match job {
             Job::Frame { join_ref, msg_ref, .. } => {
                 let topic = entry.topic().clone();

@@ -9,7 +9,7 @@ use fanfare_proto::phoenix::codec::FieldTooLong;
 use fanfare_proto::session::Session;
 use fanfare_proto::wire;
 
-use super::{Carrier, Socket, Turn};
+use super::{Carrier, Socket, SocketInfo, Turn};
 use crate::event::{Counters, Event};
 use crate::gap::Voice;
 use crate::hub::{Due, Frames, Settled};
@@ -220,7 +220,7 @@ impl Socket {
         backlog: &mut Backlog,
         push: impl FnOnce(&mut Outbox),
     ) -> Written {
-        let Socket { carrier, session, .. } = self;
+        let Socket { carrier, session, info, .. } = self;
         let Some((outbox, _)) = outbox_of(carrier, bytes, frames, bounds, &mut backlog.pool) else {
             return Written::All;
         };
@@ -228,7 +228,7 @@ impl Socket {
         if has_room {
             push(outbox);
         }
-        account(outbox, session, backlog.counters());
+        account(outbox, session, info, backlog.counters());
         if has_room { Written::Waiting } else { Written::Full }
     }
 
@@ -299,7 +299,7 @@ impl Socket {
         };
         let (form, resuming_form, carriage) = (self.form(), self.resuming_form(), self.carriage());
         let bounds = self.info.mount.limits.outbox;
-        let Socket { carrier, session, .. } = self;
+        let Socket { carrier, session, info, .. } = self;
         let voice = || {
             let entry = session.entry(session.position(serial)?);
             let resumes = entry.data.resumes;
@@ -316,14 +316,14 @@ impl Socket {
             _ => message.encoded_at(variant, position),
         };
         outbox.offer(yielding, encode, bounds, voice);
-        account(outbox, session, backlog.counters());
+        account(outbox, session, info, backlog.counters());
         Written::Waiting
     }
 }
 
 /// Counts what has given way. A join that resumes has been sent all of its topic only from behind that on.
-fn account(outbox: &mut Outbox, session: &mut Session<Seat>, counters: &Counters) {
-    outbox.take_losses().count(counters);
+fn account(outbox: &mut Outbox, session: &mut Session<Seat>, info: &SocketInfo, counters: &Counters) {
+    outbox.take_losses().note(|| info.who(), counters);
     for (serial, position) in outbox.take_gaps() {
         if let Some(slot) = session.position(serial)
             && let Some(from) = &mut session.entry_mut(slot).data.complete_from

@@ -110,7 +110,10 @@ impl Members {
             false => Reply::error(json!({ "reason": reason })),
         };
         if !member.rights.broadcast_write {
-            cx.count(Event::NotAllowed);
+            cx.note_refused(
+                Event::NotAllowed,
+                format_args!("broadcasts to the topic are not among the member's rights"),
+            );
             return Ok(refused(cx, &told::may_not_write(channel_name(cx.topic()))));
         }
         if payload.size() > self.0.payload_size_max {

@@ -85,7 +85,10 @@ impl Shown {
             return Ok(refused("a presence message is an object with `event`, which is track or untrack"));
         }
         if !is_allowed {
-            cx.count(Event::NotAllowed);
+            cx.note_refused(
+                Event::NotAllowed,
+                format_args!("to be present in the topic is not among the member's rights"),
+            );
             return Ok(Reply::error(Payload::Json(JsonText::empty_object())));
         }
         let raw = message.payload.map_or("null", RawValue::get);

@@ -1,0 +1,61 @@
+//! What to do about a fact, by the reason under which it is counted: for whoever runs the server.
+
+/// One sentence that names the setting or the place to look at. `None` where nothing has to be done.
+pub(super) fn next_step(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "refused_origin" => "if pages of that origin may connect, add it to the endpoint's `origins`",
+        "refused_vsn" => "update the client: it has to ask for vsn=2.0.0",
+        "refused_subprotocol" => "let the client offer one of the subprotocols that the detail names, or none",
+        "refused_token" => "send the token base64-encoded behind its prefix in Sec-WebSocket-Protocol, or another way",
+        "refused_connect" => "look at the client's credential: the detail says what is wrong with it",
+        "refused_handshake" => "connect with a WebSocket client, and let proxies pass the header Upgrade on",
+        "refused_limit" => "raise the limit that the detail names in [limits], or add a server",
+        "refused_rate" => {
+            "raise limits.accept_rate if the server can take more, or let clients wait as Retry-After says"
+        }
+        "refused_drain" => "nothing: the server is shutting down, and clients connect to another or the next one",
+        "connect_panicked" => "look in the log for the panic: the code that decides who may connect has a fault",
+        "refused_topic_taken" => "end the publisher that has the topic, or take another topic",
+        "refused_topic_unknown" => "start the topic with a publisher first",
+        "refused_request" => "look at the client or the proxy before the server: its requests are not complete",
+        "refused_path" => "connect to the path of an [[endpoint]], or add one",
+        "refused_ended" => "look at the system's log: it gave no random bytes, or the process was ending",
+        "no_session" => "nothing, if it is rare: else let a balancer send a client to the same server each time",
+        "refused" => "look at the rules of the channel that the detail names (join, publish, events)",
+        "disconnect" => "nothing: somebody asked for it, by the API or by revoking a key",
+        "expired" => "let the client renew its credential before it expires",
+        "idle" => "let the client send heartbeats more often than idle_timeout, or raise it",
+        "protocol_error" | "undecodable" | "malformed_frame" => {
+            "look at the client: it speaks another protocol than the endpoint"
+        }
+        "too_large" => "send smaller messages, or raise limits.message_size_max",
+        "drain" => "nothing: the server was shutting down, and clients connect again",
+        "slow_consumer" => {
+            "give the topic a delivery policy for slow readers (slow in its [[channel]]), or raise limits.outbox_bytes_max"
+        }
+        "unauthorized" => "let the client send its credential right after it has connected",
+        "topic_ended" | "replaced" => "nothing: the publisher has gone, or has connected again",
+        "application" => "look at the client: the code and the detail say what it sent",
+        "history_unavailable" => "look at /api/health and the log: the history cannot be read",
+        "unpolled" => "nothing, if it is rare: the client has gone without saying so",
+        "crashed" => "look in the log for the panic or error of the channel",
+        "unmatched_topic" => {
+            "let a [[channel]] fit the topic, or correct the topic in the client; a push needs a join before it"
+        }
+        "not_a_position" => "give back a position as the server sent it, or 0:0",
+        "too_many" => "leave topics, or raise limits.joins_max",
+        "bad_topic" => "take a topic of 1 to 255 bytes without control characters",
+        "waiting_full" => "make the channel's code faster, push less at a time, or raise limits.waiting_frames_max",
+        "drop_oldest" | "latest" | "resync" => {
+            "nothing, if readers may miss messages: else widen what may wait, or publish less"
+        }
+        "local_queue_full" => "take messages from the subscriber faster",
+        "not_allowed" => "give the user the right, or do not show that action to it",
+        "not_kept" => "look at the log and the disk: the history could not be written",
+        "publishing_full" => "publish less at a time, or raise publishing_waiting_max",
+        "unavailable" => "look at /api/health: something that the channel needs does not answer",
+        "full" => "raise the presence's bound that the detail names",
+        "unknown" | "gap" | "lost" => "look at the broker: its log and the link to it",
+        _ => return None,
+    })
+}

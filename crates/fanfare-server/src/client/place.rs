@@ -1,0 +1,65 @@
+//! Where a result is printed: as a table where somebody looks at it, as JSON lines where a program reads it.
+
+use std::io::IsTerminal;
+use std::time::SystemTime;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+use time::UtcOffset;
+
+use crate::cli::client::Output;
+use crate::moment;
+use crate::terminal::print;
+
+/// The standard output.
+pub(super) struct Place {
+    is_for_people: bool,
+    offset: UtcOffset,
+}
+
+impl Place {
+    /// To be made before any thread is.
+    pub(super) fn new(output: &Output) -> Self {
+        Self { is_for_people: !output.json && std::io::stdout().is_terminal(), offset: moment::local_offset() }
+    }
+
+    /// Prints rows as a table, or the values that they are made of, one a line. Whether it was a table.
+    ///
+    /// # Errors
+    /// It cannot be printed.
+    pub(super) fn print<'v, const N: usize>(
+        &self,
+        values: &'v [Value],
+        row: impl Fn(&'v Value) -> [String; N],
+    ) -> Result<bool, String> {
+        if !self.is_for_people {
+            print(&values.iter().map(|value| format!("{value}\n")).collect::<String>())?;
+            return Ok(false);
+        }
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.add_rows(values.iter().map(row));
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        let text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        print(&text)?;
+        Ok(true)
+    }
+
+    /// A moment of an answer, as the clock on the wall has it.
+    pub(super) fn time(&self, moment: &Value) -> String {
+        moment::time_of_day(moment.as_str().unwrap_or_default(), self.offset, SystemTime::now())
+    }
+}
+
+/// A text of an answer for a table: control characters, which a terminal would obey, are shown.
+pub(super) fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::Null => return String::new(),
+        Value::String(text) => text.as_str(),
+        other => return other.to_string(),
+    };
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
