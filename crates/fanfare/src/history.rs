@@ -39,8 +39,8 @@ use fanfare_proto::position::{Epoch, Position, Since, Stamp};
 use crate::error::Error;
 use crate::message::{Draft, Message};
 
-#[cfg(feature = "testing")]
 pub(crate) use disk::ENDING_TIMEOUT;
+#[cfg(feature = "testing")]
 pub use faults::Faults;
 pub use setup::{History, HistoryLimits, HistorySync};
 
