@@ -14,11 +14,13 @@ use fanfare::{Bodies, Endpoint, Pattern};
 
 use crate::config::secret::Secret;
 use crate::connections::Connections;
+use crate::contract::Contracts;
 use crate::health::Part;
 use crate::pages;
 
 mod answer;
 mod connections;
+mod contract;
 mod next_step;
 mod probe;
 mod publish;
@@ -32,7 +34,7 @@ use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/counters, GET /api/why, GET /api/health, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, GET /api/health, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -46,6 +48,7 @@ pub(crate) struct Api {
     pub(crate) connections: Connections,
     /// The topics that somebody can be in.
     pub(crate) topics: Arc<[Pattern]>,
+    pub(crate) contracts: Contracts,
 }
 
 /// Everything on the admin listener.
@@ -58,6 +61,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/history/{*topic}", get(query::history))
         .route("/api/connections", get(connections::list))
         .route("/api/connections/{*key}", get(connections::one).delete(connections::close))
+        .route("/api/contract", get(contract::contract))
         .route("/api/counters", get(query::counters))
         .route("/api/why", get(why::why))
         .route("/api/{*path}", axum::routing::any(unknown))

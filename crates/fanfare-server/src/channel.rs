@@ -12,6 +12,7 @@ use crate::config::history::Kept;
 use crate::config::rule::Rule;
 use crate::config::section::listed;
 use crate::config::value::{Count, Size};
+use crate::contract::{Contract, Document, Misfit};
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
 
@@ -38,6 +39,7 @@ struct Settled {
     publish_hooks: Vec<Arc<Hook>>,
     /// What members are told as the node that they are on, if they are.
     node: Option<Arc<str>>,
+    contract: Option<Arc<Contract>>,
 }
 
 /// Comes after the reply to the join, so that `presence_state` does too.
@@ -47,7 +49,7 @@ pub(crate) struct Enter {
 
 impl Declared {
     /// `settings` are complete, and name hooks that exist; `node` is what this node of a cluster is called.
-    pub(crate) fn new(settings: Settings, hooks: &Hooks, node: Option<&Arc<str>>) -> Self {
+    pub(crate) fn new(settings: Settings, hooks: &Hooks, contract: Option<Contract>, node: Option<&Arc<str>>) -> Self {
         let of = |policy: &str| -> Vec<Arc<Hook>> {
             let rules = settings.rules().filter(|(key, _)| *key == policy);
             rules.filter_map(|(_, rule)| hooks.get(rule.hook()?).cloned()).collect()
@@ -55,7 +57,18 @@ impl Declared {
         let (join_hooks, publish_hooks) = (of("join"), of("publish"));
         let presence = presence(&settings);
         let node = node.filter(|_| settings.show_node).cloned();
-        Self(Arc::new(Settled { settings, presence, join_hooks, publish_hooks, node }))
+        let contract = contract.map(Arc::new);
+        Self(Arc::new(Settled { settings, presence, join_hooks, publish_hooks, contract, node }))
+    }
+
+    /// What may be sent on its topics.
+    pub(crate) fn contract(&self) -> Option<Arc<Contract>> {
+        self.0.contract.clone()
+    }
+
+    /// Adds what is said on its topics.
+    pub(crate) fn describe(&self, document: &mut Document) {
+        document.add(&self.0.settings, self.0.contract.as_deref());
     }
 
     /// What a mount does with the topics of one of its patterns.
@@ -162,6 +175,13 @@ impl Declared {
         }
     }
 
+    async fn check(&self, event: &str, payload: &Payload) -> Result<(), Misfit> {
+        match &self.0.contract {
+            Some(contract) => contract.check_event(event, payload).await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether a member may publish without a hook's consent. Not kept from the join: the credential may have been renewed
     /// since.
     fn may_publish(&self, cx: &Context<Enter>) -> bool {
@@ -206,14 +226,15 @@ impl Channel for Declared {
     async fn join(&self, cx: &mut Context<Enter>, params: Payload) -> Result<Joined<()>, Refused> {
         let identity = cx.assigns::<Identity>();
         let may_join = self.allows("join", identity, cx.topic());
-        let reply = if may_join {
-            None
-        } else if self.0.join_hooks.is_empty() {
+        if !may_join && self.0.join_hooks.is_empty() {
             let because = self.why_not("join", identity, cx.topic());
             return Err(Refused::reason(&self.0.settings.refused).because(because));
-        } else {
-            self.ask_to_join(cx, &params).await?
-        };
+        }
+        if let Some(contract) = &self.0.contract {
+            contract.check_join(&params).await?;
+        }
+        let reply = if may_join { None } else { self.ask_to_join(cx, &params).await? };
+        let identity = cx.assigns::<Identity>();
         if self.0.presence.is_some() {
             let key = self.presence_key(identity, &params)?;
             cx.send(Enter { key })?;
@@ -240,6 +261,9 @@ impl Channel for Declared {
         if let Some(objection) = self.objection(may_publish, cx, event, &payload) {
             return Ok(objection.into());
         }
+        if let Err(misfit) = self.check(event, &payload).await {
+            return Ok(misfit.into());
+        }
         let (changed, payload) = match may_publish {
             true => (None, payload),
             false => match self.ask_to_publish(cx, event, payload).await {
@@ -248,6 +272,10 @@ impl Channel for Declared {
             },
         };
         let event = changed.as_deref().unwrap_or(event);
+        // What a hook has made of it is to fit as well.
+        if !may_publish && let Err(misfit) = self.check(event, &payload).await {
+            return Ok(misfit.into());
+        }
         let published = match self.0.settings.broadcast {
             Audience::All => cx.broadcast(event, payload).await,
             Audience::Others => cx.broadcast_from(event, payload).await,

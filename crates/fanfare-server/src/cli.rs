@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::value::Span;
 use crate::config::{Flag, from_text};
+use crate::contract::Format;
 
 pub(crate) mod client;
 
@@ -82,6 +83,21 @@ pub(crate) enum Command {
     /// Make, list and revoke API keys
     #[command(name = "apikey")]
     ApiKey(ApiKey),
+    /// Print what clients may send to the topics of a configuration, and what they get
+    Contract {
+        /// The configuration, a TOML file
+        #[arg(short, long, value_name = "FILE", default_value = "fanfare.toml")]
+        config: PathBuf,
+        /// The form to write it in
+        #[arg(long, value_enum, default_value_t = Format::Jsonschema)]
+        format: Format,
+        /// Write it to a file in this folder, which is made if it is not there
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Compare with an earlier contract in the form `jsonschema`, and fail if its clients break
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+    },
     /// Print reference documentation
     Docs {
         #[command(subcommand)]

@@ -10,7 +10,7 @@ use crate::cli::{Cluster, Command, Docs, New, Settings};
 use crate::config::{reference, starter};
 use crate::scaffold::app::App;
 use crate::terminal::{load, load_or_environment, overrides, print};
-use crate::{apikey, client, demo, mint, preflight, run, scaffold, supabase};
+use crate::{apikey, client, contract, demo, mint, preflight, run, scaffold, supabase};
 
 /// Does it. The exit status says more than success where a command has more to say.
 ///
@@ -80,6 +80,10 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         Command::ApiKey(asked) => {
             let config = load(&asked.config, Settings::default())?;
             print(&apikey::command::run(&config, &asked)?).map(done)
+        }
+        Command::Contract { config, format, out, against } => {
+            let config = load(&config, Settings::default())?;
+            print(&contract::run(&config, format, out.as_deref(), against.as_ref())?).map(done)
         }
         Command::Docs { page: Docs::Config } => print(&reference::markdown()).map(done),
         Command::Docs { page: Docs::Supabase } => print(supabase::FUNCTIONS).map(done),

@@ -12,11 +12,13 @@ use crate::bridge::{Bridge, Publisher};
 use crate::broker;
 use crate::channel::Declared;
 use crate::config::Config;
+use crate::config::channel::Channel as ChannelSettings;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
 use crate::config::keys::Keys;
 use crate::config::server::PublicUrl;
 use crate::config::value::OneOrMore;
 use crate::connections::{Audience, Connections};
+use crate::contract::{Contract, Contracts, Document};
 use crate::expiry::Expiry;
 use crate::health::{Part, State};
 use crate::hook::{Hook, Hooks};
@@ -36,6 +38,8 @@ pub(crate) struct Engine {
     pub(crate) connections: Connections,
     /// The topics that somebody can be in.
     pub(crate) topics: Vec<Pattern>,
+    /// What may be sent to them.
+    pub(crate) contracts: Contracts,
     /// Not yet started.
     pub(crate) sources: Sources,
     /// What may have something to tell others before the end.
@@ -68,8 +72,15 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
         (given, _) => given,
     };
     let node = broker.is_some().then(|| config.cluster.name().into());
-    let declared = |channel| Declared::new(channel, &hooks, node.as_ref());
-    let channels: Vec<Declared> = channels.into_iter().map(declared).collect();
+    let declared = |channel: ChannelSettings| {
+        let contract = Contract::open(&channel).map_err(|text| format!("channel.schemas: {text}"))?;
+        Ok::<_, String>(Declared::new(channel, &hooks, contract, node.as_ref()))
+    };
+    let channels = channels.into_iter().map(declared).collect::<Result<Vec<Declared>, _>>()?;
+    let of_channels = channels.iter().map(|channel| (channel.patterns().cloned().collect(), channel.contract()));
+    let mut document = Document::default();
+    channels.iter().for_each(|channel| channel.describe(&mut document));
+    let contracts = Contracts::new(of_channels, document);
     let mut builder = Endpoint::builder();
     for (name, lookup) in &lookups {
         builder = builder.observer(Watch::start(lookup.clone(), config.keys[name].revoke_closes));
@@ -79,7 +90,7 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
     let routes = routes::routes(served, &config.endpoints);
     for channel in private {
         let patterns: Vec<_> = supabase::engine_patterns(&channel).collect();
-        let policy = declared(channel).policy();
+        let policy = declared(channel)?.policy();
         builder = patterns.iter().fold(builder, |builder, pattern| builder.policy(pattern, policy.clone()));
     }
     for (pattern, channel) in &routes {
@@ -120,7 +131,7 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
     }
     let publisher = bridge.as_ref().map(|bridge| bridge.publisher.clone());
     parts.extend(publisher.iter().map(Publisher::part));
-    let sources = Sources::new(std::mem::take(&mut config.sources));
+    let sources = Sources::new(std::mem::take(&mut config.sources), contracts.clone());
     parts.extend(sources.parts());
     let key = config.bridge.as_mut().and_then(|bridge| bridge.key.take());
     let connections = Connections::new(key, bridge.map(|bridge| Box::new(bridge) as Box<dyn Audience>));
@@ -132,7 +143,7 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
     if config.history.dir.is_some() {
         parts.push(Arc::new(Histories(endpoint.clone())));
     }
-    Ok(Engine { endpoint, parts, webhooks, connections, topics, sources, publisher })
+    Ok(Engine { endpoint, parts, webhooks, connections, topics, contracts, sources, publisher })
 }
 
 /// The store of histories in a directory, as the health report tells of it.

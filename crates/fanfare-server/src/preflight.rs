@@ -11,6 +11,7 @@ use crate::config::section::Places;
 use crate::config::server::Tls;
 use crate::config::source::Kind;
 use crate::config::{Config, Draft, Overrides, Reading, Report};
+use crate::contract::Contract;
 use crate::descriptors::Descriptors;
 use crate::{auth, reach, signature, tls};
 
@@ -62,6 +63,7 @@ impl Preflight<'_> {
         self.check_auths(draft);
         self.check_api_keys(draft);
         self.check_addresses(draft);
+        self.check_schemas(draft);
         self.check_hooks(draft);
         self.check_admin(draft);
         self.check_tls(draft);
@@ -159,6 +161,14 @@ impl Preflight<'_> {
             } else if let Some(text) = crate::broker::keeps_nothing(broker) {
                 let with_history = draft.channels.iter().filter(|channel| channel.history.is_some());
                 with_history.for_each(|channel| channel.places.problem(self.problems, "history", text));
+            }
+        }
+    }
+
+    fn check_schemas(&mut self, draft: &Draft) {
+        for channel in &draft.channels {
+            if let Err(text) = Contract::open(channel) {
+                channel.places.problem(self.problems, "schemas", text);
             }
         }
     }

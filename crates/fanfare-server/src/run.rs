@@ -19,6 +19,7 @@ use crate::config::secret::Secret;
 use crate::config::section::listed;
 use crate::config::server::{Drain as DrainSettings, Tls};
 use crate::connections::Connections;
+use crate::contract::Contracts;
 use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
 use crate::health::Part;
@@ -65,6 +66,7 @@ struct Running {
     webhooks: Vec<Arc<Webhook>>,
     connections: Connections,
     topics: Vec<Pattern>,
+    contracts: Contracts,
     sources: Sources,
     publisher: Option<Publisher>,
     signals: ServerSignals,
@@ -91,7 +93,7 @@ impl Running {
         let signals = ServerSignals::new()?;
         let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max);
-        let Engine { endpoint, parts, webhooks, connections, topics, sources, publisher } =
+        let Engine { endpoint, parts, webhooks, connections, topics, contracts, sources, publisher } =
             engine::build(&mut config, broker).await?;
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
@@ -101,6 +103,7 @@ impl Running {
             webhooks,
             connections,
             topics,
+            contracts,
             sources,
             publisher,
             signals,
@@ -141,6 +144,7 @@ impl Running {
             parts: self.parts.as_slice().into(),
             connections: self.connections.clone(),
             topics: self.topics.as_slice().into(),
+            contracts: self.contracts.clone(),
         });
         self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)

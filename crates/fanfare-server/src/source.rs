@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::source::{Kind, Route as RouteKind, Source as Settings};
+use crate::contract::Contracts;
 use crate::health::{self, Counted, Part, State};
 use crate::log::Brake;
 
@@ -60,21 +61,21 @@ async fn stopped(stop: &mut Stop) {
 }
 
 /// All sources of a server.
-#[derive(Default)]
 pub(crate) struct Sources {
     all: Vec<(Settings, Arc<Standing>)>,
+    contracts: Contracts,
     running: JoinSet<()>,
     stop: watch::Sender<bool>,
 }
 
 impl Sources {
     /// Those of a configuration, not yet started.
-    pub(crate) fn new(settings: BTreeMap<String, Settings>) -> Self {
+    pub(crate) fn new(settings: BTreeMap<String, Settings>, contracts: Contracts) -> Self {
         let all = settings.into_iter().map(|(name, settings)| {
             let standing = Arc::new(Standing::new(&name));
             (settings, standing)
         });
-        Self { all: all.collect(), ..Self::default() }
+        Self { all: all.collect(), contracts, running: JoinSet::new(), stop: watch::Sender::new(false) }
     }
 
     /// What the health report and the counters tell of.
@@ -85,7 +86,7 @@ impl Sources {
     /// Starts all of them.
     pub(crate) fn start(&mut self, endpoint: &Endpoint) {
         for (settings, standing) in std::mem::take(&mut self.all) {
-            let publish = Publish::new(endpoint.clone(), standing.clone(), &settings);
+            let publish = Publish::new(endpoint.clone(), self.contracts.clone(), standing.clone(), &settings);
             let listener = self.listener(&settings, publish);
             self.running.spawn(keep(settings, listener, standing, self.stop.subscribe()));
         }

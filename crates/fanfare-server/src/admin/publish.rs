@@ -30,6 +30,10 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
     let body = api.bodies.collect(&headers, body, API_BODY_SIZE_MAX as usize).await?;
     let messages = message::parse(&body).map_err(|fault| ApiError::invalid(fault.text))?;
     drop(body);
+    for (i, message) in messages.iter().enumerate() {
+        let checked = api.contracts.check(&message.topic, &message.event, &message.payload).await;
+        checked.map_err(|misfit| ApiError::invalid(format!("message {i}: {}", misfit.text())))?;
+    }
     // All are on their way, in their order, before the first is waited for: a store writes them together.
     let results = join_all(messages.iter().map(|message| message.publish(&api.endpoint))).await;
     let hints = hints(&api, messages.iter().map(|message| &*message.topic));

@@ -1,9 +1,12 @@
 //! `[[channel]]`: what happens on the topics of a pattern, without any code.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use fanfare::{Pattern, Slow};
 use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
+use toml::de::DeValue;
 
 use super::history::Kept;
 use super::problem::Problems;
@@ -38,6 +41,13 @@ section! {
         broadcast: Audience = "\"all\"",
         /// Whether a publish is answered with `ok`. Refused ones are answered with an error always.
         reply: bool = "true",
+        /// JSON Schemas of what may be sent: a table of events and the files of their schemas, such as
+        /// `{ new_msg = "schemas/new_msg.json" }`. `join` is the payload of the join. A payload that does not fit is answered with an error that
+        /// names the place and what the schema wants there. See [contracts.md](contracts.md).
+        schemas: Option<Schemas> = "",
+        /// What happens to a payload that does not fit its schema: `refuse` answers it with an error, `report` lets it through and
+        /// writes a line to the log.
+        schema_mode: SchemaMode = "\"refuse\"",
         /// The longest payload that may be published. Left out: what fits into `limits.message_size_max`.
         payload_size_max: Option<Size<2, 1_000_000_000>> = "",
         /// Whether members are tracked. With `true`, each gets `presence_state` after its join, and all get `presence_diff` when
@@ -89,6 +99,48 @@ section! {
         replay_max: Option<Count<1, 10_000>> = "",
     }
     later ["shards", "rate"]
+}
+
+choice! {
+    /// What happens to a payload that does not fit its schema.
+    pub(crate) enum SchemaMode {
+        /// It is not taken.
+        Refuse = "refuse",
+        /// It is taken, and the log says what is wrong with it.
+        Report = "report",
+    } later []
+}
+
+/// The name under which the schema of a join's payload stands.
+pub(crate) const JOIN: &str = "join";
+
+/// The files of schemas, by event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Schemas(pub(crate) BTreeMap<String, PathBuf>);
+
+impl Setting for Schemas {
+    fn accepts() -> String {
+        r#"a table of events and files such as { join = "schemas/join.json", new_msg = "schemas/new_msg.json" }"#.into()
+    }
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {
+        let DeValue::Table(table) = raw.get_ref() else { return Err(refused::<Self>(raw)) };
+        let (mut files, mut faults) = (BTreeMap::new(), Vec::new());
+        for (name, file) in table.iter() {
+            if let Err(text) = name.get_ref().parse::<EventName>() {
+                faults.push(Fault { at: name.span(), text });
+            }
+            match PathBuf::read(file) {
+                Ok(file) => drop(files.insert(name.get_ref().to_string(), file)),
+                Err(mut more) => faults.append(&mut more),
+            }
+        }
+        match (faults.is_empty(), files.is_empty()) {
+            (false, _) => Err(faults),
+            (true, true) => Err(refused::<Self>(raw)),
+            (true, false) => Ok(Self(files)),
+        }
+    }
 }
 
 choice! {
@@ -255,6 +307,7 @@ impl Channel {
         }
         self.check_suffixes(problems);
         self.check_events(problems);
+        self.check_schemas(problems);
     }
 
     /// What happens to messages that wait for slow readers.
@@ -284,6 +337,27 @@ impl Channel {
             .chain(of("broadcast_write", &self.broadcast_write))
             .chain(of("presence_read", &self.presence_read))
             .chain(of("presence_write", &self.presence_write))
+    }
+
+    /// A schema for an event that nobody may publish is most likely for one that is spelled otherwise.
+    fn check_schemas(&self, problems: &mut Problems) {
+        let Some(Schemas(files)) = &self.schemas else {
+            if self.places.is_given("schema_mode") {
+                self.places.problem(problems, "schema_mode", "has no effect without `schemas`");
+            }
+            return;
+        };
+        if self.is_realtime() {
+            self.places.problem(problems, "schemas", "is not for the topics of Supabase's clients");
+        }
+        let Some(events) = &self.events else { return };
+        for name in files.keys().filter(|name| *name != JOIN) {
+            if !events.0.iter().any(|EventName(event)| event == name) {
+                let text =
+                    format!("{name:?} is not among the `events` of the channel: add it there, or remove its schema");
+                self.places.problem(problems, "schemas", text);
+            }
+        }
     }
 
     fn check_events(&self, problems: &mut Problems) {

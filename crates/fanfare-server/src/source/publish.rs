@@ -10,12 +10,14 @@ use fanfare::{Endpoint, Error};
 use super::route::{Route, Routed, Skip};
 use super::{Backoff, Standing, Stop, stopped};
 use crate::config::source::Source as Settings;
+use crate::contract::Contracts;
 use crate::message::Message;
 
 /// Hands the messages of one source to the engine.
 pub(super) struct Publish {
     pub(super) standing: Arc<Standing>,
     endpoint: Endpoint,
+    contracts: Contracts,
     route: Route,
     message_size_max: usize,
     /// Where the last message went, if it was one topic.
@@ -43,10 +45,10 @@ pub(super) enum Refusal {
 }
 
 impl Publish {
-    pub(super) fn new(endpoint: Endpoint, standing: Arc<Standing>, settings: &Settings) -> Self {
+    pub(super) fn new(endpoint: Endpoint, contracts: Contracts, standing: Arc<Standing>, settings: &Settings) -> Self {
         let message_size_max = settings.message_size_max.0 as usize;
         let (route, backoff) = (Route::new(settings), Backoff::default());
-        Self { standing, endpoint, route, message_size_max, last_topic: None, backoff }
+        Self { standing, endpoint, contracts, route, message_size_max, last_topic: None, backoff }
     }
 
     /// What a message from a channel becomes.
@@ -83,6 +85,11 @@ impl Publish {
             }
         }
         while let Some(message) = taken.left.front() {
+            if self.contracts.check(&message.topic, &message.event, &message.payload).await.is_err() {
+                taken.skips.push(Skip::Schema);
+                taken.left.pop_front();
+                continue;
+            }
             match message.publish(&self.endpoint).await {
                 Ok(_) => {
                     self.standing.published.fetch_add(1, Ordering::Relaxed);

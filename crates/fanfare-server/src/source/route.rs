@@ -49,11 +49,20 @@ pub(crate) enum Skip {
     Conflict,
     /// Too many waited for the engine already.
     Overrun,
+    /// Its payload does not fit the schema of its event.
+    Schema,
 }
 
 impl Skip {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Malformed, Self::BadTopic, Self::TooLarge, Self::TooManyRecipients, Self::Conflict, Self::Overrun];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Malformed,
+        Self::BadTopic,
+        Self::TooLarge,
+        Self::TooManyRecipients,
+        Self::Conflict,
+        Self::Overrun,
+        Self::Schema,
+    ];
 
     /// The reason under which it is counted.
     pub(crate) fn name(self) -> &'static str {
@@ -64,6 +73,7 @@ impl Skip {
             Self::TooManyRecipients => "skipped_too_many_recipients",
             Self::Conflict => "skipped_conflict",
             Self::Overrun => "skipped_overrun",
+            Self::Schema => "skipped_schema",
         }
     }
 
@@ -81,6 +91,7 @@ impl Skip {
             Self::Overrun => {
                 "Messages that came while too many waited to be published, from a server that does not wait."
             }
+            Self::Schema => "Messages whose payload does not fit the schema of their event.",
         }
     }
 

@@ -10,6 +10,7 @@ mod client_commands;
 mod cluster;
 mod cluster_demo;
 mod commands;
+mod contracts;
 mod ending;
 mod files;
 mod full_disk;

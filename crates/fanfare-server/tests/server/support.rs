@@ -445,8 +445,13 @@ impl Client {
     /// Joins a topic, which must succeed: the join_ref.
     #[track_caller]
     pub(crate) fn join_ok(&mut self, topic: &str) -> String {
+        self.join_ok_with(topic, json!({}))
+    }
+
+    /// The same with a payload.
+    pub(crate) fn join_ok_with(&mut self, topic: &str, payload: Value) -> String {
         let own_ref = self.new_ref();
-        self.send(json!([own_ref, own_ref, topic, "phx_join", {}]));
+        self.send(json!([own_ref, own_ref, topic, "phx_join", payload]));
         let reply = self.reply_to(&own_ref);
         assert_eq!(reply["status"], "ok", "{reply}");
         own_ref

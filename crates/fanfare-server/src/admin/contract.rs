@@ -1,0 +1,44 @@
+//! `GET /api/contract`: what may be sent to the topics, for compilers and other tools.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use axum::response::{IntoResponse, Response};
+use clap::ValueEnum;
+use serde::Deserialize;
+
+use super::Api;
+use super::answer::ApiError;
+use crate::contract::{Format, write};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    format: Option<String>,
+}
+
+/// The contracts of all channels in the form that is asked for.
+pub(super) async fn contract(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(Wanted { format }) =
+        wanted.map_err(|error| ApiError::invalid(format!("{}; it takes format", error.body_text())))?;
+    let format = match &format {
+        None => Format::Jsonschema,
+        Some(name) => Format::from_str(name, false).map_err(|_| {
+            ApiError::invalid(format!(
+                "format: {name:.64?} is not accepted: it takes jsonschema, asyncapi or typescript"
+            ))
+        })?,
+    };
+    let kind = match format {
+        Format::Jsonschema | Format::Asyncapi => "application/json",
+        Format::Typescript => "text/plain; charset=utf-8",
+    };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let text = write(api.contracts.document(), host, format);
+    Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], text).into_response())
+}

@@ -1,0 +1,183 @@
+//! What may be sent on the topics of a `[[channel]]`: a JSON Schema for the payload of its joins, and one for each event.
+//!
+//! The schemas are the only source: payloads are checked against them here, and what is written for people and compilers is
+//! made of them (`document`, `asyncapi`, `typescript`). A channel without schemas has no contract and pays nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fanfare::{Pattern, Payload, Refused, Reply};
+use serde_json::{Value, json};
+
+use crate::config::channel::{Channel as Settings, JOIN, SchemaMode};
+use crate::log::Brake;
+
+#[cfg(not(feature = "schema"))]
+mod absent;
+mod asyncapi;
+mod command;
+mod compatible;
+mod document;
+#[cfg(feature = "schema")]
+mod schema;
+mod typescript;
+
+#[cfg(not(feature = "schema"))]
+use absent::{Schema, Violation};
+pub(crate) use command::{Format, run, write};
+pub(crate) use document::Document;
+#[cfg(feature = "schema")]
+use schema::{Schema, Violation};
+
+/// Larger payloads are checked on a thread for such work, not on one that serves sockets.
+const INLINE_SIZE_MAX: usize = 16_384;
+
+/// So many lines a second tell of payloads that were let through.
+const LINES_PER_SECOND_MAX: u64 = 10;
+
+/// The schemas of one `[[channel]]`.
+#[derive(Debug)]
+pub(crate) struct Contract {
+    /// Its patterns, for the log.
+    channel: String,
+    mode: SchemaMode,
+    join: Option<Arc<Schema>>,
+    events: BTreeMap<String, Arc<Schema>>,
+    reported: Brake,
+}
+
+/// Why a payload is not taken.
+#[derive(Debug)]
+pub(crate) struct Misfit {
+    /// What it was sent as.
+    what: String,
+    violations: Vec<Violation>,
+}
+
+impl Contract {
+    /// Reads the schemas that a channel names; `None` if it names none.
+    ///
+    /// # Errors
+    /// What is wrong with the first file that cannot be taken.
+    pub(crate) fn open(settings: &Settings) -> Result<Option<Self>, String> {
+        let Some(named) = &settings.schemas else { return Ok(None) };
+        let open = |(name, file): (&String, &PathBuf)| {
+            let schema = Schema::open(file).map_err(|text| format!("{name}: {}: {text}", file.display()))?;
+            Ok((name.clone(), Arc::new(schema)))
+        };
+        let mut events = named.0.iter().map(open).collect::<Result<BTreeMap<_, _>, String>>()?;
+        let patterns: Vec<_> = settings.patterns().map(ToString::to_string).collect();
+        let join = events.remove(JOIN);
+        let mode = settings.schema_mode;
+        Ok(Some(Self { channel: patterns.join(", "), mode, join, events, reported: Brake::default() }))
+    }
+
+    /// Whether somebody may join with this payload.
+    pub(crate) async fn check_join(&self, payload: &Payload) -> Result<(), Misfit> {
+        match &self.join {
+            Some(schema) => self.check(schema, "the payload of the join", payload).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this may be published.
+    pub(crate) async fn check_event(&self, event: &str, payload: &Payload) -> Result<(), Misfit> {
+        match self.events.get(event) {
+            Some(schema) => self.check(schema, &format!("the payload of {event:?}"), payload).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn check(&self, schema: &Arc<Schema>, what: &str, payload: &Payload) -> Result<(), Misfit> {
+        let checked = if payload.size() > INLINE_SIZE_MAX {
+            let (schema, payload) = (schema.clone(), payload.clone());
+            tokio::task::spawn_blocking(move || schema.check_large(&payload)).await.unwrap_or_else(|_| Err(Vec::new()))
+        } else {
+            schema.check(payload)
+        };
+        let Err(violations) = checked else { return Ok(()) };
+        let misfit = Misfit { what: what.to_owned(), violations };
+        match self.mode {
+            SchemaMode::Refuse => Err(misfit),
+            SchemaMode::Report => {
+                if let Some(held_back) = self.reported.pass(LINES_PER_SECOND_MAX) {
+                    let text = misfit.text();
+                    tracing::warn!(
+                        channel = self.channel,
+                        held_back,
+                        "{text}; it was let through, as schema_mode says"
+                    );
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn join_schema(&self) -> Option<&Value> {
+        self.join.as_ref().map(|schema| schema.document())
+    }
+
+    fn event_schemas(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.events.iter().map(|(event, schema)| (event.as_str(), schema.document()))
+    }
+}
+
+impl Misfit {
+    /// In words. It names places in the payload and what the schema wants there, never what stood there.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("{} does not fit its schema", self.what);
+        for Violation { path, message } in &self.violations {
+            let path = if path.is_empty() { "/" } else { path };
+            text.push_str(&format!("; {path}: {message}"));
+        }
+        text
+    }
+
+    fn told(&self) -> Value {
+        json!({ "reason": "invalid payload", "errors": self.violations })
+    }
+}
+
+impl From<Misfit> for Reply {
+    fn from(misfit: Misfit) -> Self {
+        Self::error(misfit.told()).because(misfit.text())
+    }
+}
+
+impl From<Misfit> for Refused {
+    fn from(misfit: Misfit) -> Self {
+        Self::with(misfit.told()).because(misfit.text())
+    }
+}
+
+/// The patterns of a channel and its contract, if it has one.
+type OfChannel = (Vec<Pattern>, Option<Arc<Contract>>);
+
+/// The contracts of all channels, for messages that do not come from a member. Clones share them.
+#[derive(Debug, Clone)]
+pub(crate) struct Contracts {
+    channels: Arc<[OfChannel]>,
+    document: Arc<Document>,
+}
+
+impl Contracts {
+    /// In the order in which topics are looked up.
+    pub(crate) fn new(channels: impl Iterator<Item = OfChannel>, document: Document) -> Self {
+        Self { channels: channels.collect(), document: Arc::new(document) }
+    }
+
+    /// All that they say.
+    pub(crate) fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// Whether this may be published to a topic.
+    pub(crate) async fn check(&self, topic: &str, event: &str, payload: &Payload) -> Result<(), Misfit> {
+        let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(topic));
+        match self.channels.iter().find(|(patterns, _)| fits(patterns)) {
+            Some((_, Some(contract))) => contract.check_event(event, payload).await,
+            _ => Ok(()),
+        }
+    }
+}

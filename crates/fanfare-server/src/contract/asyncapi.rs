@@ -1,0 +1,110 @@
+//! Contracts as an AsyncAPI 3.0 document, for its generators and viewers. <https://www.asyncapi.com/docs/reference/specification/v3.0.0>
+
+use serde_json::{Map, Value, json};
+
+use super::document::{Channel, Document, type_names};
+
+/// The last part of a topic whose pattern ends in a star.
+const SUFFIX: &str = "suffix";
+
+/// The frames of Phoenix Channels that a payload stands in.
+const TRAIT: &str = "phoenix";
+
+/// The document, of a server at a host.
+pub(super) fn document(contracts: &Document, host: &str) -> Value {
+    let names = type_names(&contracts.channels);
+    let (mut channels, mut operations) = (Map::new(), Map::new());
+    for (channel, name) in contracts.channels.iter().zip(&names) {
+        channels.insert(name.clone(), described(channel));
+        operate(&mut operations, channel, name);
+    }
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Fanfare",
+            "version": "1.0.0",
+            "description": "What clients send to the topics of this server, and what they get. Made of its configuration by `fanfare contract`.",
+        },
+        "defaultContentType": "application/json",
+        "servers": { "socket": { "host": host, "protocol": "wss", "description": "Phoenix Channels 2.0.0 over WebSocket" } },
+        "channels": channels,
+        "operations": operations,
+        "components": { "messageTraits": { TRAIT: {
+            "description": "Sent as the JSON array [join_ref, ref, topic, event, payload].",
+            "bindings": { "ws": {} },
+        } } },
+    })
+}
+
+fn described(channel: &Channel) -> Value {
+    let mut messages = Map::new();
+    let mut add = |name: String, event: &str, payload: &Value| {
+        let traits = json!([{ "$ref": format!("#/components/messageTraits/{TRAIT}") }]);
+        messages.insert(name, json!({ "name": event, "payload": payload, "traits": traits }));
+    };
+    add("join".into(), "phx_join", &channel.join);
+    for (event, payload) in &channel.push {
+        add(message("push", event), event, payload);
+    }
+    for (event, payload) in &channel.on {
+        add(message("on", event), event, payload);
+    }
+    add("reply".into(), "phx_reply", &reply());
+    let mut described = json!({ "messages": messages });
+    described["address"] = match channel.pattern.strip_suffix('*') {
+        Some(prefix) => format!("{prefix}{{{SUFFIX}}}").into(),
+        None => channel.pattern.as_str().into(),
+    };
+    if channel.pattern.ends_with('*') {
+        described["parameters"] = json!({ SUFFIX: { "description": "The rest of the topic" } });
+    }
+    described
+}
+
+/// Seen from the server, as the specification wants it.
+fn operate(operations: &mut Map<String, Value>, channel: &Channel, name: &str) {
+    let of = |message: &str| json!({ "$ref": format!("#/channels/{name}/messages/{}", pointer(message)) });
+    let whole = json!({ "$ref": format!("#/channels/{name}") });
+    let answered = json!({ "channel": whole, "messages": [of("reply")] });
+    let receive = |message: &str, is_answered: bool| {
+        let mut operation = json!({ "action": "receive", "channel": whole, "messages": [of(message)] });
+        if is_answered {
+            operation["reply"] = answered.clone();
+        }
+        operation
+    };
+    operations.insert(format!("{name}.join"), receive("join", true));
+    for event in channel.push.keys() {
+        operations.insert(format!("{name}.push.{event}"), receive(&message("push", event), channel.replies));
+    }
+    for event in channel.on.keys() {
+        let operation = json!({ "action": "send", "channel": whole, "messages": [of(&message("on", event))] });
+        operations.insert(format!("{name}.on.{event}"), operation);
+    }
+}
+
+fn message(direction: &str, event: &str) -> String {
+    format!("{direction}.{event}")
+}
+
+/// A name as a part of a JSON pointer in a URI.
+fn pointer(name: &str) -> String {
+    let mut text = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'~' => text.push_str("~0"),
+            b'/' => text.push_str("~1"),
+            b'-' | b'.' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => text.push(byte.into()),
+            byte => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
+fn reply() -> Value {
+    json!({
+        "type": "object",
+        "required": ["status", "response"],
+        "properties": { "status": { "type": "string", "enum": ["ok", "error"] }, "response": { "type": "object" } },
+    })
+}

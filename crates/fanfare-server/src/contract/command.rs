@@ -1,0 +1,85 @@
+//! `fanfare contract`, and the same documents for the HTTP API.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+
+use super::{Contract, Document, asyncapi, compatible, typescript};
+use crate::config::Config;
+
+/// What is written in a document's place for the host of a server that is not known.
+const HOST: &str = "localhost:4000";
+
+/// A form in which contracts are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The schemas of each channel, one JSON object
+    Jsonschema,
+    /// AsyncAPI 3.0, JSON
+    Asyncapi,
+    /// A module of types for the npm client `phoenix`
+    Typescript,
+}
+
+impl Format {
+    /// Of the file that it is written to.
+    fn file(self) -> &'static str {
+        match self {
+            Self::Jsonschema => "contract.json",
+            Self::Asyncapi => "asyncapi.json",
+            Self::Typescript => "contract.ts",
+        }
+    }
+}
+
+/// The contracts of a configuration in a form.
+pub(crate) fn write(document: &Document, host: Option<&str>, format: Format) -> String {
+    match format {
+        Format::Jsonschema => format!("{:#}\n", document.json()),
+        Format::Asyncapi => format!("{:#}\n", asyncapi::document(document, host.unwrap_or(HOST))),
+        Format::Typescript => typescript::module(document),
+    }
+}
+
+/// What the command has to say: the document, or nothing where it went into a folder.
+///
+/// # Errors
+/// A schema or a file that cannot be read or written; with an earlier contract, what of this one breaks its clients.
+pub(crate) fn run(
+    config: &Config,
+    format: Format,
+    out: Option<&Path>,
+    against: Option<&PathBuf>,
+) -> Result<String, String> {
+    let document = of(config)?;
+    if let Some(file) = against {
+        let shown = file.display();
+        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
+        let old = serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}"))?;
+        let found = compatible::breaks(&old, &document.json()).map_err(|text| format!("{shown} {text}"))?;
+        if !found.is_empty() {
+            return Err(format!("clients of {shown} break:\n  {}", found.join("\n  ")));
+        }
+    }
+    let text = write(&document, None, format);
+    match out {
+        None if against.is_some() => Ok(String::new()),
+        None => Ok(text),
+        Some(folder) => {
+            let file = folder.join(format.file());
+            let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, text));
+            written.map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+            eprintln!("wrote {}", file.display());
+            Ok(String::new())
+        }
+    }
+}
+
+/// The contracts of the channels that clients of Phoenix can join.
+fn of(config: &Config) -> Result<Document, String> {
+    let mut document = Document::default();
+    for channel in config.channels.iter().filter(|channel| !channel.private && !channel.is_realtime()) {
+        document.add(channel, Contract::open(channel)?.as_ref());
+    }
+    Ok(document)
+}

@@ -1,0 +1,149 @@
+//! All contracts of a configuration as data: what clients send to the topics of each channel, and what they get.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::Contract;
+use crate::config::channel::{Channel as Settings, EventName, Presence};
+use crate::config::rule::Rule;
+
+/// The version of the form in which it is written as JSON.
+const VERSION: u64 = 1;
+
+/// What all channels say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Document {
+    pub(super) channels: Vec<Channel>,
+}
+
+/// What is said on the topics of one pattern.
+#[derive(Debug, Clone)]
+pub(super) struct Channel {
+    pub(super) pattern: String,
+    /// The payload of a join.
+    pub(super) join: Value,
+    /// What members may publish, and with which payload.
+    pub(super) push: BTreeMap<String, Value>,
+    /// What they get.
+    pub(super) on: BTreeMap<String, Value>,
+    /// Whether a push is answered.
+    pub(super) replies: bool,
+}
+
+impl Document {
+    /// Adds a channel with its contract, if it has one.
+    pub(crate) fn add(&mut self, settings: &Settings, contract: Option<&Contract>) {
+        let allowed = settings.events.iter().flat_map(|events| &events.0).map(|EventName(name)| (name.as_str(), any()));
+        let mut events: BTreeMap<_, _> = allowed.map(|(name, schema)| (name.to_owned(), schema)).collect();
+        let schemas = contract.iter().flat_map(|contract| contract.event_schemas());
+        events.extend(schemas.map(|(name, schema)| (name.to_owned(), schema.clone())));
+        let publish: Vec<_> = settings.rules().filter(|(key, _)| *key == "publish").map(|(_, rule)| rule).collect();
+        let nobody_publishes = publish.iter().all(|rule| matches!(rule, Rule::Nobody));
+        let limited: Option<BTreeSet<&String>> =
+            settings.events.as_ref().map(|events| events.0.iter().map(|EventName(name)| name).collect());
+        let may_push = |name: &String| !nobody_publishes && limited.as_ref().is_none_or(|names| names.contains(name));
+        let push =
+            events.iter().filter(|(name, _)| may_push(name)).map(|(name, schema)| (name.clone(), schema.clone()));
+        let mut on = events.clone();
+        on.extend(presence(settings.presence));
+        let join = contract.and_then(|contract| contract.join_schema()).cloned().unwrap_or_else(any);
+        let channel = Channel { pattern: String::new(), join, push: push.collect(), on, replies: settings.reply };
+        for pattern in settings.patterns() {
+            self.channels.push(Channel { pattern: pattern.to_string(), ..channel.clone() });
+        }
+    }
+
+    /// As JSON: the schemas of each channel. `fanfare contract --against` reads it again.
+    pub(crate) fn json(&self) -> Value {
+        let map = |schemas: &BTreeMap<String, Value>| -> Map<String, Value> { schemas.clone().into_iter().collect() };
+        let channel = |channel: &Channel| {
+            let Channel { join, push, on, replies, .. } = channel;
+            json!({ "join": join, "push": map(push), "on": map(on), "replies": replies })
+        };
+        let channels: Map<String, Value> =
+            self.channels.iter().map(|each| (each.pattern.clone(), channel(each))).collect();
+        json!({ "fanfare_contract": VERSION, "channels": channels })
+    }
+}
+
+/// An object of any form: what the protocol takes as a payload.
+fn any() -> Value {
+    json!({ "type": "object" })
+}
+
+/// What members of a channel with presence are told.
+fn presence(presence: Option<Presence>) -> Vec<(String, Value)> {
+    let meta = json!({
+        "type": "object",
+        "required": ["phx_ref"],
+        "properties": { "phx_ref": { "type": "string" }, "online_at": { "type": "string" } },
+        "additionalProperties": true,
+    });
+    let state = json!({
+        "type": "object",
+        "additionalProperties": {
+            "type": "object",
+            "required": ["metas"],
+            "properties": { "metas": { "type": "array", "items": meta } },
+        },
+    });
+    match presence {
+        Some(Presence::Roster) => {
+            let diff = json!({
+                "type": "object",
+                "required": ["joins", "leaves"],
+                "properties": { "joins": state, "leaves": state },
+            });
+            vec![("presence_state".into(), state), ("presence_diff".into(), diff)]
+        }
+        Some(Presence::Count) => {
+            let count = json!({
+                "type": "object", "required": ["count"], "properties": { "count": { "type": "integer", "minimum": 0 } },
+            });
+            vec![("presence_count".into(), count)]
+        }
+        Some(Presence::Off) | None => Vec::new(),
+    }
+}
+
+/// A name for the parts of a pattern: `room:*` is `Room`, `*` is `Any`. No two are the same.
+pub(super) fn type_names(channels: &[Channel]) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let name = |channel: &Channel| {
+        let words = channel.pattern.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let name = camel(words);
+        let name = if name.is_empty() { "Any".to_owned() } else { name };
+        let name = if name.starts_with(|c: char| c.is_ascii_digit()) { format!("Topic{name}") } else { name };
+        let mut numbered = (2..).map(|number| format!("{name}{number}"));
+        let free = if taken.contains(&name) { numbered.find(|name| !taken.contains(name)) } else { Some(name) };
+        let free = free.unwrap_or_default();
+        taken.insert(free.clone());
+        free
+    };
+    channels.iter().map(name).collect()
+}
+
+fn camel<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+    words.map(capital).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_have_names() {
+        let channel = |pattern: &&str| Channel {
+            pattern: (*pattern).to_owned(),
+            join: any(),
+            push: BTreeMap::new(),
+            on: BTreeMap::new(),
+            replies: true,
+        };
+        let patterns = ["room:*", "room:lobby", "*", "user_socket:*", "room", "1st:*", "日本:*"];
+        let channels: Vec<_> = patterns.iter().map(channel).collect();
+        assert_eq!(type_names(&channels), ["Room", "RoomLobby", "Any", "UserSocket", "Room2", "Topic1st", "Any2"]);
+    }
+}
