@@ -28,7 +28,7 @@ describe("lobby", () => {
   })
   afterEach(async () => {
     for (const {context} of people) await context.close()
-    await server.stop("SIGKILL")
+    await server.remove()
     rmSync(folder, {recursive: true})
     assert.deepEqual(people.flatMap(({troubles}) => troubles), [])
   })

@@ -29,7 +29,7 @@ describe("pages of the other protocols", () => {
   })
   afterEach(async () => {
     await page.close()
-    await server.stop("SIGKILL")
+    await server.remove()
     rmSync(folder, {recursive: true})
     assert.deepEqual(troubles, [])
   })

@@ -91,7 +91,7 @@ describe("broadcast in mixed company", () => {
       }
     } finally {
       for (const visit of visits) await visit.end()
-      await server.stop("SIGKILL")
+      await server.remove()
     }
   })
 })

@@ -19,7 +19,7 @@ describe("phxsocket", {concurrency: 4}, () => {
   before(async () => {
     server = await startOracle()
   })
-  after(() => server.stop("SIGKILL"))
+  after(() => server.remove())
 
   test("joins, pushes and is answered", () => withPython(server, {user: "py"}, async python => {
     const topic = "room:python-replies"

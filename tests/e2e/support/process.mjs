@@ -1,4 +1,5 @@
-// Starts one of the binaries, knows its address, and sees to it that it is gone in the end.
+// Starts one of the binaries, knows its address, and sees to it that it is gone in the end. With FANFARE_NODES, that many of it are
+// started as nodes of a cluster, which tests use as they use one.
 
 import {spawn} from "node:child_process"
 import {once} from "node:events"
@@ -7,6 +8,7 @@ import {createServer} from "node:net"
 import {tmpdir} from "node:os"
 import {join} from "node:path"
 import {createInterface} from "node:readline"
+import {startCluster} from "./cluster.mjs"
 import {within} from "./deadline.mjs"
 import {linesOf} from "./lines.mjs"
 
@@ -16,35 +18,48 @@ const TOKEN = "a-token-for-the-end-to-end-tests"
 // Draining may take 30 s.
 const STOP_MS_MAX = 40_000
 
+const NODES = Number(process.env.FANFARE_NODES ?? 1)
+
 const running = new Set()
 process.on("exit", () => running.forEach(child => child.kill("SIGKILL")))
 
 /** `oracle` of tests/oracle on a free port. */
-export async function startOracle() {
-  return start(binary("FANFARE_ORACLE"), ["--port", String(await freePort())])
+export function startOracle() {
+  return started(async redis => {
+    const args = ["--port", String(await freePort()), ...(redis ? ["--redis", redis] : [])]
+    return new Server(binary("FANFARE_ORACLE"), args)
+  })
 }
 
 /** `fanfare dev` on a free port, in the folder `cwd`. */
 export function startDev(cwd) {
-  return start(binary("FANFARE_BIN"), ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"], {cwd})
+  return started(async redis => {
+    const args = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", ...(redis ? ["--set", `broker.url=${redis}`] : [])]
+    return new Server(binary("FANFARE_BIN"), args, {cwd})
+  })
 }
 
 /** `fanfare cluster demo` with so many nodes on a Redis. It has to be ended by SIGINT or SIGTERM, which ends the nodes. */
-export function startClusterDemo(nodes) {
-  return start(binary("FANFARE_BIN"), ["cluster", "demo", "--nodes", String(nodes), "--broker", "redis", "--listen", "127.0.0.1:0"])
+export async function startClusterDemo(nodes) {
+  const args = ["cluster", "demo", "--nodes", String(nodes), "--broker", "redis", "--listen", "127.0.0.1:0"]
+  const demo = new Server(binary("FANFARE_BIN"), args)
+  await demo.start()
+  return demo
 }
 
 /** `fanfare serve` with this configuration, in a folder of its own, and more in its environment. It keeps its ports when it is
  *  started again. */
-export async function startServe(config, variables = {}) {
-  const folder = folderWith(config)
-  const [listen, admin] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
-  const env = {...process.env, FANFARE_ADMIN_TOKEN: TOKEN, ...variables}
-  const args = ["serve", "--config", CONFIG, "--listen", listen, "--admin", admin]
-  const server = await start(binary("FANFARE_BIN"), args, {cwd: folder, env})
-  server.folder = folder
-  server.admin = `http://${admin}`
-  return server
+export function startServe(config, variables = {}) {
+  return started(async redis => {
+    const folder = folderWith(redis ? `${config}\n[broker]\nurl = "${redis}"\n` : config)
+    const [listen, admin] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
+    const env = {...process.env, FANFARE_ADMIN_TOKEN: TOKEN, ...variables}
+    const args = ["serve", "--config", CONFIG, "--listen", listen, "--admin", admin]
+    const server = new Server(binary("FANFARE_BIN"), args, {cwd: folder, env})
+    server.folder = folder
+    server.admin = `http://${admin}`
+    return server
+  })
 }
 
 /** `fanfare sub` with these arguments: `lines` are what it prints and says, in that order; `stop` ends it. */
@@ -63,8 +78,10 @@ function folderWith(config) {
   return folder
 }
 
-async function start(command, args, options) {
-  const server = new Server(command, args, options)
+/** A server that `make` makes, or a cluster of them. */
+async function started(make) {
+  if (NODES > 1) return startCluster(NODES, make, freePort)
+  const server = await make()
   await server.start()
   return server
 }

@@ -13,7 +13,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fanfare::serve::Server;
-use fanfare::{BoxError, Drain, Endpoint, Mount, OriginPattern, OriginPolicy, Presence, Route, Version};
+use fanfare::{
+    BoxError, Broker, Drain, Endpoint, Mount, OriginPattern, OriginPolicy, Presence, RedisBroker, Route, Version,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::presence::{Names, PresenceRoom};
@@ -36,19 +38,20 @@ async fn main() -> std::process::ExitCode {
 }
 
 async fn run() -> Result<(), BoxError> {
-    let usage = || BoxError::from("usage: oracle --port N [--shards N]");
-    let (mut port, mut shards) = (None, None);
+    let usage = || BoxError::from("usage: oracle --port N [--shards N] [--redis URL]");
+    let (mut port, mut shards, mut redis) = (None, None, None);
     let mut args = std::env::args().skip(1);
     while let (Some(flag), value) = (args.next(), args.next()) {
-        let number = value.and_then(|value| value.parse::<u16>().ok());
+        let number = value.as_ref().and_then(|value| value.parse::<u16>().ok());
         match flag.as_str() {
             "--port" => port = number,
             "--shards" => shards = number,
+            "--redis" => redis = value,
             _ => return Err(usage()),
         }
     }
     let port = port.ok_or_else(usage)?;
-    let endpoint = endpoint(shards).await?;
+    let endpoint = endpoint(shards, redis.as_deref()).await?;
     let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     println!("oracle: listening on http://{}", server.local_addr()?);
@@ -59,7 +62,8 @@ async fn run() -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn endpoint(shards: Option<u16>) -> Result<Endpoint, BoxError> {
+/// With a Redis it is a node of a cluster.
+async fn endpoint(shards: Option<u16>, redis: Option<&str>) -> Result<Endpoint, BoxError> {
     let names = Presence::new().hooks(Names);
     // Pages of the tests' own servers connect as well.
     let mount = || Mount::new().origin(OriginPolicy::Any);
@@ -84,6 +88,10 @@ async fn endpoint(shards: Option<u16>) -> Result<Endpoint, BoxError> {
     let builder = match shards {
         Some(shards) => Endpoint::builder().shards(shards.into()),
         None => Endpoint::builder(),
+    };
+    let builder = match redis {
+        Some(url) => builder.broker(Broker::redis(&RedisBroker::new(url))),
+        None => builder,
     };
     let built = builder
         .mount("/socket", user())

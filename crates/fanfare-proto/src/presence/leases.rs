@@ -143,6 +143,16 @@ impl Leases {
         self.nodes.get(&node).is_some_and(|lease| !lease.is_hidden)
     }
 
+    /// Whether a node is certainly not alive: it has said goodbye, or was silent for a lease. As long as this node has not heard
+    /// itself for one, others that it has not heard may be there.
+    pub fn is_lost(&self, node: Incarnation, now_ms: u64) -> bool {
+        self.has_left(node)
+            || match self.nodes.get(&node) {
+                Some(lease) => lease.is_hidden,
+                None => now_ms - self.hears_since_ms >= self.term_ms,
+            }
+    }
+
     /// Whether a node has said goodbye: what still comes of it does not count.
     pub fn has_left(&self, node: Incarnation) -> bool {
         self.left.contains_key(&node)
@@ -180,12 +190,24 @@ mod tests {
         let mut leases = leases();
         assert_eq!(looks(&mut leases, 0, 9_000), []);
         assert_eq!(looks(&mut leases, 10_000, 12_000), [Event::Hidden(A)]);
-        assert!(!leases.is_alive(A));
+        assert!(!leases.is_alive(A) && leases.is_lost(A, 12_000));
         assert_eq!(leases.heard(A, 12_500), Some(Event::Appeared(A)));
         assert!(leases.is_alive(A));
         assert_eq!(looks(&mut leases, 13_000, 82_000), [Event::Hidden(A)]);
         assert_eq!(looks(&mut leases, 83_000, 83_000), [Event::Dropped(A)]);
+        assert!(!leases.is_alive(A) && leases.is_lost(A, 83_000));
         assert_eq!(leases.alive().count(), 0);
+    }
+
+    #[test]
+    fn who_was_not_heard_yet_may_be_there_for_a_lease() {
+        let mut leases = Leases::new(10_000, 60_000, 3_000, 0);
+        assert_eq!(looks(&mut leases, 0, 10_000), []);
+        assert!(!leases.is_lost(A, 9_999) && leases.is_lost(A, 10_000));
+        leases.heard(A, 10_000);
+        assert!(!leases.is_lost(A, 10_000));
+        leases.bye(A, 10_001);
+        assert!(leases.is_lost(A, 10_001));
     }
 
     #[test]

@@ -77,7 +77,8 @@ impl Drop for Waiting<'_> {
 impl Endpoint {
     /// Asks another node.
     pub(crate) async fn ask_node(&self, to: Incarnation, question: Bytes, patience: Duration) -> Answered {
-        if !presence::is_alive(self, to) {
+        // Where this node has just started, the other may be there and not have been heard yet.
+        if presence::is_lost(self, to) {
             return Answered::Gone;
         }
         let (answer, answered) = oneshot::channel();

@@ -75,6 +75,7 @@ impl Local for Members {
 
     fn link_is_up(&self) {
         if let Some(endpoint) = self.endpoint() {
+            endpoint.beat();
             presence::repair(&endpoint);
         }
     }

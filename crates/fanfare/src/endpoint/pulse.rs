@@ -62,11 +62,8 @@ impl Endpoint {
     pub(super) fn pulse(&self, beats: bool) {
         presence::look(self);
         self.forget_lost_questions();
-        if beats && let Some(cluster) = &self.0.cluster {
-            let sockets = self.shards().iter().map(|shard| shard.sockets() as u64).sum();
-            let beat = Heartbeat { version_min: VERSION, version_max: VERSION, sockets, joins: 0, clock_us: 0 };
-            // One that is lost is followed by others.
-            cluster.tell(&NODES.into(), Content::Heartbeat(beat), Box::new(|_| ()));
+        if beats {
+            self.beat();
         }
         let (due_ms, weak) = (self.clock().now_ms() + LOOK_MS, self.downgrade());
         let run = Box::new(move || {
@@ -75,6 +72,16 @@ impl Endpoint {
             }
         });
         self.any_shard().send(Command::RunAt { due_ms, run });
+    }
+
+    /// Lets the other nodes know that this one lives.
+    pub(super) fn beat(&self) {
+        if let Some(cluster) = &self.0.cluster {
+            let sockets = self.shards().iter().map(|shard| shard.sockets() as u64).sum();
+            let beat = Heartbeat { version_min: VERSION, version_max: VERSION, sockets, joins: 0, clock_us: 0 };
+            // One that is lost is followed by others.
+            cluster.tell(&NODES.into(), Content::Heartbeat(beat), Box::new(|_| ()));
+        }
     }
 
     /// Closes every socket with this id, with 1001, on all nodes. One that is cut off does it when it is back, if the broker keeps histories.

@@ -60,6 +60,12 @@ pub(crate) fn is_alive(endpoint: &Endpoint, node: Incarnation) -> bool {
     endpoint.exchange().is_some_and(|exchange| exchange.leases(|leases| leases.is_alive(node)))
 }
 
+/// Whether a node is certainly not alive.
+pub(crate) fn is_lost(endpoint: &Endpoint, node: Incarnation) -> bool {
+    let now_ms = endpoint.clock().now_ms();
+    endpoint.exchange().is_none_or(|exchange| exchange.leases(|leases| leases.is_lost(node, now_ms)))
+}
+
 /// A heartbeat has come, perhaps the node's own.
 pub(crate) fn heard_beat(endpoint: &Endpoint, origin: Incarnation) {
     let Some(exchange) = endpoint.exchange() else { return };

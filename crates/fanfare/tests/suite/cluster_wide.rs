@@ -156,6 +156,16 @@ async fn a_session_that_is_polled_may_be_reached_by_any_node([a, b]: [Served; 2]
     assert_eq!(post(&b, &token(&answer), json!(["1", "1", "room:1", "phx_join", {}])).await["status"], 200);
 }
 
+#[tokio::test]
+async fn a_session_is_reached_by_a_node_that_has_not_heard_of_its_node_yet() {
+    let broker = MemoryBroker::new().unwrap();
+    let a = serve(node(Broker::memory(&broker))).await;
+    let session = token(&request(a.address, "GET", "/socket/longpoll?vsn=2.0.0", &[], b"").await.json());
+    let b = serve(node(Broker::memory(&broker))).await;
+    assert_eq!(post(&b, &session, json!(["1", "1", "room:1", "phx_join", {}])).await["status"], 200);
+    assert_eq!(poll(&b, &session).await["status"], 200);
+}
+
 async fn tokens_that_name_no_session_begin_a_new_one([a, b]: [Served; 2]) {
     let begun = request(a.address, "GET", "/socket/longpoll?vsn=2.0.0", &[], b"").await.json();
     let session = token(&begun);
