@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -266,7 +266,7 @@ pub(crate) trait AnyConnect: Send + Sync {
 
 impl<C: Connect> AnyConnect for C {
     fn connect<'a>(&'a self, request: ConnectRequest) -> Connecting<'a> {
-        Box::pin(guarded(Connect::connect(self, request)))
+        Box::pin(async move { guarded(pin!(Connect::connect(self, request))).await })
     }
 
     fn refreshes(&self) -> bool {
@@ -274,7 +274,7 @@ impl<C: Connect> AnyConnect for C {
     }
 
     fn refresh<'a>(&'a self, socket: &'a SocketInfo, credential: String) -> Connecting<'a> {
-        Box::pin(guarded(Connect::refresh(self, socket, credential)))
+        Box::pin(async move { guarded(pin!(Connect::refresh(self, socket, credential))).await })
     }
 }
 

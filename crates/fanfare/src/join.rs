@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::vec;
@@ -390,16 +390,18 @@ impl fmt::Debug for dyn AnyChannel {
 }
 
 impl<C: Channel> AnyChannel for C {
+    // What these futures begin with is made outside of them: they would keep it twice.
     fn join(self: Arc<Self>, cx: Context, params: Payload) -> Run {
+        let mut cx = cx.of_info();
         Box::pin(async move {
-            let mut cx = cx.of_info();
-            let joined = guarded(async {
+            let joined = guarded(pin!(async {
                 match C::Params::from_payload(params) {
                     Ok(params) => Channel::join(&*self, &mut cx, params).await,
                     Err(error) => Err(Refused::reason(&format!("invalid params: {error}"))),
                 }
-            });
-            let joined = joined.await.unwrap_or_else(|panic| Err(Refused::crashed(panic)));
+            }))
+            .await;
+            let joined = joined.unwrap_or_else(|panic| Err(Refused::crashed(panic)));
             let cx = cx.of_info();
             match joined.and_then(admitted) {
                 Ok((state, admitted)) => {
@@ -414,22 +416,23 @@ impl<C: Channel> AnyChannel for C {
     }
 
     fn run(self: Arc<Self>, instance: Instance, job: Job) -> Run {
+        let Instance { mut state, cx } = instance;
+        let mut cx = cx.of_info();
         Box::pin(async move {
-            let Instance { mut state, cx } = instance;
-            let mut cx = cx.of_info();
             let result = run_job(&*self, &mut *state, &mut cx, job).await;
             Outcome::Ran { instance: Instance { state, cx: cx.of_info() }, result }
         })
     }
 
     fn terminate(self: Arc<Self>, instance: Instance, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let Instance { mut state, cx } = instance;
+        let mut cx = cx.of_info();
         Box::pin(async move {
-            let Instance { mut state, cx } = instance;
-            let mut cx = cx.of_info();
             let Some(state) = state.downcast_mut() else {
                 return tracing::error!(topic = cx.topic(), "terminate was not called: {STRANGE_STATE}");
             };
-            if let Err(panic) = guarded(Channel::terminate(&*self, state, &mut cx, &reason)).await {
+            let terminated = guarded(pin!(Channel::terminate(&*self, state, &mut cx, &reason))).await;
+            if let Err(panic) = terminated {
                 tracing::warn!(topic = cx.topic(), panic, "terminate panicked");
             }
         })
@@ -466,15 +469,15 @@ async fn run_job<C: Channel>(
     };
     let is_push = matches!(job, Job::Frame { .. });
     let result = match job {
-        Job::Frame { event, payload, .. } => guarded(channel.handle_in(state, cx, &event, payload)).await,
+        Job::Frame { event, payload, .. } => guarded(pin!(channel.handle_in(state, cx, &event, payload))).await,
         Job::Info(info) => {
             let info = info.downcast().map_err(|_| "an info of another type than the channel's Info".to_owned())?;
-            guarded(channel.handle_info(state, cx, *info)).await.map(|result| result.map(without_answer))
+            guarded(pin!(channel.handle_info(state, cx, *info))).await.map(|result| result.map(without_answer))
         }
-        Job::Broadcast(message) => guarded(channel.handle_broadcast(state, cx, Broadcast(message)))
+        Job::Broadcast(message) => guarded(pin!(channel.handle_broadcast(state, cx, Broadcast(message))))
             .await
             .map(|result| result.map(without_answer)),
-        Job::Out(message) => guarded(channel.handle_out(state, cx, &message.event, message.payload.clone()))
+        Job::Out(message) => guarded(pin!(channel.handle_out(state, cx, &message.event, message.payload.clone())))
             .await
             .map(|result| result.map(without_answer)),
         // The socket does these without the channel.
@@ -505,9 +508,8 @@ async fn run_job<C: Channel>(
 }
 
 /// Runs the user's code so that a panic in it ends there. `Err` is the panic's message.
-pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> Result<T, String> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| {
+pub(crate) fn guarded<T>(mut future: Pin<&mut impl Future<Output = T>>) -> impl Future<Output = Result<T, String>> {
+    std::future::poll_fn(move |cx| {
         // The state that the panic may have left half-changed is shown to `terminate` only.
         match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
@@ -515,7 +517,6 @@ pub(crate) async fn guarded<T>(future: impl Future<Output = T>) -> Result<T, Str
             Err(panic) => Poll::Ready(Err(panic_message(&*panic))),
         }
     })
-    .await
 }
 
 /// The same for code that does not wait: a panic in it is logged.

@@ -219,6 +219,7 @@ fn string_field<'a>(token: &'a str, not_a_string: &'static str) -> Result<Cow<'a
     json::string(token).ok_or(Undecodable(not_a_string))
 }
 
+#[inline]
 fn utf8(data: &[u8]) -> Result<&str, Undecodable> {
     simdutf8::basic::from_utf8(data).map_err(|_| Undecodable("not UTF-8"))
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -119,7 +119,7 @@ pub(crate) trait AnyAuthority: Send + Sync {
 impl<A: Authority> AnyAuthority for A {
     fn verify<'a>(&'a self, token: &'a str) -> Boxed<'a, Result<Bearer, TokenFault>> {
         Box::pin(async move {
-            guarded(Authority::verify(self, token)).await.unwrap_or_else(|panic| {
+            guarded(pin!(Authority::verify(self, token))).await.unwrap_or_else(|panic| {
                 tracing::error!(panic, "an authority panicked");
                 Err(TokenFault::Unavailable)
             })
@@ -128,7 +128,7 @@ impl<A: Authority> AnyAuthority for A {
 
     fn rights<'a>(&'a self, request: RightsRequest<'a>) -> Boxed<'a, Rights> {
         Box::pin(async move {
-            guarded(Authority::rights(self, request)).await.unwrap_or_else(|panic| {
+            guarded(pin!(Authority::rights(self, request))).await.unwrap_or_else(|panic| {
                 tracing::error!(panic, "an authority panicked");
                 Rights::NONE
             })
