@@ -34,8 +34,8 @@ pub(crate) struct MemberId {
 /// How messages reach a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// As bytes of this variant, in batches.
-    Wire(Variant),
+    /// As bytes of this variant that members share, in batches.
+    Shared(Variant),
     /// As bytes, but its channel wants to see some events first.
     Intercepted(Variant),
     /// Each message by itself: a channel that subscribed, an in-process socket.
@@ -76,7 +76,7 @@ struct Topic {
     since: Tick,
     /// Published and not yet flushed.
     batch: Vec<Arc<Message>>,
-    /// How many members are not plain `Wire`.
+    /// How many members are not plain `Shared`.
     special: u32,
     /// Position and number of the newest message with both that was published here.
     last: Option<(Position, u64)>,
@@ -182,7 +182,7 @@ impl Hub {
             }
         };
         let entry = &mut self.topics[index as usize];
-        entry.special += u32::from(!matches!(reach, Reach::Wire(_)));
+        entry.special += u32::from(!matches!(reach, Reach::Shared(_)));
         if entry.members.capacity() == 0 {
             // Many topics have one member; the default growth would reserve four.
             entry.members.reserve_exact(1);
@@ -196,7 +196,7 @@ impl Hub {
     pub(crate) fn leave(&mut self, place: Place) -> Option<(MemberId, u32)> {
         let topic = &mut self.topics[place.topic as usize];
         let left = topic.members.swap_remove(place.position as usize);
-        topic.special -= u32::from(!matches!(left.reach, Reach::Wire(_)));
+        topic.special -= u32::from(!matches!(left.reach, Reach::Shared(_)));
         if topic.members.is_empty() {
             let topic = self.topics.remove(place.topic as usize);
             self.by_name.remove(&*topic.name);
@@ -238,7 +238,7 @@ impl Hub {
         self.topics[place.topic as usize].slow.as_ref()
     }
 
-    /// Adds a message to its topic's batch, and asks `each` what members do with it that are not plain `Wire`.
+    /// Adds a message to its topic's batch, and asks `each` what members do with it that are not plain `Shared`.
     ///
     /// `except` and the members that do not take it with the others are passed over by the batch; what was published before
     /// is handed out for them through `settled`, so that it stays ahead. `at` is when it was published.
@@ -267,14 +267,14 @@ impl Hub {
         }
         if topic.special > 0 {
             for (position, member) in topic.members.iter_mut().enumerate() {
-                if Some(position) == except || matches!(member.reach, Reach::Wire(_)) {
+                if Some(position) == except || matches!(member.reach, Reach::Shared(_)) {
                     continue;
                 }
                 let mut take = each(member.id, member.reach);
                 if let Take::Follow(reach) = take {
-                    topic.special -= u32::from(matches!(reach, Reach::Wire(_)));
+                    topic.special -= u32::from(matches!(reach, Reach::Shared(_)));
                     member.reach = reach;
-                    take = if matches!(reach, Reach::Wire(_)) { Take::Batch } else { each(member.id, reach) };
+                    take = if matches!(reach, Reach::Shared(_)) { Take::Batch } else { each(member.id, reach) };
                 }
                 if take != Take::Batch {
                     pass(member, &topic.batch);
@@ -332,7 +332,7 @@ impl Hub {
             let mut variants = 0_u32;
             for member in &mut topic.members {
                 let passed = std::mem::take(&mut member.passed) as usize;
-                let (Reach::Wire(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
+                let (Reach::Shared(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
                 if passed == 0 && !variant.is_text() {
                     let bytes = self.whole[variant.index()].get_or_insert_with(|| {
                         variants |= 1 << variant.index();
@@ -386,7 +386,7 @@ fn settle(
     let rest = &batch[(member.passed as usize).min(batch.len())..];
     member.passed = member.passed.max(batch.len() as u32);
     match member.reach {
-        Reach::Wire(variant) | Reach::Intercepted(variant) if !rest.is_empty() => {
+        Reach::Shared(variant) | Reach::Intercepted(variant) if !rest.is_empty() => {
             hand_out(rest, variant, slow, |frames| settled(member.id, frames));
         }
         _ => {}

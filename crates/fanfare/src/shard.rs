@@ -262,8 +262,8 @@ impl Shard {
         let NewSocket { mut admitted, mut carrier, mut received, attached } = new;
         let entry = self.sockets.vacant_entry();
         let key = SocketKey { index: entry.key() as u32, generation: self.next_generation };
-        if let Carrier::WebSocket(websocket) = &mut carrier
-            && let Err(error) = websocket.stream.register(self.poll.registry(), Token(entry.key()))
+        if let Carrier::Wire(wire) = &mut carrier
+            && let Err(error) = wire.stream.register(self.poll.registry(), Token(entry.key()))
         {
             tracing::warn!(%error, "a connection could not be taken over");
             return;
@@ -296,8 +296,8 @@ impl Shard {
             tracing::warn!(%error, "a connection could not be taken over");
             return self.with(key, Socket::lost);
         }
-        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
-            websocket.stream = stream;
+        if let Some(Socket { carrier: Carrier::Wire(wire), .. }) = self.socket(key) {
+            wire.stream = stream;
         }
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
@@ -369,9 +369,9 @@ impl Shard {
         let mut socket = self.sockets.remove(key.index as usize);
         drop(socket.take_unread(&mut self.lent));
         self.lent.shard.socket_went();
-        if let Carrier::WebSocket(websocket) = &mut socket.carrier {
+        if let Carrier::Wire(wire) = &mut socket.carrier {
             // Closing the descriptor would do the same; this keeps the order of events plain.
-            let _ = websocket.stream.deregister(self.poll.registry());
+            let _ = wire.stream.deregister(self.poll.registry());
         }
         if let Some(id) = &socket.info.id
             && let Some(sockets) = self.by_id.get_mut(id)

@@ -56,7 +56,7 @@ use crate::observer::{Observer, SocketHandle};
 use crate::timers::Alarm;
 use crate::transport::longpoll::PollSession;
 use crate::transport::streaming::Streaming;
-use crate::transport::websocket::WebSocket;
+use crate::transport::wire::Wire;
 
 pub(crate) use credentials::Verified;
 pub(crate) use reading::Reading;
@@ -226,7 +226,7 @@ pub(crate) struct NewSocket {
 #[derive(Debug)]
 pub(crate) enum Carrier {
     /// A connection, of a WebSocket or of a stream over HTTP.
-    WebSocket(WebSocket),
+    Wire(Wire),
     Poll(Box<PollSession>),
     /// Encoded frames for the test kit; `None` tells the close code.
     #[cfg(feature = "testing")]
@@ -239,7 +239,7 @@ impl Carrier {
     /// The bytes and frames that wait for the client to take them.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         match self {
-            Carrier::WebSocket(websocket) => websocket.waiting(),
+            Carrier::Wire(wire) => wire.waiting(),
             Carrier::Poll(session) => session.waiting(),
             _ => (0, 0),
         }
@@ -248,7 +248,7 @@ impl Carrier {
     /// Gives up what waits, if that can be done between two messages: there may be a gap in it.
     pub(crate) fn cut(&mut self) {
         match self {
-            Carrier::WebSocket(websocket) => websocket.cut(),
+            Carrier::Wire(wire) => wire.cut(),
             Carrier::Poll(session) => session.cut(),
             _ => {}
         }
@@ -381,12 +381,12 @@ impl Socket {
 
     /// The form of its frames.
     pub(crate) fn form(&self) -> Form {
-        self.dialect.form(&self.info, matches!(self.carrier, Carrier::WebSocket(_)))
+        self.dialect.form(&self.info, matches!(self.carrier, Carrier::Wire(_)))
     }
 
     pub(crate) fn carriage(&self) -> Carriage {
         match &self.carrier {
-            Carrier::WebSocket(websocket) => websocket.carriage(),
+            Carrier::Wire(wire) => wire.carriage(),
             _ => Carriage::Text,
         }
     }
@@ -407,14 +407,14 @@ impl Socket {
 
     /// What it has as a stream over HTTP, if it is one.
     pub(crate) fn streaming(&mut self) -> Option<&mut Streaming> {
-        let Carrier::WebSocket(websocket) = &mut self.carrier else { return None };
-        websocket.streaming.as_deref_mut()
+        let Carrier::Wire(wire) = &mut self.carrier else { return None };
+        wire.streaming.as_deref_mut()
     }
 
     /// Whether the events of its stream have ids of their own.
     pub(crate) fn gives_ids(&self) -> bool {
-        let Carrier::WebSocket(websocket) = &self.carrier else { return false };
-        websocket.streaming.as_ref().is_some_and(|streaming| streaming.gives_ids())
+        let Carrier::Wire(wire) = &self.carrier else { return false };
+        wire.streaming.as_ref().is_some_and(|streaming| streaming.gives_ids())
     }
 
     /// How this socket takes broadcasts, unless it takes them one by one.

@@ -8,4 +8,4 @@ pub(crate) mod memory;
 pub(crate) mod stream;
 pub(crate) mod streaming;
 pub(crate) mod watched;
-pub(crate) mod websocket;
+pub(crate) mod wire;

@@ -27,8 +27,8 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => (Kind::Binary, data),
         _ => return,
     };
-    let Carrier::WebSocket(websocket) = &socket.carrier else { return };
-    let bytes = match websocket.deflate_window_bits {
+    let Carrier::Wire(wire) = &socket.carrier else { return };
+    let bytes = match wire.deflate_window_bits {
         Some(window_bits) => deflated(kind, data, window_bits),
         None => carry(Carriage::WebSocket, kind, data),
     };

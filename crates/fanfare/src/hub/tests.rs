@@ -116,13 +116,13 @@ impl Game {
         let players = std::mem::take(&mut self.players);
         for (socket, player) in players.into_iter().chain(self.gone) {
             let by_itself = |n: &usize| match player.reach {
-                Reach::Wire(_) => false,
+                Reach::Shared(_) => false,
                 Reach::Intercepted(_) => n.is_multiple_of(3),
                 Reach::Each | Reach::Held => true,
             };
             let (single, batched): (Vec<usize>, Vec<usize>) = player.expected.into_iter().partition(by_itself);
             let variant =
-                if let Reach::Wire(variant) | Reach::Intercepted(variant) = player.reach { variant } else { TEXT };
+                if let Reach::Shared(variant) | Reach::Intercepted(variant) = player.reach { variant } else { TEXT };
             let bytes: Vec<u8> = batched.iter().flat_map(|&n| self.published[n].encoded(variant).to_vec()).collect();
             assert_eq!(self.received.remove(&socket).unwrap_or_default(), bytes, "socket {socket}, seed {seed}");
             assert_eq!(self.singly.remove(&socket).unwrap_or_default(), single, "socket {socket}, seed {seed}");
@@ -133,7 +133,7 @@ impl Game {
 #[test]
 fn members_receive_what_was_published_while_they_were_members() {
     let reaches =
-        [Reach::Wire(FRAMES), Reach::Wire(TEXT), Reach::Intercepted(FRAMES), Reach::Intercepted(TEXT), Reach::Each];
+        [Reach::Shared(FRAMES), Reach::Shared(TEXT), Reach::Intercepted(FRAMES), Reach::Intercepted(TEXT), Reach::Each];
     for seed in 0..500 {
         let (mut dice, mut game) = (Dice(seed), Game::new());
         for socket in 0..200 {
@@ -159,8 +159,8 @@ fn members_receive_what_was_published_while_they_were_members() {
 fn a_topic_exists_while_it_has_members() {
     let mut hub = hub();
     let topic: Arc<str> = "topic".into();
-    let first = hub.join(&topic, MemberId { socket: 1, serial: 0 }, Reach::Wire(FRAMES), None);
-    let second = hub.join(&topic, MemberId { socket: 2, serial: 0 }, Reach::Wire(FRAMES), None);
+    let first = hub.join(&topic, MemberId { socket: 1, serial: 0 }, Reach::Shared(FRAMES), None);
+    let second = hub.join(&topic, MemberId { socket: 2, serial: 0 }, Reach::Shared(FRAMES), None);
     assert_eq!(hub.topics(0, 10).0.map(|(name, members)| (&**name, members)).collect::<Vec<_>>(), [("topic", 2)]);
     assert_eq!(hub.leave(first), Some((MemberId { socket: 2, serial: 0 }, second.position)));
     assert_eq!(hub.leave(first), None);
@@ -174,7 +174,7 @@ fn subscribers_of_a_variant_share_the_bytes() {
     let topic: Arc<str> = "topic".into();
     let members = [FRAMES, FRAMES, FRAMES, TEXT, TEXT];
     for (socket, variant) in members.into_iter().enumerate() {
-        hub.join(&topic, MemberId { socket: socket as u32, serial: 0 }, Reach::Wire(variant), None);
+        hub.join(&topic, MemberId { socket: socket as u32, serial: 0 }, Reach::Shared(variant), None);
     }
     for batch in [1, 3] {
         for n in 0..batch {

@@ -27,7 +27,7 @@ use crate::transport::bullet::Listing;
 use crate::transport::handover::Handover;
 use crate::transport::longpoll::{PollSession, SessionHandle};
 use crate::transport::streaming::Streaming;
-use crate::transport::websocket::WebSocket;
+use crate::transport::wire::Wire;
 
 /// A request at the door of a mount.
 pub(super) struct Asking<'a> {
@@ -151,7 +151,7 @@ impl Asking<'_> {
         let shard = self.endpoint.next_shard().clone();
         let socket = self.socket(shard.clone(), admitted)?;
         let streaming = Streaming::new(framing.heartbeat(), positions, joined, slot);
-        let carrier = Carrier::WebSocket(WebSocket::streaming(streaming));
+        let carrier = Carrier::Wire(Wire::streaming(streaming));
         let attached = self.endpoint.attach(socket, carrier).await;
         let socket = attached.map_err(|_| Refusal::Ended)?;
         let handover = self.parts.extensions.get::<Handover>().cloned();

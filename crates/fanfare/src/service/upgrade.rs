@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo};
 use crate::transport::stream::{IntoStream, Stream};
 use crate::transport::watched::Watched;
-use crate::transport::websocket::WebSocket;
+use crate::transport::wire::Wire;
 
 /// The server has so long to write the answer and hand over the connection.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub(super) async fn take_over(
         runtime.spawn(async move {
             let Some((stream, received)) = connection(on_upgrade, &socket.info).await else { return };
             let shard = socket.info.shard.clone();
-            let carrier = Carrier::WebSocket(WebSocket::new(stream, window_bits));
+            let carrier = Carrier::Wire(Wire::new(stream, window_bits));
             shard.send_promptly(Command::Attach(Box::new(NewSocket {
                 admitted: socket,
                 carrier,
@@ -51,7 +51,7 @@ pub(super) async fn take_over(
     let (endpoint, info) = (endpoint.clone(), socket.info.clone());
     // By itself: whoever answers the request goes with its client.
     runtime.spawn(async move {
-        let carrier = Carrier::WebSocket(WebSocket::new(Stream::Awaited, window_bits));
+        let carrier = Carrier::Wire(Wire::new(Stream::Awaited, window_bits));
         let Ok(key) = endpoint.attach(socket, carrier).await else { return };
         let _ = attached.send(());
         info.shard.send_promptly(match connection(on_upgrade, &info).await {

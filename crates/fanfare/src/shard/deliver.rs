@@ -14,7 +14,7 @@ use crate::join::{CatchingUp, Job};
 use crate::key::{JoinKey, SocketKey};
 use crate::message::Message;
 use crate::socket::{Backlog, Carrier, Socket};
-use crate::transport::websocket::{Sent, Written};
+use crate::transport::wire::{Sent, Written};
 
 impl Shard {
     /// Adds a message to its topic's batch, or hands it to those who want it by itself.
@@ -99,7 +99,7 @@ impl Shard {
         self.with(socket.key, |socket, turn| match reach {
             Reach::Each => socket.give(turn, serial, Job::Broadcast(message.clone())),
             Reach::Held => socket.hold(turn, serial, message),
-            Reach::Intercepted(_) | Reach::Wire(_) => socket.get_alone(turn, serial, message),
+            Reach::Intercepted(_) | Reach::Shared(_) => socket.get_alone(turn, serial, message),
         });
     }
 
@@ -135,8 +135,8 @@ impl Shard {
 
     /// The kernel takes bytes of this socket again.
     pub(super) fn resume_writing(&mut self, key: SocketKey) {
-        if let Some(Socket { carrier: Carrier::WebSocket(websocket), .. }) = self.socket(key) {
-            websocket.stalled_since_ms = None;
+        if let Some(Socket { carrier: Carrier::Wire(wire), .. }) = self.socket(key) {
+            wire.stalled_since_ms = None;
             self.write_out(key);
         }
     }
@@ -154,7 +154,7 @@ fn deliver(socket: &mut Socket, serial: u32, frames: Frames<'_>, many_batches: b
     let waits = many_batches && socket.session.entries().len() > 1;
     match &mut socket.carrier {
         // The fast path touches the socket and nothing else: each line of memory counts, ten thousand times a message.
-        Carrier::WebSocket(websocket) if !waits && !websocket.has_waiting() => match websocket.send(frames.bytes) {
+        Carrier::Wire(wire) if !waits && !wire.has_waiting() => match wire.send(frames.bytes) {
             Sent::All => Written::All,
             Sent::HeldBack => Written::Waiting,
             Sent::Part(written) => socket.put_rest(serial, frames, written, backlog),
@@ -173,7 +173,7 @@ fn deliver_behind(socket: &mut Socket, serial: u32, frames: Frames<'_>, backlog:
     backlog.queued += frames.messages.len();
     match socket.put_share(serial, frames, backlog) {
         Written::Waiting => {
-            let is_stalled = matches!(&socket.carrier, Carrier::WebSocket(socket) if socket.stalled_since_ms.is_some());
+            let is_stalled = matches!(&socket.carrier, Carrier::Wire(socket) if socket.stalled_since_ms.is_some());
             if !is_stalled {
                 socket.mark_dirty(backlog);
             }
@@ -183,11 +183,11 @@ fn deliver_behind(socket: &mut Socket, serial: u32, frames: Frames<'_>, backlog:
     }
 }
 
-/// What a member that is not plain `Wire` does with a message.
+/// What a member that is not plain `Shared` does with a message.
 fn take(socket: &Socket, serial: u32, reach: Reach, message: &Message) -> Take {
     match reach {
         Reach::Each => Take::Alone,
-        Reach::Wire(_) => Take::Batch,
+        Reach::Shared(_) => Take::Batch,
         Reach::Intercepted(_) => match socket.session.position(serial) {
             Some(slot) if socket.mutes(slot, &message.event) => Take::Skip,
             Some(slot) if socket.intercepts(slot, &message.event) || socket.has_outs(slot) || socket.gives_ids() => {

@@ -9,7 +9,7 @@ use super::Shard;
 use crate::event::Event;
 use crate::key::SocketKey;
 use crate::socket::{Carrier, Reading, Socket};
-use crate::transport::websocket::Unread;
+use crate::transport::wire::Unread;
 
 /// A socket that sends more than this many buffers is read again in the next turn, after the others.
 const READS_PER_TURN_MAX: usize = 4;
@@ -22,12 +22,12 @@ impl Shard {
     pub(super) fn ready(&mut self, index: usize, readable: bool, ended: bool, writable: bool) {
         let Some(socket) = self.sockets.get_mut(index) else { return };
         let key = socket.key;
-        if ended && let Carrier::WebSocket(websocket) = &mut socket.carrier {
-            websocket.has_ended = true;
+        if ended && let Carrier::Wire(wire) = &mut socket.carrier {
+            wire.has_ended = true;
         }
         if writable
-            && let Carrier::WebSocket(websocket) = &socket.carrier
-            && websocket.stalled_since_ms.is_some()
+            && let Carrier::Wire(wire) = &socket.carrier
+            && wire.stalled_since_ms.is_some()
         {
             self.resume_writing(key);
         }
@@ -74,16 +74,16 @@ impl Shard {
                 }
             }
             let Some(socket) = self.socket(key) else { return };
-            let websocket = match &mut socket.carrier {
-                Carrier::WebSocket(websocket) => websocket,
+            let wire = match &mut socket.carrier {
+                Carrier::Wire(wire) => wire,
                 Carrier::Poll(_) => return self.read_posts(key),
                 _ => return,
             };
-            match websocket.stream.read(buffer) {
+            match wire.stream.read(buffer) {
                 Ok(0) => return self.with(key, Socket::lost),
                 Ok(count) => {
-                    let is_last = count < buffer.len() && websocket.stream.short_read_is_last();
-                    let has_ended = websocket.has_ended;
+                    let is_last = count < buffer.len() && wire.stream.short_read_is_last();
+                    let has_ended = wire.has_ended;
                     match (self.take_bytes(key, &mut buffer[..count]), is_last, has_ended) {
                         (true, true, false) => return,
                         // What is left is read in the next turn. So is the end, of which the kernel does not tell again, when
@@ -124,13 +124,13 @@ impl Shard {
     fn decode(&mut self, key: SocketKey, bytes: &mut [u8]) -> usize {
         let all = bytes.len();
         let Some(socket) = self.socket(key).filter(|socket| socket.is_open()) else { return all };
-        let Carrier::WebSocket(websocket) = &mut socket.carrier else { return all };
-        if websocket.streaming.is_some() {
+        let Carrier::Wire(wire) = &mut socket.carrier else { return all };
+        if wire.streaming.is_some() {
             // Whatever comes behind the request of a stream means nothing.
             return all;
         }
-        let mut decoder = std::mem::replace(&mut websocket.decoder, Decoder::new(Role::Server));
-        let (limits, inflates) = (socket.info.mount.limits.websocket, websocket.deflate_window_bits.is_some());
+        let mut decoder = std::mem::replace(&mut wire.decoder, Decoder::new(Role::Server));
+        let (limits, inflates) = (socket.info.mount.limits.websocket, wire.deflate_window_bits.is_some());
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut left = MESSAGES_PER_TURN_MAX;
         let decoded = decoder.decode(bytes, &limits, inflates, &mut scratch, &mut |item| {
@@ -143,8 +143,8 @@ impl Shard {
         let Some(socket) = self.socket(key).filter(|socket| socket.is_open()) else { return all };
         match decoded {
             Ok(taken) => {
-                if let Carrier::WebSocket(websocket) = &mut socket.carrier {
-                    websocket.decoder = decoder;
+                if let Carrier::Wire(wire) = &mut socket.carrier {
+                    wire.decoder = decoder;
                 }
                 taken
             }

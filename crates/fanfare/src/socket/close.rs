@@ -12,7 +12,7 @@ use crate::channel::Ended;
 use crate::close_reason::CloseReason;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
-use crate::transport::websocket::WebSocket;
+use crate::transport::wire::Wire;
 
 /// After our close frame has left, the client has so long to close its side.
 const LINGER_MS: u64 = 2_000;
@@ -85,8 +85,8 @@ impl Socket {
         self.end_all_joins(turn, reason);
         match &mut self.carrier {
             // Its client has gone before it was there.
-            Carrier::WebSocket(WebSocket { streaming: Some(_), .. }) if matches!(reason, CloseReason::Lost) => {}
-            Carrier::WebSocket(_) => return self.queue_close(turn, code, text),
+            Carrier::Wire(Wire { streaming: Some(_), .. }) if matches!(reason, CloseReason::Lost) => {}
+            Carrier::Wire(_) => return self.queue_close(turn, code, text),
             Carrier::Poll(session) => session.close(turn.now_ms),
             #[cfg(feature = "testing")]
             Carrier::Frames(frames) => {
@@ -145,8 +145,8 @@ impl Socket {
     }
 
     fn queue_close(&mut self, turn: &mut Turn, code: u16, text: &str) {
-        let Carrier::WebSocket(websocket) = &mut self.carrier else { return };
-        let close = match websocket.streaming {
+        let Carrier::Wire(wire) = &mut self.carrier else { return };
+        let close = match wire.streaming {
             Some(_) => Bytes::from_static(chunked::END),
             None => {
                 let mut close = Vec::with_capacity(4);
@@ -156,10 +156,10 @@ impl Socket {
         };
         // A reader that takes nothing has the write timeout in all, before and after it was given up.
         let timeout_ms = self.info.mount.write_timeout.as_millis() as u64;
-        let stalled_ms = websocket.stalled_since_ms.map_or(0, |since_ms| turn.now_ms - since_ms);
+        let stalled_ms = wire.stalled_since_ms.map_or(0, |since_ms| turn.now_ms - since_ms);
         let left_ms = timeout_ms.saturating_sub(stalled_ms).max(LINGER_MS);
-        websocket.due_ms = turn.now_ms.saturating_add(left_ms);
-        websocket.outbox(&mut turn.backlog.pool).push(close, 1);
+        wire.due_ms = turn.now_ms.saturating_add(left_ms);
+        wire.outbox(&mut turn.backlog.pool).push(close, 1);
         self.mark_dirty(&mut turn.backlog);
         self.watch(turn);
     }
@@ -167,11 +167,11 @@ impl Socket {
     /// The close frame has left. Closing at once would reset the connection if the client has sent something that we have
     /// not read, and the reset could overtake the close frame; so only our direction ends now.
     pub(super) fn end_of_writing(&mut self, turn: &mut Turn) {
-        let Carrier::WebSocket(websocket) = &mut self.carrier else { return };
-        if websocket.stream.shutdown_write().is_err() {
+        let Carrier::Wire(wire) = &mut self.carrier else { return };
+        if wire.stream.shutdown_write().is_err() {
             return self.go(turn);
         }
-        websocket.due_ms = websocket.due_ms.min(turn.now_ms + LINGER_MS);
+        wire.due_ms = wire.due_ms.min(turn.now_ms + LINGER_MS);
         self.watch(turn);
     }
 

@@ -17,10 +17,10 @@ impl Socket {
         let credential_ms = self.pending_until_ms().into_iter().chain(self.info.expires_ms).min();
         match (self.stage, &self.carrier) {
             (Stage::Gone, _) => None,
-            (Stage::Closing, Carrier::WebSocket(websocket)) => Some(websocket.due_ms),
-            (Stage::Open, Carrier::WebSocket(websocket)) => {
-                let stalled = websocket.stalled_since_ms.map(|since_ms| since_ms.saturating_add(self.stall_max_ms()));
-                credential_ms.into_iter().chain(stalled).chain([websocket.due_ms]).min()
+            (Stage::Closing, Carrier::Wire(wire)) => Some(wire.due_ms),
+            (Stage::Open, Carrier::Wire(wire)) => {
+                let stalled = wire.stalled_since_ms.map(|since_ms| since_ms.saturating_add(self.stall_max_ms()));
+                credential_ms.into_iter().chain(stalled).chain([wire.due_ms]).min()
             }
             (_, Carrier::Poll(session)) => {
                 let unpolled_ms = session.last_polled_ms(now_ms).saturating_add(self.unpolled_max_ms());
@@ -32,10 +32,10 @@ impl Socket {
 
     /// The kernel takes no more: wait for it, but not for ever.
     pub(super) fn stalled(&mut self, turn: &mut Turn) {
-        if let Carrier::WebSocket(websocket) = &mut self.carrier
-            && websocket.stalled_since_ms.is_none()
+        if let Carrier::Wire(wire) = &mut self.carrier
+            && wire.stalled_since_ms.is_none()
         {
-            websocket.stalled_since_ms = Some(turn.now_ms);
+            wire.stalled_since_ms = Some(turn.now_ms);
             self.watch(turn);
         }
     }

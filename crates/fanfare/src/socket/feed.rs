@@ -243,7 +243,7 @@ impl Socket {
     pub(super) fn send_message(&mut self, turn: &mut Turn, slot: usize, message: &Arc<Message>) {
         let entry = self.session.entry(slot);
         let (serial, place) = (entry.serial(), entry.data.phase.place());
-        let (Reach::Wire(variant) | Reach::Intercepted(variant)) = self.reach_of(slot) else { return };
+        let (Reach::Shared(variant) | Reach::Intercepted(variant)) = self.reach_of(slot) else { return };
         let slow = place.and_then(|place| turn.hub.slow(place));
         self.queue_message(&mut turn.backlog, serial, message, variant, slow);
     }

@@ -36,7 +36,7 @@ impl Socket {
     fn push_in_parts(&mut self, turn: &mut Turn, serial: u32, event: &str, state: &State) -> bool {
         let (form, carriage) = (self.form(), self.carriage());
         let is_fit = match &self.carrier {
-            Carrier::WebSocket(_) => carriage == Carriage::WebSocket,
+            Carrier::Wire(_) => carriage == Carriage::WebSocket,
             Carrier::Poll(_) => true,
             _ => false,
         };

@@ -26,7 +26,7 @@ impl Socket {
         let variant = if resumes { self.resuming_variant() } else { self.variant() };
         let gets_all = self.session.entry(slot).data.mutes == Mutes::NOTHING;
         let is_plain = gets_all && self.intercepted(slot).is_empty() && !self.gives_ids();
-        if is_plain { Reach::Wire(variant) } else { Reach::Intercepted(variant) }
+        if is_plain { Reach::Shared(variant) } else { Reach::Intercepted(variant) }
     }
 
     /// Changes what a join does not get. One that has got all, and was not asked about each message, stays so.

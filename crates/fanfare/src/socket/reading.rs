@@ -4,7 +4,7 @@
 use super::{Carrier, Socket, Turn};
 use crate::key::SocketKey;
 use crate::mailbox::room::Share;
-use crate::transport::websocket::Unread;
+use crate::transport::wire::Unread;
 
 /// When so many bytes have been read and not handled, since what they bring has to wait, sockets are read in smaller pieces.
 const UNREAD_SIZE_MAX: usize = 8 * 1024 * 1024;
@@ -90,16 +90,16 @@ impl Socket {
 
     /// Keeps bytes that were read until they may be handled.
     pub(crate) fn keep_unread(&mut self, turn: &mut Turn, unread: Box<Unread>) {
-        if let Carrier::WebSocket(websocket) = &mut self.carrier {
+        if let Carrier::Wire(wire) = &mut self.carrier {
             turn.reading.unread_size += unread.bytes.len();
-            websocket.unread = Some(unread);
+            wire.unread = Some(unread);
         }
     }
 
     /// Puts bytes behind those that are kept, if there are some.
     pub(crate) fn add_unread(&mut self, turn: &mut Turn, bytes: &[u8]) -> bool {
-        let Carrier::WebSocket(websocket) = &mut self.carrier else { return false };
-        let Some(unread) = &mut websocket.unread else { return false };
+        let Carrier::Wire(wire) = &mut self.carrier else { return false };
+        let Some(unread) = &mut wire.unread else { return false };
         unread.bytes.extend_from_slice(bytes);
         turn.reading.unread_size += bytes.len();
         true
@@ -107,8 +107,8 @@ impl Socket {
 
     /// Takes the bytes that are kept.
     pub(crate) fn take_unread(&mut self, turn: &mut Turn) -> Option<Box<Unread>> {
-        let Carrier::WebSocket(websocket) = &mut self.carrier else { return None };
-        let unread = websocket.unread.take()?;
+        let Carrier::Wire(wire) = &mut self.carrier else { return None };
+        let unread = wire.unread.take()?;
         turn.reading.unread_size -= unread.bytes.len();
         Some(unread)
     }

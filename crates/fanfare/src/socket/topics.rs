@@ -51,7 +51,7 @@ impl Socket {
         let receives = self.dialect.receives();
         match since.filter(|_| receives) {
             None => {
-                let reach = receives.then(|| Reach::Wire(self.variant()));
+                let reach = receives.then(|| Reach::Shared(self.variant()));
                 self.join_without_channel(turn, topic, None, reach);
             }
             Some(since) => self.join_reading(turn, topic, since),

@@ -19,7 +19,7 @@ use crate::mailbox::ShardHandle;
 use crate::message::{Message, Variant, carry, with_buffer};
 use crate::outbox::{Bounds, Outbox, Yielding};
 use crate::policy::Slow;
-use crate::transport::websocket::{Pool, Written};
+use crate::transport::wire::{Pool, Written};
 
 /// What waits to be written, of all sockets of a shard.
 #[derive(Debug)]
@@ -182,7 +182,7 @@ impl Socket {
     fn put(&mut self, bytes: Bytes, frames: usize, backlog: &mut Backlog) -> Written {
         let bounds = self.info.mount.limits.outbox;
         let outbox = match &mut self.carrier {
-            Carrier::WebSocket(websocket) => websocket.outbox(&mut backlog.pool),
+            Carrier::Wire(wire) => wire.outbox(&mut backlog.pool),
             Carrier::Poll(session) => session.outbox(),
             #[cfg(feature = "testing")]
             Carrier::Frames(test_kit) => {
@@ -257,9 +257,9 @@ impl Socket {
         backlog: &mut Backlog,
     ) -> Written {
         backlog.queued += frames.messages.len();
-        let Carrier::WebSocket(websocket) = &mut self.carrier else { return Written::All };
+        let Carrier::Wire(wire) = &mut self.carrier else { return Written::All };
         let Some(slow) = frames.slow else {
-            websocket.outbox(&mut backlog.pool).push_rest(frames.bytes.clone(), frames.messages.len(), written);
+            wire.outbox(&mut backlog.pool).push_rest(frames.bytes.clone(), frames.messages.len(), written);
             return Written::Waiting;
         };
         let mut end = 0;
@@ -271,8 +271,8 @@ impl Socket {
                 continue;
             }
             if begin < written {
-                let Carrier::WebSocket(websocket) = &mut self.carrier else { return Written::All };
-                websocket.outbox(&mut backlog.pool).push_rest(bytes.clone(), 1, written - begin);
+                let Carrier::Wire(wire) = &mut self.carrier else { return Written::All };
+                wire.outbox(&mut backlog.pool).push_rest(bytes.clone(), 1, written - begin);
             } else {
                 self.offer(serial, message, frames.variant, slow, None, backlog);
             }
@@ -343,16 +343,13 @@ fn outbox_of<'a>(
     pool: &mut Pool,
 ) -> Option<(&'a mut Outbox, bool)> {
     match carrier {
-        Carrier::WebSocket(websocket) => {
-            if !websocket.is_held_up()
-                && websocket.has_waiting()
-                && !websocket.outbox(pool).has_room(bytes, frames, bounds)
-            {
+        Carrier::Wire(wire) => {
+            if !wire.is_held_up() && wire.has_waiting() && !wire.outbox(pool).has_room(bytes, frames, bounds) {
                 // That the connection is lost is seen by the next write as well.
-                let _ = websocket.flush(pool);
+                let _ = wire.flush(pool);
             }
-            let is_held_up = websocket.is_held_up();
-            Some((websocket.outbox(pool), is_held_up))
+            let is_held_up = wire.is_held_up();
+            Some((wire.outbox(pool), is_held_up))
         }
         Carrier::Poll(session) => {
             let is_held_up = session.is_held_up();

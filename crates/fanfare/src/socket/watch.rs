@@ -8,17 +8,17 @@ use crate::close_reason::CloseReason;
 use crate::command::Polled;
 use crate::timers::Alarm;
 use crate::transport::streaming::HEARTBEAT;
-use crate::transport::websocket::WebSocket;
+use crate::transport::wire::Wire;
 
 impl Socket {
     /// Begins to wait for the client.
     pub(crate) fn begin_to_watch(&mut self, turn: &mut Turn) {
         if self.is_open()
-            && let Carrier::WebSocket(websocket) = &mut self.carrier
+            && let Carrier::Wire(wire) = &mut self.carrier
         {
-            match websocket.streaming {
+            match wire.streaming {
                 // Its answer begins with a sign of life.
-                Some(_) => websocket.due_ms = turn.now_ms.saturating_add(HEARTBEAT.as_millis() as u64),
+                Some(_) => wire.due_ms = turn.now_ms.saturating_add(HEARTBEAT.as_millis() as u64),
                 None => self.look_whether_silent(turn),
             }
         }
@@ -36,7 +36,7 @@ impl Socket {
             self.expired(turn);
         }
         match &mut self.carrier {
-            Carrier::WebSocket(_) => self.look_at_connection(turn),
+            Carrier::Wire(_) => self.look_at_connection(turn),
             Carrier::Poll(session) => {
                 session.end_windows(now_ms);
                 let unpolled_ms = session.last_polled_ms(now_ms).saturating_add(self.unpolled_max_ms());
@@ -54,14 +54,14 @@ impl Socket {
     /// Whether the client takes what it is sent, and is there at all.
     fn look_at_connection(&mut self, turn: &mut Turn) {
         let (now_ms, stall_max_ms) = (turn.now_ms, self.stall_max_ms());
-        let Carrier::WebSocket(websocket) = &mut self.carrier else { return };
-        let is_due = websocket.due_ms <= now_ms;
+        let Carrier::Wire(wire) = &mut self.carrier else { return };
+        let is_due = wire.due_ms <= now_ms;
         match self.stage {
             Stage::Gone => {}
             Stage::Closing if is_due => self.go(turn),
             Stage::Closing => {}
             Stage::Open => {
-                let stalled_since_ms = websocket.stalled_since_ms;
+                let stalled_since_ms = wire.stalled_since_ms;
                 if stalled_since_ms.is_some_and(|since_ms| since_ms.saturating_add(stall_max_ms) <= now_ms) {
                     self.too_slow(turn);
                 } else if is_due {
@@ -80,7 +80,7 @@ impl Socket {
 
     /// Looks whether the client is there: one of a stream says nothing, and is told something.
     fn look_after_client(&mut self, turn: &mut Turn) {
-        let Carrier::WebSocket(WebSocket { streaming: Some(streaming), due_ms, .. }) = &mut self.carrier else {
+        let Carrier::Wire(Wire { streaming: Some(streaming), due_ms, .. }) = &mut self.carrier else {
             return self.look_whether_silent(turn);
         };
         *due_ms = turn.now_ms.saturating_add(HEARTBEAT.as_millis() as u64);
@@ -110,8 +110,8 @@ impl Socket {
             frame::encode(Opcode::Ping, &[], false, &mut ping);
             self.queue(&mut turn.backlog, ping.into(), 1);
         }
-        if let Carrier::WebSocket(websocket) = &mut self.carrier {
-            websocket.due_ms = self.heard_ms.saturating_add(next_ms);
+        if let Carrier::Wire(wire) = &mut self.carrier {
+            wire.due_ms = self.heard_ms.saturating_add(next_ms);
         }
     }
 

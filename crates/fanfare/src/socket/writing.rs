@@ -1,7 +1,7 @@
 //! What is queued leaves, as far as the client takes it.
 
 use super::{Carrier, Socket, Turn};
-use crate::transport::websocket::Written;
+use crate::transport::wire::Written;
 
 impl Socket {
     /// Writes what is queued.
@@ -11,7 +11,7 @@ impl Socket {
             return;
         }
         match &mut self.carrier {
-            Carrier::WebSocket(websocket) => match websocket.flush(&mut turn.backlog.pool) {
+            Carrier::Wire(wire) => match wire.flush(&mut turn.backlog.pool) {
                 Written::All if self.is_open() => self.feed_soon(turn),
                 Written::All => self.end_of_writing(turn),
                 trouble => self.trouble(turn, trouble),

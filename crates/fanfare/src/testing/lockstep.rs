@@ -19,7 +19,7 @@ use crate::shard::{Arrivals, Shard};
 use crate::socket::{Carrier, Transport};
 use crate::transport::memory::Pipe;
 use crate::transport::stream::Stream;
-use crate::transport::websocket::WebSocket;
+use crate::transport::wire::Wire;
 
 /// The real engine on the caller's thread: nothing happens but in a call, and the same calls do the same things.
 ///
@@ -111,7 +111,7 @@ impl Lockstep {
     pub fn connect(&mut self, request: Request<()>, pipe: &Pipe) -> Result<Peer, NotConnected> {
         let endpoint = self.endpoint.clone();
         let stream = Stream::Memory(pipe.clone());
-        let carrier = |window_bits| Carrier::WebSocket(WebSocket::new(stream, window_bits));
+        let carrier = |window_bits| Carrier::Wire(Wire::new(stream, window_bits));
         let connected = self.run(endpoint.connect_local(request, Transport::WebSocket, carrier));
         let (shard, key) = connected.map_err(|response| NotConnected { response })?;
         Ok(Peer { shard: u32::from(shard.number()), key })

@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 
 /// Of an idle connection this is all: no buffer is held.
 #[derive(Debug)]
-pub(crate) struct WebSocket {
+pub(crate) struct Wire {
     pub(crate) stream: Stream,
     pub(crate) decoder: Decoder,
     /// What came behind the message that was handled last, while what the client sends has to wait.
@@ -68,14 +68,14 @@ pub(crate) enum Sent {
     Lost,
 }
 
-impl WebSocket {
+impl Wire {
     pub(crate) fn new(stream: Stream, deflate_window_bits: Option<u8>) -> Self {
         // Shared frames are compressed with the full window; a client with a smaller one gets them uncompressed.
         let carriage = match deflate_window_bits {
             Some(WINDOW_BITS_MAX) => Carriage::Deflated,
             _ => Carriage::WebSocket,
         };
-        WebSocket {
+        Wire {
             stream,
             decoder: Decoder::new(Role::Server),
             unread: None,
@@ -92,8 +92,8 @@ impl WebSocket {
 
     /// A stream over HTTP, whose connection is still to come.
     pub(crate) fn streaming(streaming: Streaming) -> Self {
-        let websocket = WebSocket::new(Stream::Awaited, None);
-        WebSocket { carriage: Carriage::Chunked, streaming: Some(Box::new(streaming)), ..websocket }
+        let wire = Wire::new(Stream::Awaited, None);
+        Wire { carriage: Carriage::Chunked, streaming: Some(Box::new(streaming)), ..wire }
     }
 
     pub(crate) fn carriage(&self) -> Carriage {
@@ -115,7 +115,7 @@ impl WebSocket {
         self.is_held_up
     }
 
-    /// What waits, to be written by [`flush`](WebSocket::flush): from the pool if nothing did.
+    /// What waits, to be written by [`flush`](Wire::flush): from the pool if nothing did.
     #[inline]
     pub(crate) fn outbox(&mut self, pool: &mut Pool) -> &mut Outbox {
         self.outbox.get_or_insert_with(|| pool.take())
