@@ -265,7 +265,7 @@ impl Outbox {
     pub(crate) fn cut(&mut self) {
         let first = self.queue.first().map(|index| self.queue.get(index)).filter(|entry| entry.begun > 0);
         let begun = first.map(|entry| match entry.is_in_parts() {
-            true => (entry.rest.clone(), entry.parts().skip(1).cloned().collect()),
+            true => (entry.rest.clone(), entry.more().cloned().collect()),
             false => (entry.rest.slice(..entry.begun), VecDeque::new()),
         });
         *self = Outbox { losses: self.losses, ..Outbox::default() };
@@ -317,9 +317,13 @@ impl Outbox {
         let mut count = 0;
         let mut next = self.queue.first();
         for _ in 0..slices.len() {
-            let Some(index) = next else { break };
-            let parts = self.queue.get(index).parts().filter(|part| !part.is_empty());
-            for (slice, part) in slices[count..].iter_mut().zip(parts) {
+            let Some(index) = next.filter(|_| count < slices.len()) else { break };
+            let entry = self.queue.get(index);
+            if !entry.rest.is_empty() {
+                slices[count] = IoSlice::new(&entry.rest);
+                count += 1;
+            }
+            for (slice, part) in slices[count..].iter_mut().zip(entry.more()) {
                 *slice = IoSlice::new(part);
                 count += 1;
             }

@@ -83,16 +83,16 @@ impl Entry {
         self.more.is_some()
     }
 
-    /// What is left of it.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
-        [&self.rest].into_iter().chain(self.more.iter().flat_map(|more| &more.parts))
+    /// What follows `rest` of the same frame.
+    pub(super) fn more(&self) -> impl Iterator<Item = &Bytes> {
+        self.more.iter().flat_map(|more| &more.parts)
     }
 
     /// The same in one piece.
     pub(super) fn whole(&self) -> Bytes {
         match &self.more {
             None => self.rest.clone(),
-            Some(_) => self.parts().flatten().copied().collect(),
+            Some(_) => [&self.rest].into_iter().chain(self.more()).flatten().copied().collect(),
         }
     }
 
