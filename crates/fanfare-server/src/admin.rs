@@ -21,10 +21,12 @@ use crate::pages;
 mod answer;
 mod connections;
 mod contract;
+mod mask;
 mod next_step;
 mod probe;
 mod publish;
 mod query;
+mod tap;
 mod token;
 mod why;
 
@@ -34,7 +36,7 @@ use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, GET /api/health, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, GET /api/tap, GET /api/health, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -64,6 +66,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/contract", get(contract::contract))
         .route("/api/counters", get(query::counters))
         .route("/api/why", get(why::why))
+        .route("/api/tap", get(tap::tap))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard));

@@ -74,6 +74,8 @@ pub(crate) enum Command {
     History(client::History),
     /// Print the topics of a running server that have members, one JSON object a line
     Topics(client::Topics),
+    /// Print messages of a running server as they pass: what is published, what clients send and are answered
+    Tap(client::Tap),
     /// Print why clients were refused or closed, and what was dropped, the last first
     Why(client::Why),
     /// Close every socket of a running server that has this id
@@ -295,7 +297,7 @@ fn claim(text: &str) -> Result<(String, serde_json::Value), String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let span = from_text::<Span<1_000, 315_360_000_000>>(text);
     span.map(|span| span.0).map_err(|faults| faults.into_iter().map(|fault| fault.text).collect())
 }

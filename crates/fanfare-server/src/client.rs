@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Disconnect, History, Presence, Pub, Sub, Topics, Why};
+use crate::cli::client::{Disconnect, History, Presence, Pub, Sub, Tap, Topics, Why};
 use crate::terminal::print;
 
 mod address;
@@ -19,6 +19,7 @@ mod place;
 mod protocol;
 mod publish;
 mod subscribe;
+mod tap;
 mod why;
 
 use address::encoded;
@@ -106,6 +107,15 @@ pub(crate) fn history(asked: &History) -> Result<(), String> {
             since = Some(position.to_owned());
         }
     })
+}
+
+/// Runs `fanfare tap`.
+///
+/// # Errors
+/// Why it ended before it was to.
+pub(crate) fn tap(asked: &Tap) -> Result<(), String> {
+    let place = Place::new(&asked.output);
+    block_on(tap::run(asked, &place))
 }
 
 /// Runs `fanfare why`.

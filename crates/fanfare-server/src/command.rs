@@ -71,6 +71,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Presence(asked) => client::presence(&asked).map(done),
         Command::History(asked) => client::history(&asked).map(done),
         Command::Topics(asked) => client::topics(&asked).map(done),
+        Command::Tap(asked) => client::tap(&asked).map(done),
         Command::Why(asked) => client::why(&asked).map(done),
         Command::Disconnect(asked) => client::disconnect(&asked).map(done),
         Command::Token(token) => {

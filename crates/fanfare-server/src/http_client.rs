@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody};
 use axum::http::{Request, StatusCode, Uri, request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -45,6 +46,13 @@ impl Failure {
         let (Self::Down(text) | Self::Refused(text)) = self;
         text
     }
+}
+
+/// The body of an answer that may go on.
+pub(crate) enum Opened {
+    Stream(Body),
+    /// One that says why it is none.
+    Whole(Bytes),
 }
 
 /// A client. Clones share their connections.
@@ -115,16 +123,45 @@ impl Client {
         answer.unwrap_or_else(|_| Err(Failure::Down(format!("no answer within {:?}", limits.timeout))))
     }
 
+    /// The same where a good answer goes on for longer than anybody waits.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn open(
+        &self,
+        request: Request<Full<Bytes>>,
+        limits: Limits,
+    ) -> Result<(StatusCode, Opened), Failure> {
+        let begin = async {
+            let answer = self.0.request(request).await.map_err(|error| Failure::Down(explain(&error)))?;
+            let status = answer.status();
+            if status.is_success() {
+                return Ok((status, Opened::Stream(Body::new(answer.into_body()))));
+            }
+            Ok((status, Opened::Whole(collect(answer.into_body(), limits.body_size_max).await?)))
+        };
+        let answer = tokio::time::timeout(limits.timeout, begin).await;
+        answer.unwrap_or_else(|_| Err(Failure::Down(format!("no answer within {:?}", limits.timeout))))
+    }
+
     async fn send(&self, request: Request<Full<Bytes>>, body_size_max: usize) -> Result<(StatusCode, Bytes), Failure> {
         let answer = self.0.request(request).await.map_err(|error| Failure::Down(explain(&error)))?;
         let status = answer.status();
-        match Limited::new(answer.into_body(), body_size_max).collect().await {
-            Ok(body) => Ok((status, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(Failure::Refused(format!("the answer has more than {body_size_max} bytes")))
-            }
-            Err(_) => Err(Failure::Down("the answer breaks off".into())),
+        Ok((status, collect(answer.into_body(), body_size_max).await?))
+    }
+}
+
+async fn collect<B>(body: B, body_size_max: usize) -> Result<Bytes, Failure>
+where
+    B: HttpBody,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match Limited::new(body, body_size_max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Failure::Refused(format!("the answer has more than {body_size_max} bytes")))
         }
+        Err(_) => Err(Failure::Down("the answer breaks off".into())),
     }
 }
 

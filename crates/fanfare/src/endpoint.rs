@@ -38,6 +38,7 @@ use crate::registry::{LocalSocket, ask_promptly};
 use crate::shard::Shard;
 use crate::socket::Surroundings;
 use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo, Transport};
+use crate::tap::{Tap, TapFilter};
 
 pub use drain::Drain;
 pub(crate) use elsewhere::Answered;
@@ -286,6 +287,7 @@ impl Builder {
             observers: Arc::new(Observers::new(self.observers)),
             waiting: self.waiting,
             running: Arc::default(),
+            taps: Arc::default(),
         };
         let shards = (0..count)
             .map(|number| Shard::new(number, surroundings.clone()))
@@ -453,6 +455,15 @@ impl Endpoint {
         let mut facts: Vec<_> = all.flat_map(|counters| counters.past().all()).collect();
         facts.sort_by_key(|fact| fact.at);
         facts
+    }
+
+    /// Watches messages: what is published, what clients send, and what they are answered, at most `rate` of them a second. It ends
+    /// when it is dropped.
+    ///
+    /// # Errors
+    /// There are 16 taps.
+    pub fn tap(&self, filter: TapFilter, rate: u32) -> Result<Tap, Error> {
+        self.0.surroundings.taps.open(filter, rate)
     }
 
     /// Where a topic keeps its history, if it has one.

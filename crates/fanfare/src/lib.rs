@@ -49,6 +49,7 @@ pub mod serve;
 mod service;
 mod shard;
 mod socket;
+mod tap;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
@@ -89,4 +90,5 @@ pub use registry::{LocalSocket, Member, TopicSummary};
 pub use relay::Relay;
 pub use service::Connection;
 pub use socket::{SocketInfo, Transport};
+pub use tap::{Direction, Tap, TapFilter, Tapped};
 pub use token::{TokenError, Tokens};

@@ -341,7 +341,7 @@ impl Shard {
                 Errand::Named(key) => self.name(key),
                 Errand::Receive(key, message) => {
                     if let Some(socket) = find(&mut self.sockets, key) {
-                        socket.receive(&mut self.lent, *message);
+                        socket.take_in(&mut self.lent, *message);
                     }
                 }
                 Errand::Close(key, reason) => {

@@ -48,6 +48,7 @@ codes! {
     Conflict = "conflict", CONFLICT, "A message expects its topic at another position than the topic is at. The other messages of the request are published.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
+    TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps as there can be: end one.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says.";
     Unknown = "unknown", GATEWAY_TIMEOUT, "The broker has not answered: the message may have been published. With an `idempotency_key` it can be sent again.";

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
@@ -9,6 +10,7 @@ use fanfare::{PastFact, Since};
 use fanfare_bench::Trust;
 use serde_json::{Map, Value};
 
+use super::duration;
 use crate::config::url::Url;
 use crate::config::value::Text;
 
@@ -119,6 +121,43 @@ pub(crate) struct History {
 pub(crate) struct Disconnect {
     /// The id, such as `user_socket:7`; the setting `socket_id` makes the id of a user
     pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// Which messages are watched.
+#[derive(Debug, Args)]
+#[group(id = "watched", required = true, multiple = true, args = ["topic", "user", "address"])]
+pub(crate) struct Tap {
+    /// The topics: one, or all that begin like `room:*`
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) topic: Option<String>,
+    /// What sockets with this id send and are answered, such as `user_socket:7`
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
+    /// The same of sockets of this IP address
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) address: Option<IpAddr>,
+    /// Only what clients send (in), or only what they get (out)
+    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(["in", "out"]))]
+    pub(crate) direction: Option<String>,
+    /// Only this event; can be repeated
+    #[arg(long, value_name = "EVENT")]
+    pub(crate) event: Vec<String>,
+    /// How much of payloads is shown
+    #[arg(long, value_name = "HOW", default_value = "masked", value_parser = PossibleValuesParser::new(["masked", "none", "full"]))]
+    pub(crate) payload: String,
+    /// Print at most this many a second, and count the others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(crate) rate: Option<u32>,
+    /// Stop after this many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Stop after this time, such as `10m`; the server ends a tap after an hour
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) span: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) api: Api,
 }

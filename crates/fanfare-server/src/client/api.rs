@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use axum::body::BodyDataStream;
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use axum::http::{Method, Request, StatusCode};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,7 +13,7 @@ use super::address;
 use crate::cli::Settings;
 use crate::cli::client::Api as Args;
 use crate::config::secret::Secret;
-use crate::http_client::{Client, Limits};
+use crate::http_client::{Client, Failure, Limits, Opened};
 use crate::terminal;
 
 const DEFAULT: &str = "http://127.0.0.1:4001";
@@ -86,22 +87,53 @@ impl Api {
         Ok(self.ask(Method::POST, path, body).await?.1)
     }
 
-    async fn ask(&self, method: Method, path: &str, body: String) -> Result<(Bytes, Value), String> {
+    /// An answer that goes on: JSON lines.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn open(&self, path: &str) -> Result<BodyDataStream, String> {
+        let mut request = self.request(Method::GET, path, String::new())?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/x-ndjson"));
+        let (status, body) = self.client.open(request, LIMITS).await.map_err(|failure| self.unreachable(&failure))?;
+        match body {
+            Opened::Stream(body) => Ok(body.into_data_stream()),
+            Opened::Whole(body) => match self.judge(status, body) {
+                Ok(_) => Err(format!("{}: the answer ended before it began", self.base)),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    fn request(&self, method: Method, path: &str, body: String) -> Result<Request<Full<Bytes>>, String> {
         let base = &self.base;
-        let request = Request::builder()
+        Request::builder()
             .method(method)
             .uri(format!("{base}{path}"))
             .header(AUTHORIZATION, &self.authorization)
             .header(CONTENT_TYPE, "application/json")
             .header(USER_AGENT, "fanfare")
             .body(Full::from(Bytes::from(body)))
-            .map_err(|error| format!("{base}: {error}"))?;
-        let (status, body) = self.client.exchange(request, LIMITS).await.map_err(|failure| {
-            let error = failure.text();
-            format!(
-                "{base}: {error}; is the server running, and is this the address of its HTTP API? --admin names another"
-            )
-        })?;
+            .map_err(|error| format!("{base}: {error}"))
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: String) -> Result<(Bytes, Value), String> {
+        let request = self.request(method, path, body)?;
+        let (status, body) =
+            self.client.exchange(request, LIMITS).await.map_err(|failure| self.unreachable(&failure))?;
+        self.judge(status, body)
+    }
+
+    fn unreachable(&self, failure: &Failure) -> String {
+        let (base, error) = (&self.base, failure.text());
+        format!(
+            "{base}: {error}; is the server running, and is this the address of its HTTP API? --admin names another"
+        )
+    }
+
+    /// # Errors
+    /// What is wrong with an answer.
+    fn judge(&self, status: StatusCode, body: Bytes) -> Result<(Bytes, Value), String> {
+        let base = &self.base;
         let answer = serde_json::from_slice::<Value>(&body);
         match (status, answer) {
             (status, Ok(answer)) if status.is_success() => Ok((body, answer)),

@@ -48,6 +48,15 @@ impl Place {
         Ok(true)
     }
 
+    /// Prints one row of many, as soon as it is there.
+    ///
+    /// # Errors
+    /// It cannot be printed.
+    pub(super) fn print_line(&self, value: &Value, row: impl FnOnce(&Value) -> String) -> Result<(), String> {
+        let line = if self.is_for_people { row(value) } else { value.to_string() };
+        print(&format!("{line}\n"))
+    }
+
     /// A moment of an answer, as the clock on the wall has it.
     pub(super) fn time(&self, moment: &Value) -> String {
         moment::time_of_day(moment.as_str().unwrap_or_default(), self.offset, SystemTime::now())

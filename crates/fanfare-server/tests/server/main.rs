@@ -39,6 +39,7 @@ mod source_kinds;
 mod sources;
 mod supabase;
 mod support;
+mod tap;
 mod tls;
 mod webhooks;
 mod why;

@@ -24,7 +24,8 @@ join = 'open'
 publish = 'nobody'
 ";
 
-fn token(sub: &str) -> String {
+/// A token for servers with this secret.
+pub(crate) fn token(sub: &str) -> String {
     let key =
         jsonwebtoken::EncodingKey::from_secret(b"a-secret-of-the-tests-that-has-sixty-four-bytes-0123456789abcdef");
     let claims = json!({"sub": sub, "exp": 4_000_000_000_u64});

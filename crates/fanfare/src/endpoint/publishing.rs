@@ -359,6 +359,9 @@ impl Endpoint {
         (has_room, units): (ShardSet, u32),
     ) {
         self.own_counters().count(Event::Published);
+        if self.0.surroundings.taps.is_any() {
+            self.0.surroundings.taps.published(message);
+        }
         for (number, shard) in self.shards().iter().enumerate().filter(|&(number, _)| interested.contains(number)) {
             let except = except.filter(|id| usize::from(id.shard) == number).map(|id| id.join);
             let units = if has_room.contains(number) { units } else { 0 };

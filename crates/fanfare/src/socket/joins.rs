@@ -47,6 +47,17 @@ impl Socket {
         if !self.is_open() {
             return;
         }
+        if turn.surroundings.taps.is_any() {
+            turn.surroundings.taps.received(self.info.who(), &message);
+        }
+        self.take_in(turn, message);
+    }
+
+    /// The same with a message that was received before, and has waited.
+    pub(crate) fn take_in(&mut self, turn: &mut Turn, message: Incoming<'_>) {
+        if !self.is_open() {
+            return;
+        }
         let dialect = self.dialect;
         let verdict = dialect.admit(&self.session, &message);
         let concerns_credential = self.info.is_pending || message.event == ACCESS_TOKEN;

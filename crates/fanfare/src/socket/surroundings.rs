@@ -8,6 +8,7 @@ use crate::interest::Interest;
 use crate::mailbox::room::Waiting;
 use crate::observer::Observers;
 use crate::policy::Policies;
+use crate::tap::Taps;
 
 /// What a shard shares with the rest of the engine.
 #[derive(Debug, Clone)]
@@ -21,4 +22,6 @@ pub(crate) struct Surroundings {
     pub(crate) waiting: Waiting,
     /// Runs of channels' code that went on on the runtime and are not finished.
     pub(crate) running: Arc<AtomicUsize>,
+    /// Who watches.
+    pub(crate) taps: Arc<Taps>,
 }

@@ -77,6 +77,9 @@ impl Socket {
     }
 
     fn send_as(&mut self, turn: &mut Turn, form: Form, frame: Outgoing<'_>) -> Result<(), FieldTooLong> {
+        if turn.surroundings.taps.is_any() {
+            turn.surroundings.taps.sent(self.info.who(), &frame);
+        }
         let carriage = self.carriage();
         let positions = match (form, &frame) {
             (Form::Data, Outgoing::Push { topic, position: Some(position), .. }) => {

@@ -1,0 +1,182 @@
+//! `GET /api/tap`: what is published, what clients send, and what they are answered, as it happens.
+//!
+//! A stream of server-sent events, or of JSON lines for whoever accepts `application/x-ndjson`. It ends after an hour, when the server
+//! drains, or when its reader goes.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use fanfare::{Direction, Endpoint, Tap, TapFilter, Tapped};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Api;
+use super::answer::{ApiError, Code};
+use super::mask::{self, Shown};
+use crate::moment;
+
+/// So many messages a second are told at most.
+const RATE_MAX: u32 = 200;
+
+const TIME_MAX: Duration = Duration::from_secs(3_600);
+
+/// How soon a tap notices that the server drains.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// After so many looks without a message the reader is sent something, so that one that has vanished is found out.
+const QUIET_LOOKS: u32 = 30;
+
+/// What is watched.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    topic: Option<String>,
+    user: Option<String>,
+    address: Option<IpAddr>,
+    direction: Option<Way>,
+    /// Several with commas between them.
+    event: Option<String>,
+    payload: Option<Payloads>,
+    rate: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Way {
+    In,
+    Out,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Payloads {
+    Masked,
+    None,
+    Full,
+}
+
+/// What goes on from message to message.
+struct Running {
+    tap: Tap,
+    endpoint: Endpoint,
+    shown: Shown,
+    is_lines: bool,
+    ends: Instant,
+    looks: tokio::time::Interval,
+    quiet: u32,
+}
+
+pub(super) async fn tap(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(asked) = asked.map_err(|error| {
+        let text = error.body_text();
+        ApiError::invalid(format!("{text}; it takes topic, user, address, direction, event, payload and rate"))
+    })?;
+    if asked.topic.is_none() && asked.user.is_none() && asked.address.is_none() {
+        return Err(ApiError::invalid("name what to watch: topic (such as room:*), user or address"));
+    }
+    let rate = asked.rate.unwrap_or(RATE_MAX);
+    if !(1..=RATE_MAX).contains(&rate) {
+        return Err(ApiError::invalid(format!("rate: {rate} is not accepted: it takes 1 to {RATE_MAX}")));
+    }
+    let topic = asked.topic.map(|text| text.parse().map_err(|error| ApiError::invalid(format!("topic: {error}"))));
+    let filter = TapFilter {
+        topic: topic.transpose()?,
+        user: asked.user,
+        address: asked.address,
+        direction: asked.direction.map(|way| match way {
+            Way::In => Direction::In,
+            Way::Out => Direction::Out,
+        }),
+        events: asked.event.iter().flat_map(|events| events.split(',')).map(str::to_owned).collect(),
+    };
+    let tap = api.endpoint.tap(filter, rate).map_err(|error| ApiError::new(Code::TooMany, error.to_string()))?;
+    tracing::info!(event = "admin_action", action = "tap", "a tap began: somebody sees messages");
+    let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let is_lines = accepts.contains("application/x-ndjson");
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let running = Running {
+        tap,
+        endpoint: api.endpoint,
+        shown: match asked.payload {
+            Some(Payloads::None) => Shown::None,
+            Some(Payloads::Full) => Shown::Full,
+            Some(Payloads::Masked) | None => Shown::Masked,
+        },
+        is_lines,
+        ends: Instant::now() + TIME_MAX,
+        looks,
+        // The first look is at once, and sends the beginning: the reader knows then that it watches.
+        quiet: QUIET_LOOKS,
+    };
+    let body =
+        stream::unfold(
+            running,
+            |mut running| async move { Some((Ok::<_, Infallible>(running.next().await?), running)) },
+        );
+    let kind = if is_lines { "application/x-ndjson" } else { "text/event-stream" };
+    let headers =
+        [(CONTENT_TYPE, HeaderValue::from_static(kind)), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+impl Running {
+    /// What is sent next; `None` ends the stream.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            tokio::select! {
+                biased;
+                _ = self.looks.tick() => {
+                    if self.endpoint.is_draining() || Instant::now() >= self.ends {
+                        return None;
+                    }
+                    self.quiet += 1;
+                    if self.quiet > QUIET_LOOKS {
+                        self.quiet = 0;
+                        return Some(if self.is_lines { "\n".into() } else { ": \n\n".into() });
+                    }
+                }
+                tapped = self.tap.recv() => {
+                    self.quiet = 0;
+                    let line = line(&tapped?, self.shown);
+                    return Some(if self.is_lines { format!("{line}\n") } else { format!("event: tap\ndata: {line}\n\n") });
+                }
+            }
+        }
+    }
+}
+
+fn line(tapped: &Tapped, shown: Shown) -> Value {
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| {
+        if !value.is_null() {
+            fields.insert(name.to_owned(), value);
+        }
+    };
+    put("at", moment::rfc3339(tapped.at).into());
+    put("direction", if tapped.direction == Direction::In { "in" } else { "out" }.into());
+    put("user", json!(tapped.user));
+    put("address", json!(tapped.address));
+    put("topic", tapped.topic.as_str().into());
+    put("event", tapped.event.as_str().into());
+    put("status", json!(tapped.status));
+    put("bytes", tapped.bytes.into());
+    put("left_out", json!((tapped.left_out > 0).then_some(tapped.left_out)));
+    if let Some(payload) = &tapped.payload {
+        mask::show(payload, &tapped.event, shown, &mut fields);
+    }
+    fields.into()
+}
