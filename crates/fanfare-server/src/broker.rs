@@ -13,13 +13,6 @@ pub(crate) fn settled(settings: &Settings, message_size_max: usize) -> Result<Br
     Ok(broker?.grace(settings.grace.0).window_bytes_max(settings.window.0 as usize))
 }
 
-/// Why topics can have no history with it, if they cannot.
-pub(crate) fn keeps_nothing(settings: &Settings) -> Option<&'static str> {
-    is_nats(settings).then_some(
-        "the broker is a NATS, which keeps no messages: take the history out, or take a Redis of version 7.0 or newer as the broker",
-    )
-}
-
 fn is_nats(settings: &Settings) -> bool {
     ["nats://", "tls://"].iter().any(|scheme| url(settings).starts_with(scheme))
 }

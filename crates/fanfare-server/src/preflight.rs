@@ -158,9 +158,6 @@ impl Preflight<'_> {
                 && let Err(text) = crate::broker::settled(broker, 0)
             {
                 broker.places.problem(self.problems, &key, text);
-            } else if let Some(text) = crate::broker::keeps_nothing(broker) {
-                let with_history = draft.channels.iter().filter(|channel| channel.history.is_some());
-                with_history.for_each(|channel| channel.places.problem(self.problems, "history", text));
             }
         }
     }

@@ -41,6 +41,7 @@ use crate::event::{Counters, Event};
 use crate::fact::{self, Fact, Who};
 
 pub(crate) use fanfare_proto::envelope::Incarnation;
+use fanfare_proto::history::Retention;
 pub(crate) use fanfare_proto::position::Stamp;
 pub(crate) use log::{Append, Appended, Entry, Epochs, Head, Log, Page, Read};
 pub use memory::MemoryBroker;
@@ -171,14 +172,33 @@ impl Broker {
     ///
     /// # Errors
     /// See [`Builder::build`](crate::Builder::build).
-    pub(crate) fn open(self, incarnation: Incarnation, deliver: Arc<dyn Deliver>) -> Result<Parts, Error> {
+    #[cfg_attr(not(feature = "nats"), expect(unused_variables, reason = "others are told with each command"))]
+    pub(crate) fn open(self, incarnation: Incarnation, deliver: Arc<dyn Deliver>, logs: Logs) -> Result<Parts, Error> {
         match self.kind {
             Kind::Memory(broker) => Ok(broker.open(incarnation, deliver)),
             #[cfg(feature = "nats")]
-            Kind::Nats(broker) => broker.open(incarnation, deliver),
+            Kind::Nats(broker) => broker.open(incarnation, deliver, logs),
             #[cfg(feature = "redis")]
             Kind::Redis(broker) => broker.open(incarnation, deliver),
         }
+    }
+}
+
+/// Which topics keep logs, for a broker that has to know before they are used.
+#[derive(Clone)]
+pub(crate) struct Logs {
+    /// All that there are.
+    pub(crate) kinds: Vec<Retention>,
+    /// What a topic keeps.
+    pub(crate) of: Arc<RetentionOf>,
+}
+
+/// What a topic keeps, by its name.
+pub(crate) type RetentionOf = dyn Fn(&str) -> Option<Retention> + Send + Sync;
+
+impl fmt::Debug for Logs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logs").field("kinds", &self.kinds).finish_non_exhaustive()
     }
 }
 

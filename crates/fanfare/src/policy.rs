@@ -131,7 +131,12 @@ impl Policies {
 
     /// Whether any topic keeps something.
     pub(crate) fn have_history(&self) -> bool {
-        self.0.iter().any(|declared| declared.history.is_some())
+        self.retentions().next().is_some()
+    }
+
+    /// What topics keep, those that keep something.
+    pub(crate) fn retentions(&self) -> impl Iterator<Item = Retention> {
+        self.0.iter().filter_map(|declared| declared.history)
     }
 }
 

@@ -20,7 +20,7 @@ section! {
         url_file: Option<PathBuf> = "",
         /// The address: `redis://user:password@host:6379`, or `rediss://` for TLS, of a Redis of version 7.0 or newer; or
         /// `nats://user:password@host:4222`, `nats://token@host:4222`, or `tls://` to insist on TLS, of a NATS of version 2.9 or newer,
-        /// several servers of which are separated by commas. Better kept out of the file if it has a password: see the two keys above.
+        /// several servers of which are separated by commas; topics with a `history` need its JetStream. Better kept out of the file if it has a password: see the two keys above.
         url: Option<Secret> = "",
         /// What all names in the broker begin with: 1 to 64 letters, digits, `-`, `_`, `.` or `:`. Nodes with the same namespace
         /// are one cluster; applications that share a broker need one each.

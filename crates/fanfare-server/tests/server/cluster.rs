@@ -8,10 +8,14 @@ use crate::support::{Client, Server, eventually, run};
 
 /// The file of each node.
 fn config(redis: &Service) -> String {
+    config_of(&redis.redis_url())
+}
+
+fn config_of(url: &str) -> String {
     format!(
         r#"
 [broker]
-url = "{}"
+url = "{url}"
 [[endpoint]]
 [[channel]]
 topic = "room:*"
@@ -22,8 +26,7 @@ history = {{ messages = 50 }}
 topic = "plain"
 join = "open"
 publish = "open"
-"#,
-        redis.redis_url()
+"#
     )
 }
 
@@ -111,6 +114,43 @@ fn members_chat_over_a_nats_and_go_on_when_it_is_back() {
     nodes.iter().for_each(is_connected);
     publish(&nodes[0], message("a.b", 5));
     assert_eq!((receive(&mut one), receive(&mut two)), (5, 5));
+}
+
+#[test]
+fn a_history_in_a_jetstream_is_one_for_all_and_clients_resume_from_it() {
+    let mut nats = nats::start_jetstream();
+    let nodes = [(); 2].map(|()| Server::serve(&config_of(&nats.nats_url())));
+    nodes.iter().for_each(is_connected);
+    let mut client = nodes[0].connect("");
+    client.join("room:1", json!({ "resume": true }));
+    let keyed = json!({ "topic": "room:1", "event": "n", "payload": { "n": 1 }, "idempotency_key": "order-1" });
+    let (first, again) = (publish(&nodes[1], keyed.clone()), publish(&nodes[0], keyed));
+    assert_eq!((&first["repeated"], &again["repeated"]), (&json!(false), &json!(true)));
+    let position = client.receive()[1].clone();
+    assert_eq!((&position, &again["position"]), (&first["position"], &first["position"]));
+    drop(client);
+    let mut expecting = message("room:1", 2);
+    expecting["expect"] = position.clone();
+    publish(&nodes[0], expecting.clone());
+    assert_eq!(nodes[1].api("POST", "/api/publish", &expecting).status, 409);
+    publish(&nodes[1], message("room:1", 3));
+    for node in &nodes {
+        let all = history(node, "?since=0:0");
+        assert_eq!((&all["recovered"], numbers(&all)), (&json!(true), vec![1, 2, 3]));
+        assert_eq!(numbers(&history(node, "?limit=2")), [2, 3]);
+    }
+    let mut client = nodes[1].connect("");
+    let reply = client.join("room:1", json!({ "resume": position }))["response"].clone();
+    assert_eq!(reply["resume"]["recovered"], true, "{reply}");
+    assert_eq!([(); 2].map(|()| receive(&mut client)), [2, 3]);
+    nats.kill();
+    eventually(|| nodes[0].api("POST", "/api/publish", &message("room:1", 4)).status == 503);
+    client.expect_silence();
+    nats.restart();
+    nodes.iter().for_each(is_connected);
+    publish(&nodes[0], message("room:1", 5));
+    assert_eq!(receive(&mut client), 5);
+    assert_eq!(numbers(&history(&nodes[1], "?since=0:0")), [1, 2, 3, 5]);
 }
 
 #[test]
@@ -239,8 +279,6 @@ fn a_broker_that_cannot_be_is_found_by_check() {
         assert!(!printed.contains("secret@"), "{printed}");
     }
     assert!(check("url = 'nats://chat:secret@a:4222,tls://b'").0);
-    let (is_ok, printed) = check("url = 'nats://h'\n[[channel]]\ntopic = 'a'\nhistory = {}");
-    assert!(!is_ok && printed.contains("channel.history: the broker is a NATS, which keeps no messages"), "{printed}");
     let kept = "url = 'redis://h'\n[history]\ndir = 'x'\n[[channel]]\ntopic = 'a'\nhistory = {}";
     let (is_ok, printed) = check(kept);
     assert!(!is_ok && printed.contains("history.dir: has no effect with a [broker]"), "{printed}");

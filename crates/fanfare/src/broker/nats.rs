@@ -1,12 +1,17 @@
-//! A NATS between nodes: live messages by subjects.
+//! A NATS between nodes: live messages by subjects, logs in streams of its JetStream.
 //!
-//! One connection with a thread: NATS keeps the order of each connection, and its answer to a `PING` says that all before it was handled,
-//! which is how a node knows that it is subscribed, and that what it has published was taken. `nats/` has the parts: `transport` (the
-//! contract), `link` (a connection), `request` (commands), `subjects` (names), `server` (what is known of it), `url`.
+//! Two connections, each with a thread. NATS keeps the order of each connection, and its answer to a `PING` says that all before it was
+//! handled, which is how a node knows that it is subscribed, and that what it has published was taken. The *live* one carries messages and
+//! what goes with them, the *bulk* one what may take long. `nats/` has the parts: `transport`, `log` (the contracts), `link` (a connection),
+//! `request` (commands), `stream` (what keeps logs), `api` (what JetStream is asked), `subjects` (names), `server` (what is known of it),
+//! `url`.
 
+mod api;
 mod link;
+mod log;
 mod request;
 mod server;
+mod stream;
 mod subjects;
 #[cfg(test)]
 pub(super) mod tests;
@@ -24,7 +29,7 @@ use self::server::Server;
 use self::subjects::Subjects;
 use self::url::Url;
 use super::wire::client_tls;
-use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Parts};
+use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Logs, Parts};
 use crate::error::Error;
 
 /// The longest namespace, in bytes. It is a part of every name.
@@ -32,7 +37,7 @@ const NAMESPACE_SIZE_MAX: usize = 64;
 
 /// A NATS of version 2.9 or newer between nodes: those with the same cluster of servers and namespace are one cluster.
 ///
-/// It carries messages and keeps none, so topics can have no history with it.
+/// Where topics have a history it needs JetStream, which `nats-server -js` has.
 ///
 /// ```no_run
 /// use fanfare::{Broker, Endpoint, NatsBroker};
@@ -105,12 +110,11 @@ impl NatsBroker {
     ///
     /// # Errors
     /// As [`check`](Self::check), or the system has no threads or certificates.
-    pub(crate) fn open(&self, node: Incarnation, deliver: Arc<dyn Deliver>) -> Result<Parts, Error> {
-        let nats = self.start(node, deliver, Arc::new(client_tls))?;
-        Ok(Parts { transport: nats, log: None, registers: None })
+    pub(crate) fn open(&self, node: Incarnation, deliver: Arc<dyn Deliver>, logs: Logs) -> Result<Parts, Error> {
+        self.start(node, deliver, logs, Arc::new(client_tls))
     }
 
-    fn start(&self, node: Incarnation, deliver: Arc<dyn Deliver>, trust: Trust) -> Result<Arc<Nats>, Error> {
+    fn start(&self, node: Incarnation, deliver: Arc<dyn Deliver>, logs: Logs, trust: Trust) -> Result<Parts, Error> {
         self.check()?;
         let urls = Url::parse_all(&self.url).map_err(Error::invalid)?;
         if urls.iter().any(|url| url.tls) {
@@ -123,12 +127,20 @@ impl NatsBroker {
             format!("nats {}", addresses.join(", ")).into(),
             self.timeout,
             self.message_size_max + ENVELOPE_OVERHEAD_MAX,
+            logs,
         ));
         let canary = Box::new(move |number| Envelope { origin: node, number, content: Content::Canary }.to_bytes());
         let target = Target { urls, trust };
-        let live = Link::start("nats", Role { deliver, canary }, target, server.clone());
-        let live = live.map_err(|cause| Error::io("the broker's thread", cause))?;
-        Ok(Arc::new(Nats { server, live }))
+        let keeps = !server.streams.is_empty();
+        let link = |name, role| {
+            let link = Link::start(name, role, target.clone(), server.clone()).map(Arc::new);
+            link.map_err(|cause| Error::io("the broker's thread", cause))
+        };
+        let live = link("nats", Role::Live { deliver, canary })?;
+        // Without logs nothing takes long.
+        let bulk = if keeps { link("nats-bulk", Role::Bulk)? } else { live.clone() };
+        let nats = Arc::new(Nats { server: server.clone(), live, bulk });
+        Ok(Parts { transport: nats.clone(), log: keeps.then_some(nats), registers: None })
     }
 }
 
@@ -140,8 +152,9 @@ impl fmt::Debug for NatsBroker {
 }
 
 /// A NATS.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Nats {
     server: Arc<Server>,
-    live: Link,
+    live: Arc<Link>,
+    bulk: Arc<Link>,
 }

@@ -45,6 +45,11 @@ pub(super) trait Subject: Sync {
         true
     }
 
+    /// Whether nodes are given the messages of a log in its order. Where not, the chain above puts them right.
+    fn keeps_the_order_of_logs(&self) -> bool {
+        true
+    }
+
     /// The largest envelope that it carries, if it has a limit of its own.
     fn envelope_size_max(&self) -> Option<usize> {
         None

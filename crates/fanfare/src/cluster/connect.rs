@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use fanfare_proto::envelope::Envelope;
 
-use super::{Cluster, Local};
-use crate::broker::{Broker, Deliver, LinkId, LinkState, Stamp};
+use super::{COMMANDS, Cluster, Local, NODES};
+use crate::broker::{Broker, Deliver, LinkId, LinkState, Logs, Stamp};
 use crate::error::Error;
 use crate::event::Event;
 
@@ -19,7 +19,7 @@ impl Cluster {
     pub(crate) fn begin(&self, broker: Broker, local: Box<dyn Local>) -> Result<(), Error> {
         // Only now can something arrive for members.
         let _ = self.local.set(local);
-        let parts = broker.open(self.incarnation, Arc::new(Ear(self.me.clone())))?;
+        let parts = broker.open(self.incarnation, Arc::new(Ear(self.me.clone())), self.logs())?;
         if parts.log.is_none() && self.policies.have_history() {
             return Err(Error::invalid(
                 "topics have a history, and this broker keeps none: use one that does, or give no topic a history",
@@ -31,6 +31,17 @@ impl Cluster {
             self.link_is_up();
         }
         Ok(())
+    }
+
+    /// Which topics keep logs. Where none does, what all nodes are to do is kept in none either.
+    fn logs(&self) -> Logs {
+        let mut kinds: Vec<_> = self.policies.retentions().collect();
+        if !kinds.is_empty() {
+            kinds.push(COMMANDS);
+        }
+        let policies = self.policies.clone();
+        let of = Arc::new(move |topic: &str| if topic == NODES { Some(COMMANDS) } else { policies.retention(topic) });
+        Logs { kinds, of }
     }
 }
 

@@ -11,6 +11,18 @@ pub(crate) fn start() -> Service {
     Service::start(|_| {}, command)
 }
 
+/// With a JetStream.
+pub(crate) fn start_jetstream() -> Service {
+    Service::start(
+        |_| {},
+        |folder, port| {
+            let mut command = command(folder, port);
+            command.arg("-js").arg("-sd").arg(folder.path("jetstream"));
+            command
+        },
+    )
+}
+
 fn command(_: &Folder, port: u16) -> Command {
     let mut command = Command::new("nats-server");
     command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "--user", "u", "--pass", "m4rk3r"]);

@@ -30,11 +30,23 @@ use crate::error::Error;
 const WAKER: Token = Token(0);
 const SOCKET: Token = Token(1);
 
-/// Where a link brings what arrives.
-pub(super) struct Role {
-    pub(super) deliver: Arc<dyn Deliver>,
-    /// The bytes of a canary with this number.
-    pub(super) canary: Box<dyn Fn(u64) -> Bytes + Send>,
+/// What a link is for.
+pub(super) enum Role {
+    /// Live messages, what is appended, and what goes with them: their order is that of the calls.
+    Live {
+        /// Told of what arrives.
+        deliver: Arc<dyn Deliver>,
+        /// The bytes of a canary with this number.
+        canary: Box<dyn Fn(u64) -> Bytes + Send>,
+    },
+    /// What may take long, so that it stands in nobody's way.
+    Bulk,
+}
+
+impl Role {
+    fn is_live(&self) -> bool {
+        matches!(self, Role::Live { .. })
+    }
 }
 
 /// Whom TLS trusts: asked when it is needed, which may be for the server alone to say.
@@ -158,8 +170,8 @@ impl Thread {
         connection.give_up(&why);
         let commands = self.queue.take(true).commands;
         self.refuse(commands, &why);
-        if was_up {
-            self.role.deliver.link(LinkId(0), LinkState::Down { why });
+        if let (Role::Live { deliver, .. }, true) = (&self.role, was_up) {
+            deliver.link(LinkId(0), LinkState::Down { why });
         }
         end
     }

@@ -4,14 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_proto::nats::{write_line, write_message};
+use fanfare_proto::nats::{Message, write_line, write_message};
+use fanfare_proto::position::Position;
 
 use super::server::Server;
 use crate::broker::queue::Command;
-use crate::broker::{Done, Undone};
+use crate::broker::{Done, Stamp, Undone};
 
 /// What it takes to keep a command, beside its contents.
 const REQUEST_SIZE: usize = 128;
+
+/// Told of each answer until it says that this was the last one, or once why there is none.
+pub(super) type Answered = Box<dyn FnMut(Result<&Message<'_>, Undone>) -> bool + Send>;
 
 /// A command.
 pub(super) enum Request {
@@ -23,30 +27,67 @@ pub(super) enum Request {
     Publish { subject: Box<str>, payload: Bytes, done: Done<()> },
     /// The same, and it is known if nobody is there.
     Send { subject: Box<str>, payload: Bytes, done: Done<()> },
+    /// Something with answers of its own, which have this number.
+    Ask { number: u64, subject: Box<str>, headers: Headers, payload: Bytes, answered: Answered },
+    /// Add to a log.
+    Append(Append),
+}
+
+/// What stands before a payload.
+pub(super) type Headers = Vec<(&'static str, String)>;
+
+/// A message for a log.
+pub(super) struct Append {
+    pub(super) topic: Arc<str>,
+    pub(super) subject: Box<str>,
+    pub(super) headers: Headers,
+    pub(super) payload: Bytes,
+    pub(super) done: Done<Outcome>,
+}
+
+/// What became of a message for a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    New(Stamp),
+    Repeated(Position),
+    /// The subject's last message is not the one that was expected.
+    WrongLast,
 }
 
 impl Request {
-    /// Appends the command's bytes. The number is that of the subscription, or of the answer.
-    pub(super) fn write(&self, server: &Server, number: u64, out: &mut Vec<u8>) {
+    /// Appends the command's bytes. The number is that of the subscription, or of the answer on the link with this letter.
+    pub(super) fn write(&self, server: &Server, link: char, number: u64, out: &mut Vec<u8>) {
+        let reply = || server.subjects.answer(link, number);
         match self {
             Request::Subscribe { topic, .. } => {
                 write_line(&["SUB", &server.subjects.live(topic), &number.to_string()], out);
             }
             Request::Unsubscribe { .. } => write_line(&["UNSUB", &number.to_string()], out),
             Request::Publish { subject, payload, .. } => write_message(subject, None, &[], payload, out),
-            Request::Send { subject, payload, .. } => {
-                write_message(subject, Some(&server.subjects.answer(number)), &[], payload, out);
+            Request::Send { subject, payload, .. } => write_message(subject, Some(&reply()), &[], payload, out),
+            Request::Ask { subject, headers, payload, .. }
+            | Request::Append(Append { subject, headers, payload, .. }) => {
+                let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
+                write_message(subject, Some(&reply()), &headers, payload, out);
             }
         }
     }
 
-    /// Tells whoever waits.
+    /// Tells whoever waits. What has answers of its own is not done by being taken.
     pub(super) fn end(self, outcome: Result<(), Undone>) {
-        match self {
-            Request::Subscribe { done, .. }
-            | Request::Unsubscribe { done, .. }
-            | Request::Publish { done, .. }
-            | Request::Send { done, .. } => done(outcome),
+        match (self, outcome) {
+            (
+                Request::Subscribe { done, .. }
+                | Request::Unsubscribe { done, .. }
+                | Request::Publish { done, .. }
+                | Request::Send { done, .. },
+                outcome,
+            ) => done(outcome),
+            (Request::Ask { mut answered, .. }, Err(undone)) => {
+                answered(Err(undone));
+            }
+            (Request::Append(append), Err(undone)) => (append.done)(Err(undone)),
+            (Request::Ask { .. } | Request::Append(_), Ok(())) => {}
         }
     }
 
@@ -55,7 +96,10 @@ impl Request {
         match self {
             Request::Subscribe { topic, .. } => server.subjects.live(topic) == subject,
             Request::Unsubscribe { .. } => false,
-            Request::Publish { subject: own, .. } | Request::Send { subject: own, .. } => **own == *subject,
+            Request::Publish { subject: own, .. }
+            | Request::Send { subject: own, .. }
+            | Request::Ask { subject: own, .. }
+            | Request::Append(Append { subject: own, .. }) => **own == *subject,
         }
     }
 }
@@ -65,9 +109,10 @@ impl Command for Request {
         REQUEST_SIZE
             + match self {
                 Request::Subscribe { .. } | Request::Unsubscribe { .. } => 0,
-                Request::Publish { subject, payload, .. } | Request::Send { subject, payload, .. } => {
-                    subject.len() + payload.len()
-                }
+                Request::Publish { subject, payload, .. }
+                | Request::Send { subject, payload, .. }
+                | Request::Ask { subject, payload, .. }
+                | Request::Append(Append { subject, payload, .. }) => subject.len() + payload.len(),
             }
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::stream::{self, Stream};
 use super::subjects::Subjects;
-use crate::broker::Undone;
+use crate::broker::{Logs, Undone};
 
 /// What is known of a server.
 #[derive(Debug)]
@@ -20,20 +21,33 @@ pub(super) struct Server {
     pub(super) envelope_size_max: usize,
     /// What the server takes at most, as far as it is known.
     payload_max: AtomicUsize,
+    /// Those that keep logs; none without a JetStream.
+    pub(super) streams: Vec<Stream>,
+    logs: Logs,
     random: RandomState,
     drawn: AtomicU64,
+    numbered: AtomicU64,
 }
 
 impl Server {
-    pub(super) fn new(subjects: Subjects, name: Arc<str>, timeout: Duration, envelope_size_max: usize) -> Self {
+    pub(super) fn new(
+        subjects: Subjects,
+        name: Arc<str>,
+        timeout: Duration,
+        envelope_size_max: usize,
+        logs: Logs,
+    ) -> Self {
         Server {
             subjects,
             name,
             timeout,
             envelope_size_max,
             payload_max: AtomicUsize::new(usize::MAX),
+            streams: Stream::all(&logs.kinds),
+            logs,
             random: RandomState::new(),
             drawn: AtomicU64::new(0),
+            numbered: AtomicU64::new(0),
         }
     }
 
@@ -61,5 +75,21 @@ impl Server {
     /// A random number that nobody else draws.
     pub(super) fn draw(&self) -> u64 {
         self.random.hash_one(self.drawn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number for something that is answered.
+    pub(super) fn number(&self) -> u64 {
+        self.numbered.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The stream that keeps a topic.
+    pub(super) fn stream_of(&self, topic: &str) -> Option<&Stream> {
+        let class = stream::class(&(self.logs.of)(topic)?);
+        self.streams.iter().find(|stream| stream.class == class)
+    }
+
+    /// The stream with this name.
+    pub(super) fn stream_named(&self, name: &str) -> Option<(&Stream, stream::Known)> {
+        self.streams.iter().find_map(|stream| Some((stream, stream.known().filter(|known| *known.name == *name)?)))
     }
 }

@@ -1,7 +1,9 @@
 //! The broker over a real NATS, started for each test. What every broker promises is tried by `broker/suite`; here is what only NATS has:
-//! `breaks` (connections that break, servers that stop or end), `refusals` (servers that refuse, or are none).
+//! `breaks` (connections that break, servers that stop or end), `logs` (what a JetStream keeps and loses), `refusals` (servers that refuse, or are
+//! none).
 
 mod breaks;
+mod logs;
 #[path = "../../../../fanfare-server/tests/server/services/nats_server.rs"]
 mod nats_server;
 mod refusals;
@@ -11,12 +13,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fanfare_proto::history::Retention;
 use rustls::ClientConfig;
 
 use super::NatsBroker;
 use crate::broker::suite::process::{self, Service};
 use crate::broker::suite::{Node, PATIENCE, Told, answer, envelope, eventually, live, topic};
-use crate::broker::{Parts, Undone};
+use crate::broker::{Logs, Undone};
 
 /// The largest message of the nodes here.
 const MESSAGE_SIZE_MAX: usize = 500_000;
@@ -29,6 +32,17 @@ fn at_url(url: &str) -> NatsBroker {
     NatsBroker::new(url).message_size_max(MESSAGE_SIZE_MAX)
 }
 
+/// No topic has a history.
+fn no_logs() -> Logs {
+    Logs { kinds: Vec::new(), of: Arc::new(|_| None) }
+}
+
+/// All topics have one.
+fn logs() -> Logs {
+    let kept = Retention { messages_max: 1_000, bytes_max: 1 << 20, age_max_ms: 3_600_000 };
+    Logs { kinds: vec![kept], of: Arc::new(move |_| Some(kept)) }
+}
+
 /// Connects, and waits until it is.
 fn up(broker: &NatsBroker) -> Node {
     let node = open(broker);
@@ -37,14 +51,25 @@ fn up(broker: &NatsBroker) -> Node {
 }
 
 fn open(broker: &NatsBroker) -> Node {
-    Node::with(|incarnation, deliver| broker.open(incarnation, deliver).unwrap())
+    Node::with(|incarnation, deliver| broker.open(incarnation, deliver, no_logs()).unwrap())
+}
+
+/// The same with logs.
+fn up_with_logs(broker: &NatsBroker) -> Node {
+    let node = open_with_logs(broker);
+    assert_eq!(node.next(), Told::Up);
+    node.warm_up();
+    node
+}
+
+fn open_with_logs(broker: &NatsBroker) -> Node {
+    Node::with(|incarnation, deliver| broker.open(incarnation, deliver, logs()).unwrap())
 }
 
 fn open_with_tls(broker: &NatsBroker, tls: &Arc<ClientConfig>) -> Node {
     let tls = tls.clone();
     Node::with(|incarnation, deliver| {
-        let nats = broker.start(incarnation, deliver, Arc::new(move || Ok(tls.clone()))).unwrap();
-        Parts { transport: nats, log: None, registers: None }
+        broker.start(incarnation, deliver, no_logs(), Arc::new(move || Ok(tls.clone()))).unwrap()
     })
 }
 

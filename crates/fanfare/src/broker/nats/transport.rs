@@ -5,13 +5,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Nats;
+use super::log::Last;
 use super::request::Request;
-use crate::broker::{Attached, Done, Incarnation, LinkId, Transport};
+use crate::broker::{Attached, Done, Incarnation, LinkId, Transport, Undone};
 
 impl Transport for Nats {
-    fn attach(&self, topic: &Arc<str>, _wants_head: bool, done: Done<Attached>) {
-        let done = Box::new(move |subscribed: Result<(), _>| done(subscribed.map(|()| Attached { head: None })));
-        self.live.put(Request::Subscribe { topic: topic.clone(), done });
+    fn attach(&self, topic: &Arc<str>, wants_head: bool, done: Done<Attached>) {
+        let (nats, name) = (self.clone(), topic.clone());
+        // The head is asked for once the subscription is in force, of the server that keeps the log.
+        let subscribed = move |subscribed: Result<(), Undone>| match subscribed {
+            Err(undone) => done(Err(undone)),
+            Ok(()) if !wants_head => done(Ok(Attached { head: None })),
+            Ok(()) => {
+                let found = move |last: Result<Last, _>| done(last.map(|last| Attached { head: Some(last.head()) }));
+                nats.last(&nats.live, &name, Box::new(found));
+            }
+        };
+        self.live.put(Request::Subscribe { topic: topic.clone(), done: Box::new(subscribed) });
     }
 
     fn detach(&self, topic: &str, done: Done<()>) {

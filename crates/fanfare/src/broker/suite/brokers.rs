@@ -28,6 +28,8 @@ conform! {
     memory: Memory(MemoryBroker::new().unwrap()) => transport, log, registers;
     #[cfg(feature = "nats")]
     nats: nats_at::core() => transport;
+    #[cfg(feature = "nats")]
+    jetstream: nats_at::jetstream() => transport, log;
     #[cfg(feature = "redis")]
     redis: redis_at::single() => transport, log, registers;
 }

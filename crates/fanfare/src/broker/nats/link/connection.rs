@@ -2,10 +2,13 @@
 //!
 //! The server says who it is, the node says who it is, and a `PONG` that it may stay. Then all topics are attached, and once another `PONG`
 //! has confirmed that, commands are taken. What was written in a turn is confirmed by the `PONG` that answers the `PING` behind it.
-//! `connection/` has the parts: `incoming` (what the server says), `clock` (what is due).
+//! `connection/` has the parts: `incoming` (what the server says), `asked` (what is answered by messages), `streams` (those of logs),
+//! `clock` (what is due).
 
+mod asked;
 mod clock;
 mod incoming;
+mod streams;
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanfare_proto::nats::{write_line, write_message};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use mio::{Events, Poll};
 
+use self::asked::Asked;
 use super::super::request::Request;
 use super::super::server::Server;
 use super::super::url::Url;
@@ -56,9 +60,18 @@ pub(super) struct Connection<'a> {
     buffered: Buffered,
     info: Option<Info>,
     /// Subscriptions of topics by their numbers.
-    topics: HashMap<u64, Arc<str>, foldhash::fast::RandomState>,
-    /// The last number of a subscription or an answer.
+    topics: Map<u64, Subscription>,
+    /// Those that are there only for what is appended.
+    appending: Map<Arc<str>, u64>,
+    /// Topics of which it is known that they have begun.
+    begun: HashSet<Arc<str>, foldhash::fast::RandomState>,
+    /// The last number of a subscription.
     numbered: u64,
+    /// What is answered by messages, by its number.
+    asked: Map<u64, Asked>,
+    /// When each of those is late, in order. What is answered may still stand here.
+    deadlines: VecDeque<(Instant, u64)>,
+    next_look: Instant,
     waiting: VecDeque<Waiting>,
     /// So many at the front of `waiting` have been told that there was no answer in time.
     expired: usize,
@@ -66,10 +79,23 @@ pub(super) struct Connection<'a> {
     canary: Canary,
 }
 
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// That of a topic.
+struct Subscription {
+    topic: Arc<str>,
+    /// Whether somebody is told what comes.
+    is_wanted: bool,
+    /// So many messages have been appended without an answer.
+    appends: u32,
+}
+
 /// How far a connection is.
 enum Stage {
     /// The server is to say who it is, and that the node may stay.
     Greeting { since: Instant },
+    /// The streams that keep logs are looked for.
+    Preparing { since: Instant },
     /// Topics are attached: of these it was not yet asked.
     Attaching { since: Instant, topics: Option<Vec<Arc<str>>> },
     /// Commands are taken.
@@ -128,8 +154,13 @@ impl<'a> Connection<'a> {
             attached,
             buffered: Buffered::new(wire),
             info: None,
-            topics: HashMap::default(),
+            topics: Map::default(),
+            appending: Map::default(),
+            begun: HashSet::default(),
             numbered: ANSWERS,
+            asked: Map::default(),
+            deadlines: VecDeque::new(),
+            next_look: Instant::now() + streams::LOOK_EVERY,
             waiting: VecDeque::new(),
             expired: 0,
             stage: Stage::Greeting { since: Instant::now() },
@@ -170,6 +201,7 @@ impl<'a> Connection<'a> {
                 }
             }
         }
+        self.give_up_asked(why);
     }
 
     /// Takes commands, writes, reads once: how long nothing else is to be done. `None` when the link is to stop.
@@ -207,21 +239,38 @@ impl<'a> Connection<'a> {
                 let why = format!("this node is attached to {ATTACHMENTS_MAX} topics; add nodes");
                 return self.queue.undone(request, Undone::refused(why));
             }
-            Request::Subscribe { topic, .. } => {
-                let topic = topic.clone();
-                self.number_for(topic)
-            }
+            Request::Subscribe { topic, .. } => match self.appending.remove(topic) {
+                Some(number) => {
+                    self.attached.insert(topic.clone(), number);
+                    self.topics.entry(number).and_modify(|subscription| subscription.is_wanted = true);
+                    return self.wait_for(request, 0, size);
+                }
+                None => self.number_for(topic.clone()),
+            },
             Request::Unsubscribe { topic, .. } => match self.attached.remove(topic) {
-                Some(number) => number,
+                Some(number) => match self.topics.get_mut(&number).filter(|subscription| subscription.appends > 0) {
+                    Some(subscription) => {
+                        // It ends with what is appended.
+                        subscription.is_wanted = false;
+                        self.appending.insert(topic.clone(), number);
+                        return self.wait_for(request, 0, size);
+                    }
+                    None => number,
+                },
                 None => return self.wait_for(request, 0, size),
             },
             Request::Publish { .. } => 0,
-            Request::Send { .. } => {
-                self.numbered += 1;
-                self.numbered
+            Request::Send { .. } => self.server.number(),
+            Request::Ask { number, .. } => {
+                let number = *number;
+                return self.ask(number, request, size);
+            }
+            Request::Append(_) => {
+                let Request::Append(append) = request else { return };
+                return self.append(append, size);
             }
         };
-        request.write(self.server, number, &mut self.buffered.out);
+        request.write(self.server, self.letter(), number, &mut self.buffered.out);
         self.wait_for(request, number, size);
     }
 
@@ -234,8 +283,13 @@ impl<'a> Connection<'a> {
     fn number_for(&mut self, topic: Arc<str>) -> u64 {
         self.numbered += 1;
         self.attached.insert(topic.clone(), self.numbered);
-        self.topics.insert(self.numbered, topic);
+        self.topics.insert(self.numbered, Subscription { topic, is_wanted: true, appends: 0 });
         self.numbered
+    }
+
+    /// What the link's answers have in their subjects.
+    fn letter(&self) -> char {
+        if self.role.is_live() { 'l' } else { 'b' }
     }
 
     /// Has the server say when it has handled all so far.
@@ -261,18 +315,27 @@ impl<'a> Connection<'a> {
         if let Some(bytes) = info.payload_max {
             self.server.set_payload_max(bytes);
         }
-        write_line(&["CONNECT", &greeting::connect(&self.url.login, is_tls)], &mut self.buffered.out);
+        let name = if self.role.is_live() { "fanfare" } else { "fanfare-bulk" };
+        write_line(&["CONNECT", &greeting::connect(name, &self.url.login, is_tls)], &mut self.buffered.out);
         self.ping(Ping::Greeted);
         self.info = Some(info);
         Ok(())
     }
 
-    /// The node may stay: all topics are attached, as far as there is room for what is on its way.
-    fn begin_to_attach(&mut self) {
+    /// The node may stay: the streams of logs are looked for.
+    fn begin_to_prepare(&mut self) {
         let subjects = &self.server.subjects;
-        for (subject, number) in [(subjects.own_inbox(), INBOX), (subjects.answers(), ANSWERS)] {
+        let answers = (subjects.answers(self.letter()), ANSWERS);
+        let inbox = self.role.is_live().then(|| (subjects.own_inbox(), INBOX));
+        for (subject, number) in inbox.into_iter().chain([answers]) {
             write_line(&["SUB", &subject, &number.to_string()], &mut self.buffered.out);
         }
+        self.stage = Stage::Preparing { since: Instant::now() };
+        self.prepare(0);
+    }
+
+    /// All topics are attached, as far as there is room for what is on its way.
+    fn begin_to_attach(&mut self) {
         let topics = Some(self.attached.keys().cloned().collect());
         self.stage = Stage::Attaching { since: Instant::now(), topics };
     }

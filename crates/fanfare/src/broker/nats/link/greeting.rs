@@ -86,12 +86,12 @@ impl Info {
 }
 
 /// Introduces a node.
-pub(super) fn connect(login: &Login, is_tls: bool) -> String {
+pub(super) fn connect(name: &str, login: &Login, is_tls: bool) -> String {
     let mut connect = json!({
         "verbose": false,
         "pedantic": false,
         "tls_required": is_tls,
-        "name": "fanfare",
+        "name": name,
         "lang": "fanfare",
         "version": env!("CARGO_PKG_VERSION"),
         "protocol": 1,

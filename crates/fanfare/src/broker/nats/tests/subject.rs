@@ -2,24 +2,37 @@
 
 use std::sync::Arc;
 
-use super::{MESSAGE_SIZE_MAX, Service, broker, nats_server};
+use super::{MESSAGE_SIZE_MAX, Service, broker, logs, nats_server, no_logs};
 use crate::broker::suite::Subject;
-use crate::broker::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Parts};
+use crate::broker::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Logs, Parts};
 
 /// One server, which keeps nothing.
-pub(in crate::broker) fn core() -> Core {
-    Core(nats_server::start())
+pub(in crate::broker) fn core() -> Single {
+    Single { service: nats_server::start(), logs: no_logs() }
 }
 
-/// One server, which keeps nothing.
-pub(in crate::broker) struct Core(Service);
+/// One server with a JetStream.
+pub(in crate::broker) fn jetstream() -> Single {
+    Single { service: nats_server::start_jetstream(), logs: logs() }
+}
 
-impl Subject for Core {
+/// One server.
+pub(in crate::broker) struct Single {
+    service: Service,
+    logs: Logs,
+}
+
+impl Subject for Single {
     fn open(&self, incarnation: Incarnation, deliver: Arc<dyn Deliver>) -> Parts {
-        broker(&self.0).open(incarnation, deliver).unwrap()
+        broker(&self.service).open(incarnation, deliver, self.logs.clone()).unwrap()
     }
 
     fn counts_receivers(&self) -> bool {
+        false
+    }
+
+    fn keeps_the_order_of_logs(&self) -> bool {
+        // Version 2.9.10 hands a message on late now and then, where several publish.
         false
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::Role;
 use super::{Canary, Connection, Stage, What};
 use crate::broker::Undone;
 use crate::broker::pace::{BEGINNING_MAX, CANARY_EVERY, CANARY_MAX};
@@ -10,10 +11,14 @@ impl Connection<'_> {
     /// Does what is due.
     pub(super) fn look_at_the_clock(&mut self, now: Instant) -> Result<(), String> {
         self.expire(now);
+        self.expire_asked(now)?;
         let (since, most) = match &self.stage {
-            Stage::Greeting { since } => (since, self.server.timeout.max(CANARY_MAX)),
+            Stage::Greeting { since } | Stage::Preparing { since } => (since, self.server.timeout.max(CANARY_MAX)),
             Stage::Attaching { since, .. } => (since, BEGINNING_MAX),
-            Stage::Up => return self.look_after_the_canary(now),
+            Stage::Up => {
+                self.look_after_streams(now);
+                return self.look_after_the_canary(now);
+            }
         };
         match now.duration_since(*since) {
             time if time < most => Ok(()),
@@ -27,7 +32,8 @@ impl Connection<'_> {
         let theirs = self.waiting.iter().skip(self.expired).find(|waiting| waiting.is_theirs());
         let canary =
             self.canary.next.into_iter().chain(self.canary.under_way.as_ref().map(|(sent, _)| *sent + CANARY_MAX));
-        for time in theirs.map(|waiting| waiting.deadline).into_iter().chain(canary) {
+        let asked = self.deadlines.front().map(|(deadline, _)| *deadline);
+        for time in theirs.map(|waiting| waiting.deadline).into_iter().chain(canary).chain(asked) {
             next = next.min(time);
         }
         next.saturating_duration_since(now)
@@ -51,6 +57,11 @@ impl Connection<'_> {
     }
 
     fn look_after_the_canary(&mut self, now: Instant) -> Result<(), String> {
+        if !self.role.is_live() {
+            // Without a canary it is of no use if something has waited for far too long.
+            let late = self.waiting.front().is_some_and(|waiting| now >= waiting.deadline + CANARY_MAX);
+            return if late { Err("it does not answer".to_owned()) } else { Ok(()) };
+        }
         if let Some((sent, _)) = &self.canary.under_way {
             let late = now.duration_since(*sent);
             return match late < CANARY_MAX {
@@ -60,7 +71,8 @@ impl Connection<'_> {
         }
         if self.canary.next.is_some_and(|next| next <= now) {
             self.canary.number += 1;
-            let bytes = (self.role.canary)(self.canary.number);
+            let Role::Live { canary, .. } = self.role else { return Ok(()) };
+            let bytes = canary(self.canary.number);
             self.send_canary(&bytes);
             self.canary.next = None;
             self.canary.under_way = Some((now, bytes));

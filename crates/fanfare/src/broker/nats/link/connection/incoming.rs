@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_proto::nats::{Message, Said};
 
+use super::super::super::api;
 use super::super::greeting::{self, Info};
-use super::super::{LinkId, LinkState};
-use super::{ANSWERS, Connection, HEADERS_MAX, INBOX, Ping, Stage, What};
-use crate::broker::Undone;
+use super::super::{LinkId, LinkState, Role};
+use super::{ANSWERS, Connection, HEADERS_MAX, INBOX, Ping, Stage, Subscription, What};
+use crate::broker::{Stamp, Undone};
 
 /// The status of an answer that says that nobody is there.
-const NOBODY: u16 = 503;
+pub(super) const NOBODY: u16 = 503;
 
 impl Connection<'_> {
     /// Reads once and handles it: whether there may be more.
@@ -44,10 +45,7 @@ impl Connection<'_> {
             (Said::Error(error), None) => Err(format!("it says {error:?}")),
             (_, None) => Err("not NATS: it does not say who it is".to_owned()),
             (Said::Info(json), Some(_)) => self.hear_news(Info::read(json)?),
-            (Said::Message(message), _) => {
-                self.message(&message);
-                Ok(())
-            }
+            (Said::Message(message), _) => self.message(&message),
             (Said::Ping, _) => {
                 self.buffered.out.extend_from_slice(b"PONG\r\n");
                 Ok(())
@@ -76,29 +74,56 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn message(&mut self, message: &Message<'_>) {
-        let deliver = &self.role.deliver;
+    fn message(&mut self, message: &Message<'_>) -> Result<(), String> {
         match message.subscription {
+            ANSWERS => return self.answered(message),
             INBOX if self.canary.is_back(message.payload) => {}
-            INBOX => deliver.inbox(Bytes::copy_from_slice(message.payload)),
-            ANSWERS => {
-                if message.headers.status() == Some(NOBODY)
-                    && let Some(number) = self.server.subjects.number(message.subject)
-                {
-                    self.nobody_is_there(number);
+            INBOX => {
+                if let Role::Live { deliver, .. } = self.role {
+                    deliver.inbox(Bytes::copy_from_slice(message.payload));
                 }
             }
-            number => {
-                // What comes behind the end of a subscription was on its way.
-                if let Some(topic) = self.topics.get(&number) {
-                    deliver.live(topic, Bytes::copy_from_slice(message.payload), None);
-                }
+            number => self.live(number, message),
+        }
+        Ok(())
+    }
+
+    /// A message on a topic's subject.
+    fn live(&mut self, number: u64, message: &Message<'_>) {
+        let Role::Live { deliver, .. } = self.role else { return };
+        // What comes behind the end of a subscription was on its way.
+        let Some(Subscription { topic, is_wanted, .. }) = self.topics.get(&number) else { return };
+        let payload = || Bytes::copy_from_slice(message.payload);
+        let Some((stream, sequence, before)) = api::place(message.headers) else {
+            if *is_wanted {
+                deliver.live(topic, payload(), None);
             }
+            return;
+        };
+        let Some((stream, known)) = self.server.stream_named(stream) else {
+            // It has been made again meanwhile, which shows in what is asked for now.
+            if *is_wanted {
+                deliver.doubtful(topic);
+            }
+            return;
+        };
+        stream.saw(sequence);
+        // A topic's beginning has no content.
+        if message.payload.is_empty() {
+            return;
+        }
+        let stamp = Stamp { position: known.at(sequence), prev: known.at(before) };
+        if *is_wanted {
+            deliver.live(topic, payload(), Some(stamp));
+        }
+        let own = message.headers.get(api::OF).and_then(|mark| self.server.subjects.own(mark));
+        if let Some(number) = own {
+            self.copied(number, stamp);
         }
     }
 
-    fn nobody_is_there(&mut self, number: u64) {
-        let is_it = |what: &What| matches!(what, What::Theirs { number: own, .. } if *own == number);
+    pub(super) fn nobody_is_there(&mut self, number: u64) {
+        let is_it = |what: &What| matches!(what, What::Theirs { number: own, request: Some(super::Request::Send { .. }), .. } if *own == number);
         let waiting = self.waiting.iter_mut().map(|waiting| &mut waiting.what).find(|what| is_it(what));
         if let Some(What::Theirs { request, .. }) = waiting
             && let Some(request) = request.take()
@@ -133,7 +158,7 @@ impl Connection<'_> {
 
     fn ponged(&mut self, ping: Ping) {
         match (ping, &self.stage) {
-            (Ping::Greeted, _) => self.begin_to_attach(),
+            (Ping::Greeted, _) => self.begin_to_prepare(),
             (Ping::Attached, Stage::Attaching { topics: None, .. }) => self.is_up(),
             (Ping::Attached | Ping::Taken, _) => {}
         }
@@ -142,12 +167,17 @@ impl Connection<'_> {
     fn is_up(&mut self) {
         self.stage = Stage::Up;
         self.queue.refuse(None);
-        self.canary.begin();
-        self.role.deliver.link(LinkId(0), LinkState::Up { server: Arc::from(format!("nats {}", self.url)) });
+        if let Role::Live { deliver, .. } = self.role {
+            self.canary.begin();
+            deliver.link(LinkId(0), LinkState::Up { server: Arc::from(format!("nats {}", self.url)) });
+        }
     }
 
     /// Something of this subject is not allowed.
     fn forbid(&mut self, subject: &str, why: String) -> Result<(), String> {
+        if self.forbid_asked(subject, &why) {
+            return Ok(());
+        }
         let server = self.server;
         let is_it = |what: &What| match what {
             What::Theirs { request, .. } => request.as_ref().is_some_and(|request| request.is_of(server, subject)),
