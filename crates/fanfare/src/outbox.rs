@@ -351,7 +351,6 @@ impl Outbox {
         let entry = self.queue.get_mut(index);
         entry.begun = match written.checked_sub(entry.begun) {
             None => entry.begun - written,
-            Some(_) if entry.is_in_parts() => entry.size() - written,
             Some(past) => rest_of_begun_frame(&entry.rest[entry.begun..], past),
         };
         entry.advance(written);

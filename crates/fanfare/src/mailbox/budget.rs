@@ -73,7 +73,11 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use fanfare_proto::payload::JsonText;
+
     use super::*;
+    use crate::interest::Tick;
+    use crate::message::Message;
 
     /// The budget after turns with so many messages, queued so often.
     fn after(turns: &[(usize, usize)]) -> usize {
@@ -83,6 +87,18 @@ mod tests {
             budget.renew(queued);
         }
         budget.messages
+    }
+
+    #[test]
+    fn a_turn_has_a_bound_in_bytes() {
+        let payload = JsonText::from(serde_json::json!({ "padding": "x".repeat(BYTES_MAX / 4) }));
+        let message = Message::new("t".into(), "e", payload.into()).unwrap();
+        let publish = Command::Publish { message, at: Tick::default(), except: None };
+        let mut budget = Budget::new();
+        assert_eq!((0..MESSAGES_MAX).take_while(|_| budget.spend(&publish)).count(), 4);
+        assert!(budget.is_spent(), "nor is more read");
+        budget.renew(0);
+        assert!(budget.spend(&publish));
     }
 
     #[test]

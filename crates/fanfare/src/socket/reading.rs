@@ -113,3 +113,17 @@ impl Socket {
         Some(unread)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn while_much_waits_to_be_handled_little_is_read_at_a_time() {
+        let read = |unread_size| ReadingList { unread_size, ..ReadingList::default() }.read_size_max(64 * 1024);
+        assert_eq!(
+            [read(0), read(UNREAD_SIZE_MAX), read(UNREAD_SIZE_MAX + 1)],
+            [64 * 1024, 64 * 1024, CROWDED_READ_SIZE]
+        );
+    }
+}

@@ -1,12 +1,15 @@
 //! The engine step by step: what happens when, down to the bytes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare::testing::{Lockstep, Peer, Pipe, Written};
-use fanfare::{BoxError, Channel, Context, Endpoint, Flow, Joined, Mount, Payload, Refused, Reply};
+use fanfare::{BoxError, Channel, Context, Endpoint, Flow, JoinSender, Joined, Mount, Payload, Refused, Reply};
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::support::stage;
@@ -320,4 +323,67 @@ fn what_a_channel_sends_to_itself_later_goes_with_its_join() {
     assert_eq!(lockstep.timers(), 1, "the socket's own");
     lockstep.advance(HOUR);
     assert_eq!(guest.received(), ["phx_reply {\"response\":{},\"status\":\"ok\"}", "phx_close {}"]);
+}
+
+/// A client that sends much in one piece has its share of each turn, and no more.
+#[test]
+fn a_socket_handles_256_messages_at_a_time() {
+    let mut lockstep = lockstep(stage(), 1);
+    let guest = Guest::join(&mut lockstep);
+    let mut frames = Vec::new();
+    for _ in 0..600 {
+        let text = json!([null, "1", "phoenix", "heartbeat", {}]).to_string();
+        encode_masked(Opcode::Text, text.as_bytes(), [1, 2, 3, 4], true, false, &mut frames);
+    }
+    // The first share when the bytes come, another in each turn.
+    lockstep.send(guest.peer, &frames);
+    let mut answered = Vec::new();
+    for _ in 0..3 {
+        lockstep.turn();
+        answered.push(guest.received().len());
+    }
+    assert_eq!(answered, [512, 88, 0]);
+}
+
+/// Gives away what sends to its joins, and counts what they were sent.
+#[derive(Clone, Default)]
+struct Open {
+    senders: Arc<Mutex<Vec<JoinSender<u32>>>>,
+    infos: Arc<AtomicUsize>,
+}
+
+impl Channel for Open {
+    type State = ();
+    type Params = Payload;
+    type Info = u32;
+
+    async fn join(&self, cx: &mut Context<u32>, _: Payload) -> Result<Joined<()>, Refused> {
+        self.senders.lock().push(cx.sender());
+        Ok(Joined::new(()))
+    }
+
+    async fn handle_in(&self, _: &mut (), _: &mut Context<u32>, _: &str, _: Payload) -> Result<Reply, BoxError> {
+        Ok(Reply::none())
+    }
+
+    async fn handle_info(&self, _: &mut (), _: &mut Context<u32>, _: u32) -> Result<Flow, BoxError> {
+        self.infos.fetch_add(1, Ordering::Relaxed);
+        Ok(Flow::Continue)
+    }
+}
+
+/// What other threads send to joins waits for their shard within a bound: whoever sends more is told, and can send again later.
+#[test]
+fn what_other_threads_send_to_joins_has_a_bound() {
+    let open = Open::default();
+    let mut lockstep = lockstep(Mount::new().channel("room:*", open.clone()), 1);
+    let _guest = Guest::join(&mut lockstep);
+    let sender = open.senders.lock()[0].clone();
+    let sent = (0..100_000).take_while(|&n| sender.send(n).is_ok()).count();
+    assert_eq!(sent, 65_536);
+    let error = sender.send(0).unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    lockstep.settle();
+    assert_eq!(open.infos.load(Ordering::Relaxed), sent, "what was taken is not lost");
+    sender.send(0).unwrap();
 }
