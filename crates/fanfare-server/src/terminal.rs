@@ -7,12 +7,16 @@ use crate::cli::Settings;
 use crate::config::{Config, Overrides};
 use crate::preflight;
 
-/// Writes to the standard output.
+/// Writes to the standard output. If nobody reads it any more, the process ends, and all is well: whoever read it has enough, as in
+/// `fanfare topics | head -1`.
 ///
 /// # Errors
 /// It cannot be written to.
 pub(crate) fn print(text: &str) -> Result<(), String> {
     let printed = std::io::stdout().lock().write_all(text.as_bytes());
+    if printed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        std::process::exit(0);
+    }
     printed.map_err(|error| format!("cannot write to the standard output: {error}"))
 }
 

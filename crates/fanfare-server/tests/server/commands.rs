@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -196,4 +196,12 @@ fn mistakes_on_the_command_line_are_explained() {
     check(&["dev", "--set", "limits.join_max=5"], "did you mean `limits.joins_max`?");
     check(&["new", "channel", "9lives"], "9lives");
     assert!(fanfare(&["--help"]).output().unwrap().status.success());
+}
+
+#[test]
+fn a_command_whose_reader_has_enough_ends_well() {
+    let mut child = fanfare(&["docs", "config"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
