@@ -155,6 +155,11 @@ impl<O> Topics<O> {
         Released::UntilMs(now_ms + grace_ms)
     }
 
+    /// A topic is somebody else's, elsewhere: its owner here, if it has one.
+    pub fn remove(&mut self, topic: &str) -> Option<O> {
+        self.by_name.remove(topic)?.owner()
+    }
+
     /// Whether a topic that waited for an owner ends now; if so it is gone.
     pub fn expire(&mut self, topic: &str, now_ms: u64) -> bool {
         let has_expired =

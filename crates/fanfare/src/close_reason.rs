@@ -26,6 +26,8 @@ pub(crate) enum CloseReason {
     TopicEnded,
     /// Another publisher of a hub's topic has taken its place.
     Replaced,
+    /// A publisher of a hub, on a node that is cut off from the others.
+    Alone,
     /// What it wants to resume cannot be read.
     HistoryUnavailable,
     /// With a code and reason of the application's, or of its protocol.
@@ -47,7 +49,7 @@ impl CloseReason {
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
             CloseReason::Replaced => 4409,
-            CloseReason::Slow | CloseReason::HistoryUnavailable => 1013,
+            CloseReason::Slow | CloseReason::Alone | CloseReason::HistoryUnavailable => 1013,
         }
     }
 
@@ -67,6 +69,7 @@ impl CloseReason {
             CloseReason::Unpolled => "nobody asked for its messages any more",
             CloseReason::TopicEnded => "the topic has ended",
             CloseReason::Replaced => "another connection of this publisher has taken its place",
+            CloseReason::Alone => "the server is cut off from the other servers: connect again",
             CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
             CloseReason::Unauthorized => "no credential came in time",
             CloseReason::Application(_, text) => text,
@@ -94,6 +97,7 @@ impl CloseReason {
             CloseReason::Unauthorized => Event::ClosedUnauthorized,
             CloseReason::TopicEnded => Event::ClosedTopicEnded,
             CloseReason::Replaced => Event::ClosedReplaced,
+            CloseReason::Alone => Event::ClosedAlone,
             CloseReason::HistoryUnavailable => Event::ClosedHistoryUnavailable,
             CloseReason::Application(..) => Event::ClosedApplication,
         }

@@ -13,6 +13,7 @@
 mod arrive;
 mod chain;
 mod connect;
+mod holds;
 mod publish;
 mod read;
 mod repair;
@@ -39,10 +40,13 @@ use crate::event::Counters;
 use crate::history::Wanted;
 use crate::message::Message;
 use crate::policy::Policies;
+use holds::Holds;
 use publish::Pending;
 use timers::Timers;
 use topic::Topic;
 use window::Windows;
+
+pub(crate) use holds::{HoldOver, NotHeld};
 
 /// So many locks share the topics between them.
 const STRIPES: usize = 64;
@@ -77,6 +81,12 @@ pub(crate) trait Local: Send + Sync {
     /// Whether a topic without members can be detached: false if something of this node is still told there.
     fn lets_go(&self, topic: &str) -> bool;
 
+    /// Whether another node is certainly not alive.
+    fn is_lost(&self, node: Incarnation) -> bool;
+
+    /// This node has nothing to do with a topic's publisher any more. Told with no lock held.
+    fn hold_is_over(&self, topic: &Arc<str>, over: HoldOver);
+
     /// Anything may have been missed, and can be asked for again. Told with no lock held.
     fn link_is_up(&self);
 }
@@ -98,6 +108,7 @@ pub(crate) struct Cluster {
     lingering: AtomicUsize,
     /// They stay so for about so long.
     grace_ms: u64,
+    holds: Holds,
     counters: Counters,
 }
 
@@ -172,6 +183,7 @@ impl Cluster {
             is_up: AtomicBool::new(false),
             lingering: AtomicUsize::new(0),
             grace_ms: broker.grace.as_millis() as u64,
+            holds: Holds::new(hasher()),
             counters: Counters::default(),
         })
     }

@@ -31,7 +31,7 @@ use crate::mount::Mount;
 use crate::socket::{Socket, SocketInfo, Transport, Turn};
 
 pub(crate) use bullet::positions;
-pub(crate) use hub::{NoPlace, Ownership, Started};
+pub(crate) use hub::{NoPlace, Ownership, Started, end};
 pub(crate) use stream::accepts_events;
 pub(crate) use supabase::{Asked, AuthorityRef, Settings};
 pub use supabase::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
@@ -218,7 +218,7 @@ impl Dialect {
     }
 
     /// A place at that topic: a publisher's hold on it; of others only that they may have it.
-    pub(crate) fn claim(
+    pub(crate) async fn claim(
         self,
         endpoint: &Endpoint,
         mount: &Mount,
@@ -226,8 +226,8 @@ impl Dialect {
         publisher: Option<String>,
     ) -> Result<Option<Ownership>, NoPlace> {
         match self {
-            Dialect::HubPublisher => hub::claim(endpoint, mount, topic, publisher).map(Some),
-            Dialect::HubSubscriber if !hub::is_open(endpoint, mount, topic) => Err(NoPlace::Unknown),
+            Dialect::HubPublisher => hub::claim(endpoint, mount, topic, publisher).await.map(Some),
+            Dialect::HubSubscriber if !hub::is_open(endpoint, mount, topic).await? => Err(NoPlace::Unknown),
             _ => Ok(None),
         }
     }
@@ -291,7 +291,7 @@ impl Dialect {
 
     /// Whether a topic has ended since the socket was let in for it.
     pub(crate) fn has_lost(self, info: &SocketInfo, topic: &str) -> bool {
-        self.ends_with_topic() && !hub::is_open(&info.endpoint, &info.mount, topic)
+        self.ends_with_topic() && hub::has_ended(&info.endpoint, &info.mount, topic)
     }
 }
 

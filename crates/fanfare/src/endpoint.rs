@@ -2,6 +2,7 @@
 
 mod drain;
 mod elsewhere;
+mod holding;
 mod members;
 mod publishing;
 mod pulse;
@@ -83,6 +84,7 @@ struct Engine {
     counters: Counters,
     publishing_timeout: Duration,
     started: Started,
+    alive: holding::Alive,
     /// There if other nodes are.
     cluster: Option<Arc<Cluster>>,
     draining: AtomicBool,
@@ -306,6 +308,7 @@ impl Builder {
             counters: Counters::default(),
             publishing_timeout: self.publishing_timeout,
             started: Started::default(),
+            alive: holding::Alive::default(),
             cluster: cluster.clone(),
             draining: AtomicBool::new(false),
             turn: AtomicUsize::new(0),

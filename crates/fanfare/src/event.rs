@@ -59,6 +59,8 @@ counters! {
     RejectedTopicTaken = "connections", "refused_topic_taken";
     /// A hub's subscriber, refused with 404: nobody has started the topic.
     RejectedTopicUnknown = "connections", "refused_topic_unknown";
+    /// A hub's client, refused with 503: the broker does not say which node has the topic.
+    RejectedTopicUnavailable = "connections", "refused_topic_unavailable";
     /// Requests whose head or body did not come in time, was malformed, or was too large.
     RejectedRequest = "connections", "refused_request";
     /// Refused with 404: no endpoint is served at the path.
@@ -91,6 +93,8 @@ counters! {
     ClosedTopicEnded = "closes", "topic_ended";
     /// A hub's publisher whose place another connection of it has taken.
     ClosedReplaced = "closes", "replaced";
+    /// A hub's publisher, closed with 1013: its node has not heard from the others for two thirds of the time after which they take its topics over.
+    ClosedAlone = "closes", "alone";
     /// The rooms protocol: a frame that it does not have, or a message to a room that was not joined.
     ClosedApplication = "closes", "application";
     /// The history that the client resumes from cannot be read now.

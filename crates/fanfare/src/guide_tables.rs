@@ -70,6 +70,7 @@ fn one_of_each() -> Vec<CloseReason> {
         CloseReason::Unauthorized,
         CloseReason::TopicEnded,
         CloseReason::Replaced,
+        CloseReason::Alone,
         CloseReason::HistoryUnavailable,
         CloseReason::Application(rooms::CLOSE_CODE, rooms::INVALID_PAYLOAD.into()),
         CloseReason::Application(rooms::CLOSE_CODE, rooms::NOT_JOINED.into()),

@@ -38,7 +38,9 @@ use crate::message::Message;
 
 pub(crate) use self::exchange::Exchange;
 pub use self::hooks::{Change, PresenceHooks};
-pub(crate) use self::nodes::{attached, bye, heard, heard_beat, is_alive, is_lost, lets_go, look, repair};
+pub(crate) use self::nodes::{
+    alive_nodes, attached, bye, deaf_for_ms, heard, heard_beat, is_alive, is_lost, lets_go, look, repair,
+};
 pub use fanfare_proto::presence::{Extras, Meta, Presences};
 
 /// Of topics whose members are told how many there are, each is told at most once in this time: the last number, which may

@@ -149,8 +149,18 @@ impl Leases {
         self.has_left(node)
             || match self.nodes.get(&node) {
                 Some(lease) => lease.is_hidden,
-                None => now_ms - self.hears_since_ms >= self.term_ms,
+                None => self.knows_all(now_ms),
             }
+    }
+
+    /// Whether the node has heard itself for a lease, so that it has heard all that are alive.
+    pub fn knows_all(&self, now_ms: u64) -> bool {
+        now_ms - self.hears_since_ms >= self.term_ms && self.deaf_for_ms(now_ms) <= self.deaf_ms
+    }
+
+    /// For how long the node has not heard itself.
+    pub fn deaf_for_ms(&self, now_ms: u64) -> u64 {
+        now_ms - self.canary_ms
     }
 
     /// Whether a node has said goodbye: what still comes of it does not count.

@@ -17,6 +17,7 @@ pub(super) fn next_step(reason: &str) -> Option<&'static str> {
         "connect_panicked" => "look in the log for the panic: the code that decides who may connect has a fault",
         "refused_topic_taken" => "end the publisher that has the topic, or take another topic",
         "refused_topic_unknown" => "start the topic with a publisher first",
+        "refused_topic_unavailable" => "look at the log for the connection to the broker; clients may try again",
         "refused_request" => "look at the client or the proxy before the server: its requests are not complete",
         "refused_path" => "connect to the path of an [[endpoint]], or add one",
         "refused_ended" => "look at the system's log: it gave no random bytes, or the process was ending",
@@ -35,6 +36,7 @@ pub(super) fn next_step(reason: &str) -> Option<&'static str> {
         }
         "unauthorized" => "let the client send its credential right after it has connected",
         "topic_ended" | "replaced" => "nothing: the publisher has gone, or has connected again",
+        "alone" => "look at the log for the connection to the broker: publishers connect again to another server",
         "application" => "look at the client: the code and the detail say what it sent",
         "history_unavailable" => "look at /api/health and the log: the history cannot be read",
         "unpolled" => "nothing, if it is rare: the client has gone without saying so",

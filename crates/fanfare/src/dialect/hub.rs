@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::Dialect;
 use crate::close_reason::CloseReason;
+use crate::cluster::NotHeld;
 use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
@@ -78,6 +79,8 @@ pub(crate) enum NoPlace {
     Full,
     /// Nobody has started it.
     Unknown,
+    /// Nobody knows now.
+    Unavailable,
 }
 
 /// What a path leads to; its parts become params. `None` where they are not UTF-8, or it is no hub's.
@@ -101,23 +104,56 @@ pub(super) fn topic(mount: &Mount, params: &Params) -> Arc<str> {
     hub::topic_name(&mount.topic_prefix, part("domain"), part("topic")).into()
 }
 
-/// A publisher's hold on a topic.
-pub(super) fn claim(
+impl From<NotHeld> for NoPlace {
+    fn from(not_held: NotHeld) -> Self {
+        match not_held {
+            NotHeld::Taken => NoPlace::Taken,
+            NotHeld::Unavailable => NoPlace::Unavailable,
+        }
+    }
+}
+
+/// A publisher's hold on a topic, over all nodes.
+pub(super) async fn claim(
     endpoint: &Endpoint,
     mount: &Mount,
     topic: &Arc<str>,
     name: Option<String>,
 ) -> Result<Ownership, NoPlace> {
     let name = name.filter(|_| mount.replaces_publisher);
-    endpoint.started().claim(endpoint, topic.clone(), name, mount.owner_grace).map_err(|error| match error {
+    let claimed = endpoint.started().claim(endpoint, topic.clone(), name.clone(), mount.owner_grace);
+    let ownership = claimed.map_err(|error| match error {
         ClaimError::Taken => NoPlace::Taken,
         ClaimError::Full => NoPlace::Full,
-    })
+    })?;
+    match endpoint.hold(topic, name.as_deref(), mount.owner_grace).await {
+        Ok(()) => Ok(ownership),
+        Err(not_held) => {
+            ownership.abandon();
+            Err(not_held.into())
+        }
+    }
 }
 
 /// Whether a topic may have subscribers.
-pub(super) fn is_open(endpoint: &Endpoint, mount: &Mount, topic: &str) -> bool {
-    mount.waits_for_topic || endpoint.started().contains(topic)
+pub(super) async fn is_open(endpoint: &Endpoint, mount: &Mount, topic: &str) -> Result<bool, NoPlace> {
+    if mount.waits_for_topic || endpoint.started().contains(topic) {
+        return Ok(true);
+    }
+    Ok(endpoint.is_held_elsewhere(topic).await?)
+}
+
+/// Whether it has ended since a subscriber was let in, as far as this node knows. Where another node may have it, that is asked, and the
+/// subscriber closed later.
+pub(super) fn has_ended(endpoint: &Endpoint, mount: &Mount, topic: &str) -> bool {
+    if mount.waits_for_topic || endpoint.started().contains(topic) {
+        return false;
+    }
+    let may_be_elsewhere = endpoint.has_other_nodes();
+    if may_be_elsewhere {
+        endpoint.ended_elsewhere(topic.into());
+    }
+    !may_be_elsewhere
 }
 
 /// A frame of a publisher.
@@ -178,6 +214,23 @@ impl Started {
         topics.after(topic).take(limit).map(|(topic, publisher)| (topic.to_owned(), socket(publisher))).collect()
     }
 
+    /// Another node has a topic: its publisher here is closed.
+    pub(crate) fn lose(&self, topic: &str, reason: CloseReason) {
+        let publisher = self.0.lock().remove(topic);
+        if let Some(SocketHandle { info, key }) = publisher.and_then(|publisher| publisher.socket()) {
+            info.shard.send(Command::Close { socket: key, reason });
+        }
+    }
+
+    /// Closes all publishers.
+    pub(crate) fn close_all(&self, reason: &CloseReason) {
+        for (_, publisher) in self.after(None, usize::MAX) {
+            if let Some(SocketHandle { info, key }) = publisher {
+                info.shard.send(Command::Close { socket: key, reason: reason.clone() });
+            }
+        }
+    }
+
     /// The new ownership of a topic, which ends a grace after it was given up. A publisher with a name takes the place of
     /// another one of that name, which is closed.
     fn claim(
@@ -217,6 +270,13 @@ impl Ownership {
         let _ = self.publisher.socket.set((Arc::downgrade(info), key));
     }
 
+    /// It did not come to be: nothing is told of it.
+    fn abandon(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+        let Ownership { endpoint, topic, owner, .. } = self;
+        endpoint.started().0.lock().release(topic, *owner, endpoint.clock().now_ms(), 0);
+    }
+
     /// From now on another publisher may take the topic over, until it ends.
     pub(crate) fn give_up(&self) {
         if self.is_given_up.swap(true, Ordering::AcqRel) {
@@ -227,13 +287,14 @@ impl Ownership {
         let released = endpoint.started().0.lock().release(topic, *owner, now_ms, grace.as_millis() as u64);
         match released {
             Released::NotOwned => {}
-            Released::Ended => end(endpoint, topic),
+            Released::Ended => over(endpoint, topic),
             Released::UntilMs(due_ms) => {
+                endpoint.free_hold(topic);
                 let (later, topic) = (endpoint.clone(), topic.clone());
                 let run = move || {
                     let has_ended = later.started().0.lock().expire(&topic, later.clock().now_ms());
                     if has_ended {
-                        end(&later, &topic);
+                        over(&later, &topic);
                     }
                 };
                 endpoint.any_shard().send(Command::RunAt { due_ms, run: Box::new(run) });
@@ -254,8 +315,15 @@ impl fmt::Debug for Ownership {
     }
 }
 
+/// Nobody on this node has the topic any more. It ends, unless another node has it.
+fn over(endpoint: &Endpoint, topic: &Arc<str>) {
+    if !endpoint.end_hold(topic) {
+        end(endpoint, topic);
+    }
+}
+
 /// Closes the topic's subscribers, on every shard.
-fn end(endpoint: &Endpoint, topic: &Arc<str>) {
+pub(crate) fn end(endpoint: &Endpoint, topic: &Arc<str>) {
     for shard in endpoint.shards() {
         let topic = topic.clone();
         shard.send(Command::Run(Box::new(move |shard| shard.end_topic(&topic))));

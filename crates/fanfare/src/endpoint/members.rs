@@ -3,12 +3,12 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use fanfare_proto::envelope::Envelope;
+use fanfare_proto::envelope::{Envelope, Incarnation};
 use fanfare_proto::position::Position;
 use tokio::sync::oneshot;
 
 use super::{Endpoint, Engine};
-use crate::cluster::{Local, NODES};
+use crate::cluster::{HoldOver, Local, NODES};
 use crate::command::Command;
 use crate::error::Error;
 use crate::interest::{ShardSet, Watch};
@@ -73,9 +73,20 @@ impl Local for Members {
         self.endpoint().is_none_or(|endpoint| presence::lets_go(&endpoint, topic))
     }
 
+    fn is_lost(&self, node: Incarnation) -> bool {
+        self.endpoint().is_none_or(|endpoint| presence::is_lost(&endpoint, node))
+    }
+
+    fn hold_is_over(&self, topic: &Arc<str>, over: HoldOver) {
+        if let Some(endpoint) = self.endpoint() {
+            endpoint.hold_is_over(topic, over);
+        }
+    }
+
     fn link_is_up(&self) {
         if let Some(endpoint) = self.endpoint() {
             endpoint.beat();
+            endpoint.check_holds();
             presence::repair(&endpoint);
         }
     }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Endpoint;
+use super::holding::{ENDED, TAKEN_OVER};
 use crate::cluster::NODES;
 use crate::command::Command;
 use crate::mailbox::ShardHandle;
@@ -62,6 +63,7 @@ impl Endpoint {
     pub(super) fn pulse(&self, beats: bool) {
         presence::look(self);
         self.forget_lost_questions();
+        self.look_after_holds();
         if beats {
             self.beat();
         }
@@ -112,6 +114,8 @@ impl Endpoint {
     pub(super) fn obey(&self, message: &Message) {
         let Payload::Text(text) = &message.payload else { return };
         match &*message.event {
+            TAKEN_OVER => self.taken_over_elsewhere(text.as_str().into()),
+            ENDED => self.ended_elsewhere(text.as_str().into()),
             DISCONNECT => drop(self.disconnect_here(&text.as_str().into())),
             BYE => {
                 let node = u64::from_str_radix(text.as_str(), 16).ok().and_then(Incarnation::new);

@@ -3,6 +3,7 @@
 //! A topic is shared from when somebody here tracks something there or asks who is present, or another node tells of it, until the node has no
 //! members of it any more. The rules are `fanfare_proto::presence::Rows`; what leaves goes through the [`Exchange`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,18 @@ pub(crate) fn is_alive(endpoint: &Endpoint, node: Incarnation) -> bool {
 pub(crate) fn is_lost(endpoint: &Endpoint, node: Incarnation) -> bool {
     let now_ms = endpoint.clock().now_ms();
     endpoint.exchange().is_none_or(|exchange| exchange.leases(|leases| leases.is_lost(node, now_ms)))
+}
+
+/// The other nodes that are alive, once this one has heard itself for a lease.
+pub(crate) fn alive_nodes(endpoint: &Endpoint) -> Option<BTreeSet<Incarnation>> {
+    let now_ms = endpoint.clock().now_ms();
+    endpoint.exchange()?.leases(|leases| leases.knows_all(now_ms).then(|| leases.alive().collect()))
+}
+
+/// For how long a node of a cluster has not heard itself.
+pub(crate) fn deaf_for_ms(endpoint: &Endpoint) -> Option<u64> {
+    let now_ms = endpoint.clock().now_ms();
+    Some(endpoint.exchange()?.leases(|leases| leases.deaf_for_ms(now_ms)))
 }
 
 /// A heartbeat has come, perhaps the node's own.

@@ -131,7 +131,7 @@ impl Asking<'_> {
         let slot = self.session_slot()?;
         let shard = self.endpoint.next_shard().clone();
         let secret = random_secret().map_err(|_| Refusal::Ended)?;
-        let socket = self.socket(shard.clone(), admitted)?;
+        let socket = self.socket(shard.clone(), admitted).await?;
         let session = PollSession::new(secret, self.endpoint.clock().now_ms(), slot, listing);
         let attached = self.endpoint.attach(socket, Carrier::Poll(Box::new(session))).await;
         Ok(SessionHandle { shard, socket: attached.map_err(|_| Refusal::Ended)?, secret })
@@ -149,7 +149,7 @@ impl Asking<'_> {
     ) -> Result<Streamed, Refusal> {
         let slot = self.session_slot()?;
         let shard = self.endpoint.next_shard().clone();
-        let socket = self.socket(shard.clone(), admitted)?;
+        let socket = self.socket(shard.clone(), admitted).await?;
         let streaming = Streaming::new(framing.heartbeat(), positions, joined, slot);
         let carrier = Carrier::Wire(Wire::streaming(streaming));
         let attached = self.endpoint.attach(socket, carrier).await;
@@ -166,7 +166,7 @@ impl Asking<'_> {
     }
 
     /// A socket that may have a carrier. A hub's publisher has its topic from now on.
-    pub(super) fn socket(&self, shard: ShardHandle, admitted: Admitted) -> Result<AdmittedSocket, Refusal> {
+    pub(super) async fn socket(&self, shard: ShardHandle, admitted: Admitted) -> Result<AdmittedSocket, Refusal> {
         let Admitted { connected, version } = admitted;
         let found = self.found;
         let (expires_ms, is_pending) = (connected.expires_ms(self.endpoint.clock()), connected.is_pending);
@@ -177,7 +177,7 @@ impl Asking<'_> {
         }
         topics.iter_mut().for_each(|given| given.since = given.since.or(connected.since));
         let ownership = match topics.first() {
-            Some(given) => found.dialect.claim(self.endpoint, &found.mount, &given.topic, connected.publisher)?,
+            Some(given) => found.dialect.claim(self.endpoint, &found.mount, &given.topic, connected.publisher).await?,
             None => None,
         };
         let info = SocketInfo {

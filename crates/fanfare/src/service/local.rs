@@ -35,7 +35,7 @@ impl Endpoint {
             let admitted = asking.admit(asking.read()?).await?;
             let agreement = if found.mount.compression { deflate::negotiate(&parts.headers) } else { None };
             let shard = self.next_shard().clone();
-            let socket = asking.socket(shard.clone(), admitted)?;
+            let socket = asking.socket(shard.clone(), admitted).await?;
             let carrier = carrier(agreement.map(|agreement| agreement.window_bits));
             let key = self.attach(socket, carrier).await.map_err(|_| Refusal::Ended)?;
             Ok((shard, key))

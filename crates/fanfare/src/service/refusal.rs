@@ -80,6 +80,8 @@ pub(super) enum Refusal {
     TopicTaken,
     /// Nobody has started the hub's topic.
     TopicUnknown,
+    /// The broker does not say who has the hub's topic.
+    TopicUnavailable,
     /// The hub has as many topics as it may have.
     TooManyTopics,
     Body(BodyError),
@@ -115,6 +117,7 @@ impl From<NoPlace> for Refusal {
             NoPlace::Taken => Refusal::TopicTaken,
             NoPlace::Full => Refusal::TooManyTopics,
             NoPlace::Unknown => Refusal::TopicUnknown,
+            NoPlace::Unavailable => Refusal::TopicUnavailable,
         }
     }
 }
@@ -138,6 +141,7 @@ impl Refusal {
             Refusal::Topic => Event::BadTopic,
             Refusal::TopicTaken => Event::RejectedTopicTaken,
             Refusal::TopicUnknown => Event::RejectedTopicUnknown,
+            Refusal::TopicUnavailable => Event::RejectedTopicUnavailable,
             Refusal::TooManyTopics
             | Refusal::TooManySessions
             | Refusal::TooManyConnections
@@ -176,6 +180,7 @@ impl Refusal {
             Refusal::Body(BodyError::Broken) => StatusCode::BAD_REQUEST,
             Refusal::TooManySessions | Refusal::TooManyFromAddress => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Body(BodyError::NoRoom)
+            | Refusal::TopicUnavailable
             | Refusal::TooManyTopics
             | Refusal::TooManyConnections
             | Refusal::Rate(_)
@@ -235,6 +240,7 @@ impl Refusal {
             Refusal::Topic => "a topic has 1 to 255 bytes and no control characters",
             Refusal::TopicTaken => "the topic has a publisher",
             Refusal::TopicUnknown => "nobody has started this topic",
+            Refusal::TopicUnavailable => "the broker does not say which server has this topic: try again later",
             Refusal::TooManyTopics => "there are too many topics: try again later",
             Refusal::Body(error) => return error.to_string().into(),
             Refusal::TooManyMessages(max) => {
@@ -451,6 +457,7 @@ mod tests {
             Refusal::Topic,
             Refusal::TopicTaken,
             Refusal::TopicUnknown,
+            Refusal::TopicUnavailable,
             Refusal::TooManyTopics,
             Refusal::Body(BodyError::TimedOut(Duration::from_secs(10))),
             Refusal::Body(BodyError::TooLarge(8_000_000)),

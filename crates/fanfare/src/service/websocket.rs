@@ -43,7 +43,7 @@ impl Asking<'_> {
         let upgrade = handshake::check(&parts.method, parts.version, &parts.headers).map_err(Refusal::Handshake)?;
         let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
         let window_bits = agreement.as_ref().map(|agreement| agreement.window_bits);
-        let socket = self.socket(endpoint.next_shard().clone(), admitted)?;
+        let socket = self.socket(endpoint.next_shard().clone(), admitted).await?;
         upgrade::take_over(endpoint, on_upgrade, socket, window_bits).await.map_err(|_| Refusal::Ended)?;
 
         let mut response = Response::new(Body::default());

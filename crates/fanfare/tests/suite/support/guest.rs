@@ -17,10 +17,14 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn connect(lockstep: &mut Lockstep) -> Guest {
-        let pipe = Pipe::keeping();
         let request = Request::get("/socket/websocket?vsn=2.0.0").body(()).unwrap();
-        let peer = lockstep.connect(request, &pipe).unwrap();
-        Guest { peer, pipe, decoder: Decoder::new(Role::Client) }
+        Guest::at(lockstep, request, Pipe::keeping()).unwrap()
+    }
+
+    /// A client that asks for something else, or the status of the refusal.
+    pub(crate) fn at(lockstep: &mut Lockstep, request: Request<()>, pipe: Pipe) -> Result<Guest, u16> {
+        let peer = lockstep.connect(request, &pipe).map_err(|refused| refused.status())?;
+        Ok(Guest { peer, pipe, decoder: Decoder::new(Role::Client) })
     }
 
     /// Joins with the topic as join_ref, and returns the epoch of the topic's history, if it was told.
