@@ -171,6 +171,8 @@ mod tests {
         // These exclude others, or need something else beside them.
         let dependent = [
             "show_node",
+            "schemas",
+            "schema_mode",
             "name",
             "secret_env",
             "secret_file",
