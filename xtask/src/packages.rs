@@ -50,6 +50,11 @@ const NEEDS: &[Need] = &[
         used_for: "the proxies of the guide to deploying",
         present: &[("sh", &["-c", "command -v nginx && command -v caddy && command -v haproxy && command -v openssl"])],
     },
+    Need {
+        packages: &["prometheus"],
+        used_for: "promtool, which checks metrics and alerts",
+        present: &[("promtool", &["--version"])],
+    },
     Need { packages: &["curl"], used_for: "the commands of the guides", present: &[("curl", &["--version"])] },
 ];
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -15,7 +16,8 @@ use fanfare::{Bodies, Endpoint, Pattern};
 use crate::config::secret::Secret;
 use crate::connections::Connections;
 use crate::contract::Contracts;
-use crate::health::Part;
+use crate::health::Health;
+use crate::metrics::{Metrics, Requests};
 use crate::pages;
 
 mod answer;
@@ -36,7 +38,7 @@ use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, GET /api/tap, GET /api/health, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, GET /api/tap, GET /api/health, GET /metrics, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -45,8 +47,9 @@ pub(crate) struct Api {
     /// Without it all of the API but the health report is refused.
     pub(crate) token: Option<Arc<Secret>>,
     pub(crate) bodies: Bodies,
-    /// Those whose state the health report tells.
-    pub(crate) parts: Arc<[Arc<dyn Part>]>,
+    /// With the parts whose state the health report tells.
+    pub(crate) health: Health,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) connections: Connections,
     /// The topics that somebody can be in.
     pub(crate) topics: Arc<[Pattern]>,
@@ -67,15 +70,27 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/counters", get(query::counters))
         .route("/api/why", get(why::why))
         .route("/api/tap", get(tap::tap))
+        .merge(scrapes(&api.metrics))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard));
     let open = Router::new()
         .route("/api/health", get(query::health))
-        .route("/livez", get(probe::live))
-        .route("/readyz", get(probe::ready))
+        .merge(probe::routes(&api.health))
         .method_not_allowed_fallback(wrong_method);
-    guarded.merge(open).merge(pages::console()).fallback(unknown).with_state(api)
+    let requests = api.metrics.requests.clone();
+    let all = guarded.merge(open).merge(pages::console()).fallback(unknown).with_state(api);
+    all.layer(from_fn_with_state(requests, Requests::count))
+}
+
+/// Everything on the listener for Prometheus. It has no token.
+pub(crate) fn for_prometheus(health: &Health, metrics: &Arc<Metrics>) -> Router {
+    scrapes(metrics).merge(probe::routes(health)).method_not_allowed_fallback(wrong_method).fallback(nothing_else)
+}
+
+fn scrapes<S: Clone + Send + Sync + 'static>(metrics: &Arc<Metrics>) -> Router<S> {
+    let scrape = async |State(metrics): State<Arc<Metrics>>, headers: HeaderMap| metrics.answer(&headers);
+    Router::new().route("/metrics", get(scrape)).with_state(metrics.clone())
 }
 
 /// Checks the token before anything of a body is read.
@@ -93,6 +108,11 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
 async fn unknown(request: Request) -> ApiError {
     let path = request.uri().path();
     ApiError::new(Code::NotFound, format!("there is no {path}; there is {ROUTES}"))
+}
+
+async fn nothing_else(request: Request) -> ApiError {
+    let path = request.uri().path();
+    ApiError::new(Code::NotFound, format!("there is no {path} here; there is GET /metrics, GET /livez and GET /readyz"))
 }
 
 async fn wrong_method(request: Request) -> ApiError {

@@ -18,6 +18,7 @@ pub(crate) mod endpoint;
 pub(crate) mod history;
 pub(crate) mod hook;
 pub(crate) mod keys;
+pub(crate) mod metrics;
 pub(crate) mod problem;
 pub(crate) mod reference;
 pub(crate) mod rule;
@@ -44,6 +45,7 @@ use endpoint::Endpoint;
 use history::History;
 use hook::Hook;
 use keys::Keys;
+use metrics::Metrics;
 use problem::{Place, Problems};
 use section::{Form, Reader, Section, find};
 use server::{Admin, Drain, Limits, Log, Server, Tls};
@@ -56,7 +58,7 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 17] = [
+const SECTIONS: [&Section; 18] = [
     Server::SECTION,
     Tls::SECTION,
     Endpoint::SECTION,
@@ -71,6 +73,7 @@ const SECTIONS: [&Section; 17] = [
     Hook::SECTION,
     Webhook::SECTION,
     Admin::SECTION,
+    Metrics::SECTION,
     Limits::SECTION,
     Drain::SECTION,
     Log::SECTION,
@@ -93,6 +96,7 @@ pub(crate) struct Config {
     pub(crate) hooks: BTreeMap<String, Hook>,
     pub(crate) webhooks: Vec<Webhook>,
     pub(crate) admin: Option<Admin>,
+    pub(crate) metrics: Option<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
@@ -158,6 +162,7 @@ pub(crate) struct Draft {
     pub(crate) hooks: BTreeMap<String, Option<Hook>>,
     pub(crate) webhooks: Vec<Webhook>,
     pub(crate) admin: Option<Admin>,
+    pub(crate) metrics: Option<Metrics>,
     pub(crate) limits: Option<Limits>,
     pub(crate) drain: Option<Drain>,
     pub(crate) log: Option<Log>,
@@ -180,6 +185,7 @@ impl Draft {
             hooks: complete(self.hooks)?,
             webhooks: self.webhooks,
             admin: self.admin,
+            metrics: self.metrics,
             limits: self.limits?,
             drain: self.drain?,
             log: self.log?,
@@ -219,6 +225,7 @@ impl Sections<'_, '_> {
             hooks: self.named(Hook::SECTION, |reader| Hook::read(reader, &[])),
             webhooks: self.list(Webhook::SECTION, |reader| Webhook::read(reader, &[])),
             admin: self.optional(Admin::SECTION, |reader| Admin::read(reader, &[])),
+            metrics: self.optional(Metrics::SECTION, |reader| Metrics::read(reader, &[])),
             limits: self.single(Limits::SECTION, |reader| Limits::read(reader, &[])),
             drain: self.single(Drain::SECTION, |reader| Drain::read(reader, &[])),
             log: self.single(Log::SECTION, |reader| Log::read(reader, &[])),

@@ -2,7 +2,17 @@
 
 use fanfare_tables::Table;
 
-use crate::{apikey, hook, source, webhook};
+use crate::{apikey, hook, metrics, source, webhook};
+
+#[test]
+fn metrics_of_the_server_stand_in_the_guide() {
+    let mut table = Table::new(&["metric", "labels", "what it is", "what to do"]);
+    for family in metrics::FAMILIES {
+        let labels: Vec<_> = family.labels().iter().map(|label| format!("`{label}`")).collect();
+        table.row(&[&format!("`{}`", family.name()), &labels.join(", "), family.help(), family.advice()]);
+    }
+    table.check("metrics.md", "server-metrics");
+}
 
 #[test]
 fn counters_of_parts_stand_in_the_guide() {

@@ -63,11 +63,20 @@ impl State {
     }
 }
 
-/// Why no clients should be sent here: it drains, or a part without which nothing is kept cannot do its work.
-pub(crate) fn not_ready(endpoint: &Endpoint, parts: &[Arc<dyn Part>]) -> Vec<String> {
-    let failing = parts.iter().filter(|part| part.is_needed() && part.state() == State::Unavailable);
-    let failing = failing.map(|part| format!("{}.{} is unavailable", part.kind(), part.name()));
-    endpoint.is_draining().then(|| "draining".to_owned()).into_iter().chain(failing).collect()
+/// The engine, and the parts that depend on others.
+#[derive(Debug, Clone)]
+pub(crate) struct Health {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) parts: Arc<[Arc<dyn Part>]>,
+}
+
+impl Health {
+    /// Why no clients should be sent here: it drains, or a part without which nothing is kept cannot do its work.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
+        let failing = self.parts.iter().filter(|part| part.is_needed() && part.state() == State::Unavailable);
+        let failing = failing.map(|part| format!("{}.{} is unavailable", part.kind(), part.name()));
+        self.endpoint.is_draining().then(|| "draining".to_owned()).into_iter().chain(failing).collect()
+    }
 }
 
 /// The report: `{"status": "ok"}`, with parts their states by kind and name, and `degraded` as soon as one is not ok.

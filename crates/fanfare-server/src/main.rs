@@ -37,6 +37,7 @@ mod http_client;
 mod identity;
 mod log;
 mod message;
+mod metrics;
 mod mint;
 mod moment;
 mod notify;

@@ -1,7 +1,7 @@
 //! A message to publish, as others send it: `{"topic", "event", "payload"}`, or several in `messages`. The HTTP API and the
 //! sources take the same form and check it here.
 
-use fanfare::{Endpoint, Error, JsonText, Payload, Publish, Published, Since, check_topic};
+use fanfare::{Endpoint, Error, JsonText, Payload, Publish, Published, Publisher, Since, check_topic};
 use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -153,15 +153,15 @@ impl Message {
         Ok(Self { key, expect: expect.map(parse).transpose()?, ..self })
     }
 
-    /// Hands it to the engine; a disconnect is carried out as well.
+    /// Hands it to the engine, counted as published by this one; a disconnect is carried out as well.
     ///
     /// # Errors
     /// Those of [`Endpoint::publish`].
-    pub(crate) async fn publish(&self, endpoint: &Endpoint) -> Result<Published, Error> {
+    pub(crate) async fn publish(&self, endpoint: &Endpoint, publisher: Publisher) -> Result<Published, Error> {
         if self.event == DISCONNECT {
             endpoint.disconnect(&self.topic).await;
         }
-        let mut publish = Publish::new(&self.topic, &self.event, self.payload.clone());
+        let mut publish = Publish::new(&self.topic, &self.event, self.payload.clone()).counted_as(publisher);
         if let Some(key) = &self.key {
             publish = publish.idempotency_key(key);
         }

@@ -210,7 +210,8 @@ impl Preflight<'_> {
     fn check_descriptors(&mut self, draft: &Draft) {
         if let Some(limits) = draft.limits.as_ref().filter(|limits| limits.places.is_given("connections_max")) {
             let admin = draft.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
-            self.warnings.extend(Descriptors::allowed().warning(limits.connections_max.0, admin));
+            let metrics = draft.metrics.as_ref().map_or(0, |metrics| metrics.connections_max.0);
+            self.warnings.extend(Descriptors::allowed().warning(limits.connections_max.0, admin + metrics));
         }
     }
 

@@ -22,7 +22,8 @@ use crate::connections::Connections;
 use crate::contract::Contracts;
 use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
-use crate::health::Part;
+use crate::health::Health;
+use crate::metrics::{Metrics, ServerFigures};
 use crate::notify::Notifier;
 use crate::signals::ServerSignals;
 use crate::source::Sources;
@@ -52,6 +53,7 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
             let address = running.listen_admin(address, token).await?;
             tracing::info!("the HTTP API listens on http://{address}");
         }
+        running.listen_metrics().await?;
         running.tell_what_is_served(&url);
         announce("serve", &url);
         running.until_stopped(std::future::pending()).await
@@ -62,7 +64,8 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
 struct Running {
     config: Config,
     endpoint: Endpoint,
-    parts: Vec<Arc<dyn Part>>,
+    health: Health,
+    metrics: Arc<Metrics>,
     webhooks: Vec<Arc<Webhook>>,
     connections: Connections,
     topics: Vec<Pattern>,
@@ -92,14 +95,18 @@ impl Running {
         // Whoever reads that the server listens may stop it in the next moment.
         let signals = ServerSignals::new()?;
         let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
-        let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max);
+        let metrics_max = config.metrics.as_ref().map_or(0, |metrics| metrics.connections_max.0);
+        let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max + metrics_max);
         let Engine { endpoint, parts, webhooks, connections, topics, contracts, sources, publisher } =
             engine::build(&mut config, broker).await?;
+        let health = Health { endpoint: endpoint.clone(), parts: parts.into() };
+        let metrics = Metrics::new(&health, ServerFigures::new(health.clone(), &config, shares.clients));
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
             config,
             endpoint,
-            parts,
+            health,
+            metrics: Arc::new(metrics),
             webhooks,
             connections,
             topics,
@@ -141,13 +148,27 @@ impl Running {
             endpoint: self.endpoint.clone(),
             token: token.map(Arc::new),
             bodies,
-            parts: self.parts.as_slice().into(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
             connections: self.connections.clone(),
             topics: self.topics.as_slice().into(),
             contracts: self.contracts.clone(),
         });
         self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)
+    }
+
+    /// Listens for Prometheus, if that is wanted.
+    async fn listen_metrics(&mut self) -> Result<(), String> {
+        let Some(settings) = &self.config.metrics else { return Ok(()) };
+        let most = settings.connections_max.0;
+        let server =
+            Server::bind(settings.listen.0).await.map_err(|error| format!("{error}, or change metrics.listen"))?;
+        let server = server.limits(self.limits(most, most));
+        tracing::info!("metrics and probes are on http://{}", address_of(&server)?);
+        let router = admin::for_prometheus(&self.health, &self.metrics);
+        self.for_back_offices.spawn(server, router, &self.endpoint);
+        Ok(())
     }
 
     /// One line an endpoint: what people look for first when nobody can connect.

@@ -24,6 +24,15 @@ impl Clock {
         }
     }
 
+    /// The same in microseconds.
+    pub(crate) fn now_us(&self) -> u64 {
+        match self {
+            Clock::Real(start) => start.elapsed().as_micros() as u64,
+            #[cfg(feature = "testing")]
+            Clock::Virtual(now) => now.load(Ordering::Acquire) * 1_000,
+        }
+    }
+
     pub(crate) fn after(&self, delay: Duration) -> u64 {
         self.now_ms().saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX))
     }

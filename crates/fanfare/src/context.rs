@@ -28,6 +28,7 @@ use crate::key::{JoinId, JoinKey};
 use crate::mailbox::ShardHandle;
 use crate::message::{Draft, check_pushable, payload_of};
 use crate::presence::{Presence, TrackerId};
+use crate::publish::Publisher;
 use crate::socket::SocketInfo;
 
 /// One join's handle on its socket, its topic and the engine.
@@ -168,7 +169,8 @@ impl<I> Context<I> {
     ) -> impl Future<Output = Result<(), Error>> + Send + use<I> {
         let draft = check_event(event).and(payload).and_then(|payload| Draft::new(self.topic.clone(), event, payload));
         let publishing = draft.and_then(|draft| {
-            self.endpoint().publish_draft(draft, to_others.then(|| self.id()).as_ref(), Once::default())
+            let once = Once { key: None, expected: None, publisher: Publisher::Client };
+            self.endpoint().publish_draft(draft, to_others.then(|| self.id()).as_ref(), once)
         });
         async move { publishing?.end().await.map(drop) }
     }

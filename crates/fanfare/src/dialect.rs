@@ -25,7 +25,7 @@ use fanfare_proto::websocket::decoder::Item;
 use http::HeaderMap;
 
 use crate::endpoint::Endpoint;
-use crate::event::Event;
+use crate::figures::PROTOCOLS;
 use crate::join::Seat;
 use crate::mount::Mount;
 use crate::socket::{Socket, SocketInfo, Transport, Turn};
@@ -61,6 +61,11 @@ pub(crate) enum Dialect {
     Local,
 }
 
+/// What protocols are called where they are counted, by their numbers.
+#[cfg(feature = "metrics")]
+pub(crate) const PROTOCOL_NAMES: [&str; PROTOCOLS] =
+    ["phoenix", "rooms", "supabase", "hub", "bullet", "stream", "echo", "local"];
+
 /// What a request's path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Served {
@@ -90,6 +95,21 @@ impl Dialect {
     /// Whether a client joins and leaves by itself, through channels. The others have their topics from connect.
     pub(crate) fn has_channels(self) -> bool {
         matches!(self, Dialect::Phoenix | Dialect::Rooms | Dialect::Supabase | Dialect::Events | Dialect::Lines)
+    }
+
+    /// The number under which it is counted.
+    #[inline]
+    pub(crate) fn protocol(self) -> usize {
+        match self {
+            Dialect::Phoenix => 0,
+            Dialect::Rooms => 1,
+            Dialect::Supabase => 2,
+            Dialect::HubPublisher | Dialect::HubSubscriber => 3,
+            Dialect::Bullet => 4,
+            Dialect::Events | Dialect::Lines => 5,
+            Dialect::Echo => 6,
+            Dialect::Local => 7,
+        }
     }
 
     /// Whether a client has one topic for as long as it is connected.
@@ -258,7 +278,7 @@ impl Dialect {
             Dialect::Rooms => rooms::hear(socket, turn, item),
             Dialect::Supabase => supabase::hear(socket, turn, item),
             Dialect::HubPublisher => hub::hear(socket, turn, item),
-            Dialect::HubSubscriber => turn.count(Event::Received),
+            Dialect::HubSubscriber => turn.received(self),
             Dialect::Bullet => bullet::hear(socket, turn, item),
             Dialect::Echo => echo::hear(socket, turn, item),
             // None of them has a WebSocket.

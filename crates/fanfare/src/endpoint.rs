@@ -4,11 +4,13 @@ mod drain;
 mod elsewhere;
 mod holding;
 mod members;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod publishing;
 mod pulse;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -25,7 +27,8 @@ use crate::dialect::Dialect;
 use crate::dialect::Started;
 use crate::error::Error;
 use crate::event::past::PastFact;
-use crate::event::{self, Counters};
+use crate::event::{Counters, Event, Tally};
+use crate::figures::Labels;
 use crate::gate::{self, Bodies, Gate};
 use crate::history::{History, Store};
 use crate::interest::{Interest, ShardSet, Watch};
@@ -35,6 +38,7 @@ use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
 use crate::policy::{Policies, Policy};
 use crate::presence::{Exchange, Presence};
+use crate::publish::Publisher;
 use crate::registry::{LocalSocket, ask_promptly};
 use crate::shard::Shard;
 use crate::socket::Surroundings;
@@ -82,6 +86,8 @@ struct Engine {
     history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
     counters: Counters,
+    /// How many messages were published, by channel and publisher.
+    published: Box<[[AtomicU64; Publisher::ALL.len()]]>,
     publishing_timeout: Duration,
     started: Started,
     alive: holding::Alive,
@@ -281,6 +287,9 @@ impl Builder {
             (Some(cluster), true) => Some(cluster.clone()),
         };
         let exchange = cluster.as_ref().map(|cluster| Exchange::new(cluster.clone(), self.clock.now_ms()));
+        let declared = gate.mounts.iter().flat_map(|(_, mount)| mount.declared()).chain(policies.declared());
+        let labels = Labels::new(declared.cloned());
+        let published = labels.names().map(|_| Default::default()).collect();
         let surroundings = Surroundings {
             clock: self.clock,
             runtime,
@@ -288,11 +297,13 @@ impl Builder {
             policies,
             observers: Arc::new(Observers::new(self.observers)),
             waiting: self.waiting,
+            labels: Arc::new(labels),
             running: Arc::default(),
             taps: Arc::default(),
         };
+        let mounts = gate.mounts.len();
         let shards = (0..count)
-            .map(|number| Shard::new(number, surroundings.clone()))
+            .map(|number| Shard::new(number, surroundings.clone(), mounts))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Error::io("a shard could not be made", error))?;
         let endpoint = Endpoint(Arc::new(Engine {
@@ -306,6 +317,7 @@ impl Builder {
             beats: pulse::Beats::default(),
             history,
             counters: Counters::default(),
+            published,
             publishing_timeout: self.publishing_timeout,
             started: Started::default(),
             alive: holding::Alive::default(),
@@ -439,23 +451,33 @@ impl Endpoint {
 
     /// All counters as (name, reason, value).
     pub fn counters(&self) -> Vec<(&'static str, &'static str, u64)> {
-        event::sum(
-            self.0
-                .shards
-                .iter()
-                .map(ShardHandle::counters)
-                .chain([&self.0.counters])
-                .chain(self.0.cluster.iter().map(|cluster| cluster.counters())),
-        )
+        Event::ALL.iter().map(|&event| (event.name().0, event.name().1, self.count_of(event))).collect()
+    }
+
+    /// How often something has happened.
+    fn count_of(&self, event: Event) -> u64 {
+        if event == Event::Published {
+            let published = self.0.published.iter().flatten();
+            return published.map(|published| published.load(Ordering::Relaxed)).sum();
+        }
+        let of_shards: u64 = self.0.shards.iter().map(|shard| shard.counters().get(event)).sum();
+        let of_cluster: u64 = self.0.cluster.iter().map(|cluster| cluster.counters().get(event)).sum();
+        of_shards + of_cluster + self.0.counters.get(event)
+    }
+
+    /// By which figures of topics are told apart.
+    pub(crate) fn labels(&self) -> &Labels {
+        &self.0.surroundings.labels
     }
 
     /// The last facts about clients, oldest first: who was refused, closed by the server, or lost something, and why. Of each
     /// shard, and of what comes before clients have one, the last 1,024 are kept, of one address a quarter of them; the same one
     /// within ten seconds is one entry with a number.
     pub fn facts(&self) -> Vec<PastFact> {
-        let shards = self.0.shards.iter().map(ShardHandle::counters);
-        let all = shards.chain([&self.0.counters]).chain(self.0.cluster.iter().map(|cluster| cluster.counters()));
-        let mut facts: Vec<_> = all.flat_map(|counters| counters.past().all()).collect();
+        let shards = self.0.shards.iter().map(|shard| shard.counters().past());
+        let others = [self.0.counters.past()].into_iter();
+        let all = shards.chain(others).chain(self.0.cluster.iter().map(|cluster| cluster.counters().past()));
+        let mut facts: Vec<_> = all.flat_map(|past| past.all()).collect();
         facts.sort_by_key(|fact| fact.at);
         facts
     }

@@ -2,6 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod cell;
+
+pub(crate) use cell::Cell;
+
 use fanfare_proto::envelope::{Incarnation, Unread};
 
 pub(crate) mod past;
@@ -185,10 +189,23 @@ counters! {
     Delivered = "messages", "delivered";
 }
 
-/// A counter per [`Event`], and the last facts. One set per shard, so that counting touches no other core's cache line.
+/// What counts events, and keeps the last facts.
+pub(crate) trait Tally {
+    fn add(&self, event: Event, n: u64);
+    fn past(&self) -> &Past;
+}
+
+/// A counter per [`Event`], and the last facts, for whatever thread.
 #[derive(Debug)]
 pub(crate) struct Counters {
     cells: [AtomicU64; Event::ALL.len()],
+    past: Past,
+}
+
+/// The same for one thread: that of a shard.
+#[derive(Debug)]
+pub(crate) struct ShardCounters {
+    cells: [Cell; Event::ALL.len()],
     past: Past,
 }
 
@@ -207,20 +224,50 @@ impl Counters {
         self.cells[event as usize].fetch_add(n, Ordering::Relaxed);
     }
 
-    fn get(&self, event: Event) -> u64 {
+    pub(crate) fn get(&self, event: Event) -> u64 {
         self.cells[event as usize].load(Ordering::Relaxed)
     }
+}
 
-    /// What `fact.rs` has told of.
-    pub(crate) fn past(&self) -> &Past {
+impl Tally for Counters {
+    fn add(&self, event: Event, n: u64) {
+        Counters::add(self, event, n);
+    }
+
+    fn past(&self) -> &Past {
         &self.past
     }
 }
 
-/// The sum of several sets of counters, as (name, reason, value).
-pub(crate) fn sum<'a>(sets: impl Iterator<Item = &'a Counters> + Clone) -> Vec<(&'static str, &'static str, u64)> {
-    let value = |event| sets.clone().map(|set| set.get(event)).sum();
-    Event::ALL.iter().map(|&event| (event.name().0, event.name().1, value(event))).collect()
+impl Default for ShardCounters {
+    fn default() -> Self {
+        ShardCounters { cells: std::array::from_fn(|_| Cell::default()), past: Past::default() }
+    }
+}
+
+impl ShardCounters {
+    pub(crate) fn count(&self, event: Event) {
+        self.add(event, 1);
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, event: Event, n: u64) {
+        self.cells[event as usize].add(n);
+    }
+
+    pub(crate) fn get(&self, event: Event) -> u64 {
+        self.cells[event as usize].get()
+    }
+}
+
+impl Tally for ShardCounters {
+    fn add(&self, event: Event, n: u64) {
+        ShardCounters::add(self, event, n);
+    }
+
+    fn past(&self) -> &Past {
+        &self.past
+    }
 }
 
 /// Connections that cannot be accepted are all for one reason.

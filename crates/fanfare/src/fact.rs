@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use tracing::field::display;
 
 use crate::event::past::{News, PastFact};
-use crate::event::{Counters, Event, HeldBack};
+use crate::event::{Event, HeldBack, Tally};
 use crate::path::MountPath;
 
 macro_rules! kinds {
@@ -84,7 +84,7 @@ pub(crate) struct Fact<'f> {
 impl Fact<'_> {
     /// Counts and keeps it, and writes its line. Clients can cause facts at will: of each event ten lines a second are written, and the
     /// next one says how many were left out.
-    pub(crate) fn tell(self, counters: &Counters) {
+    pub(crate) fn tell(self, counters: &impl Tally) {
         self.note(counters, 1);
         let Some(held_back) = LINES[self.event as usize].pass() else { return };
         let Fact { kind, event, who: Who { user, address, endpoint }, topic, code, detail } = self;
@@ -98,13 +98,13 @@ impl Fact<'_> {
     }
 
     /// Counts and keeps it without a line: one of which the log would be full.
-    pub(crate) fn note(&self, counters: &Counters, times: u64) {
+    pub(crate) fn note(&self, counters: &impl Tally, times: u64) {
         counters.add(self.event, times);
         self.keep(counters, times);
     }
 
     /// Keeps what is counted elsewhere.
-    pub(crate) fn keep(&self, counters: &Counters, times: u64) {
+    pub(crate) fn keep(&self, counters: &impl Tally, times: u64) {
         let Fact { kind, event, who: Who { user, address, endpoint }, topic, code, detail } = *self;
         let (kind, reason, address) = (kind.name(), event.name().1, address.map(|address| address.ip()));
         let news = News { kind, reason, code, detail, user, address, endpoint, topic };

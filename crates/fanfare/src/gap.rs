@@ -10,7 +10,7 @@ use fanfare_proto::position::{Position, Stamp};
 use fanfare_proto::wire;
 use serde_json::json;
 
-use crate::event::{Counters, Event};
+use crate::event::{Event, Tally};
 use crate::fact::{Fact, Kind, Who};
 use crate::message::{Carriage, carry, with_buffer};
 
@@ -49,7 +49,7 @@ impl Losses {
     }
 
     /// Counts them, and keeps who has lost them.
-    pub(crate) fn note<'w>(self, who: impl FnOnce() -> Who<'w>, counters: &Counters) {
+    pub(crate) fn note<'w>(self, who: impl FnOnce() -> Who<'w>, counters: &impl Tally) {
         if self == Losses::default() {
             return;
         }

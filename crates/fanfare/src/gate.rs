@@ -93,6 +93,11 @@ impl Gate {
         })
     }
 
+    /// The number of a mount.
+    pub(crate) fn number_of(&self, mount: &Arc<Mount>) -> Option<usize> {
+        self.mounts.iter().position(|(_, served)| Arc::ptr_eq(served, mount))
+    }
+
     /// The path at which a mount is served.
     pub(crate) fn path_of(&self, mount: &Arc<Mount>) -> Option<&MountPath> {
         self.mounts.iter().find(|(_, served)| Arc::ptr_eq(served, mount)).map(|(path, _)| path)

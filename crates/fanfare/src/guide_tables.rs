@@ -46,6 +46,17 @@ fn every_close_has_its_counter() {
     assert!(uncounted.is_empty(), "no reason to close is counted as {uncounted:?}");
 }
 
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics_stand_in_the_guide() {
+    let mut table = Table::new(&["metric", "labels", "what it is", "what to do"]);
+    for family in crate::metrics::FAMILIES {
+        let labels: Vec<_> = family.labels().iter().map(|label| format!("`{label}`")).collect();
+        table.row(&[&format!("`{}`", family.name()), &labels.join(", "), family.help(), family.advice()]);
+    }
+    table.check("metrics.md", "engine-metrics");
+}
+
 /// Whether there is a connection that the code can be told on.
 fn is_told(reason: &CloseReason) -> bool {
     !matches!(reason, CloseReason::Lost | CloseReason::Unpolled)

@@ -65,6 +65,23 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     fn is_failing(&self) -> bool {
         false
     }
+
+    /// How much it keeps, unless that is kept elsewhere.
+    #[cfg(feature = "metrics")]
+    fn size(&self) -> Option<StoreSize> {
+        None
+    }
+}
+
+/// How much a store keeps.
+#[cfg(feature = "metrics")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreSize {
+    /// Its kind.
+    pub(crate) store: &'static str,
+    pub(crate) topics: usize,
+    /// In memory.
+    pub(crate) bytes: usize,
 }
 
 /// A read on its way.

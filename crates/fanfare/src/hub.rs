@@ -11,6 +11,8 @@ use fanfare_proto::position::Position;
 use hashbrown::HashMap;
 use slab::Slab;
 
+use crate::event::Cell;
+use crate::figures::{Figures, Flushed, OfChannel};
 use crate::interest::{Interest, Tick};
 use crate::message::{Message, Variant};
 use crate::policy::{Policies, Slow};
@@ -82,6 +84,8 @@ struct Topic {
     last: Option<(Position, u64)>,
     /// What happens where a reader is slow, unless its socket is closed.
     slow: Option<Arc<Slow>>,
+    /// Under which channel it is counted.
+    label: u32,
 }
 
 /// Some messages for one member.
@@ -132,21 +136,31 @@ pub(crate) struct Hub {
     shard: usize,
     interest: Arc<Interest>,
     policies: Arc<Policies>,
+    figures: Arc<Figures>,
     by_name: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
     topics: Slab<Topic>,
     /// The topics that have a batch.
     dirty: Vec<u32>,
     /// A batch as each variant has it, while it is handed out. Kept, since most topics have members of one variant only.
-    whole: Box<[Option<Bytes>; Variant::COUNT]>,
+    whole: Box<[Whole; Variant::COUNT]>,
+}
+
+/// A batch in one variant.
+#[derive(Debug, Default)]
+struct Whole {
+    bytes: Option<Bytes>,
+    /// How many members have got it.
+    shares: u64,
 }
 
 impl Hub {
     /// The hub of the shard with this number.
-    pub(crate) fn new(shard: usize, interest: Arc<Interest>, policies: Arc<Policies>) -> Self {
+    pub(crate) fn new(shard: usize, interest: Arc<Interest>, policies: Arc<Policies>, figures: Arc<Figures>) -> Self {
         Hub {
             shard,
             interest,
             policies,
+            figures,
             by_name: HashMap::default(),
             topics: Slab::new(),
             dirty: Vec::new(),
@@ -175,7 +189,9 @@ impl Hub {
                     special: 0,
                     last: None,
                     slow: self.policies.slow(&topic).cloned(),
+                    label: self.figures.labels.of(&topic) as u32,
                 };
+                self.figures.channels[empty.label as usize].topics.add(1);
                 let index = self.topics.insert(empty) as u32;
                 self.by_name.insert(topic, index);
                 index
@@ -187,6 +203,7 @@ impl Hub {
             // Many topics have one member; the default growth would reserve four.
             entry.members.reserve_exact(1);
         }
+        self.figures.channels[entry.label as usize].members.add(1);
         entry.members.push(Member { id, reach, passed: entry.batch.len() as u32 });
         Place { topic: index, position: entry.members.len() as u32 - 1 }
     }
@@ -197,7 +214,10 @@ impl Hub {
         let topic = &mut self.topics[place.topic as usize];
         let left = topic.members.swap_remove(place.position as usize);
         topic.special -= u32::from(!matches!(left.reach, Reach::Shared(_)));
+        let figures = &self.figures.channels[topic.label as usize];
+        figures.members.subtract(1);
         if topic.members.is_empty() {
+            figures.topics.subtract(1);
             let topic = self.topics.remove(place.topic as usize);
             self.by_name.remove(&*topic.name);
             self.interest.leave(self.shard, &topic.name);
@@ -216,6 +236,11 @@ impl Hub {
     /// Whether a topic has members here.
     pub(crate) fn has_members(&self, topic: &str) -> bool {
         self.topic(topic).is_some()
+    }
+
+    /// What is counted for the channel of a place's topic.
+    pub(crate) fn figures_of(&self, place: Place) -> &OfChannel {
+        &self.figures.channels[self.topics[place.topic as usize].label as usize]
     }
 
     /// Whether nobody else is in a place's topic.
@@ -258,8 +283,9 @@ impl Hub {
         let except = except.filter(|place| place.topic == index).map(|place| place.position as usize);
         let behind = topic.batch.len() as u32 + 1;
         let slow = topic.slow.as_ref();
+        let delivered = &self.figures.channels[topic.label as usize].delivered;
         let mut pass = |member: &mut Member, batch: &[Arc<Message>]| {
-            settle(member, batch, slow, &mut settled);
+            settle(member, batch, slow, delivered, &mut settled);
             member.passed = behind;
         };
         if let Some(position) = except {
@@ -310,7 +336,8 @@ impl Hub {
         let topic = &mut self.topics[place.topic as usize];
         if !topic.batch.is_empty() {
             let member = &mut topic.members[place.position as usize];
-            settle(member, &topic.batch, topic.slow.as_ref(), &mut settled);
+            let delivered = &self.figures.channels[topic.label as usize].delivered;
+            settle(member, &topic.batch, topic.slow.as_ref(), delivered, &mut settled);
         }
     }
 
@@ -324,34 +351,46 @@ impl Hub {
         self.dirty.len() > 1
     }
 
-    /// Hands out every batch: for each member, in the order in which they joined, its frames.
-    pub(crate) fn flush(&mut self, mut deliver: impl FnMut(MemberId, Frames<'_>)) {
+    /// Hands out every batch: for each member, in the order in which they joined, its frames. Says how much that was.
+    pub(crate) fn flush(&mut self, mut deliver: impl FnMut(MemberId, Frames<'_>)) -> Flushed {
+        let mut flushed = Flushed::default();
         for index in self.dirty.drain(..) {
             let topic = &mut self.topics[index as usize];
             let (messages, slow) = (&topic.batch[..], topic.slow.as_ref());
-            let mut variants = 0_u32;
+            let (mut variants, before) = (0_u32, flushed.messages);
             for member in &mut topic.members {
                 let passed = std::mem::take(&mut member.passed) as usize;
                 let (Reach::Shared(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
                 if passed == 0 && !variant.is_text() {
-                    let bytes = self.whole[variant.index()].get_or_insert_with(|| {
+                    let whole = &mut self.whole[variant.index()];
+                    let bytes = whole.bytes.get_or_insert_with(|| {
                         variants |= 1 << variant.index();
                         put_together(messages, variant)
                     });
+                    whole.shares += 1;
                     deliver(member.id, Frames { bytes, messages, variant, slow });
                 } else if passed < messages.len() {
-                    hand_out(&messages[passed..], variant, slow, |frames| deliver(member.id, frames));
+                    hand_out(&messages[passed..], variant, slow, |frames| {
+                        add(&mut flushed, 1, frames);
+                        deliver(member.id, frames);
+                    });
                 }
             }
             while variants != 0 {
-                self.whole[variants.trailing_zeros() as usize] = None;
+                let index = variants.trailing_zeros() as usize;
+                let Whole { bytes, shares } = std::mem::take(&mut self.whole[index]);
+                if let Some(bytes) = &bytes {
+                    add(&mut flushed, shares, Frames { bytes, messages, variant: Variant::numbered(index), slow });
+                }
                 variants &= variants - 1;
             }
+            self.figures.channels[topic.label as usize].delivered.add(flushed.messages - before);
             topic.batch.clear();
             if topic.batch.capacity() > 64 {
                 topic.batch = Vec::new();
             }
         }
+        flushed
     }
 
     /// The topics in some of the hub's places with the number of their members, and where the next places begin. A topic stays
@@ -381,16 +420,27 @@ fn settle(
     member: &mut Member,
     batch: &[Arc<Message>],
     slow: Option<&Arc<Slow>>,
+    delivered: &Cell,
     settled: &mut impl FnMut(MemberId, Frames<'_>),
 ) {
     let rest = &batch[(member.passed as usize).min(batch.len())..];
     member.passed = member.passed.max(batch.len() as u32);
     match member.reach {
         Reach::Shared(variant) | Reach::Intercepted(variant) if !rest.is_empty() => {
+            delivered.add(rest.len() as u64);
             hand_out(rest, variant, slow, |frames| settled(member.id, frames));
         }
         _ => {}
     }
+}
+
+/// So many members have got the same.
+#[inline]
+fn add(flushed: &mut Flushed, shares: u64, frames: Frames<'_>) {
+    flushed.shares += shares;
+    flushed.messages += shares * frames.messages.len() as u64;
+    let bytes = if frames.variant.is_stream() { &mut flushed.bytes_stream } else { &mut flushed.bytes_websocket };
+    *bytes += shares * frames.bytes.len() as u64;
 }
 
 /// WebSocket frames and chunks leave together, texts one by one: nothing in a text says where it ends.

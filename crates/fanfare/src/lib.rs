@@ -25,6 +25,7 @@ mod endpoint;
 mod error;
 mod event;
 mod fact;
+mod figures;
 mod gap;
 mod gate;
 #[cfg(test)]
@@ -75,6 +76,8 @@ pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop}
 pub use connect::{Connect, ConnectRequest, Connected, Rejected};
 pub use context::{Context, JoinSender, ReplyHandle};
 pub use dialect::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
+#[cfg(feature = "metrics")]
+pub use endpoint::metrics;
 pub use endpoint::{Builder, Drain, Endpoint, NodeSummary};
 pub use error::{BoxError, Error};
 pub use event::past::PastFact;
@@ -85,7 +88,7 @@ pub use mount::{Mount, Route};
 pub use observer::{Observer, SocketHandle};
 pub use policy::{Policy, Slow};
 pub use presence::{Change, Extras, Meta, Presence, PresenceHooks, Presences};
-pub use publish::{Publish, Published};
+pub use publish::{Publish, Published, Publisher};
 pub use registry::{LocalSocket, Member, TopicSummary};
 pub use relay::Relay;
 pub use service::Connection;

@@ -26,7 +26,8 @@ use mio::Waker;
 
 use crate::command::Command;
 use crate::error::Error;
-use crate::event::Counters;
+use crate::event::ShardCounters;
+use crate::figures::Figures;
 use budget::Budget;
 use lane::Lane;
 use room::{Room, Share, Waiting};
@@ -49,7 +50,8 @@ struct Shared {
     /// Whether the shard knows already that there is something for it.
     woken: AtomicBool,
     waker: Waker,
-    counters: Counters,
+    counters: ShardCounters,
+    figures: Arc<Figures>,
     sockets: AtomicUsize,
 }
 
@@ -88,7 +90,7 @@ thread_local! {
 }
 
 impl ShardHandle {
-    pub(crate) fn new(number: usize, waker: Waker, waiting: Waiting) -> Self {
+    pub(crate) fn new(number: usize, waker: Waker, waiting: Waiting, figures: Arc<Figures>) -> Self {
         ShardHandle(Arc::new(Shared {
             number: number as u16,
             ordered: Lane::new(),
@@ -98,7 +100,8 @@ impl ShardHandle {
             joins_room: Room::new(FOR_JOINS),
             woken: AtomicBool::new(false),
             waker,
-            counters: Counters::default(),
+            counters: ShardCounters::default(),
+            figures,
             sockets: AtomicUsize::new(0),
         }))
     }
@@ -186,9 +189,20 @@ impl ShardHandle {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// The shard's own counters.
-    pub(crate) fn counters(&self) -> &Counters {
+    /// The shard's own counters, which only its thread writes.
+    pub(crate) fn counters(&self) -> &ShardCounters {
         &self.0.counters
+    }
+
+    /// What the shard counts beside events; only its thread writes it.
+    pub(crate) fn figures(&self) -> &Arc<Figures> {
+        &self.0.figures
+    }
+
+    /// How many commands wait for the shard, about.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn mail(&self) -> u64 {
+        (self.0.ordered.put_count() + self.0.prompt.put_count()) as u64 + self.0.figures.left_over.get()
     }
 
     /// The room for messages that the shard has not handed out.
@@ -280,8 +294,14 @@ impl Own {
     }
 
     /// Whether something is left to do.
+    #[cfg(feature = "testing")]
     pub(crate) fn has_work(&self) -> bool {
-        !(self.ordered.is_empty() && self.following.is_empty() && self.prompt.is_empty())
+        self.work() > 0
+    }
+
+    /// How much that is.
+    fn work(&self) -> usize {
+        self.ordered.len() + self.following.len() + self.prompt.len()
     }
 
     /// The queue whose first command is next, if the budget allows it.
@@ -347,9 +367,9 @@ pub(crate) fn has_line() -> bool {
     with_own(false, |own| !own.ordered.is_empty())
 }
 
-/// Whether this thread's shard has left something to do.
-pub(crate) fn has_work() -> bool {
-    with_own(false, |own| own.has_work())
+/// How much this thread's shard has left to do.
+pub(crate) fn work() -> usize {
+    with_own(0, |own| own.work())
 }
 
 /// Wakes the shards that have got something from this thread's.

@@ -119,6 +119,16 @@ impl Variant {
         self.carriage_and_form().is_none_or(|(_, form)| form >= Variant::PLAIN_FORMS)
     }
 
+    /// Whether it is a stream's over HTTP.
+    pub(crate) fn is_stream(self) -> bool {
+        self.index() < Variant::STREAMS
+    }
+
+    /// The variant with an [index](Variant::index).
+    pub(crate) fn numbered(index: usize) -> Self {
+        Variant(index as u8)
+    }
+
     /// A number below `COUNT`.
     pub(crate) fn index(self) -> usize {
         usize::from(self.0)

@@ -323,14 +323,18 @@ impl Mount {
         Some((index as u32, &self.routes[index]))
     }
 
+    /// The patterns of its channels.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = &Pattern> {
+        self.routes.iter().filter_map(|route| route.pattern.as_ref().ok())
+    }
+
     /// The patterns of its channels, as far as they help a reader.
     pub(crate) fn patterns(&self) -> impl fmt::Display {
         fmt::from_fn(|f| {
             if self.routes.is_empty() {
                 return f.write_str("none");
             }
-            let patterns = self.routes.iter().filter_map(|route| route.pattern.as_ref().ok());
-            for (index, pattern) in patterns.take(LISTED_MAX).enumerate() {
+            for (index, pattern) in self.declared().take(LISTED_MAX).enumerate() {
                 write!(f, "{}{pattern}", if index > 0 { ", " } else { "" })?;
             }
             f.write_str(if self.routes.len() > LISTED_MAX { ", …" } else { "" })

@@ -44,6 +44,8 @@ pub(crate) struct Outbox {
     /// So many frames, the first ones, have been given to the client and may have to be given again.
     held: usize,
     losses: Losses,
+    /// What of it the shard's figures have: bytes and frames.
+    accounted: (usize, usize),
     /// Where those lanes' latest losses stand in their topics' histories whose readers are told.
     gaps: Vec<(u32, Position)>,
 }
@@ -89,6 +91,17 @@ impl Outbox {
     /// The bytes and frames that wait.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         (self.waiting.bytes, self.waiting.frames)
+    }
+
+    /// The shard's figures have so much of it from now on; what they had is returned.
+    pub(crate) fn account(&mut self, waiting: (usize, usize)) -> (usize, usize) {
+        std::mem::replace(&mut self.accounted, waiting)
+    }
+
+    /// Whether the shard's figures have any of it.
+    #[inline]
+    pub(crate) fn is_accounted(&self) -> bool {
+        self.accounted != (0, 0)
     }
 
     /// For how many entries it keeps memory.
@@ -268,7 +281,7 @@ impl Outbox {
             true => (entry.rest.clone(), entry.more().cloned().collect()),
             false => (entry.rest.slice(..entry.begun), VecDeque::new()),
         });
-        *self = Outbox { losses: self.losses, ..Outbox::default() };
+        *self = Outbox { losses: self.losses, accounted: self.accounted, ..Outbox::default() };
         if let Some((rest, parts)) = begun {
             let size = rest.len() + parts.iter().map(Bytes::len).sum::<usize>();
             self.waiting = Amount { bytes: size, frames: 1 };

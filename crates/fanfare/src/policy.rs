@@ -129,6 +129,11 @@ impl Policies {
         self.of(topic)?.slow.as_ref()
     }
 
+    /// The patterns.
+    pub(crate) fn declared(&self) -> impl Iterator<Item = &Pattern> {
+        self.0.iter().map(|declared| &declared.pattern)
+    }
+
     /// Whether any topic keeps something.
     pub(crate) fn have_history(&self) -> bool {
         self.retentions().next().is_some()

@@ -18,6 +18,7 @@ pub struct Publish {
     pub(crate) except: Option<JoinId>,
     pub(crate) key: Option<Box<str>>,
     pub(crate) expected: Option<Since>,
+    pub(crate) publisher: Publisher,
 }
 
 impl Publish {
@@ -34,6 +35,7 @@ impl Publish {
             except: None,
             key: None,
             expected: None,
+            publisher: Publisher::Rust,
         }
     }
 
@@ -51,11 +53,63 @@ impl Publish {
         self
     }
 
+    /// Counts the message as published by somebody else than the [code](Publisher::Rust) that publishes it.
+    pub fn counted_as(mut self, publisher: Publisher) -> Self {
+        self.publisher = publisher;
+        self
+    }
+
     /// Publishes only if the topic is at this position, so that nothing has come that the publisher has not seen.
     /// [`Since::Start`] expects a topic without messages.
     pub fn expect(mut self, position: Since) -> Self {
         self.expected = Some(position);
         self
+    }
+}
+
+/// Who has published a message, as far as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Publisher {
+    /// A member of the topic, by its channel.
+    Client,
+    /// The publisher of a hub's topic.
+    Hub,
+    /// The HTTP API of a server.
+    Api,
+    /// A source of a server: another system whose messages are published.
+    Source,
+    /// Code of the application.
+    Rust,
+    /// The engine itself, which tells of presences.
+    Engine,
+    /// Whoever has published it on another node.
+    Node,
+}
+
+impl Publisher {
+    /// Each of them.
+    pub(crate) const ALL: [Publisher; 7] = [
+        Publisher::Client,
+        Publisher::Hub,
+        Publisher::Api,
+        Publisher::Source,
+        Publisher::Rust,
+        Publisher::Engine,
+        Publisher::Node,
+    ];
+
+    /// The name under which it is counted.
+    pub fn name(self) -> &'static str {
+        match self {
+            Publisher::Client => "client",
+            Publisher::Hub => "hub",
+            Publisher::Api => "api",
+            Publisher::Source => "source",
+            Publisher::Rust => "rust",
+            Publisher::Engine => "engine",
+            Publisher::Node => "node",
+        }
     }
 }
 

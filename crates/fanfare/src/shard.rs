@@ -27,6 +27,7 @@ use slab::Slab;
 
 use crate::command::{Command, LateReply};
 use crate::event::Event;
+use crate::figures::Figures;
 use crate::join::{Finished, Job};
 use crate::key::SocketKey;
 use crate::mailbox::budget::Budget;
@@ -77,9 +78,10 @@ impl Default for Arrivals {
 
 impl Shard {
     /// A shard that nobody runs yet.
-    pub(crate) fn new(number: usize, surroundings: Surroundings) -> io::Result<Self> {
+    pub(crate) fn new(number: usize, surroundings: Surroundings, mounts: usize) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let handle = ShardHandle::new(number, Waker::new(poll.registry(), WAKER)?, surroundings.waiting);
+        let figures = Arc::new(Figures::new(surroundings.labels.clone(), mounts));
+        let handle = ShardHandle::new(number, Waker::new(poll.registry(), WAKER)?, surroundings.waiting, figures);
         Ok(Shard {
             poll,
             sockets: Slab::new(),
@@ -137,7 +139,9 @@ impl Shard {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        self.lent.now_ms = self.lent.surroundings.clock.now_ms();
+        let began_us = self.lent.surroundings.clock.now_us();
+        self.lent.now_ms = began_us / 1_000;
+        self.lent.shard.figures().turn_began_us.set(began_us.max(1));
         self.lent.shard.awake();
         self.read_left_over();
         for event in &*events {
@@ -158,7 +162,7 @@ impl Shard {
         self.settle();
         self.expire_timers();
         self.write();
-        self.end_turn();
+        self.end_turn(began_us);
         Ok(())
     }
 
@@ -176,12 +180,18 @@ impl Shard {
     }
 
     /// Publishers that wait get the room of what was handed out.
-    fn end_turn(&mut self) {
+    fn end_turn(&mut self, began_us: u64) {
+        // What comes at the end of a turn is taken over in the next.
+        let left_over = if self.budget.is_spent() { mailbox::work() as u64 } else { 0 };
         self.lent.shard.give_back(std::mem::take(&mut self.freed));
         self.budget.renew(std::mem::take(&mut self.lent.backlog.queued));
         if !self.lent.reading.held_up.is_empty() && !mailbox::has_line() {
             self.let_go();
         }
+        let figures = self.lent.shard.figures();
+        figures.left_over.set(left_over);
+        figures.busy_us.add(self.lent.surroundings.clock.now_us() - began_us);
+        figures.turn_began_us.set(0);
     }
 
     /// Reads the sockets on that were held up by a crowd which is gone.
@@ -271,6 +281,7 @@ impl Shard {
         self.next_generation = self.next_generation.wrapping_add(1);
         self.lent.shard.socket_came();
         self.lent.counters().count(Event::Connected);
+        self.lent.sockets_of(&admitted.info).opened.add(1);
         let topics = std::mem::take(&mut admitted.topics);
         entry.insert(Box::new(Socket::new(key, admitted, carrier, self.lent.now_ms)));
         self.name(key);
@@ -369,6 +380,8 @@ impl Shard {
         let mut socket = self.sockets.remove(key.index as usize);
         drop(socket.take_unread(&mut self.lent));
         self.lent.shard.socket_went();
+        self.lent.sockets_of(&socket.info).ended.add(1);
+        self.lent.backlog.pool.forget(socket.carrier.outbox_if_any());
         if let Carrier::Wire(wire) = &mut socket.carrier {
             // Closing the descriptor would do the same; this keeps the order of events plain.
             let _ = wire.stream.deregister(self.poll.registry());
@@ -385,7 +398,7 @@ impl Shard {
 
     /// Whether this turn has left something for the next.
     fn has_more(&self) -> bool {
-        !self.lent.reading.is_empty() || !self.lent.hungry.is_empty() || mailbox::has_work()
+        !self.lent.reading.is_empty() || !self.lent.hungry.is_empty() || mailbox::work() > 0
     }
 
     /// How long the kernel may let us sleep.

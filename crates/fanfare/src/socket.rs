@@ -45,14 +45,17 @@ use crate::close_reason::CloseReason;
 use crate::connect::{Connected, GivenTopic};
 use crate::dialect::{Dialect, Ownership};
 use crate::endpoint::Endpoint;
-use crate::event::{Counters, Event};
+use crate::event::{Event, Tally};
 use crate::fact::{Fact, Kind, Who};
+#[cfg(feature = "metrics")]
+use crate::figures::TRANSPORTS;
 use crate::join::Seat;
 use crate::key::{JoinKey, SocketKey};
 use crate::mailbox::ShardHandle;
 use crate::message::{Carriage, Variant};
 use crate::mount::Mount;
 use crate::observer::{Observer, SocketHandle};
+use crate::outbox::Outbox;
 use crate::timers::Alarm;
 use crate::transport::longpoll::PollSession;
 use crate::transport::streaming::Streaming;
@@ -78,6 +81,11 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Each of them.
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: [Transport; TRANSPORTS] =
+        [Transport::WebSocket, Transport::LongPoll, Transport::EventStream, Transport::Local];
+
     /// The name that applications see: `websocket`, `longpoll`, `sse` or `local`.
     pub fn name(self) -> &'static str {
         match self {
@@ -151,7 +159,7 @@ impl SocketInfo {
     /// Counts and keeps what happens to a socket, without a line in the log: what its clients can cause in numbers.
     pub(crate) fn note(
         &self,
-        counters: &Counters,
+        counters: &impl Tally,
         (kind, event): (Kind, Event),
         topic: Option<&str>,
         detail: fmt::Arguments<'_>,
@@ -242,6 +250,15 @@ impl Carrier {
             Carrier::Wire(wire) => wire.waiting(),
             Carrier::Poll(session) => session.waiting(),
             _ => (0, 0),
+        }
+    }
+
+    /// What waits, if that is an outbox's.
+    pub(crate) fn outbox_if_any(&mut self) -> Option<&mut Outbox> {
+        match self {
+            Carrier::Wire(wire) => wire.outbox_if_any(),
+            Carrier::Poll(session) => Some(session.outbox()),
+            _ => None,
         }
     }
 

@@ -5,7 +5,7 @@ use super::figures::{self, Figure};
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
     &["error", "event", "fact", "address", "clock", "key", "path", "token"],
-    &["message", "gap", "outbox", "interest", "close_reason", "timers", "tap"],
+    &["message", "figures", "gap", "outbox", "interest", "close_reason", "timers", "tap"],
     &["hub", "history", "policy", "broker"],
     &["cluster"],
     &["publish"],

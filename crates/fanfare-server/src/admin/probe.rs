@@ -3,28 +3,34 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use serde_json::json;
 
-use super::Api;
 use super::answer::Answer;
-use crate::health;
+use crate::health::Health;
 
 /// A shard that does nothing for this long is stuck.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(10);
 
+/// Both.
+pub(super) fn routes<S: Clone + Send + Sync + 'static>(health: &Health) -> Router<S> {
+    Router::new().route("/livez", get(live)).route("/readyz", get(ready)).with_state(health.clone())
+}
+
 /// 503 means: restart me. Depends on nothing outside of the process.
-pub(super) async fn live(State(api): State<Api>) -> Response {
-    let is_live = api.endpoint.is_alive(STUCK_AFTER).await;
+async fn live(State(health): State<Health>) -> Response {
+    let is_live = health.endpoint.is_alive(STUCK_AFTER).await;
     let reasons: &[&str] = if is_live { &[] } else { &["a shard is stuck"] };
     answer("live", reasons)
 }
 
 /// 503 means: send me no clients now.
-pub(super) async fn ready(State(api): State<Api>) -> Response {
-    answer("ready", &health::not_ready(&api.endpoint, &api.parts))
+async fn ready(State(health): State<Health>) -> Response {
+    answer("ready", &health.not_ready())
 }
 
 fn answer<R: AsRef<str>>(name: &str, reasons: &[R]) -> Response {

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use fanfare::check_topic;
+use fanfare::{Publisher, check_topic};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
         checked.map_err(|misfit| ApiError::invalid(format!("message {i}: {}", misfit.text())))?;
     }
     // All are on their way, in their order, before the first is waited for: a store writes them together.
-    let results = join_all(messages.iter().map(|message| message.publish(&api.endpoint))).await;
+    let results = join_all(messages.iter().map(|message| message.publish(&api.endpoint, Publisher::Api))).await;
     let hints = hints(&api, messages.iter().map(|message| &*message.topic));
     let (mut published, mut failed, mut told) = (0, None, Vec::new());
     for result in results {

@@ -30,6 +30,7 @@ impl Draft {
         self.check_hooks(problems);
         self.check_endpoints(problems);
         self.check_admin(problems);
+        self.check_metrics(problems);
         self.check_limits(problems);
         self.check_effects(problems);
         let named: HashSet<&String> = self.named_variables().collect();
@@ -108,6 +109,20 @@ impl Draft {
             && admin.listen.0.port() != 0
         {
             admin.places.problem(problems, "listen", format!("{} is the address of `listen` too", admin.listen.0));
+        }
+    }
+
+    fn check_metrics(&self, problems: &mut Problems) {
+        let Some(metrics) = &self.metrics else { return };
+        let address = metrics.listen.0;
+        let others = [
+            ("`listen`", self.server.as_ref().map(|server| server.listen.0)),
+            ("`admin.listen`", self.admin.as_ref().map(|admin| admin.listen.0)),
+        ];
+        for (name, other) in others {
+            if other == Some(address) && address.port() != 0 {
+                metrics.places.problem(problems, "listen", format!("{address} is the address of {name} too"));
+            }
         }
     }
 

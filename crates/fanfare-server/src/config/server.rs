@@ -28,7 +28,7 @@ section! {
         /// How many threads own sockets and write to them. Left out: one fewer than there are cores, at least one.
         shards: Option<Count<1, 128>> = "",
     }
-    later ["metrics", "name"]
+    later ["name"]
 }
 
 /// An address by which pages know the server: an origin.
@@ -183,7 +183,7 @@ section! {
         /// How many connections this listener holds. The next one is answered 503 and closed.
         connections_max: Count<1, 100_000> = "256",
     }
-    later ["metrics", "console", "tls"]
+    later ["console", "tls"]
 }
 
 /// The largest body of a request to the HTTP API, in bytes.

@@ -90,6 +90,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("admin.token_env", "\"FANFARE_API_TOKEN\""),
     ("admin.token_file", "\"token.txt\""),
     ("admin.token", "\"at least 16 characters\""),
+    ("metrics.listen", "\"127.0.0.1:9464\""),
 ];
 
 const HEAD: &str = "\

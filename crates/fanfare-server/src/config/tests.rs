@@ -171,8 +171,12 @@ fn bad_configurations_are_explained() {
     check("[[endpoint]]\nsocket_id = 'u:{sub'", &["braces stand in pairs"]);
     check("[[channel]]\ntopic = 'a*b'", &["2:9: channel.topic", "`*` as its last character only"]);
     check("[[channel]]\ntopic = 'a'\njoin = 'claim:sub={suffix}'", &["channel.join: {suffix} needs a pattern"]);
-    // What later versions will have is neither taken nor ignored.
-    check("[metrics]\nlisten = 'x'", &["f.toml:1:2: metrics: is not supported in this version"]);
+    check(
+        "listen = '127.0.0.1:80'\n[metrics]\nlisten = '127.0.0.1:80'",
+        &["metrics.listen: 127.0.0.1:80 is the address of `listen`"],
+    );
+    check("[metrics]\nconnections_max = 5", &["metrics.listen: is missing"]);
+    check("[metrics]\nlisten = 'x'", &["f.toml:2:10: metrics.listen: \"x\" is not accepted: it takes an IP address"]);
     check("[broker]\nurl = 'redis://'", &["f.toml:2:7: broker.url: it names no host"]);
     check("[[channel]]\ntopic = 'a'\nhistory = 5", &["3:11: channel.history: it takes a table of bounds such as"]);
     check(

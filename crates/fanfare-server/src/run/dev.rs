@@ -35,6 +35,7 @@ pub(crate) fn dev(config: Config) -> Result<(), String> {
                 Err(_) => running.listen_admin(SocketAddr::new(ADMIN.ip(), 0), Some(token.clone())).await?,
             },
         };
+        running.listen_metrics().await?;
         announce("dev", &url);
         // As with the line on the standard output: nobody may be there to read it.
         let _ = writeln!(std::io::stderr(), "{}", explain(&url, admin, &token));

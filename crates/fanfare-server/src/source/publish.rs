@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fanfare::{Endpoint, Error};
+use fanfare::{Endpoint, Error, Publisher};
 
 use super::route::{Route, Routed, Skip};
 use super::{Backoff, Standing, Stop, stopped};
@@ -90,7 +90,7 @@ impl Publish {
                 taken.left.pop_front();
                 continue;
             }
-            match message.publish(&self.endpoint).await {
+            match message.publish(&self.endpoint, Publisher::Source).await {
                 Ok(_) => {
                     self.standing.published.fetch_add(1, Ordering::Relaxed);
                     self.standing.goes_on();

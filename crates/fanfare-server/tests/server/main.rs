@@ -22,6 +22,7 @@ mod issuer;
 mod jwks;
 mod key_secrecy;
 mod limits;
+mod metrics;
 mod mistakes;
 mod names;
 mod nobody_delays_another;

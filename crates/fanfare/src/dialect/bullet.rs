@@ -11,7 +11,6 @@ use super::Dialect;
 use super::stream::LAST_EVENT_ID;
 use crate::connect::GivenTopic;
 use crate::endpoint::Endpoint;
-use crate::event::Event;
 use crate::join::caught;
 use crate::mount::Mount;
 use crate::socket::{Socket, Turn};
@@ -65,7 +64,7 @@ pub(crate) fn positions(endpoint: &Endpoint, headers: &HeaderMap, topics: &[Give
 }
 
 pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
-    turn.count(Event::Received);
+    turn.received(socket.dialect);
     let Item::Text(text) = item else { return };
     match bullet::hear(text) {
         Heard::Answer(answer) => socket.send_text(turn, answer),

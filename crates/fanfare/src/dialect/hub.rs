@@ -18,7 +18,6 @@ use crate::close_reason::CloseReason;
 use crate::cluster::NotHeld;
 use crate::command::Command;
 use crate::endpoint::Endpoint;
-use crate::event::Event;
 use crate::key::SocketKey;
 use crate::message::Draft;
 use crate::mount::Mount;
@@ -163,7 +162,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => Payload::Binary(Bytes::copy_from_slice(data)),
         _ => return,
     };
-    turn.count(Event::Received);
+    turn.received(socket.dialect);
     let Some(entry) = socket.session.entries().first() else { return };
     match Draft::new(entry.topic().clone(), &*socket.info.mount.event, payload) {
         Ok(draft) => socket.publish_unanswered(turn, draft),

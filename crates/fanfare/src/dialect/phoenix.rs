@@ -9,7 +9,6 @@ use fanfare_proto::websocket::decoder::Item;
 use serde_json::Value;
 
 use super::{Misread, Served};
-use crate::event::Event;
 use crate::join::Seat;
 use crate::mount::Mount;
 use crate::path::rest_matches;
@@ -45,7 +44,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => (data.len(), codec::decode_binary(version, data)),
         _ => return,
     };
-    turn.count(Event::Received);
+    turn.received(socket.dialect);
     match message {
         Ok(message) => socket.receive(turn, message),
         Err(Undecodable(reason)) => socket.undecodable(turn, len, reason),

@@ -10,7 +10,6 @@ use super::Dialect;
 use super::Said;
 use crate::channel::Status;
 use crate::close_reason::CloseReason;
-use crate::event::Event;
 use crate::mount::Mount;
 use crate::socket::{Socket, Turn};
 
@@ -41,7 +40,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => data,
         _ => return,
     };
-    turn.count(Event::Received);
+    turn.received(socket.dialect);
     let mount = socket.info.mount.clone();
     match rooms::decode(frame, &mount.event) {
         Ok(message) => socket.receive(turn, message),

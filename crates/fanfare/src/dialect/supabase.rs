@@ -128,7 +128,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => (false, data),
         _ => return,
     };
-    turn.count(Event::Received);
+    turn.received(socket.dialect);
     match supabase::decode(socket.info.version, is_text, frame) {
         Ok(Heard::Message(message)) => receive(socket, turn, message),
         Ok(Heard::Unfit(message, reason)) => unfit(socket, turn, &message, reason),

@@ -6,6 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use fanfare_proto::event::{DISCONNECT, Reserved};
 use fanfare_proto::history::Retention;
@@ -25,13 +26,15 @@ use crate::interest::{ShardSet, Tick};
 use crate::key::JoinId;
 use crate::mailbox::room::{Share, Waiting};
 use crate::message::{Draft, Message};
-use crate::publish::{Publish, Published};
+use crate::publish::{Publish, Published, Publisher};
 
-/// What makes a message safe to publish again.
-#[derive(Debug, Default)]
+/// What makes a message safe to publish again, and who publishes it.
+#[derive(Debug)]
 pub(crate) struct Once {
     pub(crate) key: Option<Box<str>>,
     pub(crate) expected: Option<Since>,
+    /// Under whom it is counted.
+    pub(crate) publisher: Publisher,
 }
 
 /// A message on its way.
@@ -111,7 +114,7 @@ impl Endpoint {
     /// As [`broadcast`](Endpoint::broadcast); a message with a key or an expectation whose topic keeps no history; and a
     /// [conflict](Error::is_conflict) where the topic is not at the expected position.
     pub async fn publish(&self, publish: Publish) -> Result<Published, Error> {
-        let Publish { topic, event, payload, except, key, expected } = publish;
+        let Publish { topic, event, payload, except, key, expected, publisher } = publish;
         check_topic(&topic).map_err(|error| Error::invalid(error.to_string()))?;
         if &*event == DISCONNECT {
             self.disconnect(&topic).await;
@@ -123,7 +126,7 @@ impl Endpoint {
         }
         let payload = payload.map_err(Error::invalid)?;
         let draft = Draft::new(topic, event, payload)?;
-        self.publish_draft(draft, except.as_ref(), Once { key, expected })?.end().await
+        self.publish_draft(draft, except.as_ref(), Once { key, expected, publisher })?.end().await
     }
 
     /// Publishes a message, and ends once it is kept where it is to be kept.
@@ -134,7 +137,7 @@ impl Endpoint {
         &self,
         draft: Draft,
         except: Option<&JoinId>,
-        Once { key, expected }: Once,
+        Once { key, expected, publisher }: Once,
     ) -> Result<Publishing, Error> {
         let Some((store, retention)) = self.history_of(&draft) else {
             if key.is_some() || expected.is_some() {
@@ -145,13 +148,13 @@ impl Endpoint {
                 )));
             }
             let abroad = self.is_among_others().then(|| draft.clone());
-            return Ok(match self.try_hand_out(draft, except) {
+            return Ok(match self.try_hand_out(draft, except, publisher) {
                 Ok(()) => abroad.map_or(Publishing::Done, |draft| Publishing::IsKept(self.send_abroad(&draft))),
                 Err((full, draft)) => {
                     let (endpoint, except) = (self.clone(), except.copied());
                     Publishing::Waits(Box::pin(async move {
                         let taken = endpoint.wait_for_room(Share::Live, &draft, full).await?;
-                        endpoint.hand_out(&draft.into_message(), except.as_ref(), Some(taken));
+                        endpoint.hand_out(&draft.into_message(), except.as_ref(), Some(taken), publisher);
                         match abroad {
                             Some(draft) => Publishing::IsKept(endpoint.send_abroad(&draft)).end().await,
                             None => Ok(Published { position: None, is_repeated: false }),
@@ -162,7 +165,7 @@ impl Endpoint {
         };
         let except = except.copied();
         let keep = move |endpoint: &Endpoint, store: &Arc<dyn Store>, message, taken| {
-            let (settle, published) = endpoint.settle(except, taken);
+            let (settle, published) = endpoint.settle(except, taken, publisher);
             store.append(Append { message, retention, key, expected, settle });
             Publishing::IsKept(published)
         };
@@ -186,7 +189,7 @@ impl Endpoint {
     pub(crate) fn try_publish_unanswered(&self, draft: Draft) -> Result<(), Draft> {
         let Some((store, retention)) = self.history_of(&draft) else {
             let abroad = self.is_among_others().then(|| draft.clone());
-            self.try_hand_out(draft, None).map_err(|(_, draft)| draft)?;
+            self.try_hand_out(draft, None, Publisher::Hub).map_err(|(_, draft)| draft)?;
             if let Some(draft) = abroad {
                 self.send_abroad_unanswered(&draft);
             }
@@ -212,7 +215,7 @@ impl Endpoint {
         match history {
             None => {
                 let abroad = self.is_among_others().then(|| draft.clone());
-                self.hand_out(&draft.into_message(), None, Some(taken));
+                self.hand_out(&draft.into_message(), None, Some(taken), Publisher::Hub);
                 if let Some(draft) = abroad {
                     self.send_abroad_unanswered(&draft);
                 }
@@ -224,7 +227,7 @@ impl Endpoint {
     fn keep_unanswered(&self, store: &Arc<dyn Store>, retention: Retention, draft: Draft, taken: Taken) {
         let (endpoint, topic) = (self.clone(), draft.topic.clone());
         let settle: Settle = Box::new(move |accepted| match accepted {
-            Ok(Accepted::New(message)) => endpoint.hand_out(&message, None, Some(taken)),
+            Ok(Accepted::New(message)) => endpoint.hand_out(&message, None, Some(taken), Publisher::Hub),
             Ok(Accepted::Repeated(_) | Accepted::Kept(_)) => {}
             Err(error) => {
                 let (kind, event, topic) = (Kind::Dropped, Event::NotKept, Some(&*topic));
@@ -239,7 +242,7 @@ impl Endpoint {
 
     /// Hands a message on whether there is room for it or not: one of the engine's own, of which there are few.
     pub(crate) fn dispatch(&self, message: &Arc<Message>, except: Option<&JoinId>) {
-        self.hand_out(message, except, None);
+        self.hand_out(message, except, None, Publisher::Engine);
     }
 
     /// What a topic's history has for a reader who comes from somewhere, at most `limit` messages at a time: those that follow, or, where
@@ -266,13 +269,18 @@ impl Endpoint {
     }
 
     /// What hands a message on once it is kept, and then says where.
-    fn settle(&self, except: Option<JoinId>, taken: Taken) -> (Settle, oneshot::Receiver<Result<Published, Error>>) {
+    fn settle(
+        &self,
+        except: Option<JoinId>,
+        taken: Taken,
+        publisher: Publisher,
+    ) -> (Settle, oneshot::Receiver<Result<Published, Error>>) {
         let endpoint = self.clone();
         let (done, published) = oneshot::channel();
         let settle: Settle = Box::new(move |accepted| {
             let published = accepted.map(|accepted| match accepted {
                 Accepted::New(message) => {
-                    endpoint.hand_out(&message, except.as_ref(), Some(taken));
+                    endpoint.hand_out(&message, except.as_ref(), Some(taken), publisher);
                     Published { position: message.position(), is_repeated: false }
                 }
                 Accepted::Repeated(position) => Published { position: Some(position), is_repeated: true },
@@ -319,6 +327,7 @@ impl Endpoint {
         let units = self.units(&message.event, &message.payload);
         let share = if message.stamp.is_some() { Share::Kept } else { Share::Live };
         let has_room = if self.try_take(share, interested, units).is_ok() { interested } else { ShardSet::NONE };
+        self.count_published(&message.topic, Publisher::Node);
         self.hand_to(interested, at, message, None, (has_room, units));
     }
 
@@ -326,11 +335,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// The first that has none, and the message back.
-    fn try_hand_out(&self, draft: Draft, except: Option<&JoinId>) -> Result<(), (usize, Draft)> {
+    fn try_hand_out(&self, draft: Draft, except: Option<&JoinId>, publisher: Publisher) -> Result<(), (usize, Draft)> {
         let (interested, at) = self.interest().shards_of(&draft.topic);
         let units = self.units(&draft.event, &draft.payload);
         match self.try_take(Share::Live, interested, units) {
             Ok(()) => {
+                self.count_published(&draft.topic, publisher);
                 self.hand_to(interested, at, &draft.into_message(), except, (interested, units));
                 Ok(())
             }
@@ -340,12 +350,24 @@ impl Endpoint {
 
     /// The same with room that was taken for it. Shards that have got members of its topic since get it without, and those that
     /// have none any more get their room back.
-    fn hand_out(&self, message: &Arc<Message>, except: Option<&JoinId>, taken: Option<Taken>) {
+    fn hand_out(&self, message: &Arc<Message>, except: Option<&JoinId>, taken: Option<Taken>, publisher: Publisher) {
         let (interested, at) = self.interest().shards_of(&message.topic);
         let (has_room, units) = taken.map_or((ShardSet::NONE, 0), Taken::into_parts);
         let share = if message.stamp.is_some() { Share::Kept } else { Share::Live };
         self.give_back(share, has_room.without(interested), units);
+        self.count_published(&message.topic, publisher);
         self.hand_to(interested, at, message, except, (has_room, units));
+    }
+
+    #[inline]
+    fn count_published(&self, topic: &str, publisher: Publisher) {
+        self.0.published[self.labels().of(topic)][publisher as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many messages have been published to topics of a channel.
+    #[cfg(feature = "metrics")]
+    pub(super) fn published(&self, channel: usize, publisher: Publisher) -> u64 {
+        self.0.published[channel][publisher as usize].load(Ordering::Relaxed)
     }
 
     /// `except` is the join that does not get it.
@@ -358,7 +380,6 @@ impl Endpoint {
         except: Option<&JoinId>,
         (has_room, units): (ShardSet, u32),
     ) {
-        self.own_counters().count(Event::Published);
         if self.0.surroundings.taps.is_any() {
             self.0.surroundings.taps.published(message);
         }

@@ -65,7 +65,8 @@ impl Bounds {
         topics > 1 && (topics > self.limits.topics_max || self.bytes.load(Ordering::Acquire) > self.limits.bytes_max)
     }
 
-    #[cfg(test)]
+    /// How many topics there are, and how many bytes they take.
+    #[cfg(any(test, feature = "metrics"))]
     pub(super) fn taken(&self) -> (usize, usize) {
         (self.topics.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
     }

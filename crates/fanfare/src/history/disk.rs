@@ -190,6 +190,12 @@ impl<F: Files> Store for Disk<F> {
         })
     }
 
+    #[cfg(feature = "metrics")]
+    fn size(&self) -> Option<super::StoreSize> {
+        let (topics, bytes) = self.topics.lock().taken();
+        Some(super::StoreSize { store: "disk", topics, bytes })
+    }
+
     fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed) || self.desk.work.lock().has_ended
     }

@@ -111,6 +111,12 @@ impl Store for Memory {
         Box::pin(ready(Ok(replay)))
     }
 
+    #[cfg(feature = "metrics")]
+    fn size(&self) -> Option<super::StoreSize> {
+        let (topics, bytes) = self.bounds.taken();
+        Some(super::StoreSize { store: "memory", topics, bytes })
+    }
+
     fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(ready(()))
     }

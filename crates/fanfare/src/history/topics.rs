@@ -94,6 +94,12 @@ impl Topics {
         Topics { bounds, by_name: HashMap::default(), by_age: BTreeMap::new(), log_size: 0, unknown }
     }
 
+    /// How many topics its store has, and how many bytes they take.
+    #[cfg(feature = "metrics")]
+    pub(super) fn taken(&self) -> (usize, usize) {
+        self.bounds.taken()
+    }
+
     /// The topics that are not here.
     pub(super) fn unknown(&mut self) -> &mut Unknown {
         &mut self.unknown

@@ -8,6 +8,7 @@ use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::Format;
 
 use super::*;
+use crate::figures::Labels;
 use crate::message::Carriage;
 
 const TEXT: Variant = Variant::new(Form::Phoenix(Format::V2), Carriage::Text);
@@ -38,9 +39,13 @@ struct Game {
     gone: Vec<(u32, Player)>,
 }
 
+fn figures() -> Arc<Figures> {
+    Arc::new(Figures::new(Arc::new(Labels::new(std::iter::empty())), 0))
+}
+
 /// A hub of a single shard.
 fn hub() -> Hub {
-    Hub::new(0, Arc::new(Interest::new(1, None)), Arc::default())
+    Hub::new(0, Arc::new(Interest::new(1, None)), Arc::default(), figures())
 }
 
 impl Game {
@@ -197,7 +202,7 @@ fn no_member_sees_a_gap() {
     for seed in 0..500 {
         let mut dice = Dice(seed);
         let interest = Arc::new(Interest::new(2, None));
-        let mut hubs = [0, 1].map(|shard| Hub::new(shard, interest.clone(), Arc::default()));
+        let mut hubs = [0, 1].map(|shard| Hub::new(shard, interest.clone(), Arc::default(), figures()));
         let mut mailboxes = [(); 2].map(|()| std::collections::VecDeque::new());
         let mut members: [Vec<(u32, usize)>; 2] = Default::default();
         let mut heard: BTreeMap<u32, Vec<usize>> = BTreeMap::new();

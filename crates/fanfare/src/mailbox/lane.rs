@@ -36,6 +36,12 @@ impl<T> Lane<T> {
         self.count.load(Ordering::Acquire) != 0
     }
 
+    /// How much that is.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn put_count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
     /// Lets the owner take over what others have put in.
     pub(crate) fn take_over(&self, own: &mut VecDeque<T>) {
         if self.has_put() {

@@ -105,20 +105,8 @@ impl Shard {
 
     /// Writes everything: batches first, then what single sockets have queued.
     pub(super) fn flush(&mut self) {
-        let mut failed = Vec::new();
-        let (mut delivered, many) = (0, self.lent.hub.has_many_batches());
-        let Shard { sockets, lent, .. } = self;
-        lent.hub.flush(|member, frames| {
-            let socket = &mut *sockets[member.socket as usize];
-            delivered += frames.messages.len() as u64;
-            match deliver(socket, member.serial, frames, many, &mut lent.backlog) {
-                Written::All => {}
-                trouble => failed.push((socket.key, trouble)),
-            }
-        });
-        self.lent.counters().add(Event::Delivered, delivered);
-        for (key, trouble) in failed {
-            self.with(key, |socket, turn| socket.trouble(turn, trouble));
+        if self.lent.hub.has_batches() {
+            self.flush_batches();
         }
         // Closing a slow socket queues its close frame.
         while !self.lent.backlog.is_empty() {
@@ -130,6 +118,24 @@ impl Shard {
             for key in std::mem::take(&mut self.lent.backlog.slow) {
                 self.with(key, Socket::too_slow);
             }
+        }
+    }
+
+    fn flush_batches(&mut self) {
+        let mut failed = Vec::new();
+        let many = self.lent.hub.has_many_batches();
+        let Shard { sockets, lent, .. } = self;
+        let flushed = lent.hub.flush(|member, frames| {
+            let socket = &mut *sockets[member.socket as usize];
+            match deliver(socket, member.serial, frames, many, &mut lent.backlog) {
+                Written::All => {}
+                trouble => failed.push((socket.key, trouble)),
+            }
+        });
+        self.lent.counters().add(Event::Delivered, flushed.messages);
+        self.lent.backlog.pool.outflow().flushed(&flushed);
+        for (key, trouble) in failed {
+            self.with(key, |socket, turn| socket.trouble(turn, trouble));
         }
     }
 
@@ -158,7 +164,7 @@ fn deliver(socket: &mut Socket, serial: u32, frames: Frames<'_>, many_batches: b
             Sent::All => Written::All,
             Sent::HeldBack => Written::Waiting,
             Sent::Part(written) => socket.put_rest(serial, frames, written, backlog),
-            Sent::Lost => Written::Lost,
+            Sent::Lost => socket.lost_share(frames, backlog),
         },
         _ => deliver_behind(socket, serial, frames, backlog),
     }
@@ -168,13 +174,17 @@ fn deliver(socket: &mut Socket, serial: u32, frames: Frames<'_>, many_batches: b
 #[inline(never)]
 fn deliver_behind(socket: &mut Socket, serial: u32, frames: Frames<'_>, backlog: &mut Backlog) -> Written {
     if socket.overflowed {
+        backlog.pool.outflow().not_sent(1, frames.bytes.len(), socket.streaming().is_some());
         return Written::All;
     }
     backlog.queued += frames.messages.len();
+    backlog.pool.outflow().not_sent(1, frames.bytes.len(), socket.streaming().is_some());
     match socket.put_share(serial, frames, backlog) {
         Written::Waiting => {
             let is_stalled = matches!(&socket.carrier, Carrier::Wire(socket) if socket.stalled_since_ms.is_some());
-            if !is_stalled {
+            if is_stalled {
+                backlog.pool.account(socket.carrier.outbox_if_any());
+            } else {
                 socket.mark_dirty(backlog);
             }
             Written::All

@@ -6,7 +6,6 @@ use std::ops::ControlFlow;
 use fanfare_proto::websocket::decoder::{Decoder, Role};
 
 use super::Shard;
-use crate::event::Event;
 use crate::key::SocketKey;
 use crate::socket::{Carrier, Reading, Socket};
 use crate::transport::wire::Unread;
@@ -103,7 +102,11 @@ impl Shard {
     /// Handles the messages in bytes that came, for as long as the socket may send; the rest is kept. Returns whether there is
     /// none.
     pub(super) fn take_bytes(&mut self, key: SocketKey, bytes: &mut [u8]) -> bool {
-        if self.with(key, |socket, turn| socket.add_unread(turn, bytes)) {
+        let is_kept = self.with(key, |socket, turn| {
+            turn.figures().received[socket.dialect.protocol()].bytes.add(bytes.len() as u64);
+            socket.add_unread(turn, bytes)
+        });
+        if is_kept {
             self.with(key, Socket::read_later);
             return false;
         }
@@ -168,8 +171,10 @@ impl Shard {
             }
             let Some(Socket { carrier: Carrier::Poll(session), .. }) = self.socket(key) else { return };
             let Some(message) = session.next_posted() else { return };
-            self.lent.counters().count(Event::Received);
-            self.with(key, |socket, turn| socket.receive(turn, message));
+            self.with(key, |socket, turn| {
+                turn.received(socket.dialect);
+                socket.receive(turn, message);
+            });
             self.settle();
         }
         self.with(key, Socket::read_later);

@@ -78,6 +78,7 @@ impl Socket {
                 return self.end_page(turn, slot);
             };
             feed.at = stamp.position;
+            turn.figures().resumed_messages.add(1);
             if self.dialect.marks_kept() {
                 self.send_kept(turn, slot, &event, &payload, stamp.position);
                 continue;
@@ -245,6 +246,9 @@ impl Socket {
         let (serial, place) = (entry.serial(), entry.data.phase.place());
         let (Reach::Shared(variant) | Reach::Intercepted(variant)) = self.reach_of(slot) else { return };
         let slow = place.and_then(|place| turn.hub.slow(place));
+        if let Some(place) = place {
+            turn.hub.figures_of(place).delivered.add(1);
+        }
         self.queue_message(&mut turn.backlog, serial, message, variant, slow);
     }
 

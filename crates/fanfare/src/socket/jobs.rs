@@ -44,6 +44,7 @@ impl Socket {
             detail: format_args!("its join ended with phx_error: {reason}"),
         };
         fact.tell(turn.counters());
+        turn.figures().count_crash(self.session.entry(slot).topic());
         self.end_with_frames(turn, slot, Ended::Crashed(reason));
     }
 

@@ -190,6 +190,7 @@ impl Socket {
     pub(super) fn tell_not_joined(&self, turn: &Turn, event: Event, topic: &str, detail: fmt::Arguments<'_>) {
         let (kind, who) = (Kind::JoinRefused, self.info.who());
         Fact { kind, event, who, topic: Some(topic), code: None, detail }.tell(turn.counters());
+        turn.figures().count_join(topic, event);
     }
 
     /// The answer of a join that runs at once comes before the end of the join that it replaces; but one that takes time must
@@ -236,6 +237,7 @@ impl Socket {
                     detail: format_args!("a join crashed: {reason}"),
                 };
                 fact.tell(turn.counters());
+                turn.figures().count_join(&cx.topic, Event::JoinCrashed);
                 self.join_failed(turn, slot, &msg_ref, cx, reason_payload("join crashed"));
             }
             (Phase::Live(_), Outcome::Ran { mut instance, result }) => {
@@ -273,6 +275,7 @@ impl Socket {
             Some(place) => place,
             None => self.enter(turn, slot, self.reach_of(slot)),
         };
+        turn.hub.figures_of(place).joins[0].add(1);
         let membership = Membership { place: Some(place), code: Code::Idle(instance), catching_up: None };
         self.seat(slot).phase = Phase::Live(membership);
         let entry = self.entry(slot);

@@ -25,6 +25,12 @@ impl Socket {
         {
             return streaming.answered(status, &response);
         }
+        let figures = turn.figures();
+        match status {
+            Status::Ok => figures.replies_ok.add(1),
+            Status::Error => figures.replies_error.add(1),
+            Status::Other(_) => figures.replies_other.add(1),
+        }
         let reply = Outgoing::Reply { join_ref, msg_ref, topic, status: status.as_str(), response: &response };
         if let Err(error) = self.try_send(turn, reply) {
             turn.count(Event::FieldTooLong);

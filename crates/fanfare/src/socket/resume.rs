@@ -121,6 +121,7 @@ impl Socket {
         let resumes = seat.resumes;
         let resume = resumes.then(|| resumed(from, replay.recovered));
         let in_reply: &[Stored] = if missed { &[] } else { &replay.messages };
+        turn.figures().resumed_messages.add(in_reply.len() as u64);
         let reply = match admitted.catch_up {
             Some(_) => with_messages(&admitted.reply, resume.as_ref(), in_reply.iter().map(Stored::parts)),
             None => with_resume(&admitted.reply, resume.as_ref()),

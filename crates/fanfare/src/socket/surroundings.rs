@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::clock::Clock;
+use crate::figures::Labels;
 use crate::interest::Interest;
 use crate::mailbox::room::Waiting;
 use crate::observer::Observers;
@@ -20,6 +21,8 @@ pub(crate) struct Surroundings {
     pub(crate) observers: Arc<Observers>,
     /// What may wait to be handed out, for each shard.
     pub(crate) waiting: Waiting,
+    /// By which figures of topics are told apart.
+    pub(crate) labels: Arc<Labels>,
     /// Runs of channels' code that went on on the runtime and are not finished.
     pub(crate) running: Arc<AtomicUsize>,
     /// Who watches.

@@ -9,14 +9,16 @@ use std::sync::atomic::Ordering;
 use fanfare_proto::message::{Incoming, Ref};
 use hashbrown::HashMap;
 
-use super::Surroundings;
 use super::reading::ReadingList;
 use super::waiting::Backlog;
+use super::{SocketInfo, Surroundings};
 use crate::channel::Ended;
 use crate::close_reason::CloseReason;
 use crate::command::Command;
 use crate::context::Context;
-use crate::event::{Counters, Event};
+use crate::dialect::Dialect;
+use crate::event::{Event, ShardCounters};
+use crate::figures::{Figures, Sockets};
 use crate::hub::{Hub, MemberId, Place, Reach};
 use crate::interest::Tick;
 use crate::join::{AnyChannel, Finished, Instance, Outcome, Run, panic_message};
@@ -72,7 +74,12 @@ impl Turn {
     pub(crate) fn new(number: usize, shard: ShardHandle, surroundings: Surroundings) -> Self {
         Turn {
             number,
-            hub: Hub::new(number, surroundings.interest.clone(), surroundings.policies.clone()),
+            hub: Hub::new(
+                number,
+                surroundings.interest.clone(),
+                surroundings.policies.clone(),
+                shard.figures().clone(),
+            ),
             backlog: Backlog::new(shard.clone()),
             reading: ReadingList::default(),
             shard,
@@ -85,8 +92,26 @@ impl Turn {
         }
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
+    pub(crate) fn counters(&self) -> &ShardCounters {
         self.shard.counters()
+    }
+
+    pub(crate) fn figures(&self) -> &Figures {
+        self.shard.figures()
+    }
+
+    /// What is counted of the sockets of an endpoint's path and transport.
+    pub(crate) fn sockets_of(&self, info: &SocketInfo) -> &Sockets {
+        let sockets = &self.figures().sockets;
+        let mount = info.endpoint.gate().number_of(&info.mount).unwrap_or(sockets.len() - 1);
+        &sockets[mount][info.transport as usize]
+    }
+
+    /// A client has sent a message.
+    #[inline]
+    pub(crate) fn received(&self, dialect: Dialect) {
+        self.count(Event::Received);
+        self.figures().received[dialect.protocol()].messages.add(1);
     }
 
     pub(crate) fn count(&self, event: Event) {

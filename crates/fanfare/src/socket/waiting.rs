@@ -10,7 +10,7 @@ use fanfare_proto::session::Session;
 use fanfare_proto::wire;
 
 use super::{Carrier, Socket, SocketInfo, Turn};
-use crate::event::{Counters, Event};
+use crate::event::{Event, ShardCounters, Tally};
 use crate::gap::Voice;
 use crate::hub::{Due, Frames, Settled};
 use crate::join::Seat;
@@ -37,10 +37,10 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(super) fn new(shard: ShardHandle) -> Self {
-        Backlog { pool: Pool::default(), dirty: Vec::new(), slow: Vec::new(), queued: 0, shard }
+        Backlog { pool: Pool::new(shard.figures().clone()), dirty: Vec::new(), slow: Vec::new(), queued: 0, shard }
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &ShardCounters {
         self.shard.counters()
     }
 
@@ -260,6 +260,7 @@ impl Socket {
         backlog: &mut Backlog,
     ) -> Written {
         backlog.queued += frames.messages.len();
+        backlog.pool.outflow().not_sent(0, frames.bytes.len() - written, self.streaming().is_some());
         let Carrier::Wire(wire) = &mut self.carrier else { return Written::All };
         let Some(slow) = frames.slow else {
             wire.outbox(&mut backlog.pool).push_rest(frames.bytes.clone(), frames.messages.len(), written);
@@ -281,6 +282,13 @@ impl Socket {
             }
         }
         Written::Waiting
+    }
+
+    /// The connection was lost when a member's share of a batch was to be written.
+    #[cold]
+    pub(crate) fn lost_share(&mut self, frames: Frames<'_>, backlog: &mut Backlog) -> Written {
+        backlog.pool.outflow().not_sent(0, frames.bytes.len(), self.streaming().is_some());
+        Written::Lost
     }
 
     /// Queues one message of a topic, by the rule of the topic. `with_id` is the message where its stream gives it an id; should it
@@ -325,7 +333,7 @@ impl Socket {
 }
 
 /// Counts what has given way. A join that resumes has been sent all of its topic only from behind that on.
-fn account(outbox: &mut Outbox, session: &mut Session<Seat>, info: &SocketInfo, counters: &Counters) {
+fn account(outbox: &mut Outbox, session: &mut Session<Seat>, info: &SocketInfo, counters: &impl Tally) {
     outbox.take_losses().note(|| info.who(), counters);
     for (serial, position) in outbox.take_gaps() {
         if let Some(slot) = session.position(serial)

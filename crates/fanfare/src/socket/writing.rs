@@ -18,6 +18,7 @@ impl Socket {
             },
             Carrier::Poll(session) => {
                 session.answer_waiting(turn.now_ms);
+                turn.backlog.pool.account(Some(session.outbox()));
                 self.feed_soon(turn);
             }
             #[cfg(feature = "testing")]

@@ -2,12 +2,14 @@
 //! streams of messages over HTTP, which are written in the same way and not listened to.
 
 use std::io;
+use std::sync::Arc;
 
 use fanfare_proto::websocket::decoder::{Decoder, Role};
 use fanfare_proto::websocket::deflate::WINDOW_BITS_MAX;
 
 use super::stream::Stream;
 use super::streaming::Streaming;
+use crate::figures::{Figures, Outflow};
 use crate::message::Carriage;
 use crate::outbox::Outbox;
 
@@ -121,6 +123,11 @@ impl Wire {
         self.outbox.get_or_insert_with(|| pool.take())
     }
 
+    /// What waits, if something does.
+    pub(crate) fn outbox_if_any(&mut self) -> Option<&mut Outbox> {
+        self.outbox.as_deref_mut()
+    }
+
     /// Writes whole frames at once; nothing may wait already.
     #[inline]
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Sent {
@@ -146,13 +153,20 @@ impl Wire {
     /// Writes what waits.
     pub(crate) fn flush(&mut self, pool: &mut Pool) -> Written {
         if let Some(outbox) = &mut self.outbox {
-            match outbox.write_to(&mut |slices| self.stream.write_vectored(slices)) {
+            let (stream, is_stream, outflow) = (&mut self.stream, self.streaming.is_some(), pool.outflow());
+            let mut write = |slices: &[io::IoSlice<'_>]| {
+                let written = stream.write_vectored(slices);
+                outflow.sent(*written.as_ref().unwrap_or(&0), is_stream);
+                written
+            };
+            match outbox.write_to(&mut write) {
                 Ok(true) => {
                     self.is_held_up = false;
                     pool.put(self.outbox.take());
                 }
                 Ok(false) => {
                     self.is_held_up = true;
+                    pool.account(self.outbox.as_deref_mut());
                     return Written::Waiting;
                 }
                 Err(_) => return Written::Lost,
@@ -173,27 +187,59 @@ impl Wire {
     }
 }
 
-/// Empty outboxes to lend, a few of them: idle sockets own none, busy ones need no allocation.
-#[derive(Debug, Default)]
-#[expect(clippy::vec_box, reason = "a socket holds its outbox boxed, so that it costs an idle socket one word")]
-pub(crate) struct Pool(Vec<Box<Outbox>>);
+/// Empty outboxes to lend, a few of them: idle sockets own none, busy ones need no allocation. And what leaves by them, or waits in
+/// them.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    #[expect(clippy::vec_box, reason = "a socket holds its outbox boxed, so that it costs an idle socket one word")]
+    free: Vec<Box<Outbox>>,
+    figures: Arc<Figures>,
+}
 
 impl Pool {
+    pub(crate) fn new(figures: Arc<Figures>) -> Self {
+        Pool { free: Vec::new(), figures }
+    }
+
+    /// What leaves, or waits.
+    pub(crate) fn outflow(&self) -> &Outflow {
+        &self.figures.outflow
+    }
+
     const KEPT_MAX: usize = 256;
 
     /// One that has held more gives its memory back.
     const ENTRIES_MAX: usize = 256;
 
     fn take(&mut self) -> Box<Outbox> {
-        self.0.pop().unwrap_or_default()
+        self.free.pop().unwrap_or_default()
     }
 
     fn put(&mut self, outbox: Option<Box<Outbox>>) {
-        if let Some(outbox) = outbox
-            && self.0.len() < Pool::KEPT_MAX
-            && outbox.capacity() <= Pool::ENTRIES_MAX
-        {
-            self.0.push(outbox);
+        if let Some(mut outbox) = outbox {
+            self.forget(Some(&mut outbox));
+            self.keep(outbox);
+        }
+    }
+
+    /// Takes note of what waits for a client that takes no more.
+    pub(crate) fn account(&mut self, outbox: Option<&mut Outbox>) {
+        if let Some(outbox) = outbox {
+            let now = outbox.waiting();
+            self.outflow().waits(outbox.account(now), now);
+        }
+    }
+
+    /// Nothing waits in it any more: all has left, or its socket is gone.
+    pub(crate) fn forget(&mut self, outbox: Option<&mut Outbox>) {
+        if let Some(outbox) = outbox.filter(|outbox| outbox.is_accounted()) {
+            self.outflow().waits(outbox.account((0, 0)), (0, 0));
+        }
+    }
+
+    fn keep(&mut self, outbox: Box<Outbox>) {
+        if self.free.len() < Pool::KEPT_MAX && outbox.capacity() <= Pool::ENTRIES_MAX {
+            self.free.push(outbox);
         }
     }
 }

@@ -1,0 +1,46 @@
+//! How the parts stand that depend on others, and what they have counted.
+
+use std::fmt;
+use std::sync::Arc;
+
+use fanfare::metrics::Family;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::families;
+use crate::health::{Part, State};
+
+/// The parts of the server.
+#[derive(Debug)]
+pub(super) struct PartFigures(pub(super) Arc<[Arc<dyn Part>]>);
+
+/// Which metric has the counters of a kind of part.
+const BY_KIND: [(&str, &Family); 5] = [
+    ("hooks", &families::HOOK_REQUESTS),
+    ("webhooks", &families::WEBHOOK_EVENTS),
+    ("sources", &families::SOURCE_MESSAGES),
+    ("stores", &families::KEY_LOOKUPS),
+    ("bridge", &families::BRIDGE_MESSAGES),
+];
+
+impl Collector for PartFigures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        families::PART_UP.encode(&mut encoder, |samples| {
+            self.0.iter().try_for_each(|part| {
+                let is_up = part.state() != State::Unavailable;
+                samples.gauge(&[part.kind(), part.name()], f64::from(u8::from(is_up)))
+            })
+        })?;
+        for (kind, family) in BY_KIND {
+            family.encode(&mut encoder, |samples| {
+                for part in self.0.iter().filter(|part| part.kind() == kind) {
+                    for (result, count) in part.counters() {
+                        samples.counter(&[part.name(), result], count)?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Requests to the HTTP API, by route, method and status.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::families;
+
+/// What is counted instead of a route or a method that the API does not have.
+const OTHER: &str = "other";
+
+/// The counts. Cheap to clone.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Requests(Arc<Mutex<Counts>>);
+
+type Counts = BTreeMap<(String, &'static str, StatusCode), u64>;
+
+impl Requests {
+    /// Counts the answer to a request.
+    pub(crate) async fn count(State(requests): State<Self>, request: Request, next: Next) -> Response {
+        let route = request.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str).to_owned();
+        let method = name_of(request.method());
+        let response = next.run(request).await;
+        let mut counts = requests.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((route, method, response.status())).or_default() += 1;
+        response
+    }
+}
+
+/// Clients can make up methods.
+fn name_of(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => OTHER,
+    }
+}
+
+impl Collector for Requests {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        families::API_REQUESTS.encode(&mut encoder, |samples| {
+            counts.iter().try_for_each(|((route, method, status), count)| {
+                samples.counter(&[route, method, status.as_str()], *count)
+            })
+        })
+    }
+}

@@ -1,0 +1,268 @@
+//! The table of the engine's metrics: names, labels, what each counts, and what to do about it. The guide's is made of it.
+
+use super::Family;
+
+/// All of them, in the order in which they are written.
+pub const FAMILIES: &[Family] = &[
+    CONNECTIONS_REFUSED,
+    SOCKETS,
+    SOCKETS_OPENED,
+    SOCKETS_CLOSED,
+    CREDENTIALS_REFUSED,
+    MEMBERS,
+    TOPICS,
+    JOINS,
+    CHANNEL_CRASHES,
+    CALLBACKS_RUNNING,
+    MESSAGES_RECEIVED,
+    RECEIVED_BYTES,
+    MESSAGES_PUBLISHED,
+    MESSAGES_DELIVERED,
+    MESSAGES_DROPPED,
+    REPLIES,
+    PUSHES_REFUSED,
+    SENDS,
+    SENT_BYTES,
+    SOCKETS_WAITING,
+    OUTBOX_BYTES,
+    OUTBOX_FRAMES,
+    SHARD_BUSY,
+    SHARD_TURN_AGE,
+    SHARD_MAILBOX,
+    SHARD_SOCKETS,
+    HISTORY_TOPICS,
+    HISTORY_BYTES,
+    RESUMES,
+    RESUMED_MESSAGES,
+    PRESENCE_FAULTS,
+    BROKER_EVENTS,
+    DRAINING,
+];
+
+pub(super) const CONNECTIONS_REFUSED: Family = Family::counter(
+    "fanfare_connections_refused_total",
+    &["reason"],
+    "Requests and connections that were refused.",
+    "The log has a line for each with the value, the limit and the next step.",
+);
+
+pub(super) const SOCKETS: Family = Family::gauge(
+    "fanfare_sockets",
+    &["endpoint", "transport"],
+    "Clients that are connected.",
+    "Compare it with `limits.connections_max`.",
+);
+
+pub(super) const SOCKETS_OPENED: Family = Family::counter(
+    "fanfare_sockets_opened_total",
+    &["endpoint", "transport"],
+    "Clients that have connected.",
+    "Many more than `fanfare_sockets` has are clients that reconnect: see why sockets are closed.",
+);
+
+pub(super) const SOCKETS_CLOSED: Family = Family::counter(
+    "fanfare_sockets_closed_total",
+    &["reason"],
+    "Sockets that were closed, by the client or by the server.",
+    "`slow_consumer` are slow readers: give their topics a policy, or send less.",
+);
+
+pub(super) const CREDENTIALS_REFUSED: Family = Family::counter(
+    "fanfare_credentials_refused_total",
+    &[],
+    "Credentials of connected sockets that were not accepted.",
+    "The log says what is wrong with them.",
+);
+
+pub(super) const MEMBERS: Family = Family::gauge(
+    "fanfare_members",
+    &["channel"],
+    "Members of topics: each join of each socket is one.",
+    "Each message of a topic costs a delivery for each of its members.",
+);
+
+pub(super) const TOPICS: Family = Family::gauge(
+    "fanfare_topics",
+    &["channel"],
+    "Topics with members, on each shard that has some.",
+    "If it only grows, clients do not leave.",
+);
+
+pub(super) const JOINS: Family = Family::counter(
+    "fanfare_joins_total",
+    &["channel", "result"],
+    "Joins that were answered, by what came of them.",
+    "`unmatched_topic` are topics that no channel is declared for; the log has the others.",
+);
+
+pub(super) const CHANNEL_CRASHES: Family = Family::counter(
+    "fanfare_channel_crashes_total",
+    &["channel"],
+    "Channels that panicked or failed in the middle of a join.",
+    "The log has the panic: lines with `event=\"crashed\"`.",
+);
+
+pub(super) const CALLBACKS_RUNNING: Family = Family::gauge(
+    "fanfare_callbacks_running",
+    &[],
+    "Callbacks of channels that wait for something.",
+    "If it only grows, a callback waits for something that does not come: give it a timeout.",
+);
+
+pub(super) const MESSAGES_RECEIVED: Family = Family::counter(
+    "fanfare_messages_received_total",
+    &["protocol"],
+    "Messages that clients have sent, heartbeats included.",
+    "A jump without more sockets is a client in a loop.",
+);
+
+pub(super) const RECEIVED_BYTES: Family = Family::counter(
+    "fanfare_received_bytes_total",
+    &["protocol"],
+    "Bytes read from connections of WebSockets, without what the handshake took.",
+    "Divided by the messages it is how large they are.",
+);
+
+pub(super) const MESSAGES_PUBLISHED: Family = Family::counter(
+    "fanfare_messages_published_total",
+    &["channel", "source"],
+    "Messages that were published to topics of a channel, by whom: a `client`, a `hub`'s publisher, the HTTP `api`, a `source`, code \
+     in `rust`, the `engine` itself (presences), another `node`.",
+    "Times the members of the topics it is what has to be delivered.",
+);
+
+pub(super) const MESSAGES_DELIVERED: Family = Family::counter(
+    "fanfare_messages_delivered_total",
+    &["channel"],
+    "Messages of topics that were written or queued for a member: one for each member.",
+    "Divided by `fanfare_sends_total` it is how many messages leave in one system call.",
+);
+
+pub(super) const MESSAGES_DROPPED: Family = Family::counter(
+    "fanfare_messages_dropped_total",
+    &["reason"],
+    "Messages that were lost, or that meant nothing.",
+    "`drop_oldest`, `latest` and `resync` are policies at work. The log has the others.",
+);
+
+pub(super) const REPLIES: Family = Family::counter(
+    "fanfare_replies_total",
+    &["result"],
+    "Replies to joins, pushes and heartbeats.",
+    "Many errors: see `fanfare_joins_total` and `fanfare_pushes_refused_total`.",
+);
+
+pub(super) const PUSHES_REFUSED: Family = Family::counter(
+    "fanfare_pushes_refused_total",
+    &[],
+    "Pushes that their channel answered with an error.",
+    "The log has the reason: lines with `event=\"push_refused\"`.",
+);
+
+pub(super) const SENDS: Family = Family::counter(
+    "fanfare_sends_total",
+    &["path"],
+    "System calls that wrote to connections: a batch `direct`ly, or what was `queued`.",
+    "Many more queued than direct ones: readers are slow, or each gets something of its own.",
+);
+
+pub(super) const SENT_BYTES: Family = Family::counter(
+    "fanfare_sent_bytes_total",
+    &["transport"],
+    "Bytes written to connections, before encryption.",
+    "Compare it with what the network carries.",
+);
+
+pub(super) const SOCKETS_WAITING: Family = Family::gauge(
+    "fanfare_sockets_waiting",
+    &[],
+    "Sockets whose clients take no more at present, and that have something waiting; long-poll sessions between two polls among them.",
+    "Slow readers: their topics' policy says what happens.",
+);
+
+pub(super) const OUTBOX_BYTES: Family = Family::gauge(
+    "fanfare_outbox_bytes",
+    &[],
+    "Bytes that wait for these sockets.",
+    "A socket may have `limits.outbox_bytes_max`.",
+);
+
+pub(super) const OUTBOX_FRAMES: Family = Family::gauge(
+    "fanfare_outbox_frames",
+    &[],
+    "Frames that wait for these sockets.",
+    "A socket may have `limits.outbox_frames_max`.",
+);
+
+pub(super) const SHARD_BUSY: Family = Family::counter(
+    "fanfare_shard_busy_seconds_total",
+    &["shard"],
+    "How long a shard has worked.",
+    "Above 0.9 a second the shard is full: more shards, or another node.",
+);
+
+pub(super) const SHARD_TURN_AGE: Family = Family::gauge(
+    "fanfare_shard_turn_age_seconds",
+    &["shard"],
+    "How long a shard's turn lasts so far; 0 while it has nothing to do.",
+    "Above a second a callback blocks the shard and all its sockets: it has to wait in `.await`, or in a thread of its own.",
+);
+
+pub(super) const SHARD_MAILBOX: Family = Family::gauge(
+    "fanfare_shard_mailbox_commands",
+    &["shard"],
+    "What waits for a shard: messages, replies, connections.",
+    "If it stays high, the shard is full.",
+);
+
+pub(super) const SHARD_SOCKETS: Family = Family::gauge(
+    "fanfare_shard_sockets",
+    &["shard"],
+    "Sockets of a shard.",
+    "New ones go to the shard with the fewest.",
+);
+
+pub(super) const HISTORY_TOPICS: Family = Family::gauge(
+    "fanfare_history_topics",
+    &["store"],
+    "Topics that a history remembers.",
+    "At `history.topics_max` the oldest are forgotten.",
+);
+
+pub(super) const HISTORY_BYTES: Family = Family::gauge(
+    "fanfare_history_bytes",
+    &["store"],
+    "What the histories of all topics take in memory.",
+    "At `history.bytes_max` topics are forgotten, and clients that come back are told of a gap: raise it, or shorten `ttl`.",
+);
+
+pub(super) const RESUMES: Family = Family::counter(
+    "fanfare_resumes_total",
+    &["result"],
+    "Clients that came back with a position.",
+    "Many `not_recovered`: the history is too short for how long clients are away.",
+);
+
+pub(super) const RESUMED_MESSAGES: Family = Family::counter(
+    "fanfare_resumed_messages_total",
+    &[],
+    "Messages that were sent from a history to clients that had missed them.",
+    "Divided by the resumes it is how much each has missed.",
+);
+
+pub(super) const PRESENCE_FAULTS: Family = Family::counter(
+    "fanfare_presence_faults_total",
+    &["reason"],
+    "Members that could not be tracked, and what nodes could not tell each other.",
+    "`full`: raise the bounds of the presence, or let it only count.",
+);
+
+pub(super) const BROKER_EVENTS: Family = Family::counter(
+    "fanfare_broker_events_total",
+    &["event"],
+    "What has happened between this node and the broker.",
+    "`gap` and `lost` are messages that members of other nodes did not get: see the broker's log.",
+);
+
+pub(super) const DRAINING: Family =
+    Family::gauge("fanfare_draining", &[], "Whether the server drains.", "It ends after `drain.limit` at the latest.");
