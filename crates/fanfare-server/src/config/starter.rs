@@ -61,6 +61,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("channel.catch_up", "20"),
     ("channel.latest_key", "\"symbol\""),
     ("channel.topic", "\"room:*\""),
+    ("channel.schemas", "{ new_msg = \"schemas/new_msg.json\" }"),
     ("channel.join", "\"authenticated\""),
     ("channel.publish", "\"claim:role=support\""),
     ("channel.events", "[\"new_msg\"]"),
