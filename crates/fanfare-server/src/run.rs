@@ -123,7 +123,9 @@ impl Running {
     /// Listens for clients: the URL that reaches it.
     async fn listen(&mut self, router: Router) -> Result<String, String> {
         let limits = self.limits(self.shares.clients, self.config.limits.connections_per_address_max.0);
-        let server = bind(self.config.server.listen.0, "listen").await?.limits(limits);
+        let settings = &self.config.server;
+        let proxies = settings.proxies(&settings.address_from);
+        let server = bind(settings.listen.0, "listen").await?.limits(limits).proxies(proxies);
         let address = address_of(&server)?;
         let (server, url) = match &self.config.tls {
             Some(tls) => (secure(server, tls)?, format!("https://{address}")),
@@ -141,7 +143,10 @@ impl Running {
     /// Listens for back offices: the address.
     async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
         // A proxy in front may be the only one that connects here.
-        let server = bind(address, "admin").await?.limits(self.limits(self.shares.admin, self.shares.admin));
+        let limits = self.limits(self.shares.admin, self.shares.admin);
+        let source = self.config.admin.as_ref().map(|admin| &admin.address_from);
+        let proxies = source.map(|source| self.config.server.proxies(source)).unwrap_or_default();
+        let server = bind(address, "admin").await?.limits(limits).proxies(proxies);
         let address = address_of(&server)?;
         let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
         let router = admin::router(admin::Api {

@@ -1,65 +1,29 @@
-//! How many connections or sessions each client address has.
+//! Clients by their addresses: which is whose, whoever stands in between, and how many connections or sessions each has.
 
-use std::net::IpAddr;
-use std::sync::Arc;
+mod counts;
+mod proxies;
+mod proxy_protocol;
 
-use hashbrown::HashMap;
-use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// Counts per address, up to a bound. An address is forgotten when it has none.
-#[derive(Debug)]
-pub(crate) struct AddressCounts {
-    counts: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
-    max: usize,
+pub(crate) use counts::{AddressCounts, AddressSlot, ConnectionSlot};
+pub use proxies::{AddressFrom, Network, Proxies};
+pub(crate) use proxy_protocol::read;
+
+/// An address as logs and answers show it: without the port where a proxy does not tell it.
+pub fn shown_address(address: SocketAddr) -> impl fmt::Display {
+    fmt::from_fn(move |f| match address.port() {
+        0 => write!(f, "{}", address.ip()),
+        _ => write!(f, "{address}"),
+    })
 }
 
-/// One of an address's places; given back when dropped.
-#[derive(Debug)]
-pub(crate) struct AddressSlot {
-    counts: Arc<AddressCounts>,
-    address: IpAddr,
-}
-
-/// A connection's place among its server's, in total and of its address. A WebSocket keeps it for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct ConnectionSlot {
-    _in_total: OwnedSemaphorePermit,
-    _of_address: AddressSlot,
-}
-
-impl ConnectionSlot {
-    pub(crate) fn new(in_total: OwnedSemaphorePermit, of_address: AddressSlot) -> Self {
-        ConnectionSlot { _in_total: in_total, _of_address: of_address }
-    }
-}
-
-impl AddressCounts {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(AddressCounts { counts: Mutex::default(), max })
-    }
-
-    /// A place for this address, unless it has as many as it may have.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressSlot> {
-        let mut counts = self.counts.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= self.max {
-            return None;
-        }
-        *count += 1;
-        Some(AddressSlot { counts: self.clone(), address })
-    }
-}
-
-impl Drop for AddressSlot {
-    fn drop(&mut self) {
-        let mut counts = self.counts.counts.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.address);
-            }
-        }
+/// What limits by address count as one: an IPv4 address, and of IPv6 what a single subscriber has, a /64.
+pub(crate) fn block(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
     }
 }
 
@@ -68,16 +32,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_per_address_and_forgets() {
-        let counts = AddressCounts::new(2);
-        let (here, there) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
-        let first = counts.take(here).unwrap();
-        let _second = counts.take(here).unwrap();
-        assert!(counts.take(here).is_none());
-        let other = counts.take(there).unwrap();
-        drop(first);
-        assert!(counts.take(here).is_some());
-        drop(other);
-        assert_eq!(counts.counts.lock().len(), 1);
+    fn one_subscriber_is_one_block() {
+        let same = |one: &str, other: &str| block(one.parse().unwrap()) == block(other.parse().unwrap());
+        assert!(same("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff"));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
+        assert!(same("::ffff:192.0.2.1", "192.0.2.1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+    }
+
+    #[test]
+    fn a_port_that_nobody_told_is_not_shown() {
+        let shown = |text: &str| shown_address(text.parse().unwrap()).to_string();
+        assert_eq!(shown("192.0.2.1:0"), "192.0.2.1");
+        assert_eq!(shown("192.0.2.1:80"), "192.0.2.1:80");
+        assert_eq!(shown("[2001:db8::1]:0"), "2001:db8::1");
     }
 }

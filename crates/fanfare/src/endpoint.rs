@@ -19,6 +19,7 @@ use fanfare_proto::phoenix::message::Version;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::address::Proxies;
 use crate::broker::{Broker, Incarnation};
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -172,6 +173,14 @@ impl Builder {
         self
     }
 
+    /// Which proxies stand in front of a server other than [ours](crate::serve::Server), such as `axum::serve`, and what tells the
+    /// addresses of their clients. The server has to tell the address of the connection, see [`Connection`](crate::Connection). Default: no
+    /// proxy is believed.
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.gate.proxies = proxies;
+        self
+    }
+
     /// How many bytes the bodies of POST requests may take together while they are received; above it the answer is 503 with a
     /// `Retry-After`. A body may hold as much as is left, so make it twice the largest
     /// [`body_size_max`](Mount::body_size_max) or more. Default 16,000,000.
@@ -244,7 +253,7 @@ impl Builder {
     ///
     /// # Errors
     /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
-    /// its burst is 0, the broker keeps no history and topics have one, a bound of what may wait to be published is out of its range, the directory of the history cannot be used, or the system gives no more threads.
+    /// its burst is 0, the PROXY protocol is asked of requests, the broker keeps no history and topics have one, a bound of what may wait to be published is out of its range, the directory of the history cannot be used, or the system gives no more threads.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

@@ -71,6 +71,10 @@ counters! {
     RejectedPath = "connections", "refused_path";
     /// Refused with 503: the server has ended, or its system gave no random bytes.
     RejectedEnded = "connections", "refused_ended";
+    /// Connections that were closed because they did not begin with a header of the PROXY protocol, or came from where no proxy is trusted.
+    ProxyRefused = "proxies", "refused";
+    /// Requests of a trusted proxy whose header has something else than an address where the client's should be.
+    ForwardedUnread = "proxies", "forwarded_unread";
     /// Credentials sent by a socket that is connected, and not accepted.
     CredentialRefused = "credentials", "refused";
     /// The client closed, or its connection was lost. A close frame is answered with the client's own code.

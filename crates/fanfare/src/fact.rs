@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use tracing::field::display;
 
+use crate::address::shown_address;
 use crate::event::past::{News, PastFact};
 use crate::event::{Event, HeldBack, Tally};
 use crate::path::MountPath;
@@ -43,6 +44,8 @@ kinds! {
     Dropped = "dropped";
     /// A channel's code failed.
     Crashed = "crashed";
+    /// What a proxy says cannot be read.
+    Misread = "misread";
 }
 
 impl PastFact {
@@ -53,7 +56,7 @@ impl PastFact {
 impl Kind {
     /// Whether somebody has to look after the server, rather than after a client.
     fn is_a_fault(self) -> bool {
-        matches!(self, Kind::Dropped | Kind::Crashed)
+        matches!(self, Kind::Dropped | Kind::Crashed | Kind::Misread)
     }
 }
 
@@ -89,7 +92,8 @@ impl Fact<'_> {
         let Some(held_back) = LINES[self.event as usize].pass() else { return };
         let Fact { kind, event, who: Who { user, address, endpoint }, topic, code, detail } = self;
         let (event, (_, reason)) = (kind.name(), event.name());
-        let (address, endpoint, detail) = (address.map(display), endpoint.map(display), detail.to_string());
+        let (address, endpoint, detail) =
+            (address.map(|address| display(shown_address(address))), endpoint.map(display), detail.to_string());
         if kind.is_a_fault() {
             tracing::warn!(event, reason, endpoint, user, address, topic, code, detail, held_back);
         } else {

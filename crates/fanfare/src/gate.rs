@@ -9,7 +9,7 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::AddressCounts;
+use crate::address::{AddressCounts, AddressFrom, Proxies};
 use crate::error::Error;
 use crate::mount::Mount;
 use crate::path::MountPath;
@@ -27,6 +27,7 @@ pub(crate) struct Settings {
     pub(crate) accept_rate: Option<(u32, u32)>,
     pub(crate) bodies_bytes_max: usize,
     pub(crate) body_timeout: Duration,
+    pub(crate) proxies: Proxies,
 }
 
 impl Default for Settings {
@@ -37,6 +38,7 @@ impl Default for Settings {
             accept_rate: None,
             bodies_bytes_max: 16_000_000,
             body_timeout: Duration::from_secs(10),
+            proxies: Proxies::default(),
         }
     }
 }
@@ -51,17 +53,23 @@ pub(crate) struct Gate {
     pub(crate) bullet_sessions: BulletSessions,
     pub(crate) token_key: TokenKey,
     pub(crate) bodies: Bodies,
+    /// In front of servers other than ours.
+    pub(crate) proxies: Proxies,
 }
 
 impl Gate {
     /// # Errors
-    /// A mount's path is not a path or is taken, a mount has a problem, the accept rate or its burst is 0, or the system gives no
+    /// A mount's path is not a path or is taken, a mount has a problem, the PROXY protocol is asked of requests, the accept rate or its burst is 0, or the system gives no
     /// random bytes.
     pub(crate) fn new(settings: Settings, now_ms: u64) -> Result<Self, Error> {
         if let Some((per_second @ 0, burst)) | Some((per_second, burst @ 0)) = settings.accept_rate {
             return Err(Error::invalid(format!(
                 "an accept rate of {per_second} with a burst of {burst}: use 1 or more"
             )));
+        }
+        if settings.proxies.address_from == AddressFrom::ProxyProtocol {
+            let text = "the PROXY protocol is read by the server, before there are requests: give it to `serve::Server::proxies`";
+            return Err(Error::invalid(text));
         }
         let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
         let mut besides = Vec::new();
@@ -90,6 +98,7 @@ impl Gate {
             bullet_sessions: BulletSessions::default(),
             token_key: TokenKey::generate()?,
             bodies: Bodies::new(settings.bodies_bytes_max, settings.body_timeout),
+            proxies: settings.proxies,
         })
     }
 

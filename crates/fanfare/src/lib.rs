@@ -66,6 +66,7 @@ pub use fanfare_proto::phoenix::message::Version;
 pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
+pub use address::{AddressFrom, Network, Proxies, shown_address};
 pub use body::Body;
 #[cfg(feature = "nats")]
 pub use broker::NatsBroker;

@@ -2,7 +2,9 @@
 //!
 //! `axum::serve` works as well; this one adds the limits that a server on the open internet needs.
 
+mod arrival;
 mod connection;
+mod door;
 mod heads;
 
 use std::convert::Infallible;
@@ -19,28 +21,23 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
-use crate::address::{AddressCounts, ConnectionSlot};
+use crate::address::Proxies;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event;
-use crate::service::{Connection, Full};
+use crate::service::Connection;
+use arrival::{Reception, tell_of_stranger};
 use connection::Served;
+use door::{Door, Entered, turn_away};
 
 /// A storm of reconnecting clients waits in the kernel rather than being refused.
 const BACKLOG: i32 = 16_384;
 
 /// When the system gives no connection it is asked again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// So many connections that there is no place for are told so at a time, in the way that they understand. Others that come at
-/// that moment are closed with a plain 503.
-const TURNED_AWAY_MAX: usize = 64;
-
-/// One of those has so long to say what it wants.
-const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a server admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +69,7 @@ impl Default for Limits {
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
+    proxies: Proxies,
     #[cfg(feature = "tls")]
     tls: Option<tokio_rustls::TlsAcceptor>,
 }
@@ -109,6 +107,7 @@ impl Server {
         let server = Server {
             listener,
             limits,
+            proxies: Proxies::default(),
             #[cfg(feature = "tls")]
             tls: None,
         };
@@ -120,6 +119,12 @@ impl Server {
         self.limits = limits;
         // Connections have it from their listener. A system that refuses it has its own, longer time.
         let _ = give_up_after(&self.listener, limits.vanished_timeout);
+        self
+    }
+
+    /// Which proxies stand in front, and what tells the addresses of their clients. Default: none does.
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.proxies = proxies;
         self
     }
 
@@ -159,7 +164,7 @@ impl Server {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let (stop, stopped) = watch::channel(false);
-        let door = Door::new(&self.limits);
+        let door = Arc::new(Door::new(&self.limits, self.proxies.clone()));
         let mut shutdown = pin!(shutdown);
         loop {
             let accepted = tokio::select! {
@@ -175,53 +180,30 @@ impl Server {
                     continue;
                 }
             };
-            let mut connection = Connection { peer, is_secure: self.is_secure(), slot: None };
-            let refused = match door.enter(peer) {
-                Entered::Let(slot) => {
-                    connection.slot = Some(Arc::new(slot));
-                    None
+            let connection = Connection::new(peer, self.is_secure());
+            let entered = match door.enter(peer) {
+                Entered::Stranger => {
+                    let detail =
+                        format_args!("connections begin with a PROXY header here, and this is no trusted proxy's");
+                    tell_of_stranger(endpoint, &connection, detail);
+                    continue;
                 }
-                Entered::TurnedAway(full, Some(place)) => Some((full, place)),
-                Entered::TurnedAway(full, None) => {
+                Entered::Closed(full) => {
                     endpoint.tell_of_full(peer, full);
                     turn_away(&tcp, full);
                     continue;
                 }
+                entered => entered,
             };
-            let served = Served { service: service.clone(), endpoint: endpoint.clone(), connection };
-            let (stopped, timeout) = (stopped.clone(), self.limits.handshake_timeout);
-            #[cfg(feature = "tls")]
-            let tls = self.tls.clone();
-            tokio::spawn(async move {
-                let timeout = match &refused {
-                    None => timeout,
-                    Some((full, _)) => {
-                        // One that says nothing is told all the same.
-                        if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
-                            served.endpoint.tell_of_full(peer, *full);
-                            return turn_away(&tcp, *full);
-                        }
-                        TURNED_AWAY_TIMEOUT
-                    }
-                };
-                let full = refused.as_ref().map(|(full, _)| *full);
+            let (service, endpoint, door) = (service.clone(), endpoint.clone(), door.clone());
+            let reception = Reception {
+                served: Served { service, endpoint, connection, door },
+                timeout: self.limits.handshake_timeout,
                 #[cfg(feature = "tls")]
-                if let Some(tls) = tls {
-                    match tokio::time::timeout(timeout, tls.accept(tcp)).await {
-                        Ok(Ok(stream)) => served.run(stream, timeout, full, stopped).await,
-                        Ok(Err(error)) => {
-                            served.endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}"));
-                        }
-                        Err(_) => {
-                            let detail =
-                                format_args!("the TLS handshake took longer than {timeout:?} (handshake_timeout)");
-                            served.endpoint.tell_of_request(peer, detail);
-                        }
-                    }
-                    return;
-                }
-                served.run::<TcpStream, _>(tcp, timeout, full, stopped).await;
-            });
+                tls: self.tls.clone(),
+                stopped: stopped.clone(),
+            };
+            tokio::spawn(reception.receive(tcp, entered));
         }
         // Idle connections end now, busy ones with their answer.
         stop.send_replace(true);
@@ -235,55 +217,6 @@ impl Server {
         #[cfg(not(feature = "tls"))]
         return false;
     }
-}
-
-/// Who may come in, and who is told that there is no place.
-struct Door {
-    places: Arc<Semaphore>,
-    addresses: Arc<AddressCounts>,
-    turned_away: Arc<Semaphore>,
-}
-
-enum Entered {
-    Let(ConnectionSlot),
-    /// With a place among those that are told why, if there is one.
-    TurnedAway(Full, Option<OwnedSemaphorePermit>),
-}
-
-impl Door {
-    fn new(limits: &Limits) -> Self {
-        // A server of few connections may have few descriptors.
-        let turned_away = (limits.connections_max / 8).clamp(1, TURNED_AWAY_MAX);
-        Door {
-            places: Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS))),
-            addresses: AddressCounts::new(limits.connections_per_address_max),
-            turned_away: Arc::new(Semaphore::new(turned_away)),
-        }
-    }
-
-    fn enter(&self, peer: SocketAddr) -> Entered {
-        let (place, slot) = (self.places.clone().try_acquire_owned().ok(), self.addresses.take(peer.ip()));
-        let full = match (place, slot) {
-            (Some(place), Some(slot)) => return Entered::Let(ConnectionSlot::new(place, slot)),
-            (_, None) => Full::Address,
-            (None, Some(_)) => Full::Server,
-        };
-        Entered::TurnedAway(full, self.turned_away.clone().try_acquire_owned().ok())
-    }
-}
-
-/// Answers without reading the request, so that a refusal costs next to nothing. A client that speaks TLS sees an error.
-fn turn_away(tcp: &TcpStream, full: Full) {
-    let answer: &[u8] = match full {
-        Full::Server => {
-            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        }
-        Full::Address => {
-            b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        }
-    };
-    // The buffer of a new connection has room; if not, closing it says enough. (The runtime does not know yet that it has.)
-    let _ = SockRef::from(tcp).send(answer);
 }
 
 /// Lets the system find out that clients have vanished, of all connections of a listener.
@@ -318,6 +251,8 @@ fn what_helps(address: SocketAddr, kind: io::ErrorKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
 
     #[tokio::test]

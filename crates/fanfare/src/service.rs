@@ -22,14 +22,16 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 
 use fanfare_proto::params::Params;
 
-use crate::address::ConnectionSlot;
+use crate::address::{ConnectionSlot, Proxies};
 use crate::body::Body;
 use crate::dialect::{Dialect, Served};
 use crate::endpoint::Endpoint;
+use crate::event::Event;
+use crate::fact::{Fact, Kind, Who};
 use crate::mount::Mount;
 
 pub(crate) use refusal::Full;
@@ -40,20 +42,34 @@ pub(crate) use refusal::Full;
 /// as well.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// The client's address.
+    /// The client's address: of the connection, or what a trusted [proxy](crate::Proxies) tells, with the port 0 where it tells none.
     pub peer: SocketAddr,
-    /// Whether the request came by TLS.
+    /// Whether the client came by TLS, to us or to a trusted proxy.
     pub is_secure: bool,
+    /// The host that the client asked a trusted proxy for.
+    pub(crate) host: Option<Arc<str>>,
+    /// Whether what proxies tell has been looked at.
+    pub(crate) is_told: bool,
     pub(crate) slot: Option<Arc<ConnectionSlot>>,
 }
 
 impl Connection {
     /// A connection from this address.
     pub fn new(peer: SocketAddr, is_secure: bool) -> Self {
-        Connection { peer, is_secure, slot: None }
+        Connection { peer, is_secure, host: None, is_told: false, slot: None }
     }
 
-    fn of<B>(request: &Request<B>) -> Option<Connection> {
+    /// What is known of the connection that a request came by, and of its client.
+    fn of<B>(request: &Request<B>, endpoint: &Endpoint) -> Option<Self> {
+        let connection = Connection::given(request)?;
+        match connection.is_told {
+            true => Some(connection),
+            false => Some(connection.told(&endpoint.gate().proxies, request.headers(), endpoint)),
+        }
+    }
+
+    /// What the server has put among the request's extensions.
+    fn given<B>(request: &Request<B>) -> Option<Self> {
         if let Some(connection) = request.extensions().get::<Connection>() {
             return Some(connection.clone());
         }
@@ -62,6 +78,30 @@ impl Connection {
             return Some(Connection::new(*peer, false));
         }
         None
+    }
+
+    /// The same with what a trusted proxy tells of this request's client.
+    pub(crate) fn told(mut self, proxies: &Proxies, headers: &HeaderMap, endpoint: &Endpoint) -> Self {
+        if let Some(told) = proxies.told(self.peer, headers) {
+            if let Some(unread) = told.unread {
+                let fact = Fact {
+                    kind: Kind::Misread,
+                    event: Event::ForwardedUnread,
+                    who: Who { address: Some(self.peer), ..Who::default() },
+                    topic: None,
+                    code: None,
+                    detail: format_args!(
+                        "the proxy's header says {unread:?} where the client's address should be: have the proxy set it"
+                    ),
+                };
+                fact.tell(endpoint.own_counters());
+            }
+            self.peer = told.client;
+            self.is_secure = told.is_secure.unwrap_or(self.is_secure);
+            self.host = told.host;
+        }
+        self.is_told = true;
+        self
     }
 }
 
@@ -86,7 +126,7 @@ impl Endpoint {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         match self.find(request.uri().path()) {
-            None => self.refuse_path(request.uri().path(), Connection::of(&request).as_ref()),
+            None => self.refuse_path(request.uri().path(), Connection::of(&request, self).as_ref()),
             Some(found) => match found.served {
                 Served::WebSocket => self.websocket(found, request).await,
                 Served::LongPoll => self.longpoll(found, request).await,

@@ -1,9 +1,11 @@
 //! `/api/connections`: who is connected, by key.
 
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use fanfare::shown_address;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -53,7 +55,12 @@ pub(super) async fn close(
 fn show(connection: &Connection) -> Value {
     let since = connection.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let age = SystemTime::now().duration_since(connection.since).unwrap_or_default().as_secs();
-    json!({ "transport": connection.transport, "peer": connection.peer, "connected_at": since, "connected_s": age })
+    json!({ "transport": connection.transport, "peer": connection.peer.map(shown), "connected_at": since, "connected_s": age })
+}
+
+/// A client's address, as logs have it.
+pub(super) fn shown(peer: SocketAddr) -> String {
+    shown_address(peer).to_string()
 }
 
 fn unknown(key: &str) -> ApiError {

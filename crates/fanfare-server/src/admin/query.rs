@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, of_path};
+use super::connections::shown;
 use crate::health;
 use crate::identity::Identity;
 
@@ -77,7 +78,7 @@ fn summary(topic: &TopicSummary) -> Value {
 fn publisher(socket: &SocketHandle) -> Value {
     let claim = |name| socket.info().assigns::<Identity>().and_then(|identity| identity.text(name));
     let is_key = socket.info().assigns::<Identity>().is_some_and(|identity| identity.api_key().is_some());
-    json!({ "key": claim("key").filter(|_| is_key), "sub": claim("sub"), "peer": socket.info().peer() })
+    json!({ "key": claim("key").filter(|_| is_key), "sub": claim("sub"), "peer": socket.info().peer().map(shown) })
 }
 
 /// Who is present in a topic, as its members see it, and how many names there are: all that is told where they are only counted.

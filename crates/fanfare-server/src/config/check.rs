@@ -31,6 +31,7 @@ impl Draft {
         self.check_endpoints(problems);
         self.check_admin(problems);
         self.check_metrics(problems);
+        self.check_proxies(problems, warnings);
         self.check_limits(problems);
         self.check_effects(problems);
         let named: HashSet<&String> = self.named_variables().collect();
@@ -124,6 +125,15 @@ impl Draft {
                 metrics.places.problem(problems, "listen", format!("{address} is the address of {name} too"));
             }
         }
+    }
+
+    fn check_proxies(&self, problems: &mut Problems, warnings: &mut Vec<String>) {
+        let Some(server) = &self.server else { return };
+        server.check_source(&server.address_from, &server.places, problems);
+        if let Some(admin) = &self.admin {
+            server.check_source(&admin.address_from, &admin.places, problems);
+        }
+        server.warn(warnings);
     }
 
     fn check_limits(&self, problems: &mut Problems) {

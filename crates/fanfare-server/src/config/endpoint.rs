@@ -36,7 +36,8 @@ section! {
         socket_id: Option<Template> = "",
         /// The pages that may connect, by their origin: `//example.com` for any scheme and port,
         /// `https://*.example.com`, `http://localhost:3000`. `same`: those that this server is the origin of. `any`:
-        /// all. Programs that are no browser send no origin and pass. Behind a proxy that ends TLS, set `public_url`, or list the origins.
+        /// all. Programs that are no browser send no origin and pass. Behind a proxy that ends TLS, set `public_url`
+        /// or `trusted_proxies`, or list the origins.
         /// With `supabase`, whose pages send tokens and no cookies, left out: `any`.
         origins: Origins = "\"same\"",
         /// A socket from which nothing came for so long is closed. Clients of Phoenix and bullet.js send heartbeats, others

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use fanfare::OriginPattern;
+use axum::http::HeaderName;
+use fanfare::{AddressFrom, Network, OriginPattern, Proxies};
 use tracing_subscriber::filter::Targets;
 
 use super::problem::Problems;
 use super::secret::Secret;
-use super::section::{Form, section};
+use super::section::{Form, Places, section};
 use super::value::{Address, Count, OneOrMore, Size, Span, Text, choice};
 
 /// When a client counts as vanished, unless told otherwise.
@@ -25,6 +26,15 @@ section! {
         /// `origins = "same"` lets in pages of these and of no other. Needed behind a proxy that ends TLS, and wherever the
         /// header `Host` must not be believed. Left out: the address that each request is for.
         public_url: Option<OneOrMore<PublicUrl>> = "",
+        /// The proxies in front of this server: networks such as `10.0.0.0/8`, addresses, or `loopback`. What they say is believed, and of
+        /// nobody else: `X-Forwarded-Proto` and `X-Forwarded-Host`, by which `origins = "same"` is judged, and what `address_from` names.
+        /// Have them set these headers or remove them, or clients could send them.
+        trusted_proxies: Option<OneOrMore<TrustedProxy>> = "",
+        /// What tells the address of a client, for the log, limits, hooks and the API. `peer`: the connection, so that behind a proxy all
+        /// clients have the proxy's. `x-forwarded-for`: the first address from the right of that header that is no trusted proxy's.
+        /// `header:NAME`: a header with one address, such as `header:x-real-ip`. `proxy-protocol`: the header of the PROXY protocol,
+        /// version 1 or 2, with which every connection has to begin. All but `peer` need `trusted_proxies`.
+        address_from: AddressSource = "\"peer\"",
         /// How many threads own sockets and write to them. Left out: one fewer than there are cores, at least one.
         shards: Option<Count<1, 128>> = "",
     }
@@ -60,6 +70,83 @@ impl FromStr for PublicUrl {
         let origin =
             if has_port { format!("{scheme}://{authority}") } else { format!("{scheme}://{authority}:{port}") };
         OriginPattern::parse(&origin).map(Self).map_err(|_| String::new())
+    }
+}
+
+/// A proxy that is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TrustedProxy(pub(crate) Network);
+
+impl Text for TrustedProxy {
+    fn accepts() -> String {
+        r#"a network such as "10.0.0.0/8", an address, or "loopback""#.into()
+    }
+}
+
+impl FromStr for TrustedProxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| String::new())
+    }
+}
+
+/// What tells the address of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AddressSource(pub(crate) AddressFrom);
+
+impl Text for AddressSource {
+    fn accepts() -> String {
+        r#""peer", "x-forwarded-for", "proxy-protocol", or "header:NAME" such as "header:x-real-ip""#.into()
+    }
+}
+
+impl FromStr for AddressSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "peer" => Ok(Self(AddressFrom::Peer)),
+            "x-forwarded-for" => Ok(Self(AddressFrom::ForwardedFor)),
+            "proxy-protocol" => Ok(Self(AddressFrom::ProxyProtocol)),
+            _ => {
+                let name = text.strip_prefix("header:").ok_or_else(String::new)?;
+                match HeaderName::from_bytes(name.as_bytes()) {
+                    Ok(name) if name == "x-forwarded-for" => Err(r#"write "x-forwarded-for" for that header"#.into()),
+                    Ok(name) => Ok(Self(AddressFrom::Header(name))),
+                    Err(_) => Err(format!("{name:?} is no name of a header")),
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    /// What the proxies in front of a listener tell.
+    pub(crate) fn proxies(&self, source: &AddressSource) -> Proxies {
+        let trusted =
+            self.trusted_proxies.iter().flat_map(|OneOrMore(proxies)| proxies).map(|TrustedProxy(network)| *network);
+        Proxies::trusted(trusted).address_from(source.0.clone())
+    }
+
+    /// Reports a listener that believes nobody what it asks for. `places` are those of its section.
+    pub(crate) fn check_source(&self, source: &AddressSource, places: &Places, problems: &mut Problems) {
+        if source.0 != AddressFrom::Peer && self.trusted_proxies.is_none() {
+            let text = "no proxy is trusted to tell the address of a client; name the proxies in `trusted_proxies`";
+            places.problem(problems, "address_from", text);
+        }
+    }
+
+    /// What looks wrong but may be meant.
+    pub(crate) fn warn(&self, warnings: &mut Vec<String>) {
+        let everything = self.trusted_proxies.iter().flat_map(|OneOrMore(proxies)| proxies);
+        if let Some(TrustedProxy(network)) =
+            everything.into_iter().find(|TrustedProxy(network)| network.is_everything())
+        {
+            warnings.push(format!(
+                "trusted_proxies has {network}, which is everybody: each client is believed the address that it claims"
+            ));
+        }
     }
 }
 
@@ -134,8 +221,8 @@ section! {
         /// kept for the admin listener and the server itself. The next one is answered 503 and closed, but an `EventSource` is told
         /// to come again.
         connections_max: Count<1, 100_000_000> = "1000000",
-        /// How many connections one address may hold. The next one is answered 429 and closed. Behind a proxy all clients
-        /// have its address.
+        /// How many connections one address may hold. The next one is answered 429 and closed. Of IPv6 a /64
+        /// counts as one address. Behind a proxy all clients have its address, unless `address_from` says what tells theirs.
         connections_per_address_max: Count<1, 100_000_000> = "100000",
         /// How many clients may connect a second, over all endpoints: handshakes of WebSockets, event streams and new long-poll
         /// sessions. Those beyond it are answered 503 with a `Retry-After` of 1 to 5 seconds, before any `auth` is asked.
@@ -174,6 +261,8 @@ section! {
     keys {
         /// The address of the admin listener. It may be reachable from other machines only if a token is set.
         listen: Address = "\"127.0.0.1:4001\"",
+        /// What tells the address of a client of this listener, as `address_from` at the top does.
+        address_from: AddressSource = "\"peer\"",
         /// The environment variable that holds the token.
         token_env: Option<String> = "",
         /// The file that holds the token.

@@ -18,6 +18,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("endpoint.socket_id", "\"user_socket:{sub}\""),
     ("auth.kind", "\"jwt\""),
     ("public_url", "\"https://chat.example.com\""),
+    ("trusted_proxies", "[\"10.0.0.0/8\", \"loopback\"]"),
     ("auth.algorithms", "[\"HS256\", \"HS512\"]"),
     ("auth.secret_env", "\"FANFARE_SECRET\""),
     ("auth.secret_file", "\"secret.txt\""),

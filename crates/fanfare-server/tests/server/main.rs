@@ -30,6 +30,7 @@ mod other_clients;
 mod phoenix;
 mod probes;
 mod protocols;
+mod proxies;
 mod refusals;
 mod restart;
 mod scaffold;

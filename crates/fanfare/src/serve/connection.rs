@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::door::Door;
 use super::heads;
 use crate::body::Body;
 use crate::endpoint::Endpoint;
@@ -39,6 +40,7 @@ pub(super) struct Served<S> {
     pub(super) service: S,
     pub(super) endpoint: Endpoint,
     pub(super) connection: Connection,
+    pub(super) door: Arc<Door>,
 }
 
 impl<S> Served<S> {
@@ -103,22 +105,28 @@ impl<S> Served<S> {
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     {
+        let connection = self.connection.clone().told(&self.door.proxies, request.headers(), &self.endpoint);
         let fault = heads::fault(request.uri(), request.version(), request.headers());
         let fault = fault.or(has_two_lengths.then_some(TWO_LENGTHS));
         let answer = match (fault, full) {
-            (Some(fault), _) => self.endpoint.turn_away_malformed(&self.connection, fault),
-            (None, Some(full)) => {
-                let (parts, _) = request.into_parts();
-                self.endpoint.turn_away(&Arc::new(parts), &self.connection, full)
-            }
-            (None, None) => {
-                request.extensions_mut().insert(self.connection.clone());
-                let Ok(response) = self.service.call(request).await;
-                return response.map(Either::Left);
-            }
+            (Some(fault), _) => self.endpoint.turn_away_malformed(&connection, fault),
+            (None, Some(full)) => self.turn_away(request, &connection, full),
+            (None, None) => match self.door.placed(connection.clone()) {
+                Some(placed) => {
+                    request.extensions_mut().insert(placed);
+                    let Ok(response) = self.service.call(request).await;
+                    return response.map(Either::Left);
+                }
+                None => self.turn_away(request, &connection, Full::Address),
+            },
         };
         let mut answer = answer.map(Either::Right);
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         answer
+    }
+
+    fn turn_away(&self, request: Request<Incoming>, connection: &Connection, full: Full) -> Response<Body> {
+        let (parts, _) = request.into_parts();
+        self.endpoint.turn_away(&Arc::new(parts), connection, full)
     }
 }

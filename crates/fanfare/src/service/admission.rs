@@ -78,7 +78,8 @@ impl Asking<'_> {
     /// Whether pages of the request's origin may connect.
     pub(super) fn check_origin(&self) -> Result<(), Refusal> {
         let header = |name| self.parts.headers.get(name).map(|value| value.to_str().unwrap_or("invalid"));
-        let host = header(HOST).or_else(|| self.parts.uri.authority().map(|authority| authority.as_str()));
+        let told = self.connection.and_then(|connection| connection.host.as_deref());
+        let host = told.or(header(HOST)).or_else(|| self.parts.uri.authority().map(|authority| authority.as_str()));
         let is_secure = self.connection.is_some_and(|connection| connection.is_secure);
         let scheme = if is_secure { "https" } else { "http" };
         let request = RequestOrigin { scheme, host_and_port: host.unwrap_or_default() };

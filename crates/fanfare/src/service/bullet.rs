@@ -38,7 +38,7 @@ impl Endpoint {
         if request.headers().contains_key(UPGRADE) {
             return self.websocket(found, request).await;
         }
-        let connection = Connection::of(&request);
+        let connection = Connection::of(&request, self);
         let (parts, body) = request.into_parts();
         let wants_events = parts.method == Method::GET && accepts_events(&parts.headers);
         let transport = if wants_events { Transport::EventStream } else { Transport::LongPoll };

@@ -27,7 +27,7 @@ impl Endpoint {
         let Some(found) = self.find(request.uri().path()).filter(|found| found.served != Served::LongPoll) else {
             return Err(Box::new(self.refuse_path(request.uri().path(), None)));
         };
-        let connection = Connection::of(&request);
+        let connection = Connection::of(&request, self);
         let (parts, ()) = request.into_parts();
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport };

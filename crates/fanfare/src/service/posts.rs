@@ -76,7 +76,7 @@ impl Endpoint {
         B::Data: Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let connection = Connection::of(&request);
+        let connection = Connection::of(&request, self);
         let (parts, body) = request.into_parts();
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::LongPoll };

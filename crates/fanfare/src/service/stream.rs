@@ -30,7 +30,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 
 impl Endpoint {
     pub(super) async fn stream<B>(&self, mut found: Found, request: Request<B>) -> Response<Body> {
-        let connection = Connection::of(&request);
+        let connection = Connection::of(&request, self);
         let (parts, _) = request.into_parts();
         found.dialect = found.dialect.asked_for(&parts.headers);
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());

@@ -16,7 +16,7 @@ use crate::socket::Transport;
 
 impl Endpoint {
     pub(super) async fn websocket<B: http_body::Body>(&self, found: Found, mut request: Request<B>) -> Response<Body> {
-        let connection = Connection::of(&request);
+        let connection = Connection::of(&request, self);
         let has_body = !request.body().is_end_stream();
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();

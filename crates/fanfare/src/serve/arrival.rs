@@ -1,0 +1,123 @@
+//! From an accepted connection to its first request: whose it is, whether there is a place for it, and TLS.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::connection::Served;
+use super::door::{Entered, slot, turn_away};
+use crate::address;
+use crate::endpoint::Endpoint;
+use crate::event::Event;
+use crate::fact::{Fact, Kind, Who};
+use crate::service::{Connection, Full};
+
+/// A connection that is turned away has so long to say what it wants.
+const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a connection arrives at.
+pub(super) struct Reception<S> {
+    pub(super) served: Served<S>,
+    pub(super) timeout: Duration,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+impl<S> Reception<S> {
+    pub(super) async fn receive<B>(mut self, mut tcp: TcpStream, mut entered: Entered)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        if self.served.door.asks_for_header() {
+            match self.introduced(&mut tcp, entered).await {
+                Some(next) => entered = next,
+                None => return,
+            }
+        }
+        let refused: Option<(Full, OwnedSemaphorePermit)> = match entered {
+            Entered::Let(place, of_address) => {
+                self.served.connection.slot = Some(slot(place, of_address));
+                None
+            }
+            Entered::TurnedAway(full, place) => Some((full, place)),
+            Entered::Closed(full) => return self.turn_away(&tcp, full),
+            Entered::Stranger => return,
+        };
+        let timeout = match &refused {
+            None => self.timeout,
+            Some((full, _)) => {
+                // One that says nothing is told all the same.
+                if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
+                    return self.turn_away(&tcp, *full);
+                }
+                TURNED_AWAY_TIMEOUT
+            }
+        };
+        let full = refused.as_ref().map(|(full, _)| *full);
+        #[cfg(feature = "tls")]
+        let peer = self.served.connection.peer;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.tls {
+            match tokio::time::timeout(timeout, tls.accept(tcp)).await {
+                Ok(Ok(stream)) => self.served.run(stream, timeout, full, self.stopped).await,
+                Ok(Err(error)) => {
+                    self.served.endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}"));
+                }
+                Err(_) => {
+                    let detail = format_args!("the TLS handshake took longer than {timeout:?} (handshake_timeout)");
+                    self.served.endpoint.tell_of_request(peer, detail);
+                }
+            }
+            return;
+        }
+        self.served.run::<TcpStream, _>(tcp, timeout, full, self.stopped).await;
+    }
+
+    /// Reads who the client is from the header of the proxy.
+    async fn introduced(&mut self, tcp: &mut TcpStream, entered: Entered) -> Option<Entered> {
+        let timeout = if let Entered::Let(..) = entered { self.timeout } else { TURNED_AWAY_TIMEOUT };
+        let header = match tokio::time::timeout(timeout, address::read(tcp)).await {
+            Ok(Ok(header)) => header,
+            Ok(Err(fault)) => {
+                tell_of_stranger(&self.served.endpoint, &self.served.connection, format_args!("{fault}"));
+                return None;
+            }
+            Err(_) => {
+                let detail = format_args!("no whole PROXY header came within {timeout:?}");
+                tell_of_stranger(&self.served.endpoint, &self.served.connection, detail);
+                return None;
+            }
+        };
+        let connection = &mut self.served.connection;
+        connection.peer = header.client.unwrap_or(connection.peer);
+        connection.is_secure |= header.is_secure;
+        Some(match entered {
+            Entered::Let(place, _) => self.served.door.enter_from(place, self.served.connection.peer.ip()),
+            entered => entered,
+        })
+    }
+
+    fn turn_away(&self, tcp: &TcpStream, full: Full) {
+        self.served.endpoint.tell_of_full(self.served.connection.peer, full);
+        turn_away(tcp, full);
+    }
+}
+
+/// Counts and logs a connection that is closed since it does not begin as a proxy's does.
+pub(super) fn tell_of_stranger(endpoint: &Endpoint, connection: &Connection, detail: fmt::Arguments<'_>) {
+    let who = Who { address: Some(connection.peer), ..Who::default() };
+    let fact = Fact { kind: Kind::Refused, event: Event::ProxyRefused, who, topic: None, code: None, detail };
+    fact.tell(endpoint.own_counters());
+}

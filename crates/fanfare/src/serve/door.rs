@@ -1,0 +1,117 @@
+//! Who may come in, who is told that there is no place, and who is not heard at all.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Limits;
+use crate::address::{AddressCounts, AddressFrom, AddressSlot, ConnectionSlot, Proxies};
+use crate::service::{Connection, Full};
+
+/// So many connections that there is no place for are told so at a time, in the way that they understand. Others that come at
+/// that moment are closed with a plain 503.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// The places of a server, and the proxies in front of it.
+pub(super) struct Door {
+    places: Arc<Semaphore>,
+    addresses: Arc<AddressCounts>,
+    turned_away: Arc<Semaphore>,
+    pub(super) proxies: Proxies,
+}
+
+/// What becomes of a connection.
+pub(super) enum Entered {
+    /// It has a place, and one of its client's address where that is known already.
+    Let(OwnedSemaphorePermit, Option<AddressSlot>),
+    /// It is told why not.
+    TurnedAway(Full, OwnedSemaphorePermit),
+    /// Too many are told so already.
+    Closed(Full),
+    /// It should begin with the header of a proxy, and comes from none that is trusted.
+    Stranger,
+}
+
+impl Door {
+    pub(super) fn new(limits: &Limits, proxies: Proxies) -> Self {
+        // A server of few connections may have few descriptors.
+        let turned_away = (limits.connections_max / 8).clamp(1, TURNED_AWAY_MAX);
+        Door {
+            places: Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS))),
+            addresses: AddressCounts::new(limits.connections_per_address_max),
+            turned_away: Arc::new(Semaphore::new(turned_away)),
+            proxies,
+        }
+    }
+
+    /// Whether connections begin with the header of a proxy.
+    pub(super) fn asks_for_header(&self) -> bool {
+        self.proxies.address_from == AddressFrom::ProxyProtocol
+    }
+
+    pub(super) fn enter(&self, peer: SocketAddr) -> Entered {
+        if self.asks_for_header() && !self.proxies.trusts(peer.ip()) {
+            return Entered::Stranger;
+        }
+        let place = self.places.clone().try_acquire_owned().ok();
+        let of_address = match self.asks_for_header() || self.proxies.is_told_by_requests(peer) {
+            true => None,
+            false => match self.addresses.take(peer.ip()) {
+                None => return self.turn_away(Full::Address),
+                slot => slot,
+            },
+        };
+        place.map_or_else(|| self.turn_away(Full::Server), |place| Entered::Let(place, of_address))
+    }
+
+    /// What becomes of a connection that has a place, once its client is known.
+    pub(super) fn enter_from(&self, place: OwnedSemaphorePermit, address: IpAddr) -> Entered {
+        match self.addresses.take(address) {
+            Some(slot) => Entered::Let(place, Some(slot)),
+            None => self.turn_away(Full::Address),
+        }
+    }
+
+    fn turn_away(&self, full: Full) -> Entered {
+        match self.turned_away.clone().try_acquire_owned() {
+            Ok(place) => Entered::TurnedAway(full, place),
+            Err(_) => Entered::Closed(full),
+        }
+    }
+
+    /// The connection of a request with a place of its client's address, if there is one. A proxy's connection has none of its own.
+    pub(super) fn placed(&self, mut connection: Connection) -> Option<Connection> {
+        if let Some(slot) = &connection.slot
+            && let ConnectionSlot::Proxy { .. } = **slot
+        {
+            let (_connection, _of_address) = (slot.clone(), self.addresses.take(connection.peer.ip())?);
+            connection.slot = Some(Arc::new(ConnectionSlot::Request { _connection, _of_address }));
+        }
+        Some(connection)
+    }
+}
+
+/// The place that a connection keeps.
+pub(super) fn slot(_in_total: OwnedSemaphorePermit, of_address: Option<AddressSlot>) -> Arc<ConnectionSlot> {
+    Arc::new(match of_address {
+        Some(_of_address) => ConnectionSlot::Client { _in_total, _of_address },
+        None => ConnectionSlot::Proxy { _in_total },
+    })
+}
+
+/// Answers without reading the request, so that a refusal costs next to nothing. A client that speaks TLS sees an error.
+pub(super) fn turn_away(tcp: &TcpStream, full: Full) {
+    let answer: &[u8] = match full {
+        Full::Server => {
+            b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        }
+        Full::Address => {
+            b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        }
+    };
+    // The buffer of a new connection has room; if not, closing it says enough. (The runtime does not know yet that it has.)
+    let _ = SockRef::from(tcp).send(answer);
+}
