@@ -11,20 +11,21 @@ use axum::http::HeaderMap;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use fanfare::{Bodies, Endpoint, Pattern};
+use fanfare::{Bodies, Endpoint};
 
-use crate::config::secret::Secret;
 use crate::connections::Connections;
 use crate::contract::Contracts;
-use crate::health::Health;
+use crate::live::{Health, InForce};
 use crate::metrics::{Metrics, Requests};
 use crate::pages;
+use crate::reload::Reloader;
 
 mod answer;
 mod connections;
 mod contract;
 mod mask;
 mod next_step;
+mod operate;
 mod probe;
 mod publish;
 mod query;
@@ -38,21 +39,21 @@ use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, GET /api/tap, GET /api/health, GET /metrics, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, POST /api/reload, GET /api/tap, GET /api/health, GET /metrics, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     pub(crate) endpoint: Endpoint,
-    /// Without it all of the API but the health report is refused.
-    pub(crate) token: Option<Arc<Secret>>,
+    /// What is in force: the token, the parts, the topics.
+    pub(crate) live: InForce,
+    /// Reads the configuration again.
+    pub(crate) reloader: Arc<Reloader>,
     pub(crate) bodies: Bodies,
     /// With the parts whose state the health report tells.
     pub(crate) health: Health,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connections: Connections,
-    /// The topics that somebody can be in.
-    pub(crate) topics: Arc<[Pattern]>,
     pub(crate) contracts: Contracts,
 }
 
@@ -71,6 +72,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/why", get(why::why))
         .route("/api/tap", get(tap::tap))
         .merge(scrapes(&api.metrics))
+        .route("/api/reload", post(operate::reload))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard));
@@ -95,7 +97,7 @@ fn scrapes<S: Clone + Send + Sync + 'static>(metrics: &Arc<Metrics>) -> Router<S
 
 /// Checks the token before anything of a body is read.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match token::check(api.token.as_deref(), request.headers()) {
+    match token::check(api.live.load().token.as_ref(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(error) => {
             let (head, body) = request.into_parts();

@@ -27,9 +27,10 @@ mod supabase;
 use apikey::ApiKeys;
 use hook::Asking;
 use jwt::Jwt;
-use keys::{Fetched, Keys};
+use keys::Keys;
 use phoenix_token::PhoenixToken;
 
+pub(crate) use keys::Fetched;
 pub(crate) use supabase::KeyRing;
 
 /// A token that is good.
@@ -132,10 +133,12 @@ struct Occasion<'r> {
 
 /// What authenticators need of the rest of the server.
 pub(crate) struct Resources<'r> {
-    pub(crate) client: &'r dyn Fn() -> Result<Client, String>,
+    pub(crate) client: &'r (dyn Fn() -> Result<Client, String> + Sync),
     /// The stores of API keys, by name.
     pub(crate) lookups: &'r BTreeMap<String, Arc<Lookup>>,
     pub(crate) hooks: &'r Hooks,
+    /// Key sets from the network that can be used as they are, by the names of authenticators.
+    pub(crate) fetched: &'r BTreeMap<String, Arc<Fetched>>,
 }
 
 impl Authenticator {
@@ -150,7 +153,10 @@ impl Authenticator {
     ) -> Result<Option<(Arc<Self>, Option<Arc<Fetched>>)>, String> {
         let mut fetched = None;
         if let Some(url) = &settings.jwks_url {
-            fetched = Some(Fetched::start(name, url, settings, (resources.client)()?).await);
+            fetched = Some(match resources.fetched.get(name) {
+                Some(known) => known.clone(),
+                None => Fetched::start(name, url, settings, (resources.client)()?).await,
+            });
         }
         let check = match (&settings.keys, &settings.hook) {
             (Some(keys), _) => Some(Check::Key(ApiKeys::new(resources.lookups[keys].clone()))),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use fanfare::{BoxError, Channel, Context, Flow, Joined, Pattern, Payload, Policy, Presence, Refused, Reply, Route};
 use fanfare_proto::event::Reserved;
 use serde_json::{Map, Value, json};
@@ -12,7 +13,7 @@ use crate::config::history::Kept;
 use crate::config::rule::Rule;
 use crate::config::section::listed;
 use crate::config::value::{Count, Size};
-use crate::contract::{Contract, Document, Misfit};
+use crate::contract::{Contract, Misfit};
 use crate::hook::{self, Answer, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
 
@@ -27,13 +28,22 @@ const UNAVAILABLE: &str = "unavailable";
 
 /// Does what the configuration says. Clones share it, one for each pattern.
 #[derive(Debug, Clone)]
-pub(crate) struct Declared(Arc<Settled>);
+pub(crate) struct Declared(Arc<Shared>);
 
 #[derive(Debug)]
-struct Settled {
-    settings: Settings,
+struct Shared {
+    /// Exchanged when the configuration is read again.
+    settled: ArcSwap<Settled>,
     /// Who is in its topics, if that is kept. Those of all mounts share it.
     presence: Option<Presence>,
+}
+
+/// What it goes by.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    settings: Arc<Settings>,
+    /// The configuration has it no more. Clients that have connected before may still ask for it.
+    is_gone: bool,
     /// Those of the rules of `join`, and of `publish`.
     join_hooks: Vec<Arc<Hook>>,
     publish_hooks: Vec<Arc<Hook>>,
@@ -48,27 +58,45 @@ pub(crate) struct Enter {
 }
 
 impl Declared {
-    /// `settings` are complete, and name hooks that exist; `node` is what this node of a cluster is called.
-    pub(crate) fn new(settings: Settings, hooks: &Hooks, contract: Option<Contract>, node: Option<&Arc<str>>) -> Self {
-        let of = |policy: &str| -> Vec<Arc<Hook>> {
-            let rules = settings.rules().filter(|(key, _)| *key == policy);
-            rules.filter_map(|(_, rule)| hooks.get(rule.hook()?).cloned()).collect()
-        };
-        let (join_hooks, publish_hooks) = (of("join"), of("publish"));
+    /// See [`Settled::new`].
+    pub(crate) fn new(
+        settings: Settings,
+        hooks: &Hooks,
+        contract: Option<Arc<Contract>>,
+        node: Option<&Arc<str>>,
+    ) -> Self {
         let presence = presence(&settings);
-        let node = node.filter(|_| settings.show_node).cloned();
-        let contract = contract.map(Arc::new);
-        Self(Arc::new(Settled { settings, presence, join_hooks, publish_hooks, contract, node }))
+        Self(Arc::new(Shared {
+            settled: ArcSwap::from_pointee(Settled::new(settings, hooks, contract, node)),
+            presence,
+        }))
     }
 
-    /// What may be sent on its topics.
-    pub(crate) fn contract(&self) -> Option<Arc<Contract>> {
-        self.0.contract.clone()
+    /// Goes by this from now on: the next join and the next message.
+    pub(crate) fn settle(&self, settled: Settled) {
+        self.0.settled.store(Arc::new(settled));
     }
 
-    /// Adds what is said on its topics.
-    pub(crate) fn describe(&self, document: &mut Document) {
-        document.add(&self.0.settings, self.0.contract.as_deref());
+    /// Lets nobody in any more, and nobody publish.
+    pub(crate) fn end(&self) {
+        let settings = self.settled().settings.clone();
+        self.settle(Settled {
+            settings,
+            is_gone: true,
+            join_hooks: Vec::new(),
+            publish_hooks: Vec::new(),
+            contract: None,
+            node: None,
+        });
+    }
+
+    /// Whether it serves the same patterns as this.
+    pub(crate) fn is_of(&self, settings: &Settings) -> bool {
+        self.settled().settings.patterns().eq(settings.patterns())
+    }
+
+    fn settled(&self) -> Arc<Settled> {
+        self.0.settled.load_full()
     }
 
     /// What a mount does with the topics of one of its patterns.
@@ -80,33 +108,46 @@ impl Declared {
         }
     }
 
-    /// The patterns that it serves.
-    pub(crate) fn patterns(&self) -> impl Iterator<Item = &Pattern> {
-        self.0.settings.patterns()
+    /// Whether a mount has a route to it.
+    pub(crate) fn is_used(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
-    /// What holds for the topics of its patterns.
-    pub(crate) fn policy(&self) -> Policy {
-        let Settings { history, .. } = &self.0.settings;
-        let policy = Policy::new().slow(self.0.settings.slow());
-        match *history {
-            Some(Kept(retention)) => policy.history(retention),
-            None => policy,
-        }
+    /// Whether the two are one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Settled {
+    /// `settings` are complete, and name hooks that exist; `node` is what this node of a cluster is called.
+    pub(crate) fn new(
+        settings: Settings,
+        hooks: &Hooks,
+        contract: Option<Arc<Contract>>,
+        node: Option<&Arc<str>>,
+    ) -> Self {
+        let of = |policy: &str| -> Vec<Arc<Hook>> {
+            let rules = settings.rules().filter(|(key, _)| *key == policy);
+            rules.filter_map(|(_, rule)| hooks.get(rule.hook()?).cloned()).collect()
+        };
+        let (join_hooks, publish_hooks) = (of("join"), of("publish"));
+        let node = node.filter(|_| settings.show_node).cloned();
+        Self { settings: Arc::new(settings), is_gone: false, join_hooks, publish_hooks, contract, node }
     }
 
     /// Whether one of the rules of a policy allows a socket to act on a topic, without a hook being asked.
     fn allows(&self, policy: &str, identity: Option<&Identity>, topic: &str) -> bool {
-        let suffix = self.patterns().find_map(|pattern| pattern.suffix(topic)).unwrap_or_default();
-        let mut rules = self.0.settings.rules().filter(|(key, _)| *key == policy);
-        rules.any(|(_, rule): (_, &Rule)| rule.allows(identity, suffix))
+        let suffix = self.settings.patterns().find_map(|pattern| pattern.suffix(topic)).unwrap_or_default();
+        let mut rules = self.settings.rules().filter(|(key, _)| *key == policy);
+        !self.is_gone && rules.any(|(_, rule): (_, &Rule)| rule.allows(identity, suffix))
     }
 
     /// Why a policy does not allow a socket to act on a topic, for the log.
     fn why_not(&self, policy: &str, identity: Option<&Identity>, topic: &str) -> String {
-        let rules = self.0.settings.rules().filter(|(key, _)| *key == policy);
+        let rules = self.settings.rules().filter(|(key, _)| *key == policy);
         let rules: Vec<_> = rules.map(|(_, rule)| format!("\"{rule}\"")).collect();
-        let pattern = self.patterns().find(|pattern| pattern.matches(topic)).map(ToString::to_string);
+        let pattern = self.settings.patterns().find(|pattern| pattern.matches(topic)).map(ToString::to_string);
         let (pattern, rules) = (pattern.unwrap_or_default(), rules.join(", "));
         let shown = if identity.is_some() { "shown a credential that is not enough" } else { "shown no credential" };
         format!("the [[channel]] \"{pattern}\" has {policy} = [{rules}], and the client has {shown}")
@@ -118,7 +159,7 @@ impl Declared {
             Payload::Json(json) => json.to::<Map<String, Value>>().ok(),
             Payload::Text(_) | Payload::Binary(_) => None,
         };
-        let key = self.0.settings.presence_key.0.iter().find_map(|key| match key {
+        let key = self.settings.presence_key.0.iter().find_map(|key| match key {
             PresenceKey::Claim(name) => identity?.text(name),
             PresenceKey::Param(name) => Some(params()?.get(name)?.as_str()?.to_owned()).filter(|name| !name.is_empty()),
             PresenceKey::Unique => made_up(),
@@ -137,11 +178,11 @@ impl Declared {
     async fn ask_to_join(&self, cx: &Context<Enter>, params: &Payload) -> Result<Option<Payload>, Refused> {
         let claims = cx.assigns::<Identity>().map(Identity::claims);
         let question = Question::Join { topic: cx.topic(), claims, payload: Carried::new(params) };
-        match hook::ask_any(&self.0.join_hooks, &question).await {
+        match hook::ask_any(&self.join_hooks, &question).await {
             Ok(answer) => match &*answer {
                 Answer::Yes { reply, .. } => Ok(reply.clone()),
                 Answer::No { reason } => {
-                    let refused = Refused::reason(reason.as_deref().unwrap_or(&self.0.settings.refused));
+                    let refused = Refused::reason(reason.as_deref().unwrap_or(&self.settings.refused));
                     Err(refused.because(said_no("join", reason.as_deref())))
                 }
             },
@@ -158,7 +199,7 @@ impl Declared {
     ) -> Result<(Option<String>, Payload), Objection> {
         let claims = cx.assigns::<Identity>().map(Identity::claims);
         let question = Question::Message { topic: cx.topic(), event, claims, payload: Carried::new(&payload) };
-        match hook::ask_any(&self.0.publish_hooks, &question).await {
+        match hook::ask_any(&self.publish_hooks, &question).await {
             Ok(answer) => match &*answer {
                 Answer::Yes { event, payload: changed, .. } => {
                     let changed = changed.clone();
@@ -175,13 +216,6 @@ impl Declared {
         }
     }
 
-    async fn check(&self, event: &str, payload: &Payload) -> Result<(), Misfit> {
-        match &self.0.contract {
-            Some(contract) => contract.check_event(event, payload).await,
-            None => Ok(()),
-        }
-    }
-
     /// Whether a member may publish without a hook's consent. Not kept from the join: the credential may have been renewed
     /// since.
     fn may_publish(&self, cx: &Context<Enter>) -> bool {
@@ -190,7 +224,7 @@ impl Declared {
 
     /// Why a member may not publish this, if so, as far as is known without a hook.
     fn objection(&self, may_publish: bool, cx: &Context<Enter>, event: &str, payload: &Payload) -> Option<Objection> {
-        if !may_publish && self.0.publish_hooks.is_empty() {
+        if !may_publish && self.publish_hooks.is_empty() {
             let because = self.why_not("publish", cx.assigns(), cx.topic());
             return Some(Objection { told: NOT_ALLOWED.into(), because });
         }
@@ -199,7 +233,7 @@ impl Declared {
             let because = format!("the event {event:.64?} is reserved: clients cannot publish it");
             return Some(Objection { told: "the event is reserved".into(), because });
         }
-        if let Some(events) = &self.0.settings.events
+        if let Some(events) = &self.settings.events
             && !events.0.iter().any(|EventName(name)| name == event)
         {
             let allowed: Vec<_> = events.0.iter().map(|EventName(name)| name.as_str()).collect();
@@ -207,7 +241,7 @@ impl Declared {
             let because = format!("the event {event:.64?} is not among the `events` of the [[channel]]: {allowed}");
             return Some(Objection { told: "unknown event".into(), because });
         }
-        if let Some(size_max) = self.0.settings.payload_size_max
+        if let Some(size_max) = self.settings.payload_size_max
             && payload.size() as u64 > size_max.0
         {
             let told = format!("the payload has {} bytes, more than {}", payload.size(), size_max.0);
@@ -224,26 +258,32 @@ impl Channel for Declared {
     type Info = Enter;
 
     async fn join(&self, cx: &mut Context<Enter>, params: Payload) -> Result<Joined<()>, Refused> {
+        let settled = self.settled();
         let identity = cx.assigns::<Identity>();
-        let may_join = self.allows("join", identity, cx.topic());
-        if !may_join && self.0.join_hooks.is_empty() {
-            let because = self.why_not("join", identity, cx.topic());
-            return Err(Refused::reason(&self.0.settings.refused).because(because));
+        let may_join = settled.allows("join", identity, cx.topic());
+        if settled.is_gone {
+            return Err(
+                Refused::reason("unmatched topic").because("the configuration has no [[channel]] for it any more")
+            );
         }
-        if let Some(contract) = &self.0.contract {
+        if !may_join && settled.join_hooks.is_empty() {
+            let because = settled.why_not("join", identity, cx.topic());
+            return Err(Refused::reason(&settled.settings.refused).because(because));
+        }
+        if let Some(contract) = &settled.contract {
             contract.check_join(&params).await?;
         }
-        let reply = if may_join { None } else { self.ask_to_join(cx, &params).await? };
+        let reply = if may_join { None } else { settled.ask_to_join(cx, &params).await? };
         let identity = cx.assigns::<Identity>();
         if self.0.presence.is_some() {
-            let key = self.presence_key(identity, &params)?;
+            let key = settled.presence_key(identity, &params)?;
             cx.send(Enter { key })?;
         }
         let mut joined = Joined::new(());
-        if let Some(messages) = self.0.settings.catch_up {
+        if let Some(messages) = settled.settings.catch_up {
             joined = joined.catch_up(messages.0 as usize);
         }
-        Ok(match (reply, &self.0.node) {
+        Ok(match (reply, &settled.node) {
             (Some(reply), _) => joined.reply(reply),
             (None, Some(node)) => joined.reply(json!({ "node": &**node })),
             (None, None) => joined,
@@ -257,33 +297,37 @@ impl Channel for Declared {
         event: &str,
         payload: Payload,
     ) -> Result<Reply, BoxError> {
-        let may_publish = self.may_publish(cx);
-        if let Some(objection) = self.objection(may_publish, cx, event, &payload) {
-            return Ok(objection.into());
-        }
-        if let Err(misfit) = self.check(event, &payload).await {
+        let (may_publish, audience, replies, contract) = {
+            let settled = self.0.settled.load();
+            let may_publish = settled.may_publish(cx);
+            if let Some(objection) = settled.objection(may_publish, cx, event, &payload) {
+                return Ok(objection.into());
+            }
+            (may_publish, settled.settings.broadcast, settled.settings.reply, settled.contract.clone())
+        };
+        if let Err(misfit) = check(contract.as_deref(), event, &payload).await {
             return Ok(misfit.into());
         }
         let (changed, payload) = match may_publish {
             true => (None, payload),
-            false => match self.ask_to_publish(cx, event, payload).await {
+            false => match self.settled().ask_to_publish(cx, event, payload).await {
                 Ok(asked) => asked,
                 Err(objection) => return Ok(objection.into()),
             },
         };
         let event = changed.as_deref().unwrap_or(event);
         // What a hook has made of it is to fit as well.
-        if !may_publish && let Err(misfit) = self.check(event, &payload).await {
+        if !may_publish && let Err(misfit) = check(contract.as_deref(), event, &payload).await {
             return Ok(misfit.into());
         }
-        let published = match self.0.settings.broadcast {
+        let published = match audience {
             Audience::All => cx.broadcast(event, payload).await,
             Audience::Others => cx.broadcast_from(event, payload).await,
         };
         match published {
             Err(error) if error.is_invalid() => Ok(Objection::plain(error.to_string()).into()),
             Err(error) => Err(error.into()),
-            Ok(()) if self.0.settings.reply => Ok(Reply::empty()),
+            Ok(()) if replies => Ok(Reply::empty()),
             Ok(()) => Ok(Reply::none()),
         }
     }
@@ -292,7 +336,7 @@ impl Channel for Declared {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Seconds as a string: the form in which existing clients get it from Phoenix's own guide.
         let mut meta = json!({ "online_at": now.as_secs().to_string() });
-        if let Some(node) = &self.0.node {
+        if let Some(node) = &self.settled().node {
             meta["node"] = json!(&**node);
         }
         match cx.track(&enter.key, meta).await {
@@ -331,6 +375,23 @@ fn said_no(policy: &str, reason: Option<&str>) -> String {
     match reason {
         Some(reason) => format!("the hook of `{policy}` says no: {reason}"),
         None => format!("the hook of `{policy}` says no, without a reason"),
+    }
+}
+
+/// What holds for the topics of a channel.
+pub(crate) fn policy(settings: &Settings) -> Policy {
+    let policy = Policy::new().slow(settings.slow());
+    match settings.history {
+        Some(Kept(retention)) => policy.history(retention),
+        None => policy,
+    }
+}
+
+/// Whether a payload fits what a channel says of its event.
+async fn check(contract: Option<&Contract>, event: &str, payload: &Payload) -> Result<(), Misfit> {
+    match contract {
+        Some(contract) => contract.check_event(event, payload).await,
+        None => Ok(()),
     }
 }
 

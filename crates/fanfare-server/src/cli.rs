@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Why(client::Why),
     /// Close every socket of a running server that has this id
     Disconnect(client::Disconnect),
+    /// Have a running server read its configuration again; nothing changes unless all of it is right
+    Reload(client::Reload),
     /// Make a token that the server accepts, for trying things out
     Token(Token),
     /// Make, list and revoke API keys
@@ -263,7 +265,7 @@ pub(crate) enum ApiKeyCommand {
 }
 
 /// Settings that override the environment and the file.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Settings {
     /// The address that clients connect to, such as 0.0.0.0:4000; port 0 chooses a free one
     #[arg(long, value_name = "ADDR")]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Disconnect, History, Presence, Pub, Sub, Tap, Topics, Why};
+use crate::cli::client::{Disconnect, History, Presence, Pub, Reload, Sub, Tap, Topics, Why};
 use crate::terminal::print;
 
 mod address;
@@ -154,6 +154,18 @@ pub(crate) fn disconnect(asked: &Disconnect) -> Result<(), String> {
     block_on(async {
         let body: Value = json!({ "id": asked.id });
         let answer = Api::new(&asked.api)?.post("/api/disconnect", body.to_string()).await?;
+        print(&format!("{answer}\n"))
+    })
+}
+
+/// Runs `fanfare reload`.
+///
+/// # Errors
+/// Why nothing was changed.
+pub(crate) fn reload(asked: &Reload) -> Result<(), String> {
+    block_on(async {
+        let path = if asked.check { "/api/reload?check=true" } else { "/api/reload" };
+        let answer = Api::new(&asked.api)?.post(path, String::new()).await?;
         print(&format!("{answer}\n"))
     })
 }

@@ -9,8 +9,8 @@ use fanfare_bench::Verdict;
 use crate::cli::{Cluster, Command, Docs, New, Settings};
 use crate::config::{reference, starter};
 use crate::scaffold::app::App;
-use crate::terminal::{load, load_or_environment, overrides, print};
-use crate::{apikey, client, contract, demo, mint, preflight, run, scaffold, supabase};
+use crate::terminal::{Given, load, print};
+use crate::{apikey, client, contract, demo, mint, run, scaffold, supabase};
 
 /// Does it. The exit status says more than success where a command has more to say.
 ///
@@ -19,14 +19,11 @@ use crate::{apikey, client, contract, demo, mint, preflight, run, scaffold, supa
 pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
     let done = |()| ExitCode::SUCCESS;
     match command {
-        Command::Dev { settings } => {
-            let config =
-                preflight::parse("fanfare dev", run::DEV, &overrides(settings)).map_err(|report| report.to_string())?;
-            run::dev(config).map(done)
-        }
-        Command::Serve { config, settings } => run::serve(load_or_environment(config.as_deref(), settings)?).map(done),
+        Command::Dev { settings } => run::dev(Given::text("fanfare dev", run::DEV, settings)).map(done),
+        Command::Serve { config, settings } => run::serve(Given::file(config, settings)).map(done),
         Command::Check { config, settings } => {
-            for warning in load_or_environment(config.as_deref(), settings)?.warnings {
+            let config = Given::file(config, settings).read().map_err(|report| report.to_string())?;
+            for warning in config.warnings {
                 eprintln!("warning: {warning}");
             }
             Ok(ExitCode::SUCCESS)
@@ -74,6 +71,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Tap(asked) => client::tap(&asked).map(done),
         Command::Why(asked) => client::why(&asked).map(done),
         Command::Disconnect(asked) => client::disconnect(&asked).map(done),
+        Command::Reload(asked) => client::reload(&asked).map(done),
         Command::Token(token) => {
             let config = load(&token.config, Settings::default())?;
             print(&format!("{}\n", mint::token(&config, &token)?)).map(done)

@@ -11,6 +11,7 @@ use toml::de::{DeString, DeTable, DeValue};
 pub(crate) mod auth;
 pub(crate) mod bridge;
 pub(crate) mod broker;
+pub(crate) mod change;
 pub(crate) mod channel;
 mod check;
 pub(crate) mod cluster;

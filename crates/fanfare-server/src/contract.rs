@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use fanfare::{Pattern, Payload, Refused, Reply};
 use serde_json::{Value, json};
 
@@ -25,7 +26,8 @@ mod typescript;
 
 #[cfg(not(feature = "schema"))]
 use absent::{Schema, Violation};
-pub(crate) use command::{Format, run, write};
+use command::write;
+pub(crate) use command::{Format, run};
 pub(crate) use document::Document;
 #[cfg(feature = "schema")]
 use schema::{Schema, Violation};
@@ -114,6 +116,11 @@ impl Contract {
         }
     }
 
+    /// All of them, to see whether they have changed.
+    pub(crate) fn schemas(&self) -> impl Iterator<Item = &Value> {
+        self.join.iter().chain(self.events.values()).map(|schema| schema.document())
+    }
+
     fn join_schema(&self) -> Option<&Value> {
         self.join.as_ref().map(|schema| schema.document())
     }
@@ -152,32 +159,38 @@ impl From<Misfit> for Refused {
 }
 
 /// The patterns of a channel and its contract, if it has one.
-type OfChannel = (Vec<Pattern>, Option<Arc<Contract>>);
+pub(crate) type OfChannel = (Vec<Pattern>, Option<Arc<Contract>>);
 
-/// The contracts of all channels, for messages that do not come from a member. Clones share them.
-#[derive(Debug, Clone)]
-pub(crate) struct Contracts {
-    channels: Arc<[OfChannel]>,
-    document: Arc<Document>,
+/// The contracts of all channels.
+#[derive(Debug, Default)]
+struct All {
+    channels: Vec<OfChannel>,
+    document: Document,
 }
 
+/// The contracts in force, for messages that do not come from a member. Clones share them, and they are exchanged as a whole.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Contracts(Arc<ArcSwap<All>>);
+
 impl Contracts {
-    /// In the order in which topics are looked up.
-    pub(crate) fn new(channels: impl Iterator<Item = OfChannel>, document: Document) -> Self {
-        Self { channels: channels.collect(), document: Arc::new(document) }
+    /// Those of other channels from now on, in the order in which topics are looked up.
+    pub(crate) fn replace(&self, channels: Vec<OfChannel>, document: Document) {
+        self.0.store(Arc::new(All { channels, document }));
     }
 
-    /// All that they say.
-    pub(crate) fn document(&self) -> &Document {
-        &self.document
+    /// All that they say, in a form.
+    pub(crate) fn write(&self, host: Option<&str>, format: Format) -> String {
+        write(&self.0.load().document, host, format)
     }
 
     /// Whether this may be published to a topic.
     pub(crate) async fn check(&self, topic: &str, event: &str, payload: &Payload) -> Result<(), Misfit> {
         let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(topic));
-        match self.channels.iter().find(|(patterns, _)| fits(patterns)) {
-            Some((_, Some(contract))) => contract.check_event(event, payload).await,
-            _ => Ok(()),
+        let contract =
+            self.0.load().channels.iter().find(|(patterns, _)| fits(patterns)).and_then(|(_, of)| of.clone());
+        match contract {
+            Some(contract) => contract.check_event(event, payload).await,
+            None => Ok(()),
         }
     }
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fanfare::Endpoint;
 use serde_json::{Map, Value, json};
 
 /// A part of the server that depends on something outside of it.
@@ -60,22 +59,6 @@ impl State {
             Self::Losing => "losing",
             Self::Unavailable => "unavailable",
         }
-    }
-}
-
-/// The engine, and the parts that depend on others.
-#[derive(Debug, Clone)]
-pub(crate) struct Health {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) parts: Arc<[Arc<dyn Part>]>,
-}
-
-impl Health {
-    /// Why no clients should be sent here: it drains, or a part without which nothing is kept cannot do its work.
-    pub(crate) fn not_ready(&self) -> Vec<String> {
-        let failing = self.parts.iter().filter(|part| part.is_needed() && part.state() == State::Unavailable);
-        let failing = failing.map(|part| format!("{}.{} is unavailable", part.kind(), part.name()));
-        self.endpoint.is_draining().then(|| "draining".to_owned()).into_iter().chain(failing).collect()
     }
 }
 

@@ -1,16 +1,39 @@
 //! The log on the standard error, and a brake for lines that clients can cause.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::server::{Log, LogFormat};
+use crate::config::server::{Log, LogFormat, LogLevel};
+
+/// Changes what is logged.
+#[derive(Clone)]
+pub(crate) struct Filter(reload::Handle<Targets, Registry>);
+
+impl Filter {
+    /// From now on.
+    pub(crate) fn set(&self, level: &LogLevel) {
+        // It fails only once nothing is logged any more.
+        let _ = self.0.reload(level.0.clone());
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filter")
+    }
+}
 
 /// Starts logging, unless another node in this process has. Colours only where somebody looks at them.
-pub(crate) fn start(settings: &Log) {
-    let filter = tracing_subscriber::registry().with(settings.level.0.clone());
+pub(crate) fn start(settings: &Log) -> Filter {
+    let (filter, handle) = reload::Layer::new(settings.level.0.clone());
+    let filter = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let _ = match settings.format {
         LogFormat::Text => {
@@ -19,6 +42,7 @@ pub(crate) fn start(settings: &Log) {
         }
         LogFormat::Json => filter.with(lines.json().flatten_event(true)).try_init(),
     };
+    Filter(handle)
 }
 
 /// Lets so many lines pass each second, and counts the others.

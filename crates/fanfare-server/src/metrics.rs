@@ -17,7 +17,7 @@ pub(crate) use families::FAMILIES;
 pub(crate) use requests::Requests;
 pub(crate) use server::ServerFigures;
 
-use crate::health::Health;
+use crate::live::Health;
 use parts::PartFigures;
 use process::ProcessFigures;
 
@@ -37,7 +37,7 @@ impl Metrics {
         let requests = Requests::default();
         let mut registry = Registry::default();
         registry.register_collector(Box::new(health.endpoint.metrics()));
-        registry.register_collector(Box::new(PartFigures(health.parts.clone())));
+        registry.register_collector(Box::new(PartFigures(health.live.clone())));
         registry.register_collector(Box::new(requests.clone()));
         registry.register_collector(Box::new(server));
         registry.register_collector(Box::new(ProcessFigures));

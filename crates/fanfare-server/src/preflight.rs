@@ -10,6 +10,7 @@ use crate::config::secret::{Given, Secret, SecretPlace};
 use crate::config::section::Places;
 use crate::config::server::Tls;
 use crate::config::source::Kind;
+use crate::config::value::OneOrMore;
 use crate::config::{Config, Draft, Overrides, Reading, Report};
 use crate::contract::Contract;
 use crate::descriptors::Descriptors;
@@ -94,7 +95,15 @@ impl Preflight<'_> {
         for (name, auth) in &mut draft.auths {
             let Some(auth) = auth else { continue };
             let given = Given::new("secret", &auth.secret, &auth.secret_env, &auth.secret_file);
-            auth.secret = self.open(&given, &auth.places).map(|(_, secret)| secret);
+            let opened = self.open(&given, &auth.places);
+            note(&mut auth.places, &opened);
+            auth.secret = opened.map(|(_, secret)| secret);
+            for file in auth.public_key_file.iter().flat_map(|OneOrMore(files)| files) {
+                auth.places.note_file("public_key_file", file);
+            }
+            if let Some(file) = &auth.jwks_file {
+                auth.places.note_file("jwks_file", file);
+            }
             if let Err(fault) = auth::keys::load(auth) {
                 auth.places.problem(self.problems, fault.setting, fault.text);
             }
@@ -162,10 +171,15 @@ impl Preflight<'_> {
         }
     }
 
-    fn check_schemas(&mut self, draft: &Draft) {
-        for channel in &draft.channels {
-            if let Err(text) = Contract::open(channel) {
-                channel.places.problem(self.problems, "schemas", text);
+    fn check_schemas(&mut self, draft: &mut Draft) {
+        for channel in &mut draft.channels {
+            match Contract::open(channel) {
+                Ok(contract) => {
+                    contract.iter().flat_map(Contract::schemas).for_each(|schema| {
+                        channel.places.note("schemas", schema.to_string().as_bytes());
+                    });
+                }
+                Err(text) => channel.places.problem(self.problems, "schemas", text),
             }
         }
     }
@@ -174,23 +188,27 @@ impl Preflight<'_> {
         for (name, hook) in &mut draft.hooks {
             let Some(hook) = hook else { continue };
             let given = Given::new("secret", &hook.secret, &hook.secret_env, &hook.secret_file);
-            hook.secret = self.open_signing(&given, &hook.places, &format!("[hook.{name}]"));
+            let opened = self.open_signing(&given, &hook.places, &format!("[hook.{name}]"));
+            note(&mut hook.places, &opened);
+            hook.secret = opened.map(|(_, secret)| secret);
         }
         for webhook in &mut draft.webhooks {
             let given = Given::new("secret", &webhook.secret, &webhook.secret_env, &webhook.secret_file);
             let whose = format!("[[webhook]] {}", webhook.name.as_deref().unwrap_or_default());
-            webhook.secret = self.open_signing(&given, &webhook.places, &whose);
+            let opened = self.open_signing(&given, &webhook.places, &whose);
+            note(&mut webhook.places, &opened);
+            webhook.secret = opened.map(|(_, secret)| secret);
         }
     }
 
     /// The secret that requests are signed with.
-    fn open_signing(&mut self, given: &Given<'_>, places: &Places, whose: &str) -> Option<Secret> {
+    fn open_signing(&mut self, given: &Given<'_>, places: &Places, whose: &str) -> Option<(String, Secret)> {
         let (key, secret) = self.open(given, places)?;
         match signature::key_of(&secret) {
             Ok(bytes) => self.warn_if_short(whose, bytes.len()),
             Err(text) => places.problem(self.problems, &key, text),
         }
-        Some(secret)
+        Some((key, secret))
     }
 
     fn check_admin(&mut self, draft: &mut Draft) {
@@ -203,6 +221,7 @@ impl Preflight<'_> {
             let text = format!("the token is shorter than {TOKEN_CHARS_MIN} characters, so that it could be guessed");
             admin.places.problem(self.problems, key, text);
         }
+        note(&mut admin.places, &opened);
         admin.token = opened.map(|(_, token)| token);
     }
 
@@ -215,8 +234,10 @@ impl Preflight<'_> {
         }
     }
 
-    fn check_tls(&mut self, draft: &Draft) {
-        let Some(tls) = &draft.tls else { return };
+    fn check_tls(&mut self, draft: &mut Draft) {
+        let Some(tls) = &mut draft.tls else { return };
+        tls.places.note_file("cert", &tls.cert);
+        tls.places.note_file("key", &tls.key);
         match tls::load(&tls.cert, &tls.key) {
             Ok(_) => self.check_dates(tls),
             Err(tls::Fault::Cert(text)) => tls.places.problem(self.problems, "cert", text),
@@ -243,5 +264,12 @@ impl Preflight<'_> {
             )),
             Ok(_) => {}
         }
+    }
+}
+
+/// What a secret is counts as a part of the key that says where it is.
+fn note(places: &mut Places, opened: &Option<(String, Secret)>) {
+    if let Some((key, secret)) = opened {
+        places.note(key, secret.expose().as_bytes());
     }
 }

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::Request;
 use fanfare::serve::{self, Closing, Server};
-use fanfare::{Bodies, Drain, Endpoint, OriginPolicy, Pattern};
+use fanfare::{Bodies, Drain, Endpoint, OriginPolicy};
 use fanfare_proto::origin::RequestOrigin;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,18 +18,21 @@ use crate::bridge::Publisher;
 use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::config::section::listed;
-use crate::config::server::{Drain as DrainSettings, Tls};
 use crate::connections::Connections;
 use crate::contract::Contracts;
 use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
-use crate::health::Health;
+use crate::live::Health;
+use crate::live::{InForce, Live};
 use crate::metrics::{Metrics, ServerFigures};
 use crate::notify::Notifier;
-use crate::signals::ServerSignals;
+use crate::reload::{Exchanged, Reloader};
+use crate::signals::{Asked, ServerSignals};
 use crate::source::Sources;
+use crate::terminal::Given;
+use crate::tls::Certificates;
 use crate::webhook::Webhook;
-use crate::{admin, engine, log, pages, tls, webhook};
+use crate::{admin, engine, log, pages, webhook};
 
 mod dev;
 mod node;
@@ -43,14 +47,15 @@ const CLOSING_MAX: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Why it could not start.
-pub(crate) fn serve(config: Config) -> Result<(), String> {
-    let admin = config.admin.as_ref().map(|admin| (admin.listen.0, admin.token.clone()));
+pub(crate) fn serve(given: Given) -> Result<(), String> {
+    let config = given.read().map_err(|report| report.to_string())?;
+    let admin = config.admin.as_ref().map(|admin| admin.listen.0);
     block_on(async {
-        let mut running = Running::new(config, None).await?;
+        let mut running = Running::new(Some(given), config, Extra::default()).await?;
         let router = running.endpoint.routes();
         let url = running.listen(router).await?;
-        if let Some((address, token)) = admin {
-            let address = running.listen_admin(address, token).await?;
+        if let Some(address) = admin {
+            let address = running.listen_admin(address).await?;
             tracing::info!("the HTTP API listens on http://{address}");
         }
         running.listen_metrics().await?;
@@ -64,11 +69,14 @@ pub(crate) fn serve(config: Config) -> Result<(), String> {
 struct Running {
     config: Config,
     endpoint: Endpoint,
+    /// What is in force and can be exchanged.
+    live: InForce,
+    reloader: Arc<Reloader>,
+    certificates: Option<Arc<Certificates>>,
     health: Health,
     metrics: Arc<Metrics>,
     webhooks: Vec<Arc<Webhook>>,
     connections: Connections,
-    topics: Vec<Pattern>,
     contracts: Contracts,
     sources: Sources,
     publisher: Option<Publisher>,
@@ -79,6 +87,15 @@ struct Running {
     for_back_offices: Listeners,
 }
 
+/// What a server has that no configuration says.
+#[derive(Default)]
+struct Extra {
+    /// The API's token where the configuration has none.
+    token: Option<Secret>,
+    /// Shared with other nodes in this process.
+    broker: Option<fanfare::Broker>,
+}
+
 /// Listeners that stop together.
 #[derive(Default)]
 struct Listeners {
@@ -87,8 +104,10 @@ struct Listeners {
 }
 
 impl Running {
-    async fn new(mut config: Config, broker: Option<fanfare::Broker>) -> Result<Self, String> {
-        log::start(&config.log);
+    /// `given` is from where the configuration can be read again.
+    async fn new(given: Option<Given>, mut config: Config, extra: Extra) -> Result<Self, String> {
+        let Extra { token, broker } = extra;
+        let filter = log::start(&config.log);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -97,19 +116,28 @@ impl Running {
         let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
         let metrics_max = config.metrics.as_ref().map_or(0, |metrics| metrics.connections_max.0);
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max + metrics_max);
-        let Engine { endpoint, parts, webhooks, connections, topics, contracts, sources, publisher } =
+        let imprint = config.imprint();
+        let certificates = config.tls.as_ref().map(Certificates::read).transpose()?.map(Certificates::start);
+        let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, publisher } =
             engine::build(&mut config, broker).await?;
-        let health = Health { endpoint: endpoint.clone(), parts: parts.into() };
+        let live = Live::new(1, &config, token.as_ref(), equipment.parts(), topics);
+        let live = Arc::new(ArcSwap::from_pointee(live));
+        let certificates_kept = certificates.clone();
+        let exchanged = Exchanged { live: live.clone(), equipment, filter, certificates: certificates_kept, token };
+        let reloader = Reloader::new(given, imprint, exchanged);
+        let health = Health { endpoint: endpoint.clone(), live: live.clone() };
         let metrics = Metrics::new(&health, ServerFigures::new(health.clone(), &config, shares.clients));
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
             config,
             endpoint,
+            live,
+            reloader,
+            certificates,
             health,
             metrics: Arc::new(metrics),
             webhooks,
             connections,
-            topics,
             contracts,
             sources,
             publisher,
@@ -127,8 +155,8 @@ impl Running {
         let proxies = settings.proxies(&settings.address_from);
         let server = bind(settings.listen.0, "listen").await?.limits(limits).proxies(proxies);
         let address = address_of(&server)?;
-        let (server, url) = match &self.config.tls {
-            Some(tls) => (secure(server, tls)?, format!("https://{address}")),
+        let (server, url) = match &self.certificates {
+            Some(certificates) => (server.tls(Arc::new(certificates.config()?)), format!("https://{address}")),
             None => (server, format!("http://{address}")),
         };
         // Behind the endpoints, so that none of their paths is taken. What nothing serves is refused by the engine, so that it is told and
@@ -141,7 +169,7 @@ impl Running {
     }
 
     /// Listens for back offices: the address.
-    async fn listen_admin(&mut self, address: SocketAddr, token: Option<Secret>) -> Result<SocketAddr, String> {
+    async fn listen_admin(&mut self, address: SocketAddr) -> Result<SocketAddr, String> {
         // A proxy in front may be the only one that connects here.
         let limits = self.limits(self.shares.admin, self.shares.admin);
         let source = self.config.admin.as_ref().map(|admin| &admin.address_from);
@@ -151,12 +179,12 @@ impl Running {
         let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
         let router = admin::router(admin::Api {
             endpoint: self.endpoint.clone(),
-            token: token.map(Arc::new),
+            live: self.live.clone(),
+            reloader: self.reloader.clone(),
             bodies,
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             connections: self.connections.clone(),
-            topics: self.topics.as_slice().into(),
             contracts: self.contracts.clone(),
         });
         self.for_back_offices.spawn(server, router, &self.endpoint);
@@ -187,7 +215,7 @@ impl Running {
             };
             tracing::info!(url = format!("{url}{path}"), protocol, auth, origins, "an endpoint is served");
         }
-        let topics: Vec<_> = self.topics.iter().map(ToString::to_string).collect();
+        let topics: Vec<_> = self.live.load().topics.iter().map(ToString::to_string).collect();
         tracing::info!(topics = listed(topics.iter().map(String::as_str)), "clients can be in these topics");
     }
 
@@ -205,15 +233,23 @@ impl Running {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
         let notifier = Notifier::ready(&self.endpoint);
+        let reloader = self.reloader.clone();
+        let stopped = async {
+            while let Asked::Reload = self.signals.next().await {
+                let reloader = reloader.clone();
+                // It has its own line in the log, and whoever stops the server does not wait for it.
+                tokio::spawn(async move { reloader.reload(false).await });
+            }
+        };
         tokio::select! {
-            () = self.signals.until_stop() => {}
+            () = stopped => {}
             () = told => {}
         }
         notifier.stopping();
         let webhooks = self.webhooks.clone();
         let mut signals = self.signals;
         let ended = End {
-            drain: &self.config.drain,
+            drain: self.live.load().drain,
             endpoint: &self.endpoint,
             sources: self.sources,
             for_clients: self.for_clients,
@@ -233,7 +269,7 @@ impl Running {
 
 /// What is to be ended, in order.
 struct End<'r> {
-    drain: &'r DrainSettings,
+    drain: Drain,
     endpoint: &'r Endpoint,
     sources: Sources,
     for_clients: Listeners,
@@ -245,9 +281,9 @@ struct End<'r> {
 impl End<'_> {
     async fn run(self) {
         let drain = self.drain;
-        tracing::info!(limit_s = drain.limit.0.as_secs(), "draining; a second signal stops at once");
+        tracing::info!(limit_s = drain.limit.as_secs(), "draining; a second signal stops at once");
         self.for_clients.stop();
-        self.endpoint.drain(Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 }).await;
+        self.endpoint.drain(drain).await;
         // As long as clients were there, what is published reached them.
         self.for_back_offices.stop();
         self.sources.stop(CLOSING_MAX).await;
@@ -296,13 +332,6 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<Server, String> {
 
 fn address_of(server: &Server) -> Result<SocketAddr, String> {
     server.local_addr().map_err(|error| error.to_string())
-}
-
-fn secure(server: Server, tls: &Tls) -> Result<Server, String> {
-    match tls::load(&tls.cert, &tls.key) {
-        Ok(config) => Ok(server.tls(Arc::new(config))),
-        Err(tls::Fault::Cert(text) | tls::Fault::Key(text)) => Err(text),
-    }
 }
 
 /// The one line on the standard output. Whoever started the process may have closed it.

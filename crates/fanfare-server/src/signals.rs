@@ -26,6 +26,15 @@ impl Signals {
     }
 }
 
+/// What a signal asks of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To drain and end.
+    Stop,
+    /// To read its configuration again.
+    Reload,
+}
+
 /// What a server does with signals.
 pub(crate) struct ServerSignals {
     ends: Signals,
@@ -53,20 +62,21 @@ impl ServerSignals {
         })
     }
 
-    /// Waits until the server is to end, which is to drain first.
-    pub(crate) async fn until_stop(&mut self) {
+    /// Waits for the next thing to do.
+    pub(crate) async fn next(&mut self) -> Asked {
         loop {
             let signal = tokio::select! {
                 () = self.ends.next() => {
                     self.is_ending = true;
-                    return;
+                    return Asked::Stop;
                 }
                 _ = self.hangup.recv() => {
-                    let next = "this version does not read its configuration again: the server drains and ends, start it again";
-                    return tracing::warn!(signal = "SIGHUP", next, "a signal");
+                    tracing::info!(signal = "SIGHUP", next = "the configuration is read again", "a signal");
+                    return Asked::Reload;
                 }
                 _ = self.quit.recv() => {
-                    return tracing::info!(signal = "SIGQUIT", next = "the server drains and ends", "a signal");
+                    tracing::info!(signal = "SIGQUIT", next = "the server drains and ends", "a signal");
+                    return Asked::Stop;
                 }
                 _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use fanfare::{Authority, Bearer, Mount, OriginPolicy, Pattern, Payload, Rights, RightsRequest, Supabase, TokenFault};
 use fanfare_proto::supabase::{TOPIC_PREFIX, engine_topic};
 
@@ -17,6 +18,9 @@ use crate::identity::Identity;
 
 /// SQL functions that send by an outbox.
 pub(crate) const FUNCTIONS: &str = include_str!("supabase.sql");
+
+/// The rules in force, which can be exchanged.
+pub(crate) type InForce = Arc<ArcSwap<Channels>>;
 
 /// The rules of the `[[channel]]`s, shared by all endpoints.
 #[derive(Debug, Default)]
@@ -57,6 +61,13 @@ impl Channels {
             private: ruled(true),
             replay_max: replay_max.map_or(25, |count| usize::try_from(count).unwrap_or(usize::MAX)),
         }
+    }
+}
+
+impl Channels {
+    /// How many kept messages a join can ask for.
+    pub(crate) fn replay_max(&self) -> usize {
+        self.replay_max
     }
 }
 
@@ -106,7 +117,7 @@ impl Allowed {
 struct House {
     keys: KeyRing,
     bypass: Vec<Rule>,
-    channels: Arc<Channels>,
+    channels: InForce,
 }
 
 impl Authority for House {
@@ -125,7 +136,8 @@ impl Authority for House {
             return Rights::ALL;
         }
         let topic = format!("{TOPIC_PREFIX}{}", request.name);
-        let channels = if request.is_private { &self.channels.private } else { &self.channels.public };
+        let in_force = self.channels.load_full();
+        let channels = if request.is_private { &in_force.private } else { &in_force.public };
         let found = channels.iter().find_map(|ruled| {
             let suffix = ruled.patterns.iter().find_map(|pattern| pattern.suffix(&topic))?;
             Some((ruled, suffix))
@@ -147,7 +159,8 @@ pub(crate) fn mount(
     settings: &Endpoint,
     limits: &Limits,
     authenticators: Vec<Arc<Authenticator>>,
-    channels: &Arc<Channels>,
+    channels: &InForce,
+    replay_max: usize,
 ) -> Mount {
     let opaque = settings.api_keys.as_ref().map(|keys| keys.opened.clone()).unwrap_or_default();
     let house = House {
@@ -159,7 +172,7 @@ pub(crate) fn mount(
         .private_only(settings.private_only)
         .closes_expired(settings.expired == Expired::Close)
         .refuses_changes(settings.postgres_changes == Changes::Refuse)
-        .replay_max(channels.replay_max);
+        .replay_max(replay_max);
     let mut mount = Mount::supabase(options);
     if settings.places.is_given("idle_timeout") {
         mount = mount.idle_timeout(settings.idle_timeout.0);

@@ -1,10 +1,10 @@
 //! What the commands share: the configuration that a flag names, and the standard output.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::cli::Settings;
-use crate::config::{Config, Overrides};
+use crate::config::{Config, Overrides, Report};
 use crate::preflight;
 
 /// Writes to the standard output. If nobody reads it any more, the process ends, and all is well: whoever read it has enough, as in
@@ -28,19 +28,46 @@ pub(crate) fn load(file: &Path, settings: Settings) -> Result<Config, String> {
     preflight::load(file, &overrides(settings)).map_err(|report| report.to_string())
 }
 
-/// The same of the file in this folder where none is named; without one, what flags and the environment say is enough if they say
-/// anything.
-///
-/// # Errors
-/// What is wrong with it, or that there is nothing.
-pub(crate) fn load_or_environment(file: Option<&Path>, settings: Settings) -> Result<Config, String> {
-    let overrides = overrides(settings);
-    let default = Path::new("fanfare.toml");
-    let loaded = match file {
-        None if overrides.sets_anything() && !default.exists() => preflight::parse("the environment", "", &overrides),
-        file => preflight::load(file.unwrap_or(default), &overrides),
-    };
-    loaded.map_err(|report| report.to_string())
+/// From what a server takes its configuration, each time that it reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    base: Base,
+    settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+enum Base {
+    File(Option<PathBuf>),
+    Text { name: &'static str, content: &'static str },
+}
+
+impl Given {
+    /// A file, or that in this folder where none is named; without one, what flags and the environment say is enough if they say
+    /// anything.
+    pub(crate) fn file(file: Option<PathBuf>, settings: Settings) -> Self {
+        Self { base: Base::File(file), settings }
+    }
+
+    /// A text of the program's own.
+    pub(crate) fn text(name: &'static str, content: &'static str, settings: Settings) -> Self {
+        Self { base: Base::Text { name, content }, settings }
+    }
+
+    /// Reads it, and looks at what it names.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that there is nothing.
+    pub(crate) fn read(&self) -> Result<Config, Report> {
+        let overrides = overrides(self.settings.clone());
+        let default = Path::new("fanfare.toml");
+        match &self.base {
+            Base::Text { name, content } => preflight::parse(name, content, &overrides),
+            Base::File(None) if overrides.sets_anything() && !default.exists() => {
+                preflight::parse("the environment", "", &overrides)
+            }
+            Base::File(file) => preflight::load(file.as_deref().unwrap_or(default), &overrides),
+        }
+    }
 }
 
 /// What flags and the environment set.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use fanfare::{Observer, SocketHandle};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -38,9 +39,8 @@ const LINES_PER_SECOND_MAX: u64 = 1;
 /// One back end.
 pub(crate) struct Webhook {
     name: String,
-    settings: Settings,
     client: Client,
-    signer: Signer,
+    current: ArcSwap<Current>,
     seen: Mutex<Seen>,
     /// There is something to do.
     wake: Notify,
@@ -53,6 +53,15 @@ pub(crate) struct Webhook {
     has_given_up: AtomicBool,
     brake: Brake,
 }
+
+/// What can be exchanged while it runs.
+struct Current {
+    settings: Settings,
+    signer: Signer,
+}
+
+/// Other settings for one that runs.
+pub(crate) struct Replacement(Current);
 
 /// What the engine's threads leave for the task.
 struct Seen {
@@ -86,14 +95,13 @@ impl Webhook {
     pub(crate) fn start(settings: Settings, client: Client) -> Result<Arc<Self>, String> {
         let webhook = Arc::new(Self {
             name: settings.name.clone().unwrap_or_default(),
-            signer: Signer::new(settings.secret.as_ref())?,
             client,
             seen: Mutex::new(Seen {
                 tracker: Tracker::new(settings.grace.0, settings.queue_max.0 as usize),
                 queue: Queue::new(settings.queue_max.0 as usize),
                 users: HashMap::new(),
             }),
-            settings,
+            current: ArcSwap::from_pointee(Current { signer: Signer::new(settings.secret.as_ref())?, settings }),
             wake: Notify::new(),
             stop: watch::Sender::new(false),
             ended: watch::Sender::new(false),
@@ -106,11 +114,26 @@ impl Webhook {
         Ok(webhook)
     }
 
+    /// What [`replace`](Self::replace) takes.
+    ///
+    /// # Errors
+    /// There are no random bytes.
+    pub(crate) fn replacement(settings: Settings) -> Result<Replacement, String> {
+        Ok(Replacement(Current { signer: Signer::new(settings.secret.as_ref())?, settings }))
+    }
+
+    /// Goes on with other settings, which are about the same events. What waits is sent by them.
+    pub(crate) fn replace(&self, Replacement(current): Replacement) {
+        self.current.store(Arc::new(current));
+        self.wake.notify_one();
+    }
+
     /// What is to be told to the engine's observers.
     pub(crate) fn observer(self: &Arc<Self>) -> impl Observer + use<> {
+        let Current { settings, .. } = &**self.current.load();
         Watching {
-            topics: self.settings.wants(EventKind::TopicOccupied) || self.settings.wants(EventKind::TopicVacated),
-            users: self.settings.wants(EventKind::UserOnline) || self.settings.wants(EventKind::UserOffline),
+            topics: settings.wants(EventKind::TopicOccupied) || settings.wants(EventKind::TopicVacated),
+            users: settings.wants(EventKind::UserOnline) || settings.wants(EventKind::UserOffline),
             webhook: self.clone(),
         }
     }
@@ -120,7 +143,8 @@ impl Webhook {
         let (mut requests, mut stop) = (JoinSet::new(), self.stop.subscribe());
         loop {
             let stops = *stop.borrow_and_update();
-            let (batches, due) = self.next(self.settings.concurrency_max.0 as usize - requests.len(), stops);
+            let room = (self.current.load().settings.concurrency_max.0 as usize).saturating_sub(requests.len());
+            let (batches, due) = self.next(room, stops);
             for batch in batches {
                 requests.spawn(self.clone().deliver(batch));
             }
@@ -144,17 +168,19 @@ impl Webhook {
         for (subject, at) in gone {
             self.tell(&mut seen, subject, false, at);
         }
-        let take = || seen.queue.take(self.settings.batch_max.0 as usize);
+        let batch_max = self.current.load().settings.batch_max.0 as usize;
+        let take = || seen.queue.take(batch_max);
         let batches = std::iter::repeat_with(take).take(count_max).take_while(|batch| !batch.is_empty()).collect();
         (batches, seen.tracker.next_due())
     }
 
     /// Queues an event, if it is wanted.
     fn tell(&self, seen: &mut Seen, subject: Subject, is_here: bool, at: SystemTime) {
-        if !self.settings.wants(subject.kind(is_here)) {
+        let current = self.current.load();
+        if !current.settings.wants(subject.kind(is_here)) {
             return;
         }
-        if !seen.queue.push(Event { id: self.signer.id(), subject, is_here, at }) {
+        if !seen.queue.push(Event { id: current.signer.id(), subject, is_here, at }) {
             self.counts.queue_full.fetch_add(1, Ordering::Relaxed);
             if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
                 tracing::warn!(webhook = self.name, held_back, "queue_max events wait, so that one is dropped");
@@ -191,7 +217,8 @@ impl Webhook {
 
     fn user(&self, socket: &SocketHandle) -> Option<Subject> {
         let info = socket.info();
-        let name = self.settings.user.0.iter().find_map(|name| match name {
+        let current = self.current.load();
+        let name = current.settings.user.0.iter().find_map(|name| match name {
             UserName::Id => info.id().map(str::to_owned),
             UserName::Claim(claim) => info.assigns::<Identity>()?.text(claim),
         });
@@ -243,7 +270,8 @@ struct Watching {
 
 impl Watching {
     fn topic(&self, topic: &Arc<str>) -> Option<Subject> {
-        let is_wanted = self.topics && self.webhook.settings.patterns().any(|pattern| pattern.matches(topic));
+        let is_wanted =
+            self.topics && self.webhook.current.load().settings.patterns().any(|pattern| pattern.matches(topic));
         is_wanted.then(|| Subject::Topic(topic.clone()))
     }
 }

@@ -15,7 +15,7 @@ impl Endpoint {
     /// `into_make_service_with_connect_info::<std::net::SocketAddr>()`.
     pub fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let mut router = Router::new();
-        for (path, _) in &self.gate().mounts {
+        for (path, _) in self.gate().mounts().iter() {
             let path = path.for_axum();
             if !path.is_empty() {
                 router = router.route(&path, any(answer));

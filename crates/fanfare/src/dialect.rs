@@ -25,7 +25,6 @@ use fanfare_proto::websocket::decoder::Item;
 use http::HeaderMap;
 
 use crate::endpoint::Endpoint;
-use crate::figures::PROTOCOLS;
 use crate::join::Seat;
 use crate::mount::Mount;
 use crate::socket::{Socket, SocketInfo, Transport, Turn};
@@ -63,7 +62,7 @@ pub(crate) enum Dialect {
 
 /// What protocols are called where they are counted, by their numbers.
 #[cfg(feature = "metrics")]
-pub(crate) const PROTOCOL_NAMES: [&str; PROTOCOLS] =
+pub(crate) const PROTOCOL_NAMES: [&str; crate::figures::PROTOCOLS] =
     ["phoenix", "rooms", "supabase", "hub", "bullet", "stream", "echo", "local"];
 
 /// What a request's path leads to.

@@ -296,8 +296,10 @@ impl Builder {
             (Some(cluster), true) => Some(cluster.clone()),
         };
         let exchange = cluster.as_ref().map(|cluster| Exchange::new(cluster.clone(), self.clock.now_ms()));
-        let declared = gate.mounts.iter().flat_map(|(_, mount)| mount.declared()).chain(policies.declared());
+        let served = gate.mounts();
+        let declared = served.iter().flat_map(|(_, mount)| mount.declared()).chain(policies.declared());
         let labels = Labels::new(declared.cloned());
+        drop(served);
         let published = labels.names().map(|_| Default::default()).collect();
         let surroundings = Surroundings {
             clock: self.clock,
@@ -310,7 +312,7 @@ impl Builder {
             running: Arc::default(),
             taps: Arc::default(),
         };
-        let mounts = gate.mounts.len();
+        let mounts = gate.mounts().len();
         let shards = (0..count)
             .map(|number| Shard::new(number, surroundings.clone(), mounts))
             .collect::<Result<Vec<_>, _>>()
@@ -377,6 +379,17 @@ impl Endpoint {
             publishing_timeout: Duration::from_secs(5),
             clock: Clock::Real(std::time::Instant::now()),
         }
+    }
+
+    /// Serves other mounts at the same paths, all of them from one moment on: whoever connects from then on. Sockets that are open keep
+    /// the mount by which they have connected, with its limits and channels, and polled sessions theirs. Channels that are to keep what
+    /// they know are given as clones of what the old mounts have.
+    ///
+    /// # Errors
+    /// The paths are others, a mount speaks another protocol than the one that is served at its path, or a mount has a problem. Nothing
+    /// was changed then.
+    pub fn replace_mounts(&self, mounts: impl IntoIterator<Item = (String, Mount)>) -> Result<(), Error> {
+        self.0.gate.replace(mounts.into_iter().collect())
     }
 
     /// Whether messages to topics with a history are refused, since the last one could not be written: the disk is full, or
@@ -558,15 +571,16 @@ impl Endpoint {
     }
 
     /// The presence of a topic: that of the first mount that has a route for it.
-    pub(crate) fn presence_of(&self, topic: &str) -> &Presence {
-        let route = self.0.gate.mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
-        route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence)
+    pub(crate) fn presence_of(&self, topic: &str) -> Presence {
+        let mounts = self.0.gate.mounts();
+        let route = mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
+        route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence).clone()
     }
 
     /// Each presence once.
     pub(crate) fn presences_all(&self) -> Vec<Presence> {
         let mut all = vec![self.0.presence.clone()];
-        for presence in self.0.gate.mounts.iter().flat_map(|(_, mount)| mount.presences()) {
+        for presence in self.0.gate.mounts().iter().flat_map(|(_, mount)| mount.presences()) {
             if !all.iter().any(|known| known.is(presence)) {
                 all.push(presence.clone());
             }

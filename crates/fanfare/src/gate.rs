@@ -9,6 +9,8 @@ mod token;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
+
 use crate::address::{AddressCounts, AddressFrom, Proxies};
 use crate::error::Error;
 use crate::mount::Mount;
@@ -43,10 +45,17 @@ impl Default for Settings {
     }
 }
 
+/// What is served where. Those with the longest paths first: a mount that serves all paths below it leaves those that others are
+/// mounted at.
+pub(crate) type Mounts = Vec<Placed>;
+
+/// A mount and where it is served.
+type Placed = (MountPath, Arc<Mount>);
+
 /// The door of an endpoint.
 pub(crate) struct Gate {
-    /// Those with the longest paths first: a mount that serves all paths below it leaves those that others are mounted at.
-    pub(crate) mounts: Vec<(MountPath, Arc<Mount>)>,
+    /// Looked at once for each request; exchanged as a whole.
+    mounts: ArcSwap<Mounts>,
     /// Long-poll sessions and streams of each client address.
     pub(crate) session_counts: Arc<AddressCounts>,
     pub(crate) accept_rate: Option<AcceptRate>,
@@ -71,26 +80,7 @@ impl Gate {
             let text = "the PROXY protocol is read by the server, before there are requests: give it to `serve::Server::proxies`";
             return Err(Error::invalid(text));
         }
-        let mut mounts: Vec<(MountPath, Arc<Mount>)> = Vec::new();
-        let mut besides = Vec::new();
-        for (path, mount) in settings.mounts {
-            if let Some(problem) = mount.problem() {
-                return Err(Error::invalid(format!("the mount at {path:?}: {problem}")));
-            }
-            let path = MountPath::parse(&path)?;
-            if mounts.iter().any(|(taken, _)| *taken == path) {
-                return Err(Error::invalid(format!("two mounts at {path}: give each a path of its own")));
-            }
-            besides.extend(mount.beside(&path.to_string()));
-            mounts.push((path, Arc::new(mount)));
-        }
-        for (path, mount) in besides {
-            let path = MountPath::parse(&path)?;
-            if !mounts.iter().any(|(taken, _)| *taken == path) {
-                mounts.push((path, Arc::new(mount)));
-            }
-        }
-        mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        let mounts = ArcSwap::from_pointee(sorted(settings.mounts)?);
         Ok(Gate {
             mounts,
             session_counts: AddressCounts::new(settings.sessions_per_address_max),
@@ -104,11 +94,60 @@ impl Gate {
 
     /// The number of a mount.
     pub(crate) fn number_of(&self, mount: &Arc<Mount>) -> Option<usize> {
-        self.mounts.iter().position(|(_, served)| Arc::ptr_eq(served, mount))
+        self.mounts().iter().position(|(_, served)| Arc::ptr_eq(served, mount))
     }
 
-    /// The path at which a mount is served.
-    pub(crate) fn path_of(&self, mount: &Arc<Mount>) -> Option<&MountPath> {
-        self.mounts.iter().find(|(_, served)| Arc::ptr_eq(served, mount)).map(|(path, _)| path)
+    /// What is served now.
+    pub(crate) fn mounts(&self) -> Guard<Arc<Mounts>> {
+        self.mounts.load()
     }
+
+    /// Serves other mounts at the same paths.
+    ///
+    /// # Errors
+    /// The paths are others, a mount speaks another protocol than the one at its path, or has a problem.
+    pub(crate) fn replace(&self, mounts: Vec<(String, Mount)>) -> Result<(), Error> {
+        let new = sorted(mounts)?;
+        let old = self.mounts.load();
+        // Sessions that are polled name their mount by its number.
+        let is_same = |((a, old), (b, new)): (&Placed, &Placed)| a == b && old.dialect == new.dialect;
+        if old.len() != new.len() || !old.iter().zip(&new).all(is_same) {
+            let paths: Vec<_> = old.iter().map(|(path, _)| path.to_string()).collect();
+            return Err(Error::invalid(format!(
+                "mounts can be replaced by others at the same paths with the same protocols: {}",
+                paths.join(", ")
+            )));
+        }
+        self.mounts.store(Arc::new(new));
+        Ok(())
+    }
+}
+
+/// The mounts in the order in which they are tried, each with its path.
+fn sorted(declared: Vec<(String, Mount)>) -> Result<Mounts, Error> {
+    let mut mounts: Mounts = Vec::new();
+    let mut besides = Vec::new();
+    let placed = |path: MountPath, mut mount: Mount| {
+        mount.path = Some(path.clone());
+        (path, Arc::new(mount))
+    };
+    for (path, mount) in declared {
+        if let Some(problem) = mount.problem() {
+            return Err(Error::invalid(format!("the mount at {path:?}: {problem}")));
+        }
+        let path = MountPath::parse(&path)?;
+        if mounts.iter().any(|(taken, _)| *taken == path) {
+            return Err(Error::invalid(format!("two mounts at {path}: give each a path of its own")));
+        }
+        besides.extend(mount.beside(&path.to_string()));
+        mounts.push(placed(path, mount));
+    }
+    for (path, mount) in besides {
+        let path = MountPath::parse(&path)?;
+        if !mounts.iter().any(|(taken, _)| *taken == path) {
+            mounts.push(placed(path, mount));
+        }
+    }
+    mounts.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+    Ok(mounts)
 }

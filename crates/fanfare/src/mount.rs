@@ -17,6 +17,7 @@ use crate::connect::{AnyConnect, Connect, Open};
 use crate::dialect::{AuthorityRef, Dialect};
 use crate::join::AnyChannel;
 use crate::outbox::Bounds;
+use crate::path::MountPath;
 use crate::presence::Presence;
 
 /// This many patterns are listed where a topic fits none.
@@ -45,6 +46,8 @@ type OnText = dyn Fn(Option<&str>, &str) + Send + Sync;
 /// let mount = Mount::new().channel("room:*", Room).joins_max(20);
 /// ```
 pub struct Mount {
+    /// Where it is served, once it is.
+    pub(crate) path: Option<MountPath>,
     pub(crate) dialect: Dialect,
     pub(crate) websocket_path: Option<String>,
     pub(crate) longpoll: bool,
@@ -120,6 +123,7 @@ impl Mount {
     /// Phoenix Channels over WebSocket and long-poll, open to everybody, without a channel yet.
     pub fn new() -> Self {
         Mount {
+            path: None,
             dialect: Dialect::Phoenix,
             websocket_path: Some("websocket".into()),
             longpoll: true,

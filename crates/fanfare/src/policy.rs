@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::gap::Rule;
 
 /// What holds for the topics of a pattern.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     pub(crate) history: Option<Retention>,
     slow: Slow,

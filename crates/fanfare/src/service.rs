@@ -140,7 +140,7 @@ impl Endpoint {
     /// The mount that serves a path.
     fn find(&self, path: &str) -> Option<Found> {
         let mut is_others = false;
-        for (number, (mount_path, mount)) in self.gate().mounts.iter().enumerate() {
+        for (number, (mount_path, mount)) in self.gate().mounts().iter().enumerate() {
             let Some((rest, mut params)) = mount_path.matches(path) else { continue };
             if mount.dialect.takes_any_path() && is_others {
                 continue;

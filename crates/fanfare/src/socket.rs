@@ -152,7 +152,7 @@ impl SocketInfo {
         Who {
             user: self.id().filter(|_| !self.mount.dialect.is_named_by_key()),
             address: self.peer,
-            endpoint: self.endpoint.gate().path_of(&self.mount),
+            endpoint: self.mount.path.as_ref(),
         }
     }
 

@@ -46,6 +46,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path takes another method.";
     Timeout = "timeout", REQUEST_TIMEOUT, "The body of the request did not come in time.";
     Conflict = "conflict", CONFLICT, "A message expects its topic at another position than the topic is at. The other messages of the request are published.";
+    RestartNeeded = "restart_needed", CONFLICT, "The configuration has changed in a key that counts only after a restart. Nothing was changed.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
     TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps as there can be: end one.";

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::answer::ApiError;
-use crate::contract::{Format, write};
+use crate::contract::Format;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +39,6 @@ pub(super) async fn contract(
         Format::Typescript => "text/plain; charset=utf-8",
     };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let text = write(api.contracts.document(), host, format);
+    let text = api.contracts.write(host, format);
     Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], text).into_response())
 }

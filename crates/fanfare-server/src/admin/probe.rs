@@ -11,7 +11,7 @@ use axum::routing::get;
 use serde_json::json;
 
 use super::answer::Answer;
-use crate::health::Health;
+use crate::live::Health;
 
 /// A shard that does nothing for this long is stuck.
 pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(10);

@@ -87,12 +87,13 @@ pub(super) async fn disconnect(
 
 /// What to say of topics that nobody can be in: who publishes there has most likely mistyped one.
 fn hints<'m>(api: &Api, topics: impl Iterator<Item = &'m str>) -> Vec<String> {
+    let live = api.live.load();
     let mut strange: Vec<&str> =
-        topics.filter(|topic| !api.topics.iter().any(|pattern| pattern.matches(topic))).collect();
+        topics.filter(|topic| !live.topics.iter().any(|pattern| pattern.matches(topic))).collect();
     strange.sort_unstable();
     strange.dedup();
     strange.truncate(HINTS_MAX);
-    let patterns: Vec<_> = api.topics.iter().map(ToString::to_string).collect();
+    let patterns: Vec<_> = live.topics.iter().map(ToString::to_string).collect();
     let known = if patterns.is_empty() { "none".to_owned() } else { listed(patterns.iter().map(String::as_str)) };
     let hint =
         |topic: &str| format!("no [[channel]] fits the topic {topic:?}, so that nobody can join it; they fit {known}");

@@ -47,7 +47,7 @@ pub(super) fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
 /// That the server is up, for load balancers, and how the parts stand that depend on others. Needs no token and tells
 /// nothing else. Always 200: another node would have the same trouble with a source that is down.
 pub(super) async fn health(State(api): State<Api>) -> Answer<Value> {
-    Answer(health::report(&api.health.parts))
+    Answer(health::report(&api.live.load().parts))
 }
 
 /// The topics with somebody in them, and those of hubs that are started, by name; `next` is what to ask for as `after` to
@@ -140,7 +140,8 @@ fn raw(stored: &Stored) -> Box<RawValue> {
 pub(super) async fn counters(State(api): State<Api>) -> Answer<Value> {
     let counters = api.endpoint.counters();
     let of_engine = counters.iter().map(|(name, reason, value)| ((*name).to_owned(), *reason, *value));
-    let of_parts = api.health.parts.iter().flat_map(|part| {
+    let live = api.live.load();
+    let of_parts = live.parts.iter().flat_map(|part| {
         let name = format!("{}.{}", part.kind(), part.name());
         part.counters().into_iter().map(move |(reason, value)| (name.clone(), reason, value))
     });

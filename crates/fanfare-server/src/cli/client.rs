@@ -189,6 +189,16 @@ pub(crate) struct Why {
     pub(crate) api: Api,
 }
 
+/// Whether a configuration is put in force.
+#[derive(Debug, Args)]
+pub(crate) struct Reload {
+    /// Only check it: print what would change
+    #[arg(long)]
+    pub(crate) check: bool,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
 /// How a result is printed.
 #[derive(Debug, Args)]
 pub(crate) struct Output {

@@ -16,79 +16,79 @@ section! {
     /// parameter `param`, else the header `Authorization: Bearer …` or `X-Api-Key`. Without a valid one the connection is
     /// refused with 403, and the log says why. A connection is closed when its token expires. More about it, with examples:
     /// `docs/authentication.md`.
-    struct Auth: "auth", Form::Named;
+    struct Auth: "auth", Form::Named => Connect;
     keys {
         /// `jwt` checks a signed JSON Web Token; `phoenix_token` one that a Phoenix application made with
         /// `Phoenix.Token.sign` or `encrypt`; `apikeys` a key that stands in a store of keys; `hook` asks your back end;
         /// `none` lets everybody in, without an identity.
-        kind: AuthKind = "",
+        kind: AuthKind = "" => Connect,
         /// For `jwt`: the signature algorithms that are accepted. They are of one kind: those with a shared secret
         /// (`HS…`), RSA (`RS…`, `PS…`), `ES…`, or `EdDSA`. For several kinds have several `[auth.NAME]`. Left out: `HS256` and
         /// `HS512`; with a secret of less than 32 bytes, which is too short for `HS256`, only `HS512`.
-        algorithms: Option<OneOrMore<Algorithm>> = "",
+        algorithms: Option<OneOrMore<Algorithm>> = "" => Connect,
         /// The environment variable that holds the shared secret: for `HS…` algorithms, or the application's
         /// `secret_key_base` for `phoenix_token`. One of the three secret keys must be given for these.
-        secret_env: Option<String> = "",
+        secret_env: Option<String> = "" => Connect,
         /// The file that holds the shared secret. A newline at its end does not count.
-        secret_file: Option<PathBuf> = "",
+        secret_file: Option<PathBuf> = "" => Connect,
         /// The shared secret itself. Better kept out of the file: see the two keys above.
-        secret: Option<Secret> = "",
+        secret: Option<Secret> = "" => Connect,
         /// For `jwt` with an algorithm other than `HS…`: files with the issuer's public keys, in PEM form
         /// (`BEGIN PUBLIC KEY`), one or more in each.
-        public_key_file: Option<OneOrMore<PathBuf>> = "",
+        public_key_file: Option<OneOrMore<PathBuf>> = "" => Connect,
         /// The same as a file with a JSON Web Key Set.
-        jwks_file: Option<PathBuf> = "",
+        jwks_file: Option<PathBuf> = "" => Connect,
         /// The same as the address of a JSON Web Key Set, which is fetched at the start and then every `jwks_refresh`,
         /// never because of a token. While it cannot be had, the last good one is used. Redirects are not followed.
-        jwks_url: Option<Url> = "",
+        jwks_url: Option<Url> = "" => Connect,
         /// How long to wait between two fetches. After a failure it is a second, then two, four and so on up to a minute,
         /// if that is sooner.
-        jwks_refresh: Span<1_000, 86_400_000> = "\"10m\"",
+        jwks_refresh: Span<1_000, 86_400_000> = "\"10m\"" => Connect,
         /// How long one fetch may take.
-        jwks_timeout: Span<100, 60_000> = "\"10s\"",
+        jwks_timeout: Span<100, 60_000> = "\"10s\"" => Connect,
         /// How long keys are used that could not be fetched again, counted from when they were. After that nobody is let in
         /// until they can. It must be longer than `jwks_refresh`.
-        jwks_stale_max: Span<1_000, 604_800_000> = "\"24h\"",
+        jwks_stale_max: Span<1_000, 604_800_000> = "\"24h\"" => Connect,
         /// Whether `jwks_url` may be an `http://` address of another machine, where whoever is on the way can let anybody
         /// in.
-        jwks_allow_http: bool = "false",
+        jwks_allow_http: bool = "false" => Connect,
         /// The issuer: the claim `iss` must be one of these. Left out: not checked.
-        issuer: Option<OneOrMore<String>> = "",
+        issuer: Option<OneOrMore<String>> = "" => Connect,
         /// The audience: the claim `aud` must have one of these. Left out: not checked.
-        audience: Option<OneOrMore<String>> = "",
+        audience: Option<OneOrMore<String>> = "" => Connect,
         /// The type: the claim `typ`, or the header `typ` of a token without that claim, must be this. Left out: not
         /// checked.
-        r#type: Option<String> = "",
+        r#type: Option<String> = "" => Connect,
         /// Whether a JSON Web Token must say in `exp` when it expires.
-        require_exp: bool = "true",
+        require_exp: bool = "true" => Connect,
         /// By how much clocks may differ when `exp` and `nbf` are checked. A connection lives so much longer than its
         /// token, too.
-        leeway: Span<0, 300_000> = "\"0s\"",
+        leeway: Span<0, 300_000> = "\"0s\"" => Connect,
         /// For `phoenix_token`: the salt that the application gives to `Phoenix.Token`.
-        salt: String = "\"user socket\"",
+        salt: String = "\"user socket\"" => Connect,
         /// For `phoenix_token`: how old a token may be. Left out: as old as it says itself, which is a day unless the
         /// application says otherwise.
-        max_age: Option<Span<1_000, 315_360_000_000>> = "",
+        max_age: Option<Span<1_000, 315_360_000_000>> = "" => Connect,
         /// For `phoenix_token`: the option of `Phoenix.Token` with this name.
-        key_iterations: Count<1, 10_000_000> = "1000",
+        key_iterations: Count<1, 10_000_000> = "1000" => Connect,
         /// For `phoenix_token`: the option of `Phoenix.Token` with this name. Encrypted tokens need 32.
-        key_length: Count<16, 1024> = "32",
+        key_length: Count<16, 1024> = "32" => Connect,
         /// For `phoenix_token`: the option of `Phoenix.Token` with this name.
-        key_digest: KeyDigest = "\"sha256\"",
+        key_digest: KeyDigest = "\"sha256\"" => Connect,
         /// For `apikeys`: the name of the `[keys.NAME]` that has them. Its claims are `key` (the key's public name), `sub` (its
         /// user, or else its domain, or else its name), `username` and `domain`.
-        keys: Option<String> = "",
+        keys: Option<String> = "" => Connect,
         /// For `hook`: the name of the `[hook.NAME]` that is asked about every connection, with the token if there is one.
-        hook: Option<String> = "",
+        hook: Option<String> = "" => Connect,
         /// For `hook`: the request headers whose values the hook is told as `headers`, such as `"x-tenant"`. They are never logged.
-        headers: Option<OneOrMore<String>> = "",
+        headers: Option<OneOrMore<String>> = "" => Connect,
         /// For `hook`: the cookies whose values the hook is told as `cookies`, such as `"session"`. They are never logged. Browsers
         /// send cookies with the connections that pages of other sites open, too: list yours in the endpoint's `origins`.
-        cookies: Option<OneOrMore<String>> = "",
+        cookies: Option<OneOrMore<String>> = "" => Connect,
         /// The longest token that is looked at.
-        token_size_max: Size<256, 64_000> = "\"8KB\"",
+        token_size_max: Size<256, 64_000> = "\"8KB\"" => Connect,
         /// The connect parameter that carries the token.
-        param: String = "\"token\"",
+        param: String = "\"token\"" => Connect,
     }
     later []
 }

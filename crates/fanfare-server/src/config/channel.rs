@@ -18,7 +18,7 @@ section! {
     /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
     /// topic is refused with `unmatched topic`. A message that a member may publish goes to the topic's members as it
     /// came.
-    struct Channel: "channel", Form::List;
+    struct Channel: "channel", Form::List => Connect;
     keys {
         /// Settings to start from, which the other keys change. `lobby`: everybody joins `room:lobby` and publishes
         /// `new_msg` there, and all see who is present.
@@ -26,30 +26,30 @@ section! {
         /// The topic, or a pattern that ends in `*`, or several of them. `*` alone is every topic but those of `hub` and
         /// `bullet` endpoints, which have to be named. Must be given unless a preset does. Clients of Phoenix cannot join
         /// `phoenix`, the topic of their heartbeats; a room can have this name.
-        topic: Option<OneOrMore<TopicPattern>> = "",
+        topic: Option<OneOrMore<TopicPattern>> = "" => Connect,
         /// Who may join. `hook:NAME` asks your back end (`[hook.NAME]`) if no other rule of the list allows it. The default is `authenticated`, with the preset `lobby` it is `open`.
-        join: Option<OneOrMore<Rule>> = "",
+        join: Option<OneOrMore<Rule>> = "" => Join,
         /// What somebody who may not join is told as the reason.
-        refused: String = "\"unauthorized\"",
+        refused: String = "\"unauthorized\"" => Join,
         /// Who of the members may publish. The default is `nobody`: messages come by the HTTP API only. With the preset
         /// `lobby` it is `open`.
-        publish: Option<OneOrMore<Rule>> = "",
+        publish: Option<OneOrMore<Rule>> = "" => Join,
         /// The events that may be published; others are answered with an error. Left out: every event but the
         /// protocol's own and `disconnect`, which closes sockets.
-        events: Option<OneOrMore<EventName>> = "",
+        events: Option<OneOrMore<EventName>> = "" => Join,
         /// Who gets what a member publishes.
-        broadcast: Audience = "\"all\"",
+        broadcast: Audience = "\"all\"" => Join,
         /// Whether a publish is answered with `ok`. Refused ones are answered with an error always.
-        reply: bool = "true",
+        reply: bool = "true" => Join,
         /// JSON Schemas of what may be sent: a table of events and the files of their schemas, such as
         /// `{ new_msg = "schemas/new_msg.json" }`. `join` is the payload of the join. A payload that does not fit is answered with an error that
         /// names the place and what the schema wants there. See [contracts.md](contracts.md).
-        schemas: Option<Schemas> = "",
+        schemas: Option<Schemas> = "" => Join,
         /// What happens to a payload that does not fit its schema: `refuse` answers it with an error, `report` lets it through and
         /// writes a line to the log.
-        schema_mode: SchemaMode = "\"refuse\"",
+        schema_mode: SchemaMode = "\"refuse\"" => Join,
         /// The longest payload that may be published. Left out: what fits into `limits.message_size_max`.
-        payload_size_max: Option<Size<2, 1_000_000_000>> = "",
+        payload_size_max: Option<Size<2, 1_000_000_000>> = "" => Join,
         /// Whether members are tracked. With `true`, each gets `presence_state` after its join, and all get `presence_diff` when
         /// somebody comes or goes: that is for topics with up to some thousands of members, since each is told of each other.
         /// With `"count"`, they are told how many there are, by `presence_count` with `{"count": 2}`, once a second at most. The
@@ -64,14 +64,14 @@ section! {
         presence_bytes_max: Option<Size<1_000, 10_000_000_000>> = "",
         /// What a member is called in the presence: a claim, else a string in the join's payload, else (`unique`) a
         /// name that is made up. The first that exists counts; the last resort is always a name that is made up.
-        presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]",
+        presence_key: OneOrMore<PresenceKey> = "[\"claim:sub\", \"param:name\"]" => Join,
         /// How much of each topic is kept, so that clients that come back get what they missed: a table such as
         /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. The newest message is kept
         /// whatever its size: one that is larger than `bytes` is kept alone. Left out: nothing is kept.
         history: Option<Kept> = "",
         /// How many of the newest kept messages the reply to a join has, as its member `messages`. Left out: it has no such
         /// member. Needs `history`.
-        catch_up: Option<Count<1, 10_000>> = "",
+        catch_up: Option<Count<1, 10_000>> = "" => Join,
         /// What happens to messages that wait for a member that reads too slowly, when `limits.outbox_frames_max` or
         /// `limits.outbox_bytes_max` is reached: `disconnect` closes its socket with 1013, `drop_oldest` drops the oldest,
         /// `latest` keeps the newest of each event only, from the first that has to wait, and `resync` drops all until the
@@ -88,15 +88,15 @@ section! {
         private: bool = "false",
         /// For `supabase`: who gets the broadcasts of a channel. These four are rules like those of `join`, which is short for
         /// all of them. Who may neither get broadcasts nor see who is there cannot join.
-        broadcast_read: Option<OneOrMore<Rule>> = "",
+        broadcast_read: Option<OneOrMore<Rule>> = "" => Join,
         /// For `supabase`: who may send broadcasts.
-        broadcast_write: Option<OneOrMore<Rule>> = "",
+        broadcast_write: Option<OneOrMore<Rule>> = "" => Join,
         /// For `supabase`: who sees who is there.
-        presence_read: Option<OneOrMore<Rule>> = "",
+        presence_read: Option<OneOrMore<Rule>> = "" => Join,
         /// For `supabase`: who may be shown. `presence_key=claim:sub` allows only the key that is this claim.
-        presence_write: Option<OneOrMore<Rule>> = "",
+        presence_write: Option<OneOrMore<Rule>> = "" => Join,
         /// For `supabase`: how many kept messages a join can ask for. The largest of all channels counts. Left out: 25.
-        replay_max: Option<Count<1, 10_000>> = "",
+        replay_max: Option<Count<1, 10_000>> = "" => Connect,
     }
     later ["shards", "rate"]
 }

@@ -24,61 +24,61 @@ section! {
         /// What the frames mean.
         protocol: Protocol = "\"phoenix\"",
         /// For `phoenix`: how clients may connect. Left out: in both ways. The other protocols have theirs.
-        transports: Option<OneOrMore<Transport>> = "",
+        transports: Option<OneOrMore<Transport>> = "" => Connect,
         /// The name of the `[auth.NAME]` that checks credentials, or a list of names to try in this order. `none`: everybody
         /// is let in, without an identity; with `hub` and `bullet`, whose clients show a key, this must be said.
-        auth: OneOrMore<String> = "\"none\"",
+        auth: OneOrMore<String> = "\"none\"" => Connect,
         /// For `phoenix` with an `auth`: a client may connect without a credential, and has so long to send it, as the event
         /// `access_token` on the topic `phoenix`. Until then it can join nothing. Left out: it is refused.
-        credential_within: Option<Span<100, 600_000>> = "",
+        credential_within: Option<Span<100, 600_000>> = "" => Connect,
         /// Names the sockets of a user, from claims in braces, so that `POST /api/disconnect` can close them all. Left out:
         /// none, with `bullet` the key.
-        socket_id: Option<Template> = "",
+        socket_id: Option<Template> = "" => Connect,
         /// The pages that may connect, by their origin: `//example.com` for any scheme and port,
         /// `https://*.example.com`, `http://localhost:3000`. `same`: those that this server is the origin of. `any`:
         /// all. Programs that are no browser send no origin and pass. Behind a proxy that ends TLS, set `public_url`
         /// or `trusted_proxies`, or list the origins.
         /// With `supabase`, whose pages send tokens and no cookies, left out: `any`.
-        origins: Origins = "\"same\"",
+        origins: Origins = "\"same\"" => Connect,
         /// A socket from which nothing came for so long is closed. Clients of Phoenix and bullet.js send heartbeats, others
         /// are pinged when half of it has passed. With `supabase` left out: 150 s.
-        idle_timeout: Span<1_000, 86_400_000> = "\"60s\"",
+        idle_timeout: Span<1_000, 86_400_000> = "\"60s\"" => Connect,
         /// How long a poll waits for a message. Left out: 10 s; Phoenix's clients give up after 20 s. With `bullet` it is
         /// 60 s.
-        longpoll_window: Option<Span<100, 120_000>> = "",
+        longpoll_window: Option<Span<100, 120_000>> = "" => Connect,
         /// Whether permessage-deflate is offered on WebSockets.
-        compression: bool = "false",
+        compression: bool = "false" => Connect,
         /// For `hub`, `rooms`: the event that a client's message counts as, where a protocol with events asks for it.
-        event: EventName = "\"message\"",
+        event: EventName = "\"message\"" => Connect,
         /// For `hub`: what is put before `DOMAIN/TOPIC` to name the server's topics, so that they are kept apart from others.
         topic_prefix: String = "\"hub:\"",
         /// For `hub`: how long a topic waits for another publisher when its own has gone. Then it ends.
-        grace: Span<0, 86_400_000> = "\"10s\"",
+        grace: Span<0, 86_400_000> = "\"10s\"" => Connect,
         /// For `hub`: whether subscribers may come before the publisher. Otherwise they are refused with 404.
-        wait_for_topic: bool = "false",
+        wait_for_topic: bool = "false" => Connect,
         /// For `hub` with an `auth`: whether a publisher takes the place of one with the same key, or of the same user, that
         /// seems to be connected still; that one is closed with 4409. Otherwise it is refused with 409 until the old connection
         /// is known to be lost.
-        replace: bool = "false",
+        replace: bool = "false" => Connect,
         /// For `hub`: who may subscribe.
-        subscribe: Subscribe = "\"open\"",
+        subscribe: Subscribe = "\"open\"" => Connect,
         /// For `rooms`: whether clients are told what they have joined and left.
-        acks: bool = "false",
+        acks: bool = "false" => Connect,
         /// For `bullet`: the topics whose messages a client gets, with `{key}` for its key (of a key that `fanfare apikey` made
         /// only the name, `ff_…`), and claims in braces.
-        topics: OneOrMore<Template> = "[\"bridge:{key}\", \"bridge\"]",
+        topics: OneOrMore<Template> = "[\"bridge:{key}\", \"bridge\"]" => Connect,
         /// For `supabase`: opaque keys (`sb_publishable_…`), by the environment variables that hold them, with the role that
         /// each stands for: `{ PUBLISHABLE_KEY = "anon", SECRET_KEY = "service_role" }`.
-        api_keys: Option<ApiKeys> = "",
+        api_keys: Option<ApiKeys> = "" => Connect,
         /// For `supabase`: who may do everything in every channel.
-        bypass: OneOrMore<Rule> = "\"claim:role=service_role\"",
+        bypass: OneOrMore<Rule> = "\"claim:role=service_role\"" => Connect,
         /// For `supabase`: whether public channels cannot be joined.
-        private_only: bool = "false",
+        private_only: bool = "false" => Connect,
         /// For `supabase`: what becomes of a channel whose token has expired. With `rejoin` clients join again with their newest
         /// token by themselves.
-        expired: Expired = "\"rejoin\"",
+        expired: Expired = "\"rejoin\"" => Connect,
         /// For `supabase`: what becomes of a join that asks for changes of a database, which are not served.
-        postgres_changes: Changes = "\"tell\"",
+        postgres_changes: Changes = "\"tell\"" => Connect,
     }
     later ["limits", "slow", "subprotocols"]
 }

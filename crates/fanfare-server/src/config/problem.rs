@@ -52,26 +52,44 @@ impl Problems {
         }
         self.0.sort_by(|a, b| a.place.cmp(&b.place));
         let text = Lines::new(content);
-        Err(Report { lines: self.0.iter().map(|problem| show(problem, file, &text)).collect() })
+        let told = |problem: &Problem| Told {
+            line: show(problem, file, &text),
+            at: if let Place::File(offset) = problem.place { Some(text.find(offset)) } else { None },
+            key: problem.key.clone(),
+            text: problem.text.clone(),
+        };
+        Err(Report { problems: self.0.iter().map(told).collect() })
     }
 }
 
 /// Everything that is wrong with a configuration, ready to be shown.
 #[derive(Debug)]
 pub(crate) struct Report {
-    lines: Vec<String>,
+    pub(crate) problems: Vec<Told>,
+}
+
+/// One problem, as it is told.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// For people.
+    line: String,
+    /// The line and the column in the file, from 1.
+    pub(crate) at: Option<(usize, usize)>,
+    pub(crate) key: String,
+    pub(crate) text: String,
 }
 
 impl Report {
     /// A report of one problem with a file as a whole.
     pub(crate) fn of(line: String) -> Self {
-        Self { lines: vec![line] }
+        Self { problems: vec![Told { text: line.clone(), line, at: None, key: String::new() }] }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.lines.join("\n"))
+        let lines: Vec<_> = self.problems.iter().map(|problem| problem.line.as_str()).collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 

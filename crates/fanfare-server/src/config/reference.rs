@@ -35,6 +35,7 @@ fn describe_key(section: &Section, key: &Key) -> String {
     if let Some(variable) = section.variable(key.name()) {
         text.push_str(&format!("- Environment: `{variable}`\n"));
     }
+    text.push_str(&format!("- Reload: {}.\n", key.reload.about()));
     text
 }
 

@@ -2,10 +2,12 @@
 //! is accepted, and what the documentation and `fanfare init` say. There is no second list to keep in step.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::change::Weight;
 use super::problem::{Place, Problems};
 use super::sources::Overrides;
 use super::value::{Fault, Raw, Setting};
@@ -23,6 +25,33 @@ pub(crate) struct Key {
     pub(crate) default: &'static str,
     /// Whether it must be given.
     pub(crate) is_required: fn() -> bool,
+    /// When a change of it counts.
+    pub(crate) reload: Reload,
+}
+
+/// When a change counts, if the configuration is read again while the server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// From that moment on.
+    Once,
+    /// For whoever connects from then on.
+    Connect,
+    /// For joins and messages from then on.
+    Join,
+    /// Only at the next start.
+    Restart,
+}
+
+impl Reload {
+    /// In the words of docs/configuration.md.
+    pub(crate) fn about(self) -> &'static str {
+        match self {
+            Self::Once => "counts at once",
+            Self::Connect => "counts for clients that connect from then on",
+            Self::Join => "counts for joins and messages from then on",
+            Self::Restart => "needs a restart",
+        }
+    }
 }
 
 impl Key {
@@ -54,6 +83,8 @@ pub(crate) struct Section {
     pub(crate) form: Form,
     pub(crate) doc: &'static [&'static str],
     pub(crate) keys: &'static [Key],
+    /// When it counts that there is one more of its kind, or one less.
+    pub(crate) presence: Reload,
     /// Keys that a later version will have.
     pub(crate) later: &'static [&'static str],
 }
@@ -87,9 +118,34 @@ pub(crate) struct Places {
     name: String,
     header: Place,
     keys: BTreeMap<&'static str, Place>,
+    weights: BTreeMap<&'static str, Weight>,
 }
 
 impl Places {
+    /// Counts what a key leads to, such as the content of a file, as a part of its value.
+    pub(crate) fn note(&mut self, key: &str, content: &[u8]) {
+        if let Some(weight) = self.weights.get_mut(key) {
+            *weight = weight.and(content);
+        }
+    }
+
+    /// As [`note`](Self::note), of the content of a file.
+    pub(crate) fn note_file(&mut self, key: &str, file: &Path) {
+        if let Ok(content) = std::fs::read(file) {
+            self.note(key, &content);
+        }
+    }
+
+    /// The section as messages call it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The weights of the keys that were given.
+    pub(super) fn weights(&self) -> &BTreeMap<&'static str, Weight> {
+        &self.weights
+    }
+
     /// Whether a key was given at all.
     pub(crate) fn is_given(&self, key: &str) -> bool {
         self.keys.contains_key(key)
@@ -139,7 +195,13 @@ impl<'r, 'i> Reader<'r, 'i> {
         overrides: &'r Overrides,
         problems: &'r mut Problems,
     ) -> Self {
-        Self { section, table, overrides, problems, places: Places { name, header, keys: BTreeMap::new() } }
+        Self {
+            section,
+            table,
+            overrides,
+            problems,
+            places: Places { name, header, keys: BTreeMap::new(), weights: BTreeMap::new() },
+        }
     }
 
     /// The value of a key: from a flag, else the environment, else the file, else the default. `None` after a problem.
@@ -147,10 +209,11 @@ impl<'r, 'i> Reader<'r, 'i> {
         let mut value = None;
         let raw = self.table.and_then(|table| find(table, key.name()));
         if let Some((at, raw)) = raw {
-            value = Some(self.read(key, Place::File(at), Place::File, T::read(raw)));
+            value =
+                Some(self.read(key, Place::File(at), Place::File, T::read(raw).map(|read| (read, Weight::of(raw)))));
         }
         if let Some((place, text)) = self.overrides.get(self.section, key.name()) {
-            let read = from_text(text);
+            let read = weighed(text);
             value = Some(self.read(key, place.clone(), |_| place.clone(), read));
         }
         match value {
@@ -165,11 +228,14 @@ impl<'r, 'i> Reader<'r, 'i> {
         key: &'static Key,
         place: Place,
         at: impl Fn(usize) -> Place,
-        read: Result<T, Vec<Fault>>,
+        read: Result<(T, Weight), Vec<Fault>>,
     ) -> Option<T> {
         self.places.keys.insert(key.name(), place);
         let faults = match read {
-            Ok(value) => return Some(value),
+            Ok((value, weight)) => {
+                self.places.weights.insert(key.name(), weight);
+                return Some(value);
+            }
             Err(faults) => faults,
         };
         for fault in faults {
@@ -270,9 +336,14 @@ pub(crate) fn find<'t, 'i>(table: &'t DeTable<'i>, name: &str) -> Option<(usize,
 
 /// Environment and flags give text: a string without quotes, or else any TOML value.
 pub(crate) fn from_text<T: Setting>(text: &str) -> Result<T, Vec<Fault>> {
+    weighed(text).map(|(value, _)| value)
+}
+
+fn weighed<T: Setting>(text: &str) -> Result<(T, Weight), Vec<Fault>> {
     let string = Spanned::new(0..text.len(), DeValue::String(text.into()));
-    T::read(&string).or_else(|faults| match DeValue::parse(text) {
-        Ok(raw) => T::read(&raw),
+    let read = |raw: &Raw<'_>| T::read(raw).map(|value| (value, Weight::of(raw)));
+    read(&string).or_else(|faults| match DeValue::parse(text) {
+        Ok(raw) => read(&raw),
         Err(_) => Err(faults),
     })
 }
@@ -282,12 +353,13 @@ fn default<T: Setting>(key: &Key) -> T {
     T::read(&raw).unwrap_or_else(|faults| panic!("the default of {}: {}", key.name(), faults[0].text))
 }
 
-/// Declares a section. A key whose default is `""` has none: it must be given unless its type can be absent.
+/// Declares a section. A key whose default is `""` has none: it must be given unless its type can be absent. What stands behind `=>` is
+/// the [`Reload`] of a key, and of the section itself; without it, a change needs a restart.
 macro_rules! section {
     (
         $(#[doc = $doc:literal])*
-        struct $name:ident: $path:literal, $form:expr;
-        keys { $($(#[doc = $key_doc:literal])* $key:ident: $ty:ty = $default:literal,)* }
+        struct $name:ident: $path:literal, $form:expr $(=> $presence:ident)?;
+        keys { $($(#[doc = $key_doc:literal])* $key:ident: $ty:ty = $default:literal $(=> $reload:ident)?,)* }
         later [$($later:literal),*]
     ) => {
         $(#[doc = $doc])*
@@ -312,7 +384,16 @@ macro_rules! section {
                     is_required: || {
                         $default.is_empty() && <$ty as $crate::config::value::Setting>::absent().is_none()
                     },
+                    // The first one: what is not said needs a restart.
+                    reload: [
+                        $($crate::config::section::Reload::$reload,)?
+                        $crate::config::section::Reload::Restart,
+                    ][0],
                 }),*],
+                presence: [
+                    $($crate::config::section::Reload::$presence,)?
+                    $crate::config::section::Reload::Restart,
+                ][0],
                 later: &[$($later),*],
             };
 

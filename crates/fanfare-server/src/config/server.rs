@@ -1,6 +1,6 @@
 //! The sections that exist once: the listener and its TLS, limits, drain, log, admin.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ section! {
         /// The address by which pages know this server, such as `https://chat.example.com`, or several. An endpoint with
         /// `origins = "same"` lets in pages of these and of no other. Needed behind a proxy that ends TLS, and wherever the
         /// header `Host` must not be believed. Left out: the address that each request is for.
-        public_url: Option<OneOrMore<PublicUrl>> = "",
+        public_url: Option<OneOrMore<PublicUrl>> = "" => Connect,
         /// The proxies in front of this server: networks such as `10.0.0.0/8`, addresses, or `loopback`. What they say is believed, and of
         /// nobody else: `X-Forwarded-Proto` and `X-Forwarded-Host`, by which `origins = "same"` is judged, and what `address_from` names.
         /// Have them set these headers or remove them, or clients could send them.
@@ -155,9 +155,9 @@ section! {
     struct Tls: "tls", Form::Table;
     keys {
         /// The certificate, followed by the intermediate ones.
-        cert: PathBuf = "",
+        cert: PathBuf = "" => Once,
         /// The private key: PKCS #8, PKCS #1 or SEC 1.
-        key: PathBuf = "",
+        key: PathBuf = "" => Once,
     }
     later ["acme"]
 }
@@ -169,11 +169,11 @@ section! {
     keys {
         /// The longest that it may take; what is open then is cut. The pace becomes faster where it has to, so that the last
         /// socket is closed after three quarters of this time.
-        limit: Span<0, 3_600_000> = "\"30s\"",
+        limit: Span<0, 3_600_000> = "\"30s\"" => Once,
         /// How many sockets are closed in the time of `every`, evenly over it. Fewer sockets take less time.
-        batch: Count<1, 10_000_000> = "10000",
+        batch: Count<1, 10_000_000> = "10000" => Once,
         /// The time in which a batch is closed. `"0s"` closes all at once.
-        every: Span<0, 60_000> = "\"2s\"",
+        every: Span<0, 60_000> = "\"2s\"" => Once,
     }
     later []
 }
@@ -184,22 +184,22 @@ section! {
     keys {
         /// The longest message that a client may send, fragments added up, as sent and as inflated: how well it is
         /// compressed does not matter. A longer one closes its socket with 1009.
-        message_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
+        message_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"" => Connect,
         /// The longest body of a long-poll request. A longer one is answered with HTTP 413.
         longpoll_body_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
         /// How many messages one long-poll request may carry. More are answered with HTTP 413.
-        longpoll_messages_max: Count<1, 1_000_000> = "1000",
+        longpoll_messages_max: Count<1, 1_000_000> = "1000" => Connect,
         /// How many topics one socket may have joined. The next join is refused with `too many channels joined`.
-        joins_max: Count<1, 1_000_000> = "100",
+        joins_max: Count<1, 1_000_000> = "100" => Connect,
         /// How many messages may wait behind a join that is not answered yet, or behind a busy topic.
-        waiting_frames_max: Count<1, 1_000_000> = "1024",
+        waiting_frames_max: Count<1, 1_000_000> = "1024" => Connect,
         /// The same in bytes of payload, for all topics of a socket together.
-        waiting_bytes_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
+        waiting_bytes_max: Size<1_000, 1_000_000_000> = "\"8MB\"" => Connect,
         /// How many bytes may wait for one slow reader. Beyond it the socket is closed with 1013, unless messages can give way
         /// by `channel.slow`.
-        outbox_bytes_max: Size<10_000, 1_000_000_000> = "\"8MB\"",
+        outbox_bytes_max: Size<10_000, 1_000_000_000> = "\"8MB\"" => Connect,
         /// How many frames may wait for one slow reader. Beyond it the same happens.
-        outbox_frames_max: Count<10, 10_000_000> = "8192",
+        outbox_frames_max: Count<10, 10_000_000> = "8192" => Connect,
         /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
         /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.
         /// Messages of topics with a history have as much room of their own, so that a stalled disk delays no other topic.
@@ -247,7 +247,7 @@ section! {
     struct Log: "log", Form::Table;
     keys {
         /// How much is logged.
-        level: LogLevel = "\"info\"",
+        level: LogLevel = "\"info\"" => Once,
         /// Lines for people, or one JSON object a line.
         format: LogFormat = "\"text\"",
     }
@@ -264,15 +264,22 @@ section! {
         /// What tells the address of a client of this listener, as `address_from` at the top does.
         address_from: AddressSource = "\"peer\"",
         /// The environment variable that holds the token.
-        token_env: Option<String> = "",
+        token_env: Option<String> = "" => Once,
         /// The file that holds the token.
-        token_file: Option<PathBuf> = "",
+        token_file: Option<PathBuf> = "" => Once,
         /// The token itself, at least 16 characters. Better kept out of the file: see the two keys above.
-        token: Option<Secret> = "",
+        token: Option<Secret> = "" => Once,
         /// How many connections this listener holds. The next one is answered 503 and closed.
         connections_max: Count<1, 100_000> = "256",
     }
     later ["console", "tls"]
+}
+
+impl Tls {
+    /// The files of each certificate.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, &Path)> {
+        std::iter::once((&*self.cert, &*self.key))
+    }
 }
 
 /// The largest body of a request to the HTTP API, in bytes.

@@ -19,9 +19,9 @@ section! {
         /// What it is called in the log and the health report. Left out: its number in the file, from 1.
         name: Option<String> = "",
         /// Where events are posted. Redirects are not followed.
-        url: Url = "",
+        url: Url = "" => Once,
         /// Whether `url` may be an `http://` address of another machine, where whoever is on the way can read what is sent.
-        allow_http: bool = "false",
+        allow_http: bool = "false" => Once,
         /// What it is told of.
         events: OneOrMore<EventKind> = "[\"topic_occupied\", \"topic_vacated\", \"user_online\", \"user_offline\"]",
         /// The topics that it is told of.
@@ -31,24 +31,24 @@ section! {
         user: OneOrMore<UserName> = "[\"id\", \"claim:sub\"]",
         /// The environment variable that holds the secret with which requests are signed. At most one of the three secret
         /// keys is given; without any, requests are not signed. A secret that begins with `whsec_` is a key in base64.
-        secret_env: Option<String> = "",
+        secret_env: Option<String> = "" => Once,
         /// The file that holds the secret. A newline at its end does not count.
-        secret_file: Option<PathBuf> = "",
+        secret_file: Option<PathBuf> = "" => Once,
         /// The secret itself. Better kept out of the file: see the two keys above.
-        secret: Option<Secret> = "",
+        secret: Option<Secret> = "" => Once,
         /// How long a topic must stay empty, or a user away, until that is told. Who is back sooner was never away.
         grace: Span<0, 3_600_000> = "\"3s\"",
         /// How long the answer to one request may take.
-        timeout: Span<10, 60_000> = "\"5s\"",
+        timeout: Span<10, 60_000> = "\"5s\"" => Once,
         /// How many events one request may carry.
-        batch_max: Count<1, 10_000> = "100",
+        batch_max: Count<1, 10_000> = "100" => Once,
         /// How many requests may be under way. The events of one topic or user are never in two at a time.
-        concurrency_max: Count<1, 1_000> = "4",
+        concurrency_max: Count<1, 1_000> = "4" => Once,
         /// How often a request that failed is repeated before its events are dropped.
-        retry_max: Count<0, 1_000> = "8",
+        retry_max: Count<0, 1_000> = "8" => Once,
         /// How long to wait before the first repetition; each next wait is twice as long, up to a minute, and all are up to
         /// half longer or shorter by chance.
-        retry_wait: Span<10, 60_000> = "\"1s\"",
+        retry_wait: Span<10, 60_000> = "\"1s\"" => Once,
         /// How many events may wait to be sent. What comes beyond is dropped. So many topics and users, too, may be within
         /// their `grace`; beyond that it is cut short for those who left first.
         queue_max: Count<1, 10_000_000> = "100000",

@@ -33,7 +33,7 @@ impl Format {
 }
 
 /// The contracts of a configuration in a form.
-pub(crate) fn write(document: &Document, host: Option<&str>, format: Format) -> String {
+pub(super) fn write(document: &Document, host: Option<&str>, format: Format) -> String {
     match format {
         Format::Jsonschema => format!("{:#}\n", document.json()),
         Format::Asyncapi => format!("{:#}\n", asyncapi::document(document, host.unwrap_or(HOST))),

@@ -1,18 +1,18 @@
 //! How the parts stand that depend on others, and what they have counted.
 
 use std::fmt;
-use std::sync::Arc;
 
 use fanfare::metrics::Family;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::families;
-use crate::health::{Part, State};
+use crate::health::State;
+use crate::live::InForce;
 
 /// The parts of the server.
 #[derive(Debug)]
-pub(super) struct PartFigures(pub(super) Arc<[Arc<dyn Part>]>);
+pub(super) struct PartFigures(pub(super) InForce);
 
 /// Which metric has the counters of a kind of part.
 const BY_KIND: [(&str, &Family); 5] = [
@@ -25,15 +25,16 @@ const BY_KIND: [(&str, &Family); 5] = [
 
 impl Collector for PartFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let live = self.0.load();
         families::PART_UP.encode(&mut encoder, |samples| {
-            self.0.iter().try_for_each(|part| {
+            live.parts.iter().try_for_each(|part| {
                 let is_up = part.state() != State::Unavailable;
                 samples.gauge(&[part.kind(), part.name()], f64::from(u8::from(is_up)))
             })
         })?;
         for (kind, family) in BY_KIND {
             family.encode(&mut encoder, |samples| {
-                for part in self.0.iter().filter(|part| part.kind() == kind) {
+                for part in live.parts.iter().filter(|part| part.kind() == kind) {
                     for (result, count) in part.counters() {
                         samples.counter(&[part.name(), result], count)?;
                     }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::families;
 use crate::config::Config;
-use crate::health::Health;
+use crate::live::Health;
 
 /// What does not change while it runs, and how it stands.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::{Running, announce, block_on};
-use crate::config::Config;
+use super::{Extra, Running, announce, block_on};
 use crate::config::secret::Secret;
 use crate::pages;
+use crate::terminal::Given;
 
 /// The configuration of `fanfare dev`.
 pub(crate) const DEV: &str = include_str!("../dev.toml");
@@ -18,21 +18,23 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4001)
 ///
 /// # Errors
 /// Why it could not start.
-pub(crate) fn dev(config: Config) -> Result<(), String> {
+pub(crate) fn dev(given: Given) -> Result<(), String> {
+    let config = given.read().map_err(|report| report.to_string())?;
     let wanted = config.admin.as_ref().map(|admin| admin.listen.0);
     let token = match config.admin.as_ref().and_then(|admin| admin.token.clone()) {
         Some(token) => token,
         None => random_token()?,
     };
     block_on(async {
-        let mut running = Running::new(config, None).await?;
+        let extra = Extra { token: Some(token.clone()), ..Extra::default() };
+        let mut running = Running::new(Some(given), config, extra).await?;
         let router = running.endpoint.routes().merge(pages::demo());
         let url = running.listen(router).await?;
         let admin = match wanted {
-            Some(address) => running.listen_admin(address, Some(token.clone())).await?,
-            None => match running.listen_admin(ADMIN, Some(token.clone())).await {
+            Some(address) => running.listen_admin(address).await?,
+            None => match running.listen_admin(ADMIN).await {
                 Ok(address) => address,
-                Err(_) => running.listen_admin(SocketAddr::new(ADMIN.ip(), 0), Some(token.clone())).await?,
+                Err(_) => running.listen_admin(SocketAddr::new(ADMIN.ip(), 0)).await?,
             },
         };
         running.listen_metrics().await?;

@@ -1,6 +1,6 @@
 //! A node of `fanfare cluster demo`: what `fanfare dev` serves, for as long as the demo wants it.
 
-use super::{Running, block_on};
+use super::{Extra, Running, block_on};
 use crate::config::Config;
 use crate::pages;
 
@@ -16,7 +16,7 @@ pub(crate) fn node(
     told: impl Future<Output = ()>,
 ) -> Result<(), String> {
     block_on(async {
-        let mut running = Running::new(config, broker).await?;
+        let mut running = Running::new(None, config, Extra { broker, ..Extra::default() }).await?;
         let router = running.endpoint.routes().merge(pages::demo());
         let url = running.listen(router).await?;
         listens(&url);

@@ -21,11 +21,14 @@ const ANSWER_SIZE_MAX: usize = 64_000;
 impl Webhook {
     /// Gives the events back, sent or given up.
     pub(super) async fn deliver(self: Arc<Self>, events: Vec<Event>) -> Vec<Event> {
-        let id = self.signer.id();
+        let id = self.current.load().signer.id();
         let count = events.len() as u64;
-        for attempt in 0..=self.settings.retry_max.0 {
+        let mut attempt = 0;
+        // Settings may be others when it is repeated.
+        while attempt <= self.current.load().settings.retry_max.0 {
             if attempt > 0 {
-                self.pause(wait_before(attempt, self.settings.retry_wait.0, getrandom::u64().unwrap_or(0))).await;
+                let wait = self.current.load().settings.retry_wait.0;
+                self.pause(wait_before(attempt, wait, getrandom::u64().unwrap_or(0))).await;
                 self.counts.retries.fetch_add(1, Ordering::Relaxed);
             }
             match self.attempt(&id, &events).await {
@@ -39,7 +42,7 @@ impl Webhook {
                 }
                 Err(failure) => {
                     self.failures.fetch_add(1, Ordering::Relaxed);
-                    let (url, reason) = (&self.settings.url, failure.text());
+                    let (url, reason) = (&self.current.load().settings.url, failure.text());
                     tracing::warn!(
                         webhook = self.name,
                         ?url,
@@ -50,6 +53,7 @@ impl Webhook {
                     );
                 }
             }
+            attempt += 1;
         }
         self.counts.given_up.fetch_add(count, Ordering::Relaxed);
         self.has_given_up.store(true, Ordering::Relaxed);
@@ -59,9 +63,10 @@ impl Webhook {
 
     async fn attempt(&self, id: &str, events: &[Event]) -> Result<(), Failure> {
         let body = event::body(events).map_err(|error| Failure::Refused(format!("the events are no JSON: {error}")))?;
-        let headers = self.signer.headers(id, SystemTime::now(), &body);
-        let limits = Limits { timeout: self.settings.timeout.0, body_size_max: ANSWER_SIZE_MAX };
-        self.client.post(&self.settings.url.0, &headers, body, limits).await.map(drop)
+        let current = self.current.load_full();
+        let headers = current.signer.headers(id, SystemTime::now(), &body);
+        let limits = Limits { timeout: current.settings.timeout.0, body_size_max: ANSWER_SIZE_MAX };
+        self.client.post(&current.settings.url.0, &headers, body, limits).await.map(drop)
     }
 
     /// Waits, unless the server stops.

@@ -122,6 +122,23 @@ fn reports_let_through_and_say_so() {
 }
 
 #[test]
+fn a_schema_that_has_changed_counts_after_a_reload() {
+    let (folder, config) = contract("");
+    let server = Server::serve(&config);
+    let mut client = server.connect("");
+    let join_ref = client.join_ok_with("room:1", json!({"name": "a"}));
+    assert_eq!(client.push(&join_ref, "room:1", "new_msg", json!({"body": "hi", "mood": "sad"}))["status"], "ok");
+    folder.write("mood.json", &json!({"enum": ["happy"]}).to_string());
+    let reloaded = server.api("POST", "/api/reload", &Value::Null).json();
+    assert_eq!(reloaded["changed"], json!(["channel[1].schemas"]), "{reloaded}");
+    let refused = client.push(&join_ref, "room:1", "new_msg", json!({"body": "hi", "mood": "sad"}));
+    assert_eq!(errors(&refused)[0]["path"], "/mood");
+    let message = json!({"topic": "room:1", "event": "new_msg", "payload": {"body": "hi", "mood": "sad"}});
+    assert_eq!(server.api("POST", "/api/publish", &message).status, 422);
+    assert!(!server.api("GET", "/api/contract", &Value::Null).body.contains("sad"));
+}
+
+#[test]
 fn mistakes_are_found_before_the_start() {
     let (folder, config) = contract("");
     folder.write("bad.json", r#"{"type": "strin"}"#);

@@ -32,6 +32,7 @@ mod probes;
 mod protocols;
 mod proxies;
 mod refusals;
+mod reload;
 mod restart;
 mod scaffold;
 mod secrets;

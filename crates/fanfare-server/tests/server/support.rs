@@ -34,7 +34,7 @@ pub(crate) struct Server {
     /// The line on the standard output.
     pub(crate) line: String,
     stderr: Arc<Mutex<String>>,
-    _folder: Option<Folder>,
+    folder: Option<Folder>,
 }
 
 impl Server {
@@ -108,7 +108,7 @@ impl Server {
             thread::sleep(SILENCE);
             panic!("no address in {line:?}; the error output is:\n{}", stderr.lock().unwrap());
         };
-        Self { child, address, line, stderr, _folder: folder }
+        Self { child, address, line, stderr, folder }
     }
 
     /// The address of the HTTP API, from the log or from what `dev` explains.
@@ -120,6 +120,16 @@ impl Server {
             Some(address.to_owned())
         });
         found.expect("the address of the HTTP API is told")
+    }
+
+    /// Writes another configuration to its file.
+    pub(crate) fn rewrite(&self, config: &str) {
+        self.folder.as_ref().expect("it was started with a file").write("fanfare.toml", config);
+    }
+
+    /// Has it read its configuration again.
+    pub(crate) fn reload(&self) -> Answer {
+        self.api("POST", "/api/reload", &Value::Null)
     }
 
     /// The number of its process.

@@ -62,3 +62,64 @@ fn files_that_are_no_certificate_are_named_by_check() {
     check(&cert, &garbage, "tls.key");
     check(&cert, &foreign, "tls.key");
 }
+
+#[test]
+fn certificates_are_exchanged_under_a_stream_of_connects_and_a_wrong_key_leaves_the_old_one() {
+    let make = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (one, two) = (make(), make());
+    let folder = Folder::new();
+    let write = |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
+        (folder.write("cert.pem", &made.cert.pem()), folder.write("key.pem", &made.signing_key.serialize_pem()))
+    };
+    let (cert, key) = write(&one);
+    let server = Server::serve(&format!("[tls]\ncert = {cert:?}\nkey = {key:?}\n{LOBBY}"));
+    let mut roots = RootCertStore::empty();
+    roots.add(one.cert.der().clone()).unwrap();
+    roots.add(two.cert.der().clone()).unwrap();
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    let config = Arc::new(config);
+    // The certificate that a connect is shown.
+    let connect = || {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut tls = ClientConnection::new(config.clone(), name).unwrap();
+        tls.complete_io(&mut stream).unwrap();
+        let shown = tls.peer_certificates().unwrap()[0].to_vec();
+        (StreamOwned::new(tls, stream), shown)
+    };
+    let (kept, shown) = connect();
+    assert_eq!(shown, one.cert.der().to_vec());
+    let (mut open, _) = tungstenite::client("wss://localhost/socket/websocket?vsn=2.0.0", kept).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let storm = || {
+            let mut connects = 0;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                connect();
+                connects += 1;
+            }
+            connects
+        };
+        let storms = [scope.spawn(storm), scope.spawn(storm)];
+        for made in [&two, &one, &two] {
+            write(made);
+            assert_eq!(server.reload().json()["changed"], serde_json::json!(["tls.cert", "tls.key"]));
+            assert_eq!(connect().1, made.cert.der().to_vec());
+        }
+        // Every connect of the two has unwrapped: none was refused.
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        for storm in storms {
+            assert!(storm.join().unwrap() > 0);
+        }
+    });
+    folder.write("key.pem", &make().signing_key.serialize_pem());
+    let refused = server.reload();
+    assert_eq!(refused.status, 422);
+    assert_eq!(refused.json()["error"]["problems"][0]["key"], "tls.key");
+    assert_eq!(connect().1, two.cert.der().to_vec());
+    // Who has connected by the first keeps it.
+    open.send(r#"["1","1","room:lobby","phx_join",{}]"#.into()).unwrap();
+    assert!(open.read().unwrap().into_text().unwrap().contains("phx_reply"));
+}

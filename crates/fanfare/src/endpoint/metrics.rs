@@ -69,7 +69,7 @@ impl Collector for Metrics {
 impl Endpoint {
     fn tell_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         self.tell_events(encoder, &families::CONNECTIONS_REFUSED, "connections", |event| event != Event::Connected)?;
-        let paths: Vec<_> = self.gate().mounts.iter().map(|(path, _)| path.to_string()).collect();
+        let paths: Vec<_> = self.gate().mounts().iter().map(|(path, _)| path.to_string()).collect();
         let paths: Vec<_> = paths.iter().map(String::as_str).chain([LOCAL]).collect();
         let opened = |mount: usize, transport: Transport| {
             self.sum(|figures| figures.sockets[mount][transport as usize].opened.get())

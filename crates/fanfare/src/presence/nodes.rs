@@ -115,7 +115,8 @@ pub(crate) fn attached(endpoint: &Endpoint, topic: &str) {
 /// The node has no members of a topic any more, and nothing is kept of it. False if it has to stay attached: somebody is still present
 /// here, for the grace of those who were lost.
 pub(crate) fn lets_go(endpoint: &Endpoint, topic: &str) -> bool {
-    let mut stripe = endpoint.presence_of(topic).0.topics.of(topic);
+    let presence = endpoint.presence_of(topic);
+    let mut stripe = presence.0.topics.of(topic);
     let is_over = stripe.get(topic).is_none_or(|of_topic| of_topic.present.own_len() == 0);
     if is_over {
         stripe.forget(topic);
@@ -216,7 +217,7 @@ impl Presence {
         if endpoint.exchange().is_some() {
             let due_ms = endpoint.clock().after(STRANGER_KEPT);
             self.at(endpoint, 0, due_ms, &topic, |presence, endpoint, topic| {
-                if !endpoint.has_members(topic) && presence.is(endpoint.presence_of(topic)) {
+                if !endpoint.has_members(topic) && presence.is(&endpoint.presence_of(topic)) {
                     lets_go(endpoint, topic);
                 }
             });
@@ -235,7 +236,7 @@ impl Presence {
         let of_topic = stripe.entry(topic, home);
         if let Some(exchange) = endpoint.exchange()
             && of_topic.shared.as_ref().is_none_or(|shared| !shared.rows.has_asked())
-            && self.is(endpoint.presence_of(topic))
+            && self.is(&endpoint.presence_of(topic))
         {
             let node = &exchange.node;
             let shared = of_topic.shared.get_or_insert_with(|| Shared::new(Rows::new(node.clone(), counts_only)));

@@ -154,7 +154,7 @@ impl Asking<'_> {
             who: Who {
                 user: None,
                 address: self.connection.map(|connection| connection.peer),
-                endpoint: self.endpoint.gate().path_of(&self.found.mount),
+                endpoint: self.found.mount.path.as_ref(),
             },
             topic: None,
             code: Some(410),
@@ -206,7 +206,8 @@ impl Endpoint {
         let Ok(SessionQuestion { mount, token, post }) = SessionQuestion::read(question) else {
             return gone.to_bytes();
         };
-        let lines_max = self.gate().mounts.get(usize::from(mount)).map_or(0, |(_, mount)| mount.limits.body_lines_max);
+        let lines_max =
+            self.gate().mounts().get(usize::from(mount)).map_or(0, |(_, mount)| mount.limits.body_lines_max);
         let answer = match (self.session(token, mount), post) {
             (Session::Here(claims), None) => self.poll_session(claims).await.unwrap_or(gone),
             (Session::Here(claims), Some((content_type, body))) => {

@@ -357,7 +357,7 @@ impl Endpoint {
 
     /// The answer to a request for a path at which no mount is.
     pub(super) fn refuse_path(&self, path: &str, connection: Option<&Connection>) -> Response<Body> {
-        let served: Vec<_> = self.gate().mounts.iter().map(|(path, _)| path.to_string()).collect();
+        let served: Vec<_> = self.gate().mounts().iter().map(|(path, _)| path.to_string()).collect();
         let refusal = Refusal::Path { path: path.to_owned(), served: served.join(" or ") };
         self.tell_of(&refusal, None, connection);
         refusal.answer()
@@ -381,7 +381,7 @@ impl Endpoint {
             who: Who {
                 user: None,
                 address: connection.map(|connection| connection.peer),
-                endpoint: found.map(|found| &self.gate().mounts[usize::from(found.number)].0),
+                endpoint: found.and_then(|found| found.mount.path.as_ref()),
             },
             topic: None,
             code: Some(refusal.status().as_u16()),

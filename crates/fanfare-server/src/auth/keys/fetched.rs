@@ -19,7 +19,7 @@ const BODY_SIZE_MAX: usize = 1 << 20;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// The keys of one authenticator, renewed as long as the server runs.
+/// The keys of one authenticator, renewed as long as somebody asks for them.
 pub(crate) struct Fetched {
     /// Of the `[auth.NAME]`.
     name: String,
@@ -53,11 +53,13 @@ impl Fetched {
             known: RwLock::default(),
         });
         fetched.fetch(&client).await;
-        let background = fetched.clone();
+        let background = Arc::downgrade(&fetched);
         tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(background.wait()).await;
-                background.fetch(&client).await;
+            // Until nobody asks for its keys any more.
+            while let Some(wait) = background.upgrade().map(|fetched| fetched.wait()) {
+                tokio::time::sleep(wait).await;
+                let Some(fetched) = background.upgrade() else { return };
+                fetched.fetch(&client).await;
             }
         });
         fetched

@@ -1,0 +1,160 @@
+//! The configuration is read again while the server runs: whole, or not at all.
+//!
+//! What is new is read, checked and built before anything of it counts. A key that cannot change without a restart refuses all.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use crate::config::change::{Change, Imprint};
+use crate::config::secret::Secret;
+use crate::config::section::Reload;
+use crate::config::{Config, Report};
+use crate::engine::{Equipment, Seen, Unbuilt};
+use crate::live::{InForce, Live};
+use crate::log::Filter;
+use crate::terminal::Given;
+use crate::tls::Certificates;
+
+/// What was done.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// How many configurations have been in force.
+    pub(crate) generation: u64,
+    /// The keys that are others now, or would be.
+    pub(crate) changed: Vec<String>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// What is wrong with the configuration.
+    Wrong(Report),
+    /// These keys have changed.
+    RestartNeeded(Vec<String>),
+    /// What it asks for cannot be had.
+    Impossible(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong(report) => write!(f, "{report}"),
+            Self::RestartNeeded(keys) => {
+                let needs = if keys.len() == 1 { "needs" } else { "need" };
+                write!(f, "{} {needs} a restart; nothing was changed", keys.join(", "))
+            }
+            Self::Impossible(reason) => write!(f, "{reason}; nothing was changed"),
+        }
+    }
+}
+
+impl From<Unbuilt> for Failure {
+    fn from(unbuilt: Unbuilt) -> Self {
+        match unbuilt {
+            Unbuilt::RestartNeeded(key) => Self::RestartNeeded(vec![key]),
+            Unbuilt::Impossible(reason) => Self::Impossible(reason),
+        }
+    }
+}
+
+/// What is exchanged.
+pub(crate) struct Exchanged {
+    pub(crate) live: InForce,
+    pub(crate) equipment: Equipment,
+    pub(crate) filter: Filter,
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    /// The API's token where the configuration has none.
+    pub(crate) token: Option<Secret>,
+}
+
+/// Reads the configuration again.
+pub(crate) struct Reloader {
+    given: Option<Given>,
+    live: InForce,
+    filter: Filter,
+    certificates: Option<Arc<Certificates>>,
+    token: Option<Secret>,
+    /// One after the other.
+    running: Mutex<Running>,
+}
+
+/// The configuration in force.
+struct Running {
+    imprint: Imprint,
+    equipment: Equipment,
+}
+
+impl Reloader {
+    /// `imprint` is that of the configuration that the server was started with.
+    pub(crate) fn new(given: Option<Given>, imprint: Imprint, exchanged: Exchanged) -> Arc<Self> {
+        let Exchanged { live, equipment, filter, certificates, token } = exchanged;
+        Arc::new(Self { given, live, filter, certificates, token, running: Mutex::new(Running { imprint, equipment }) })
+    }
+
+    /// Puts what is configured now in force, or only says what that would change.
+    ///
+    /// # Errors
+    /// Why everything stays as it is.
+    pub(crate) async fn reload(&self, only_checks: bool) -> Result<Done, Failure> {
+        let result = self.run(only_checks).await;
+        match &result {
+            _ if only_checks => {}
+            Ok(Done { generation, changed }) => {
+                tracing::info!(generation, changed = changed.join(", "), "the configuration was read again");
+            }
+            Err(reason) => {
+                tracing::error!(%reason, "the configuration was read again and refused: the old one stays in force");
+            }
+        }
+        result
+    }
+
+    async fn run(&self, only_checks: bool) -> Result<Done, Failure> {
+        let mut running = self.running.lock().await;
+        let Some(given) = self.given.clone() else {
+            return Err(Failure::Impossible(
+                "this server was started with no configuration that could be read again".into(),
+            ));
+        };
+        // It opens files, and a file system may stall.
+        let read = tokio::task::spawn_blocking(move || given.read()).await;
+        let mut config: Config =
+            read.map_err(|error| Failure::Impossible(error.to_string()))?.map_err(Failure::Wrong)?;
+        let imprint = config.imprint();
+        let changes = running.imprint.changes(&imprint);
+        let restarts = changes.iter().filter(|change| change.reload == Reload::Restart);
+        let restarts: Vec<String> = restarts.map(|change| change.key.clone()).collect();
+        if !restarts.is_empty() {
+            return Err(Failure::RestartNeeded(restarts));
+        }
+        let certificates = config.tls.as_ref().map(Certificates::read).transpose().map_err(Failure::Impossible)?;
+        let is_same = |label: &str| running.imprint.is_same(&imprint, label);
+        let prepared = running.equipment.prepare(&mut config, &is_same).await?;
+        let changed: Vec<String> = changes.into_iter().map(|Change { key, .. }| key).collect();
+        let old = self.live.load_full();
+        if only_checks || changed.is_empty() {
+            return Ok(Done { generation: old.generation, changed });
+        }
+        // Only the first of these can fail.
+        let Seen { parts, topics } = running.equipment.put_in_force(prepared)?;
+        if let (Some(certificates), Some(new)) = (&self.certificates, certificates) {
+            certificates.replace(new);
+        }
+        self.filter.set(&config.log.level);
+        let generation = old.generation + 1;
+        self.live.store(Arc::new(Live::new(generation, &config, self.token.as_ref(), parts, topics)));
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        running.imprint = imprint;
+        Ok(Done { generation, changed })
+    }
+}
+
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}
