@@ -11,7 +11,7 @@
 //! | `js` | run by node, with the `phoenix` client at hand; with a `file:NAME` it stays instead for the blocks behind it |
 //! | `python` | a file that stays as well |
 //! | `toml` | a configuration that `fanfare check` accepts; with a `file:NAME` it stays for the blocks behind it |
-//! | `json` | must be JSON |
+//! | `json` | must be JSON; with a `file:NAME` it stays as well |
 //! | `rust` | compiled and run as documentation test of the `fanfare` crate, not here |
 //! | `text output` | what the block before it prints: line by line in this order, `…` for anything |
 //! | `ts`, and configurations of other programs | shown only: `tests/e2e/guides` compiles and runs those |
@@ -154,7 +154,8 @@ impl Bench {
                 program::run(check.env_remove("FANFARE_ADMIN_TOKEN").args(["check", "--config"]).arg(file), expected)
             }
             "json" => {
-                serde_json::from_str::<serde_json::Value>(&block.text).map(drop).map_err(|e| format!("not JSON: {e}"))
+                serde_json::from_str::<serde_json::Value>(&block.text).map_err(|e| format!("not JSON: {e}"))?;
+                block.attribute("file").map_or(Ok(()), |file| self.write(file, &block.text).map(drop))
             }
             "rust" => Ok(()),
             language if SHOWN.contains(&language) => Ok(()),
@@ -211,8 +212,9 @@ impl Bench {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
-        let file = self.folder.join(Path::new(name).file_name().unwrap_or_default());
-        std::fs::write(&file, text).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+        let file = self.folder.join(name);
+        let made = file.parent().map_or(Ok(()), std::fs::create_dir_all);
+        made.and_then(|()| std::fs::write(&file, text)).map_err(|e| format!("cannot write {}: {e}", file.display()))?;
         Ok(file)
     }
 
