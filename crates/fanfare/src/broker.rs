@@ -4,8 +4,8 @@
 //! Three traits, which know envelopes as bytes and nothing of sockets, channels or shards. What a broker does is told by
 //! `done`, from any thread, and what arrives goes to a [`Deliver`]; calls never block, since they are made on shards' threads.
 //! `broker/` has the parts: `transport` (live messages), `log` (positions, appends, reads), `registers` (compare and set);
-//! and for those that are reached over connections `wire` and `buffered` (bytes), `queue` (commands), `pace` (times), `authority`
-//! (a part of their addresses).
+//! and for those that are reached over connections `wire` and `buffered` (bytes), `queue` (commands), `turns` (the thread), `canary`,
+//! `settings` (what all are told) and `authority` (a part of an address).
 //!
 //! **A broker is believed only as far as it can be checked.** It may lose what is live, and say late or not at all what became
 //! of a command; a log may lose its tail, and says so by another epoch. What makes an unbroken chain of that is above these
@@ -13,22 +13,26 @@
 
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod authority;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 mod buffered;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod canary;
 mod log;
 pub(crate) mod memory;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
-#[cfg(feature = "nats")]
-mod pace;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "redis"))]
 mod queue;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod registers;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod settings;
 #[cfg(test)]
 mod suite;
 mod transport;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod turns;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod wire;
 

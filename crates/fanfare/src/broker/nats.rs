@@ -29,11 +29,8 @@ use self::server::Server;
 use self::subjects::Subjects;
 use self::url::Url;
 use super::wire::client_tls;
-use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Logs, Parts};
+use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Logs, Parts, settings};
 use crate::error::Error;
-
-/// The longest namespace, in bytes. It is a part of every name.
-const NAMESPACE_SIZE_MAX: usize = 64;
 
 /// A NATS of version 2.9 or newer between nodes: those with the same cluster of servers and namespace are one cluster.
 ///
@@ -93,17 +90,7 @@ impl NatsBroker {
     /// no password.
     pub fn check(&self) -> Result<(), Error> {
         Url::parse_all(&self.url).map_err(Error::invalid)?;
-        let namespace = &self.namespace;
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-        if !(1..=NAMESPACE_SIZE_MAX).contains(&namespace.len()) || !namespace.bytes().all(is_name) {
-            return Err(Error::invalid(format!(
-                "the namespace {namespace:?} is not 1 to {NAMESPACE_SIZE_MAX} letters, digits, \"-\", \"_\", \".\" or \":\""
-            )));
-        }
-        if self.timeout.is_zero() {
-            return Err(Error::invalid("a timeout of 0 gives the broker no time to answer; 2 seconds is the default"));
-        }
-        Ok(())
+        settings::check(&self.namespace, self.timeout)
     }
 
     /// Begins to connect. Until the first [`LinkState::Up`](super::LinkState::Up) all commands are refused.

@@ -25,6 +25,8 @@ pub(super) trait Command: Send {
 pub(super) struct Queue<C> {
     /// Where the link leads, for messages: what it is and where, without credentials.
     server: Arc<str>,
+    /// What helps where too much waits.
+    relief: &'static str,
     lane: Mutex<Lane<C>>,
     waker: Waker,
     /// What waits in the lane and for answers.
@@ -51,10 +53,11 @@ pub(super) struct Taken<C> {
 
 impl<C: Command> Queue<C> {
     /// One for the thread that this wakes.
-    pub(super) fn new(server: Arc<str>, waker: Waker) -> Self {
+    pub(super) fn new(server: Arc<str>, relief: &'static str, waker: Waker) -> Self {
         let refused = Some(format!("{server} is not connected yet").into());
         Queue {
             server,
+            relief,
             lane: Mutex::new(Lane { commands: Vec::new(), refused, renew: false, stop: false }),
             waker,
             waiting: AtomicUsize::new(0),
@@ -64,31 +67,35 @@ impl<C: Command> Queue<C> {
 
     /// Puts a command in line, or says that it is refused.
     pub(super) fn put(&self, command: C) {
-        let size = command.size();
+        self.put_all([command]);
+    }
+
+    /// The same with several that follow one another.
+    pub(super) fn put_all<const N: usize>(&self, commands: [C; N]) {
+        let size: usize = commands.iter().map(C::size).sum();
         let mut lane = self.lane.lock();
-        let full = self.waiting.load(Ordering::Relaxed) >= COMMANDS_WAITING_MAX
+        let full = self.waiting.load(Ordering::Relaxed) + N > COMMANDS_WAITING_MAX
             || self.waiting_bytes.load(Ordering::Relaxed) + size > COMMANDS_WAITING_BYTES_MAX;
         let refused = if lane.stop {
             Some("the engine has ended".into())
-        } else if command.is_always_taken() {
+        } else if commands.iter().all(C::is_always_taken) {
             None
         } else if full {
             Some(Arc::from(format!(
-                "{COMMANDS_WAITING_MAX} commands or {COMMANDS_WAITING_BYTES_MAX} bytes wait for {}; publish less, or give it \
-                 more processors",
-                self.server
+                "{COMMANDS_WAITING_MAX} commands or {COMMANDS_WAITING_BYTES_MAX} bytes wait for {}; publish less, or {}",
+                self.server, self.relief
             )))
         } else {
             lane.refused.clone()
         };
         if let Some(why) = refused {
             drop(lane);
-            return command.undone(Undone::Refused(why));
+            return commands.into_iter().for_each(|command| command.undone(Undone::Refused(why.clone())));
         }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(N, Ordering::Relaxed);
         self.waiting_bytes.fetch_add(size, Ordering::Relaxed);
         let wakes = lane.commands.is_empty();
-        lane.commands.push(command);
+        lane.commands.extend(commands);
         drop(lane);
         if wakes {
             self.wake();

@@ -9,26 +9,21 @@ mod connection;
 mod greeting;
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Poll, Waker};
 
-use self::connection::{Connection, End};
+use self::connection::Connection;
 use super::request::Request;
 use super::server::Server;
 use super::url::Url;
-use crate::broker::queue::{Command as _, Queue, Taken};
-use crate::broker::wire::Wire;
-use crate::broker::{Deliver, LinkId, LinkState, Undone, pace};
+use crate::broker::queue::{Command as _, Queue};
+use crate::broker::turns::{self, End, WAKER};
+use crate::broker::{Deliver, LinkId, LinkState, Undone};
 use crate::error::Error;
-
-const WAKER: Token = Token(0);
-const SOCKET: Token = Token(1);
 
 /// What a link is for.
 pub(super) enum Role {
@@ -73,7 +68,7 @@ impl Link {
     pub(super) fn start(name: &str, role: Role, target: Target, server: Arc<Server>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let queue = Arc::new(Queue::new(server.name.clone(), waker));
+        let queue = Arc::new(Queue::new(server.name.clone(), "give it more processors", waker));
         let thread = Thread {
             queue: queue.clone(),
             server,
@@ -135,7 +130,9 @@ impl Thread {
                 told = Some(why.clone());
             }
             self.queue.refuse(Some(why.clone()));
-            if self.wait(pace::backoff(self.failures, self.server.draw()), &why) {
+            let wait = turns::backoff(self.failures, self.server.draw());
+            let (queue, attached) = (&self.queue, &mut self.attached);
+            if turns::wait(&mut self.poll, queue, wait, |requests| refuse(queue, attached, requests, &why)) {
                 return self.stop();
             }
         }
@@ -146,7 +143,8 @@ impl Thread {
         let url = self.target.urls[self.tries % self.target.urls.len()].clone();
         self.tries += 1;
         let place = format!("nats {url}");
-        let wire = match self.connect(&url) {
+        // Where there is TLS, it begins behind the first line of the server.
+        let wire = match turns::connect(&self.poll, (&url.host, url.port), self.server.timeout, None) {
             Ok(wire) => wire,
             Err(error) => {
                 self.failures += 1;
@@ -155,7 +153,7 @@ impl Thread {
         };
         let mut connection =
             Connection::new(&self.queue, &self.server, &self.role, &self.target, &url, &mut self.attached, wire);
-        let end = match connection.drive(&mut self.poll) {
+        let end = match turns::drive(&mut self.poll, || connection.turn()) {
             End::Broken(why) => End::Broken(format!("{place}: {why}")),
             End::Stopped => End::Stopped,
         };
@@ -169,62 +167,28 @@ impl Thread {
         self.queue.refuse(Some(why.clone()));
         connection.give_up(&why);
         let commands = self.queue.take(true).commands;
-        self.refuse(commands, &why);
+        refuse(&self.queue, &mut self.attached, commands, &why);
         if let (Role::Live { deliver, .. }, true) = (&self.role, was_up) {
             deliver.link(LinkId(0), LinkState::Down { why });
         }
         end
     }
 
-    fn connect(&self, url: &Url) -> Result<Wire, String> {
-        let addresses = (&*url.host, url.port).to_socket_addrs().map_err(|error| format!("its name: {error}"))?;
-        let mut last = "its name has no addresses".to_owned();
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, self.server.timeout) {
-                Ok(tcp) => {
-                    // Where there is TLS, it begins behind the first line of the server.
-                    let mut wire = Wire::new(tcp, None).map_err(|error| error.to_string())?;
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    let registered = self.poll.registry().register(wire.source(), SOCKET, interest);
-                    registered.map_err(|error| error.to_string())?;
-                    return Ok(wire);
-                }
-                Err(error) => last = error.to_string(),
-            }
-        }
-        Err(last)
-    }
-
-    /// Waits before the next try; whether to stop. What is put in meanwhile is told.
-    fn wait(&mut self, time: Duration, why: &Arc<str>) -> bool {
-        let until = Instant::now() + time;
-        let mut events = Events::with_capacity(4);
-        loop {
-            let Taken { commands, stop, .. } = self.queue.take(true);
-            self.refuse(commands, why);
-            let left = until.saturating_duration_since(Instant::now());
-            if stop || left.is_zero() {
-                return stop;
-            }
-            let _ = self.poll.poll(&mut events, Some(left));
-        }
-    }
-
-    /// Refuses what has not been sent, except for detaching: that is done.
-    fn refuse(&mut self, requests: Vec<Request>, why: &Arc<str>) {
-        for request in requests {
-            if let Request::Unsubscribe { topic, .. } = &request {
-                self.attached.remove(topic);
-                self.queue.settled(request.size());
-                request.end(Ok(()));
-            } else {
-                self.queue.undone(request, Undone::Refused(why.clone()));
-            }
-        }
-    }
-
     fn stop(mut self) {
         let commands = self.queue.take(true).commands;
-        self.refuse(commands, &"the engine has ended".into());
+        refuse(&self.queue, &mut self.attached, commands, &"the engine has ended".into());
+    }
+}
+
+/// Refuses what has not been sent, except for detaching: that is done.
+fn refuse(queue: &Queue<Request>, attached: &mut Attached, requests: Vec<Request>, why: &Arc<str>) {
+    for request in requests {
+        if let Request::Unsubscribe { topic, .. } = &request {
+            attached.remove(topic);
+            queue.settled(request.size());
+            request.end(Ok(()));
+        } else {
+            queue.undone(request, Undone::Refused(why.clone()));
+        }
     }
 }

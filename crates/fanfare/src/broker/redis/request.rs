@@ -11,6 +11,7 @@ use fanfare_proto::resp::{Value, write_command, write_command_head, write_part};
 use super::names::Kind;
 use super::scripts::{Script, Shas};
 use super::server::Server;
+use crate::broker::queue::Command;
 use crate::broker::{Append, Appended, Attached, Done, Stamp, Undone};
 
 /// What it takes to keep a command, beside its contents.
@@ -60,17 +61,6 @@ pub(super) struct Appends {
 }
 
 impl Request {
-    /// About how much memory it takes.
-    pub(super) fn size(&self) -> usize {
-        REQUEST_SIZE
-            + match self {
-                Request::Subscribe { .. } | Request::Unsubscribe { .. } => 0,
-                Request::Publish { envelope, channel, .. } => envelope.len() + channel.len(),
-                Request::Append(appends) => appends.size,
-                Request::Call { parts, .. } => parts.iter().map(Bytes::len).sum(),
-            }
-    }
-
     /// Takes the next command into this one, where both can go in one call.
     pub(super) fn merge(&mut self, next: Request) -> Result<(), Request> {
         match (self, next) {
@@ -131,6 +121,27 @@ impl Request {
     /// The topic whose order it is part of.
     pub(super) fn appends_to(&self) -> Option<&Arc<str>> {
         if let Request::Append(appends) = self { Some(&appends.topic) } else { None }
+    }
+}
+
+impl Command for Request {
+    fn size(&self) -> usize {
+        REQUEST_SIZE
+            + match self {
+                Request::Subscribe { .. } | Request::Unsubscribe { .. } => 0,
+                Request::Publish { envelope, channel, .. } => envelope.len() + channel.len(),
+                Request::Append(appends) => appends.size,
+                Request::Call { parts, .. } => parts.iter().map(Bytes::len).sum(),
+            }
+    }
+
+    fn is_always_taken(&self) -> bool {
+        // Also without a connection there is something that is not to be made again.
+        matches!(self, Request::Unsubscribe { .. })
+    }
+
+    fn undone(self, why: Undone) {
+        self.answer(Err(why));
     }
 }
 

@@ -11,14 +11,11 @@ mod incoming;
 mod streams;
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use fanfare_proto::nats::{write_line, write_message};
 use hashbrown::{HashMap, HashSet};
-use mio::{Events, Poll};
 
 use self::asked::Asked;
 use super::super::request::Request;
@@ -27,12 +24,11 @@ use super::super::url::Url;
 use super::greeting::{self, Info};
 use super::{Attached, Role, Target};
 use crate::broker::buffered::Buffered;
+use crate::broker::canary::Canary;
 use crate::broker::queue::{Command as _, Queue, Taken};
+use crate::broker::turns::ATTACHING_MAX;
 use crate::broker::wire::Wire;
 use crate::broker::{ATTACHMENTS_MAX, Undone};
-
-/// So many topics are on their way to be attached at most.
-const ATTACHING_MAX: usize = 10_000;
 
 /// What a server puts before a message, at most.
 const HEADERS_MAX: usize = 64 * 1024;
@@ -40,14 +36,6 @@ const HEADERS_MAX: usize = 64 * 1024;
 /// The subscription of the node's inbox, and that of answers. Those of topics follow.
 const INBOX: u64 = 1;
 const ANSWERS: u64 = 2;
-
-/// How a connection ended.
-pub(super) enum End {
-    /// It broke, or is of no use.
-    Broken(String),
-    /// The link is not needed any more.
-    Stopped,
-}
 
 /// A connection.
 pub(super) struct Connection<'a> {
@@ -128,13 +116,6 @@ enum Ping {
     Taken,
 }
 
-#[derive(Default)]
-struct Canary {
-    number: u64,
-    under_way: Option<(Instant, Bytes)>,
-    next: Option<Instant>,
-}
-
 impl<'a> Connection<'a> {
     pub(super) fn new(
         queue: &'a Queue<Request>,
@@ -173,24 +154,6 @@ impl<'a> Connection<'a> {
         matches!(self.stage, Stage::Up)
     }
 
-    /// Works until the connection ends.
-    pub(super) fn drive(&mut self, poll: &mut Poll) -> End {
-        let mut events = Events::with_capacity(16);
-        loop {
-            match self.turn() {
-                Ok(Some(timeout)) => {
-                    if let Err(error) = poll.poll(&mut events, Some(timeout))
-                        && error.kind() != io::ErrorKind::Interrupted
-                    {
-                        return End::Broken(error.to_string());
-                    }
-                }
-                Ok(None) => return End::Stopped,
-                Err(why) => return End::Broken(why),
-            }
-        }
-    }
-
     /// Tells all who wait that they will have no answer.
     pub(super) fn give_up(&mut self, why: &Arc<str>) {
         for waiting in std::mem::take(&mut self.waiting) {
@@ -205,7 +168,7 @@ impl<'a> Connection<'a> {
     }
 
     /// Takes commands, writes, reads once: how long nothing else is to be done. `None` when the link is to stop.
-    fn turn(&mut self) -> Result<Option<Duration>, String> {
+    pub(super) fn turn(&mut self) -> Result<Option<Duration>, String> {
         let takes = self.was_up() && self.buffered.has_room();
         let Taken { commands, renew, stop } = self.queue.take(takes);
         if stop {
@@ -360,7 +323,7 @@ impl<'a> Connection<'a> {
         self.ping(Ping::Attached);
     }
 
-    fn send_canary(&mut self, bytes: &Bytes) {
+    fn send_canary(&mut self, bytes: &[u8]) {
         let inbox = self.server.subjects.own_inbox();
         write_message(&inbox, None, &[], bytes, &mut self.buffered.out);
     }

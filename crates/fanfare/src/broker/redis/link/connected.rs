@@ -8,64 +8,37 @@ mod clock;
 mod incoming;
 
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use fanfare_proto::resp::{Scanner, write_command};
-use mio::{Events, Poll};
 
 use super::super::names::Kind;
 use super::super::request::{REQUEST_SIZE, Request};
 use super::super::scripts::{Script, Shas};
+use super::super::server::Server;
 use super::standing::Question;
-use super::{Attached, Role, Shared, Taken, Target};
+use super::{Attached, Role, Target};
+use crate::broker::buffered::Buffered;
+use crate::broker::canary::Canary;
+use crate::broker::queue::{Command as _, Queue, Taken};
+use crate::broker::turns::{ATTACHING_MAX, BEGINNING_MAX};
 use crate::broker::wire::Wire;
 use crate::broker::{ATTACHMENTS_MAX, Undone};
-
-/// One read takes at most so many bytes.
-const READ_SIZE: usize = 64 * 1024;
-
-/// While so many bytes have not been taken by the system, no commands are taken.
-const UNSENT_MAX: usize = 1024 * 1024;
 
 /// A string that a server sends is never larger than the largest envelope and this.
 const STRING_OVERHEAD_MAX: usize = 1024 * 1024;
 
-/// How long the beginning of a connection may take, until all topics are attached.
-const BEGINNING_MAX: Duration = Duration::from_secs(60);
-
-/// So many topics are on their way to be attached at most.
-const ATTACHING_MAX: usize = 10_000;
-
-/// How often a node sends itself a message, and how late that may be.
-const CANARY_EVERY: Duration = Duration::from_secs(1);
-const CANARY_MAX: Duration = Duration::from_secs(3);
-
 /// How often it is looked whether the server's session, life and time are still the same.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// How a connection ended.
-pub(super) enum End {
-    /// It broke, or is of no use.
-    Broken(String),
-    /// The link is not needed any more.
-    Stopped,
-}
-
 /// A connection.
 pub(super) struct Connected<'a> {
-    shared: &'a Shared,
+    queue: &'a Queue<Request>,
+    server: &'a Server,
     role: &'a Role,
     attached: &'a mut Attached,
-    wire: Wire,
-    out: Vec<u8>,
-    /// So much of `out` is gone.
-    written: usize,
-    input: Vec<u8>,
-    /// So much of `input` is there.
-    filled: usize,
+    buffered: Buffered,
     scanner: Scanner,
     waiting: VecDeque<Waiting>,
     /// So many at the front of `waiting` have been told that there was no answer in time.
@@ -116,16 +89,10 @@ enum Confirmation {
     Unsubscribed,
 }
 
-#[derive(Default)]
-struct Canary {
-    number: u64,
-    under_way: Option<(Instant, Bytes)>,
-    next: Option<Instant>,
-}
-
 impl<'a> Connected<'a> {
     pub(super) fn new(
-        shared: &'a Shared,
+        queue: &'a Queue<Request>,
+        server: &'a Server,
         role: &'a Role,
         target: &Target,
         attached: &'a mut Attached,
@@ -133,15 +100,12 @@ impl<'a> Connected<'a> {
     ) -> Self {
         let now = Instant::now();
         let mut connected = Connected {
-            shared,
+            queue,
+            server,
             role,
             attached,
-            wire,
-            out: Vec::new(),
-            written: 0,
-            input: vec![0; 2 * READ_SIZE],
-            filled: 0,
-            scanner: Scanner::new(shared.server.envelope_size_max + STRING_OVERHEAD_MAX),
+            buffered: Buffered::new(wire),
+            scanner: Scanner::new(server.envelope_size_max + STRING_OVERHEAD_MAX),
             waiting: VecDeque::new(),
             expired: 0,
             stage: Stage::Asking { since: now },
@@ -160,43 +124,27 @@ impl<'a> Connected<'a> {
         matches!(self.stage, Stage::Up)
     }
 
-    /// Works until the connection ends.
-    pub(super) fn drive(&mut self, poll: &mut Poll) -> End {
-        let mut events = Events::with_capacity(16);
-        loop {
-            match self.turn() {
-                Ok(Some(timeout)) => {
-                    if let Err(error) = poll.poll(&mut events, Some(timeout))
-                        && error.kind() != io::ErrorKind::Interrupted
-                    {
-                        return End::Broken(error.to_string());
-                    }
-                }
-                Ok(None) => return End::Stopped,
-                Err(why) => return End::Broken(why),
-            }
-        }
-    }
-
     /// Tells all who wait that they will have no answer.
     pub(super) fn give_up(&mut self, why: &Arc<str>) {
         for waiting in std::mem::take(&mut self.waiting) {
             if let What::Theirs { request, size, .. } = waiting.what {
-                self.shared.settled(size);
+                self.queue.settled(size);
                 if let Some(request) = request {
                     request.answer(Err(Undone::Unknown(why.clone())));
                 }
             }
         }
         // These the server has not carried out.
-        self.shared.refuse_all(std::mem::take(&mut self.unloaded), why);
+        for request in std::mem::take(&mut self.unloaded) {
+            self.queue.undone(request, Undone::Refused(why.clone()));
+        }
     }
 
     /// Takes commands, writes, reads once: how long nothing else is to be done. `None` when the link is to stop.
-    fn turn(&mut self) -> Result<Option<Duration>, String> {
-        let takes = self.unloaded.is_empty() && self.out.len() - self.written < UNSENT_MAX;
-        let Taken { requests, renew, stop } = self.shared.take(takes);
-        self.send_all(requests);
+    pub(super) fn turn(&mut self) -> Result<Option<Duration>, String> {
+        let takes = self.unloaded.is_empty() && self.buffered.has_room();
+        let Taken { commands, renew, stop } = self.queue.take(takes);
+        self.send_all(commands);
         if stop {
             return Ok(None);
         }
@@ -204,11 +152,11 @@ impl<'a> Connected<'a> {
             return Err("the connection is made again, since what came over it cannot be trusted".to_owned());
         }
         self.attach_more();
-        self.write()?;
+        self.buffered.write()?;
         let more = self.read()?;
         let now = Instant::now();
         self.look_at_the_clock(now)?;
-        self.write()?;
+        self.buffered.write()?;
         let is_idle = !more && self.unloaded.is_empty();
         Ok(Some(if is_idle { self.next(now) } else { Duration::ZERO }))
     }
@@ -219,7 +167,7 @@ impl<'a> Connected<'a> {
             match &mut last {
                 Some(one) => match one.merge(request) {
                     // It goes with the one before: one command, one answer.
-                    Ok(()) => self.shared.settled(REQUEST_SIZE),
+                    Ok(()) => self.queue.settled(REQUEST_SIZE),
                     Err(request) => {
                         if let Some(request) = last.replace(request) {
                             self.send(request);
@@ -241,7 +189,7 @@ impl<'a> Connected<'a> {
             Request::Subscribe { topic, with_head, .. } => {
                 if self.attached.len() >= ATTACHMENTS_MAX && !self.attached.contains_key(topic) {
                     let why = format!("this node is attached to {ATTACHMENTS_MAX} topics; add nodes");
-                    return self.shared.answer(request, size, Err(Undone::refused(why)));
+                    return self.queue.undone(request, Undone::refused(why));
                 }
                 let wants_head = self.attached.entry(topic.clone()).or_default();
                 *wants_head |= with_head;
@@ -253,14 +201,14 @@ impl<'a> Connected<'a> {
             }
             _ => Confirmation::Answer,
         };
-        request.write(&self.shared.server, &self.shas, &mut self.out);
-        let deadline = Instant::now() + self.shared.server.timeout;
+        request.write(self.server, &self.shas, &mut self.buffered.out);
+        let deadline = Instant::now() + self.server.timeout;
         self.waiting.push_back(Waiting { what: What::Theirs { request: Some(request), size, confirmation }, deadline });
     }
 
     /// Sends a command of our own.
     fn send_own(&mut self, what: What, parts: &[&[u8]]) {
-        write_command(parts, &mut self.out);
+        write_command(parts, &mut self.buffered.out);
         self.waiting.push_back(Waiting { what, deadline: Instant::now() + BEGINNING_MAX });
     }
 
@@ -286,7 +234,7 @@ impl<'a> Connected<'a> {
 
     fn ask_how_it_stands(&mut self) {
         self.send_own(What::Question(Question::Session), &[b"INFO", b"replication"]);
-        let (key, life) = (self.shared.server.names.life(), self.shared.server.draw());
+        let (key, life) = (self.server.names.life(), self.server.draw());
         let what = What::Question(Question::Life(life));
         self.send_own(what, &[b"SET", &key, life.to_string().as_bytes(), b"NX", b"GET"]);
         self.send_own(What::Question(Question::Time(Instant::now())), &[b"TIME"]);
@@ -316,7 +264,7 @@ impl<'a> Connected<'a> {
         {
             // It may have been detached meanwhile.
             let Some(&with_head) = self.attached.get(&topic) else { continue };
-            let server = &self.shared.server;
+            let server = self.server;
             let channel = server.names.of(Kind::Live, &topic);
             let meta = server.names.of(Kind::Meta, &topic);
             let [session, fresh] = [server.session(), server.draw()].map(u64::to_le_bytes);

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::super::Role;
-use super::{Canary, Connection, Stage, What};
+use super::{Connection, Stage, What};
 use crate::broker::Undone;
-use crate::broker::pace::{BEGINNING_MAX, CANARY_EVERY, CANARY_MAX};
+use crate::broker::canary::{EVERY, LATE_AFTER};
+use crate::broker::turns::BEGINNING_MAX;
 
 impl Connection<'_> {
     /// Does what is due.
@@ -13,7 +14,7 @@ impl Connection<'_> {
         self.expire(now);
         self.expire_asked(now)?;
         let (since, most) = match &self.stage {
-            Stage::Greeting { since } | Stage::Preparing { since } => (since, self.server.timeout.max(CANARY_MAX)),
+            Stage::Greeting { since } | Stage::Preparing { since } => (since, self.server.timeout.max(LATE_AFTER)),
             Stage::Attaching { since, .. } => (since, BEGINNING_MAX),
             Stage::Up => {
                 self.look_after_streams(now);
@@ -28,12 +29,10 @@ impl Connection<'_> {
 
     /// How long nothing is to be done.
     pub(super) fn next(&self, now: Instant) -> Duration {
-        let mut next = now + self.server.timeout.max(CANARY_EVERY);
+        let mut next = now + self.server.timeout.max(EVERY);
         let theirs = self.waiting.iter().skip(self.expired).find(|waiting| waiting.is_theirs());
-        let canary =
-            self.canary.next.into_iter().chain(self.canary.under_way.as_ref().map(|(sent, _)| *sent + CANARY_MAX));
         let asked = self.deadlines.front().map(|(deadline, _)| *deadline);
-        for time in theirs.map(|waiting| waiting.deadline).into_iter().chain(canary).chain(asked) {
+        for time in theirs.map(|waiting| waiting.deadline).into_iter().chain(self.canary.next()).chain(asked) {
             next = next.min(time);
         }
         next.saturating_duration_since(now)
@@ -57,44 +56,15 @@ impl Connection<'_> {
     }
 
     fn look_after_the_canary(&mut self, now: Instant) -> Result<(), String> {
-        if !self.role.is_live() {
+        let Role::Live { canary, .. } = self.role else {
             // Without a canary it is of no use if something has waited for far too long.
-            let late = self.waiting.front().is_some_and(|waiting| now >= waiting.deadline + CANARY_MAX);
+            let late = self.waiting.front().is_some_and(|waiting| now >= waiting.deadline + LATE_AFTER);
             return if late { Err("it does not answer".to_owned()) } else { Ok(()) };
-        }
-        if let Some((sent, _)) = &self.canary.under_way {
-            let late = now.duration_since(*sent);
-            return match late < CANARY_MAX {
-                true => Ok(()),
-                false => Err(format!("deaf: this node has not heard its own message for {late:.1?}")),
-            };
-        }
-        if self.canary.next.is_some_and(|next| next <= now) {
-            self.canary.number += 1;
-            let Role::Live { canary, .. } = self.role else { return Ok(()) };
-            let bytes = canary(self.canary.number);
+        };
+        if let Some(bytes) = self.canary.due(now, canary)? {
             self.send_canary(&bytes);
-            self.canary.next = None;
-            self.canary.under_way = Some((now, bytes));
         }
         Ok(())
-    }
-}
-
-impl Canary {
-    /// Begins now.
-    pub(super) fn begin(&mut self) {
-        *self = Canary { number: self.number, under_way: None, next: Some(Instant::now()) };
-    }
-
-    /// Whether a message is the one under way.
-    pub(super) fn is_back(&mut self, content: &[u8]) -> bool {
-        let is_back = self.under_way.as_ref().is_some_and(|(_, bytes)| bytes == content);
-        if is_back {
-            self.under_way = None;
-            self.next = Some(Instant::now() + CANARY_EVERY);
-        }
-        is_back
     }
 }
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::super::Role;
-use super::{BEGINNING_MAX, CANARY_EVERY, CANARY_MAX, Canary, Connected, LOOK_EVERY, Stage, What};
+use super::{Connected, LOOK_EVERY, Stage, What};
 use crate::broker::Undone;
+use crate::broker::canary::LATE_AFTER;
+use crate::broker::turns::BEGINNING_MAX;
 
 impl Connected<'_> {
     /// Does what is due.
@@ -34,7 +34,7 @@ impl Connected<'_> {
     /// Attaching many topics takes its time, and asking how the server stands does not.
     fn beginning_max(&self) -> Duration {
         match self.stage {
-            Stage::Asking { .. } => self.shared.server.timeout.max(CANARY_MAX),
+            Stage::Asking { .. } => self.server.timeout.max(LATE_AFTER),
             _ => BEGINNING_MAX,
         }
     }
@@ -43,12 +43,10 @@ impl Connected<'_> {
     pub(super) fn next(&self, now: Instant) -> Duration {
         let mut next = self.next_look;
         if !matches!(self.stage, Stage::Up) {
-            next = next.min(now + self.shared.server.timeout);
+            next = next.min(now + self.server.timeout);
         }
         let theirs = self.waiting.iter().skip(self.expired).find(|waiting| waiting.is_theirs());
-        let canary =
-            self.canary.next.into_iter().chain(self.canary.under_way.as_ref().map(|(sent, _)| *sent + CANARY_MAX));
-        for time in theirs.map(|waiting| waiting.deadline).into_iter().chain(canary) {
+        for time in theirs.map(|waiting| waiting.deadline).into_iter().chain(self.canary.next()) {
             next = next.min(time);
         }
         next.saturating_duration_since(now)
@@ -62,7 +60,7 @@ impl Connected<'_> {
                     return;
                 }
                 if let Some(request) = request.take() {
-                    let server = &self.shared.server;
+                    let server = self.server;
                     let why = format!("redis {} has not answered within {:?}", server.address, server.timeout);
                     request.answer(Err(Undone::Unknown(Arc::from(why))));
                 }
@@ -73,19 +71,7 @@ impl Connected<'_> {
 
     fn send_canary(&mut self, now: Instant) -> Result<(), String> {
         let Role::Ordered { inbox, canary, .. } = self.role else { return self.look_for_an_answer(now) };
-        if let Some((sent, _)) = &self.canary.under_way {
-            let late = now.duration_since(*sent);
-            return if late < CANARY_MAX {
-                Ok(())
-            } else {
-                Err(format!("deaf: this node has not heard its own message for {late:.1?}"))
-            };
-        }
-        if self.canary.next.is_some_and(|next| next <= now) {
-            self.canary.number += 1;
-            let bytes = canary(self.canary.number);
-            self.canary.next = None;
-            self.canary.under_way = Some((now, bytes.clone()));
+        if let Some(bytes) = self.canary.due(now, canary)? {
             self.send_own(What::Canary, &[b"SPUBLISH", inbox, &bytes]);
         }
         Ok(())
@@ -94,26 +80,9 @@ impl Connected<'_> {
     /// A connection without a canary is of no use if something has waited for far too long.
     fn look_for_an_answer(&self, now: Instant) -> Result<(), String> {
         match self.waiting.front() {
-            Some(waiting) if now >= waiting.deadline + CANARY_MAX => Err("it does not answer".to_owned()),
+            Some(waiting) if now >= waiting.deadline + LATE_AFTER => Err("it does not answer".to_owned()),
             _ => Ok(()),
         }
-    }
-}
-
-impl Canary {
-    /// Begins now.
-    pub(super) fn begin(&mut self) {
-        *self = Canary { number: self.number, under_way: None, next: Some(Instant::now()) };
-    }
-
-    /// Whether a message is the one under way.
-    pub(super) fn is_back(&mut self, content: &[u8]) -> bool {
-        let is_back = self.under_way.as_ref().is_some_and(|(_, bytes): &(Instant, Bytes)| bytes == content);
-        if is_back {
-            self.under_way = None;
-            self.next = Some(Instant::now() + CANARY_EVERY);
-        }
-        is_back
     }
 }
 

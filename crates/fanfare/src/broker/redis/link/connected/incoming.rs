@@ -1,6 +1,4 @@
-//! What a server sends: answers, confirmations, and messages; and the bytes on their way out.
-
-use std::io;
+//! What a server sends: answers, confirmations, and messages.
 
 use bytes::Bytes;
 use fanfare_proto::resp::{Items, Value};
@@ -10,66 +8,30 @@ use super::super::super::request::Request;
 use super::super::super::scripts::Live;
 use super::super::standing::{self, Question};
 use super::super::{LinkId, LinkState, Role};
-use super::{Confirmation, Connected, READ_SIZE, Stage, Waiting, What};
+use super::{Confirmation, Connected, Stage, Waiting, What};
 use crate::broker::Undone;
 
 impl Connected<'_> {
-    /// Writes what is taken.
-    pub(super) fn write(&mut self) -> Result<(), String> {
-        loop {
-            match self.wire.write(&self.out[self.written..]) {
-                Ok(Some(size)) => self.written += size,
-                Ok(None) => break,
-                Err(error) => return Err(format!("writing: {error}")),
-            }
-        }
-        if self.written == self.out.len() {
-            self.out.clear();
-            self.written = 0;
-        } else if self.written > READ_SIZE {
-            self.out.drain(..self.written);
-            self.written = 0;
-        }
-        Ok(())
-    }
-
     /// Reads once and handles it: whether there may be more.
     pub(super) fn read(&mut self) -> Result<bool, String> {
-        if self.input.len() - self.filled < READ_SIZE {
-            self.input.resize(self.input.len() * 2, 0);
+        if !self.buffered.read()? {
+            return Ok(false);
         }
-        match self.wire.read(&mut self.input[self.filled..]) {
-            Ok(None) => Ok(false),
-            Ok(Some(0)) => Err("it has closed the connection".to_owned()),
-            Ok(Some(size)) => {
-                self.filled += size;
-                self.handle_all()?;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(format!("TLS: {error}")),
-            Err(error) => Err(format!("reading: {error}")),
-        }
-    }
-
-    fn handle_all(&mut self) -> Result<(), String> {
-        let mut input = std::mem::take(&mut self.input);
-        let mut at = 0;
+        let mut incoming = self.buffered.handle();
         let outcome = loop {
-            match self.scanner.frame(&input[at..self.filled]) {
-                Ok(None) => break Ok(()),
+            match self.scanner.frame(incoming.rest()) {
+                Ok(None) => break Ok(true),
                 Ok(Some(size)) => {
-                    let handled = self.handle(Value::read(&input[at..at + size]));
-                    at += size;
-                    if handled.is_err() {
-                        break handled;
+                    let handled = self.handle(Value::read(&incoming.rest()[..size]));
+                    incoming.pass(size);
+                    if let Err(why) = handled {
+                        break Err(why);
                     }
                 }
                 Err(fault) => break Err(fault.to_string()),
             }
         };
-        input.copy_within(at..self.filled, 0);
-        self.filled -= at;
-        self.input = input;
+        self.buffered.handled(incoming);
         outcome
     }
 
@@ -105,7 +67,7 @@ impl Connected<'_> {
 
     fn message(&mut self, channel: &[u8], content: &[u8]) {
         let Role::Ordered { deliver, .. } = self.role else { return };
-        match self.shared.server.names.channel(channel) {
+        match self.server.names.channel(channel) {
             Some(Channel::Live(topic)) => {
                 for (envelope, stamp) in Live::read(content).into_iter().flatten() {
                     deliver.live(&topic, Bytes::copy_from_slice(envelope), stamp);
@@ -148,11 +110,11 @@ impl Connected<'_> {
     }
 
     fn settle(&mut self, request: Option<Request>, size: usize, value: Value<'_>, error: Option<&[u8]>) {
-        let Some(request) = request else { return self.shared.settled(size) };
+        let Some(request) = request else { return self.queue.settled(size) };
         match error {
             Some(error) if standing::code(error) == b"NOSCRIPT" => {
                 if self.unloaded.is_empty() {
-                    tracing::info!(server = &*self.shared.server.address, "the broker has lost the scripts");
+                    tracing::info!(server = &*self.server.address, "the broker has lost the scripts");
                 }
                 self.unloaded.push(request);
             }
@@ -161,18 +123,20 @@ impl Connected<'_> {
                     // Nothing is to be made again.
                     self.attached.remove(topic);
                 }
-                let address = &self.shared.server.address;
+                let address = &self.server.address;
                 let why = format!("redis {address}: {}", standing::in_words(error));
-                self.shared.answer(request, size, Err(Undone::refused(why)));
+                self.queue.settled(size);
+                request.answer(Err(Undone::refused(why)));
             }
             None => {
                 // A later message was added, so that earlier ones cannot be any more.
                 if let Some(topic) = request.appends_to().filter(|_| !self.unloaded.is_empty()) {
-                    let late = self.unloaded.extract_if(.., |earlier| earlier.appends_to() == Some(topic)).collect();
+                    let late = self.unloaded.extract_if(.., |earlier| earlier.appends_to() == Some(topic));
                     let why = "its script was lost, and a later message of the topic was kept first; publish it again";
-                    self.shared.refuse_all(late, &why.into());
+                    late.for_each(|request| self.queue.undone(request, Undone::refused(why)));
                 }
-                self.shared.answer(request, size, Ok(value));
+                self.queue.settled(size);
+                request.answer(Ok(value));
             }
         }
     }
@@ -190,7 +154,7 @@ impl Connected<'_> {
 
     /// How the server stands.
     fn told(&mut self, question: Question, answer: Value<'_>) -> Result<(), String> {
-        let server = &self.shared.server;
+        let server = self.server;
         let is_first = matches!(self.stage, Stage::Asking { .. });
         match question {
             Question::Hello => standing::hello(answer)?,
@@ -223,8 +187,8 @@ impl Connected<'_> {
 
     fn is_up(&mut self) {
         self.stage = Stage::Up;
-        self.shared.refuse(None);
-        let server = &self.shared.server.address;
+        self.queue.refuse(None);
+        let server = &self.server.address;
         if let Role::Ordered { deliver, .. } = self.role {
             self.canary.begin();
             deliver.link(LinkId(0), LinkState::Up { server: server.clone() });
