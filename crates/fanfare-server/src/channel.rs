@@ -58,18 +58,10 @@ pub(crate) struct Enter {
 }
 
 impl Declared {
-    /// See [`Settled::new`].
-    pub(crate) fn new(
-        settings: Settings,
-        hooks: &Hooks,
-        contract: Option<Arc<Contract>>,
-        node: Option<&Arc<str>>,
-    ) -> Self {
-        let presence = presence(&settings);
-        Self(Arc::new(Shared {
-            settled: ArcSwap::from_pointee(Settled::new(settings, hooks, contract, node)),
-            presence,
-        }))
+    /// Goes by this at first.
+    pub(crate) fn new(settled: Settled) -> Self {
+        let presence = presence(&settled.settings);
+        Self(Arc::new(Shared { settled: ArcSwap::from_pointee(settled), presence }))
     }
 
     /// Goes by this from now on: the next join and the next message.

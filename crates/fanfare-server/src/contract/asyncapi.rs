@@ -1,5 +1,6 @@
 //! Contracts as an AsyncAPI 3.0 document, for its generators and viewers. <https://www.asyncapi.com/docs/reference/specification/v3.0.0>
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::document::{Channel, Document, type_names};
@@ -87,18 +88,13 @@ fn message(direction: &str, event: &str) -> String {
     format!("{direction}.{event}")
 }
 
+/// What stays as it is in a name within a fragment of a URI.
+const IN_POINTERS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// A name as a part of a JSON pointer in a URI.
 fn pointer(name: &str) -> String {
-    let mut text = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'~' => text.push_str("~0"),
-            b'/' => text.push_str("~1"),
-            b'-' | b'.' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => text.push(byte.into()),
-            byte => text.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    text
+    let name = name.replace('~', "~0").replace('/', "~1");
+    utf8_percent_encode(&name, IN_POINTERS).to_string()
 }
 
 fn reply() -> Value {
@@ -107,4 +103,16 @@ fn reply() -> Value {
         "required": ["status", "response"],
         "properties": { "status": { "type": "string", "enum": ["ok", "error"] }, "response": { "type": "object" } },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parts_of_pointers() {
+        for (name, wanted) in [("push.new_msg", "push.new_msg"), ("a~b/c", "a~0b~1c"), ("é \"", "%C3%A9%20%22")] {
+            assert_eq!(pointer(name), wanted);
+        }
+    }
 }

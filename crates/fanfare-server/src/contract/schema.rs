@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fanfare::Payload;
 use jsonschema::{PatternOptions, Retrieve, Uri, ValidationError, Validator};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -121,31 +122,16 @@ fn read(file: &Path) -> Result<Value, Box<dyn Error + Send + Sync>> {
     serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}").into())
 }
 
+/// What stays as it is in the path of a URI.
+const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 fn uri(file: &Path) -> String {
-    let mut uri = String::from("file://");
-    for byte in file.to_string_lossy().bytes() {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(byte.into()),
-            byte => uri.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    uri
+    format!("file://{}", utf8_percent_encode(&file.to_string_lossy(), IN_PATHS))
 }
 
 fn path_of(uri: &Uri<String>) -> Option<PathBuf> {
     let path = uri.as_str().strip_prefix("file://")?;
-    let (mut bytes, mut rest) = (Vec::new(), path.as_bytes());
-    while let Some((&byte, left)) = rest.split_first() {
-        if byte == b'%' {
-            let digits = std::str::from_utf8(left.get(..2)?).ok()?;
-            bytes.push(u8::from_str_radix(digits, 16).ok()?);
-            rest = &left[2..];
-        } else {
-            bytes.push(byte);
-            rest = left;
-        }
-    }
-    String::from_utf8(bytes).ok().map(PathBuf::from)
+    percent_decode_str(path).decode_utf8().ok().map(|path| PathBuf::from(&*path))
 }
 
 /// Finds what a schema refers to: files below a folder.

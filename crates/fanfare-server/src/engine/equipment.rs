@@ -94,12 +94,14 @@ pub(super) async fn assemble(
         let contract = contract.map(Arc::new);
         contracts.push((patterns.clone(), contract.clone()));
         let mut of_before = known.channels.iter().chain(&known.ended);
-        let declared = match of_before.find(|declared| declared.is_of(&settings)) {
+        let of_before = of_before.find(|declared| declared.is_of(&settings)).cloned();
+        let new = Settled::new(settings, &hooks, contract, shared.node.as_ref());
+        let declared = match of_before {
             Some(declared) => {
-                settled.push((declared.clone(), Settled::new(settings, &hooks, contract, shared.node.as_ref())));
-                declared.clone()
+                settled.push((declared.clone(), new));
+                declared
             }
-            None => Declared::new(settings, &hooks, contract, shared.node.as_ref()),
+            None => Declared::new(new),
         };
         served.push(Served { declared, patterns, policy });
     }
