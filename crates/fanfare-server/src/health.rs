@@ -1,9 +1,11 @@
-//! How the parts stand that depend on others: key sets, databases, sources.
+//! How the parts stand that depend on others: key sets, databases, sources, the broker.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use fanfare::BrokerLink;
 use serde_json::{Map, Value, json};
 
 /// A part of the server that depends on something outside of it.
@@ -62,9 +64,10 @@ impl State {
     }
 }
 
-/// The report: `{"status": "ok"}`, with parts their states by kind and name, and `degraded` as soon as one is not ok.
-pub(crate) fn report(parts: &[Arc<dyn Part>]) -> Value {
-    let is_ok = parts.iter().all(|part| part.state() == State::Ok);
+/// The report: `{"status": "ok"}`, with parts their states by kind and name, and links to the broker by name; `degraded` as soon as one
+/// is not ok.
+pub(crate) fn report(parts: &[Arc<dyn Part>], links: &[BrokerLink]) -> Value {
+    let is_ok = parts.iter().all(|part| part.state() == State::Ok) && links.iter().all(|link| link.down.is_none());
     let mut report = json!({ "status": if is_ok { "ok" } else { "degraded" } });
     for part in parts {
         let states = report[part.kind()].take();
@@ -72,5 +75,26 @@ pub(crate) fn report(parts: &[Arc<dyn Part>]) -> Value {
         states.insert(part.name().to_owned(), part.state().name().into());
         report[part.kind()] = states.into();
     }
+    for link in links {
+        report["broker"][&link.name] = told(link);
+    }
     report
+}
+
+fn told(link: &BrokerLink) -> Value {
+    let state = if link.down.is_none() { State::Ok } else { State::Unavailable };
+    let seconds = |time: Duration| (time.as_secs_f64() * 10.0).round() / 10.0;
+    json!({
+        "state": state.name(),
+        "why": link.down,
+        "since_s": seconds(link.since),
+        "heard_s": link.heard.map(seconds),
+        "canary_ms": link.round.map(|round| (round.as_secs_f64() * 10_000.0).round() / 10.0),
+        "ups": link.ups,
+        "holes": link.holes,
+        "repairs": link.repairs,
+        "gaps": link.gaps,
+        "lost": link.lost,
+        "doubles": link.doubles,
+    })
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use fanfare::{Drain, Endpoint, Pattern};
+use fanfare::{BrokerLink, Drain, Endpoint, Pattern};
 
 use crate::config::Config;
+use crate::config::broker::Readiness;
 use crate::config::secret::Secret;
 use crate::health::{Part, State};
 
@@ -21,6 +22,8 @@ pub(crate) struct Live {
     pub(crate) parts: Vec<Arc<dyn Part>>,
     /// The topics that somebody can be in.
     pub(crate) topics: Vec<Pattern>,
+    /// What is said while this node is cut off from its broker.
+    readiness: Readiness,
 }
 
 /// Where it stands for all who ask for it.
@@ -43,6 +46,7 @@ impl Live {
             token: given.or(token).cloned(),
             parts,
             topics,
+            readiness: config.broker.as_ref().map_or(Readiness::Fail, |broker| broker.readiness),
         }
     }
 }
@@ -55,11 +59,17 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Why no clients should be sent here: it drains, or a part without which nothing is kept cannot do its work.
-    pub(crate) fn not_ready(&self) -> Vec<String> {
+    /// Whether clients should be sent here, with what speaks against it: it drains, a part without which nothing is kept cannot do its
+    /// work, or this node is cut off from a server of its broker, which may only be told.
+    pub(crate) fn ready(&self) -> (bool, Vec<String>) {
         let live = self.live.load();
         let failing = live.parts.iter().filter(|part| part.is_needed() && part.state() == State::Unavailable);
         let failing = failing.map(|part| format!("{}.{} is unavailable", part.kind(), part.name()));
-        self.endpoint.is_draining().then(|| "draining".to_owned()).into_iter().chain(failing).collect()
+        let draining = self.endpoint.is_draining().then(|| "draining".to_owned());
+        let mut reasons: Vec<String> = draining.into_iter().chain(failing).collect();
+        let cut_off: Vec<_> = self.endpoint.broker_links().iter().filter_map(BrokerLink::trouble).collect();
+        let is_ready = reasons.is_empty() && (cut_off.is_empty() || live.readiness == Readiness::Report);
+        reasons.extend(cut_off);
+        (is_ready, reasons)
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! Three traits, which know envelopes as bytes and nothing of sockets, channels or shards. What a broker does is told by
 //! `done`, from any thread, and what arrives goes to a [`Deliver`]; calls never block, since they are made on shards' threads.
-//! `broker/` has the parts: `transport` (live messages), `log` (positions, appends, reads), `registers` (compare and set);
-//! and for those that are reached over connections `wire` and `buffered` (bytes), `queue` (commands), `turns` (the thread), `canary`,
-//! `settings` (what all are told) and `authority` (a part of an address).
+//! `broker/` has the parts: `transport` (live messages), `log` (positions, appends, reads), `registers` (compare and set), `standing`
+//! (how links stand, for those who ask); and for those that are reached over connections `wire` and `buffered` (bytes), `queue`
+//! (commands), `turns` (the thread), `canary`, `pulse` (how a link stands), `settings` (what all are told) and `authority` (a part of an
+//! address).
 //!
 //! **A broker is believed only as far as it can be checked.** It may lose what is live, and say late or not at all what became
 //! of a command; a log may lose its tail, and says so by another epoch. What makes an unbroken chain of that is above these
@@ -22,12 +23,15 @@ pub(crate) mod memory;
 #[cfg(feature = "nats")]
 pub(crate) mod nats;
 #[cfg(any(feature = "nats", feature = "redis"))]
+mod pulse;
+#[cfg(any(feature = "nats", feature = "redis"))]
 mod queue;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod registers;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod settings;
+mod standing;
 #[cfg(test)]
 mod suite;
 mod transport;
@@ -54,6 +58,7 @@ pub use nats::NatsBroker;
 #[cfg(feature = "redis")]
 pub use redis::RedisBroker;
 pub(crate) use registers::{Cell, REGISTER_SIZE_MAX, Registers, Swapped};
+pub use standing::BrokerLink;
 pub(crate) use transport::{Attached, Deliver, LinkId, LinkState, Transport};
 
 /// Commands that wait for a link or for its answers, at most; above it they are refused.

@@ -4,8 +4,8 @@
 //! It stands between the broker, which may lose, delay and forget, and the shards, which go on as they do on one node: to those it is a
 //! [`Store`](crate::history::Store), and whoever publishes to their members. `cluster/` has the parts: `chain` (what follows what,
 //! pure), `window` (the newest messages, for clients that come back), `topic` (what is kept of one topic, with its attachment),
-//! `publish` (out), `arrive` (in), `repair` (holes, heads, gaps), `read` (histories), `timers`; and
-//! `store`, `connect`: its two sides.
+//! `links` (to the servers of the broker), `publish` (out), `arrive` (in), `repair` (holes, heads, gaps), `read` (histories),
+//! `timers`; and `store`, `connect`: its two sides.
 //!
 //! Topics share a few locks. Messages are handed on with the lock of their topic held, so that every shard gets them in the order of
 //! the chain; the broker is called with none held, since it may answer at once.
@@ -14,6 +14,7 @@ mod arrive;
 mod chain;
 mod connect;
 mod holds;
+mod links;
 mod publish;
 mod read;
 mod repair;
@@ -25,7 +26,7 @@ mod window;
 
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use fanfare_proto::envelope::Envelope;
@@ -41,6 +42,7 @@ use crate::history::Wanted;
 use crate::message::Message;
 use crate::policy::Policies;
 use holds::Holds;
+use links::Links;
 use publish::Pending;
 use timers::Timers;
 use topic::Topic;
@@ -103,7 +105,7 @@ pub(crate) struct Cluster {
     hasher: foldhash::fast::FixedState,
     /// Counts what the node has published.
     published: AtomicU64,
-    is_up: AtomicBool,
+    links: Links,
     /// Topics that are attached without members.
     lingering: AtomicUsize,
     /// They stay so for about so long.
@@ -180,7 +182,7 @@ impl Cluster {
             stripes: (0..STRIPES).map(|_| stripe()).collect(),
             hasher: hasher(),
             published: AtomicU64::new(0),
-            is_up: AtomicBool::new(false),
+            links: Links::default(),
             lingering: AtomicUsize::new(0),
             grace_ms: broker.grace.as_millis() as u64,
             holds: Holds::new(hasher()),
@@ -195,10 +197,6 @@ impl Cluster {
 
     fn now_ms(&self) -> u64 {
         self.clock.now_ms()
-    }
-
-    fn is_up(&self) -> bool {
-        self.is_up.load(Ordering::Acquire)
     }
 
     fn stripe(&self, topic: &str) -> &Stripe {

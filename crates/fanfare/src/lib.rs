@@ -72,7 +72,7 @@ pub use body::Body;
 pub use broker::NatsBroker;
 #[cfg(feature = "redis")]
 pub use broker::RedisBroker;
-pub use broker::{Broker, MemoryBroker};
+pub use broker::{Broker, BrokerLink, MemoryBroker};
 pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
 pub use connect::{Connect, ConnectRequest, Connected, Rejected};
 pub use context::{Context, JoinSender, ReplyHandle};

@@ -1,5 +1,5 @@
 //! `/livez` and `/readyz`: whether the server has to be restarted, and whether it is to be sent clients. Neither needs a token, and
-//! neither names anything but parts.
+//! neither names anything but parts, and servers of the broker by their addresses.
 
 use std::time::Duration;
 
@@ -25,16 +25,17 @@ pub(super) fn routes<S: Clone + Send + Sync + 'static>(health: &Health) -> Route
 async fn live(State(health): State<Health>) -> Response {
     let is_live = health.endpoint.is_alive(STUCK_AFTER).await;
     let reasons: &[&str] = if is_live { &[] } else { &["a shard is stuck"] };
-    answer("live", reasons)
+    answer("live", is_live, reasons)
 }
 
 /// 503 means: send me no clients now.
 async fn ready(State(health): State<Health>) -> Response {
-    answer("ready", &health.not_ready())
+    let (is_ready, reasons) = health.ready();
+    answer("ready", is_ready, &reasons)
 }
 
-fn answer<R: AsRef<str>>(name: &str, reasons: &[R]) -> Response {
+fn answer<R: AsRef<str>>(name: &str, is_so: bool, reasons: &[R]) -> Response {
     let reasons: Vec<&str> = reasons.iter().map(AsRef::as_ref).collect();
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Answer(json!({ name: reasons.is_empty(), "reasons": reasons }))).into_response()
+    let status = if is_so { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Answer(json!({ name: is_so, "reasons": reasons }))).into_response()
 }

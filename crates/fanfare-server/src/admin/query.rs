@@ -47,7 +47,7 @@ pub(super) fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
 /// That the server is up, for load balancers, and how the parts stand that depend on others. Needs no token and tells
 /// nothing else. Always 200: another node would have the same trouble with a source that is down.
 pub(super) async fn health(State(api): State<Api>) -> Answer<Value> {
-    Answer(health::report(&api.live.load().parts))
+    Answer(health::report(&api.live.load().parts, &api.endpoint.broker_links()))
 }
 
 /// The topics with somebody in them, and those of hubs that are started, by name; `next` is what to ask for as `after` to

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::problem::Problems;
 use super::secret::{self, Secret};
 use super::section::{Form, section};
-use super::value::{Size, Span, Text};
+use super::value::{Size, Span, Text, choice};
 
 section! {
     /// Present: this server is a node of a cluster. Members of a topic on all nodes that name the same broker get what is published
@@ -18,9 +18,11 @@ section! {
         url_env: Option<String> = "",
         /// The file that holds the address.
         url_file: Option<PathBuf> = "",
-        /// The address: `redis://user:password@host:6379`, or `rediss://` for TLS, of a Redis of version 7.0 or newer; or
-        /// `nats://user:password@host:4222`, `nats://token@host:4222`, or `tls://` to insist on TLS, of a NATS of version 2.9 or newer,
-        /// several servers of which are separated by commas; topics with a `history` need its JetStream. Better kept out of the file if it has a password: see the two keys above.
+        /// The address: `redis://user:password@host:6379`, or `rediss://` for TLS, of a Redis of version 7.0 or newer, several of which
+        /// share the topics, with commas between and the same ones on all nodes; or `nats://user:password@host:4222`,
+        /// `nats://token@host:4222`, or `tls://` to insist on TLS, of a NATS of version 2.9 or newer, several servers of which are
+        /// separated by commas; topics with a `history` need its JetStream. Better kept out of the file if it has a password: see the two
+        /// keys above.
         url: Option<Secret> = "",
         /// What all names in the broker begin with: 1 to 64 letters, digits, `-`, `_`, `.` or `:`. Nodes with the same namespace
         /// are one cluster; applications that share a broker need one each.
@@ -34,6 +36,9 @@ section! {
         /// How many bytes of recent messages the node keeps of all topics with a history, so that a crowd of resuming clients need not
         /// be served by the broker.
         window: Size<0, 100_000_000_000> = "\"64MiB\"",
+        /// What `/readyz` says while this node is cut off from a server of the broker for 5 seconds. A broker that is gone makes all nodes
+        /// unready at once with `fail`, and many load balancers then send clients nowhere.
+        readiness: Readiness = "\"fail\"" => Once,
     }
     later ["manage", "replicas", "partitions"]
 }
@@ -45,6 +50,16 @@ impl Broker {
             self.places.problem(problems, "url", "the address is missing: give url_env, url_file or url");
         }
     }
+}
+
+choice! {
+    /// What a node says that is cut off from its broker.
+    pub(crate) enum Readiness {
+        /// 503: it is to get no new clients.
+        Fail = "fail",
+        /// 200, with the reason.
+        Report = "report",
+    } later []
 }
 
 /// What all names in a broker begin with.

@@ -44,7 +44,7 @@ impl ServerFigures {
 
 impl Collector for ServerFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let is_ready = self.health.not_ready().is_empty();
+        let is_ready = self.health.ready().0;
         families::READY.encode(&mut encoder, |samples| samples.gauge(&[], f64::from(u8::from(is_ready))))?;
         let commit = option_env!("FANFARE_COMMIT").unwrap_or("unknown");
         families::BUILD_INFO

@@ -5,6 +5,7 @@ mod api_keys;
 mod authentication;
 mod back_end;
 mod bench;
+mod broker_links;
 mod channels;
 mod client_commands;
 mod cluster;

@@ -24,6 +24,7 @@ fn file(slot: &str, lines: &str) -> String {
         ("root", ""),
         ("limits", "[limits]\n"),
         ("drain", "[drain]\n"),
+        ("broker", "[broker]\nurl = 'redis://127.0.0.1:9'\n"),
         ("log", "[log]\n"),
         ("auth.a", "[auth.a]\n"),
         ("hook.h", "[hook.h]\n"),
@@ -104,6 +105,7 @@ fn cases(folder: &Folder) -> Vec<Case> {
         ],
     );
     add("drain", "", &[("limit", "", "'1s'"), ("batch", "", "7"), ("every", "", "'1s'")]);
+    add("broker", "", &[("readiness", "", "'report'")]);
     add("log", "", &[("level", "", "'warn,fanfare=info'")]);
     add("auth.a", "kind = 'jwt'", secrets);
     add("auth.a", &format!("secret = '{SECRET}'"), &[("kind", "'jwt'", "'phoenix_token'")]);

@@ -49,13 +49,10 @@ impl Canary {
         self.next.or_else(|| self.under_way.as_ref().map(|(sent, _)| *sent + LATE_AFTER))
     }
 
-    /// Whether a message is the one under way.
-    pub(super) fn is_back(&mut self, content: &[u8]) -> bool {
-        let is_back = self.under_way.as_ref().is_some_and(|(_, bytes)| bytes == content);
-        if is_back {
-            self.under_way = None;
-            self.next = Some(Instant::now() + EVERY);
-        }
-        is_back
+    /// Whether a message is the one under way: when that was sent.
+    pub(super) fn is_back(&mut self, content: &[u8]) -> Option<Instant> {
+        let (sent, _) = self.under_way.take_if(|(_, bytes)| &bytes[..] == content)?;
+        self.next = Some(Instant::now() + EVERY);
+        Some(sent)
     }
 }

@@ -1,9 +1,9 @@
 //! A Redis of version 7 or newer between nodes: live messages by sharded channels, logs in streams, registers in a hash.
 //!
-//! Two connections, each with a thread: the *ordered* one carries appends, subscriptions and the heads that go with them, so that their
+//! Two connections to each server, each with a thread: the *ordered* one carries appends, subscriptions and the heads that go with them, so that their
 //! order relative to one another is the server's; the *bulk* one what may take long. `redis/` has the parts: `transport`, `log`,
 //! `registers` (the three contracts), `link` (a connection), `request` (commands), `scripts` (and their text, in Lua), `names`,
-//! `server` (what is known of it), `url`.
+//! `server` (what is known of it), `pulse` (how its link stands), `weight` (which of several has a topic), `url`.
 
 mod link;
 mod log;
@@ -16,6 +16,7 @@ mod server;
 pub(super) mod tests;
 mod transport;
 mod url;
+mod weight;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +29,9 @@ use self::link::{Link, Role, Target};
 use self::names::Names;
 use self::server::Server;
 use self::url::Url;
+use self::weight::Weight;
 use super::wire::client_tls;
-use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Parts, settings};
+use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, LinkId, Parts, settings};
 use crate::error::Error;
 
 /// A Redis of version 7.0 or newer between nodes: those with the same address and namespace are one cluster.
@@ -51,7 +53,8 @@ pub struct RedisBroker {
 
 impl RedisBroker {
     /// The one at an address: `redis://user:password@host:6379`, or `rediss://` for TLS, which trusts the authorities that the system
-    /// trusts.
+    /// trusts. Several addresses with commas between are servers that know nothing of each other and share the topics: name the same
+    /// ones on all nodes.
     pub fn new(url: &str) -> Self {
         RedisBroker {
             url: url.to_owned(),
@@ -86,7 +89,7 @@ impl RedisBroker {
     /// The address is not that of a Redis, the namespace has other characters or another length, or the timeout is zero. The text has
     /// no password.
     pub fn check(&self) -> Result<(), Error> {
-        Url::parse(&self.url).map_err(Error::invalid)?;
+        Url::parse_all(&self.url).map_err(Error::invalid)?;
         settings::check(&self.namespace, self.timeout)
     }
 
@@ -106,19 +109,28 @@ impl RedisBroker {
         deliver: Arc<dyn Deliver>,
         tls: impl FnOnce() -> Result<Arc<ClientConfig>, Error>,
     ) -> Result<Arc<Redis>, Error> {
-        let url = Url::parse(&self.url).map_err(Error::invalid)?;
-        let names = Names::new(&self.namespace);
-        let inbox = names.inbox(node).into();
-        let address = url.to_string().into();
+        let urls = Url::parse_all(&self.url).map_err(Error::invalid)?;
+        let tls = urls.iter().any(|url| url.tls).then(tls).transpose()?;
         let envelope_size_max = self.message_size_max + ENVELOPE_OVERHEAD_MAX;
-        let server = Arc::new(Server::new(names, address, self.timeout, envelope_size_max));
-        let tls = url.tls.then(tls).transpose()?;
-        let target = Target { url, tls };
-        let canary = Box::new(move |number| Envelope { origin: node, number, content: Content::Canary }.to_bytes());
-        let ordered = Link::start("redis", Role::Ordered { deliver, inbox, canary }, target.clone(), server.clone());
-        let bulk = Link::start("redis-bulk", Role::Bulk, target, server.clone());
-        let link = |link: io::Result<Link>| link.map(Arc::new).map_err(|cause| Error::io("the broker's thread", cause));
-        Ok(Arc::new(Redis { server, ordered: link(ordered)?, bulk: link(bulk)? }))
+        let count = urls.len();
+        let mut places = Vec::with_capacity(count);
+        for (number, url) in urls.into_iter().enumerate() {
+            let names = Names::new(&self.namespace);
+            let inbox = names.inbox(node).into();
+            let name =
+                if count == 1 { format!("redis {url}") } else { format!("redis {} of {count} ({url})", number + 1) };
+            let weight = Weight::of(&url.to_string());
+            let server = Arc::new(Server::new(names, name.into(), self.timeout, envelope_size_max));
+            let target = Target { tls: tls.clone().filter(|_| url.tls), url };
+            let id = LinkId(number as u32);
+            let canary = Box::new(move |number| Envelope { origin: node, number, content: Content::Canary }.to_bytes());
+            let role = Role::Ordered { id, deliver: deliver.clone(), inbox, canary };
+            let link = |link: io::Result<Link>| link.map_err(|cause| Error::io("the broker's thread", cause));
+            let ordered = link(Link::start("redis", role, target.clone(), server.clone()))?;
+            let bulk = link(Link::start("redis-bulk", Role::Bulk, target, server.clone()))?;
+            places.push(Place { id, weight, server, ordered, bulk });
+        }
+        Ok(Arc::new(Redis { places: places.into(), envelope_size_max }))
     }
 }
 
@@ -129,10 +141,34 @@ impl fmt::Debug for RedisBroker {
     }
 }
 
-/// A Redis.
+/// One server or several.
 #[derive(Debug, Clone)]
 struct Redis {
+    /// Never none.
+    places: Arc<[Place]>,
+    envelope_size_max: usize,
+}
+
+/// A server, with the two links to it.
+#[derive(Debug)]
+struct Place {
+    id: LinkId,
+    weight: Weight,
     server: Arc<Server>,
-    ordered: Arc<Link>,
-    bulk: Arc<Link>,
+    ordered: Link,
+    bulk: Link,
+}
+
+impl Redis {
+    /// Where all of a topic is: the same on every node that has the same servers, in whichever order. With another server more or
+    /// less only its share of the topics moves.
+    fn place(&self, topic: &str) -> &Place {
+        let mut best = &self.places[0];
+        for place in &self.places[1..] {
+            if place.weight.at(topic) > best.weight.at(topic) {
+                best = place;
+            }
+        }
+        best
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Done, Head, Incarnation, Stamp};
+use super::{BrokerLink, Done, Head, Incarnation, Stamp};
 
 /// Carries envelopes between nodes, at most once.
 ///
@@ -41,6 +41,9 @@ pub(crate) trait Transport: Send + Sync + fmt::Debug {
 
     /// All links.
     fn links(&self) -> Vec<LinkId>;
+
+    /// How each of them stands, for those who ask this node. What is counted of topics is not the broker's to know.
+    fn stands(&self) -> Vec<(LinkId, BrokerLink)>;
 
     /// Makes a link anew: what came over it cannot be trusted any more. It goes down and comes up as if it had broken.
     fn renew(&self, link: LinkId);

@@ -1,6 +1,5 @@
 //! What the broker delivers, on its way to the members of this node.
 
-use std::fmt;
 use std::sync::Arc;
 
 use fanfare_proto::envelope::{Content, Envelope, Message as Carried};
@@ -13,7 +12,6 @@ use super::timers::Timer;
 use super::{Cluster, Topics};
 use crate::broker::{Head, Incarnation};
 use crate::event::Event;
-use crate::fact::{Fact, Kind, Who};
 use crate::history::{Accepted, Stored};
 use crate::message::Draft;
 
@@ -113,12 +111,6 @@ impl Cluster {
         });
     }
 
-    /// Counts and keeps that messages of other nodes are lost to the members of a topic.
-    pub(super) fn note_lost(&self, topic: &str, event: Event, times: u64, detail: fmt::Arguments<'_>) {
-        let (kind, who) = (Kind::Dropped, Who::default());
-        Fact { kind, event, who, topic: Some(topic), code: None, detail }.note(&self.counters, times);
-    }
-
     /// The chain of a log begins.
     pub(super) fn begin_chain(&self, topics: &mut Topics, topic: &Arc<str>, head: Head, now_ms: u64) {
         let Some(known) = topics.by_name.get_mut(topic) else { return };
@@ -139,7 +131,7 @@ impl Cluster {
         let size = arrived.size();
         if own.is_none() && local.is_full(topic, size) {
             // The log keeps it until there is room.
-            self.counters.count(Event::BrokerHole);
+            self.count(topic, Event::BrokerHole);
             return topics.look_again(topic, self.now_ms() + HOLE_MS);
         }
         let mut next = Vec::new();
@@ -147,14 +139,13 @@ impl Cluster {
         let (is_full, has_passed) = (chain.is_full(), chain.has(stamp.position));
         match taken {
             Taken::Next => self.hand_on(topics, topic, next),
-            Taken::Double => {
-                if let Some(number) = own {
-                    topics.settle_dropped([(stamp, number)], |_| has_passed);
-                }
-            }
+            Taken::Double => match own {
+                Some(number) => topics.settle_dropped([(stamp, number)], |_| has_passed),
+                None => self.count_double(topic),
+            },
             Taken::Held if is_full => self.start_repair(topics, topic),
             Taken::Held => {
-                self.counters.count(Event::BrokerHole);
+                self.count(topic, Event::BrokerHole);
                 topics.timers.set(self.now_ms() + HOLE_MS, Timer::Hole, topic);
             }
         }

@@ -1,6 +1,5 @@
 //! The broker's side of a node: it is connected, and told what arrives.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -26,10 +25,8 @@ impl Cluster {
             ));
         }
         let _ = self.parts.set(parts);
-        if self.is_up.load(Ordering::Acquire) {
-            // It said so before it could be asked for anything.
-            self.link_is_up();
-        }
+        // These said so before the broker could be asked for anything.
+        self.links.up().into_iter().for_each(|link| self.link_is_up(link));
         Ok(())
     }
 
@@ -64,20 +61,20 @@ impl Deliver for Ear {
         }
     }
 
-    fn link(&self, _link: LinkId, state: LinkState) {
+    fn link(&self, link: LinkId, state: LinkState) {
         let Some(cluster) = self.0.upgrade() else { return };
         match state {
             LinkState::Up { server } => {
                 tracing::info!(%server, "the broker is connected");
-                cluster.is_up.store(true, Ordering::Release);
-                cluster.link_is_up();
+                cluster.links.set(link, true);
+                cluster.link_is_up(link);
                 if let Some(local) = cluster.local.get() {
                     local.link_is_up();
                 }
             }
             LinkState::Down { why } => {
                 tracing::warn!(%why, "the broker is not connected");
-                cluster.is_up.store(false, Ordering::Release);
+                cluster.links.set(link, false);
             }
         }
     }

@@ -97,7 +97,7 @@ impl Cluster {
                     Since::Position(at) => topics.windows.after(topic, at, limit, bytes_max, &retention, now_ms),
                     Since::Now | Since::Start => None,
                 };
-                if let Some(messages) = from_window.filter(|_| self.is_up()) {
+                if let Some(messages) = from_window.filter(|_| self.is_up(topic)) {
                     return reader.answers(Ok(replay(messages)));
                 }
             }

@@ -10,7 +10,7 @@ use super::chain::Chain;
 use super::timers::Timer;
 use super::topic::{CHECK_MS, Phase};
 use super::{Cluster, Todo, Topics};
-use crate::broker::{Entry, Page, Read, Undone};
+use crate::broker::{Entry, LinkId, Page, Read, Undone};
 use crate::event::Event;
 
 /// A missing message may still come for so long, before the log is read.
@@ -35,15 +35,16 @@ pub(super) fn page(since: Position, retention: Retention) -> Read {
 }
 
 impl Cluster {
-    /// The broker has a link again, confirmed: all that was published meanwhile is to be found.
-    pub(super) fn link_is_up(&self) {
+    /// A link is up again, confirmed: all that was published meanwhile to its topics is to be found.
+    pub(super) fn link_is_up(&self, link: LinkId) {
         if self.parts.get().is_none() {
             return;
         }
         let mut to_be_compared = Vec::new();
         for stripe in &self.stripes {
             self.within(stripe, |topics| {
-                let mut names: Vec<Arc<str>> = topics.by_name.keys().cloned().collect();
+                let of_link = topics.by_name.keys().filter(|name| self.link_of(name) == Some(link));
+                let mut names: Vec<Arc<str>> = of_link.cloned().collect();
                 names.sort_unstable();
                 for name in names {
                     let Some(known) = topics.by_name.get(&name) else { continue };
@@ -81,6 +82,8 @@ impl Cluster {
             if has_log {
                 self.start_repair(topics, &name);
             } else if let Some(local) = self.local.get() {
+                let detail = format_args!("the broker may have lost messages while it was connected");
+                self.note_lost(&name, Event::BrokerGap, 1, detail);
                 local.has_lost(&name, None, None);
             }
         });
@@ -110,7 +113,7 @@ impl Cluster {
         let Some(known) = topics.by_name.get_mut(topic) else { return };
         let (Some(chain), Some(retention), false) = (&known.chain, known.retention, known.is_repairing) else { return };
         known.is_repairing = true;
-        self.counters.count(Event::BrokerRepair);
+        self.count(topic, Event::BrokerRepair);
         let (since, mark) = (chain.last(), chain.mark());
         topics.todo.push(Todo::Repair { topic: topic.clone(), since, mark, retention });
     }
@@ -179,7 +182,7 @@ impl Cluster {
         let Some(known) = topics.by_name.get_mut(topic) else { return };
         let has_hole = known.chain.as_ref().is_some_and(Chain::has_hole);
         // With the link down, all is compared once it is up.
-        if (std::mem::take(&mut known.is_doubtful) || has_hole || !known.parked.is_empty()) && self.is_up() {
+        if (std::mem::take(&mut known.is_doubtful) || has_hole || !known.parked.is_empty()) && self.is_up(topic) {
             self.start_repair(topics, topic);
         }
     }

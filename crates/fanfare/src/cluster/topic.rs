@@ -133,7 +133,7 @@ impl Cluster {
                 self.is_idle(topics, topic, now_ms);
             }
             let known = topics.by_name.get_mut(topic)?;
-            let waits = matches!(known.phase, Phase::Attaching | Phase::Detaching) && self.is_up();
+            let waits = matches!(known.phase, Phase::Attaching | Phase::Detaching) && self.is_up(topic);
             waits.then(|| {
                 let (answer, attached) = oneshot::channel();
                 let deadline_ms = now_ms + ATTACH_MAX_MS;
@@ -253,7 +253,7 @@ impl Cluster {
         for reader in known.readers.extract_if(.., |reader| reader.deadline_ms <= now_ms) {
             reader.fails(Error::unavailable("the broker takes too long to attach the topic: read again"));
         }
-        if known.phase == Phase::Unattached && self.is_up() {
+        if known.phase == Phase::Unattached && self.is_up(topic) {
             self.attach_again(topics, topic);
         }
     }

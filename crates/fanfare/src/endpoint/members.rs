@@ -8,6 +8,7 @@ use fanfare_proto::position::Position;
 use tokio::sync::oneshot;
 
 use super::{Endpoint, Engine};
+use crate::broker::BrokerLink;
 use crate::cluster::{HoldOver, Local, NODES};
 use crate::command::Command;
 use crate::error::Error;
@@ -137,6 +138,11 @@ impl Endpoint {
     #[cfg(feature = "testing")]
     pub(crate) fn next_tick_ms(&self) -> Option<u64> {
         self.0.cluster.as_ref().and_then(|cluster| cluster.next_ms())
+    }
+
+    /// How the links of this node to its broker stand: none without a broker.
+    pub fn broker_links(&self) -> Vec<BrokerLink> {
+        self.0.cluster.as_ref().map(|cluster| cluster.links()).unwrap_or_default()
     }
 
     /// Whether other nodes share topics with this one.

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use super::logs::Addition;
 use super::{ANSWER_MAX_MS, Event, Inner, LINK, Node, Request, State, Waiting, Way};
 use crate::broker::{
-    ATTACHMENTS_MAX, Append, Appended, Attached, COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX, Cell, Done,
-    Incarnation, LinkId, Log, Page, REGISTER_SIZE_MAX, Read, Registers, Swapped, Transport, Undone,
+    ATTACHMENTS_MAX, Append, Appended, Attached, BrokerLink, COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX, Cell,
+    Done, Incarnation, LinkId, Log, Page, REGISTER_SIZE_MAX, Read, Registers, Swapped, Transport, Undone,
 };
 
 /// A node's link.
@@ -156,6 +156,12 @@ impl Transport for Link {
 
     fn links(&self) -> Vec<LinkId> {
         vec![LINK]
+    }
+
+    fn stands(&self) -> Vec<(LinkId, BrokerLink)> {
+        let is_up = self.broker.state.lock().nodes.get(&self.incarnation).is_some_and(|node| node.is_up);
+        let down = (!is_up).then(|| "there is no link to the broker in memory".to_owned());
+        vec![(LINK, BrokerLink { down, ..BrokerLink::new("memory") })]
     }
 
     fn renew(&self, _link: LinkId) {

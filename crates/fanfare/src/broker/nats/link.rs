@@ -129,6 +129,9 @@ impl Thread {
                 tracing::warn!(why = &*why, "no connection to the broker");
                 told = Some(why.clone());
             }
+            if self.role.is_live() {
+                self.server.pulse.is_down(&why);
+            }
             self.queue.refuse(Some(why.clone()));
             let wait = turns::backoff(self.failures, self.server.draw());
             let (queue, attached) = (&self.queue, &mut self.attached);

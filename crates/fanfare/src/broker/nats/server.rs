@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::stream::{self, Stream};
 use super::subjects::Subjects;
+use crate::broker::pulse::Pulse;
 use crate::broker::{Logs, Undone};
 
 /// What is known of a server.
@@ -15,6 +16,8 @@ pub(super) struct Server {
     pub(super) subjects: Subjects,
     /// What it is, and where its servers are, without credentials.
     pub(super) name: Arc<str>,
+    /// How the link to it stands.
+    pub(super) pulse: Pulse,
     /// How long an answer may take.
     pub(super) timeout: Duration,
     /// The largest envelope.
@@ -40,6 +43,7 @@ impl Server {
         Server {
             subjects,
             name,
+            pulse: Pulse::new(),
             timeout,
             envelope_size_max,
             payload_max: AtomicUsize::new(usize::MAX),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Nats;
 use super::log::Last;
 use super::request::Request;
-use crate::broker::{Attached, Done, Incarnation, LinkId, Transport, Undone};
+use crate::broker::{Attached, BrokerLink, Done, Incarnation, LinkId, Transport, Undone};
 
 impl Transport for Nats {
     fn attach(&self, topic: &Arc<str>, wants_head: bool, done: Done<Attached>) {
@@ -56,6 +56,10 @@ impl Transport for Nats {
 
     fn links(&self) -> Vec<LinkId> {
         vec![LinkId(0)]
+    }
+
+    fn stands(&self) -> Vec<(LinkId, BrokerLink)> {
+        vec![(LinkId(0), self.server.pulse.stands(&self.server.name))]
     }
 
     fn renew(&self, _link: LinkId) {

@@ -29,6 +29,8 @@ use crate::broker::{Deliver, LinkId, LinkState, Undone};
 pub(super) enum Role {
     /// Appends, subscriptions and the reads that go with them: their order is the server's.
     Ordered {
+        /// Which one it is.
+        id: LinkId,
         /// Told of what arrives.
         deliver: Arc<dyn Deliver>,
         /// The channel of this node.
@@ -61,8 +63,7 @@ impl Link {
     pub(super) fn start(name: &str, role: Role, target: Target, server: Arc<Server>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let name_of_server = format!("redis {}", server.address).into();
-        let queue = Arc::new(Queue::new(name_of_server, "spread topics over more servers", waker));
+        let queue = Arc::new(Queue::new(server.name.clone(), "spread topics over more servers", waker));
         let thread =
             Thread { queue: queue.clone(), server, role, target, poll, attached: HashMap::default(), failures: 0 };
         thread::Builder::new().name(name.to_owned()).spawn(move || thread.run())?;
@@ -111,12 +112,15 @@ impl Thread {
         loop {
             let why: Arc<str> = match self.connect_and_serve() {
                 End::Stopped => return self.stop(),
-                End::Broken(why) => Arc::from(format!("{}: {why}", self.queue.server())),
+                End::Broken(why) => Arc::from(format!("{}: {why}", self.server.name)),
             };
             // What broke was told the node.
             if self.failures > 0 && told.as_ref() != Some(&why) {
                 tracing::warn!(why = &*why, "no connection to the broker");
                 told = Some(why.clone());
+            }
+            if let Role::Ordered { .. } = self.role {
+                self.server.pulse.is_down(&why);
             }
             self.queue.refuse(Some(why.clone()));
             let wait = turns::backoff(self.failures, self.server.draw());
@@ -143,7 +147,7 @@ impl Thread {
         let was_up = connected.was_up();
         self.failures = if was_up { 0 } else { self.failures + 1 };
         let why: Arc<str> = match &end {
-            End::Broken(why) => format!("{}: {why}", self.queue.server()).into(),
+            End::Broken(why) => format!("{}: {why}", self.server.name).into(),
             End::Stopped => "the engine has ended".into(),
         };
         // Nothing more comes in before those that have are told.
@@ -151,8 +155,8 @@ impl Thread {
         connected.give_up(&why);
         let requests = self.queue.take(true).commands;
         refuse(&self.queue, &mut self.attached, requests, &why);
-        if let (Role::Ordered { deliver, .. }, true) = (&self.role, was_up) {
-            deliver.link(LinkId(0), LinkState::Down { why });
+        if let (Role::Ordered { id, deliver, .. }, true) = (&self.role, was_up) {
+            deliver.link(*id, LinkState::Down { why });
         }
         end
     }

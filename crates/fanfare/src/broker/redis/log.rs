@@ -7,10 +7,10 @@ use fanfare_proto::position::{Position, Since};
 use fanfare_proto::resp::Value;
 use parking_lot::Mutex;
 
-use super::Redis;
 use super::names::Kind;
 use super::request::{Appends, Request, bounds, unexpected};
 use super::scripts::{self, Script};
+use super::{Place, Redis};
 use crate::broker::{Append, Done, Entry, Log, Page, Read, Stamp, Undone};
 
 /// So many heads are asked for at once: a script must not take long.
@@ -20,41 +20,43 @@ impl Log for Redis {
     fn append(&self, append: Append) {
         match self.too_large(&append.envelope) {
             Some(undone) => (append.done)(Err(undone)),
-            None => self.ordered.put(Request::Append(Appends::new(append))),
+            None => self.place(&append.topic).ordered.put(Request::Append(Appends::new(append))),
         }
     }
 
     fn read(&self, topic: &Arc<str>, read: Read, done: Done<Page>) {
-        let names = &self.server.names;
+        let place = self.place(topic);
+        let server = &place.server;
         let parts = vec![
             Bytes::from_static(b"2"),
-            names.of(Kind::Stream, topic).into(),
-            names.of(Kind::Meta, topic).into(),
-            Bytes::copy_from_slice(&self.server.session().to_le_bytes()),
-            Bytes::copy_from_slice(&self.server.draw().to_le_bytes()),
-            self.wanted(&read).into(),
+            server.names.of(Kind::Stream, topic).into(),
+            server.names.of(Kind::Meta, topic).into(),
+            Bytes::copy_from_slice(&server.session().to_le_bytes()),
+            Bytes::copy_from_slice(&server.draw().to_le_bytes()),
+            wanted(&read, server.now_ms()).into(),
         ];
         let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
             done(answer.and_then(|value| page(value, &read).ok_or_else(|| unexpected("the read"))));
         });
-        self.bulk.put(Request::Call { script: Some(Script::Read), parts, answered });
+        place.bulk.put(Request::Call { script: Some(Script::Read), parts, answered });
     }
 
     fn heads(&self, topics: Vec<Arc<str>>, done: Done<Vec<Position>>) {
         if topics.is_empty() {
             return done(Ok(Vec::new()));
         }
-        let parts = topics.len().div_ceil(HEADS_MAX);
-        let gathered = Arc::new(Mutex::new(Gathered { heads: vec![None; topics.len()], parts, done: Some(done) }));
-        for (number, some) in topics.chunks(HEADS_MAX).enumerate() {
+        let parts = self.by_place(&topics);
+        let gathered = Gathered { heads: vec![None; topics.len()], parts: parts.len(), done: Some(done) };
+        let gathered = Arc::new(Mutex::new(gathered));
+        for (place, indexes) in parts {
+            let names: Vec<&str> = indexes.iter().map(|index| &*topics[*index]).collect();
             let gathered = gathered.clone();
-            let count = some.len();
             let answered = move |answer: Result<Value<'_>, Undone>| {
+                let count = indexes.len();
                 let heads = answer.and_then(|value| heads(value, count).ok_or_else(|| unexpected("the heads")));
-                Gathered::add(&gathered, number * HEADS_MAX, heads);
+                Gathered::add(&gathered, &indexes, heads);
             };
-            let request = self.heads_of(some, Box::new(answered));
-            self.bulk.put(request);
+            place.bulk.put(place.heads_of(names, Box::new(answered)));
         }
     }
 }
@@ -68,13 +70,13 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(gathered: &Mutex<Gathered>, from: usize, heads: Result<Vec<Position>, Undone>) {
+    fn add(gathered: &Mutex<Gathered>, indexes: &[usize], heads: Result<Vec<Position>, Undone>) {
         let mut gathered = gathered.lock();
         gathered.parts -= 1;
         let outcome = match heads {
             Ok(heads) => {
-                for (place, head) in (from..).zip(heads) {
-                    gathered.heads[place] = Some(head);
+                for (index, head) in indexes.iter().zip(heads) {
+                    gathered.heads[*index] = Some(head);
                 }
                 if gathered.parts > 0 {
                     return;
@@ -98,25 +100,39 @@ fn heads(value: Value<'_>, count: usize) -> Option<Vec<Position>> {
 }
 
 impl Redis {
-    /// What a reader wants, as the script unpacks it.
-    fn wanted(&self, read: &Read) -> Vec<u8> {
-        let Read { since, limit, bytes_max, newest, retention } = read;
-        let (since, epoch, offset) = match since {
-            Since::Now => (0, 0, 0),
-            Since::Start => (1, 0, 0),
-            Since::Position(Position { epoch, offset }) => (2, epoch.number(), *offset),
-        };
-        let mut wanted = Vec::with_capacity(73);
-        wanted.extend_from_slice(&self.server.now_ms().to_le_bytes());
-        wanted.push(since);
-        wanted.extend_from_slice(&epoch.to_le_bytes());
-        for number in [offset, *limit as u64, *bytes_max as u64, *newest as u64] {
-            // Lua counts exactly up to here.
-            wanted.extend_from_slice(&number.min(1 << 52).to_le_bytes());
+    /// Where topics are, as many to a command as it may ask for.
+    fn by_place(&self, topics: &[Arc<str>]) -> Vec<(&Place, Vec<usize>)> {
+        let mut parts: Vec<(&Place, Vec<usize>)> = Vec::new();
+        for (index, topic) in topics.iter().enumerate() {
+            let place = self.place(topic);
+            let has_room = |(at, indexes): &&mut (&Place, Vec<usize>)| at.id == place.id && indexes.len() < HEADS_MAX;
+            match parts.iter_mut().rev().find(has_room) {
+                Some((_, indexes)) => indexes.push(index),
+                None => parts.push((place, vec![index])),
+            }
         }
-        bounds(retention, &mut wanted);
-        wanted
+        parts
     }
+}
+
+/// What a reader wants, as the script unpacks it.
+fn wanted(read: &Read, now_ms: u64) -> Vec<u8> {
+    let Read { since, limit, bytes_max, newest, retention } = read;
+    let (since, epoch, offset) = match since {
+        Since::Now => (0, 0, 0),
+        Since::Start => (1, 0, 0),
+        Since::Position(Position { epoch, offset }) => (2, epoch.number(), *offset),
+    };
+    let mut wanted = Vec::with_capacity(73);
+    wanted.extend_from_slice(&now_ms.to_le_bytes());
+    wanted.push(since);
+    wanted.extend_from_slice(&epoch.to_le_bytes());
+    for number in [offset, *limit as u64, *bytes_max as u64, *newest as u64] {
+        // Lua counts exactly up to here.
+        wanted.extend_from_slice(&number.min(1 << 52).to_le_bytes());
+    }
+    bounds(retention, &mut wanted);
+    wanted
 }
 
 /// Reads the answer: meta, whether it is recovered, and entries by id and envelope.

@@ -7,6 +7,9 @@ use std::borrow::Cow;
 
 use crate::broker::Incarnation;
 
+/// What stands between the braces for all registers.
+pub(super) const REGISTERS: &str = "registers";
+
 /// What a name is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -72,7 +75,7 @@ impl Names {
 
     /// The cells of registers, or their names.
     pub(super) fn registers(&self, kind: Kind) -> Vec<u8> {
-        self.of(kind, "registers")
+        self.of(kind, REGISTERS)
     }
 
     /// The cell that tells a flushed server from the one before.

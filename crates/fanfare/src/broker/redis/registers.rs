@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use fanfare_proto::resp::{Items, Value};
 
-use super::Redis;
-use super::names::Kind;
+use super::names::{Kind, REGISTERS};
 use super::request::{Request, unexpected};
 use super::scripts::Script;
+use super::{Place, Redis};
 use crate::broker::{Cell, Done, REGISTER_SIZE_MAX, Registers, Swapped, Undone};
 
 /// So many cells are listed at once: a script must not take long.
@@ -14,12 +14,12 @@ const CELLS_MAX: usize = 32;
 
 impl Registers for Redis {
     fn get(&self, name: &str, done: Done<Option<Cell>>) {
-        let cells = self.server.names.registers(Kind::Cells);
+        let cells = self.of_registers().server.names.registers(Kind::Cells);
         let parts = vec![Bytes::from_static(b"HGET"), cells.into(), Bytes::copy_from_slice(name.as_bytes())];
         let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
             done(answer.and_then(|value| maybe_cell(value).ok_or_else(|| unexpected("the register"))));
         });
-        self.bulk.put(Request::Call { script: None, parts, answered });
+        self.of_registers().bulk.put(Request::Call { script: None, parts, answered });
     }
 
     fn put_if(&self, name: &str, revision: Option<u64>, value: Bytes, done: Done<Swapped>) {
@@ -47,17 +47,17 @@ impl Registers for Redis {
 
 impl Redis {
     fn change(&self, name: &str, expected: Bytes, value: Option<Bytes>, done: Done<Swapped>) {
-        let mut parts = self.of_registers();
+        let mut parts = self.cells_and_names();
         parts.extend([Bytes::copy_from_slice(name.as_bytes()), expected]);
         parts.extend(value);
         let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
             done(answer.and_then(|value| swapped(value).ok_or_else(|| unexpected("the register"))));
         });
-        self.bulk.put(Request::Call { script: Some(Script::ChangeCell), parts, answered });
+        self.of_registers().bulk.put(Request::Call { script: Some(Script::ChangeCell), parts, answered });
     }
 
     fn list_more(&self, from: Vec<u8>, to: Bytes, mut listed: Vec<(String, Cell)>, done: Done<Vec<(String, Cell)>>) {
-        let mut parts = self.of_registers();
+        let mut parts = self.cells_and_names();
         parts.extend([from.into(), to.clone(), CELLS_MAX.to_string().into()]);
         let redis = self.clone();
         let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
@@ -74,12 +74,17 @@ impl Redis {
                 }
             }
         });
-        self.bulk.put(Request::Call { script: Some(Script::ListCells), parts, answered });
+        self.of_registers().bulk.put(Request::Call { script: Some(Script::ListCells), parts, answered });
+    }
+
+    /// The server of all registers.
+    fn of_registers(&self) -> &Place {
+        self.place(REGISTERS)
     }
 
     /// The keys of a script about registers.
-    fn of_registers(&self) -> Vec<Bytes> {
-        let names = &self.server.names;
+    fn cells_and_names(&self) -> Vec<Bytes> {
+        let names = &self.of_registers().server.names;
         vec![Bytes::from_static(b"2"), names.registers(Kind::Cells).into(), names.registers(Kind::CellNames).into()]
     }
 }

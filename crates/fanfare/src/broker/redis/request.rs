@@ -12,7 +12,7 @@ use super::names::Kind;
 use super::scripts::{Script, Shas};
 use super::server::Server;
 use crate::broker::queue::Command;
-use crate::broker::{Append, Appended, Attached, Done, Stamp, Undone};
+use crate::broker::{Append, Appended, Attached, Done, Incarnation, Stamp, Undone};
 
 /// What it takes to keep a command, beside its contents.
 pub(super) const REQUEST_SIZE: usize = 128;
@@ -33,11 +33,17 @@ pub(super) enum Request {
     /// Unsubscribe.
     Unsubscribe { topic: Arc<str>, done: Done<()> },
     /// Publish: to how many.
-    Publish { channel: Box<[u8]>, envelope: Bytes, done: Done<u64> },
+    Publish { to: To, envelope: Bytes, done: Done<u64> },
     /// Add to a log.
     Append(Appends),
     /// Anything else.
     Call { script: Option<Script>, parts: Vec<Bytes>, answered: Answered },
+}
+
+/// Where something is published.
+pub(super) enum To {
+    Topic(Arc<str>),
+    Node(Incarnation),
 }
 
 /// Who is told of a subscription.
@@ -82,7 +88,13 @@ impl Request {
             Request::Unsubscribe { topic, .. } => {
                 write_command(&[b"SUNSUBSCRIBE", &server.names.of(Kind::Live, topic)], out);
             }
-            Request::Publish { channel, envelope, .. } => write_command(&[b"SPUBLISH", channel, envelope], out),
+            Request::Publish { to, envelope, .. } => {
+                let channel = match to {
+                    To::Topic(topic) => server.names.of(Kind::Live, topic),
+                    To::Node(node) => server.names.inbox(*node),
+                };
+                write_command(&[b"SPUBLISH", &channel, envelope], out);
+            }
             Request::Append(appends) => appends.write(server, shas, out),
             Request::Call { script, parts, .. } => {
                 write_command_head(parts.len() + 2 * usize::from(script.is_some()), out);
@@ -129,7 +141,8 @@ impl Command for Request {
         REQUEST_SIZE
             + match self {
                 Request::Subscribe { .. } | Request::Unsubscribe { .. } => 0,
-                Request::Publish { envelope, channel, .. } => envelope.len() + channel.len(),
+                Request::Publish { envelope, to: To::Topic(topic), .. } => envelope.len() + topic.len(),
+                Request::Publish { envelope, to: To::Node(_), .. } => envelope.len(),
                 Request::Append(appends) => appends.size,
                 Request::Call { parts, .. } => parts.iter().map(Bytes::len).sum(),
             }

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::names::Names;
+use crate::broker::pulse::Pulse;
 
 /// What is known of a server.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) names: Names,
-    /// Where it is, without credentials.
-    pub(super) address: Arc<str>,
+    /// Where it is, without credentials, and which of several.
+    pub(super) name: Arc<str>,
+    /// How the ordered link to it stands.
+    pub(super) pulse: Pulse,
     /// How long an answer may take.
     pub(super) timeout: Duration,
     /// The largest envelope.
@@ -26,11 +29,12 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(names: Names, address: Arc<str>, timeout: Duration, envelope_size_max: usize) -> Self {
+    pub(super) fn new(names: Names, name: Arc<str>, timeout: Duration, envelope_size_max: usize) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Server {
             names,
-            address,
+            name,
+            pulse: Pulse::new(),
             timeout,
             envelope_size_max,
             session: AtomicU64::new(0),

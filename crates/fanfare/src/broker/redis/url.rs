@@ -1,4 +1,4 @@
-//! The address of a Redis: `redis://user:password@host:6379`, and `rediss://` for TLS.
+//! The address of a Redis: `redis://user:password@host:6379`, and `rediss://` for TLS; of several servers, with commas between.
 
 use std::fmt;
 
@@ -17,7 +17,34 @@ pub(super) struct Url {
     pub(super) password: Option<String>,
 }
 
+/// More servers are never meant.
+const SERVERS_MAX: usize = 100;
+
 impl Url {
+    /// Reads one address or several, with commas between.
+    ///
+    /// # Errors
+    /// What is wrong with one of them and what to write instead. The text has no password.
+    pub(super) fn parse_all(text: &str) -> Result<Vec<Self>, String> {
+        let mut urls: Vec<Url> = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            // A password may have a comma.
+            let end = [",redis://", ",rediss://"].iter().filter_map(|next| rest.find(next)).min().unwrap_or(rest.len());
+            let url = Url::parse(&rest[..end])?;
+            if urls.iter().any(|other| (&other.host, other.port) == (&url.host, url.port)) {
+                return Err(format!("the server {url} is named twice"));
+            }
+            urls.push(url);
+            rest = rest[end..].strip_prefix(',').unwrap_or_default();
+        }
+        match urls.len() {
+            0 => Url::parse(text).map(|url| vec![url]),
+            1..=SERVERS_MAX => Ok(urls),
+            count => Err(format!("{count} servers are more than {SERVERS_MAX}")),
+        }
+    }
+
     /// Reads an address.
     ///
     /// # Errors
@@ -40,6 +67,9 @@ impl Url {
                 "the database {path:?} has no effect on channels, which are common to all: leave it out, and give each \
                  application its own namespace"
             ));
+        }
+        if place.contains(',') {
+            return Err(format!("{place:?} names two hosts: {expected}, as a whole for each of several servers"));
         }
         let whole = credentials.map_or_else(|| place.to_owned(), |credentials| format!("{credentials}@{place}"));
         let Authority { user, password, host, port } = authority::parse(&whole, PORT, expected)?;
@@ -99,6 +129,26 @@ mod tests {
                     assert!(error.starts_with(expected), "{text}: {error}");
                     assert!(!error.contains("secret"), "{error}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn several_addresses() {
+        for (text, expected) in [
+            ("redis://a", Ok("a:6379")),
+            ("redis://a,redis://b:1", Ok("a:6379 b:1")),
+            ("redis://:p,w@a,rediss://b,redis://c", Ok("a:6379 b:6379 c:6379")),
+            ("redis://a,redis://a:6379", Err("the server a:6379 is named twice")),
+            ("redis://a,b", Err("\"a,b\" names two hosts")),
+            ("", Err("not a URL")),
+        ] {
+            match (Url::parse_all(text), expected) {
+                (Ok(urls), Ok(expected)) => {
+                    assert_eq!(urls.iter().map(Url::to_string).collect::<Vec<_>>().join(" "), expected);
+                }
+                (read, Err(expected)) => assert!(read.as_ref().is_err_and(|e| e.starts_with(expected)), "{read:?}"),
+                (Err(error), _) => panic!("{text}: {error}"),
             }
         }
     }

@@ -32,6 +32,8 @@ conform! {
     jetstream: nats_at::jetstream() => transport, log;
     #[cfg(feature = "redis")]
     redis: redis_at::single() => transport, log, registers;
+    #[cfg(feature = "redis")]
+    several_redis: redis_at::several() => transport, log, registers;
 }
 
 struct Memory(MemoryBroker);

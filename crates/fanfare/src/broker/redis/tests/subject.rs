@@ -2,21 +2,36 @@
 
 use std::sync::Arc;
 
-use super::{MESSAGE_SIZE_MAX, Service, broker, redis_server};
+use super::{MESSAGE_SIZE_MAX, Service, at_url, redis_server};
 use crate::broker::suite::Subject;
 use crate::broker::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Parts};
 
 /// One server.
-pub(in crate::broker) fn single() -> Single {
-    Single(redis_server::start())
+pub(in crate::broker) fn single() -> Servers {
+    Servers(vec![redis_server::start()])
 }
 
-/// One server.
-pub(in crate::broker) struct Single(Service);
+/// Three that know nothing of each other.
+pub(in crate::broker) fn several() -> Servers {
+    Servers((0..3).map(|_| redis_server::start()).collect())
+}
 
-impl Subject for Single {
+pub(in crate::broker) struct Servers(Vec<Service>);
+
+impl Servers {
+    pub(super) fn url(&self) -> String {
+        let urls: Vec<_> = self.0.iter().map(|service| format!("redis://127.0.0.1:{}", service.port)).collect();
+        urls.join(",")
+    }
+}
+
+impl Subject for Servers {
     fn open(&self, incarnation: Incarnation, deliver: Arc<dyn Deliver>) -> Parts {
-        broker(&self.0).open(incarnation, deliver).unwrap()
+        at_url(&self.url()).open(incarnation, deliver).unwrap()
+    }
+
+    fn links(&self) -> usize {
+        self.0.len()
     }
 
     fn envelope_size_max(&self) -> Option<usize> {
@@ -24,8 +39,9 @@ impl Subject for Single {
     }
 
     fn evict(&self, topic: &str, only_messages: bool) -> bool {
-        for kind in ["s", "m"].iter().take(if only_messages { 1 } else { 2 }) {
-            self.0.redis(&["DEL", &format!("ff:{kind}:{{{topic}}}")]);
+        let kinds = if only_messages { &["s"][..] } else { &["s", "m"] };
+        for (service, kind) in self.0.iter().flat_map(|service| kinds.iter().map(move |kind| (service, kind))) {
+            service.redis(&["DEL", &format!("ff:{kind}:{{{topic}}}")]);
         }
         true
     }

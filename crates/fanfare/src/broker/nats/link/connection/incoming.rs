@@ -77,12 +77,14 @@ impl Connection<'_> {
     fn message(&mut self, message: &Message<'_>) -> Result<(), String> {
         match message.subscription {
             ANSWERS => return self.answered(message),
-            INBOX if self.canary.is_back(message.payload) => {}
-            INBOX => {
-                if let Role::Live { deliver, .. } = self.role {
-                    deliver.inbox(Bytes::copy_from_slice(message.payload));
+            INBOX => match self.canary.is_back(message.payload) {
+                Some(sent) => self.server.pulse.heard(sent),
+                None => {
+                    if let Role::Live { deliver, .. } = self.role {
+                        deliver.inbox(Bytes::copy_from_slice(message.payload));
+                    }
                 }
-            }
+            },
             number => self.live(number, message),
         }
         Ok(())
@@ -169,6 +171,7 @@ impl Connection<'_> {
         self.queue.refuse(None);
         if let Role::Live { deliver, .. } = self.role {
             self.canary.begin();
+            self.server.pulse.is_up();
             deliver.link(LinkId(0), LinkState::Up { server: Arc::from(format!("nats {}", self.url)) });
         }
     }

@@ -61,7 +61,7 @@ impl Connected<'_> {
                 }
                 if let Some(request) = request.take() {
                     let server = self.server;
-                    let why = format!("redis {} has not answered within {:?}", server.address, server.timeout);
+                    let why = format!("{} has not answered within {:?}", server.name, server.timeout);
                     request.answer(Err(Undone::Unknown(Arc::from(why))));
                 }
             }

@@ -7,7 +7,7 @@ use super::super::super::names::Channel;
 use super::super::super::request::Request;
 use super::super::super::scripts::Live;
 use super::super::standing::{self, Question};
-use super::super::{LinkId, LinkState, Role};
+use super::super::{LinkState, Role};
 use super::{Confirmation, Connected, Stage, Waiting, What};
 use crate::broker::Undone;
 
@@ -73,10 +73,11 @@ impl Connected<'_> {
                     deliver.live(&topic, Bytes::copy_from_slice(envelope), stamp);
                 }
             }
-            Some(Channel::Inbox) if !self.canary.is_back(content) => {
-                deliver.inbox(Bytes::copy_from_slice(content));
-            }
-            Some(Channel::Inbox) | None => {}
+            Some(Channel::Inbox) => match self.canary.is_back(content) {
+                Some(sent) => self.server.pulse.heard(sent),
+                None => deliver.inbox(Bytes::copy_from_slice(content)),
+            },
+            None => {}
         }
     }
 
@@ -114,7 +115,7 @@ impl Connected<'_> {
         match error {
             Some(error) if standing::code(error) == b"NOSCRIPT" => {
                 if self.unloaded.is_empty() {
-                    tracing::info!(server = &*self.server.address, "the broker has lost the scripts");
+                    tracing::info!(server = &*self.server.name, "the broker has lost the scripts");
                 }
                 self.unloaded.push(request);
             }
@@ -123,8 +124,7 @@ impl Connected<'_> {
                     // Nothing is to be made again.
                     self.attached.remove(topic);
                 }
-                let address = &self.server.address;
-                let why = format!("redis {address}: {}", standing::in_words(error));
+                let why = format!("{}: {}", self.server.name, standing::in_words(error));
                 self.queue.settled(size);
                 request.answer(Err(Undone::refused(why)));
             }
@@ -188,10 +188,11 @@ impl Connected<'_> {
     fn is_up(&mut self) {
         self.stage = Stage::Up;
         self.queue.refuse(None);
-        let server = &self.server.address;
-        if let Role::Ordered { deliver, .. } = self.role {
+        let server = self.server;
+        if let Role::Ordered { id, deliver, .. } = self.role {
             self.canary.begin();
-            deliver.link(LinkId(0), LinkState::Up { server: server.clone() });
+            server.pulse.is_up();
+            deliver.link(*id, LinkState::Up { server: server.name.clone() });
         }
     }
 }
