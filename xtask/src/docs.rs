@@ -17,12 +17,13 @@
 //! | `ts`, and configurations of other programs | shown only: `tests/e2e/guides` compiles and runs those |
 //! | `… skip:REASON` | not run |
 //!
-//! Addresses of the default ports are replaced by those of the server beside the test, and that of a reader's back end by a free
-//! one, whose port is in the variable `PORT`.
+//! Addresses of the default ports, and the one at which a kept server's configuration listens, are replaced by those of the server beside
+//! the test, and that of a reader's back end by a free one, whose port is in the variable `PORT`.
 
 mod blocks;
 mod links;
 mod program;
+mod summary;
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,9 @@ pub(crate) fn run(pages: &[String]) -> Result<(), String> {
     for page in pages {
         let text = repository::text(page)?.ok_or_else(|| format!("{page} is not UTF-8"))?;
         failures.extend(links::check(page, &text, read));
+        if page == summary::PAGE {
+            failures.extend(summary::check(&text, &all));
+        }
         let blocks = blocks::parse(&text)?;
         if blocks.iter().any(|block| block.language == "rust") && !is_doc_test(page)? {
             failures.push(format!("{page}: has Rust blocks, but {DOC_TESTS} does not include it"));
@@ -106,8 +110,8 @@ fn is_doc_test(page: &str) -> Result<bool, String> {
 struct Bench {
     folder: PathBuf,
     server: Option<Server>,
-    /// Default addresses and those that stand for them.
-    addresses: Vec<(&'static str, String)>,
+    /// Addresses that the page writes and those that stand for them.
+    addresses: Vec<(String, String)>,
     /// Where the page's back end listens, and its process if it runs.
     back_end: String,
     background: Option<Background>,
@@ -181,8 +185,18 @@ impl Bench {
             return server.stop();
         }
         self.server = Some(server);
-        self.addresses = [(LISTEN, listen), (ADMIN_LISTEN, admin)].into();
+        self.addresses = addresses(&listen, &admin);
+        self.addresses.extend(self.configured_address(&block.text).map(|configured| (configured, listen)));
         Ok(())
+    }
+
+    /// Where a configuration of the page says that clients connect, for a command that names it.
+    fn configured_address(&self, command: &str) -> Option<String> {
+        let (_, file) = command.trim().split_once("--config ")?;
+        let text = std::fs::read_to_string(self.folder.join(file)).ok()?;
+        let mut keys = text.lines().take_while(|line| !line.starts_with('['));
+        let address = keys.find_map(|line| line.strip_prefix("listen = \""))?;
+        Some(address.split('"').next()?.to_owned())
     }
 
     /// Starts the back end, in the place of an earlier one, and waits until it listens.
@@ -221,14 +235,15 @@ impl Bench {
     /// The text with the default addresses replaced by those of the page's server, which starts on first use.
     fn with_addresses(&mut self, text: &str) -> Result<String, String> {
         let text = &text.replace(BACK_END, &self.back_end);
-        if !text.contains(LISTEN) && !text.contains(ADMIN_LISTEN) {
+        let names = |address: &str| text.contains(address);
+        if !names(LISTEN) && !names(ADMIN_LISTEN) && !self.addresses.iter().any(|(address, _)| names(address)) {
             return Ok(text.to_owned());
         }
         if self.server.is_none() {
             let (listen, admin) = (loopback()?, loopback()?);
             let mut dev = self.command("fanfare");
             self.server = Some(Server::start(dev.args(["dev", "--listen", &listen, "--admin", &admin]))?);
-            self.addresses = [(LISTEN, listen), (ADMIN_LISTEN, admin)].into();
+            self.addresses = addresses(&listen, &admin);
         }
         Ok(self.addresses.iter().fold(text.to_owned(), |text, (default, ours)| text.replace(default, ours)))
     }
@@ -248,6 +263,11 @@ impl Drop for Background {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The default addresses and those that stand for them.
+fn addresses(listen: &str, admin: &str) -> Vec<(String, String)> {
+    [(LISTEN, listen), (ADMIN_LISTEN, admin)].map(|(default, ours)| (default.to_owned(), ours.to_owned())).into()
 }
 
 fn loopback() -> Result<String, String> {

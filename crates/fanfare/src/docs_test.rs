@@ -11,3 +11,6 @@ struct RustApi;
 
 #[doc = include_str!("../../../docs/delivery.md")]
 struct Delivery;
+
+#[doc = include_str!("../../../docs/moving/phoenix.md")]
+struct MovingFromPhoenix;

@@ -2,20 +2,20 @@
 // Only the addresses and the certificate are others. What is not installed is skipped.
 
 import assert from "node:assert/strict"
-import {execFileSync, spawn, spawnSync} from "node:child_process"
+import {execFileSync, spawnSync} from "node:child_process"
 import {mkdtempSync, readFileSync, rmSync, writeFileSync} from "node:fs"
 import {request} from "node:https"
 import {request as requestPlain} from "node:http"
-import {createConnection} from "node:net"
 import {tmpdir} from "node:os"
 import {join} from "node:path"
 import {after, before, describe, test} from "node:test"
 import {Socket} from "phoenix"
 import WebSocket from "ws"
 import {answer, inbox} from "../support/clients.mjs"
-import {eventually, within} from "../support/deadline.mjs"
+import {within} from "../support/deadline.mjs"
 import {file} from "../support/guide.mjs"
 import {linesOf} from "../support/lines.mjs"
+import {isThere, nginxConfig, startProgram} from "../support/nginx.mjs"
 import {freePort, startServe} from "../support/process.mjs"
 
 const CONFIG = file("deploy.md", "fanfare.toml")
@@ -34,14 +34,7 @@ describe("the guide to deploying", () => {
   const PROXIES = {
     nginx: {
       scheme: "https",
-      configure: (text, port, upstream) => `
-        daemon off; pid ${folder}/nginx.pid; error_log stderr;
-        events {}
-        http {
-          access_log off;
-          ${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(name => `${name}_temp_path ${folder}/${name};`).join(" ")}
-          ${text.replace("127.0.0.1:4000", upstream).replace("listen 443", `listen 127.0.0.1:${port}`).replaceAll("/etc/ssl", folder)}
-        }`,
+      configure: (text, port, upstream) => nginxConfig(folder, text.replace("127.0.0.1:4000", upstream).replace("listen 443", `listen 127.0.0.1:${port}`).replaceAll("/etc/ssl", folder)),
       command: config => ["nginx", "-p", folder, "-c", config],
       name: "nginx.conf",
     },
@@ -66,15 +59,10 @@ describe("the guide to deploying", () => {
       const server = await startServe(CONFIG.replace(/^listen.*$/m, ""))
       const path = join(folder, name)
       writeFileSync(path, configure(file("deploy.md", name), port, `127.0.0.1:${server.port}`))
-      const [program, ...args] = command(path)
-      const running = spawn(program, args, {env: {...process.env, HOME: folder, XDG_DATA_HOME: folder}, stdio: ["ignore", "ignore", "pipe"]})
-      let said = ""
-      running.stderr.on("data", text => (said += text))
       try {
-        await eventually(() => listens(port), `${proxy}: ${said}`)
-        await passes(server, origin)
+        const running = await startProgram(command(path), folder, port)
+        await passes(server, origin).finally(running.stop)
       } finally {
-        running.kill("SIGKILL")
         await server.remove()
       }
     })
@@ -120,20 +108,6 @@ describe("the guide to deploying", () => {
     elsewhere.destroy()
   }
 })
-
-function isThere(program) {
-  return spawnSync("sh", ["-c", `command -v ${program}`]).status === 0
-}
-
-function listens(port) {
-  return new Promise(resolve => {
-    const socket = createConnection(port, "localhost")
-    socket.on("connect", () => {
-      resolve(true)
-      socket.destroy()
-    }).on("error", () => resolve(false))
-  })
-}
 
 function get(url, headers) {
   const ask = url.startsWith("https") ? request : requestPlain

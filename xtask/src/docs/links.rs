@@ -5,29 +5,33 @@ use std::path::Path;
 /// What is wrong with the links of a page. `read` gives the text of a file by its path from the root, `None` if there is none.
 pub(super) fn check(page: &str, text: &str, read: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if target.contains("://") || target.starts_with("mailto:") {
-                continue;
-            }
-            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-            let file = if file.is_empty() { page.to_owned() } else { beside(page, file) };
-            let linked = read(&file);
-            let is_there = match (&linked, heading) {
-                (None, _) => false,
-                (Some(_), "") => true,
-                (Some(text), heading) => text.lines().any(|line| anchor(line).as_deref() == Some(heading)),
-            };
-            if !is_there {
-                wrong.push(format!("{page}:{}: leads nowhere: {target}", number + 1));
-            }
+    for (line, target) in targets(text) {
+        let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+        let file = if file.is_empty() { page.to_owned() } else { beside(page, file) };
+        let linked = read(&file);
+        let is_there = match (&linked, heading) {
+            (None, _) => false,
+            (Some(_), "") => true,
+            (Some(text), heading) => text.lines().any(|line| anchor(line).as_deref() == Some(heading)),
+        };
+        if !is_there {
+            wrong.push(format!("{page}:{line}: leads nowhere: {target}"));
         }
     }
     wrong
 }
 
+/// What a page links to in the repository, with the numbers of the lines.
+pub(super) fn targets(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let all = text.lines().enumerate().flat_map(|(at, line)| {
+        let targets = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        targets.map(move |target| (at + 1, target))
+    });
+    all.filter(|(_, target)| !target.contains("://") && !target.starts_with("mailto:"))
+}
+
 /// A path from the root, for one that is relative to a page's folder.
-fn beside(page: &str, path: &str) -> String {
+pub(super) fn beside(page: &str, path: &str) -> String {
     let mut parts: Vec<&str> = Path::new(page).parent().and_then(Path::to_str).unwrap_or_default().split('/').collect();
     parts.retain(|part| !part.is_empty());
     for part in path.split('/') {

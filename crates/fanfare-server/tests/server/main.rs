@@ -25,6 +25,7 @@ mod key_secrecy;
 mod limits;
 mod metrics;
 mod mistakes;
+mod moving;
 mod names;
 mod nobody_delays_another;
 mod other_clients;
