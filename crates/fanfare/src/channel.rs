@@ -1,16 +1,22 @@
-//! The behaviour of a topic: what a user of the crate writes.
+//! The behaviour of a topic: what a user of the crate writes. `channel/` has what it is given (`context`) and how the engine runs it
+//! (`instance`).
 
-use std::fmt;
+mod context;
+mod instance;
+mod mutes;
+
 use std::future::Future;
-use std::sync::Arc;
 
 use fanfare_proto::payload::{FromPayload, IntoPayload, JsonText, Payload};
 use fanfare_proto::position::Since;
 use serde::Serialize;
 
-use crate::context::Context;
 use crate::error::{BoxError, Error, may_pass};
-use crate::join::Mutes;
+use crate::message::Broadcast;
+
+pub use context::{Context, JoinSender, ReplyHandle};
+pub(crate) use instance::{Admitted, AnyChannel, Finished, HistoryRead, Instance, Job, Outcome, Run};
+pub(crate) use mutes::Mutes;
 
 /// The behaviour of the topics that match a pattern.
 ///
@@ -343,31 +349,4 @@ pub enum Ended {
     Stopped(Stop),
     /// The channel panicked or returned an error; the text says which.
     Crashed(String),
-}
-
-/// A message as it was broadcast.
-#[derive(Clone)]
-pub struct Broadcast(pub(crate) Arc<crate::message::Message>);
-
-impl Broadcast {
-    /// The topic it was broadcast on.
-    pub fn topic(&self) -> &str {
-        &self.0.topic
-    }
-
-    /// Its event.
-    pub fn event(&self) -> &str {
-        &self.0.event
-    }
-
-    /// Its payload.
-    pub fn payload(&self) -> &Payload {
-        &self.0.payload
-    }
-}
-
-impl fmt::Debug for Broadcast {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Broadcast").field("topic", &self.topic()).field("event", &self.event()).finish_non_exhaustive()
-    }
 }

@@ -1,4 +1,7 @@
-//! What happens before a socket exists: the request to connect, and the application's answer.
+//! What happens before a socket exists: the request to connect, and the application's answer. `info` is what is known of the socket
+//! from then on.
+
+mod info;
 
 use std::any::Any;
 use std::fmt;
@@ -17,8 +20,10 @@ use http::request::Parts;
 use http::{HeaderMap, Uri};
 
 use crate::clock::Clock;
-use crate::join::guarded;
-use crate::socket::{SocketInfo, Transport};
+use crate::guard::guarded;
+use crate::transport::Transport;
+
+pub use info::{SocketHandle, SocketInfo};
 
 /// Decides who may connect, and as whom.
 ///

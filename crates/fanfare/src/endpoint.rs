@@ -8,6 +8,7 @@ mod members;
 pub mod metrics;
 mod publishing;
 mod pulse;
+mod started;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,48 +16,36 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fanfare_proto::payload::JsonText;
-use fanfare_proto::phoenix::message::Version;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use crate::address::Proxies;
-use crate::broker::{Broker, Incarnation};
+use crate::broker::Incarnation;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::command::Command;
-use crate::dialect::Dialect;
-use crate::dialect::Started;
 use crate::error::Error;
 use crate::event::past::PastFact;
 use crate::event::{Counters, Event, Tally};
 use crate::figures::Labels;
-use crate::gate::{self, Bodies, Gate};
-use crate::history::{History, Store};
-use crate::interest::{Interest, ShardSet, Watch};
-use crate::mailbox::ShardHandle;
-use crate::mailbox::room::{Share, Waiting};
-use crate::mount::Mount;
-use crate::observer::{Observer, Observers};
-use crate::policy::{Policies, Policy};
+use crate::gate::{Bodies, Gate};
+use crate::history::Store;
+use crate::interest::Interest;
+use crate::key::SocketKey;
+use crate::mailbox::{AdmittedSocket, Command, NewSocket, Question, ShardHandle};
+use crate::policy::Policies;
 use crate::presence::{Exchange, Presence};
 use crate::publish::Publisher;
-use crate::registry::{LocalSocket, ask_promptly};
-use crate::shard::Shard;
-use crate::socket::Surroundings;
-use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo, Transport};
+use crate::room::Share;
+use crate::surroundings::Surroundings;
 use crate::tap::{Tap, TapFilter};
+use crate::transport::Carrier;
 
 pub use drain::Drain;
 pub(crate) use elsewhere::Answered;
 use elsewhere::Elsewhere;
 pub(crate) use publishing::Once;
 pub use pulse::NodeSummary;
-
-/// How many broadcasts may wait for a socket of this process.
-const LOCAL_QUEUE_MAX: usize = 4_096;
-
-/// How many topics a socket of this process may join.
-const LOCAL_JOINS_MAX: usize = 100_000;
+pub(crate) use started::Ownership;
+use started::Started;
 
 /// The running engine: mount it, broadcast from anywhere, drain it. Cheap to clone.
 #[derive(Clone)]
@@ -76,7 +65,6 @@ struct Engine {
     shards: Vec<ShardHandle>,
     surroundings: Surroundings,
     gate: Gate,
-    local_mount: Arc<Mount>,
     presence: Presence,
     /// What it says to other nodes, if they are there.
     exchange: Option<Exchange>,
@@ -104,292 +92,41 @@ impl Drop for Engine {
     }
 }
 
-/// What an [`Endpoint`] is built from.
-pub struct Builder {
-    gate: gate::Settings,
-    observers: Vec<Box<dyn Observer>>,
-    shards: Option<usize>,
-    presence: Presence,
-    policies: Vec<(String, Policy)>,
-    history: History,
-    broker: Option<Broker>,
-    incarnation: Option<Incarnation>,
-    waiting: Waiting,
-    publishing_timeout: Duration,
-    clock: Clock,
+/// What an endpoint is made of.
+pub(crate) struct Parts {
+    pub(crate) shards: Vec<ShardHandle>,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) gate: Gate,
+    pub(crate) presence: Presence,
+    pub(crate) exchange: Option<Exchange>,
+    pub(crate) history: Option<Arc<dyn Store>>,
+    pub(crate) published: Box<[[AtomicU64; Publisher::ALL.len()]]>,
+    pub(crate) publishing_timeout: Duration,
+    pub(crate) cluster: Option<Arc<Cluster>>,
 }
 
-impl Builder {
-    /// Serves a mount below a path, e.g. `/socket`. The path may have named segments (`/path/:tenant`), which become
-    /// params.
-    pub fn mount(mut self, path: &str, mount: Mount) -> Self {
-        self.gate.mounts.push((path.to_owned(), mount));
-        self
-    }
-
-    /// How many threads own sockets; they get the same number of them. Default: one fewer than there are cores, and at
-    /// least one, because the kernel's own network work and the runtime need a core as well.
-    pub fn shards(mut self, shards: usize) -> Self {
-        self.shards = Some(shards);
-        self
-    }
-
-    /// The presence of all routes that are given no other.
-    pub fn presence(mut self, presence: Presence) -> Self {
-        self.presence = presence;
-        self
-    }
-
-    /// What holds for the topics of a pattern (exact, or a prefix that ends in `*`). The first that fits a topic counts; topics
-    /// without one keep no history, and who reads them too slowly is closed.
-    pub fn policy(mut self, pattern: &str, policy: Policy) -> Self {
-        self.policies.push((pattern.to_owned(), policy));
-        self
-    }
-
-    /// Where the topics of policies with a history keep it, and how much all of them may keep. Default: in memory.
-    pub fn history(mut self, history: History) -> Self {
-        self.history = history;
-        self
-    }
-
-    /// Makes the endpoint a node of a cluster: members of a topic on all nodes that share the broker get what is published on any of
-    /// them, topics with a history keep it in the broker, and clients resume on whichever node they come back to. Default: none.
-    pub fn broker(mut self, broker: Broker) -> Self {
-        self.broker = Some(broker);
-        self
-    }
-
-    /// Tells this observer of sockets and topics; may be called several times.
-    pub fn observer(mut self, observer: impl Observer) -> Self {
-        self.observers.push(Box::new(observer));
-        self
-    }
-
-    /// How many long-poll sessions one client address may have; above it the answer is 429. Default 10,000, since many
-    /// clients may share an address.
-    pub fn sessions_per_address_max(mut self, sessions: usize) -> Self {
-        self.gate.sessions_per_address_max = sessions;
-        self
-    }
-
-    /// Which proxies stand in front of a server other than [ours](crate::serve::Server), such as `axum::serve`, and what tells the
-    /// addresses of their clients. The server has to tell the address of the connection, see [`Connection`](crate::Connection). Default: no
-    /// proxy is believed.
-    pub fn proxies(mut self, proxies: Proxies) -> Self {
-        self.gate.proxies = proxies;
-        self
-    }
-
-    /// How many bytes the bodies of POST requests may take together while they are received; above it the answer is 503 with a
-    /// `Retry-After`. A body may hold as much as is left, so make it twice the largest
-    /// [`body_size_max`](Mount::body_size_max) or more. Default 16,000,000.
-    pub fn bodies_bytes_max(mut self, bytes: usize) -> Self {
-        self.gate.bodies_bytes_max = bytes;
-        self
-    }
-
-    /// How long a client may take for the body of a request; after it the answer is 408. Default 10 s.
-    pub fn body_timeout(mut self, timeout: Duration) -> Self {
-        self.gate.body_timeout = timeout;
-        self
-    }
-
-    /// Keeps histories in memory, with faults.
-    #[cfg(feature = "testing")]
-    pub fn faulty_history(mut self, faults: &crate::history::Faults) -> Self {
-        self.history = History::faulty(faults);
-        self
-    }
-
-    /// How many clients may connect a second, by all mounts and transports together, and how many at once when it was
-    /// quiet. Beyond it the answer is 503 with a `Retry-After` of 1 to 5 seconds, before [`Connect`](crate::Connect) is
-    /// asked. Default: no limit.
-    ///
-    /// The last quarter of `burst` is for clients that resume, which find the bucket empty later than new ones: those whose
-    /// request has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event streams).
-    /// A long-poll session counts once, when it begins.
-    pub fn accept_rate(mut self, per_second: u32, burst: u32) -> Self {
-        self.gate.accept_rate = Some((per_second, burst));
-        self
-    }
-
-    /// How many messages may wait to be handed out, for each shard. While so many do, publishers wait for room, and sockets
-    /// whose messages have none are not read, so that their clients wait as well. Messages that are kept first have as much
-    /// room of their own: a disk that stalls delays nobody else. 1 to 1,048,576. Default 4,096.
-    pub fn publishing_waiting_max(mut self, messages: usize) -> Self {
-        self.waiting.messages_max = messages;
-        self
-    }
-
-    /// The same in bytes of payloads. A larger message waits until no other does. 1 or more. Default 16,000,000.
-    pub fn publishing_waiting_bytes_max(mut self, bytes: usize) -> Self {
-        self.waiting.bytes_max = bytes;
-        self
-    }
-
-    /// How long a publisher waits for room, before it is told that the message is not published, as
-    /// [unavailable](Error::is_unavailable). Default 5 s.
-    pub fn publishing_timeout(mut self, timeout: Duration) -> Self {
-        self.publishing_timeout = timeout;
-        self
-    }
-
-    /// By which a test tells nodes apart: not 0.
-    #[cfg(feature = "testing")]
-    pub fn incarnation(mut self, number: u64) -> Self {
-        self.incarnation = Incarnation::new(number);
-        self
-    }
-
-    #[cfg(feature = "testing")]
-    pub(crate) fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Starts the engine. Channels' code that has to wait runs on the current tokio runtime. A history in a directory is read
-    /// before this ends.
-    ///
-    /// # Errors
-    /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
-    /// its burst is 0, the PROXY protocol is asked of requests, the broker keeps no history and topics have one, a bound of what may wait to be published is out of its range, the directory of the history cannot be used, or the system gives no more threads.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub async fn build(self) -> Result<Endpoint, Error> {
-        let (endpoint, shards) = self.assemble(Handle::current())?;
-        for shard in shards {
-            shard.start().map_err(|error| Error::io("a shard could not be started", error))?;
-        }
-        Ok(endpoint)
-    }
-
-    /// The endpoint, and its shards without threads.
-    pub(crate) fn assemble(self, runtime: Handle) -> Result<(Endpoint, Vec<Shard>), Error> {
-        let count = self.shards.unwrap_or_else(|| {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            cores.saturating_sub(1).max(1)
-        });
-        if !(1..=ShardSet::SHARDS_MAX).contains(&count) {
-            return Err(Error::invalid(format!("{count} shards: use 1 to {}", ShardSet::SHARDS_MAX)));
-        }
-        self.waiting.check()?;
-        let gate = Gate::new(self.gate, self.clock.now_ms())?;
-        let policies = Arc::new(Policies::new(self.policies)?);
-        let cluster = match &self.broker {
-            Some(broker) => {
-                let incarnation = some_incarnation(self.incarnation)?;
-                Some(Cluster::new(incarnation, self.clock.clone(), policies.clone(), broker))
-            }
-            None => None,
-        };
-        let history: Option<Arc<dyn Store>> = match (&cluster, policies.have_history()) {
-            (_, false) => None,
-            (None, true) => Some(self.history.open(self.clock.clone(), &policies)?),
-            (Some(_), true) if self.history.is_elsewhere() => {
-                return Err(Error::invalid(
-                    "the history has a directory, and there is a broker, which keeps the histories of all nodes: use one of \
-                     the two",
-                ));
-            }
-            (Some(cluster), true) => Some(cluster.clone()),
-        };
-        let exchange = cluster.as_ref().map(|cluster| Exchange::new(cluster.clone(), self.clock.now_ms()));
-        let served = gate.mounts();
-        let declared = served.iter().flat_map(|(_, mount)| mount.declared()).chain(policies.declared());
-        let labels = Labels::new(declared.cloned());
-        drop(served);
-        let published = labels.names().map(|_| Default::default()).collect();
-        let surroundings = Surroundings {
-            clock: self.clock,
-            runtime,
-            interest: Arc::new(Interest::new(count, cluster.clone().map(|cluster| cluster as Arc<dyn Watch>))),
-            policies,
-            observers: Arc::new(Observers::new(self.observers)),
-            waiting: self.waiting,
-            labels: Arc::new(labels),
-            running: Arc::default(),
-            taps: Arc::default(),
-        };
-        let mounts = gate.mounts().len();
-        let shards = (0..count)
-            .map(|number| Shard::new(number, surroundings.clone(), mounts))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| Error::io("a shard could not be made", error))?;
-        let endpoint = Endpoint(Arc::new(Engine {
-            shards: shards.iter().map(|shard| shard.handle().clone()).collect(),
+impl Endpoint {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { shards, surroundings, gate, presence, exchange, history, published, publishing_timeout, cluster } =
+            parts;
+        Endpoint(Arc::new(Engine {
+            shards,
             surroundings,
             gate,
-            local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
-            presence: self.presence,
+            presence,
             exchange,
             elsewhere: Elsewhere::default(),
             beats: pulse::Beats::default(),
             history,
             counters: Counters::default(),
             published,
-            publishing_timeout: self.publishing_timeout,
+            publishing_timeout,
             started: Started::default(),
             alive: holding::Alive::default(),
-            cluster: cluster.clone(),
+            cluster,
             draining: AtomicBool::new(false),
             turn: AtomicUsize::new(0),
-        }));
-        if let (Some(cluster), Some(broker)) = (cluster, self.broker) {
-            cluster.begin(broker, endpoint.as_members())?;
-            endpoint.keep_time();
-            endpoint.begin_pulse();
-        }
-        Ok((endpoint, shards))
-    }
-}
-
-fn some_incarnation(given: Option<Incarnation>) -> Result<Incarnation, Error> {
-    if let Some(given) = given {
-        return Ok(given);
-    }
-    let number =
-        getrandom::u64().map_err(|error| Error::failed(format!("the system gives no random bytes: {error}")))?;
-    Incarnation::new(number | 1).ok_or_else(|| Error::failed("a node has the number 0"))
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("mounts", &self.gate.mounts)
-            .field("shards", &self.shards)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Endpoint {
-    /// Begins an endpoint.
-    pub fn builder() -> Builder {
-        Builder {
-            gate: gate::Settings::default(),
-            observers: Vec::new(),
-            shards: None,
-            presence: Presence::new(),
-            policies: Vec::new(),
-            history: History::memory(),
-            broker: None,
-            incarnation: None,
-            waiting: Waiting::DEFAULT,
-            publishing_timeout: Duration::from_secs(5),
-            clock: Clock::Real(std::time::Instant::now()),
-        }
-    }
-
-    /// Serves other mounts at the same paths, all of them from one moment on: whoever connects from then on. Sockets that are open keep
-    /// the mount by which they have connected, with its limits and channels, and polled sessions theirs. Channels that are to keep what
-    /// they know are given as clones of what the old mounts have.
-    ///
-    /// # Errors
-    /// The paths are others, a mount speaks another protocol than the one that is served at its path, or a mount has a problem. Nothing
-    /// was changed then.
-    pub fn replace_mounts(&self, mounts: impl IntoIterator<Item = (String, Mount)>) -> Result<(), Error> {
-        self.0.gate.replace(mounts.into_iter().collect())
+        }))
     }
 
     /// Whether messages to topics with a history are refused, since the last one could not be written: the disk is full, or
@@ -408,7 +145,7 @@ impl Endpoint {
     pub async fn is_alive(&self, within: Duration) -> bool {
         let answers = async {
             for shard in &self.0.shards {
-                ask_promptly(shard, |_| ()).await?;
+                shard.ask_promptly(Question::Alive).await?;
             }
             Ok::<_, Error>(())
         };
@@ -432,43 +169,6 @@ impl Endpoint {
     /// that were [asked for](Endpoint::presences) within the last second.
     pub fn presence_count(&self, topic: &str) -> usize {
         self.presence_of(topic).count(topic)
-    }
-
-    /// A socket of this process, which can join topics beside the clients.
-    ///
-    /// # Errors
-    /// The engine has ended.
-    pub async fn socket(&self) -> Result<LocalSocket, Error> {
-        let (queue, broadcasts) = mpsc::channel(LOCAL_QUEUE_MAX);
-        let shard = self.next_shard().clone();
-        let info = SocketInfo {
-            id: None,
-            peer: None,
-            assigns: None,
-            version: Version::V2,
-            transport: Transport::Local,
-            mount: self.0.local_mount.clone(),
-            endpoint: self.clone(),
-            shard: shard.clone(),
-            expires_ms: None,
-            is_pending: false,
-            since: None,
-            ownership: None,
-            _slot: None,
-        };
-        let new = AdmittedSocket { info: info.into(), dialect: Dialect::Local, topics: Vec::new() };
-        let key = self.attach(new, Carrier::Broadcasts(queue)).await?;
-        Ok(LocalSocket::new(shard, key, broadcasts))
-    }
-
-    /// The same, with one topic joined.
-    ///
-    /// # Errors
-    /// As [`socket`](Endpoint::socket) and [`LocalSocket::join`].
-    pub async fn subscribe(&self, topic: &str) -> Result<LocalSocket, Error> {
-        let socket = self.socket().await?;
-        socket.join(topic, None).await?;
-        Ok(socket)
     }
 
     /// All counters as (name, reason, value).
@@ -519,11 +219,7 @@ impl Endpoint {
     }
 
     /// Gives a new socket to its shard, and says where it lives once the shard has it.
-    pub(crate) async fn attach(
-        &self,
-        admitted: AdmittedSocket,
-        carrier: Carrier,
-    ) -> Result<crate::key::SocketKey, Error> {
+    pub(crate) async fn attach(&self, admitted: AdmittedSocket, carrier: Carrier) -> Result<SocketKey, Error> {
         let (attached, key) = oneshot::channel();
         let shard = admitted.info.shard.clone();
         shard.send_promptly(Command::Attach(Box::new(NewSocket {

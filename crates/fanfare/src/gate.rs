@@ -4,6 +4,8 @@
 
 mod accept_rate;
 mod bodies;
+mod bullet;
+mod session;
 mod token;
 
 use std::sync::Arc;
@@ -12,13 +14,15 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 
 use crate::address::{AddressCounts, AddressFrom, Proxies};
+use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::mount::Mount;
 use crate::path::MountPath;
-use crate::transport::bullet::BulletSessions;
 
 use accept_rate::AcceptRate;
 pub use bodies::{Bodies, BodyError, Collected};
+pub(crate) use bullet::{BulletSessions, Client, Listing, Place};
+pub(crate) use session::SessionHandle;
 pub(crate) use token::{SessionClaims, TokenKey};
 
 /// What a [`Gate`] is made of.
@@ -52,10 +56,15 @@ pub(crate) type Mounts = Vec<Placed>;
 /// A mount and where it is served.
 type Placed = (MountPath, Arc<Mount>);
 
+/// How many topics a socket of this process may join.
+const LOCAL_JOINS_MAX: usize = 100_000;
+
 /// The door of an endpoint.
 pub(crate) struct Gate {
     /// Looked at once for each request; exchanged as a whole.
     mounts: ArcSwap<Mounts>,
+    /// Of sockets of this process.
+    pub(crate) local_mount: Arc<Mount>,
     /// Long-poll sessions and streams of each client address.
     pub(crate) session_counts: Arc<AddressCounts>,
     pub(crate) accept_rate: Option<AcceptRate>,
@@ -83,6 +92,7 @@ impl Gate {
         let mounts = ArcSwap::from_pointee(sorted(settings.mounts)?);
         Ok(Gate {
             mounts,
+            local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
             session_counts: AddressCounts::new(settings.sessions_per_address_max),
             accept_rate: settings.accept_rate.map(|(per_second, burst)| AcceptRate::new(per_second, burst, now_ms)),
             bullet_sessions: BulletSessions::default(),
@@ -120,6 +130,19 @@ impl Gate {
         }
         self.mounts.store(Arc::new(new));
         Ok(())
+    }
+}
+
+impl Endpoint {
+    /// Serves other mounts at the same paths, all of them from one moment on: whoever connects from then on. Sockets that are open keep
+    /// the mount by which they have connected, with its limits and channels, and polled sessions theirs. Channels that are to keep what
+    /// they know are given as clones of what the old mounts have.
+    ///
+    /// # Errors
+    /// The paths are others, a mount speaks another protocol than the one that is served at its path, or a mount has a problem. Nothing
+    /// was changed then.
+    pub fn replace_mounts(&self, mounts: impl IntoIterator<Item = (String, Mount)>) -> Result<(), Error> {
+        self.gate().replace(mounts.into_iter().collect())
     }
 }
 

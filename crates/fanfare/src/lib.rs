@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
+mod authority;
 #[cfg(feature = "axum")]
 mod axum;
 mod body;
@@ -9,13 +10,12 @@ mod body;
     reason = "a node does not look at its links yet, and a build without the test kit has a broker in memory without faults"
 )]
 mod broker;
+mod builder;
 mod channel;
 mod clock;
 mod close_reason;
 mod cluster;
-mod command;
 mod connect;
-mod context;
 #[cfg(test)]
 mod defaults;
 mod dialect;
@@ -28,12 +28,12 @@ mod fact;
 mod figures;
 mod gap;
 mod gate;
+mod guard;
 #[cfg(test)]
 mod guide_tables;
 mod history;
 mod hub;
 mod interest;
-mod join;
 mod key;
 mod mailbox;
 mod message;
@@ -43,13 +43,16 @@ mod outbox;
 mod path;
 mod policy;
 mod presence;
+mod protocol;
 mod publish;
 mod registry;
 mod relay;
+mod room;
 pub mod serve;
 mod service;
 mod shard;
 mod socket;
+mod surroundings;
 mod tap;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -67,32 +70,34 @@ pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
 pub use address::{AddressFrom, Network, Proxies, shown_address};
+pub use authority::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
 pub use body::Body;
 #[cfg(feature = "nats")]
 pub use broker::NatsBroker;
 #[cfg(feature = "redis")]
 pub use broker::RedisBroker;
 pub use broker::{Broker, BrokerLink, MemoryBroker};
-pub use channel::{Broadcast, Channel, Ended, Flow, Joined, Refused, Reply, Stop};
-pub use connect::{Connect, ConnectRequest, Connected, Rejected};
-pub use context::{Context, JoinSender, ReplyHandle};
-pub use dialect::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
+pub use builder::Builder;
+pub use channel::{Channel, Context, Ended, Flow, JoinSender, Joined, Refused, Reply, ReplyHandle, Stop};
+pub use connect::{Connect, ConnectRequest, Connected, Rejected, SocketHandle, SocketInfo};
 #[cfg(feature = "metrics")]
 pub use endpoint::metrics;
-pub use endpoint::{Builder, Drain, Endpoint, NodeSummary};
+pub use endpoint::{Drain, Endpoint, NodeSummary};
 pub use error::{BoxError, Error};
 pub use event::past::PastFact;
 pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
 pub use key::JoinId;
+pub use mailbox::Member;
+pub use message::Broadcast;
 pub use mount::{Mount, Route};
-pub use observer::{Observer, SocketHandle};
+pub use observer::Observer;
 pub use policy::{Policy, Slow};
 pub use presence::{Change, Extras, Meta, Presence, PresenceHooks, Presences};
 pub use publish::{Publish, Published, Publisher};
-pub use registry::{LocalSocket, Member, TopicSummary};
+pub use registry::{LocalSocket, TopicSummary};
 pub use relay::Relay;
 pub use service::Connection;
-pub use socket::{SocketInfo, Transport};
 pub use tap::{Direction, Tap, TapFilter, Tapped};
 pub use token::{TokenError, Tokens};
+pub use transport::Transport;

@@ -10,11 +10,13 @@
 //! goes in line behind that, so that a reply still comes after the broadcast that was made before it.
 //!
 //! A command is in its lane when [`send`](ShardHandle::send) ends; only the wake-up of another shard may come later. `lane`
-//! has the queue itself, `room` how much may wait to be published.
+//! has the queue itself, `command` what a shard can be asked to do, `question` what it
+//! answers.
 
 pub(crate) mod budget;
+mod command;
 pub(crate) mod lane;
-pub(crate) mod room;
+mod question;
 mod sync;
 
 use std::cell::RefCell;
@@ -24,13 +26,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mio::Waker;
 
-use crate::command::Command;
 use crate::error::Error;
 use crate::event::ShardCounters;
 use crate::figures::Figures;
+use crate::room::{Room, Share, Waiting};
 use budget::Budget;
 use lane::Lane;
-use room::{Room, Share, Waiting};
+
+pub(crate) use command::{AdmittedSocket, Asked, Command, LateReply, NewSocket, Post, Verified};
+pub use question::Member;
+pub(crate) use question::{Question, Slice};
 
 /// A shard's address: cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]

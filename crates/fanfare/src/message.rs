@@ -1,5 +1,7 @@
 //! A broadcast, encoded at most once per variant and shared by all its subscribers.
 
+mod broadcast;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -18,6 +20,8 @@ use fanfare_proto::wire;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+
+pub use broadcast::Broadcast;
 
 /// Payloads below this many bytes go uncompressed: deflate would hardly make them smaller.
 const DEFLATE_SIZE_MIN: usize = 256;

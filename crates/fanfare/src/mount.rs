@@ -11,11 +11,11 @@ use fanfare_proto::topic::{Pattern, TopicError};
 use fanfare_proto::websocket::decoder;
 use http::Response;
 
+use crate::authority::AuthorityRef;
 use crate::body::Body;
-use crate::channel::Channel;
+use crate::channel::{AnyChannel, Channel};
 use crate::connect::{AnyConnect, Connect, Open};
-use crate::dialect::{AuthorityRef, Dialect};
-use crate::join::AnyChannel;
+use crate::dialect::Dialect;
 use crate::outbox::Bounds;
 use crate::path::MountPath;
 use crate::presence::Presence;

@@ -7,11 +7,8 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::close_reason::CloseReason;
-use crate::command::Command;
-use crate::join::caught;
-use crate::key::SocketKey;
-use crate::socket::SocketInfo;
+use crate::connect::SocketHandle;
+use crate::guard::caught;
 
 /// Is told what happens on this node.
 ///
@@ -43,49 +40,6 @@ pub trait Observer: Send + Sync + 'static {
     /// A topic has lost its last member.
     fn vacated(&self, topic: &Arc<str>) {
         let _ = topic;
-    }
-}
-
-/// A socket of this node, to be told from others and to be closed. Two handles are equal if they name the same socket.
-#[derive(Clone)]
-pub struct SocketHandle {
-    pub(crate) info: Arc<SocketInfo>,
-    pub(crate) key: SocketKey,
-}
-
-impl SocketHandle {
-    /// What is known about it.
-    pub fn info(&self) -> &SocketInfo {
-        &self.info
-    }
-
-    /// Closes it with 1001, as a disconnect does. It may be closed already.
-    pub fn close(&self) {
-        self.info.shard.send(Command::Close { socket: self.key, reason: CloseReason::Disconnect });
-    }
-
-    fn identity(&self) -> (usize, SocketKey) {
-        (self.info.shard.address(), self.key)
-    }
-}
-
-impl PartialEq for SocketHandle {
-    fn eq(&self, other: &Self) -> bool {
-        self.identity() == other.identity()
-    }
-}
-
-impl Eq for SocketHandle {}
-
-impl std::hash::Hash for SocketHandle {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.identity().hash(state);
-    }
-}
-
-impl fmt::Debug for SocketHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SocketHandle").field(&self.info).finish()
     }
 }
 

@@ -28,12 +28,12 @@ use serde_json::{Map, Value, json};
 
 use self::hooks::AnyHooks;
 use self::topics::{Outlet, Stripe, Topics, Wake};
-use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
 use crate::key::JoinKey;
+use crate::mailbox::Command;
 use crate::message::Message;
 
 pub(crate) use self::exchange::Exchange;

@@ -4,19 +4,22 @@ use std::fmt;
 use std::sync::Arc;
 
 use fanfare_proto::payload::JsonText;
+use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::topic::check_topic;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::channel::Broadcast;
 use crate::close_reason::CloseReason;
-use crate::command::Command;
+use crate::connect::{SocketHandle, SocketInfo};
+use crate::dialect::Dialect;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::key::SocketKey;
-use crate::mailbox::ShardHandle;
-use crate::observer::SocketHandle;
-use crate::shard::Shard;
-use crate::socket::Transport;
+use crate::mailbox::{AdmittedSocket, Command, Member, Question, ShardHandle, Slice};
+use crate::message::Broadcast;
+use crate::transport::{Carrier, Transport};
+
+/// How many broadcasts may wait for a socket of this process.
+const LOCAL_QUEUE_MAX: usize = 4_096;
 
 /// A topic and who is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,17 +32,6 @@ pub struct TopicSummary {
     pub is_started: bool,
     /// That publisher, while it is connected.
     pub publisher: Option<SocketHandle>,
-}
-
-/// One membership of a topic.
-#[derive(Debug, Clone)]
-pub struct Member {
-    /// The socket's id, if connect gave it one.
-    pub socket_id: Option<String>,
-    /// What carries the socket.
-    pub transport: Transport,
-    /// What was given when it joined.
-    pub meta: Option<JsonText>,
 }
 
 /// A socket of this process. It leaves everything when it is dropped.
@@ -60,10 +52,8 @@ impl LocalSocket {
     /// The topic is empty, over 255 bytes or has control characters, or the socket has joined 100,000 topics.
     pub async fn join(&self, topic: &str, meta: Option<JsonText>) -> Result<(), Error> {
         check_topic(topic).map_err(|error| Error::invalid(error.to_string()))?;
-        let (key, topic): (_, Arc<str>) = (self.key, topic.into());
-        let joined =
-            ask(&self.shard, move |shard| shard.with(key, |socket, turn| socket.join_registry(turn, &topic, meta)));
-        match joined.await? {
+        let (socket, topic) = (self.key, topic.into());
+        match self.shard.ask(|answer| Question::JoinTopic { socket, topic, meta, answer }).await? {
             None => Ok(()),
             Some(max) => Err(Error::invalid(format!("the socket has joined {max} topics: leave one first"))),
         }
@@ -71,12 +61,9 @@ impl LocalSocket {
 
     /// Leaves a topic; safe for one that is not joined.
     pub async fn leave(&self, topic: &str) {
-        let (key, topic) = (self.key, topic.to_owned());
+        let (socket, topic) = (self.key, topic.into());
         // The engine can be gone: then there is nothing to leave.
-        let _ = ask(&self.shard, move |shard| {
-            shard.with(key, |socket, turn| socket.leave_registry_topic(turn, &topic));
-        })
-        .await;
+        let _ = self.shard.ask(|answer| Question::LeaveTopic { socket, topic, answer }).await;
     }
 
     /// Leaves everything.
@@ -88,15 +75,14 @@ impl LocalSocket {
 
     /// The topics that it has joined, in order.
     pub async fn topics(&self) -> Vec<Arc<str>> {
-        let key = self.key;
-        ask(&self.shard, move |shard| shard.with(key, |socket, _| socket.topics())).await.unwrap_or_default()
+        let socket = self.key;
+        self.shard.ask(|answer| Question::TopicsOf { socket, answer }).await.unwrap_or_default()
     }
 
     /// Whether it has joined a topic.
     pub async fn is_member(&self, topic: &str) -> bool {
-        let (key, topic) = (self.key, topic.to_owned());
-        let is_member = move |shard: &mut Shard| shard.with(key, |socket, _| socket.session.find(&topic).is_some());
-        ask(&self.shard, is_member).await.unwrap_or_default()
+        let (socket, topic) = (self.key, topic.into());
+        self.shard.ask(|answer| Question::IsMember { socket, topic, answer }).await.unwrap_or_default()
     }
 
     /// The next broadcast of its topics; `None` when the engine has ended. What does not fit its queue of 4,096 messages
@@ -124,6 +110,42 @@ impl fmt::Debug for LocalSocket {
 }
 
 impl Endpoint {
+    /// A socket of this process, which can join topics beside the clients.
+    ///
+    /// # Errors
+    /// The engine has ended.
+    pub async fn socket(&self) -> Result<LocalSocket, Error> {
+        let (queue, broadcasts) = mpsc::channel(LOCAL_QUEUE_MAX);
+        let shard = self.next_shard().clone();
+        let info = SocketInfo {
+            id: None,
+            peer: None,
+            assigns: None,
+            version: Version::V2,
+            transport: Transport::Local,
+            mount: self.gate().local_mount.clone(),
+            endpoint: self.clone(),
+            shard: shard.clone(),
+            expires_ms: None,
+            is_pending: false,
+            since: None,
+            _slot: None,
+        };
+        let new = AdmittedSocket { info: info.into(), dialect: Dialect::Local, topics: Vec::new(), ownership: None };
+        let key = self.attach(new, Carrier::Broadcasts(queue)).await?;
+        Ok(LocalSocket::new(shard, key, broadcasts))
+    }
+
+    /// The same, with one topic joined.
+    ///
+    /// # Errors
+    /// As [`socket`](Endpoint::socket) and [`LocalSocket::join`].
+    pub async fn subscribe(&self, topic: &str) -> Result<LocalSocket, Error> {
+        let socket = self.socket().await?;
+        socket.join(topic, None).await?;
+        Ok(socket)
+    }
+
     /// The members of a topic, folded into one value: nobody needs to hold a list of them. Others may join and leave
     /// meanwhile; in a topic of more than 1,000 members one that moved for that may be missed, or come twice.
     pub async fn fold_members<T: Send>(&self, topic: &str, init: T, mut fold: impl FnMut(T, Member) -> T) -> T {
@@ -131,9 +153,8 @@ impl Endpoint {
         for shard in self.shards() {
             let mut next = Some(0);
             while let Some(from) = next {
-                let topic = topic.to_owned();
-                let slice = ask_promptly(shard, move |shard| shard.members_of(&topic, from, SLICE)).await;
-                let Slice { items, next: rest } = slice.unwrap_or_default();
+                let members = |answer| Question::Members { topic: topic.into(), from, count: SLICE, answer };
+                let Slice { items, next: rest } = shard.ask_promptly(members).await.unwrap_or_default();
                 value = items.into_iter().fold(value, &mut fold);
                 next = rest;
             }
@@ -158,8 +179,8 @@ impl Endpoint {
         for shard in self.shards() {
             let mut next = Some(0);
             while let Some(from) = next {
-                let slice = ask_promptly(shard, move |shard| shard.topic_summaries(from, SLICE)).await;
-                let Slice { items, next: rest } = slice.unwrap_or_default();
+                let some = |answer| Question::Topics { from, places: SLICE, answer };
+                let Slice { items, next: rest } = shard.ask_promptly(some).await.unwrap_or_default();
                 for (topic, members) in items {
                     topics.entry(topic).or_insert_with_key(|topic| empty(topic)).members += members;
                 }
@@ -185,7 +206,7 @@ impl Endpoint {
     pub async fn socket_count(&self) -> usize {
         let mut count = 0;
         for shard in self.shards() {
-            count += ask_promptly(shard, |shard| shard.socket_count()).await.unwrap_or_default();
+            count += shard.ask_promptly(Question::SocketCount).await.unwrap_or_default();
         }
         count
     }
@@ -193,49 +214,3 @@ impl Endpoint {
 
 /// So many topics or members are told at a time: whoever asks must not keep the shard's sockets waiting.
 const SLICE: usize = 1_000;
-
-/// A part of a list.
-#[derive(Debug)]
-pub(crate) struct Slice<T> {
-    pub(crate) items: Vec<T>,
-    /// Where the next part begins, if there is one.
-    pub(crate) next: Option<usize>,
-}
-
-impl<T> Default for Slice<T> {
-    fn default() -> Self {
-        Slice { items: Vec::new(), next: None }
-    }
-}
-
-/// Runs something on a shard's thread, behind all that was published before, and waits for what it gives.
-pub(crate) async fn ask<T: Send + 'static>(
-    shard: &ShardHandle,
-    question: impl FnOnce(&mut Shard) -> T + Send + 'static,
-) -> Result<T, Error> {
-    let (command, answered) = asking(question);
-    shard.send(command);
-    answered.await.map_err(|_| Error::failed("the engine has ended"))
-}
-
-/// The same without waiting for messages.
-pub(crate) async fn ask_promptly<T: Send + 'static>(
-    shard: &ShardHandle,
-    question: impl FnOnce(&mut Shard) -> T + Send + 'static,
-) -> Result<T, Error> {
-    let (command, answered) = asking(question);
-    shard.send_promptly(command);
-    answered.await.map_err(|_| Error::failed("the engine has ended"))
-}
-
-/// The same in two steps.
-pub(crate) fn asking<T: Send + 'static>(
-    question: impl FnOnce(&mut Shard) -> T + Send + 'static,
-) -> (Command, oneshot::Receiver<T>) {
-    let (answer, answered) = oneshot::channel();
-    let run = move |shard: &mut Shard| {
-        // The one who asked may have gone.
-        let _ = answer.send(question(shard));
-    };
-    (Command::Run(Box::new(run)), answered)
-}

@@ -2,8 +2,7 @@
 
 use fanfare_proto::payload::Payload;
 
-use crate::channel::{Channel, Joined, Refused, Reply};
-use crate::context::Context;
+use crate::channel::{Channel, Context, Joined, Refused, Reply};
 use crate::error::BoxError;
 
 /// Everybody may join, and what a member pushes goes to all members, the sender too, under the same event.

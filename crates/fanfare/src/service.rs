@@ -12,6 +12,7 @@ mod longpoll;
 mod posts;
 mod refusal;
 mod stream;
+mod streamed;
 mod upgrade;
 mod websocket;
 
@@ -28,11 +29,12 @@ use fanfare_proto::params::Params;
 
 use crate::address::{ConnectionSlot, Proxies};
 use crate::body::Body;
-use crate::dialect::{Dialect, Served};
+use crate::dialect::Dialect;
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
 use crate::mount::Mount;
+use crate::protocol::Served;
 
 pub(crate) use refusal::Full;
 

@@ -25,16 +25,17 @@ use hashbrown::{HashMap, HashSet};
 use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
-use crate::command::{Command, LateReply};
+use crate::channel::{Finished, Job};
 use crate::event::Event;
 use crate::figures::Figures;
-use crate::join::{Finished, Job};
 use crate::key::SocketKey;
 use crate::mailbox::budget::Budget;
-use crate::mailbox::{self, Freed, Own, Queued, ShardHandle};
-use crate::socket::Surroundings;
-use crate::socket::{Carrier, Errand, NewSocket, Reading, Socket, Turn};
+use crate::mailbox::{self, Command, Freed, LateReply, NewSocket, Own, Queued, ShardHandle};
+use crate::observer::Observers;
+use crate::socket::{Errand, Reading, Socket, Turn};
+use crate::surroundings::Surroundings;
 use crate::timers::Due;
+use crate::transport::Carrier;
 use crate::transport::stream::Stream;
 
 const WAKER: Token = Token(usize::MAX);
@@ -78,7 +79,12 @@ impl Default for Arrivals {
 
 impl Shard {
     /// A shard that nobody runs yet.
-    pub(crate) fn new(number: usize, surroundings: Surroundings, mounts: usize) -> io::Result<Self> {
+    pub(crate) fn new(
+        number: usize,
+        surroundings: Surroundings,
+        observers: Arc<Observers>,
+        mounts: usize,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let figures = Arc::new(Figures::new(surroundings.labels.clone(), mounts));
         let handle = ShardHandle::new(number, Waker::new(poll.registry(), WAKER)?, surroundings.waiting, figures);
@@ -90,7 +96,7 @@ impl Shard {
             own: Some(Own::new(handle.clone())),
             budget: Budget::new(),
             freed: Freed::default(),
-            lent: Turn::new(number, handle, surroundings),
+            lent: Turn::new(number, handle, surroundings, observers),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
             scratch: Scratch::default(),
             stopping: false,
@@ -263,7 +269,12 @@ impl Shard {
             Command::Poll { socket, secret, position, answer } => self.poll_session(socket, secret, position, answer),
             Command::Post(post) => self.post(*post),
             Command::ReadOn { socket } => self.with(socket, Socket::read_on),
-            Command::Run(run) => run(self),
+            Command::Connected { socket, stream, received } => self.connected(socket, *stream, received),
+            Command::JoinStream { socket, topic, params } => {
+                self.with(socket, |socket, turn| socket.join_stream(turn, &topic, params));
+            }
+            Command::EndTopic(topic) => self.end_topic(&topic),
+            Command::Ask(question) => self.answer(*question),
             Command::Stop => self.stopping = true,
         }
     }
@@ -298,7 +309,7 @@ impl Shard {
     }
 
     /// The connection of a socket that was attached without, once the upgrade is answered: what waits for it leaves now.
-    pub(crate) fn connected(&mut self, key: SocketKey, mut stream: Stream, mut received: Vec<u8>) {
+    fn connected(&mut self, key: SocketKey, mut stream: Stream, mut received: Vec<u8>) {
         // It may have been closed meanwhile: the connection goes with it.
         if self.socket(key).is_none() {
             return;
@@ -323,7 +334,7 @@ impl Shard {
     }
 
     /// Lets a socket act if it is still there, and does what that means for others.
-    pub(crate) fn with<T: Default>(&mut self, key: SocketKey, act: impl FnOnce(&mut Socket, &mut Turn) -> T) -> T {
+    fn with<T: Default>(&mut self, key: SocketKey, act: impl FnOnce(&mut Socket, &mut Turn) -> T) -> T {
         let Some(socket) = find(&mut self.sockets, key) else { return T::default() };
         let result = act(socket, &mut self.lent);
         self.run_errands();
@@ -417,7 +428,7 @@ impl Shard {
         look.into_iter().chain(timer).min()
     }
 
-    pub(crate) fn expire_timers(&mut self) {
+    fn expire_timers(&mut self) {
         self.lent.now_ms = self.lent.surroundings.clock.now_ms();
         let newest = self.lent.timers.newest();
         while let Some(due) = self.lent.timers.take_due(self.lent.now_ms, newest) {

@@ -86,10 +86,11 @@ pub use subscription::TestSubscription;
 
 use crate::body::Body;
 pub use crate::broker::memory::Misbehaviour;
+use crate::builder::Builder;
 use crate::clock::Clock;
-use crate::endpoint::{Builder, Endpoint};
+use crate::endpoint::Endpoint;
 pub use crate::history::Faults;
-use crate::registry::ask;
+use crate::mailbox::Question;
 pub use crate::transport::memory::{Pipe, Written};
 
 /// An assertion waits so long for what shall come.
@@ -134,7 +135,7 @@ impl TestEndpoint {
             self.endpoint.tick();
             for shard in self.endpoint.shards() {
                 // A shard ends with the endpoint only, which is here.
-                let _ = ask(shard, |shard| shard.expire_timers()).await;
+                let _ = shard.ask(Question::ExpireTimers).await;
             }
             self.settle().await;
         }
@@ -184,7 +185,7 @@ impl TestEndpoint {
     async fn next_timer_ms(&self) -> Option<u64> {
         let mut next_ms = self.endpoint.next_tick_ms();
         for shard in self.endpoint.shards() {
-            let due_ms = ask(shard, |shard| shard.next_timer_ms()).await.ok().flatten();
+            let due_ms = shard.ask(Question::NextTimer).await.ok().flatten();
             next_ms = next_ms.into_iter().chain(due_ms).min();
         }
         next_ms
@@ -220,7 +221,7 @@ async fn settle(endpoint: &Endpoint) {
     const HOPS: usize = 4;
     for _ in 0..HOPS {
         for shard in endpoint.shards() {
-            let _ = ask(shard, |_| ()).await;
+            let _ = shard.ask(Question::Alive).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What carries frames: WebSocket connections, streams over HTTP and long-poll sessions.
 
-pub(crate) mod bullet;
+mod carrier;
 pub(crate) mod handover;
 pub(crate) mod longpoll;
 #[cfg(feature = "testing")]
@@ -9,3 +9,40 @@ pub(crate) mod stream;
 pub(crate) mod streaming;
 pub(crate) mod watched;
 pub(crate) mod wire;
+
+#[cfg(feature = "metrics")]
+use crate::figures::TRANSPORTS;
+
+pub(crate) use carrier::Carrier;
+#[cfg(feature = "testing")]
+pub(crate) use carrier::LocalFrame;
+
+/// What carries a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket connection.
+    WebSocket,
+    /// A long-poll session.
+    LongPoll,
+    /// A stream of server-sent events.
+    EventStream,
+    /// This process: the test kit.
+    Local,
+}
+
+impl Transport {
+    /// Each of them.
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: [Transport; TRANSPORTS] =
+        [Transport::WebSocket, Transport::LongPoll, Transport::EventStream, Transport::Local];
+
+    /// The name that applications see: `websocket`, `longpoll`, `sse` or `local`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::WebSocket => "websocket",
+            Transport::LongPoll => "longpoll",
+            Transport::EventStream => "sse",
+            Transport::Local => "local",
+        }
+    }
+}

@@ -10,12 +10,9 @@ use tokio::time::Instant;
 
 use super::Endpoint;
 use crate::close_reason::CloseReason;
-use crate::command::Command;
 use crate::history::ENDING_TIMEOUT;
 use crate::key::SocketKey;
-use crate::mailbox::ShardHandle;
-use crate::registry::ask;
-use crate::shard::Shard;
+use crate::mailbox::{Command, Question, ShardHandle};
 
 /// Sockets whose time has come are closed so often.
 const STEP: Duration = Duration::from_millis(20);
@@ -78,7 +75,7 @@ impl Endpoint {
         }
         for shard in &self.0.shards {
             // A shard that has ended has no connections.
-            let _ = ask(shard, Shard::cut_all).await;
+            let _ = shard.ask(Question::CutAll).await;
         }
         self.say_goodbye().await;
         if let Some(history) = &self.0.history {
@@ -97,7 +94,7 @@ impl Endpoint {
     async fn open_sockets(&self) -> Vec<(ShardHandle, SocketKey)> {
         let mut open = Vec::new();
         for shard in &self.0.shards {
-            let sockets = ask(shard, |shard| shard.open_sockets()).await.unwrap_or_default();
+            let sockets = shard.ask(Question::OpenSockets).await.unwrap_or_default();
             open.extend(sockets.into_iter().map(|socket| (shard.clone(), socket)));
         }
         open
@@ -108,7 +105,7 @@ impl Endpoint {
     async fn close_latecomers(&self) -> usize {
         let mut left = self.0.surroundings.running.load(Ordering::Acquire);
         for shard in &self.0.shards {
-            left += ask(shard, Shard::drain).await.unwrap_or_default();
+            left += shard.ask(Question::Drain).await.unwrap_or_default();
         }
         left
     }

@@ -9,10 +9,10 @@ use fanfare_proto::payload::Text;
 use parking_lot::Mutex;
 
 use super::Endpoint;
+use super::started::end;
 use crate::close_reason::CloseReason;
 use crate::cluster::{HoldOver, NotHeld};
-use crate::command::Command;
-use crate::dialect;
+use crate::mailbox::Command;
 use crate::presence;
 
 /// A hub's topic has ended, for all nodes.
@@ -78,9 +78,9 @@ impl Endpoint {
     pub(super) fn hold_is_over(&self, topic: &Arc<str>, over: HoldOver) {
         match over {
             HoldOver::Lost => self.started().lose(topic, CloseReason::Replaced),
-            HoldOver::EndedHere => dialect::end(self, topic),
+            HoldOver::EndedHere => end(self, topic),
             HoldOver::Ended => {
-                dialect::end(self, topic);
+                end(self, topic);
                 self.tell_of_hold(ENDED, topic);
             }
             HoldOver::TakenOver => self.tell_of_hold(TAKEN_OVER, topic),
@@ -110,7 +110,7 @@ impl Endpoint {
         self.runtime().spawn(async move {
             let Some(endpoint) = weak.upgrade() else { return };
             if endpoint.is_held_elsewhere(&topic).await == Ok(false) && !endpoint.started().contains(&topic) {
-                dialect::end(&endpoint, &topic);
+                end(&endpoint, &topic);
             }
         });
     }

@@ -8,14 +8,14 @@ use fanfare_proto::position::Position;
 use tokio::sync::oneshot;
 
 use super::{Endpoint, Engine};
-use crate::broker::BrokerLink;
+use crate::broker::{Broker, BrokerLink};
 use crate::cluster::{HoldOver, Local, NODES};
-use crate::command::Command;
 use crate::error::Error;
 use crate::interest::{ShardSet, Watch};
-use crate::mailbox::room::Share;
+use crate::mailbox::Command;
 use crate::message::Message;
 use crate::presence;
+use crate::room::Share;
 
 /// How often a node of a cluster looks whether something is due.
 const TICK: Duration = Duration::from_millis(20);
@@ -94,12 +94,15 @@ impl Local for Members {
 }
 
 impl Endpoint {
-    /// Lets other nodes know that this one lives, for as long as it does.
-    pub(super) fn begin_pulse(&self) {
-        if let Some(cluster) = &self.0.cluster {
-            cluster.changed(&NODES.into());
-            self.pulse(true);
-        }
+    /// Becomes a node among others.
+    pub(crate) fn begin_cluster(&self, broker: Broker) -> Result<(), Error> {
+        let Some(cluster) = &self.0.cluster else { return Ok(()) };
+        cluster.begin(broker, Box::new(Members(Arc::downgrade(&self.0))))?;
+        self.keep_time();
+        // The other nodes know that this one lives for as long as it does.
+        cluster.changed(&NODES.into());
+        self.pulse(true);
+        Ok(())
     }
 
     /// Whether a topic has members on this node, where there are others.
@@ -107,12 +110,8 @@ impl Endpoint {
         self.interest().shards_of(topic).0 != ShardSet::NONE
     }
 
-    pub(super) fn as_members(&self) -> Box<dyn Local> {
-        Box::new(Members(Arc::downgrade(&self.0)))
-    }
-
     /// Lets the cluster's timers run for as long as the endpoint does. Where time stands still, whoever moves it does that.
-    pub(super) fn keep_time(&self) {
+    fn keep_time(&self) {
         if self.clock().is_virtual() {
             return;
         }

@@ -28,7 +28,7 @@ use crate::dialect::PROTOCOL_NAMES;
 use crate::event::{Cell, Event};
 use crate::figures::{Figures, JOIN_RESULTS, Outflow};
 use crate::publish::Publisher;
-use crate::socket::Transport;
+use crate::transport::Transport;
 
 pub use families::FAMILIES;
 pub use family::{Family, Kind, Samples};

@@ -17,16 +17,16 @@ use tokio::sync::oneshot;
 
 use super::Endpoint;
 use crate::broker::Undone;
-use crate::command::Command;
 use crate::error::Error;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
 use crate::history::{Accepted, Append, Replay, Settle, Store, Wanted};
 use crate::interest::{ShardSet, Tick};
 use crate::key::JoinId;
-use crate::mailbox::room::{Share, Waiting};
+use crate::mailbox::Command;
 use crate::message::{Draft, Message};
 use crate::publish::{Publish, Published, Publisher};
+use crate::room::{Share, Waiting};
 
 /// What makes a message safe to publish again, and who publishes it.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Endpoint {
     /// # Errors
     /// The topic is empty, over 255 bytes or has control characters, the payload is neither an object nor binary, a binary
     /// payload's event is over 255 bytes, the message cannot be kept, or too much
-    /// [waits](crate::endpoint::Builder::publishing_waiting_max) to be published: nothing was sent.
+    /// [waits](crate::Builder::publishing_waiting_max) to be published: nothing was sent.
     pub async fn broadcast(&self, topic: &str, event: &str, payload: impl IntoPayload) -> Result<(), Error> {
         self.publish(Publish::new(topic, event, payload)).await.map(drop)
     }

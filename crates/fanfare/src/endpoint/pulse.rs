@@ -13,11 +13,9 @@ use tokio::sync::oneshot;
 use super::Endpoint;
 use super::holding::{ENDED, TAKEN_OVER};
 use crate::cluster::NODES;
-use crate::command::Command;
-use crate::mailbox::ShardHandle;
+use crate::mailbox::{Command, Question, ShardHandle};
 use crate::message::Message;
 use crate::presence;
-use crate::registry::asking;
 
 /// A node ends.
 const BYE: &str = "bye";
@@ -128,12 +126,8 @@ impl Endpoint {
 
     /// All shards are asked before the first is waited for.
     fn disconnect_here(&self, socket_id: &Arc<str>) -> Vec<oneshot::Receiver<usize>> {
-        let ask = |shard: &ShardHandle| {
-            let socket_id = socket_id.clone();
-            let (command, closed) = asking(move |shard| shard.disconnect(&socket_id));
-            shard.send(command);
-            closed
-        };
+        let ask =
+            |shard: &ShardHandle| shard.ask_later(|answer| Question::Disconnect { id: socket_id.clone(), answer });
         self.shards().iter().map(ask).collect()
     }
 

@@ -133,8 +133,9 @@ impl<F: Files> Log<F> {
     /// # Errors
     /// They could not be written, or be made safe where that is asked of every write.
     pub(super) fn write(&mut self, records: &[u8]) -> io::Result<()> {
-        let file = self.newest.clone().expect("a segment was prepared");
-        let (&number, size) = self.segments.iter_mut().next_back().expect("a segment was prepared");
+        let (Some(file), Some((&number, size))) = (self.newest.clone(), self.segments.iter_mut().next_back()) else {
+            return Err(io::Error::other("no segment was prepared"));
+        };
         let is_always = self.options.sync == HistorySync::Always;
         let appended = file.append(records);
         let synced = if appended.is_ok() && is_always { file.sync() } else { Ok(()) };

@@ -1,6 +1,6 @@
 //! How much a shard does in a turn before it writes and looks at its sockets again.
 
-use crate::command::Command;
+use crate::mailbox::Command;
 
 /// Ordered commands of one turn, whatever they are.
 const COMMANDS_MAX: usize = 4_096;

@@ -72,7 +72,7 @@ pub(super) trait AnyHooks: Send + Sync {
 impl<H: PresenceHooks> AnyHooks for H {
     fn fetch<'a>(&'a self, topic: &'a str, keys: Vec<String>) -> Pin<Box<dyn Future<Output = Extras> + Send + 'a>> {
         Box::pin(async move {
-            crate::join::guarded(pin!(PresenceHooks::fetch(self, topic, keys))).await.unwrap_or_else(|panic| {
+            crate::guard::guarded(pin!(PresenceHooks::fetch(self, topic, keys))).await.unwrap_or_else(|panic| {
                 tracing::warn!(topic, panic, "the presence's fetch hook panicked");
                 Extras::new()
             })
@@ -86,7 +86,7 @@ impl<H: PresenceHooks> AnyHooks for H {
         change: Change,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            let ran = crate::join::guarded(pin!(PresenceHooks::handle_metas(self, endpoint, topic, change))).await;
+            let ran = crate::guard::guarded(pin!(PresenceHooks::handle_metas(self, endpoint, topic, change))).await;
             if let Err(panic) = ran {
                 tracing::warn!(topic, panic, "the presence's handle_metas hook panicked");
             }

@@ -15,9 +15,9 @@ use super::Presence;
 use super::exchange::{Exchange, Sending};
 use super::topics::{Outlet, Stripe, Topic};
 use crate::broker::{Done, Undone};
-use crate::command::Command;
 use crate::endpoint::Endpoint;
 use crate::event;
+use crate::mailbox::Command;
 
 /// After a link has come up, this many topics are asked for at once, and this long apart.
 const REPAIRED_AT_ONCE: usize = 500;

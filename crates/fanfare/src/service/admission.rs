@@ -15,19 +15,18 @@ use http::request::Parts;
 use tokio::sync::oneshot;
 
 use super::refusal::Refusal;
+use super::streamed::{Framing, Streamed};
 use super::{Connection, Found, credential};
 use crate::address::AddressSlot;
-use crate::body::{Framing, Streamed};
-use crate::channel::Status;
-use crate::connect::{ConnectRequest, Connected, GivenTopic};
+use crate::connect::{ConnectRequest, Connected, GivenTopic, SocketInfo};
 use crate::endpoint::Endpoint;
-use crate::mailbox::ShardHandle;
-use crate::socket::{AdmittedSocket, Carrier, SocketInfo, Transport};
-use crate::transport::bullet::Listing;
+use crate::gate::{Listing, SessionHandle};
+use crate::mailbox::{AdmittedSocket, ShardHandle};
 use crate::transport::handover::Handover;
-use crate::transport::longpoll::{PollSession, SessionHandle};
+use crate::transport::longpoll::{OneByOne, PollSession};
 use crate::transport::streaming::Streaming;
 use crate::transport::wire::Wire;
+use crate::transport::{Carrier, Transport};
 
 /// A request at the door of a mount.
 pub(super) struct Asking<'a> {
@@ -128,12 +127,13 @@ impl Asking<'_> {
     }
 
     /// A socket whose messages wait until they are polled.
-    pub(super) async fn open(&self, admitted: Admitted, listing: Option<Listing>) -> Result<SessionHandle, Refusal> {
+    pub(super) async fn open(&self, admitted: Admitted, place: Option<Listing>) -> Result<SessionHandle, Refusal> {
         let slot = self.session_slot()?;
         let shard = self.endpoint.next_shard().clone();
         let secret = random_secret().map_err(|_| Refusal::Ended)?;
         let socket = self.socket(shard.clone(), admitted).await?;
-        let session = PollSession::new(secret, self.endpoint.clock().now_ms(), slot, listing);
+        let one_by_one = place.map(|mut place| OneByOne { was_away: place.begin(), _place: Box::new(place) });
+        let session = PollSession::new(secret, self.endpoint.clock().now_ms(), slot, one_by_one);
         let attached = self.endpoint.attach(socket, Carrier::Poll(Box::new(session))).await;
         Ok(SessionHandle { shard, socket: attached.map_err(|_| Refusal::Ended)?, secret })
     }
@@ -146,7 +146,7 @@ impl Asking<'_> {
         framing: Framing,
         beginning: Bytes,
         positions: Positions,
-        joined: Option<oneshot::Sender<(Status, Payload)>>,
+        joined: Option<oneshot::Sender<Result<(), Payload>>>,
     ) -> Result<Streamed, Refusal> {
         let slot = self.session_slot()?;
         let shard = self.endpoint.next_shard().clone();
@@ -193,14 +193,13 @@ impl Asking<'_> {
             expires_ms,
             is_pending,
             since: connected.since,
-            ownership,
             // A long-poll session outlives the connection that it was created by, and has a bound of its own.
             _slot: self
                 .connection
                 .filter(|_| self.transport != Transport::LongPoll)
                 .and_then(|connection| connection.slot.clone()),
         };
-        Ok(AdmittedSocket { info: Arc::new(info), dialect: found.dialect, topics })
+        Ok(AdmittedSocket { info: Arc::new(info), dialect: found.dialect, topics, ownership: ownership.map(Box::new) })
     }
 }
 

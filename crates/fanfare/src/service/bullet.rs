@@ -13,17 +13,15 @@ use super::admission::{Asked, Asking};
 use super::longpoll::preflight;
 use super::refusal::Refusal;
 use super::stream::streaming;
+use super::streamed::Framing;
 use super::{Connection, Found};
 use crate::body::Body;
-use crate::body::Framing;
-use crate::command::{Lost, Polled};
-use crate::dialect::{self, accepts_events};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
-use crate::gate::Bodies;
-use crate::socket::Transport;
-use crate::transport::bullet::{Client, Place};
-use crate::transport::longpoll::SessionHandle;
+use crate::gate::{Bodies, Client, Place, SessionHandle};
+use crate::protocol::{self, accepts_events};
+use crate::transport::Transport;
+use crate::transport::longpoll::{Lost, Polled};
 
 /// A session can end between two looks at it; twice in a row it cannot but by a client's own doing.
 const ATTEMPTS_MAX: usize = 2;
@@ -65,7 +63,7 @@ impl Asking<'_> {
     async fn events(&self) -> Result<Response<Body>, Refusal> {
         let mut admitted = self.admit(self.read()?).await?;
         let topics = &mut admitted.connected.topics;
-        let positions = dialect::positions(self.endpoint, &self.parts.headers, topics);
+        let positions = protocol::positions(self.endpoint, &self.parts.headers, topics);
         topics.iter_mut().for_each(|given| given.since = positions.since(&given.topic));
         let beginning = Bytes::from_static(Framing::Events.heartbeat());
         let streamed = self.open_stream(admitted, Framing::Events, beginning, positions, None).await?;

@@ -7,9 +7,9 @@ use http::{HeaderMap, HeaderValue};
 
 use super::admission::Asking;
 use super::refusal::Refusal;
-use crate::dialect::Served;
 use crate::mount::Mount;
-use crate::socket::Transport;
+use crate::protocol::Served;
+use crate::transport::Transport;
 
 /// The subprotocol that a client with an auth token asks for.
 const PHOENIX_SUBPROTOCOL: &str = "phoenix";

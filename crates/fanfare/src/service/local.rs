@@ -9,11 +9,11 @@ use super::Connection;
 use super::admission::Asking;
 use super::refusal::Refusal;
 use crate::body::Body;
-use crate::dialect::Served;
 use crate::endpoint::Endpoint;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
-use crate::socket::{Carrier, Transport};
+use crate::protocol::Served;
+use crate::transport::{Carrier, Transport};
 
 impl Endpoint {
     /// Connects as the request asks. The carrier is told the window that permessage-deflate was negotiated with. `Err` is

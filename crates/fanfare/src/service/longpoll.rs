@@ -26,13 +26,13 @@ use super::admission::Asking;
 use super::refusal::Refusal;
 use super::{Connection, Found};
 use crate::body::Body;
-use crate::command::{Command, Polled, Post};
 use crate::endpoint::{Answered, Endpoint};
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
-use crate::gate::{Bodies, SessionClaims};
-use crate::socket::Transport;
-use crate::transport::longpoll::SessionHandle;
+use crate::gate::{Bodies, SessionClaims, SessionHandle};
+use crate::mailbox::{Command, Post};
+use crate::transport::Transport;
+use crate::transport::longpoll::Polled;
 
 /// A node answers within this time, and within the window of a poll.
 const NODE_PATIENCE: Duration = Duration::from_secs(2);

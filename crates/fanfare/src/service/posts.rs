@@ -22,12 +22,12 @@ use serde_json::{Map, Value, json};
 use super::admission::Asking;
 use super::refusal::Refusal;
 use super::{Connection, Found};
+use crate::authority::{Asked, Bearer, Settings};
 use crate::body::Body;
-use crate::dialect::{Asked, Bearer, Settings};
 use crate::endpoint::Endpoint;
 use crate::gate::Bodies;
 use crate::publish::Publish;
-use crate::socket::Transport;
+use crate::transport::Transport;
 
 /// How many messages of a request were left out, since their sender has no right to send them.
 const LEFT_OUT: HeaderName = HeaderName::from_static("x-left-out");

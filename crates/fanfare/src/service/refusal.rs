@@ -15,12 +15,12 @@ use super::admission::Asking;
 use super::{Connection, Found, credential, longpoll, stream};
 use crate::body::Body;
 use crate::connect::Rejected;
-use crate::dialect::{Misread, NoPlace, Served};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
 use crate::gate::BodyError;
-use crate::socket::Transport;
+use crate::protocol::{Misread, NoPlace, Served};
+use crate::transport::Transport;
 
 /// What has no place for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

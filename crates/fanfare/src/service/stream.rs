@@ -16,14 +16,12 @@ use tokio::sync::oneshot;
 
 use super::admission::{Asked, Asking};
 use super::refusal::Refusal;
+use super::streamed::{Framing, retry};
 use super::{Connection, Found};
 use crate::body::Body;
-use crate::body::{Framing, retry};
-use crate::channel::Status;
-use crate::command::Command;
 use crate::endpoint::Endpoint;
-use crate::shard::Shard;
-use crate::socket::Transport;
+use crate::mailbox::Command;
+use crate::transport::Transport;
 
 /// Keeps nginx from collecting messages before it hands them on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -70,13 +68,10 @@ impl Asking<'_> {
         let streamed =
             self.open_stream(admitted, framing, beginning.into(), Positions::default(), Some(answer)).await?;
         let (shard, socket) = streamed.socket();
-        let join = move |shard: &mut Shard| {
-            shard.with(socket, |socket, turn| socket.join_stream(turn, &topic, params));
-        };
-        shard.send_promptly(Command::Run(Box::new(join)));
+        shard.send_promptly(Command::JoinStream { socket, topic: topic.into(), params });
         match joined.await {
-            Ok((Status::Ok, _)) => Ok(streaming(streamed.into(), framing)),
-            Ok((_, response)) => Ok(not_joined(&response)),
+            Ok(Ok(())) => Ok(streaming(streamed.into(), framing)),
+            Ok(Err(response)) => Ok(not_joined(&response)),
             Err(_) => Err(Refusal::Ended),
         }
     }

@@ -10,10 +10,11 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::close_reason::CloseReason;
-use crate::command::Command;
+use crate::connect::SocketInfo;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::socket::{AdmittedSocket, Carrier, NewSocket, SocketInfo};
+use crate::mailbox::{AdmittedSocket, Command, NewSocket};
+use crate::transport::Carrier;
 use crate::transport::stream::{IntoStream, Stream};
 use crate::transport::watched::Watched;
 use crate::transport::wire::Wire;
@@ -55,7 +56,7 @@ pub(super) async fn take_over(
         let Ok(key) = endpoint.attach(socket, carrier).await else { return };
         let _ = attached.send(());
         info.shard.send_promptly(match connection(on_upgrade, &info).await {
-            Some((stream, received)) => Command::Run(Box::new(move |shard| shard.connected(key, stream, received))),
+            Some((stream, received)) => Command::Connected { socket: key, stream: Box::new(stream), received },
             None => Command::Close { socket: key, reason: CloseReason::Lost },
         });
     });

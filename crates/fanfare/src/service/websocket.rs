@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 use super::{Connection, Found, credential, upgrade};
 use crate::body::Body;
 use crate::endpoint::Endpoint;
-use crate::socket::Transport;
+use crate::transport::Transport;
 
 impl Endpoint {
     pub(super) async fn websocket<B: http_body::Body>(&self, found: Found, mut request: Request<B>) -> Response<Body> {

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use super::Shard;
 use fanfare_proto::position::Position;
 
-use crate::channel::Broadcast;
+use crate::channel::Job;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
 use crate::hub::{Frames, MemberId, Reach, Settled, Take};
 use crate::interest::Tick;
-use crate::join::{CatchingUp, Job};
 use crate::key::{JoinKey, SocketKey};
-use crate::message::Message;
-use crate::socket::{Backlog, Carrier, Socket};
+use crate::message::{Broadcast, Message};
+use crate::socket::CatchingUp;
+use crate::socket::{Backlog, Socket};
+use crate::transport::Carrier;
 use crate::transport::wire::{Sent, Written};
 
 impl Shard {

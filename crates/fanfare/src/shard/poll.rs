@@ -3,9 +3,11 @@
 use tokio::sync::oneshot;
 
 use super::Shard;
-use crate::command::{Polled, Post};
 use crate::key::SocketKey;
-use crate::socket::{Carrier, Socket};
+use crate::mailbox::Post;
+use crate::socket::Socket;
+use crate::transport::Carrier;
+use crate::transport::longpoll::Polled;
 
 impl Shard {
     /// Answers with what waits, or waits for one message until the window ends.

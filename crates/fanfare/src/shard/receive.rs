@@ -7,7 +7,8 @@ use fanfare_proto::websocket::decoder::{Decoder, Role};
 
 use super::Shard;
 use crate::key::SocketKey;
-use crate::socket::{Carrier, Reading, Socket};
+use crate::socket::{Reading, Socket};
+use crate::transport::Carrier;
 use crate::transport::wire::Unread;
 
 /// A socket that sends more than this many buffers is read again in the next turn, after the others.

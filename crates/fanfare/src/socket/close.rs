@@ -7,11 +7,12 @@ use fanfare_proto::chunked;
 use fanfare_proto::websocket::frame;
 
 use super::turn::Errand;
-use super::{Carrier, Socket, Stage, Turn};
+use super::{Socket, Stage, Turn};
 use crate::channel::Ended;
 use crate::close_reason::CloseReason;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
+use crate::transport::Carrier;
 use crate::transport::wire::Wire;
 
 /// After our close frame has left, the client has so long to close its side.
@@ -91,7 +92,7 @@ impl Socket {
             #[cfg(feature = "testing")]
             Carrier::Frames(frames) => {
                 // Its other end may be what closed it.
-                let _ = frames.send(super::LocalFrame::Closed(code));
+                let _ = frames.send(crate::transport::LocalFrame::Closed(code));
             }
             Carrier::Broadcasts(_) => {}
         }
@@ -185,7 +186,7 @@ impl Socket {
                 self.take_entry(turn, slot);
             }
         }
-        if let Some(ownership) = &self.info.ownership {
+        if let Some(ownership) = &self.ownership {
             ownership.give_up();
         }
         if !self.info.is_pending {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fanfare_proto::message::{Incoming, Ref};
+use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::heartbeat::PHOENIX_TOPIC;
 use fanfare_proto::session::Verdict;
@@ -10,13 +10,13 @@ use serde::Deserialize;
 
 use super::replies::reason_payload;
 use super::turn::Errand;
-use super::{Socket, SocketInfo, Turn};
+use super::{Socket, Turn};
 use crate::channel::Status;
-use crate::command::Command;
-use crate::connect::{Connected, Rejected};
+use crate::connect::SocketInfo;
+use crate::connect::{Connected, Rejected, SocketHandle};
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
-use crate::observer::SocketHandle;
+use crate::mailbox::{Asked, Command, Verified};
 
 /// The event that carries a credential, on the topic `phoenix` or on any that is joined.
 pub(super) const ACCESS_TOKEN: &str = "access_token";
@@ -29,21 +29,6 @@ const CHECKS_MAX: u16 = 100;
 struct Credential {
     #[serde(alias = "token")]
     access_token: String,
-}
-
-/// A credential that was checked.
-#[derive(Debug)]
-pub(crate) struct Verified {
-    asked: Asked,
-    refreshed: Result<Connected, Rejected>,
-}
-
-/// What a credential is answered to.
-#[derive(Debug)]
-struct Asked {
-    join_ref: Ref,
-    msg_ref: Ref,
-    topic: Box<str>,
 }
 
 impl Socket {

@@ -3,7 +3,8 @@
 //!
 //! One alarm serves all of these. It goes off at the earliest, or before that if what it was set for was put off.
 
-use super::{Carrier, Socket, Stage, Turn};
+use super::{Socket, Stage, Turn};
+use crate::transport::Carrier;
 
 impl Socket {
     /// Sets the alarm to what is due next.

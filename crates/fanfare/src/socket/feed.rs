@@ -13,14 +13,15 @@ use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Position, Since};
 
+use super::seat::{CatchingUp, Feed, Held, Membership, Page, Phase};
 use super::{Socket, Turn};
+use crate::channel::Job;
 use crate::close_reason::CloseReason;
-use crate::command::Command;
 use crate::error::Error;
 use crate::gap::{GAP, Gap};
 use crate::history::{Reading, Replay, Stored, Wanted};
 use crate::hub::Reach;
-use crate::join::{CatchingUp, Feed, Held, Job, Membership, Page, Phase};
+use crate::mailbox::Command;
 use crate::message::{Draft, Message};
 use crate::outbox::Bounds;
 

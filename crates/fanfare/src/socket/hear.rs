@@ -5,7 +5,7 @@ use fanfare_proto::websocket::frame::{self, Opcode};
 
 use super::{Reading, Socket, Turn};
 use crate::close_reason::CloseReason;
-use crate::command::Command;
+use crate::mailbox::Command;
 use crate::message::Draft;
 
 impl Socket {

@@ -8,13 +8,13 @@ use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
 
 use super::replies::reason_payload;
+use super::seat::{Code, Membership, Phase};
 use super::{Socket, Turn};
-use crate::channel::{Ended, Reply, Status};
+use crate::channel::{Ended, Job, Reply, Status};
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
 use crate::hub::{MemberId, Place, Reach};
 use crate::interest::Tick;
-use crate::join::{Code, Job, Membership, Phase};
 use crate::mailbox;
 
 /// While a crowd of messages waits to be handed out, a socket is read no further once so many wait for one of its joins.
@@ -60,6 +60,14 @@ impl Socket {
                 detail: format_args!("{}", because.unwrap_or("the channel answered with an error")),
             };
             fact.tell(turn.counters());
+        }
+    }
+
+    /// Something for the join of a topic to do.
+    #[cfg(feature = "testing")]
+    pub(crate) fn give_in(&mut self, turn: &mut Turn, topic: &str, job: Job) {
+        if let Some(slot) = self.session.find(topic) {
+            self.give(turn, self.session.entry(slot).serial(), job);
         }
     }
 

@@ -14,15 +14,15 @@ use fanfare_proto::topic::{TopicError, check_topic};
 use super::credentials::ACCESS_TOKEN;
 use super::replies::reason_payload;
 use super::resume::Joining;
+use super::seat::{Code, Membership, Phase, Seat};
 use super::turn::untrack;
-use super::{Socket, SocketInfo, Turn};
-use crate::channel::{Ended, Status};
-use crate::context::Context;
-use crate::dialect::Said;
+use super::{Socket, Turn};
+use crate::channel::{Context, Ended, Finished, HistoryRead, Instance, Job, Outcome, Status};
+use crate::connect::SocketInfo;
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
-use crate::join::{Code, Finished, HistoryRead, Instance, Job, Membership, Outcome, Phase, Seat};
 use crate::mount::Route;
+use crate::protocol::Said;
 
 /// A join that ends because its client joins the topic again.
 pub(super) struct Replaced {

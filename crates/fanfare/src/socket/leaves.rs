@@ -5,13 +5,13 @@ use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::session::Entry;
 
+use super::seat::{Code, Seat};
 use super::turn::{Errand, Moved};
 use super::{Socket, Turn};
-use crate::channel::{Ended, Status, Stop};
+use crate::channel::{Ended, Job, Status, Stop};
 use crate::close_reason::CloseReason;
 use crate::event::Event;
 use crate::hub::Place;
-use crate::join::{Code, Job, Seat};
 use crate::key::JoinKey;
 
 impl Socket {

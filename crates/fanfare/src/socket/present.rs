@@ -7,10 +7,11 @@ use fanfare_proto::presence::State;
 use fanfare_proto::websocket::frame::{Opcode, header};
 use fanfare_proto::wire;
 
-use super::{Carrier, Socket, Turn};
-use crate::join::{Code, Membership, Phase};
+use super::seat::{Code, Membership, Phase};
+use super::{Socket, Turn};
 use crate::message::{Carriage, with_buffer};
 use crate::presence::{Presence, Told};
+use crate::transport::Carrier;
 
 /// Below so many bytes a copy costs less than the parts.
 const IN_PARTS_SIZE_MIN: usize = 16 * 1024;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use fanfare_proto::session::Entry;
 
+use super::seat::Seat;
 use super::{Socket, Turn};
+use crate::channel::{AnyChannel, Mutes};
 use crate::hub::{MemberId, Place, Reach};
-use crate::join::{AnyChannel, Mutes, Seat};
 
 impl Socket {
     /// A join becomes a member of its topic.

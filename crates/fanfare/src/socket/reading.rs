@@ -1,9 +1,10 @@
 //! Whether what a client sends is handled as it comes, or has to wait: then nothing more is read of it, so that the kernel's
 //! buffers fill and the client waits as well. Nothing is lost.
 
-use super::{Carrier, Socket, Turn};
+use super::{Socket, Turn};
 use crate::key::SocketKey;
-use crate::mailbox::room::Share;
+use crate::room::Share;
+use crate::transport::Carrier;
 use crate::transport::wire::Unread;
 
 /// When so many bytes have been read and not handled, since what they bring has to wait, sockets are read in smaller pieces.

@@ -23,7 +23,7 @@ impl Socket {
         if self.dialect.is_stream()
             && let Some(streaming) = self.streaming()
         {
-            return streaming.answered(status, &response);
+            return streaming.answered(matches!(status, Status::Ok), &response);
         }
         let figures = turn.figures();
         match status {

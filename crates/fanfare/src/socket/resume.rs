@@ -13,17 +13,15 @@ use fanfare_proto::resume::{resumed, with_messages, with_resume};
 use tokio::sync::oneshot;
 
 use super::replies::reason_payload;
+use super::seat::{CatchingUp, Membership, Page, Phase, Seat};
 use super::{Socket, Turn};
-use crate::channel::Ended;
+use crate::channel::{Admitted, AnyChannel, Ended, Finished, HistoryRead, Instance, Job, Outcome};
 use crate::close_reason::CloseReason;
-use crate::command::Command;
 use crate::error::Error;
 use crate::event::Event;
 use crate::history::{Replay, Stored, Wanted};
 use crate::hub::Reach;
-use crate::join::{
-    Admitted, AnyChannel, CatchingUp, Finished, HistoryRead, Instance, Job, Membership, Outcome, Page, Phase, Seat,
-};
+use crate::mailbox::Command;
 
 impl Socket {
     /// A channel has let a join in: if that wants something of the history, it is read first.

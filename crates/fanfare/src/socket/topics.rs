@@ -5,11 +5,11 @@ use std::sync::Arc;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::JsonText;
 
+use super::seat::{Membership, Phase, Seat};
 use super::{Socket, Turn};
 use crate::close_reason::CloseReason;
 use crate::connect::GivenTopic;
 use crate::hub::Reach;
-use crate::join::{Membership, Phase, Seat};
 
 impl Socket {
     /// It is there: joins the topics that connect gave it, and waits for its client.
@@ -45,7 +45,7 @@ impl Socket {
             return;
         }
         let topic = &turn.hub.interned(topic).unwrap_or_else(|| topic.clone());
-        if let Some(ownership) = &self.info.ownership {
+        if let Some(ownership) = &self.ownership {
             ownership.lives_at(&self.info, self.key);
         }
         let receives = self.dialect.receives();

@@ -11,19 +11,19 @@ use hashbrown::HashMap;
 
 use super::reading::ReadingList;
 use super::waiting::Backlog;
-use super::{SocketInfo, Surroundings};
-use crate::channel::Ended;
+use crate::channel::{AnyChannel, Context, Ended, Finished, Instance, Outcome, Run};
 use crate::close_reason::CloseReason;
-use crate::command::Command;
-use crate::context::Context;
+use crate::connect::SocketInfo;
 use crate::dialect::Dialect;
 use crate::event::{Event, ShardCounters};
 use crate::figures::{Figures, Sockets};
+use crate::guard::panic_message;
 use crate::hub::{Hub, MemberId, Place, Reach};
 use crate::interest::Tick;
-use crate::join::{AnyChannel, Finished, Instance, Outcome, Run, panic_message};
 use crate::key::{JoinKey, SocketKey};
-use crate::mailbox::{self, ShardHandle};
+use crate::mailbox::{self, Command, ShardHandle};
+use crate::observer::Observers;
+use crate::surroundings::Surroundings;
 use crate::timers::Timers;
 
 /// What a socket acts with. What its acts mean for other sockets is left as an [`Errand`].
@@ -34,6 +34,7 @@ pub(crate) struct Turn {
     /// The shard's address.
     pub(crate) shard: ShardHandle,
     pub(crate) surroundings: Surroundings,
+    pub(crate) observers: Arc<Observers>,
     pub(crate) now_ms: u64,
     pub(crate) hub: Hub,
     pub(crate) backlog: Backlog,
@@ -71,7 +72,12 @@ pub(crate) struct Moved {
 }
 
 impl Turn {
-    pub(crate) fn new(number: usize, shard: ShardHandle, surroundings: Surroundings) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        shard: ShardHandle,
+        surroundings: Surroundings,
+        observers: Arc<Observers>,
+    ) -> Self {
         Turn {
             number,
             hub: Hub::new(
@@ -84,6 +90,7 @@ impl Turn {
             reading: ReadingList::default(),
             shard,
             surroundings,
+            observers,
             now_ms: 0,
             timers: Timers::default(),
             hungry: Vec::new(),
@@ -121,7 +128,7 @@ impl Turn {
     /// Adds a member to the hub.
     pub(super) fn enter(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach, since: Option<Tick>) -> Place {
         let place = self.hub.join(topic, id, reach, since);
-        let observers = &self.surroundings.observers;
+        let observers = &self.observers;
         if !observers.is_empty() && self.hub.is_alone(place) {
             observers.entered(topic);
         }
@@ -130,7 +137,7 @@ impl Turn {
 
     /// Removes a member from the hub. Another one may have moved.
     pub(super) fn leave(&mut self, place: Place) -> Option<Moved> {
-        let observers = &self.surroundings.observers;
+        let observers = &self.observers;
         let vacated = (!observers.is_empty() && self.hub.is_alone(place)).then(|| self.hub.name(place).clone());
         let moved = self.hub.leave(place);
         if let Some(topic) = vacated {

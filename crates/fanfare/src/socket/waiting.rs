@@ -9,16 +9,18 @@ use fanfare_proto::phoenix::codec::FieldTooLong;
 use fanfare_proto::session::Session;
 use fanfare_proto::wire;
 
-use super::{Carrier, Socket, SocketInfo, Turn};
+use super::seat::Seat;
+use super::{Socket, Turn};
+use crate::connect::SocketInfo;
 use crate::event::{Event, ShardCounters, Tally};
 use crate::gap::Voice;
 use crate::hub::{Due, Frames, Settled};
-use crate::join::Seat;
 use crate::key::SocketKey;
 use crate::mailbox::ShardHandle;
 use crate::message::{Message, Variant, carry, with_buffer};
 use crate::outbox::{Bounds, Outbox, Yielding};
 use crate::policy::Slow;
+use crate::transport::Carrier;
 use crate::transport::wire::{Pool, Written};
 
 /// What waits to be written, of all sockets of a shard.
@@ -190,7 +192,7 @@ impl Socket {
             #[cfg(feature = "testing")]
             Carrier::Frames(test_kit) => {
                 // Its end may be gone: then its socket is about to be closed.
-                let _ = test_kit.send(super::LocalFrame::Text(bytes));
+                let _ = test_kit.send(crate::transport::LocalFrame::Text(bytes));
                 return Written::All;
             }
             Carrier::Broadcasts(_) => return Written::All,

@@ -3,10 +3,11 @@
 use fanfare_proto::websocket::frame::{self, Opcode};
 use tokio::sync::oneshot;
 
-use super::{Carrier, Reading, Socket, Stage, Turn};
+use super::{Reading, Socket, Stage, Turn};
 use crate::close_reason::CloseReason;
-use crate::command::Polled;
 use crate::timers::Alarm;
+use crate::transport::Carrier;
+use crate::transport::longpoll::Polled;
 use crate::transport::streaming::HEARTBEAT;
 use crate::transport::wire::Wire;
 

@@ -1,6 +1,7 @@
 //! What is queued leaves, as far as the client takes it.
 
-use super::{Carrier, Socket, Turn};
+use super::{Socket, Turn};
+use crate::transport::Carrier;
 use crate::transport::wire::Written;
 
 impl Socket {

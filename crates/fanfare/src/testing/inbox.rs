@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ARRIVAL_MAX;
-use crate::socket::LocalFrame;
+use crate::transport::LocalFrame;
 
 /// One frame from the server. Version 1.0.0 carries no join_ref.
 #[derive(Debug)]

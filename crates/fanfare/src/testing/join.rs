@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::expected::Expected;
 use super::inbox::Frame;
 use super::socket::{Line, payload_of};
-use crate::join::Job;
+use crate::channel::Job;
 
 /// A join, as its client sees it.
 pub struct TestJoin {

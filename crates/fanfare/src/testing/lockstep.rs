@@ -12,14 +12,15 @@ use http::Request;
 use tokio::runtime::{self, Runtime};
 
 use super::NotConnected;
+use crate::Builder;
 use crate::clock::Clock;
-use crate::endpoint::{Builder, Endpoint};
+use crate::endpoint::Endpoint;
 use crate::key::SocketKey;
 use crate::shard::{Arrivals, Shard};
-use crate::socket::{Carrier, Transport};
 use crate::transport::memory::Pipe;
 use crate::transport::stream::Stream;
 use crate::transport::wire::Wire;
+use crate::transport::{Carrier, Transport};
 
 /// The real engine on the caller's thread: nothing happens but in a call, and the same calls do the same things.
 ///

@@ -17,14 +17,12 @@ use super::inbox::{Frame, Inbox};
 use super::join::TestJoin;
 use super::let_arrive;
 use crate::body::Body;
+use crate::channel::Job;
 use crate::close_reason::CloseReason;
-use crate::command::Command;
 use crate::endpoint::Endpoint;
-use crate::join::Job;
 use crate::key::SocketKey;
-use crate::mailbox::ShardHandle;
-use crate::registry::ask;
-use crate::socket::{Carrier, Socket, Transport, Turn};
+use crate::mailbox::{Command, Question, ShardHandle};
+use crate::transport::{Carrier, Transport};
 
 /// A connected socket. The connection is lost when it and all its joins are dropped.
 pub struct TestSocket(Arc<Line>);
@@ -142,21 +140,15 @@ impl Line {
             event: event.to_owned().into(),
             payload,
         };
-        let key = self.key;
+        let (socket, message) = (self.key, Box::new(message));
         // To an engine that has ended a client's message is lost, too.
-        let _ = ask(&self.shard, move |shard| shard.with(key, |socket, turn| socket.receive(turn, message))).await;
+        let _ = self.shard.ask(|answer| Question::Receive { socket, message, answer }).await;
     }
 
     /// Has a join do something.
     pub(super) async fn give(&self, topic: &str, job: Job) {
-        let (key, topic) = (self.key, topic.to_owned());
-        let give = move |socket: &mut Socket, turn: &mut Turn| {
-            let joined = socket.session.entries().iter().find(|entry| **entry.topic() == *topic);
-            if let Some(serial) = joined.map(|entry| entry.serial()) {
-                socket.give(turn, serial, job);
-            }
-        };
-        let _ = ask(&self.shard, move |shard| shard.with(key, give)).await;
+        let (socket, topic) = (self.key, topic.into());
+        let _ = self.shard.ask(|answer| Question::Give { socket, topic, job, answer }).await;
     }
 
     pub(super) async fn expect(&self, at: &Location<'_>, what: &str, fits: impl Fn(&Frame) -> bool) -> Frame {

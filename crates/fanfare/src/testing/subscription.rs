@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::expected::{Expected, as_value};
 use super::{ARRIVAL_MAX, let_arrive};
-use crate::channel::Broadcast;
 use crate::endpoint::Endpoint;
+use crate::message::Broadcast;
 use crate::registry::LocalSocket;
 
 /// A subscription to a topic.

@@ -8,17 +8,38 @@
 //! one token, an answer is forgotten once it is given: it might otherwise come twice.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::vec;
 
 use fanfare_proto::message::Incoming;
 use tokio::sync::oneshot;
 
-use super::bullet::Listing;
 use crate::address::AddressSlot;
-use crate::command::{Command, Lost, Polled};
-use crate::key::SocketKey;
-use crate::mailbox::ShardHandle;
 use crate::outbox::{First, Outbox};
+
+/// A long-poll answer: the messages, or why there are none.
+#[derive(Debug)]
+pub(crate) enum Polled {
+    /// At least one message, and how many the client has with these.
+    Messages(Vec<bytes::Bytes>, u64),
+    /// The window ended, the session was closed while waiting, or a drain began.
+    Nothing,
+    /// The client has not got everything since its last poll.
+    Lost(Lost),
+    /// There is no such session.
+    Gone,
+}
+
+/// Why a client that polls has not got everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// So many messages at least, as more came between two polls than can wait.
+    Overflow(u64),
+    /// Messages gave way by the policy of their topic.
+    ByPolicy,
+    /// It has not polled for so long that nothing was kept for it any more.
+    WhileAway,
+}
 
 /// More polls than this at a time: the oldest is answered at once.
 const POLLS_MAX: usize = 4;
@@ -41,28 +62,20 @@ pub(crate) struct PollSession {
     last_poll_ended_ms: u64,
     /// Of clients that take one message in an answer. Those that cannot be told apart share a session, and each of their
     /// polls that wait gets the message.
-    listing: Option<Listing>,
+    one_by_one: Option<OneByOne>,
     /// What such a client has lost ahead of what waits, and is to be told of.
     lost: Option<Lost>,
     /// Counts against its address while it lives.
     _slot: Option<AddressSlot>,
 }
 
-/// Where a session lives, and what admits to it.
-#[derive(Debug, Clone)]
-pub(crate) struct SessionHandle {
-    pub(crate) shard: ShardHandle,
-    pub(crate) socket: SocketKey,
-    pub(crate) secret: u128,
-}
-
-impl SessionHandle {
-    /// Asks for messages.
-    pub(crate) fn poll(&self) -> oneshot::Receiver<Polled> {
-        let (answer, answered) = oneshot::channel();
-        self.shard.send_promptly(Command::Poll { socket: self.socket, secret: self.secret, position: None, answer });
-        answered
-    }
+/// A client that takes one message in an answer.
+#[derive(Debug)]
+pub(crate) struct OneByOne {
+    /// It had a session that has ended: it does not know what was published meanwhile.
+    pub(crate) was_away: bool,
+    /// What goes with its session: its place among those that are known.
+    pub(crate) _place: Box<dyn fmt::Debug + Send>,
 }
 
 #[derive(Debug)]
@@ -73,8 +86,8 @@ struct Waiting {
 }
 
 impl PollSession {
-    pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>, mut listing: Option<Listing>) -> Self {
-        let was_away = listing.as_mut().is_some_and(Listing::begin);
+    pub(crate) fn new(secret: u128, now_ms: u64, slot: Option<AddressSlot>, one_by_one: Option<OneByOne>) -> Self {
+        let was_away = one_by_one.as_ref().is_some_and(|client| client.was_away);
         PollSession {
             secret,
             outbox: Outbox::default(),
@@ -84,7 +97,7 @@ impl PollSession {
             polls: Vec::new(),
             posts: VecDeque::new(),
             last_poll_ended_ms: now_ms,
-            listing,
+            one_by_one,
             lost: was_away.then_some(Lost::WhileAway),
             _slot: slot,
         }
@@ -159,7 +172,7 @@ impl PollSession {
     /// answered, two pollers would chase each other. What comes behind an answer waits until a poll tells whether that has
     /// arrived.
     pub(crate) fn answer_waiting(&mut self, now_ms: u64) {
-        if self.listing.is_some() {
+        if self.one_by_one.is_some() {
             return self.answer_each_with_one(now_ms);
         }
         while self.given == 0 && !self.polls.is_empty() {
@@ -213,7 +226,7 @@ impl PollSession {
     /// Gives up what waits for a client that can be told of it by its next poll, and so many messages in all: whether this is
     /// one.
     pub(crate) fn lose(&mut self, messages: usize) -> bool {
-        let can_be_told = self.listing.is_some();
+        let can_be_told = self.one_by_one.is_some();
         if can_be_told {
             self.outbox = Outbox::default();
             let before = if let Some(Lost::Overflow(before)) = self.lost { before } else { 0 };

@@ -10,7 +10,6 @@ use fanfare_proto::sse;
 use tokio::sync::oneshot;
 
 use crate::address::AddressSlot;
-use crate::channel::Status;
 use crate::message::{Carriage, Message, carry, with_buffer};
 
 /// How often a stream gives a sign of life: proxies give up after 30 s or more of nothing.
@@ -22,8 +21,8 @@ pub(crate) struct Streaming {
     heartbeat: Bytes,
     /// Where the client stands in those of its topics that keep a history, if its events say so in their ids.
     positions: Positions,
-    /// Told what the stream's only join is answered.
-    joined: Option<oneshot::Sender<(Status, Payload)>>,
+    /// Told whether the stream's only join was let in; `Err` is what it is answered.
+    joined: Option<oneshot::Sender<Result<(), Payload>>>,
     /// Counts against its address while it lives.
     _slot: Option<AddressSlot>,
 }
@@ -33,7 +32,7 @@ impl Streaming {
     pub(crate) fn new(
         heartbeat: &[u8],
         positions: Positions,
-        joined: Option<oneshot::Sender<(Status, Payload)>>,
+        joined: Option<oneshot::Sender<Result<(), Payload>>>,
         slot: Option<AddressSlot>,
     ) -> Self {
         Streaming { heartbeat: carry(Carriage::Chunked, Kind::Text, heartbeat), positions, joined, _slot: slot }
@@ -45,10 +44,10 @@ impl Streaming {
     }
 
     /// The join was answered.
-    pub(crate) fn answered(&mut self, status: Status, response: &Payload) {
+    pub(crate) fn answered(&mut self, is_let_in: bool, response: &Payload) {
         if let Some(joined) = self.joined.take() {
             // The client may have gone.
-            let _ = joined.send((status, response.clone()));
+            let _ = joined.send(if is_let_in { Ok(()) } else { Err(response.clone()) });
         }
     }
 

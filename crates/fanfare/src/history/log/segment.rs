@@ -90,30 +90,31 @@ impl Header {
         }
         let mut records = Records { bytes, at: PREFACE_SIZE };
         match records.next() {
-            Next::Record(content) if records.at == Header::SIZE => Ok(Header::parse(content)),
+            Next::Record(content) if records.at == Header::SIZE => Header::parse(content).ok_or(None),
             _ => Err(None),
         }
     }
 
-    fn parse(mut content: &[u8]) -> Header {
-        fn take<const N: usize>(content: &mut &[u8]) -> [u8; N] {
-            let (number, rest) = content.split_first_chunk().expect("a header's size was checked");
+    /// `None` where it is shorter than a header.
+    fn parse(mut content: &[u8]) -> Option<Header> {
+        fn take<const N: usize>(content: &mut &[u8]) -> Option<[u8; N]> {
+            let (number, rest) = content.split_first_chunk()?;
             *content = rest;
-            *number
+            Some(*number)
         }
         let content = &mut content;
-        Header {
-            number: u64::from_le_bytes(take(content)),
-            previous: (u64::from_le_bytes(take(content)), u64::from_le_bytes(take(content))),
-            oldest: u64::from_le_bytes(take(content)),
-            renewed: u64::from_le_bytes(take(content)),
+        Some(Header {
+            number: u64::from_le_bytes(take(content)?),
+            previous: (u64::from_le_bytes(take(content)?), u64::from_le_bytes(take(content)?)),
+            oldest: u64::from_le_bytes(take(content)?),
+            renewed: u64::from_le_bytes(take(content)?),
             stamp: Stamp {
-                boot: u128::from_le_bytes(take(content)),
-                is_synced_always: take::<1>(content) != [0],
-                policies: u32::from_le_bytes(take(content)),
-                unknown: u64::from_le_bytes(take(content)),
+                boot: u128::from_le_bytes(take(content)?),
+                is_synced_always: take::<1>(content)? != [0],
+                policies: u32::from_le_bytes(take(content)?),
+                unknown: u64::from_le_bytes(take(content)?),
             },
-        }
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the shards of a node share.
+//! What the shards of a node share with its endpoint.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -6,19 +6,17 @@ use std::sync::atomic::AtomicUsize;
 use crate::clock::Clock;
 use crate::figures::Labels;
 use crate::interest::Interest;
-use crate::mailbox::room::Waiting;
-use crate::observer::Observers;
 use crate::policy::Policies;
+use crate::room::Waiting;
 use crate::tap::Taps;
 
-/// What a shard shares with the rest of the engine.
+/// What a shard shares with the rest of the engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) interest: Arc<Interest>,
     pub(crate) policies: Arc<Policies>,
-    pub(crate) observers: Arc<Observers>,
     /// What may wait to be handed out, for each shard.
     pub(crate) waiting: Waiting,
     /// By which figures of topics are told apart.

@@ -9,40 +9,57 @@ use fanfare_proto::payload::Payload;
 use fanfare_proto::position::Position;
 use tokio::sync::oneshot;
 
-use crate::channel::Reply;
+use super::question::Question;
+use crate::channel::{Finished, Mutes, Reply};
 use crate::close_reason::CloseReason;
+use crate::connect::{Connected, GivenTopic, Rejected, SocketInfo};
+use crate::dialect::Dialect;
+use crate::endpoint::Ownership;
 use crate::error::Error;
 use crate::history::Replay;
 use crate::interest::Tick;
-use crate::join::{Finished, Mutes};
 use crate::key::{JoinKey, SocketKey};
 use crate::message::Message;
 use crate::presence::{Presence, Untold};
-use crate::shard::Shard;
-use crate::socket::{NewSocket, Verified};
+use crate::transport::Carrier;
+use crate::transport::longpoll::Polled;
+use crate::transport::stream::Stream;
 
-/// A long-poll answer: the messages, or why there are none.
+/// What is known of a connection before it has a carrier.
 #[derive(Debug)]
-pub(crate) enum Polled {
-    /// At least one message, and how many the client has with these.
-    Messages(Vec<bytes::Bytes>, u64),
-    /// The window ended, the session was closed while waiting, or a drain began.
-    Nothing,
-    /// The client has not got everything since its last poll.
-    Lost(Lost),
-    /// There is no such session.
-    Gone,
+pub(crate) struct AdmittedSocket {
+    pub(crate) info: Arc<SocketInfo>,
+    pub(crate) dialect: Dialect,
+    /// What it is joined to at once, without a channel. A hub's publisher gets nothing from its own.
+    pub(crate) topics: Vec<GivenTopic>,
+    /// Of a hub's publisher.
+    pub(crate) ownership: Option<Box<Ownership>>,
 }
 
-/// Why a client that polls has not got everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lost {
-    /// So many messages at least, as more came between two polls than can wait.
-    Overflow(u64),
-    /// Messages gave way by the policy of their topic.
-    ByPolicy,
-    /// It has not polled for so long that nothing was kept for it any more.
-    WhileAway,
+/// A connection on its way to its shard.
+#[derive(Debug)]
+pub(crate) struct NewSocket {
+    pub(crate) admitted: AdmittedSocket,
+    pub(crate) carrier: Carrier,
+    /// What the client sent right behind its handshake.
+    pub(crate) received: Vec<u8>,
+    /// Told where the socket lives.
+    pub(crate) attached: Option<oneshot::Sender<SocketKey>>,
+}
+
+/// A credential that was checked.
+#[derive(Debug)]
+pub(crate) struct Verified {
+    pub(crate) asked: Asked,
+    pub(crate) refreshed: Result<Connected, Rejected>,
+}
+
+/// What a credential is answered to.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) join_ref: Ref,
+    pub(crate) msg_ref: Ref,
+    pub(crate) topic: Box<str>,
 }
 
 /// A reply that a channel gives after the callback.
@@ -67,6 +84,10 @@ pub(crate) struct Post {
 pub(crate) enum Command {
     /// Take over a new connection.
     Attach(Box<NewSocket>),
+    /// The connection of a socket that was attached without one, and what the client has sent behind its handshake.
+    Connected { socket: SocketKey, stream: Box<Stream>, received: Vec<u8> },
+    /// A stream over HTTP joins its topic.
+    JoinStream { socket: SocketKey, topic: Box<str>, params: Payload },
     /// Fan a message that was published at some time out to the members on this shard; `except` is a join of this shard
     /// that does not get it.
     Publish { message: Arc<Message>, at: Tick, except: Option<JoinKey> },
@@ -100,14 +121,16 @@ pub(crate) enum Command {
     RunAt { due_ms: u64, run: Box<dyn FnOnce() + Send> },
     /// Read a socket on that was not read while what it sends had no room.
     ReadOn { socket: SocketKey },
+    /// Close the subscribers of a hub's topic, which has ended, behind what was published on it.
+    EndTopic(Arc<str>),
     /// Close one socket.
     Close { socket: SocketKey, reason: CloseReason },
     /// A long-poll request for messages, from a client that has so many if that can be known.
     Poll { socket: SocketKey, secret: u128, position: Option<u64>, answer: oneshot::Sender<Polled> },
     /// A long-poll request with messages.
     Post(Box<Post>),
-    /// Anything rare: queries, registry operations, drains.
-    Run(Box<dyn FnOnce(&mut Shard) + Send>),
+    /// Anything rare that is answered.
+    Ask(Box<Question>),
     /// End the thread.
     Stop,
 }
@@ -155,7 +178,10 @@ impl fmt::Debug for Command {
             Command::Close { .. } => "Close",
             Command::Poll { .. } => "Poll",
             Command::Post(_) => "Post",
-            Command::Run(_) => "Run",
+            Command::Ask(question) => question.name(),
+            Command::Connected { .. } => "Connected",
+            Command::JoinStream { .. } => "JoinStream",
+            Command::EndTopic(_) => "EndTopic",
             Command::Stop => "Stop",
         };
         f.write_str(name)

@@ -10,15 +10,12 @@ use fanfare_proto::supabase::{BROADCAST, JoinConfig, ReplayWish, channel_name, i
 use serde::Deserialize;
 use serde_json::json;
 
-use super::authority::{Bearer, Rights, RightsRequest, TokenFault};
 use super::door::{KeyHolder, TokenHash};
 use super::presence::Shown;
-use super::settings::Settings;
-use crate::channel::{Channel, Flow, Joined, Refused, Reply, Stop};
-use crate::context::Context;
+use crate::authority::{Bearer, Rights, RightsRequest, Settings, TokenFault};
+use crate::channel::{Channel, Context, Flow, Joined, Mutes, Refused, Reply, Stop};
 use crate::error::{BoxError, Error};
 use crate::event::Event;
-use crate::join::Mutes;
 
 /// What a member of a channel is told where changes of a database are not served.
 const NO_CHANGES: &str = "postgres_changes are not served here: broadcast them from the database instead, with \

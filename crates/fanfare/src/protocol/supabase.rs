@@ -1,12 +1,10 @@
 //! Supabase Realtime: Phoenix Channels with a token for each channel, public and private channels of one name, and the events
-//! of broadcast and presence. `authority` (whose tokens count) is the user's, `settings` are the mount's, `door` lets sockets in,
+//! of broadcast and presence. Whose tokens count is for the user's [`Authority`](crate::Authority) to say. `door` lets sockets in,
 //! `member` is the channel of all topics, `presence` what of it is shown to others.
 
-mod authority;
 mod door;
 mod member;
 mod presence;
-mod settings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +18,16 @@ use fanfare_proto::supabase::{self, Heard, JoinConfig, TOPIC_PREFIX, engine_topi
 use fanfare_proto::websocket::decoder::Item;
 use serde_json::json;
 
-use super::{Dialect, Served, phoenix};
+use super::{Served, phoenix};
+use crate::authority::Supabase;
 use crate::channel::Status;
+use crate::connect::SocketInfo;
+use crate::dialect::Dialect;
 use crate::event::Event;
 use crate::fact::Kind;
-use crate::join::Seat;
 use crate::mount::{Mount, Route};
-use crate::socket::{Socket, SocketInfo, Turn};
-
-pub use authority::{Authority, Bearer, Rights, RightsRequest, TokenFault};
-pub use settings::Supabase;
-pub(crate) use settings::{Asked, AuthorityRef, Settings};
+use crate::socket::Seat;
+use crate::socket::{Socket, Turn};
 
 use door::Door;
 use member::Members;

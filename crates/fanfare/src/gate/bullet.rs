@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use parking_lot::Mutex;
 
-use super::longpoll::SessionHandle;
+use super::SessionHandle;
 
 /// Of so many clients whose sessions have ended it is remembered that they had one. Beyond that the one that has been away for
 /// longest is forgotten, and taken for a new one when it comes back.

@@ -7,11 +7,11 @@ use fanfare_proto::params::Params;
 use fanfare_proto::websocket::decoder::Item;
 use http::HeaderMap;
 
-use super::Dialect;
 use super::stream::LAST_EVENT_ID;
 use crate::connect::GivenTopic;
+use crate::dialect::Dialect;
 use crate::endpoint::Endpoint;
-use crate::join::caught;
+use crate::guard::caught;
 use crate::mount::Mount;
 use crate::socket::{Socket, Turn};
 

@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::door::hash;
 use super::member::Later;
-use crate::channel::{Refused, Reply};
-use crate::context::Context;
+use crate::channel::{Context, Refused, Reply};
 use crate::error::Error;
 use crate::event::Event;
 

@@ -15,21 +15,19 @@ use fanfare_proto::topic::check_topic;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::channel::Reply;
+use crate::channel::{Mutes, Reply};
 use crate::close_reason::CloseReason;
-use crate::command::{Command, LateReply};
+use crate::connect::SocketInfo;
 use crate::endpoint::{Endpoint, Once};
 use crate::error::Error;
 use crate::event::Event;
 use crate::fact::Kind;
 use crate::history::Replay;
-use crate::join::Mutes;
 use crate::key::{JoinId, JoinKey};
-use crate::mailbox::ShardHandle;
+use crate::mailbox::{Command, LateReply, ShardHandle};
 use crate::message::{Draft, check_pushable, payload_of};
 use crate::presence::{Presence, TrackerId};
 use crate::publish::Publisher;
-use crate::socket::SocketInfo;
 
 /// One join's handle on its socket, its topic and the engine.
 ///

@@ -9,9 +9,9 @@ use fanfare_proto::websocket::decoder::Item;
 use serde_json::Value;
 
 use super::{Misread, Served};
-use crate::join::Seat;
 use crate::mount::Mount;
 use crate::path::rest_matches;
+use crate::socket::Seat;
 use crate::socket::{Socket, Turn};
 
 pub(super) fn route(mount: &Mount, rest: &[&str], params: &mut Params) -> Option<Served> {

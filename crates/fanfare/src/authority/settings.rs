@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use fanfare_proto::params::decode_path_segment;
 
-use super::authority::{AnyAuthority, Authority, Bearer, Rights, RightsRequest, TokenFault};
+use super::{AnyAuthority, Authority, Bearer, Rights, RightsRequest, TokenFault};
 
 /// Options of [`Mount::supabase`](crate::Mount::supabase).
-pub struct Supabase(pub(super) Settings);
+pub struct Supabase(pub(crate) Settings);
 
 /// The same, settled.
 pub(crate) struct Settings {
     authority: Arc<dyn AnyAuthority>,
-    pub(super) private_only: bool,
-    pub(super) closes_expired: bool,
-    pub(super) refuses_changes: bool,
-    pub(super) replay_max: usize,
+    pub(crate) private_only: bool,
+    pub(crate) closes_expired: bool,
+    pub(crate) refuses_changes: bool,
+    pub(crate) replay_max: usize,
     pub(crate) payload_size_max: usize,
 }
 

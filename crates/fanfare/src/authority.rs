@@ -1,4 +1,7 @@
-//! Whose tokens count, and what they give the right to: what a user of the crate writes.
+//! Whose tokens count with Supabase's clients, and what they give the right to: what a user of the crate writes. `settings` has what a
+//! mount for them is set to.
+
+mod settings;
 
 use std::any::Any;
 use std::fmt;
@@ -8,8 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub use fanfare_proto::supabase::TokenFault;
+pub use settings::Supabase;
+pub(crate) use settings::{Asked, AuthorityRef, Settings};
 
-use crate::join::guarded;
+use crate::guard::guarded;
 
 /// Says whom a token names, and what its bearer may do in a channel.
 ///
@@ -50,13 +55,13 @@ impl Bearer {
     }
 
     /// How long the token is good for; `Err` is how long it has not been.
-    pub(super) fn left(&self) -> Option<Result<Duration, Duration>> {
+    pub(crate) fn left(&self) -> Option<Result<Duration, Duration>> {
         let left = self.expires_at?.duration_since(SystemTime::now());
         Some(left.map_err(|error| error.duration()))
     }
 
     /// The bearer of a token that is good still.
-    pub(super) fn current(self) -> Result<Self, TokenFault> {
+    pub(crate) fn current(self) -> Result<Self, TokenFault> {
         match self.left() {
             Some(Err(since)) => Err(TokenFault::Expired(since.as_secs())),
             Some(Ok(_)) | None => Ok(self),

@@ -6,10 +6,10 @@ use fanfare_proto::rooms;
 use fanfare_proto::session::Verdict;
 use fanfare_proto::websocket::decoder::Item;
 
-use super::Dialect;
 use super::Said;
 use crate::channel::Status;
 use crate::close_reason::CloseReason;
+use crate::dialect::Dialect;
 use crate::mount::Mount;
 use crate::socket::{Socket, Turn};
 

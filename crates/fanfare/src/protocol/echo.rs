@@ -4,10 +4,11 @@ use fanfare_proto::frame::Kind;
 use fanfare_proto::websocket::decoder;
 use fanfare_proto::websocket::decoder::Item;
 
-use super::Dialect;
+use crate::dialect::Dialect;
 use crate::message::{Carriage, carry, deflated};
 use crate::mount::Mount;
-use crate::socket::{Carrier, Socket, Turn};
+use crate::socket::{Socket, Turn};
+use crate::transport::Carrier;
 
 impl Mount {
     /// Every WebSocket message comes back as it is, with compression on and limits wide enough for Autobahn's cases.

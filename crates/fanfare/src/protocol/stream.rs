@@ -5,8 +5,8 @@ use fanfare_proto::position::{FOREIGN, Since};
 use http::HeaderMap;
 use http::header::{ACCEPT, HeaderName};
 
-use super::Dialect;
 use super::{Misread, position};
+use crate::dialect::Dialect;
 use crate::mount::Mount;
 
 impl Mount {

@@ -10,8 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use super::authority::Bearer;
-use super::settings::Settings;
+use crate::authority::{Bearer, Settings};
 use crate::body::Body;
 use crate::connect::{Connect, ConnectRequest, Connected, Rejected};
 
