@@ -11,3 +11,10 @@ export function file(page, name) {
   if (!found) throw new Error(`docs/${page} has no file ${name}`)
   return found[1]
 }
+
+/** The blocks of the README in this language, in their order, without those that the guides' tests leave out. */
+export function readmeBlocks(language) {
+  const text = readFileSync(new URL("../README.md", DOCS), "utf8")
+  const blocks = text.matchAll(/^```(\S+)( [^\n]*)?\n(.*?)^```$/gms)
+  return [...blocks].filter(([, of, words]) => of === language && !words?.includes("skip:")).map(([, , , code]) => code)
+}

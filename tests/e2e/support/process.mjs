@@ -31,11 +31,11 @@ export function startOracle() {
   })
 }
 
-/** `fanfare dev` on a free port, in the folder `cwd`. */
-export function startDev(cwd) {
+/** `fanfare dev` on a free port, in the folder `cwd`, and with this environment. */
+export function startDev(cwd, env = process.env) {
   return started(async redis => {
     const args = ["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", ...(redis ? ["--set", `broker.url=${redis}`] : [])]
-    return new Server(binary("FANFARE_BIN"), args, {cwd})
+    return new Server(binary("FANFARE_BIN"), args, {cwd, env})
   })
 }
 
