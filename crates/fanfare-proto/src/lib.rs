@@ -20,6 +20,7 @@ pub mod payload;
 pub mod phoenix;
 pub mod position;
 pub mod presence;
+pub mod rate;
 pub mod resp;
 pub mod resume;
 pub mod rooms;

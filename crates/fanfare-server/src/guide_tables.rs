@@ -2,6 +2,7 @@
 
 use fanfare_tables::Table;
 
+use crate::config::limits::Limits;
 use crate::{apikey, hook, metrics, source, webhook};
 
 #[test]
@@ -12,6 +13,44 @@ fn metrics_of_the_server_stand_in_the_guide() {
         table.row(&[&format!("`{}`", family.name()), &labels.join(", "), family.help(), family.advice()]);
     }
     table.check("metrics.md", "server-metrics");
+}
+
+/// The settings of each rate, what it is for, and what happens beyond it.
+const RATES: &[(&[&str], &str, &str)] = &[
+    (
+        &["join_rate", "join_burst"],
+        "socket",
+        "the join is answered with the error `too many joins` and `retry_after_ms`",
+    ),
+    (
+        &["message_rate", "message_burst"],
+        "socket",
+        "`message_over`: the message is answered with the error `rate limited` and `retry_after_ms`, the client is not read for a while, or \
+         its socket is closed with 1008",
+    ),
+    (&["bytes_rate"], "socket", "as `message_rate`"),
+    (&["error_rate", "error_burst"], "socket", "it is closed with 1008"),
+    (&["ping_rate", "ping_burst"], "socket", "it is closed with 1008"),
+    (&["accept_rate", "accept_burst"], "server", "503 with `Retry-After`"),
+];
+
+#[test]
+fn rates_stand_in_the_guide() {
+    let mut table = Table::new(&["rate", "default", "for each", "beyond it"]);
+    let keys = || Limits::SECTION.keys.iter().map(|key| key.name());
+    for (names, each, beyond) in RATES {
+        let default_of = |name: &str| match Limits::SECTION.keys.iter().find(|key| key.name() == name) {
+            Some(key) if key.default.is_empty() => "none".to_owned(),
+            Some(key) => format!("{} a second", key.default),
+            None => panic!("there is no limits.{name}"),
+        };
+        let listed: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+        table.row(&[&listed.join(", "), &default_of(names[0]), each, beyond]);
+    }
+    let told: Vec<_> = RATES.iter().flat_map(|(names, ..)| *names).copied().collect();
+    let is_a_rate = |name: &&str| name.ends_with("_rate") || name.ends_with("_burst");
+    assert_eq!(keys().filter(is_a_rate).find(|name| !told.contains(name)), None, "the table lacks one");
+    table.check("limits.md", "rates");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(crate) struct Live {
     /// How many configurations have been in force, this one included.
     pub(crate) generation: u64,
     pub(crate) drain: Drain,
+    /// By the names of their settings.
+    pub(crate) limits: Vec<(&'static str, u64)>,
     /// Of the HTTP API; without it, all of it but the health report is refused.
     pub(crate) token: Option<Secret>,
     /// Those whose state the health report tells.
@@ -43,12 +45,37 @@ impl Live {
         Self {
             generation,
             drain: Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 },
+            limits: limits(config),
             token: given.or(token).cloned(),
             parts,
             topics,
             readiness: config.broker.as_ref().map_or(Readiness::Fail, |broker| broker.readiness),
         }
     }
+}
+
+/// What a configuration allows, by the names of the settings.
+fn limits(config: &Config) -> Vec<(&'static str, u64)> {
+    let (limits, history) = (&config.limits, &config.history);
+    let mut all = vec![
+        ("connections_per_address_max", limits.connections_per_address_max.0),
+        ("joins_max", limits.joins_max.0),
+        ("message_size_max", limits.message_size_max.0),
+        ("outbox_bytes_max", limits.outbox_bytes_max.0),
+        ("outbox_frames_max", limits.outbox_frames_max.0),
+        ("publishing_waiting_max", limits.publishing_waiting_max.0),
+        ("publishing_waiting_bytes_max", limits.publishing_waiting_bytes_max.0),
+        ("bodies_bytes_max", limits.bodies_bytes_max()),
+        ("history_bytes_max", history.bytes_max.0),
+        ("history_topics_max", history.topics_max.0),
+        ("join_rate", limits.join_rate.0),
+        ("error_rate", limits.error_rate.0),
+        ("ping_rate", limits.ping_rate.0),
+    ];
+    all.extend(limits.message_rate.map(|rate| ("message_rate", rate.0)));
+    all.extend(limits.bytes_rate.map(|rate| ("bytes_rate", rate.0)));
+    all.extend(limits.accept_rate.map(|rate| ("accept_rate", rate.0)));
+    all
 }
 
 /// The engine, and the parts that depend on others.

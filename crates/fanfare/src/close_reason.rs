@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::event::Event;
+use fanfare_proto::rate::Rate;
+
+use crate::event::{Event, Limit};
 
 /// Why the server closes a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) enum CloseReason {
     Alone,
     /// What it wants to resume cannot be read.
     HistoryUnavailable,
+    /// It did something more often than this rate allows.
+    OverRate(Limit, Rate),
     /// With a code and reason of the application's, or of its protocol.
     Application(u16, Cow<'static, str>),
 }
@@ -45,7 +49,7 @@ impl CloseReason {
             CloseReason::Idle => 1002,
             CloseReason::Protocol(code) => *code,
             CloseReason::TooLarge => 1009,
-            CloseReason::Unauthorized => 1008,
+            CloseReason::Unauthorized | CloseReason::OverRate(..) => 1008,
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
             CloseReason::Replaced => 4409,
@@ -72,6 +76,7 @@ impl CloseReason {
             CloseReason::Alone => "the server is cut off from the other servers: connect again",
             CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
             CloseReason::Unauthorized => "no credential came in time",
+            CloseReason::OverRate(..) => "too much was sent in too short a time",
             CloseReason::Application(_, text) => text,
         }
     }
@@ -95,6 +100,7 @@ impl CloseReason {
             CloseReason::Slow => Event::ClosedSlow,
             CloseReason::Unpolled => Event::ClosedUnpolled,
             CloseReason::Unauthorized => Event::ClosedUnauthorized,
+            CloseReason::OverRate(..) => Event::ClosedOverRate,
             CloseReason::TopicEnded => Event::ClosedTopicEnded,
             CloseReason::Replaced => Event::ClosedReplaced,
             CloseReason::Alone => Event::ClosedAlone,

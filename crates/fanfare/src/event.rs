@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod cell;
+mod limit;
 
 pub(crate) use cell::Cell;
+pub(crate) use limit::{Action, Limit};
 
 use fanfare_proto::envelope::{Incarnation, Unread};
 
@@ -109,6 +111,26 @@ counters! {
     ClosedHistoryUnavailable = "closes", "history_unavailable";
     /// A long-poll session whose client did not poll any more. There is nobody to tell.
     ClosedUnpolled = "closes", "unpolled";
+    /// A client that was over a rate, where that is answered by the end of the connection: see `limits`.
+    ClosedOverRate = "closes", "over_rate";
+    /// Messages that were not handled, since their socket had sent more than `limits.message_rate` allows. Their senders were told, where the protocol has answers.
+    MessageRateRefused = "limits", "message_rate_refused";
+    /// How often a client was not read for a while, since it had sent more messages than `limits.message_rate` allows. Nothing was lost.
+    MessageRatePaced = "limits", "message_rate_paced";
+    /// Sockets that were closed, since they had sent more messages than `limits.message_rate` allows.
+    MessageRateClosed = "limits", "message_rate_closed";
+    /// Messages that were not handled, since their socket had sent more bytes than `limits.bytes_rate` allows. Their senders were told, where the protocol has answers.
+    BytesRateRefused = "limits", "bytes_rate_refused";
+    /// How often a client was not read for a while, since it had sent more bytes than `limits.bytes_rate` allows. Nothing was lost.
+    BytesRatePaced = "limits", "bytes_rate_paced";
+    /// Sockets that were closed, since they had sent more bytes than `limits.bytes_rate` allows.
+    BytesRateClosed = "limits", "bytes_rate_closed";
+    /// Joins beyond `limits.join_rate`. Their senders were told when to try again.
+    JoinRateRefused = "limits", "join_rate_refused";
+    /// Sockets that were closed, since they had sent more that could not be than `limits.error_rate` allows.
+    ErrorRateClosed = "limits", "error_rate_closed";
+    /// Sockets that were closed, since they had sent more pings and heartbeats than `limits.ping_rate` allows.
+    PingRateClosed = "limits", "ping_rate_closed";
     /// Joins that were answered `ok`.
     Joined = "joins", "ok";
     /// Joins that the channel refused.

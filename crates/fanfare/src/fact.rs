@@ -38,6 +38,8 @@ kinds! {
     CredentialRefused = "credential_refused";
     JoinRefused = "join_refused";
     PushRefused = "push_refused";
+    /// A client did something more often than it may.
+    Limited = "limited";
     /// The server closed a socket.
     Closed = "closed";
     /// Something was not delivered, kept or tracked.

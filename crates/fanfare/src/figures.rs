@@ -12,13 +12,14 @@ use crate::event::{Cell, Event};
 pub(crate) use labels::Labels;
 
 /// What can come of a join, as it is counted for each channel.
-pub(crate) const JOIN_RESULTS: [Event; 8] = [
+pub(crate) const JOIN_RESULTS: [Event; 9] = [
     Event::Joined,
     Event::JoinRefused,
     Event::JoinCrashed,
     Event::JoinHistoryUnavailable,
     Event::NotAPosition,
     Event::TooManyJoins,
+    Event::JoinRateRefused,
     Event::BadTopic,
     Event::Unmatched,
 ];

@@ -1,9 +1,10 @@
 //! The tables of the guides that tell of the engine's counters and close codes.
 
+use fanfare_proto::rate::Rate;
 use fanfare_tables::{Table, prose};
 
 use crate::close_reason::CloseReason;
-use crate::event::Event;
+use crate::event::{Event, Limit};
 
 const GUIDE: &str = "operations.md";
 
@@ -79,6 +80,7 @@ fn one_of_each() -> Vec<CloseReason> {
         CloseReason::Slow,
         CloseReason::Unpolled,
         CloseReason::Unauthorized,
+        CloseReason::OverRate(Limit::Messages, Rate::per_second(10)),
         CloseReason::TopicEnded,
         CloseReason::Replaced,
         CloseReason::Alone,

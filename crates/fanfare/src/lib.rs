@@ -67,6 +67,7 @@ pub use fanfare_proto::params::Params;
 pub use fanfare_proto::payload::{FromPayload, IntoPayload, JsonText, Payload, PayloadError, Text};
 pub use fanfare_proto::phoenix::message::Version;
 pub use fanfare_proto::position::{Epoch, NotAPosition, Position, Since};
+pub use fanfare_proto::rate::Rate;
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
 pub use address::{AddressFrom, Network, Proxies, shown_address};
@@ -90,7 +91,7 @@ pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
 pub use key::JoinId;
 pub use mailbox::Member;
 pub use message::Broadcast;
-pub use mount::{Mount, Route};
+pub use mount::{Mount, OverRate, Route};
 pub use observer::Observer;
 pub use policy::{Policy, Slow};
 pub use presence::{Change, Extras, Meta, Presence, PresenceHooks, Presences};

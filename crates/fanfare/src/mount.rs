@@ -1,5 +1,7 @@
 //! A path prefix with what is served below it: transports, limits, and the channels of its sockets.
 
+mod rates;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,9 @@ use crate::dialect::Dialect;
 use crate::outbox::Bounds;
 use crate::path::MountPath;
 use crate::presence::Presence;
+
+pub use rates::OverRate;
+pub(crate) use rates::Rates;
 
 /// This many patterns are listed where a topic fits none.
 const LISTED_MAX: usize = 20;
@@ -58,6 +63,7 @@ pub struct Mount {
     pub(crate) write_timeout: Duration,
     pub(crate) credential_timeout: Duration,
     pub(crate) limits: Limits,
+    pub(crate) rates: Rates,
     pub(crate) origin: OriginPolicy,
     pub(crate) compression: bool,
     pub(crate) subprotocols: Vec<String>,
@@ -141,6 +147,7 @@ impl Mount {
                 body_size_max: 8_000_000,
                 body_lines_max: 1_000,
             },
+            rates: Rates::default(),
             origin: OriginPolicy::SameAsRequest,
             compression: false,
             subprotocols: Vec::new(),

@@ -19,16 +19,18 @@ use std::sync::Arc;
 use fanfare_proto::frame::Form;
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::params::Params;
+use fanfare_proto::phoenix::heartbeat::PHOENIX_TOPIC;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
 use fanfare_proto::session::{Session, Verdict};
+use fanfare_proto::supabase::told;
 use fanfare_proto::websocket::decoder::Item;
 use http::HeaderMap;
 
 use crate::connect::SocketInfo;
 use crate::dialect::Dialect;
 use crate::endpoint::{Endpoint, Ownership};
-use crate::mount::Mount;
+use crate::mount::{Mount, OverRate};
 use crate::socket::{Seat, Socket, Turn};
 use crate::transport::Transport;
 
@@ -64,6 +66,29 @@ impl Dialect {
     /// Whether a client is told of a join that ended because it left, or joined its topic again.
     pub(crate) fn tells_replaced(self, info: &SocketInfo) -> bool {
         self != Dialect::Supabase || supabase::tells_replaced(info)
+    }
+
+    /// What happens when a client sends more than it may: it is told where the protocol has answers.
+    pub(crate) fn over_rate(self) -> OverRate {
+        match self {
+            Dialect::Phoenix | Dialect::Supabase => OverRate::Refuse,
+            _ => OverRate::Pace,
+        }
+    }
+
+    /// Why a join is refused by a client that joins too often.
+    pub(crate) fn too_many_joins(self) -> &'static str {
+        match self {
+            Dialect::Supabase => told::TOO_MANY_JOINS,
+            _ => "too many joins",
+        }
+    }
+
+    /// Whether a message is a sign of life only.
+    pub(crate) fn is_heartbeat(self, message: &Incoming<'_>) -> bool {
+        matches!(self, Dialect::Phoenix | Dialect::Supabase)
+            && message.topic == PHOENIX_TOPIC
+            && message.event == "heartbeat"
     }
 }
 

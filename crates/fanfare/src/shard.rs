@@ -260,7 +260,7 @@ impl Shard {
             Command::Verified { socket: key, verified } => {
                 self.with(key, |socket, turn| socket.verified(turn, *verified));
                 while let Some(message) = self.socket(key).and_then(Socket::release_held) {
-                    self.with(key, |socket, turn| socket.receive(turn, message));
+                    self.with(key, |socket, turn| socket.take_in(turn, message));
                     self.settle();
                 }
             }

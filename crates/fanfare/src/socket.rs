@@ -3,7 +3,7 @@
 //! A shard lends a socket what its sockets have in common, as a [`Turn`]; nothing else is touched, so that no socket can
 //! change another. `socket/` has the parts: `hear` (what a frame of the client's means), `joins`, `resume`, `feed`, `jobs` and
 //! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
-//! `topics` (joins without a channel), `present` (who is present in a topic), `reach` (how messages reach a join), `waiting` (frames that do not leave at once),
+//! `topics` (joins without a channel), `present` (who is present in a topic), `reach` (how messages reach a join), `rates` (how often clients may do what they do), `waiting` (frames that do not leave at once),
 //! `writing` (when they do), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
 
 mod close;
@@ -15,6 +15,7 @@ mod jobs;
 mod joins;
 mod leaves;
 mod present;
+mod rates;
 mod reach;
 mod reading;
 mod replies;
@@ -45,6 +46,7 @@ use crate::timers::Alarm;
 use crate::transport::Carrier;
 use crate::transport::streaming::Streaming;
 
+use rates::Buckets;
 pub(crate) use reading::Reading;
 pub(crate) use seat::{CatchingUp, Seat};
 pub(crate) use turn::{Errand, Turn};
@@ -76,6 +78,8 @@ pub(crate) struct Socket {
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,
+    /// How much it may do of what has a rate.
+    pub(crate) buckets: Buckets,
     /// How many of its frames meant nothing, where that does not close it at once.
     pub(crate) malformed: u16,
     /// Where credentials are checked or awaited.
@@ -127,6 +131,7 @@ impl Socket {
             stage: Stage::Open,
             is_behind: false,
             overflowed: false,
+            buckets: Buckets::default(),
             malformed: 0,
             alarm: Alarm::OFF,
         }

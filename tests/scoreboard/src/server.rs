@@ -30,8 +30,15 @@ token = "a token for the scoreboard"
 format = "json"
 "#;
 
-/// All protocols, and any topic.
+/// All protocols, any topic, and clients that err and join as often as they like.
 const CONFIGURATION: &str = r#"
+[limits]
+join_rate = 1000000
+join_burst = 10000000
+error_rate = 1000000
+error_burst = 10000000
+ping_rate = 1000000
+ping_burst = 10000000
 [[channel]]
 topic = "room:*"
 join = "open"

@@ -99,6 +99,9 @@ pub mod told {
     /// Metadata that is no object.
     pub const BAD_TRACK: &str = "Presence track payload must be a map";
 
+    /// A join of a client that joins too often.
+    pub const TOO_MANY_JOINS: &str = "ClientJoinRateLimitReached: Too many joins per second";
+
     /// A join without the right to read anything.
     pub fn unauthorized(channel: &str) -> String {
         format!("Unauthorized: {}", may_not_read(channel))

@@ -10,6 +10,16 @@ pub(super) fn next_step(reason: &str) -> Option<&'static str> {
         "refused_connect" => "look at the client's credential: the detail says what is wrong with it",
         "refused_handshake" => "connect with a WebSocket client, and let proxies pass the header Upgrade on",
         "refused_limit" => "raise the limit that the detail names in [limits], or add a server",
+        "message_rate_refused" | "message_rate_paced" | "message_rate_closed" => {
+            "let the client send less, or raise limits.message_rate or limits.message_burst"
+        }
+        "bytes_rate_refused" | "bytes_rate_paced" | "bytes_rate_closed" => {
+            "let the client send less, or raise limits.bytes_rate"
+        }
+        "join_rate_refused" => {
+            "let the client wait as retry_after_ms says, or raise limits.join_rate or limits.join_burst"
+        }
+        "over_rate" => "look at the client: the detail names the rate and its setting in [limits]",
         "refused_rate" => {
             "raise limits.accept_rate if the server can take more, or let clients wait as Retry-After says"
         }

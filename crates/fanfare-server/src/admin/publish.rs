@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError};
+use crate::config::limits::API_BODY_SIZE_MAX;
 use crate::config::section::listed;
-use crate::config::server::API_BODY_SIZE_MAX;
 use crate::message;
 
 /// This many hints are given.

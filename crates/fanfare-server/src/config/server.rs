@@ -1,8 +1,7 @@
-//! The sections that exist once: the listener and its TLS, limits, drain, log, admin.
+//! The sections that exist once: the listener and its TLS, drain, log, admin.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use axum::http::HeaderName;
 use fanfare::{AddressFrom, Network, OriginPattern, Proxies};
@@ -11,10 +10,7 @@ use tracing_subscriber::filter::Targets;
 use super::problem::Problems;
 use super::secret::Secret;
 use super::section::{Form, Places, section};
-use super::value::{Address, Count, OneOrMore, Size, Span, Text, choice};
-
-/// When a client counts as vanished, unless told otherwise.
-const VANISHED_TIMEOUT: Duration = Duration::from_secs(45);
+use super::value::{Address, Count, OneOrMore, Span, Text, choice};
 
 section! {
     /// Keys at the top of the file, before any section.
@@ -179,70 +175,6 @@ section! {
 }
 
 section! {
-    /// Bounds on what clients can make the server hold.
-    struct Limits: "limits", Form::Table;
-    keys {
-        /// The longest message that a client may send, fragments added up, as sent and as inflated: how well it is
-        /// compressed does not matter. A longer one closes its socket with 1009.
-        message_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"" => Connect,
-        /// The longest body of a long-poll request. A longer one is answered with HTTP 413.
-        longpoll_body_size_max: Size<1_000, 1_000_000_000> = "\"8MB\"",
-        /// How many messages one long-poll request may carry. More are answered with HTTP 413.
-        longpoll_messages_max: Count<1, 1_000_000> = "1000" => Connect,
-        /// How many topics one socket may have joined. The next join is refused with `too many channels joined`.
-        joins_max: Count<1, 1_000_000> = "100" => Connect,
-        /// How many messages may wait behind a join that is not answered yet, or behind a busy topic.
-        waiting_frames_max: Count<1, 1_000_000> = "1024" => Connect,
-        /// The same in bytes of payload, for all topics of a socket together.
-        waiting_bytes_max: Size<1_000, 1_000_000_000> = "\"8MB\"" => Connect,
-        /// How many bytes may wait for one slow reader. Beyond it the socket is closed with 1013, unless messages can give way
-        /// by `channel.slow`.
-        outbox_bytes_max: Size<10_000, 1_000_000_000> = "\"8MB\"" => Connect,
-        /// How many frames may wait for one slow reader. Beyond it the same happens.
-        outbox_frames_max: Count<10, 10_000_000> = "8192" => Connect,
-        /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
-        /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.
-        /// Messages of topics with a history have as much room of their own, so that a stalled disk delays no other topic.
-        publishing_waiting_max: Count<16, 1_048_576> = "4096",
-        /// The same in bytes of payload. A larger message waits until no other does.
-        publishing_waiting_bytes_max: Size<10_000, 1_000_000_000> = "\"16MB\"",
-        /// How long a publisher waits for room. After that a request is answered 503 with `Retry-After`, and a push with the
-        /// error `unavailable`; nothing was published then.
-        publishing_timeout: Span<0, 600_000> = "\"5s\"",
-        /// A client that takes nothing for so long, while something waits for it, is closed with 1013.
-        write_timeout: Span<100, 600_000> = "\"10s\"",
-        /// How many bytes the bodies of requests may take together while they are received, on each listener. Above it requests are
-        /// answered 503 with a `Retry-After`. A body may hold as much as is left, so that many large ones leave room for small
-        /// ones: it takes twice the largest. Left out: twice `longpoll_body_size_max`, at least 16 MB.
-        bodies_bytes_max: Option<Size<16_000_000, 100_000_000_000>> = "",
-        /// How long a client may take for the body of a request. A later one is answered 408.
-        body_timeout: Span<100, 600_000> = "\"10s\"",
-        /// How many connections the server holds, as far as the system allows: each takes a file descriptor, and some of these are
-        /// kept for the admin listener and the server itself. The next one is answered 503 and closed, but an `EventSource` is told
-        /// to come again.
-        connections_max: Count<1, 100_000_000> = "1000000",
-        /// How many connections one address may hold. The next one is answered 429 and closed. Of IPv6 a /64
-        /// counts as one address. Behind a proxy all clients have its address, unless `address_from` says what tells theirs.
-        connections_per_address_max: Count<1, 100_000_000> = "100000",
-        /// How many clients may connect a second, over all endpoints: handshakes of WebSockets, event streams and new long-poll
-        /// sessions. Those beyond it are answered 503 with a `Retry-After` of 1 to 5 seconds, before any `auth` is asked.
-        /// Left out: no limit.
-        accept_rate: Option<Count<1, 1_000_000>> = "",
-        /// How many may connect at once when it was quiet. The last quarter is kept for clients that resume: those whose request
-        /// has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event
-        /// streams). Left out: as many as `accept_rate`.
-        accept_burst: Option<Count<1, 10_000_000>> = "",
-        /// How long a client may take for the head of a request, and so long again for a TLS handshake.
-        handshake_timeout: Span<100, 600_000> = "\"10s\"",
-        /// A client that has vanished without a word, like a phone that has lost its network, is given up when its system has
-        /// acknowledged nothing for so long of what was sent to it, and no probe of the connection either. Longer than
-        /// `write_timeout`. Left out: 45 s, or twice `write_timeout` where that is longer.
-        vanished_timeout: Option<Span<1_000, 3_600_000>> = "",
-    }
-    later ["messages_per_second_max", "joins_per_second_max"]
-}
-
-section! {
     /// The log goes to the standard error. It holds no token, secret or payload at any level.
     struct Log: "log", Form::Table;
     keys {
@@ -279,43 +211,6 @@ impl Tls {
     /// The files of each certificate.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, &Path)> {
         std::iter::once((&*self.cert, &*self.key))
-    }
-}
-
-/// The largest body of a request to the HTTP API, in bytes.
-pub(crate) const API_BODY_SIZE_MAX: u64 = 8_000_000;
-
-impl Limits {
-    /// What the bodies of requests may take together.
-    pub(crate) fn bodies_bytes_max(&self) -> u64 {
-        self.bodies_bytes_max.map_or(2 * self.longpoll_body_size_max.0.max(API_BODY_SIZE_MAX), |given| given.0)
-    }
-
-    /// When a client counts as vanished.
-    pub(crate) fn vanished_timeout(&self) -> Duration {
-        self.vanished_timeout.map_or((2 * self.write_timeout.0).max(VANISHED_TIMEOUT), |given| given.0)
-    }
-
-    /// Checks what concerns more than one key.
-    pub(crate) fn check(&self, problems: &mut Problems) {
-        if self.accept_burst.is_some() && self.accept_rate.is_none() {
-            self.places.problem(problems, "accept_burst", "has no effect without `accept_rate`; set both or none");
-        }
-        let (bodies, body) = (self.bodies_bytes_max(), self.longpoll_body_size_max.0);
-        if bodies < 2 * body {
-            let text = format!(
-                "{bodies} bytes are less than twice longpoll_body_size_max ({body}): set it to {} or more",
-                2 * body
-            );
-            self.places.problem(problems, "bodies_bytes_max", text);
-        }
-        let (vanished, write) = (self.vanished_timeout(), self.write_timeout.0);
-        if vanished <= write {
-            let text = format!(
-                "{vanished:?} is not longer than write_timeout ({write:?}): slow readers would be cut without a word"
-            );
-            self.places.problem(problems, "vanished_timeout", text);
-        }
     }
 }
 

@@ -45,7 +45,15 @@ pub(super) fn mount(settings: &Settings, common: &Common<'_>) -> Mount {
         .waiting_bytes_max(limits.waiting_bytes_max.0 as usize)
         .outbox_bytes_max(limits.outbox_bytes_max.0 as usize)
         .outbox_frames_max(limits.outbox_frames_max.0 as usize)
-        .write_timeout(limits.write_timeout.0);
+        .write_timeout(limits.write_timeout.0)
+        .join_rate(limits.join_rate())
+        .message_rate(limits.message_rate())
+        .bytes_rate(limits.bytes_rate())
+        .error_rate(limits.error_rate())
+        .ping_rate(limits.ping_rate());
+    if let Some(over) = limits.message_over {
+        mount = mount.over_rate(over.into());
+    }
     if is_supabase {
         return mount;
     }

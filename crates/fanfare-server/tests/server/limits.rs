@@ -81,6 +81,69 @@ fn clients_a_second_are_counted_and_resuming_ones_come_first() {
     assert_eq!(server.counter("connections", "refused_rate"), 1);
 }
 
+/// One rate in a protocol with answers and in one without; it is counted, told, and shown beside what is allowed.
+#[test]
+fn messages_have_a_rate() {
+    let rooms = "[[endpoint]]\n[[endpoint]]\npath = '/rooms'\nprotocol = 'rooms'\n[[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\n";
+    let server = Server::serve(&format!("limits = {{ message_rate = 2, message_burst = 3 }}\n{rooms}"));
+    let mut client = server.connect("");
+    let topic = client.join_ok("room:1");
+    let replies: Vec<_> = (0..4).map(|_| client.push(&topic, "room:1", "new_msg", json!({}))).collect();
+    let refused = replies.iter().find(|reply| reply["status"] == "error").expect("one is beyond the rate");
+    assert_eq!(refused["response"]["reason"], "rate limited");
+    let retry_after_ms = refused["response"]["retry_after_ms"].as_u64().unwrap();
+    assert!((1..=500).contains(&retry_after_ms), "{retry_after_ms}");
+
+    let mut talker = server.upgrade("/rooms", &[]).unwrap();
+    talker.send_text(r#"{"join":"lobby"}"#);
+    let begun = Instant::now();
+    for n in 0..6 {
+        talker.send_text(&format!(r#"{{"say":"{n}","to":"lobby"}}"#));
+    }
+    for n in 0..6 {
+        assert_eq!(talker.receive_text(), n.to_string());
+    }
+    // Beyond the burst each takes half a second, and the first of them is handled at once.
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+
+    let facts = server.api("GET", "/api/why?kind=limited", &json!(null)).json()["facts"].take();
+    let reasons: Vec<_> = facts.as_array().unwrap().iter().map(|fact| fact["reason"].as_str().unwrap()).collect();
+    assert!(reasons.contains(&"message_rate_refused") && reasons.contains(&"message_rate_paced"), "{facts}");
+    assert!(facts[0]["next"].as_str().unwrap().contains("limits.message_rate"), "{facts}");
+    let told = server.wait_for_stderr(|log| log.contains("reason=\"message_rate_refused\"").then_some(()));
+    assert!(told.is_some(), "{}", server.stderr());
+    let bearer = format!("Bearer {TOKEN}");
+    let metrics = http(&server.admin(), "GET", "/metrics", &[("authorization", &bearer)], "").body;
+    for line in [
+        "fanfare_limit{limit=\"message_rate\"} 2",
+        "fanfare_limited_total{limit=\"message_rate\",action=\"refused\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+}
+
+#[test]
+fn joins_errors_and_pings_have_rates() {
+    let server = Server::serve(
+        "limits = { join_burst = 4, error_rate = 1, error_burst = 3, ping_burst = 5 }\n[[channel]]\ntopic = 'room:*'\njoin = 'open'\n",
+    );
+    let mut client = server.connect("");
+    let replies: Vec<_> = (0..6).map(|n| client.join(&format!("room:{n}"), json!({}))).collect();
+    let refused = replies.iter().find(|reply| reply["status"] == "error").expect("one is beyond the rate");
+    assert_eq!(refused["response"]["reason"], "too many joins");
+    let mut client = server.connect("");
+    for _ in 0..8 {
+        client.send_text(r#"["1","1","nowhere","phx_join",{}]"#);
+    }
+    assert_eq!(client.receive_close(), 1008);
+    let mut client = server.connect("");
+    for _ in 0..20 {
+        client.send_text(r#"[null,"1","phoenix","heartbeat",{}]"#);
+    }
+    assert_eq!(client.receive_close(), 1008);
+    assert_eq!((server.counter("limits", "error_rate_closed"), server.counter("limits", "ping_rate_closed")), (1, 1));
+}
+
 /// Each connection takes a descriptor. Some are kept for those who look after the server.
 #[test]
 fn clients_cannot_take_all_descriptors() {

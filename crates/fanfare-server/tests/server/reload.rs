@@ -98,12 +98,21 @@ fn cases(folder: &Folder) -> Vec<Case> {
             ("message_size_max", "", "'1MB'"),
             ("longpoll_messages_max", "", "7"),
             ("joins_max", "7", "8"),
+            ("join_rate", "", "7"),
+            ("join_burst", "", "7"),
+            ("message_rate", "", "7"),
+            ("bytes_rate", "", "'1MB'"),
+            ("error_rate", "", "7"),
+            ("error_burst", "", "7"),
+            ("ping_rate", "", "7"),
+            ("ping_burst", "", "7"),
             ("waiting_frames_max", "", "7"),
             ("waiting_bytes_max", "", "'1MB'"),
             ("outbox_bytes_max", "", "'1MB'"),
             ("outbox_frames_max", "", "70"),
         ],
     );
+    add("limits", "message_rate = 7", &[("message_burst", "", "8"), ("message_over", "", "'close'")]);
     add("drain", "", &[("limit", "", "'1s'"), ("batch", "", "7"), ("every", "", "'1s'")]);
     add("broker", "", &[("readiness", "", "'report'")]);
     add("log", "", &[("level", "", "'warn,fanfare=info'")]);

@@ -165,7 +165,14 @@ impl Endpoint {
             samples.counter(&["error"], self.sum(|figures| figures.replies_error.get()))?;
             samples.counter(&["other"], self.sum(|figures| figures.replies_other.get()))
         })?;
-        families::PUSHES_REFUSED.encode(encoder, |samples| samples.counter(&[], self.count_of(Event::PushRefused)))
+        families::PUSHES_REFUSED.encode(encoder, |samples| samples.counter(&[], self.count_of(Event::PushRefused)))?;
+        families::LIMITED.encode(encoder, |samples| {
+            let limited = Event::ALL.iter().filter(|event| event.name().0 == "limits");
+            limited.copied().try_for_each(|event| {
+                let (limit, action) = event.name().1.rsplit_once('_').unwrap_or_default();
+                samples.counter(&[limit, action], self.count_of(event))
+            })
+        })
     }
 
     fn tell_writing(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

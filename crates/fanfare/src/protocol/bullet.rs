@@ -66,6 +66,9 @@ pub(crate) fn positions(endpoint: &Endpoint, headers: &HeaderMap, topics: &[Give
 pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
     turn.received(socket.dialect);
     let Item::Text(text) = item else { return };
+    if socket.weigh(turn, text.len()).is_err() {
+        return;
+    }
     match bullet::hear(text) {
         Heard::Answer(answer) => socket.send_text(turn, answer),
         Heard::Other => socket.info.mount.heard(socket.info.id(), text),

@@ -156,6 +156,9 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         _ => return,
     };
     turn.received(socket.dialect);
+    if socket.weigh(turn, payload.size()).is_err() {
+        return;
+    }
     let Some(entry) = socket.session.entries().first() else { return };
     match Draft::new(entry.topic().clone(), &*socket.info.mount.event, payload) {
         Ok(draft) => socket.publish_unanswered(turn, draft),

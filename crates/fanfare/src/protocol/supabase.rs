@@ -129,7 +129,10 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
     match supabase::decode(socket.info.version, is_text, frame) {
         Ok(Heard::Message(message)) => receive(socket, turn, message),
         Ok(Heard::Unfit(message, reason)) => unfit(socket, turn, &message, reason),
-        Ok(Heard::Ignored) => turn.count(Event::Ignored),
+        Ok(Heard::Ignored) => {
+            turn.count(Event::Ignored);
+            socket.erred(turn);
+        }
         Err(Undecodable(reason)) => malformed(socket, turn, frame.len(), reason),
     }
 }

@@ -34,6 +34,16 @@ impl Socket {
                 let detail = format_args!("the client sent no credential within {unsaid:?}, as it has to here");
                 self.close_because(turn, reason, detail);
             }
+            CloseReason::OverRate(limit, rate) => {
+                let detail = format_args!(
+                    "the client sent more {} than {} allows, which is {} a second and {} at once: let it send less, or raise the rate or its burst",
+                    limit.unit(),
+                    limit.name(),
+                    rate.each_second(),
+                    rate.at_once()
+                );
+                self.close_because(turn, reason, detail);
+            }
             CloseReason::Slow => {
                 let (bytes, frames) = self.carrier.waiting();
                 let detail = format_args!(

@@ -3,7 +3,7 @@
 //!
 //! One alarm serves all of these. It goes off at the earliest, or before that if what it was set for was put off.
 
-use super::{Socket, Stage, Turn};
+use super::{Reading, Socket, Stage, Turn};
 use crate::transport::Carrier;
 
 impl Socket {
@@ -15,19 +15,23 @@ impl Socket {
     }
 
     fn next_due_ms(&self, now_ms: u64) -> Option<u64> {
-        let credential_ms = self.pending_until_ms().into_iter().chain(self.info.expires_ms).min();
+        let paced_ms = match self.reading {
+            Reading::Paced { until_ms } => Some(until_ms),
+            _ => None,
+        };
+        let own_ms = self.pending_until_ms().into_iter().chain(self.info.expires_ms).chain(paced_ms).min();
         match (self.stage, &self.carrier) {
             (Stage::Gone, _) => None,
             (Stage::Closing, Carrier::Wire(wire)) => Some(wire.due_ms),
             (Stage::Open, Carrier::Wire(wire)) => {
                 let stalled = wire.stalled_since_ms.map(|since_ms| since_ms.saturating_add(self.stall_max_ms()));
-                credential_ms.into_iter().chain(stalled).chain([wire.due_ms]).min()
+                own_ms.into_iter().chain(stalled).chain([wire.due_ms]).min()
             }
             (_, Carrier::Poll(session)) => {
                 let unpolled_ms = session.last_polled_ms(now_ms).saturating_add(self.unpolled_max_ms());
-                credential_ms.into_iter().chain(session.window_ends_ms()).chain([unpolled_ms]).min()
+                own_ms.into_iter().chain(session.window_ends_ms()).chain([unpolled_ms]).min()
             }
-            _ => credential_ms,
+            _ => own_ms,
         }
     }
 

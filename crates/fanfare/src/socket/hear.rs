@@ -15,6 +15,7 @@ impl Socket {
         match item {
             Item::Close(code) => self.client_closed(turn, code),
             Item::Pong(_) => {}
+            Item::Ping(_) if !self.may_ping(turn) => {}
             Item::Ping(payload) => {
                 let mut pong = Vec::with_capacity(payload.len() + 2);
                 frame::encode(Opcode::Pong, payload, false, &mut pong);

@@ -50,6 +50,9 @@ impl Socket {
         if turn.surroundings.taps.is_any() {
             turn.surroundings.taps.received(self.info.who(), &message);
         }
+        if self.info.mount.rates.are_of_messages && !self.may_say(turn, &message) {
+            return;
+        }
         self.take_in(turn, message);
     }
 
@@ -70,10 +73,15 @@ impl Socket {
             return;
         }
         match verdict {
+            Verdict::Heartbeat if !self.may_ping(turn) => {}
             Verdict::Heartbeat => self.answer(turn, &Ref::NULL, &msg_ref, &topic, Status::Ok, Payload::default()),
             Verdict::NotJoined => self.answer(turn, &join_ref, &msg_ref, &topic, Status::Ok, Payload::default()),
             Verdict::Unmatched => self.unmatched(turn, &msg_ref, &topic),
-            Verdict::Stale => turn.count(Event::Stale),
+            Verdict::Stale => {
+                turn.count(Event::Stale);
+                self.erred(turn);
+            }
+            Verdict::Join | Verdict::Rejoin(_) if !self.may_join(turn, &join_ref, &msg_ref, &topic) => {}
             Verdict::Join => self.begin_join(turn, join_ref, msg_ref, &topic, payload, None),
             Verdict::Rejoin(slot) => {
                 let replaced = Replaced { join_ref: self.entry(slot).join_ref().clone(), sent: self.sent(turn, slot) };
@@ -135,6 +143,7 @@ impl Socket {
                         self.answer(turn, &join_ref, &msg_ref, topic, Status::Error, reason);
                     }
                 }
+                self.erred(turn);
                 return self.close_replaced(turn, topic, replaced.as_ref());
             }
         };
@@ -226,6 +235,7 @@ impl Socket {
                 let because = because.as_deref().unwrap_or("the channel answered with an error");
                 self.tell_not_joined(turn, Event::JoinRefused, &cx.topic, format_args!("{because}"));
                 self.join_failed(turn, slot, &msg_ref, cx, response);
+                self.erred(turn);
             }
             (_, Outcome::JoinCrashed { cx, reason }) => {
                 let fact = Fact {
@@ -294,7 +304,7 @@ impl Socket {
             match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => {
                     let (topic, event) = ((&*topic).into(), (&*event).into());
-                    self.receive(turn, Incoming { join_ref, msg_ref, topic, event, payload });
+                    self.take_in(turn, Incoming { join_ref, msg_ref, topic, event, payload });
                 }
                 job => self.give(turn, serial, job),
             }

@@ -19,6 +19,10 @@ pub(crate) enum Reading {
     Goes,
     /// Its last message has found no room yet.
     WaitsForRoom,
+    /// It has sent more than its rate allows, and is read again at this time.
+    Paced {
+        until_ms: u64,
+    },
     /// One of its joins waits in a crowd of messages, for room in that share.
     WaitsInCrowd(Share),
 }
@@ -73,6 +77,15 @@ impl Socket {
         if self.reading != Reading::Goes {
             self.reading = Reading::Goes;
             self.read_later(turn);
+        }
+    }
+
+    /// A client that was paced may send again, if it is time.
+    pub(super) fn end_pause(&mut self, turn: &mut Turn) {
+        if let Reading::Paced { until_ms } = self.reading
+            && until_ms <= turn.now_ms
+        {
+            self.read_on(turn);
         }
     }
 

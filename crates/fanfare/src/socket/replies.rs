@@ -66,6 +66,7 @@ impl Socket {
         };
         fact.tell(turn.counters());
         self.answer_unmatched(turn, msg_ref, topic);
+        self.erred(turn);
     }
 
     pub(super) fn answer_unmatched(&mut self, turn: &mut Turn, msg_ref: &Ref, topic: &str) {

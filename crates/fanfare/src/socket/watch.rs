@@ -36,6 +36,9 @@ impl Socket {
         if self.is_open() && self.info.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms) {
             self.expired(turn);
         }
+        if self.is_open() {
+            self.end_pause(turn);
+        }
         match &mut self.carrier {
             Carrier::Wire(_) => self.look_at_connection(turn),
             Carrier::Poll(session) => {

@@ -39,6 +39,7 @@ mod presence;
 mod presence_of_a_crowd;
 mod presence_over_nodes;
 mod publishers_wait_for_room;
+mod rates;
 mod requests_at_the_door;
 mod resume;
 mod rooms;

@@ -43,6 +43,7 @@ shards = 2
 outbox_frames_max = 1000
 outbox_bytes_max = "100KB"
 write_timeout = "600s"
+ping_rate = 1000
 [[endpoint]]
 path = "/socket"
 idle_timeout = "5s"

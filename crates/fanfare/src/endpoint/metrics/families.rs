@@ -21,6 +21,7 @@ pub const FAMILIES: &[Family] = &[
     MESSAGES_DROPPED,
     REPLIES,
     PUSHES_REFUSED,
+    LIMITED,
     SENDS,
     SENT_BYTES,
     SOCKETS_WAITING,
@@ -157,6 +158,14 @@ pub(super) const PUSHES_REFUSED: Family = Family::counter(
     &[],
     "Pushes that their channel answered with an error.",
     "The log has the reason: lines with `event=\"push_refused\"`.",
+);
+
+pub(super) const LIMITED: Family = Family::counter(
+    "fanfare_limited_total",
+    &["limit", "action"],
+    "How often clients were over a rate, by its setting, and what was done: messages or joins were `refused`, a client was `paced` (not read for a \
+     while), or its socket `closed`.",
+    "`fanfare why --kind limited` names the clients; `fanfare_limit` has what is allowed.",
 );
 
 pub(super) const SENDS: Family = Family::counter(
