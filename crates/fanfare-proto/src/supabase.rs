@@ -6,11 +6,14 @@
 //! for stands in the name of the event: see [`Named`]. Sources: supabase/realtime 2.129 and its clients, as recorded in
 //! `docs/supabase.md`.
 
+mod changes;
 mod config;
+mod filter;
 mod frames;
 mod named;
 mod reasons;
 
+pub use self::changes::{CHANGES, Change, Row, Wanted, changes_topic};
 pub use self::config::{JoinConfig, ReplayWish, Sent};
 pub use self::frames::{BROADCAST, Heard, decode, payload};
 pub use self::named::Named;

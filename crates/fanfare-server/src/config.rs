@@ -23,6 +23,7 @@ pub(crate) mod limits;
 pub(crate) mod metrics;
 pub(crate) mod problem;
 pub(crate) mod reference;
+pub(crate) mod rows;
 pub(crate) mod rule;
 pub(crate) mod secret;
 pub(crate) mod section;

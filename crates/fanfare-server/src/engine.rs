@@ -12,7 +12,7 @@ use crate::connections::{Audience, Connections};
 use crate::contract::Contracts;
 use crate::expiry::Expiry;
 use crate::health::{Part, State};
-use crate::source::Sources;
+use crate::source::{self, Sources};
 use crate::webhook::Webhook;
 
 mod equipment;
@@ -49,6 +49,7 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
         (None, Some(settings)) => Some(broker::settled(settings, config.limits.message_size_max.0 as usize)?),
         (given, _) => given,
     };
+    shared.standings = source::standings(&config.sources);
     shared.node = broker.is_some().then(|| config.cluster.name().into());
     shared.bridge = config.bridge.as_ref().map(Bridge::start).transpose()?;
     let webhooks = std::mem::take(&mut config.webhooks).into_iter();
@@ -92,7 +93,7 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
         builder = builder.mount(&path, mount);
     }
     let publisher = shared.bridge.as_ref().map(|bridge| bridge.publisher.clone());
-    let sources = Sources::new(std::mem::take(&mut config.sources), shared.contracts.clone());
+    let sources = Sources::new(std::mem::take(&mut config.sources), &shared.standings, shared.contracts.clone());
     let key = config.bridge.as_mut().and_then(|bridge| bridge.key.take());
     let bridge = shared.bridge.clone();
     let connections = Connections::new(key, bridge.map(|bridge| Box::new(bridge) as Box<dyn Audience>));

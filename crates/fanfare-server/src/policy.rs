@@ -1,5 +1,6 @@
 //! Whom a rule of a `[[channel]]` allows to join or publish.
 
+use crate::config::rows::{Condition, RowRule};
 use crate::config::rule::Rule;
 use crate::identity::Identity;
 
@@ -25,6 +26,20 @@ impl Rule {
                 matches!((identity, expected), (Some(identity), Ok(expected)) if identity.has(name, &expected))
             }
         }
+    }
+}
+
+impl RowRule {
+    /// Whether it lets somebody see a row of which `column` gives the values.
+    pub(crate) fn allows(&self, identity: &Identity, column: impl Fn(&str) -> Option<String>) -> bool {
+        self.0.iter().all(|condition| match condition {
+            Condition::Reader(rule) => rule.allows(Some(identity), ""),
+            // An empty value names nobody; it must not match an empty claim.
+            Condition::Owner { claim, column: name } => {
+                column(name).filter(|owner| !owner.is_empty()).is_some_and(|owner| identity.has(claim, &owner))
+            }
+            Condition::Column { column: name, value } => column(name).as_ref() == Some(value),
+        })
     }
 }
 
@@ -66,5 +81,26 @@ mod tests {
             assert_eq!(rule.allows_as(Some(&identity), "", Some(key)), allowed, "{key}");
         }
         check("claim:rooms=r-{suffix}", Some(json!({"rooms": ["r-1", "r-2"]})), "2", true);
+    }
+
+    #[test]
+    fn rules_of_rows_allow() {
+        let row = json!({"owner": "7", "public": "true", "empty": ""});
+        let identity = |claims: Value| Identity::new(claims.as_object().unwrap().clone());
+        let (ada, nobody) = (identity(json!({"sub": "7", "role": "a"})), identity(json!({"sub": "", "role": "a"})));
+        for (rule, is_for_ada, is_for_nobody) in [
+            ("open", true, true),
+            ("claim:sub=row:owner", true, false),
+            ("claim:sub=row:empty", false, false),
+            ("claim:sub=row:missing", false, false),
+            ("row:public=true", true, true),
+            ("row:public=false", false, false),
+            ("claim:role=a and claim:sub=row:owner", true, false),
+            ("nobody and row:public=true", false, false),
+        ] {
+            let rule: RowRule = rule.parse().unwrap();
+            let allows = |identity| rule.allows(identity, |column| row[column].as_str().map(str::to_owned));
+            assert_eq!((allows(&ada), allows(&nobody)), (is_for_ada, is_for_nobody), "{rule:?}");
+        }
     }
 }

@@ -60,6 +60,14 @@ async fn stopped(stop: &mut Stop) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// How each source stands, by its name.
+pub(crate) type Standings = BTreeMap<String, Arc<Standing>>;
+
+/// How the sources of a configuration stand before they are started.
+pub(crate) fn standings(settings: &BTreeMap<String, Settings>) -> Standings {
+    settings.keys().map(|name| (name.clone(), Arc::new(Standing::new(name)))).collect()
+}
+
 /// All sources of a server.
 pub(crate) struct Sources {
     all: Vec<(Settings, Arc<Standing>)>,
@@ -70,11 +78,8 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// Those of a configuration, not yet started.
-    pub(crate) fn new(settings: BTreeMap<String, Settings>, contracts: Contracts) -> Self {
-        let all = settings.into_iter().map(|(name, settings)| {
-            let standing = Arc::new(Standing::new(&name));
-            (settings, standing)
-        });
+    pub(crate) fn new(settings: BTreeMap<String, Settings>, standings: &Standings, contracts: Contracts) -> Self {
+        let all = settings.into_iter().filter_map(|(name, settings)| Some((settings, standings.get(&name)?.clone())));
         Self { all: all.collect(), contracts, running: JoinSet::new(), stop: watch::Sender::new(false) }
     }
 
@@ -205,7 +210,7 @@ const COUNTED: [Counted; 4] = [
 
 /// How a source stands, and what it has done.
 #[derive(Debug)]
-struct Standing {
+pub(crate) struct Standing {
     name: String,
     is_connected: AtomicBool,
     /// The engine took nothing when it was last asked.
@@ -245,6 +250,11 @@ impl Standing {
             let reconnects = self.connects.fetch_add(1, Ordering::Relaxed);
             tracing::info!(source = self.name, reconnects, "a source is connected");
         }
+    }
+
+    /// Whether what is sent now comes.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Relaxed)
     }
 
     /// Whether it ever was.
@@ -311,7 +321,7 @@ impl Part for Standing {
     fn state(&self) -> State {
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         match () {
-            () if !is(&self.is_connected) => State::Unavailable,
+            () if !self.is_connected() => State::Unavailable,
             () if is(&self.is_losing) => State::Losing,
             () if is(&self.is_waiting) => State::Waiting,
             () => State::Ok,

@@ -1,20 +1,26 @@
 //! Whose tokens count on an endpoint of Supabase's clients, and what they give the right to: `[[channel]]`s as an authority.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use fanfare::{Authority, Bearer, Mount, OriginPolicy, Pattern, Payload, Rights, RightsRequest, Supabase, TokenFault};
+use fanfare::{
+    Authority, Bearer, ChangedRow, Mount, OriginPolicy, Pattern, Payload, Rights, RightsRequest, Supabase, TokenFault,
+};
 use fanfare_proto::supabase::{TOPIC_PREFIX, engine_topic};
 
 use crate::auth::{Authenticator, KeyRing};
 use crate::config::channel::Channel;
 use crate::config::endpoint::Endpoint;
 use crate::config::limits::Limits;
+use crate::config::rows::Table;
 use crate::config::rule::Rule;
-use crate::config::supabase::{Changes, Expired};
+use crate::config::source::{Kind, Source};
+use crate::config::supabase::{Changes as Served, Expired};
 use crate::config::value::OneOrMore;
 use crate::hook::{self, Carried, Hook, Hooks, Question};
 use crate::identity::Identity;
+use crate::source::{Standing, Standings};
 
 /// SQL functions that send by an outbox.
 pub(crate) const FUNCTIONS: &str = include_str!("supabase.sql");
@@ -113,8 +119,28 @@ impl Allowed {
     }
 }
 
+/// Which changes of a database an endpoint's clients are told.
+pub(crate) struct Changes {
+    tables: Vec<Table>,
+    /// The sources that they, or what the functions send, come from.
+    sources: Vec<Arc<Standing>>,
+}
+
+impl Changes {
+    /// Those that the endpoint names; without any, whatever comes comes from the outboxes.
+    pub(crate) fn new(settings: &Endpoint, sources: &BTreeMap<String, Source>, standings: &Standings) -> Self {
+        let named = settings.postgres_changes.source();
+        let is_meant = |name: &str, source: &Source| named.map_or(source.kind == Kind::Outbox, |named| named == name);
+        let meant = sources.iter().filter(|(name, source)| is_meant(name, source));
+        let tables = named.and_then(|name| sources.get(name)?.changes.as_ref()).map(|tables| tables.0.clone());
+        let sources = meant.filter_map(|(name, _)| standings.get(name).cloned()).collect();
+        Changes { tables: tables.unwrap_or_default(), sources }
+    }
+}
+
 /// One endpoint's.
 struct House {
+    changes: Changes,
     keys: KeyRing,
     bypass: Vec<Rule>,
     channels: InForce,
@@ -152,6 +178,18 @@ impl Authority for House {
             presence_write: ruled.presence_write.has(identity, suffix, &request).await,
         }
     }
+
+    fn may_see(&self, bearer: &Bearer, row: ChangedRow<'_>) -> bool {
+        let Some(identity) = bearer.who::<Identity>() else { return false };
+        let is_of = |table: &&Table| table.schema == row.schema && table.name == row.table;
+        let Some(table) = self.changes.tables.iter().find(is_of) else { return false };
+        self.bypass.iter().any(|rule| rule.allows(Some(identity), ""))
+            || table.rules.iter().any(|rule| rule.allows(identity, |column| row.text(column)))
+    }
+
+    fn are_changes_coming(&self) -> bool {
+        self.changes.sources.iter().all(|source| source.is_connected())
+    }
 }
 
 /// The mount of an endpoint; limits that are the same for all protocols are the caller's.
@@ -161,9 +199,12 @@ pub(crate) fn mount(
     authenticators: Vec<Arc<Authenticator>>,
     channels: &InForce,
     replay_max: usize,
+    changes: Changes,
 ) -> Mount {
     let opaque = settings.api_keys.as_ref().map(|keys| keys.opened.clone()).unwrap_or_default();
+    let tables: Vec<_> = changes.tables.iter().map(|table| (table.schema.clone(), table.name.clone())).collect();
     let house = House {
+        changes,
         keys: KeyRing::new(authenticators, opaque, &settings.path.0),
         bypass: settings.bypass.0.clone(),
         channels: channels.clone(),
@@ -171,7 +212,8 @@ pub(crate) fn mount(
     let options = Supabase::new(house)
         .private_only(settings.private_only)
         .closes_expired(settings.expired == Expired::Close)
-        .refuses_changes(settings.postgres_changes == Changes::Refuse)
+        .refuses_changes(settings.postgres_changes == Served::Refuse)
+        .tables(tables)
         .replay_max(replay_max);
     let mut mount = Mount::supabase(options);
     if settings.places.is_given("idle_timeout") {

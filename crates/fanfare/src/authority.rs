@@ -10,6 +10,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use fanfare_proto::supabase::Row;
 pub use fanfare_proto::supabase::TokenFault;
 pub use settings::Supabase;
 pub(crate) use settings::{Asked, AuthorityRef, Settings};
@@ -28,6 +29,18 @@ pub trait Authority: Send + Sync + 'static {
     /// What a bearer may do in a channel. It is asked at the join and whenever the channel's token has changed. A panic in it
     /// gives no right.
     fn rights(&self, request: RightsRequest<'_>) -> impl Future<Output = Rights> + Send;
+
+    /// Whether a bearer may see a row of a table that [`Supabase::tables`](crate::Supabase::tables) names. It is asked for each
+    /// change and each member that wants it, on the thread of the member's shard: it must not wait. Default: no.
+    fn may_see(&self, bearer: &Bearer, row: ChangedRow<'_>) -> bool {
+        let _ = (bearer, row);
+        false
+    }
+
+    /// Whether changes of tables come now. Members that want them are told once they do. Default: yes.
+    fn are_changes_coming(&self) -> bool {
+        true
+    }
 }
 
 /// The bearer of a token.
@@ -90,6 +103,28 @@ pub struct RightsRequest<'a> {
     pub presence_key: Option<&'a str>,
 }
 
+/// A row of a table that has changed.
+#[derive(Debug, Clone, Copy)]
+pub struct ChangedRow<'a> {
+    /// The schema of the table.
+    pub schema: &'a str,
+    /// The table.
+    pub table: &'a str,
+    pub(crate) row: &'a Row,
+}
+
+impl ChangedRow<'_> {
+    /// The value of a column as text, if it is a text, a number or a boolean.
+    pub fn text(&self, column: &str) -> Option<String> {
+        let raw = self.row.get(column)?.get();
+        match raw.as_bytes().first()? {
+            b'"' => serde_json::from_str(raw).ok(),
+            b'{' | b'[' | b'n' => None,
+            _ => Some(raw.to_owned()),
+        }
+    }
+}
+
 /// What somebody may do in a channel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rights {
@@ -119,6 +154,8 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) trait AnyAuthority: Send + Sync {
     fn verify<'a>(&'a self, token: &'a str) -> Boxed<'a, Result<Bearer, TokenFault>>;
     fn rights<'a>(&'a self, request: RightsRequest<'a>) -> Boxed<'a, Rights>;
+    fn may_see(&self, bearer: &Bearer, row: ChangedRow<'_>) -> bool;
+    fn are_changes_coming(&self) -> bool;
 }
 
 impl<A: Authority> AnyAuthority for A {
@@ -138,5 +175,13 @@ impl<A: Authority> AnyAuthority for A {
                 Rights::NONE
             })
         })
+    }
+
+    fn may_see(&self, bearer: &Bearer, row: ChangedRow<'_>) -> bool {
+        Authority::may_see(self, bearer, row)
+    }
+
+    fn are_changes_coming(&self) -> bool {
+        Authority::are_changes_coming(self)
     }
 }

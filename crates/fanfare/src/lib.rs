@@ -71,7 +71,7 @@ pub use fanfare_proto::rate::Rate;
 pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 
 pub use address::{AddressFrom, Network, Proxies, shown_address};
-pub use authority::{Authority, Bearer, Rights, RightsRequest, Supabase, TokenFault};
+pub use authority::{Authority, Bearer, ChangedRow, Rights, RightsRequest, Supabase, TokenFault};
 pub use body::Body;
 #[cfg(feature = "nats")]
 pub use broker::NatsBroker;

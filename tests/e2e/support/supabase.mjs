@@ -37,6 +37,18 @@ export function startSupabase() {
   return startServe(CONFIG, {SB_PUBLISHABLE: PUBLISHABLE})
 }
 
+/** The same where changes of tables are served. Their source need not be connected: whatever is published on a table's topic counts. */
+export function startWithChanges() {
+  const source = `
+[source.database]
+kind = "outbox"
+url = "postgres://nobody@127.0.0.1:9/none?sslmode=disable"
+changes = { "public.orders" = ["claim:sub=row:owner", "row:shared=true"] }
+`
+  const config = CONFIG.replace('auth = "supabase"', 'auth = "supabase"\npostgres_changes = "database"')
+  return startServe(config + source, {SB_PUBLISHABLE: PUBLISHABLE})
+}
+
 /** A token of a role, good for so many seconds. */
 export function token(role, sub, seconds = 3600) {
   const part = value => Buffer.from(JSON.stringify(value)).toString("base64url")

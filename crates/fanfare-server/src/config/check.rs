@@ -147,6 +147,14 @@ impl Draft {
         for name in self.auths.keys().filter(|name| !named.contains(name)) {
             warnings.push(format!("no [[endpoint]] names [auth.{name}], so that nothing is checked by it"));
         }
+        let served: HashSet<&str> = self.endpoints.iter().filter_map(|one| one.postgres_changes.source()).collect();
+        let with_changes =
+            self.sources.iter().filter(|(_, source)| source.iter().any(|source| source.changes.is_some()));
+        for (name, _) in with_changes.filter(|(name, _)| !served.contains(name.as_str())) {
+            warnings.push(format!(
+                "no [[endpoint]] has postgres_changes = \"{name}\", so that `changes` of [source.{name}] are told nobody"
+            ));
+        }
         let of_auths = self.auths.values().flatten().filter_map(|auth| auth.hook.as_deref());
         let of_channels = self.channels.iter().flat_map(|channel| channel.rules()).filter_map(|(_, rule)| rule.hook());
         let asked: HashSet<&str> = of_auths.chain(of_channels).collect();

@@ -77,7 +77,8 @@ section! {
         /// For `supabase`: what becomes of a channel whose token has expired. With `rejoin` clients join again with their newest
         /// token by themselves.
         expired: Expired = "\"rejoin\"" => Connect,
-        /// For `supabase`: what becomes of a join that asks for changes of a database, which are not served.
+        /// For `supabase`: what becomes of a join that asks for changes of a database. With `tell` the client is told once that they
+        /// are not served, with `refuse` the join is refused. The name of a `[source.NAME]` serves those of its `changes`.
         postgres_changes: Changes = "\"tell\"" => Connect,
     }
     later ["limits", "slow", "subprotocols"]

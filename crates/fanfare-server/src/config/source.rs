@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::channel::EventName;
 use super::problem::Problems;
+use super::rows::Tables;
 use super::secret::{self, Secret};
 use super::section::{Form, section};
 use super::template::Template;
@@ -59,6 +60,10 @@ section! {
         done: Done = "\"mark\"",
         /// For `outbox`: how often the table is looked at where nothing tells that there is something.
         poll: Span<10, 3_600_000> = "\"1s\"",
+        /// For `outbox` and `postgres`: the tables whose changes clients of an endpoint with `postgres_changes` are told, and who may
+        /// see which row: `{ "public.orders" = "claim:sub=row:user_id" }`. A table's trigger sends them: see
+        /// `docs/supabase.md`.
+        changes: Option<Tables> = "",
         /// For `redis_stream` and `outbox`: how many messages are taken at a time.
         batch: Count<1, 10_000> = "100",
         /// For `redis_stream` and `outbox`: the stream or table to which messages go that cannot be published, instead of nowhere.
@@ -151,6 +156,7 @@ impl Kind {
             "field" | "consumer" | "start" | "claim_after" => self == Kind::RedisStream,
             "table" | "create" | "done" | "poll" => self == Kind::Outbox,
             "waiting_messages_max" | "waiting_bytes_max" => matches!(self, Kind::Redis | Kind::Nats),
+            "changes" => matches!(self, Kind::Outbox | Kind::Postgres),
             "batch" | "park" => matches!(self, Kind::RedisStream | Kind::Outbox),
             "route" | "topic" | "broadcast_topic" | "recipients_max" | "event" => self != Kind::Outbox,
             _ => true,

@@ -1,12 +1,14 @@
 //! What an `[[endpoint]]` of Supabase's clients and its private channels take that nothing else does.
 
+use std::str::FromStr;
+
 use toml::de::DeValue;
 
 use super::channel::Channel;
 use super::problem::Problems;
 use super::rule::Rule;
 use super::secret::Secret;
-use super::value::{Fault, OneOrMore, Raw, Setting, choice};
+use super::value::{Fault, OneOrMore, Raw, Setting, Text, choice};
 
 choice! {
     /// What becomes of a channel whose token has expired.
@@ -18,14 +20,44 @@ choice! {
     } later []
 }
 
-choice! {
-    /// What becomes of a join that asks for changes of a database.
-    pub(crate) enum Changes {
-        /// It succeeds, and the client is told once that they are not served.
-        Tell = "tell",
-        /// It is refused.
-        Refuse = "refuse",
-    } later []
+/// What becomes of a join that asks for changes of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Changes {
+    /// It succeeds, and the client is told once that they are not served.
+    Tell,
+    /// It is refused.
+    Refuse,
+    /// It gets those of the tables that a `[source.NAME]` names.
+    Of(String),
+}
+
+impl Changes {
+    /// The source that they come from.
+    pub(crate) fn source(&self) -> Option<&str> {
+        match self {
+            Self::Of(name) => Some(name),
+            Self::Tell | Self::Refuse => None,
+        }
+    }
+}
+
+impl Text for Changes {
+    fn accepts() -> String {
+        r#""tell", "refuse", or the name of a [source.NAME] with `changes`"#.into()
+    }
+}
+
+impl FromStr for Changes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tell" => Ok(Self::Tell),
+            "refuse" => Ok(Self::Refuse),
+            "" => Err(String::new()),
+            name => Ok(Self::Of(name.to_owned())),
+        }
+    }
 }
 
 /// Opaque keys: the environment variable that holds each, and the role that it stands for.

@@ -19,6 +19,7 @@ use crate::health::Part;
 use crate::hook::{Hook, Hooks};
 use crate::http_client::Client;
 use crate::routes;
+use crate::source::Standings;
 use crate::supabase;
 use crate::webhook::{self, Webhook};
 
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) bridge: Option<Bridge>,
     pub(super) realtime: supabase::InForce,
     pub(super) contracts: Contracts,
+    pub(super) standings: Standings,
     /// What this node of a cluster is called.
     pub(super) node: Option<Arc<str>>,
 }
@@ -123,6 +125,7 @@ pub(super) async fn assemble(
         routes: &routes,
         authenticators: &authenticators,
         realtime: &shared.realtime,
+        standings: &shared.standings,
         replay_max: realtime.replay_max(),
     };
     let mounts = config.endpoints.iter().map(|settings| {

@@ -9,6 +9,7 @@ use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
 use crate::config::server::PublicUrl;
 use crate::config::value::OneOrMore;
 use crate::routes::{Apart, Route};
+use crate::source::Standings;
 use crate::supabase;
 
 /// What the mounts of all endpoints have in common.
@@ -17,6 +18,7 @@ pub(super) struct Common<'c> {
     pub(super) routes: &'c [Route<&'c Served>],
     pub(super) authenticators: &'c Authenticators,
     pub(super) realtime: &'c supabase::InForce,
+    pub(super) standings: &'c Standings,
     /// Of the rules that `realtime` is about to have.
     pub(super) replay_max: usize,
 }
@@ -27,8 +29,11 @@ pub(super) fn mount(settings: &Settings, common: &Common<'_>) -> Mount {
     let limits = &config.limits;
     let named: Vec<_> = settings.auth.0.iter().filter_map(|name| authenticators.get(name).cloned()).collect();
     let is_supabase = settings.protocol == Protocol::Supabase;
-    let mount =
-        of_protocol(settings, || supabase::mount(settings, limits, named.clone(), common.realtime, common.replay_max));
+    let realtime = || {
+        let changes = supabase::Changes::new(settings, &config.sources, common.standings);
+        supabase::mount(settings, limits, named.clone(), common.realtime, common.replay_max, changes)
+    };
+    let mount = of_protocol(settings, realtime);
     let mount = match is_supabase {
         true => mount,
         false => mount

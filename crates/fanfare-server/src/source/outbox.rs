@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use fanfare::Payload;
 use tokio::time::Instant;
 use tokio_postgres::{Client, Row, Transaction};
 
@@ -184,7 +185,25 @@ fn read(row: &Row) -> Result<message::Message, Skip> {
     let text = |column| row.try_get::<_, Option<String>>(column).map_err(|_| Skip::Malformed);
     let (topic, event, payload) = (text(1)?, text(2)?, text(3)?);
     let (topic, event) = (topic.ok_or(Skip::Malformed)?, event.ok_or(Skip::Malformed)?);
-    message::check(topic, event, payload.as_deref(), false).map_err(|_| Skip::Malformed)
+    let bytes = payload.as_deref().and_then(bytes);
+    let payload = payload.as_deref().filter(|_| bytes.is_none());
+    let message = message::check(topic, event, payload, false).map_err(|_| Skip::Malformed)?;
+    Ok(match bytes {
+        Some(bytes) => message::Message { payload: Payload::Binary(bytes.into()), ..message },
+        None => message,
+    })
+}
+
+/// Bytes, as PostgreSQL writes them into JSON: the string `\x` with two digits for each.
+fn bytes(payload: &str) -> Option<Vec<u8>> {
+    let text: String = serde_json::from_str(payload).ok()?;
+    let digits = text.strip_prefix("\\x")?.as_bytes();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
+        _ => None,
+    };
+    digits.chunks(2).map(byte).collect()
 }
 
 /// The name of a table, with its schema if it has one.
@@ -195,6 +214,21 @@ fn qualified(table: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_a_string_of_digits() {
+        for (payload, expected) in [
+            (r#""\\x""#, Some(&[][..])),
+            (r#""\\x00Ff""#, Some(&[0, 255][..])),
+            (r#""\\x0""#, None),
+            (r#""\\xé""#, None),
+            (r#""\\x+1""#, None),
+            (r#""00ff""#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(bytes(payload).as_deref(), expected, "{payload}");
+        }
+    }
 
     #[test]
     fn the_guide_has_the_table_as_it_is_made() {

@@ -275,7 +275,16 @@ fn supabase_49_what_has_no_effect_or_no_meaning_is_told() {
     check("[[endpoint]]\nprotocol = 'supabase'\n", "show tokens with a role");
     check(&format!("{endpoint}api_keys = {{ NOT_SET = 'anon' }}\n"), "NOT_SET is not set");
     check(&format!("{endpoint}socket_id = 'user:{{sub}}'\n"), "socket_id");
-    check(&format!("{endpoint}postgres_changes = 'source'\n"), "tell");
+    check(&format!("{endpoint}postgres_changes = 'source'\n"), "there is no [source.source]; add it");
+    let source = "[source.db]\nkind = 'outbox'\nurl = 'postgres://u@127.0.0.1/d'\n";
+    check(&format!("{source}{endpoint}postgres_changes = 'db'\n"), "[source.db] names no tables: give it `changes`");
+    check(&format!("{source}{endpoint}postgres_changes = 'dbs'\n"), "did you mean \"db\"?");
+    check(&format!("{source}changes = {{ 'a.b.c' = 'open' }}\n"), "\"a.b.c\" is no table");
+    check(&format!("{source}changes = {{ orders = 'hook:h' }}\n"), "a hook is not asked for each row");
+    check(
+        "[source.db]\nkind = 'nats'\nurl = 'nats://127.0.0.1'\nchannels = 'a'\nchanges = { a = 'open' }\n",
+        "changes",
+    );
     check(&format!("{endpoint}[[channel]]\ntopic = 'realtime:a'\nprivate = true\n"), "says nothing of who has a right");
     check(&format!("{endpoint}[[channel]]\ntopic = 'a'\nprivate = true\njoin = 'open'\n"), "begin with realtime:");
     let channel = format!("{endpoint}[[channel]]\ntopic = 'realtime:a'\nprivate = true\n");
@@ -343,4 +352,129 @@ fn supabase_52_functions_of_supabases_names_reach_the_members_from_the_database(
     let mut late = connect();
     ok(late.enter("realtime:team:1", &ada, json!({"private": true, "broadcast": {"replay": {"since": 1}}})));
     assert_eq!(late.hear()["payload"]["operation"], "INSERT");
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn supabase_52_changes_of_tables_come_from_an_outbox_and_from_notify() {
+    use crate::services::postgres;
+    let service = postgres::start();
+    service.wait_for_sql();
+    let url = service.postgres_url();
+    let tables = r#"{ "public.orders" = "claim:sub=row:owner", notes = "row:shared=true" }"#;
+    let config = format!(
+        r#"
+[auth.a]
+kind = "jwt"
+algorithms = "HS256"
+secret = "{SECRET}"
+
+[[endpoint]]
+path = "/outbox"
+protocol = "supabase"
+auth = "a"
+postgres_changes = "database"
+
+[[endpoint]]
+path = "/notify"
+protocol = "supabase"
+auth = "a"
+postgres_changes = "told"
+
+[source.database]
+kind = "outbox"
+url = "{url}"
+poll = "50ms"
+changes = {tables}
+
+[source.told]
+kind = "postgres"
+url = "{url}"
+channels = "changes"
+changes = {{ "public.notified" = "open" }}
+"#
+    );
+    let server = Server::serve_with(&config, |_| {});
+    eventually(|| service.sql("SELECT to_regclass('fanfare_outbox') IS NOT NULL").trim() == "t");
+    let (_, functions, _) = run(&["docs", "supabase"]);
+    service.sql(&functions);
+    service.sql(
+        "CREATE TABLE orders (id bigint PRIMARY KEY, owner text, total numeric);
+         CREATE TABLE notes (id int PRIMARY KEY, shared boolean);
+         CREATE TABLE notified (id int PRIMARY KEY, body text);
+         CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON orders
+             FOR EACH ROW EXECUTE FUNCTION realtime.row_changed();
+         CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON notes
+             FOR EACH ROW EXECUTE FUNCTION realtime.row_changed();
+         CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE ON notified
+             FOR EACH ROW EXECUTE FUNCTION realtime.row_changed('changes')",
+    );
+    let listen = |path: &str, user: &str, bindings: Value| {
+        let mut client = server.upgrade(&format!("{path}/websocket?apikey={}", anon()), &[]).unwrap();
+        let config = json!({ "postgres_changes": bindings, "presence": {"enabled": false} });
+        ok(client.enter("realtime:db", &token("authenticated", user, 600), config));
+        let told = client.receive();
+        assert_eq!(
+            (&told["event"], &told["payload"]["message"]),
+            (&json!("system"), &json!("Subscribed to PostgreSQL"))
+        );
+        client
+    };
+    let learns = |client: &mut Client| {
+        let frame = client.receive();
+        assert_eq!(frame["event"], "postgres_changes", "{frame}");
+        frame["payload"].clone()
+    };
+    let all = json!([{"event": "*", "schema": "public"}]);
+    let mut ada = listen("/outbox", "ada", all.clone());
+    let mut bob = listen("/outbox", "bob", all);
+    service.sql(
+        "INSERT INTO orders VALUES (9007199254740993, 'ada', 1.10); UPDATE orders SET owner = 'bob'; DELETE FROM orders;
+         INSERT INTO notes VALUES (1, false), (2, true)",
+    );
+    let inserted = learns(&mut ada);
+    let columns = [("id", "int8"), ("owner", "text"), ("total", "numeric")];
+    let columns: Vec<_> = columns.iter().map(|(name, kind)| json!({"name": name, "type": kind})).collect();
+    let data = &inserted["data"];
+    assert_eq!((&inserted["ids"], &data["type"], &data["columns"]), (&json!([1]), &json!("INSERT"), &json!(columns)));
+    assert_eq!(data["record"], json!({"id": 9_007_199_254_740_993_i64, "owner": "ada", "total": 1.10}));
+    assert!(data["commit_timestamp"].as_str().unwrap().ends_with('Z') && data["errors"].is_null());
+    let updated = learns(&mut bob);
+    assert_eq!((&updated["data"]["type"], updated["data"].get("old_record")), (&json!("UPDATE"), None));
+    let deleted = learns(&mut bob);
+    assert_eq!((&deleted["data"]["type"], &deleted["data"]["old_record"]["owner"]), (&json!("DELETE"), &json!("bob")));
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(learns(client)["data"]["record"], json!({"id": 2, "shared": true}));
+    }
+
+    let filtered = json!([{"event": "*", "schema": "public", "table": "notified", "filter": "id=gt.1"}, {"event": "INSERT", "schema": "*"}]);
+    let mut told = listen("/notify", "eve", filtered);
+    service.sql("INSERT INTO notified VALUES (1, 'a'), (2, repeat('x', 9000))");
+    assert_eq!(learns(&mut told)["ids"], json!([2]));
+    let cut = learns(&mut told);
+    assert_eq!((&cut["ids"], &cut["data"]["record"]), (&json!([2]), &json!({})));
+    assert_eq!(cut["data"]["errors"], json!(["Error 413: Payload Too Large"]));
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn supabase_52_bytes_from_the_database_arrive_as_bytes() {
+    use crate::services::postgres;
+    let service = postgres::start();
+    service.wait_for_sql();
+    let source = format!("[source.database]\nkind = 'outbox'\nurl = '{}'\npoll = '50ms'\n", service.postgres_url());
+    let auth = format!("[auth.a]\nkind = 'jwt'\nalgorithms = 'HS256'\nsecret = '{SECRET}'\n");
+    let endpoint = "[[endpoint]]\nprotocol = 'supabase'\nauth = 'a'\n";
+    let server = Server::serve_with(&format!("{auth}{endpoint}{source}"), |_| {});
+    eventually(|| service.sql("SELECT to_regclass('fanfare_outbox') IS NOT NULL").trim() == "t");
+    let (_, functions, _) = run(&["docs", "supabase"]);
+    service.sql(&functions);
+    let mut client = server.upgrade(&format!("/socket/websocket?vsn=2.0.0&apikey={}", anon()), &[]).unwrap();
+    client.send(json!(["1", "1", "realtime:a", "phx_join", {}]));
+    assert_eq!(client.receive()[4]["status"], "ok");
+    service.sql(r"SELECT realtime.send_binary('\x00ff', 'e', 'a', false)");
+    let frame = client.receive_frame().unwrap_err();
+    let [4, 10, 1, meta, 0, rest @ ..] = &frame[..] else { panic!("{frame:?}") };
+    let (names, rest) = rest.split_at(11);
+    assert_eq!((names, &rest[usize::from(*meta)..]), (&b"realtime:ae"[..], &[0, 255][..]));
 }

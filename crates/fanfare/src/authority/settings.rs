@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fanfare_proto::params::decode_path_segment;
 
-use super::{AnyAuthority, Authority, Bearer, Rights, RightsRequest, TokenFault};
+use super::{AnyAuthority, Authority, Bearer, ChangedRow, Rights, RightsRequest, TokenFault};
 
 /// Options of [`Mount::supabase`](crate::Mount::supabase).
 pub struct Supabase(pub(crate) Settings);
@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) private_only: bool,
     pub(crate) closes_expired: bool,
     pub(crate) refuses_changes: bool,
+    /// Of which changes are served: schema and table.
+    pub(crate) tables: Vec<(String, String)>,
     pub(crate) replay_max: usize,
     pub(crate) payload_size_max: usize,
 }
@@ -34,6 +36,7 @@ impl Supabase {
             private_only: false,
             closes_expired: false,
             refuses_changes: false,
+            tables: Vec::new(),
             replay_max: 25,
             payload_size_max: 3_000_000,
         })
@@ -52,9 +55,17 @@ impl Supabase {
         self
     }
 
-    /// Whether a join that asks for changes of a database is refused. Default: no, it is told once that they are not served.
+    /// Whether a join that asks for changes of a database is refused where no [`tables`](Supabase::tables) are served. Default: no, it is told once that they are not.
     pub fn refuses_changes(mut self, on: bool) -> Self {
         self.0.refuses_changes = on;
+        self
+    }
+
+    /// The tables of which changes are served, each with its schema, to those who may
+    /// [see](crate::Authority::may_see) the row. A change is what is published on the topic
+    /// `postgres_changes:SCHEMA:TABLE`. Default: none.
+    pub fn tables<S: Into<String>>(mut self, tables: impl IntoIterator<Item = (S, S)>) -> Self {
+        self.0.tables = tables.into_iter().map(|(schema, table)| (schema.into(), table.into())).collect();
         self
     }
 
@@ -89,6 +100,14 @@ impl Settings {
 
     pub(crate) async fn rights(&self, asked: Asked<'_>) -> Rights {
         self.authority.rights(asked).await
+    }
+
+    pub(crate) fn may_see(&self, bearer: &Bearer, row: ChangedRow<'_>) -> bool {
+        self.authority.may_see(bearer, row)
+    }
+
+    pub(crate) fn are_changes_coming(&self) -> bool {
+        self.authority.are_changes_coming()
     }
 }
 

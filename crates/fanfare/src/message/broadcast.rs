@@ -26,6 +26,11 @@ impl Broadcast {
     pub fn payload(&self) -> &Payload {
         &self.0.payload
     }
+
+    /// Whether another one is this very message.
+    pub(crate) fn is_same(&self, other: &Broadcast) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl fmt::Debug for Broadcast {

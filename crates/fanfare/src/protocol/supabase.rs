@@ -1,7 +1,9 @@
 //! Supabase Realtime: Phoenix Channels with a token for each channel, public and private channels of one name, and the events
 //! of broadcast and presence. Whose tokens count is for the user's [`Authority`](crate::Authority) to say. `door` lets sockets in,
-//! `member` is the channel of all topics, `presence` what of it is shown to others.
+//! `member` is the channel of all topics, `presence` what of it is shown to others, `changes` what a member is told of a
+//! database.
 
+mod changes;
 mod door;
 mod member;
 mod presence;

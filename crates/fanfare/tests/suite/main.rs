@@ -51,6 +51,7 @@ mod slow_reader_is_closed_1013_and_delays_nobody;
 mod slow_readers_lose_by_the_policy_of_the_topic;
 mod stream;
 mod streams_on_the_shards_path;
+mod supabase_changes;
 mod supabase_joining;
 mod supabase_messages;
 mod supabase_posts;

@@ -257,13 +257,72 @@ async fn supabase_51_changes_that_are_not_served_are_told_once_and_the_channel_s
 }
 
 #[tokio::test]
-async fn supabase_53_replication_is_ready() {
+async fn supabase_40_and_53_replication_is_ready() {
     let served = realtime().await;
     let mut client = served.supabase("2.0.0").await;
     client.enter("realtime:a", json!({"config": {"broadcast": {"replication_ready": true}}})).await;
     let ready =
         json!({"extension": "system", "status": "ok", "message": "Replication connection established", "channel": "a"});
     assert_eq!(client.system("realtime:a").await, ready);
+}
+
+#[tokio::test]
+async fn supabase_23_what_a_join_brings_comes_in_order_and_nothing_is_missed() {
+    let served = realtime().await;
+    let topic = "realtime:kept:a";
+    let mut sender = served.supabase("2.0.0").await;
+    sender.enter(topic, private(&user("ada"), json!({"broadcast": {"ack": true}}))).await;
+    sender.say(topic, "e", &json!({"n": "kept"})).await;
+    assert_eq!(sender.frame().await[4]["status"], "ok");
+    let config = json!({
+        "presence": {"enabled": true}, "postgres_changes": [{"event": "*", "schema": "public"}],
+        "broadcast": {"replay": {"since": 1}},
+    });
+    for round in 0..10 {
+        let mut reader = served.supabase("2.0.0").await;
+        reader.send_json(&json!(["1", "1", topic, "phx_join", private(&user("bob"), config.clone())])).await;
+        sender.say(topic, "e", &json!({ "n": round })).await;
+        let (mut events, mut told) = (Vec::new(), Vec::new());
+        // The answer, who is there, what is not served, and as many messages as were sent.
+        while told.len() < round + 2 {
+            match reader.receive().await {
+                Received::Text(text) => {
+                    let frame: Value = serde_json::from_str(&text).unwrap();
+                    events.push(frame[3].as_str().unwrap().to_owned());
+                }
+                Received::Binary(frame) => {
+                    let at = frame.iter().rposition(|byte| *byte == b'{').unwrap();
+                    told.push(serde_json::from_slice::<Value>(&frame[at..]).unwrap()["n"].clone());
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(told.is_empty() || events.first().is_some_and(|event| event == "phx_reply"), "{events:?} {told:?}");
+        }
+        let mut expected = vec![json!("kept")];
+        expected.extend((0..=round).map(|n| json!(n)));
+        assert_eq!((&told, events.join(" ").as_str()), (&expected, "phx_reply presence_state system"));
+        sender.frame().await;
+    }
+}
+
+#[tokio::test]
+async fn supabase_54_an_answer_that_comes_late_is_that_of_its_own_join() {
+    let served = realtime().await;
+    let mut client = served.supabase("2.0.0").await;
+    for frame in [
+        json!(["1", "1", "realtime:a", "phx_join", {}]),
+        json!(["1", "2", "realtime:a", "phx_leave", {}]),
+        json!(["3", "3", "realtime:a", "phx_join", {"config": {"broadcast": {"self": true}}}]),
+    ] {
+        client.send_json(&frame).await;
+    }
+    for expected in [["1", "1", "phx_reply"], ["1", "2", "phx_reply"], ["1", "1", "phx_close"], ["3", "3", "phx_reply"]]
+    {
+        let frame = client.frame().await;
+        assert_eq!(json!([frame[0], frame[1], frame[3]]), json!(expected));
+    }
+    client.say("realtime:a", "e", &json!({})).await;
+    client.hears("realtime:a", "e", json!({})).await;
 }
 
 #[tokio::test]
@@ -327,7 +386,7 @@ async fn break_even(sender: &mut Client, topic: &str) {
 }
 
 #[tokio::test]
-async fn supabase_42_ends_are_close_or_error() {
+async fn supabase_43_a_drain_ends_the_socket_so_that_clients_come_back() {
     let served = realtime().await;
     let mut client = served.supabase("2.0.0").await;
     client.enter("realtime:a", json!({})).await;

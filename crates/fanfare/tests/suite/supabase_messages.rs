@@ -16,7 +16,7 @@ fn v1(event: &str, msg_ref: Value, payload: Value) -> Value {
 }
 
 #[tokio::test]
-async fn supabase_12_and_26_every_client_gets_every_broadcast_in_its_form() {
+async fn supabase_12_13_and_26_every_client_gets_every_broadcast_in_its_form() {
     let served = realtime().await;
     let mut new = served.supabase("2.0.0").await;
     new.enter(TOPIC, json!({})).await;

@@ -27,7 +27,7 @@ async fn member(served: &Served) -> Client {
 }
 
 #[tokio::test]
-async fn supabase_44_a_batch_reaches_the_members() {
+async fn supabase_2_44_and_46_a_batch_reaches_the_members() {
     let served = realtime().await;
     let mut client = member(&served).await;
     let messages = json!([

@@ -83,6 +83,17 @@ async fn supabase_34_and_35_another_track_replaces_in_one_diff() {
 }
 
 #[tokio::test]
+async fn supabase_37_diffs_come_to_the_member_itself_and_have_no_refs() {
+    let served = realtime().await;
+    let (mut ada, _) = member(&served, "ada").await;
+    ada.push(TOPIC, TOPIC, "presence", track(json!({"x": 1}))).await;
+    let frames = [ada.frame().await, ada.frame().await];
+    let told = frames.iter().find(|frame| frame[3] == "presence_diff").expect("a diff");
+    assert_eq!(json!([told[0], told[1], told[2]]), json!([null, null, TOPIC]));
+    assert_eq!((&told[4]["joins"]["ada"]["metas"][0]["x"], &told[4]["leaves"]), (&json!(1), &json!({})));
+}
+
+#[tokio::test]
 async fn supabase_34_what_is_no_meta_is_refused() {
     let served = realtime().await;
     let (mut ada, _) = member(&served, "ada").await;

@@ -1,6 +1,6 @@
 //! Supabase's clients: a token for each channel, renewed and expired.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare::Supabase;
 use serde_json::{Value, json};
@@ -44,6 +44,33 @@ async fn supabase_7_users_of_one_socket_have_tokens_of_their_own() {
     let expired = token("anon", "", Duration::ZERO);
     let reply = client.try_join("realtime:b", json!({"access_token": "anon/x/y", "user_token": expired})).await;
     assert_eq!(reply["response"]["reason"], "InvalidJWTToken: Token has expired 0 seconds ago");
+}
+
+#[tokio::test]
+async fn supabase_6_a_key_in_the_place_of_a_token_is_the_connections_own() {
+    let served = realtime().await;
+    let mut client = served.supabase("2.0.0").await;
+    client.enter(TOPIC, json!({"access_token": "sb_publishable_x", "config": {"broadcast": {"self": true}}})).await;
+    let reply = client.try_join("realtime:b", private("sb_secret_x", json!({}))).await;
+    assert!(reply["response"]["reason"].as_str().unwrap().starts_with("Unauthorized: "), "{reply}");
+    renew(&mut client, "sb_secret_x").await;
+    client.say(TOPIC, "e", &json!({})).await;
+    client.hears(TOPIC, "e", json!({})).await;
+}
+
+#[tokio::test]
+async fn supabase_20_the_token_of_a_join_and_a_join_before_it_is_there() {
+    let served = realtime().await;
+    let mut client = served.supabase("2.0.0").await;
+    // The first that there is counts.
+    let both = json!({"config": {"private": true}, "user_token": user("ada"), "access_token": "forged/x/1"});
+    client.enter("realtime:b", both).await;
+    let begun = Instant::now();
+    let reply = client.try_join(TOPIC, json!({"config": {"private": true}})).await;
+    assert_eq!(reply["status"], "error");
+    // Theirs waits five seconds.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    client.enter(TOPIC, private(&user("ada"), json!({}))).await;
 }
 
 #[tokio::test]

@@ -16,6 +16,11 @@ impl Draft {
             if !paths.insert(path) {
                 endpoint.places.problem(problems, "path", format!("\"{path}\" is the path of an earlier [[endpoint]]"));
             }
+            if let Some(name) = endpoint.postgres_changes.source()
+                && let Some(text) = self.no_changes(name)
+            {
+                endpoint.places.problem(problems, "postgres_changes", text);
+            }
             let names = &endpoint.auth.0;
             let unknown = names.iter().find(|name| *name != "none" && !self.auths.contains_key(*name));
             if let Some(name) = unknown {
@@ -37,6 +42,24 @@ impl Draft {
             }
             if !has_claims {
                 check_open(endpoint, problems);
+            }
+        }
+    }
+
+    /// Why a source has no changes of tables, if so.
+    fn no_changes(&self, name: &str) -> Option<String> {
+        match self.sources.get(name) {
+            Some(Some(source)) if source.changes.is_none() => {
+                Some(format!("[source.{name}] names no tables: give it `changes`"))
+            }
+            // It could not be read, which was reported, or has some.
+            Some(_) => None,
+            None => {
+                let known = self.sources.keys().map(String::as_str).chain(["tell", "refuse"]);
+                Some(match nearest(name, known) {
+                    Some(near) => format!("there is no [source.{name}]; did you mean \"{near}\"?"),
+                    None => format!("there is no [source.{name}]; add it, or take \"tell\" or \"refuse\""),
+                })
             }
         }
     }

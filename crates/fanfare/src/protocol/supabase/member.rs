@@ -10,20 +10,14 @@ use fanfare_proto::supabase::{BROADCAST, JoinConfig, ReplayWish, channel_name, i
 use serde::Deserialize;
 use serde_json::json;
 
+use super::changes::{LOOK_EVERY, Watch};
 use super::door::{KeyHolder, TokenHash};
 use super::presence::Shown;
 use crate::authority::{Bearer, Rights, RightsRequest, Settings, TokenFault};
 use crate::channel::{Channel, Context, Flow, Joined, Mutes, Refused, Reply, Stop};
 use crate::error::{BoxError, Error};
 use crate::event::Event;
-
-/// What a member of a channel is told where changes of a database are not served.
-const NO_CHANGES: &str = "postgres_changes are not served here: broadcast them from the database instead, with \
-                          realtime.broadcast_changes in a trigger";
-
-/// The same for a join that waits for them.
-const CHANGES_DISABLED: &str = "RealtimeDisabledForConfiguration: postgres_changes are not served here: broadcast them from \
-                                the database instead, with realtime.broadcast_changes in a trigger";
+use crate::message::Broadcast;
 
 /// The channel of all topics.
 pub(super) struct Members(pub(super) Arc<Settings>);
@@ -38,6 +32,7 @@ pub(super) struct Member {
     /// The member gets its own broadcasts.
     own: bool,
     shown: Shown,
+    watch: Watch,
     /// How often the token has changed: what was to be done when an older one ended is not done.
     generation: u32,
 }
@@ -45,7 +40,11 @@ pub(super) struct Member {
 /// What a member has yet to be told or to do.
 pub(super) enum Later {
     /// It was answered.
-    Begin { wants_presence: bool, wants_changes: bool, wants_replication: bool },
+    Begin { wants_presence: bool, wants_replication: bool },
+    /// Whether changes of the database come may be known now.
+    Changes,
+    /// The same of what its functions send.
+    Replication,
     /// The token has ended, if it has not changed since.
     Expired(u32),
     /// What was shown too often may be shown again.
@@ -166,8 +165,18 @@ impl Members {
         cx.mute(mutes(rights));
         (member.bearer, member.token) = (bearer, TokenHash::of(&token));
         member.generation = member.generation.wrapping_add(1);
-        member.watch(cx);
+        member.mind(cx);
         Ok(Reply::none())
+    }
+
+    /// Tells a member that messages of the database come, once they do.
+    fn replicates(&self, cx: &mut Context<Later>) -> Result<(), Error> {
+        if !self.0.are_changes_coming() {
+            cx.send_after(LOOK_EVERY, Later::Replication);
+            return Ok(());
+        }
+        let name = channel_name(cx.topic()).to_owned();
+        cx.push("system", system("system", true, "Replication connection established", &name))
     }
 
     /// Tells a member why its channel ends, and how it ends: a client comes back from an error, and never from a close.
@@ -183,7 +192,7 @@ impl Members {
 
 impl Member {
     /// Looks again when the token ends.
-    fn watch(&self, cx: &mut Context<Later>) {
+    fn mind(&self, cx: &mut Context<Later>) {
         if let Some(Ok(left)) = self.bearer.left() {
             // What ends within a millisecond has not ended before it is looked at.
             cx.send_after(left + Duration::from_millis(1), Later::Expired(self.generation));
@@ -218,15 +227,13 @@ impl Channel for Members {
         if !rights.broadcast_read && !rights.presence_read {
             return Err(Refused::reason(&told::unauthorized(name)));
         }
-        let wants_changes = !config.postgres_changes.is_empty();
-        if wants_changes && (self.0.refuses_changes || config.waits_for_changes) {
-            return Err(Refused::reason(CHANGES_DISABLED));
-        }
+        let watch = Watch::of(&config, &self.0, cx).await?;
         let since = self.since(cx, config.replay.filter(|_| rights.broadcast_read)).await?;
         // Clients of old versions cannot say that they want to know who is there, and do.
         let wants_presence = config.presence.unwrap_or(cx.socket().version() == Version::V1) && rights.presence_read;
-        cx.send(Later::Begin { wants_presence, wants_changes, wants_replication: config.replication_ready })?;
-        let member = Member { bearer, token, rights, acks: config.ack, own: config.own, shown, generation: 0 };
+        cx.send(Later::Begin { wants_presence, wants_replication: config.replication_ready })?;
+        let (acks, own) = (config.ack, config.own);
+        let member = Member { bearer, token, rights, acks, own, shown, watch, generation: 0 };
         Ok(Joined { since, mutes: mutes(rights), ..Joined::new(member).reply(config.reply()) })
     }
 
@@ -249,25 +256,29 @@ impl Channel for Members {
 
     async fn handle_info(&self, member: &mut Member, cx: &mut Context<Later>, later: Later) -> Result<Flow, BoxError> {
         match later {
-            Later::Begin { wants_presence, wants_changes, wants_replication } => {
+            Later::Begin { wants_presence, wants_replication } => {
                 if wants_presence {
                     cx.push_presence_state().await?;
                 }
-                let name = channel_name(cx.topic()).to_owned();
-                if wants_changes && cx.assigns::<KeyHolder>().is_some_and(|holder| holder.is_news(cx.topic())) {
-                    tracing::info!(topic = cx.topic(), "a client asks for postgres_changes, which are not served");
-                    cx.push("system", system("postgres_changes", false, NO_CHANGES, &name))?;
-                }
+                member.watch.tell(&self.0, cx)?;
                 if wants_replication {
-                    cx.push("system", system("system", true, "Replication connection established", &name))?;
+                    self.replicates(cx)?;
                 }
-                member.watch(cx);
+                member.mind(cx);
+                Ok(Flow::Continue)
+            }
+            Later::Changes => {
+                member.watch.tell(&self.0, cx)?;
+                Ok(Flow::Continue)
+            }
+            Later::Replication => {
+                self.replicates(cx)?;
                 Ok(Flow::Continue)
             }
             Later::Expired(generation) if generation == member.generation => match member.bearer.left() {
                 Some(Err(since)) => Ok(Flow::Stop(self.over(cx, &TokenFault::Expired(since.as_secs()))?)),
                 _ => {
-                    member.watch(cx);
+                    member.mind(cx);
                     Ok(Flow::Continue)
                 }
             },
@@ -277,6 +288,16 @@ impl Channel for Members {
                 Ok(Flow::Continue)
             }
         }
+    }
+
+    async fn handle_broadcast(
+        &self,
+        member: &mut Member,
+        cx: &mut Context<Later>,
+        broadcast: Broadcast,
+    ) -> Result<Flow, BoxError> {
+        member.watch.changed(&self.0, &member.bearer, cx, &broadcast)?;
+        Ok(Flow::Continue)
     }
 }
 
