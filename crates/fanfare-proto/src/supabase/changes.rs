@@ -14,6 +14,9 @@ use crate::payload::{JsonText, Payload};
 /// What the engine's topic of a table begins with.
 pub const CHANGES: &str = "postgres_changes:";
 
+/// What can happen to a row.
+const OPERATIONS: [&str; 3] = ["INSERT", "UPDATE", "DELETE"];
+
 /// How many columns a binding may name.
 const COLUMNS_MAX: usize = 1_600;
 
@@ -52,7 +55,7 @@ impl Wanted {
         };
         let operation = text("event")?.map(str::to_ascii_uppercase);
         if let Some(operation) = &operation
-            && !["INSERT", "UPDATE", "DELETE"].contains(&operation.as_str())
+            && !OPERATIONS.contains(&operation.as_str())
         {
             return Err(format!("the event {operation:.40?} is none of *, INSERT, UPDATE and DELETE"));
         }
@@ -114,6 +117,7 @@ struct Told<'a> {
     data: Data<'a>,
 }
 
+/// Older clients throw where a list or a row that they expect is missing.
 #[derive(Serialize)]
 struct Data<'a> {
     schema: &'a str,
@@ -121,7 +125,7 @@ struct Data<'a> {
     #[serde(rename = "type")]
     operation: &'a str,
     commit_timestamp: &'a Option<Box<RawValue>>,
-    columns: Option<Columns<'a>>,
+    columns: Columns<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<BTreeMap<&'a str, &'a RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,7 +144,8 @@ impl Change {
     /// Reads one that was published. `None`: it is something else.
     pub fn of(payload: &Payload) -> Option<Self> {
         let Payload::Json(json) = payload else { return None };
-        json.to().ok()
+        let change: Change = json.to().ok()?;
+        OPERATIONS.contains(&change.operation.as_str()).then_some(change)
     }
 
     /// The row as it is now, or as it was when it was deleted: what filters and rules look at.
@@ -169,26 +174,29 @@ impl Change {
     }
 
     fn message(&self, select: Option<&Vec<String>>, ids: &[u32], with_before: bool) -> Option<Payload> {
-        let is_selected = |column: &str| is_selected(select, column);
         let shows_old = with_before || self.record.is_none();
-        let columns = self.columns.as_ref().map(|columns| match select {
-            None => Columns::All(columns),
-            Some(_) => {
-                let all: Vec<Map<String, Value>> = serde_json::from_str(columns.get()).unwrap_or_default();
-                let is_wanted = |column: &Map<String, Value>| column["name"].as_str().is_some_and(is_selected);
-                Columns::Some(
-                    all.into_iter().filter(|column| column.contains_key("name") && is_wanted(column)).collect(),
-                )
+        let columns = match (&self.columns, select) {
+            (Some(columns), None) => Columns::All(columns),
+            (columns, _) => {
+                let all = columns.as_ref().and_then(|columns| serde_json::from_str(columns.get()).ok());
+                let all: Vec<Map<String, Value>> = all.unwrap_or_default();
+                let name = |column: &Map<String, Value>| column.get("name").and_then(Value::as_str).map(str::to_owned);
+                let is_wanted =
+                    |column: &Map<String, Value>| name(column).is_some_and(|name| is_selected(select, &name));
+                Columns::Some(all.into_iter().filter(is_wanted).collect())
             }
-        });
+        };
+        let (has_now, has_before) = (self.operation != "DELETE", self.operation != "INSERT");
+        let now = self.record.as_ref().map(|row| part(row, select));
+        let before = self.old_record.as_ref().filter(|_| shows_old).map(|row| part(row, select));
         let data = Data {
             schema: &self.schema,
             table: &self.table,
             operation: &self.operation,
             commit_timestamp: &self.commit_timestamp,
             columns,
-            record: self.record.as_ref().map(|row| part(row, select)),
-            old_record: self.old_record.as_ref().filter(|_| shows_old).map(|row| part(row, select)),
+            record: has_now.then(|| now.unwrap_or_default()),
+            old_record: has_before.then(|| before.unwrap_or_default()),
             errors: &self.errors,
         };
         JsonText::of(&Told { ids, data }).ok().map(Payload::Json)
@@ -245,7 +253,7 @@ mod tests {
         assert_eq!(told(&change, &bindings, true), expected);
         // The row as it was is left out for those who may not see it, and is all there is of one that was deleted.
         let mut without = change.clone();
-        without.as_object_mut().unwrap().remove("old_record");
+        without["old_record"] = json!({});
         assert_eq!(told(&change, &bindings[..1], false), [json!({"ids": [1], "data": without})]);
         let mut deleted = change.clone();
         deleted["type"] = json!("DELETE");
@@ -276,6 +284,24 @@ mod tests {
             let error = wanted(1, binding).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
-        assert!(Change::of(&json!({"schema": "s"}).into()).is_none());
+        for none in [json!({"schema": "s"}), json!({"schema": "s", "table": "t", "type": "TRUNCATE"})] {
+            assert!(Change::of(&none.into()).is_none());
+        }
+    }
+
+    #[test]
+    fn clients_find_the_rows_and_the_columns_that_they_look_for() {
+        for (operation, rows) in [
+            ("INSERT", json!({"record": {}})),
+            ("UPDATE", json!({"record": {}, "old_record": {}})),
+            ("DELETE", json!({"old_record": {}})),
+        ] {
+            let bare = json!({"schema": "s", "table": "t", "type": operation});
+            let mut expected = bare.clone();
+            expected.as_object_mut().unwrap().extend(rows.as_object().unwrap().clone());
+            expected["columns"] = json!([]);
+            (expected["commit_timestamp"], expected["errors"]) = (Value::Null, Value::Null);
+            assert_eq!(told(&bare, &[json!({})], true), [json!({"ids": [1], "data": expected})]);
+        }
     }
 }
