@@ -154,6 +154,8 @@ impl Running {
         let settings = &self.config.server;
         let proxies = settings.proxies(&settings.address_from);
         let server = bind(settings.listen.0, "listen").await?.limits(limits).proxies(proxies);
+        // Nothing stands around the endpoints.
+        let server = server.upgrades_first();
         let address = address_of(&server)?;
         let (server, url) = match &self.certificates {
             Some(certificates) => (server.tls(Arc::new(certificates.config()?)), format!("https://{address}")),

@@ -30,6 +30,9 @@ pub use info::{SocketHandle, SocketInfo};
 /// A panic in it is answered with status 500. Without one, a mount lets everybody connect, without an id.
 pub trait Connect: Send + Sync + 'static {
     /// Called once per WebSocket connection, and once per long-poll session.
+    ///
+    /// Behind a server that has [`upgrades_first`](crate::serve::Server::upgrades_first) it begins on the thread of a shard, and must
+    /// not block.
     fn connect(&self, request: ConnectRequest) -> impl Future<Output = Result<Connected, Rejected>> + Send;
 
     /// Whether clients may send a new credential while they are connected, as the event `access_token` with the payload

@@ -16,6 +16,7 @@
 pub(crate) mod budget;
 mod command;
 pub(crate) mod lane;
+pub(crate) mod newcomer;
 mod question;
 mod sync;
 

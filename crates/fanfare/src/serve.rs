@@ -5,6 +5,7 @@
 mod arrival;
 mod connection;
 mod door;
+mod guest;
 mod heads;
 
 use std::convert::Infallible;
@@ -20,24 +21,33 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
+use mio::net::{TcpListener, TcpStream};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpListener;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::address::Proxies;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::event;
+use crate::mailbox::Command;
+use crate::mailbox::newcomer::{Host, Newcomer};
 use crate::service::Connection;
-use arrival::{Reception, tell_of_stranger};
-use connection::Served;
-use door::{Door, Entered, turn_away};
+use arrival::tell_of_stranger;
+use connection::{Served, Shared};
+use door::{Door, Entered, slot, turn_away};
+use guest::Guest;
 
 /// A storm of reconnecting clients waits in the kernel rather than being refused.
 const BACKLOG: i32 = 16_384;
 
 /// When the system gives no connection it is asked again after so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// So many connections are accepted before it is looked whether the server is to end.
+const ACCEPTS_MAX: usize = 64;
 
 /// What a server admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,9 +77,10 @@ impl Default for Limits {
 
 /// A listening server.
 pub struct Server {
-    listener: TcpListener,
+    listener: AsyncFd<TcpListener>,
     limits: Limits,
     proxies: Proxies,
+    upgrades_first: bool,
     #[cfg(feature = "tls")]
     tls: Option<tokio_rustls::TlsAcceptor>,
 }
@@ -99,7 +110,9 @@ impl Server {
             socket.set_nonblocking(true)?;
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
-            TcpListener::from_std(socket.into())
+            // Connections have it from their listener.
+            socket.set_tcp_nodelay(true)?;
+            watched(TcpListener::from_std(socket.into()))
         });
         let listener = bound.map_err(|error| {
             Error::invalid(format!("cannot listen on {address}: {error}; {}", what_helps(address, error.kind())))
@@ -108,6 +121,7 @@ impl Server {
             listener,
             limits,
             proxies: Proxies::default(),
+            upgrades_first: false,
             #[cfg(feature = "tls")]
             tls: None,
         };
@@ -118,13 +132,25 @@ impl Server {
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         // Connections have it from their listener. A system that refuses it has its own, longer time.
-        let _ = give_up_after(&self.listener, limits.vanished_timeout);
+        let _ = give_up_after(self.listener.get_ref(), limits.vanished_timeout);
         self
     }
 
     /// Which proxies stand in front, and what tells the addresses of their clients. Default: none does.
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.proxies = proxies;
+        self
+    }
+
+    /// Lets the endpoint answer upgrades to WebSockets at its mounts itself, before the service sees them: for half the cost, since a
+    /// shard reads the request and keeps the connection. Use it where nothing that the service does matters to upgrades: no layer
+    /// around the endpoint's routes, no routes of its own below them.
+    ///
+    /// [`Connect::connect`](crate::Connect::connect) begins on the shard's thread then, as channels' callbacks do, and must not block; if
+    /// it has to wait it moves to the runtime. All else goes to the service: other requests, those that come in pieces, and everything
+    /// by TLS or behind the PROXY protocol.
+    pub fn upgrades_first(mut self) -> Self {
+        self.upgrades_first = true;
         self
     }
 
@@ -140,7 +166,7 @@ impl Server {
     /// # Errors
     /// The system does not tell.
     pub fn local_addr(&self) -> Result<SocketAddr, Error> {
-        self.listener.local_addr().map_err(|error| Error::io("the listener has no address", error))
+        self.listener.get_ref().local_addr().map_err(|error| Error::io("the listener has no address", error))
     }
 
     /// Serves an axum application until `shutdown` is done, then stops accepting. Drain the endpoint after that, so that
@@ -164,50 +190,46 @@ impl Server {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let (stop, stopped) = watch::channel(false);
-        let door = Arc::new(Door::new(&self.limits, self.proxies.clone()));
+        let (listener, is_secure) = (&self.listener, self.is_secure());
+        let door = Door::new(&self.limits, self.proxies);
+        let upgrades_first = self.upgrades_first && !is_secure && !door.asks_for_header();
+        let shared = Arc::new(Shared {
+            service,
+            endpoint: endpoint.clone(),
+            door,
+            handshake_timeout: self.limits.handshake_timeout,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
+            stopped,
+        });
         let mut shutdown = pin!(shutdown);
         loop {
-            let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+            let readable = tokio::select! {
+                readable = listener.readable() => readable,
                 () = &mut shutdown => break,
             };
-            let (tcp, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of descriptors, or a client that went away: neither ends the server.
-                    event::not_accepted(&error);
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let connection = Connection::new(peer, self.is_secure());
-            let entered = match door.enter(peer) {
-                Entered::Stranger => {
-                    let detail =
-                        format_args!("connections begin with a PROXY header here, and this is no trusted proxy's");
-                    tell_of_stranger(endpoint, &connection, detail);
-                    continue;
-                }
-                Entered::Closed(full) => {
-                    endpoint.tell_of_full(peer, full);
-                    turn_away(&tcp, full);
-                    continue;
-                }
-                entered => entered,
-            };
-            let (service, endpoint, door) = (service.clone(), endpoint.clone(), door.clone());
-            let reception = Reception {
-                served: Served { service, endpoint, connection, door },
-                timeout: self.limits.handshake_timeout,
-                #[cfg(feature = "tls")]
-                tls: self.tls.clone(),
-                stopped: stopped.clone(),
-            };
-            tokio::spawn(reception.receive(tcp, entered));
+            let accepted = readable.map(|mut readable| {
+                // Until nobody is left, or something is wrong.
+                (0..ACCEPTS_MAX).try_for_each(|_| {
+                    let Ok(accepted) = readable.try_io(|listener| listener.get_ref().accept()) else { return Ok(()) };
+                    let (tcp, peer) = accepted?;
+                    let connection = Connection::new(peer, is_secure);
+                    receive(Served { shared: shared.clone(), connection }, tcp, upgrades_first);
+                    Ok(())
+                })
+            });
+            if let Err(error) = accepted.flatten() {
+                // Out of descriptors, or a client that went away: neither ends the server.
+                event::not_accepted(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
         // Idle connections end now, busy ones with their answer.
         stop.send_replace(true);
-        drop(stopped);
+        drop(shared);
+        for shard in endpoint.shards() {
+            shard.send_promptly(Command::DismissNewcomers);
+        }
         Closing(stop)
     }
 
@@ -217,6 +239,50 @@ impl Server {
         #[cfg(not(feature = "tls"))]
         return false;
     }
+}
+
+/// Takes a connection in that was accepted, or turns it away.
+fn receive<S, B>(mut served: Served<S>, tcp: TcpStream, upgrades_first: bool)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    let Shared { endpoint, door, handshake_timeout, .. } = &*served.shared;
+    let entered = match door.enter(served.connection.peer) {
+        Entered::Stranger => {
+            let detail = format_args!("connections begin with a PROXY header here, and this is no trusted proxy's");
+            return tell_of_stranger(endpoint, &served.connection, detail);
+        }
+        Entered::Closed(full) => {
+            endpoint.tell_of_full(served.connection.peer, full);
+            return turn_away(&tcp, full);
+        }
+        Entered::Let(place, of_address) if upgrades_first => {
+            let (shard, deadline) = (endpoint.next_shard().clone(), Instant::now() + *handshake_timeout);
+            served.connection.slot = Some(slot(place, of_address));
+            let host: Box<dyn Host> = Box::new(Guest { served, deadline });
+            let newcomer = Newcomer { stream: tcp, host };
+            return shard.send_promptly(Command::Welcome(newcomer));
+        }
+        entered => entered,
+    };
+    tokio::spawn(async move {
+        match tokio::net::TcpStream::from_std(tcp.into()) {
+            Ok(tcp) => served.receive(tcp, entered).await,
+            Err(error) => served.tell(&error),
+        }
+    });
+}
+
+/// A listener whose readiness the runtime tells. The runtime's own would register each connection that it accepts.
+#[allow(
+    deprecated,
+    reason = "what replaces it is unsafe, for the sake of types that do not own what they name; a listener does"
+)]
+fn watched(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
 }
 
 /// Lets the system find out that clients have vanished, of all connections of a listener.
@@ -256,12 +322,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn connections_have_the_timeouts_of_their_listener() {
+    async fn connections_have_the_options_of_their_listener() {
         let limits = Limits { vanished_timeout: Duration::from_secs(7), ..Limits::default() };
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
         let _client = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
-        let (accepted, _) = server.listener.accept().await.unwrap();
+        let mut readable = server.listener.readable().await.unwrap();
+        let (accepted, _) = readable.try_io(|listener| listener.get_ref().accept()).unwrap().unwrap();
         let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap());
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), limits.vanished_timeout);
         #[cfg(target_os = "linux")]

@@ -37,6 +37,7 @@ use crate::mount::Mount;
 use crate::protocol::Served;
 
 pub(crate) use refusal::Full;
+pub(crate) use websocket::Upgrading;
 
 /// What a server knows about the connection that a request came by; put it among the request's extensions.
 ///
@@ -108,7 +109,7 @@ impl Connection {
 }
 
 /// A mount as one request found it.
-struct Found {
+pub(crate) struct Found {
     number: u16,
     mount: Arc<Mount>,
     params: Params,

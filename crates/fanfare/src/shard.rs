@@ -5,13 +5,15 @@
 //! begins on this thread and moves to the runtime only if it has to wait.
 //!
 //! What a socket does in its turn is in `socket`: the shard lends it what its sockets have in common, and does what that means
-//! for others. `shard/` has the parts: `receive` (bytes in), `deliver` (frames out), `poll` (long-poll sessions), `members` (what
-//! is asked about many sockets, or done to them), `lockstep` (a shard without a thread).
+//! for others. `shard/` has the parts: `receive` (bytes in), `deliver` (frames out), `newcomers` (connections before their
+//! first request), `poll` (long-poll sessions), `members` (what is asked about many sockets, or done to them), `lockstep` (a shard
+//! without a thread).
 
 mod deliver;
 #[cfg(feature = "testing")]
 mod lockstep;
 mod members;
+mod newcomers;
 mod poll;
 mod receive;
 
@@ -37,6 +39,7 @@ use crate::surroundings::Surroundings;
 use crate::timers::Due;
 use crate::transport::Carrier;
 use crate::transport::stream::Stream;
+use newcomers::Newcomers;
 
 const WAKER: Token = Token(usize::MAX);
 
@@ -54,6 +57,7 @@ pub(crate) struct Shard {
     poll: Poll,
     sockets: Slab<Box<Socket>>,
     next_generation: u32,
+    newcomers: Newcomers,
     by_id: HashMap<Arc<str>, HashSet<u32, foldhash::fast::RandomState>, foldhash::fast::RandomState>,
     /// What a socket is lent for its turn.
     lent: Turn,
@@ -92,6 +96,7 @@ impl Shard {
             poll,
             sockets: Slab::new(),
             next_generation: 0,
+            newcomers: Newcomers::default(),
             by_id: HashMap::default(),
             own: Some(Own::new(handle.clone())),
             budget: Budget::new(),
@@ -151,7 +156,7 @@ impl Shard {
         self.lent.shard.awake();
         self.read_left_over();
         for event in &*events {
-            if event.token() != WAKER {
+            if event.token() != WAKER && !self.newcomers.notice(event.token()) {
                 self.ready(event.token().0, event.is_readable(), event.is_read_closed(), event.is_writable());
             }
         }
@@ -166,6 +171,9 @@ impl Shard {
             }
         }
         self.settle();
+        if self.newcomers.has_work() {
+            self.look_at_newcomers();
+        }
         self.expire_timers();
         self.write();
         self.end_turn(began_us);
@@ -223,6 +231,8 @@ impl Shard {
 
     fn execute(&mut self, command: Command) {
         match command {
+            Command::Welcome(newcomer) => self.newcomers.came(newcomer),
+            Command::DismissNewcomers => self.newcomers.dismiss(),
             Command::Attach(new) => self.attach(*new),
             Command::Publish { message, at, except } => self.publish(&message, at, except),
             Command::Fence => self.fence(),
@@ -279,16 +289,23 @@ impl Shard {
         }
     }
 
-    fn attach(&mut self, new: NewSocket) {
-        let NewSocket { mut admitted, mut carrier, mut received, attached } = new;
-        let entry = self.sockets.vacant_entry();
-        let key = SocketKey { index: entry.key() as u32, generation: self.next_generation };
-        if let Carrier::Wire(wire) = &mut carrier
-            && let Err(error) = wire.stream.register(self.poll.registry(), Token(entry.key()))
+    fn attach(&mut self, mut new: NewSocket) {
+        if let Carrier::Wire(wire) = &mut new.carrier
+            && let Err(error) = wire.stream.register(self.poll.registry(), Token(self.sockets.vacant_key()))
         {
             tracing::warn!(%error, "a connection could not be taken over");
             return;
         }
+        let key = self.seat(new);
+        // The kernel's readiness may have been reported before we registered.
+        self.read(key);
+    }
+
+    /// Makes a socket of a connection that is registered as the next one.
+    fn seat(&mut self, new: NewSocket) -> SocketKey {
+        let NewSocket { mut admitted, carrier, mut received, attached } = new;
+        let entry = self.sockets.vacant_entry();
+        let key = SocketKey { index: entry.key() as u32, generation: self.next_generation };
         self.next_generation = self.next_generation.wrapping_add(1);
         self.lent.shard.socket_came();
         self.lent.counters().count(Event::Connected);
@@ -304,12 +321,11 @@ impl Shard {
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }
-        // The kernel's readiness may have been reported before we registered.
-        self.read(key);
+        key
     }
 
     /// The connection of a socket that was attached without, once the upgrade is answered: what waits for it leaves now.
-    fn connected(&mut self, key: SocketKey, mut stream: Stream, mut received: Vec<u8>) {
+    fn connected(&mut self, key: SocketKey, mut stream: Stream, received: Vec<u8>) {
         // It may have been closed meanwhile: the connection goes with it.
         if self.socket(key).is_none() {
             return;
@@ -318,14 +334,19 @@ impl Shard {
             tracing::warn!(%error, "a connection could not be taken over");
             return self.with(key, Socket::lost);
         }
+        // The kernel's readiness may have been reported before we registered.
+        self.carry(key, stream, received, true);
+    }
+
+    /// Gives a socket the connection that it was attached without.
+    fn carry(&mut self, key: SocketKey, stream: Stream, mut received: Vec<u8>, is_readable: bool) {
         if let Some(Socket { carrier: Carrier::Wire(wire), .. }) = self.socket(key) {
             wire.stream = stream;
         }
         if !received.is_empty() {
             self.take_bytes(key, &mut received);
         }
-        // The kernel's readiness may have been reported before we registered.
-        self.ready(key.index as usize, true, false, true);
+        self.ready(key.index as usize, is_readable, false, true);
     }
 
     /// The socket with this key, if it is still there.
@@ -409,7 +430,10 @@ impl Shard {
 
     /// Whether this turn has left something for the next.
     fn has_more(&self) -> bool {
-        !self.lent.reading.is_empty() || !self.lent.hungry.is_empty() || mailbox::work() > 0
+        !self.lent.reading.is_empty()
+            || !self.lent.hungry.is_empty()
+            || self.newcomers.has_work()
+            || mailbox::work() > 0
     }
 
     /// How long the kernel may let us sleep.
@@ -423,13 +447,14 @@ impl Shard {
         }
         // Nobody tells when other shards have room again.
         let look = (!self.lent.reading.held_up.is_empty()).then_some(HELD_UP_LOOK);
-        let timer = self.lent.timers.next_ms();
+        let timer = self.lent.timers.next_ms().into_iter().chain(self.newcomers.expiry_ms()).min();
         let timer = timer.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(clock.now_ms())));
         look.into_iter().chain(timer).min()
     }
 
     fn expire_timers(&mut self) {
         self.lent.now_ms = self.lent.surroundings.clock.now_ms();
+        self.newcomers.expire(self.lent.now_ms);
         let newest = self.lent.timers.newest();
         while let Some(due) = self.lent.timers.take_due(self.lent.now_ms, newest) {
             match due {

@@ -52,7 +52,7 @@ async fn run() -> Result<(), BoxError> {
     }
     let port = port.ok_or_else(usage)?;
     let endpoint = endpoint(shards, redis.as_deref()).await?;
-    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?.upgrades_first();
     let mut terminate = signal(SignalKind::terminate())?;
     println!("oracle: listening on http://{}", server.local_addr()?);
     let app = axum::Router::new().merge(endpoint.routes()).merge(http::routes(endpoint.clone()));

@@ -9,6 +9,7 @@ use fanfare_proto::payload::Payload;
 use fanfare_proto::position::Position;
 use tokio::sync::oneshot;
 
+use super::newcomer::Newcomer;
 use super::question::Question;
 use crate::channel::{Finished, Mutes, Reply};
 use crate::close_reason::CloseReason;
@@ -82,6 +83,10 @@ pub(crate) struct Post {
 
 /// One request to a shard, carried out on its thread. Most are moved several times, so that the large ones are boxed.
 pub(crate) enum Command {
+    /// Read what an accepted connection wants.
+    Welcome(Newcomer),
+    /// Give up connections that have not said what they want, of servers that end.
+    DismissNewcomers,
     /// Take over a new connection.
     Attach(Box<NewSocket>),
     /// The connection of a socket that was attached without one, and what the client has sent behind its handshake.
@@ -158,6 +163,8 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Payloads may hold secrets; the kind of command is enough.
         let name = match self {
+            Command::Welcome(_) => "Welcome",
+            Command::DismissNewcomers => "DismissNewcomers",
             Command::Attach(_) => "Attach",
             Command::Publish { .. } => "Publish",
             Command::Fence => "Fence",

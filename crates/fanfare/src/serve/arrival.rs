@@ -10,9 +10,9 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::Served;
+use super::connection::{First, Served};
 use super::door::{Entered, slot, turn_away};
 use crate::address;
 use crate::endpoint::Endpoint;
@@ -23,16 +23,8 @@ use crate::service::{Connection, Full};
 /// A connection that is turned away has so long to say what it wants.
 const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a connection arrives at.
-pub(super) struct Reception<S> {
-    pub(super) served: Served<S>,
-    pub(super) timeout: Duration,
-    #[cfg(feature = "tls")]
-    pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
-    pub(super) stopped: watch::Receiver<bool>,
-}
-
-impl<S> Reception<S> {
+impl<S> Served<S> {
+    /// Serves a connection from its beginning.
     pub(super) async fn receive<B>(mut self, mut tcp: TcpStream, mut entered: Entered)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
@@ -40,7 +32,7 @@ impl<S> Reception<S> {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        if self.served.door.asks_for_header() {
+        if self.shared.door.asks_for_header() {
             match self.introduced(&mut tcp, entered).await {
                 Some(next) => entered = next,
                 None => return,
@@ -48,7 +40,7 @@ impl<S> Reception<S> {
         }
         let refused: Option<(Full, OwnedSemaphorePermit)> = match entered {
             Entered::Let(place, of_address) => {
-                self.served.connection.slot = Some(slot(place, of_address));
+                self.connection.slot = Some(slot(place, of_address));
                 None
             }
             Entered::TurnedAway(full, place) => Some((full, place)),
@@ -56,7 +48,7 @@ impl<S> Reception<S> {
             Entered::Stranger => return,
         };
         let timeout = match &refused {
-            None => self.timeout,
+            None => self.shared.handshake_timeout,
             Some((full, _)) => {
                 // One that says nothing is told all the same.
                 if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
@@ -67,50 +59,48 @@ impl<S> Reception<S> {
         };
         let full = refused.as_ref().map(|(full, _)| *full);
         #[cfg(feature = "tls")]
-        let peer = self.served.connection.peer;
-        #[cfg(feature = "tls")]
-        if let Some(tls) = self.tls {
+        if let Some(tls) = &self.shared.tls {
+            let (endpoint, peer) = (&self.shared.endpoint, self.connection.peer);
             match tokio::time::timeout(timeout, tls.accept(tcp)).await {
-                Ok(Ok(stream)) => self.served.run(stream, timeout, full, self.stopped).await,
-                Ok(Err(error)) => {
-                    self.served.endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}"));
-                }
+                Ok(Ok(stream)) => self.run(stream, First::default(), timeout, full).await,
+                Ok(Err(error)) => endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}")),
                 Err(_) => {
                     let detail = format_args!("the TLS handshake took longer than {timeout:?} (handshake_timeout)");
-                    self.served.endpoint.tell_of_request(peer, detail);
+                    endpoint.tell_of_request(peer, detail);
                 }
             }
             return;
         }
-        self.served.run::<TcpStream, _>(tcp, timeout, full, self.stopped).await;
+        self.run(tcp, First::default(), timeout, full).await;
     }
 
     /// Reads who the client is from the header of the proxy.
     async fn introduced(&mut self, tcp: &mut TcpStream, entered: Entered) -> Option<Entered> {
-        let timeout = if let Entered::Let(..) = entered { self.timeout } else { TURNED_AWAY_TIMEOUT };
+        let shared = self.shared.clone();
+        let timeout = if let Entered::Let(..) = entered { shared.handshake_timeout } else { TURNED_AWAY_TIMEOUT };
         let header = match tokio::time::timeout(timeout, address::read(tcp)).await {
             Ok(Ok(header)) => header,
             Ok(Err(fault)) => {
-                tell_of_stranger(&self.served.endpoint, &self.served.connection, format_args!("{fault}"));
+                tell_of_stranger(&shared.endpoint, &self.connection, format_args!("{fault}"));
                 return None;
             }
             Err(_) => {
                 let detail = format_args!("no whole PROXY header came within {timeout:?}");
-                tell_of_stranger(&self.served.endpoint, &self.served.connection, detail);
+                tell_of_stranger(&shared.endpoint, &self.connection, detail);
                 return None;
             }
         };
-        let connection = &mut self.served.connection;
+        let connection = &mut self.connection;
         connection.peer = header.client.unwrap_or(connection.peer);
         connection.is_secure |= header.is_secure;
         Some(match entered {
-            Entered::Let(place, _) => self.served.door.enter_from(place, self.served.connection.peer.ip()),
+            Entered::Let(place, _) => shared.door.enter_from(place, connection.peer.ip()),
             entered => entered,
         })
     }
 
     fn turn_away(&self, tcp: &TcpStream, full: Full) {
-        self.served.endpoint.tell_of_full(self.served.connection.peer, full);
+        self.shared.endpoint.tell_of_full(self.connection.peer, full);
         turn_away(tcp, full);
     }
 }

@@ -2,56 +2,79 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
-use std::pin::pin;
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
+use http::request::Parts;
 use http::{HeaderValue, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::door::Door;
-use super::heads;
+use super::heads::{self, HEAD_SIZE_MAX, HEADERS_MAX};
 use crate::body::Body;
 use crate::endpoint::Endpoint;
-use crate::service::{Connection, Full};
+use crate::service::{Connection, Full, Upgrading};
 use crate::transport::handover::Handover;
 use crate::transport::stream::IntoStream;
 use crate::transport::watched::Watched;
 
-/// A request's head has at most this many bytes.
-const HEAD_SIZE_MAX: usize = 16 * 1024;
-
-/// A request has at most this many headers.
-const HEADERS_MAX: usize = 100;
-
 /// What is said of a request with both.
 const TWO_LENGTHS: &str = "the request has a Content-Length beside a Transfer-Encoding";
 
-/// What serves a connection.
-pub(super) struct Served<S> {
+/// What all connections of a server share.
+pub(super) struct Shared<S> {
     pub(super) service: S,
     pub(super) endpoint: Endpoint,
+    pub(super) door: Door,
+    pub(super) handshake_timeout: Duration,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<tokio_rustls::TlsAcceptor>,
+    /// Whether the server ends. It waits until nobody has this any more.
+    pub(super) stopped: watch::Receiver<bool>,
+}
+
+/// A connection and what serves it.
+pub(super) struct Served<S> {
+    pub(super) shared: Arc<Shared<S>>,
     pub(super) connection: Connection,
-    pub(super) door: Arc<Door>,
+}
+
+/// What is known of a connection's first request.
+#[derive(Default)]
+pub(super) struct First {
+    /// What was read of it.
+    pub(super) bytes: Bytes,
+    /// Its head must have come by then.
+    pub(super) deadline: Option<Instant>,
+    /// Its answer has been begun.
+    pub(super) begun: Option<Begun>,
+}
+
+/// The answer to a request to upgrade on its way.
+pub(super) type Begun = Pin<Box<dyn Future<Output = Result<Upgrading, Response<Body>>> + Send>>;
+
+impl<S> Clone for Served<S> {
+    fn clone(&self) -> Self {
+        Served { shared: self.shared.clone(), connection: self.connection.clone() }
+    }
 }
 
 impl<S> Served<S> {
     /// Serves all requests of a connection. Where there is no place for it, each is told so.
-    pub(super) async fn run<IO, B>(
-        self,
-        stream: IO,
-        head_timeout: Duration,
-        full: Option<Full>,
-        mut stopped: watch::Receiver<bool>,
-    ) where
+    pub(super) async fn run<IO, B>(self, stream: IO, first: First, head_timeout: Duration, full: Option<Full>)
+    where
         IO: AsyncRead + AsyncWrite + IntoStream + Unpin + Send + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
         S::Future: Send,
@@ -59,74 +82,121 @@ impl<S> Served<S> {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let handover = Handover::default();
-        let (stream, first_ambiguous) = Watched::new(stream, handover.clone());
-        let (endpoint, peer) = (self.endpoint.clone(), self.connection.peer);
-        let (served, requests) = (Arc::new(self), AtomicUsize::new(0));
-        let asks = handover.clone();
+        let First { bytes, deadline, begun } = first;
+        let (stream, first_ambiguous) = Watched::new(stream, bytes, handover.clone());
+        let (served, requests) = (Arc::new(self), Arc::new(AtomicUsize::new(0)));
+        let (asks, begun) = (handover.clone(), Mutex::new(begun));
+        let (serves, counts) = (served.clone(), requests.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(asks.clone());
-            let number = requests.fetch_add(1, Ordering::Relaxed);
+            let number = counts.fetch_add(1, Ordering::Relaxed);
             let has_two_lengths = first_ambiguous.is_reached_by(number);
-            let served = served.clone();
-            async move { Ok::<_, Infallible>(served.answer(request, has_two_lengths, full).await) }
+            let (served, begun) = (serves.clone(), begun.lock().take());
+            async move {
+                Ok::<_, Infallible>(match begun {
+                    Some(begun) => served.go_on(request, begun).await.map(Either::Right),
+                    None => served.answer(request, has_two_lengths, full).await,
+                })
+            }
         });
-        let served = hyper::server::conn::http1::Builder::new()
+        let serving = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_SIZE_MAX)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let mut served = pin!(served);
-        let serving = async {
+        let mut serving = pin!(serving);
+        let mut stopped = served.shared.stopped.clone();
+        let served_all = async {
             tokio::select! {
-                result = &mut served => return result,
+                result = &mut serving => return result,
                 () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {}
             }
-            served.as_mut().graceful_shutdown();
-            served.await
+            serving.as_mut().graceful_shutdown();
+            serving.await
         };
-        let result = tokio::select! {
-            result = serving => result,
+        let is_late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => pending().await,
+            }
+            if requests.load(Ordering::Relaxed) > 0 {
+                pending().await
+            }
+        };
+        tokio::select! {
+            result = served_all => if let Err(error) = result {
+                served.tell(&error);
+            },
             // A shard has the connection.
-            () = handover.is_done() => return,
-        };
-        if let Err(error) = result {
-            endpoint.tell_of_request(peer, format_args!("an HTTP connection ended with an error: {error}"));
+            () = handover.is_done() => {}
+            () = is_late => {
+                let timeout = served.shared.handshake_timeout;
+                served.tell(&format!("no whole head came within {timeout:?} (handshake_timeout)"));
+            }
         }
+    }
+
+    /// Counts and logs a connection that ends without a request that could be served.
+    pub(super) fn tell(&self, error: &dyn std::fmt::Display) {
+        let detail = format_args!("an HTTP connection ended with an error: {error}");
+        self.shared.endpoint.tell_of_request(self.connection.peer, detail);
     }
 
     async fn answer<B>(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         has_two_lengths: bool,
         full: Option<Full>,
     ) -> Response<Either<B, Body>>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     {
-        let connection = self.connection.clone().told(&self.door.proxies, request.headers(), &self.endpoint);
-        let fault = heads::fault(request.uri(), request.version(), request.headers());
-        let fault = fault.or(has_two_lengths.then_some(TWO_LENGTHS));
-        let answer = match (fault, full) {
-            (Some(fault), _) => self.endpoint.turn_away_malformed(&connection, fault),
-            (None, Some(full)) => self.turn_away(request, &connection, full),
-            (None, None) => match self.door.placed(connection.clone()) {
-                Some(placed) => {
-                    request.extensions_mut().insert(placed);
-                    let Ok(response) = self.service.call(request).await;
-                    return response.map(Either::Left);
-                }
-                None => self.turn_away(request, &connection, Full::Address),
-            },
-        };
-        let mut answer = answer.map(Either::Right);
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        answer
+        let (parts, body) = request.into_parts();
+        match self.judge(parts, has_two_lengths, full) {
+            Ok((parts, _)) => {
+                let Ok(response) = self.shared.service.call(Request::from_parts(parts, body)).await;
+                response.map(Either::Left)
+            }
+            Err(answer) => (*answer).map(Either::Right),
+        }
     }
 
-    fn turn_away(&self, request: Request<Incoming>, connection: &Connection, full: Full) -> Response<Body> {
-        let (parts, _) = request.into_parts();
-        self.endpoint.turn_away(&Arc::new(parts), connection, full)
+    /// A request with the connection of its client, if it says one thing and there is a place for it.
+    ///
+    /// # Errors
+    /// What is answered instead.
+    pub(super) fn judge(
+        &self,
+        mut parts: Parts,
+        has_two_lengths: bool,
+        full: Option<Full>,
+    ) -> Result<(Parts, Connection), Box<Response<Body>>> {
+        let Shared { endpoint, door, .. } = &*self.shared;
+        let connection = self.connection.clone().told(&door.proxies, &parts.headers, endpoint);
+        let fault = heads::fault(&parts.uri, parts.version, &parts.headers);
+        let fault = fault.or(has_two_lengths.then_some(TWO_LENGTHS));
+        let mut answer = match (fault, full) {
+            (Some(fault), _) => endpoint.turn_away_malformed(&connection, fault),
+            (None, Some(full)) => endpoint.turn_away(&Arc::new(parts), &connection, full),
+            (None, None) => match door.placed(connection.clone()) {
+                Some(placed) => {
+                    parts.extensions.insert(placed.clone());
+                    return Ok((parts, placed));
+                }
+                None => endpoint.turn_away(&Arc::new(parts), &connection, Full::Address),
+            },
+        };
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Err(Box::new(answer))
+    }
+
+    /// The answer to a request that somebody else has read and begun to answer.
+    async fn go_on(&self, request: Request<Incoming>, begun: Begun) -> Response<Body> {
+        match begun.await {
+            Ok(upgrading) => self.shared.endpoint.upgrade(upgrading, request, &self.connection).await,
+            Err(answer) => answer,
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Who may come in, who is told that there is no place, and who is not heard at all.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limits;
@@ -103,7 +103,7 @@ pub(super) fn slot(_in_total: OwnedSemaphorePermit, of_address: Option<AddressSl
 }
 
 /// Answers without reading the request, so that a refusal costs next to nothing. A client that speaks TLS sees an error.
-pub(super) fn turn_away(tcp: &TcpStream, full: Full) {
+pub(super) fn turn_away(tcp: &impl AsFd, full: Full) {
     let answer: &[u8] = match full {
         Full::Server => {
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"

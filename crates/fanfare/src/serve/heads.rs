@@ -1,8 +1,43 @@
-//! Heads that say two things, which a proxy in front may have understood otherwise than we would.
+//! Heads of requests: those that say two things, which a proxy in front may have understood otherwise than we would, and those that
+//! plainly ask for a WebSocket.
 
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
 use fanfare_proto::origin::is_host_and_port;
-use http::header::{HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, Uri, Version};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use httparse::Status;
+
+/// A request's head has at most this many bytes.
+pub(super) const HEAD_SIZE_MAX: usize = 16 * 1024;
+
+/// A request has at most this many headers.
+pub(super) const HEADERS_MAX: usize = 100;
+
+/// The request to which the bytes belong, and the size of its head, where they begin with the whole head of a GET of HTTP/1.1 that asks for a WebSocket and
+/// has no body. Whatever else they are is for the HTTP library to say.
+pub(super) fn upgrade(bytes: &Bytes) -> Option<(Parts, usize)> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let Ok(Status::Complete(size)) = request.parse_with_uninit_headers(bytes, &mut headers) else { return None };
+    if size > HEAD_SIZE_MAX || request.version != Some(1) || request.method != Some("GET") {
+        return None;
+    }
+    let (mut parts, ()) = Request::new(()).into_parts();
+    // Names and values are parts of the same memory.
+    parts.uri = Uri::from_maybe_shared(bytes.slice_ref(request.path?.as_bytes())).ok()?;
+    parts.headers.reserve(request.headers.len());
+    for header in &*request.headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value)).ok()?;
+        parts.headers.append(name, value);
+    }
+    let asks = parts.headers.get(UPGRADE)?.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let has_more = [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].iter().any(|name| parts.headers.contains_key(name));
+    (asks && !has_more).then_some((parts, size))
+}
 
 /// What is wrong with the head of a request, in words for its client; `None` where it says one thing.
 pub(super) fn fault(uri: &Uri, version: Version, headers: &HeaderMap) -> Option<&'static str> {
@@ -29,6 +64,45 @@ pub(super) fn fault(uri: &Uri, version: Version, headers: &HeaderMap) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_whole_heads_that_plainly_ask_for_a_websocket_are_read() {
+        let head = |line: &str, more: &str| format!("{line}\r\nHost: a\r\nUpgrade: WebSocket\r\n{more}\r\n");
+        let get = "GET /socket?a=b HTTP/1.1";
+        let check = |text: &str, expected: Option<usize>| {
+            let found = upgrade(&Bytes::copy_from_slice(text.as_bytes()));
+            assert_eq!(found.as_ref().map(|(_, size)| *size), expected, "{text}");
+            if let Some((parts, _)) = found {
+                assert_eq!((parts.uri.path(), parts.uri.query()), ("/socket", Some("a=b")));
+                assert_eq!((parts.headers["host"].as_bytes(), parts.version), (&b"a"[..], Version::HTTP_11));
+            }
+        };
+        let plain = head(get, "x: y\r\nx: z\r\n");
+        check(&plain, Some(plain.len()));
+        check(&format!("{plain}\u{1}more"), Some(plain.len()));
+        check(&format!("\r\n{plain}"), Some(plain.len() + 2));
+        for size in 0..plain.len() {
+            check(&plain[..size], None);
+        }
+        for line in
+            ["POST / HTTP/1.1", "GET / HTTP/1.0", "GET / HTTP/2", "GET  HTTP/1.1", "PRI * HTTP/2.0", "\u{16}\u{3}\u{1}"]
+        {
+            check(&head(line, ""), None);
+        }
+        for more in [
+            "content-length: 0\r\n",
+            "Transfer-Encoding: chunked\r\n",
+            "expect: 100-continue\r\n",
+            "a b\r\n",
+            "a: \u{0}\r\n",
+        ] {
+            check(&head(get, more), None);
+        }
+        check(&format!("{get}\r\nHost: a\r\n\r\n"), None);
+        check(&format!("{get}\r\nHost: a\r\nUpgrade: h2c, websocket\r\n\r\n"), None);
+        check(&head(get, &"a: b\r\n".repeat(HEADERS_MAX)), None);
+        check(&head(get, &format!("a: {}\r\n", "b".repeat(HEAD_SIZE_MAX))), None);
+    }
 
     #[test]
     fn heads_that_say_two_things() {

@@ -369,7 +369,7 @@ impl Endpoint {
     }
 
     /// Counts and logs a refusal that no mount has a say in.
-    fn refuse(&self, refusal: &Refusal, connection: &Connection) -> Response<Body> {
+    pub(super) fn refuse(&self, refusal: &Refusal, connection: &Connection) -> Response<Body> {
         self.tell_of(refusal, None, Some(connection));
         refusal.answer()
     }

@@ -78,7 +78,7 @@ async fn connection(on_upgrade: OnUpgrade, socket: &SocketInfo) -> Option<(Strea
 /// The server's own buffers must go with it: even an empty one would cost an idle connection several kilobytes.
 fn raw_stream(upgraded: Upgraded) -> io::Result<(Stream, Vec<u8>)> {
     let upgraded = match upgraded.downcast::<TokioIo<Watched<TcpStream>>>() {
-        Ok(parts) => return Ok((given(parts.io.into_inner())?, parts.read_buf.to_vec())),
+        Ok(parts) => return given(parts.io.into_inner(), &parts.read_buf),
         Err(upgraded) => upgraded,
     };
     // Of another server: by axum and hyper-util's `auto`, or by hyper's own HTTP/1 connection.
@@ -92,14 +92,15 @@ fn raw_stream(upgraded: Upgraded) -> io::Result<(Stream, Vec<u8>)> {
     };
     #[cfg(feature = "tls")]
     let upgraded = match upgraded.downcast::<TokioIo<Watched<tokio_rustls::server::TlsStream<TcpStream>>>>() {
-        Ok(parts) => return Ok((given(parts.io.into_inner())?, parts.read_buf.to_vec())),
+        Ok(parts) => return given(parts.io.into_inner(), &parts.read_buf),
         Err(upgraded) => upgraded,
     };
     Ok((bridged(upgraded)?, Vec::new()))
 }
 
-fn given<IO: IntoStream>(watched: Watched<IO>) -> io::Result<Stream> {
-    watched.into_inner().ok_or(io::ErrorKind::NotConnected)?.into_stream()
+fn given<IO: IntoStream>(watched: Watched<IO>, received: &[u8]) -> io::Result<(Stream, Vec<u8>)> {
+    let (io, unread) = watched.into_inner().ok_or(io::ErrorKind::NotConnected)?;
+    Ok((io.into_stream()?, [received, &unread].concat()))
 }
 
 /// Whatever else the server runs on: a task copies between it and a pair of local sockets.

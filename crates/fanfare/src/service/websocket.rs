@@ -1,9 +1,13 @@
 //! The WebSocket upgrade. The checks come in the order of Phoenix, so that a client sees the same refusals.
+//!
+//! Most requests come through an HTTP library, which gives up the connection below. Our own server also lets a shard read the first
+//! request of a connection ([`let_in`](Endpoint::let_in)).
 
 use std::sync::Arc;
 
 use fanfare_proto::websocket::{deflate, handshake};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 
@@ -12,7 +16,17 @@ use super::refusal::Refusal;
 use super::{Connection, Found, credential, upgrade};
 use crate::body::Body;
 use crate::endpoint::Endpoint;
+use crate::mailbox::{AdmittedSocket, ShardHandle};
+use crate::protocol::Served;
 use crate::transport::Transport;
+
+/// A client that may have a WebSocket.
+pub(crate) struct Upgrading {
+    pub(crate) socket: AdmittedSocket,
+    /// What permessage-deflate was negotiated with, if it was.
+    pub(crate) window_bits: Option<u8>,
+    pub(crate) answer: Response<Body>,
+}
 
 impl Endpoint {
     pub(super) async fn websocket<B: http_body::Body>(&self, found: Found, mut request: Request<B>) -> Response<Body> {
@@ -30,25 +44,57 @@ impl Endpoint {
             if has_body {
                 return Err(Refusal::UpgradeWithBody);
             }
-            asking.upgrade(on_upgrade).await
+            asking.let_in(None).await?.take_over(self, on_upgrade).await
         };
         answer.await.unwrap_or_else(|refusal| asking.refuse(refusal))
+    }
+
+    /// What serves a path, if it answers requests to upgrade.
+    pub(crate) fn upgrades_at(&self, path: &str) -> Option<Found> {
+        self.find(path).filter(|found| matches!(found.served, Served::WebSocket | Served::Bullet))
+    }
+
+    /// Judges a GET without a body that asks for an upgrade. The socket would be this shard's.
+    ///
+    /// # Errors
+    /// What is answered instead.
+    pub(crate) async fn let_in(
+        &self,
+        found: Found,
+        parts: Parts,
+        connection: &Connection,
+        shard: ShardHandle,
+    ) -> Result<Upgrading, Response<Body>> {
+        let (found, parts, connection) = (&found, &Arc::new(parts), Some(connection));
+        let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::WebSocket };
+        asking.let_in(Some(shard)).await.map_err(|refusal| asking.refuse(refusal))
+    }
+
+    /// Gives the connection of its request to a client that was let in.
+    pub(crate) async fn upgrade<B>(
+        &self,
+        upgrading: Upgrading,
+        mut request: Request<B>,
+        connection: &Connection,
+    ) -> Response<Body> {
+        let taken_over = upgrading.take_over(self, hyper::upgrade::on(&mut request)).await;
+        taken_over.unwrap_or_else(|refusal| self.refuse(&refusal, connection))
     }
 }
 
 impl Asking<'_> {
-    async fn upgrade(&self, on_upgrade: OnUpgrade) -> Result<Response<Body>, Refusal> {
+    async fn let_in(&self, shard: Option<ShardHandle>) -> Result<Upgrading, Refusal> {
         let (endpoint, mount, parts) = (self.endpoint, &self.found.mount, self.parts);
         let admitted = self.admit(self.read()?).await?;
         let upgrade = handshake::check(&parts.method, parts.version, &parts.headers).map_err(Refusal::Handshake)?;
         let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
         let window_bits = agreement.as_ref().map(|agreement| agreement.window_bits);
-        let socket = self.socket(endpoint.next_shard().clone(), admitted).await?;
-        upgrade::take_over(endpoint, on_upgrade, socket, window_bits).await.map_err(|_| Refusal::Ended)?;
+        let shard = shard.unwrap_or_else(|| endpoint.next_shard().clone());
+        let socket = self.socket(shard, admitted).await?;
 
-        let mut response = Response::new(Body::default());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
+        let mut answer = Response::new(Body::default());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = answer.headers_mut();
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(SEC_WEBSOCKET_ACCEPT, upgrade.accept);
@@ -58,6 +104,14 @@ impl Asking<'_> {
         if let Some(agreement) = agreement {
             headers.insert(SEC_WEBSOCKET_EXTENSIONS, agreement.response);
         }
-        Ok(response)
+        Ok(Upgrading { socket, window_bits, answer })
+    }
+}
+
+impl Upgrading {
+    async fn take_over(self, endpoint: &Endpoint, on_upgrade: OnUpgrade) -> Result<Response<Body>, Refusal> {
+        let Upgrading { socket, window_bits, answer } = self;
+        upgrade::take_over(endpoint, on_upgrade, socket, window_bits).await.map_err(|_| Refusal::Ended)?;
+        Ok(answer)
     }
 }

@@ -6,10 +6,13 @@ use std::ops::ControlFlow;
 use fanfare_proto::websocket::decoder::{Decoder, Role};
 
 use super::Shard;
+use super::newcomers::{Beginning, LOOKS_PER_TURN_MAX, Lent};
 use crate::key::SocketKey;
+use crate::mailbox::NewSocket;
 use crate::socket::{Reading, Socket};
 use crate::transport::Carrier;
-use crate::transport::wire::Unread;
+use crate::transport::stream::Stream;
+use crate::transport::wire::{Unread, Wire};
 
 /// A socket that sends more than this many buffers is read again in the next turn, after the others.
 const READS_PER_TURN_MAX: usize = 4;
@@ -34,6 +37,36 @@ impl Shard {
         if readable || ended {
             self.read(key);
         }
+    }
+
+    /// Looks at connections that have come or said something, as many as a turn may.
+    pub(super) fn look_at_newcomers(&mut self) {
+        let mut left = LOOKS_PER_TURN_MAX;
+        loop {
+            let mut buffer = std::mem::take(&mut self.read_buffer);
+            let (registry, shard, now_ms) = (self.poll.registry(), &self.lent.shard, self.lent.now_ms);
+            let next = self.newcomers.next(&mut left, &mut Lent { registry, buffer: &mut buffer, shard, now_ms });
+            self.read_buffer = buffer;
+            let Some(beginning) = next else { return };
+            self.begin(beginning);
+            self.settle();
+        }
+    }
+
+    /// Makes a socket of a connection whose client may have one, and answers the request: by then it is a member of the topics that it
+    /// is joined to at once.
+    fn begin(&mut self, beginning: Beginning) {
+        let Beginning { mut connection, admitted, window_bits, received } = beginning;
+        let carrier = Carrier::Wire(Wire::new(Stream::Awaited, window_bits));
+        let key = self.seat(NewSocket { admitted, carrier, received: Vec::new(), attached: None });
+        if self.socket(key).is_none() {
+            return;
+        }
+        if !connection.answer(key.index as usize, self.poll.registry()) {
+            return self.with(key, Socket::lost);
+        }
+        // The kernel tells of what has come since the first read, but not of what that has left.
+        self.carry(key, Stream::Tcp(connection.stream), received, connection.may_have_more);
     }
 
     /// Reads what there is of a socket, unless the turn has done enough.

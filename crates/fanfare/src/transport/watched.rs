@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handover::Handover;
@@ -31,23 +32,26 @@ impl FirstAmbiguous {
 pub(crate) struct Watched<IO> {
     /// `None` once it is given up.
     io: Option<IO>,
+    /// What somebody has read of it before, and is still to be read here.
+    before: Bytes,
     watch: Watch,
     first_ambiguous: FirstAmbiguous,
     handover: Handover,
 }
 
 impl<IO> Watched<IO> {
-    /// The stream, which is given up as the handover says, and what is to be asked about each of its requests.
-    pub(crate) fn new(io: IO, handover: Handover) -> (Self, FirstAmbiguous) {
+    /// The stream, of which these bytes were read already and which is given up as the handover says, and what is to be asked about
+    /// each of its requests.
+    pub(crate) fn new(io: IO, before: Bytes, handover: Handover) -> (Self, FirstAmbiguous) {
         let first_ambiguous = FirstAmbiguous(Arc::new(AtomicUsize::new(usize::MAX)));
-        let watched =
-            Watched { io: Some(io), watch: Watch::default(), first_ambiguous: first_ambiguous.clone(), handover };
+        let (io, watch) = (Some(io), Watch::default());
+        let watched = Watched { io, before, watch, first_ambiguous: first_ambiguous.clone(), handover };
         (watched, first_ambiguous)
     }
 
-    /// The stream, unless it is given up.
-    pub(crate) fn into_inner(self) -> Option<IO> {
-        self.io
+    /// The stream and what is still unread of the bytes before, unless it is given up.
+    pub(crate) fn into_inner(self) -> Option<(IO, Bytes)> {
+        Some((self.io?, self.before))
     }
 }
 
@@ -57,7 +61,10 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
         let before = buffer.filled().len();
         // What is given up is another's: the library is let go before long.
         let Some(io) = &mut this.io else { return Poll::Pending };
-        ready!(Pin::new(io).poll_read(cx, buffer))?;
+        match this.before.len().min(buffer.remaining()) {
+            0 => ready!(Pin::new(io).poll_read(cx, buffer))?,
+            count => buffer.put_slice(&this.before.split_to(count)),
+        }
         if let Some(number) = this.watch.take(&buffer.filled()[before..]) {
             this.first_ambiguous.0.store(number, Ordering::Relaxed);
         }

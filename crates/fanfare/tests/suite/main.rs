@@ -8,6 +8,7 @@ mod a_shard_that_cannot_wait_ends_the_process;
 mod a_stalled_history_delays_no_other_topic;
 mod accept_rate;
 mod addresses;
+mod arrivals;
 mod bad_input;
 mod bullet;
 mod closing;

@@ -35,7 +35,7 @@ pub(crate) async fn serve(builder: Builder) -> Served {
 
 /// The same for an endpoint that is built already.
 pub(crate) async fn serve_endpoint(endpoint: Endpoint) -> Served {
-    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().upgrades_first();
     let address = server.local_addr().unwrap();
     let served = endpoint.clone();
     tokio::spawn(async move { server.serve(served.clone(), &served, pending()).await });
