@@ -9,12 +9,27 @@ use crate::config::broker::Broker as Settings;
 /// # Errors
 /// It is of a kind that this build does not have, or a setting cannot be; the text has no password.
 pub(crate) fn settled(settings: &Settings, message_size_max: usize) -> Result<Broker, String> {
-    let broker = if is_nats(settings) { nats(settings, message_size_max) } else { redis(settings, message_size_max) };
+    let broker =
+        if is_nats(url(settings)) { nats(settings, message_size_max) } else { redis(settings, message_size_max) };
     Ok(broker?.grace(settings.grace.0).window_bytes_max(settings.window.0 as usize))
 }
 
-fn is_nats(settings: &Settings) -> bool {
-    ["nats://", "tls://"].iter().any(|scheme| url(settings).starts_with(scheme))
+/// Whether an address is that of a NATS.
+pub(crate) fn is_nats(url: &str) -> bool {
+    ["nats://", "tls://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+/// The addresses of the servers that one names; it has been found to be right.
+pub(crate) fn addresses(url: &str) -> Vec<String> {
+    let mut addresses: Vec<String> = Vec::new();
+    for part in url.split(',') {
+        match addresses.last_mut() {
+            // A password may have a comma.
+            Some(last) if !part.contains("://") => *last += &format!(",{part}"),
+            _ => addresses.push(part.to_owned()),
+        }
+    }
+    addresses
 }
 
 fn url(settings: &Settings) -> &str {

@@ -40,6 +40,9 @@ pub(crate) enum Command {
         /// The configuration, a TOML file. Left out: fanfare.toml, or the environment alone if there is none
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Connect to every server that it names, and print what each is and which of its settings are wrong
+        #[arg(long)]
+        connect: bool,
         #[command(flatten)]
         settings: Settings,
     },

@@ -10,7 +10,7 @@ use crate::cli::{Cluster, Command, Docs, New, Settings};
 use crate::config::{reference, starter};
 use crate::scaffold::app::App;
 use crate::terminal::{Given, load, print};
-use crate::{apikey, client, contract, demo, mint, run, scaffold, supabase};
+use crate::{apikey, client, contact, contract, demo, mint, run, scaffold, supabase};
 
 /// Does it. The exit status says more than success where a command has more to say.
 ///
@@ -21,12 +21,12 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
     match command {
         Command::Dev { settings } => run::dev(Given::text("fanfare dev", run::DEV, settings)).map(done),
         Command::Serve { config, settings } => run::serve(Given::file(config, settings)).map(done),
-        Command::Check { config, settings } => {
+        Command::Check { config, connect, settings } => {
             let config = Given::file(config, settings).read().map_err(|report| report.to_string())?;
-            for warning in config.warnings {
+            for warning in &config.warnings {
                 eprintln!("warning: {warning}");
             }
-            Ok(ExitCode::SUCCESS)
+            if connect { contact::run(&config) } else { Ok(ExitCode::SUCCESS) }
         }
         Command::Init { file, force } => {
             write_new(&file, &starter::text(), force)?;

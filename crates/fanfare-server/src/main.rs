@@ -24,6 +24,7 @@ mod client;
 mod command;
 mod config;
 mod connections;
+mod contact;
 mod contract;
 mod demo;
 mod descriptors;

@@ -23,11 +23,11 @@ mod backoff;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod inbox;
 #[cfg(feature = "nats")]
-mod nats;
+pub(crate) mod nats;
 #[cfg(feature = "postgres")]
 mod outbox;
 #[cfg(feature = "postgres")]
-mod postgres;
+pub(crate) mod postgres;
 mod publish;
 #[cfg(feature = "redis")]
 pub(crate) mod publisher;

@@ -59,6 +59,9 @@ pub(crate) trait KeyStore: Send + Sync {
     /// key works until then, as a record of its own; those whose time has come are removed.
     fn rotate<'a>(&'a self, handle: &'a str, key: &'a Key, until: Option<i64>) -> Answer<'a, bool>;
 
+    /// What it is, with its version where it has one.
+    fn server(&self) -> Answer<'_, String>;
+
     /// Makes what the store needs, or adds what an older one lacks; what was done. Safe to repeat.
     fn migrate(&self) -> Answer<'_, String>;
 }

@@ -61,11 +61,8 @@ pub(super) async fn listen(url: &str, settings: &Settings, inbox: &Inbox, mut st
 }
 
 async fn connect(url: &str, tell: mpsc::Sender<Event>, standing: Arc<Standing>) -> Result<Client, String> {
-    // The driver's error may quote the address, which may hold a password.
-    let address: ServerAddr =
-        url.parse().map_err(|_| "the address is none of NATS: write nats://HOST:4222".to_owned())?;
-    let mut options = ConnectOptions::new()
-        .name("fanfare")
+    let (address, options) = addressed(url)?;
+    let options = options
         .connection_timeout(PATIENCE)
         .ping_interval(PATIENCE)
         .subscription_capacity(WAITING_MAX)
@@ -79,11 +76,22 @@ async fn connect(url: &str, tell: mpsc::Sender<Event>, standing: Arc<Standing>) 
             }
             std::future::ready(())
         });
+    options.connect(address).await.map_err(|error| error.to_string())
+}
+
+/// An address, and who is to connect there.
+///
+/// # Errors
+/// It is none of NATS. The text has nothing of it, since it may hold a password.
+pub(crate) fn addressed(url: &str) -> Result<(ServerAddr, ConnectOptions), String> {
+    let address: ServerAddr =
+        url.parse().map_err(|_| "the address is none of NATS: write nats://HOST:4222".to_owned())?;
+    let mut options = ConnectOptions::new().name("fanfare");
     if let Some(user) = address.username() {
         options = match address.password() {
             Some(password) => options.user_and_password(user.to_owned(), password.to_owned()),
             None => options.token(user.to_owned()),
         };
     }
-    options.connect(address).await.map_err(|error| error.to_string())
+    Ok((address, options))
 }

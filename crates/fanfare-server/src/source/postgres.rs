@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::publish::Publish;
 use super::{LOOK_EVERY, PATIENCE, Stop, stopped};
-use crate::config::source::Source as Settings;
+use crate::config::source::{Kind, Source as Settings};
 use crate::http_client::client_tls;
 
 /// How many notifications may wait for the engine. The others wait in the connection.
@@ -109,6 +109,24 @@ where
         }
     });
     Ok(Connected { client, notifications })
+}
+
+/// What a server is, with its version, if it has what a source of this kind needs.
+///
+/// # Errors
+/// Why it cannot be used, with the next step.
+pub(crate) async fn greet(url: &str, settings: &Settings) -> Result<String, String> {
+    let connected = connect(url, Wanted::Any).await;
+    let client = connected.map_err(|why| format!("no connection: {why}; start it, or correct the address"))?.client;
+    let version: String = answer(client.query_one("SHOW server_version", &[])).await?.get(0);
+    if settings.kind == Kind::Outbox && !settings.create {
+        let table = &settings.table;
+        let is_there = answer(client.query_one("SELECT to_regclass($1) IS NOT NULL", &[table])).await?;
+        if !is_there.get::<_, bool>(0) {
+            return Err(format!("PostgreSQL {version} has no table {table}: make it, or set create = true"));
+        }
+    }
+    Ok(format!("PostgreSQL {version}"))
 }
 
 /// What the server answers in time.

@@ -11,6 +11,7 @@ mod client_commands;
 mod cluster;
 mod cluster_demo;
 mod commands;
+mod contact;
 mod contracts;
 mod ending;
 mod files;

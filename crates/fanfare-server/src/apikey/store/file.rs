@@ -165,6 +165,10 @@ impl KeyStore for File {
         })
     }
 
+    fn server(&self) -> Answer<'_, String> {
+        Box::pin(async { Ok(format!("the file {}", self.path.display())) })
+    }
+
     fn migrate(&self) -> Answer<'_, String> {
         Box::pin(async {
             let existed = self.path.exists();

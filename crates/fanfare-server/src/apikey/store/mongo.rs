@@ -191,6 +191,14 @@ impl KeyStore for Mongo {
         })
     }
 
+    fn server(&self) -> Answer<'_, String> {
+        Box::pin(async {
+            let info = self
+                .ask(async |keys| keys.client().database(&self.database).run_command(doc! { "buildInfo": 1 }).await);
+            Ok(format!("MongoDB {}", info.await?.get_str("version").unwrap_or_default()))
+        })
+    }
+
     fn migrate(&self) -> Answer<'_, String> {
         Box::pin(async {
             self.ask(async |keys| keys.find_one(doc! {}).await).await?;

@@ -205,6 +205,13 @@ impl KeyStore for Postgres {
         })
     }
 
+    fn server(&self) -> Answer<'_, String> {
+        Box::pin(async {
+            let rows = self.query("SHOW server_version", &[]).await?;
+            Ok(format!("PostgreSQL {}", rows.first().map_or("", |row| row.get(0))))
+        })
+    }
+
     fn migrate(&self) -> Answer<'_, String> {
         Box::pin(async {
             let existed = self.changes("SELECT 1 WHERE to_regclass('apikeys') IS NOT NULL", &[]).await?;

@@ -174,6 +174,11 @@ impl KeyStore for Sqlite {
         })
     }
 
+    fn server(&self) -> Answer<'_, String> {
+        let path = self.path.display().to_string();
+        self.with(move |_| Ok(format!("SQLite {}, the file {path}", rusqlite::version())))
+    }
+
     fn migrate(&self) -> Answer<'_, String> {
         let path = self.path.display().to_string();
         self.with(move |c| {
