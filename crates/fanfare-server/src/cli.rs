@@ -46,11 +46,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         settings: Settings,
     },
-    /// Write a configuration file to start from, with every setting explained
+    /// Write a configuration file to start from, with every setting explained; --short writes the usual ones only
     Init {
         /// The file to write
         #[arg(default_value = "fanfare.toml")]
         file: PathBuf,
+        /// Write the usual settings only, in less than 40 lines
+        #[arg(long)]
+        short: bool,
         /// Overwrite the file if it exists
         #[arg(long)]
         force: bool,

@@ -28,8 +28,9 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
             }
             if connect { contact::run(&config) } else { Ok(ExitCode::SUCCESS) }
         }
-        Command::Init { file, force } => {
-            write_new(&file, &starter::text(), force)?;
+        Command::Init { file, short, force } => {
+            let text = if short { starter::SHORT.to_owned() } else { starter::text() };
+            write_new(&file, &text, force)?;
             eprintln!("wrote {}", file.display());
             eprintln!("start it: fanfare serve --config {}", file.display());
             Ok(ExitCode::SUCCESS)

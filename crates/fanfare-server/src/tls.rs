@@ -63,7 +63,10 @@ pub(crate) fn load(cert: &Path, key: &Path) -> Result<Served, Fault> {
     let certified = CertifiedKey::from_der(certs, private, &aws_lc_rs::default_provider());
     let certified = certified.map_err(|error| match error {
         rustls::Error::InvalidCertificate(_) => Fault::Cert(format!("{}: {error}", cert.display())),
-        _ => Fault::Key(format!("{} is not the key of {}: {error}", key.display(), cert.display())),
+        rustls::Error::InconsistentKeys(_) => {
+            Fault::Key(format!("{} is the key of another certificate than {}", key.display(), cert.display()))
+        }
+        _ => Fault::Key(format!("{} cannot be used as the key of {}: {error}", key.display(), cert.display())),
     })?;
     Ok(Served { names, key: Arc::new(certified) })
 }

@@ -57,6 +57,7 @@ pub(super) fn next_step(reason: &str) -> Option<&'static str> {
         "not_a_position" => "give back a position as the server sent it, or 0:0",
         "too_many" => "leave topics, or raise limits.joins_max",
         "bad_topic" => "take a topic of 1 to 255 bytes without control characters",
+        "stale_join_ref" => "nothing, if it is rare: else let the client push on the join that it has made last",
         "waiting_full" => "make the channel's code faster, push less at a time, or raise limits.waiting_frames_max",
         "drop_oldest" | "latest" | "resync" => {
             "nothing, if readers may miss messages: else widen what may wait, or publish less"

@@ -1,6 +1,7 @@
 //! Opening a WebSocket.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use axum::http::Uri;
@@ -8,6 +9,7 @@ use axum::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use fanfare_bench::Trust;
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -112,9 +114,9 @@ impl Dialer {
         let _ = tcp.set_nodelay(true);
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
-            Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await.map_err(|error| {
-                Failure::new(format!("TLS failed: {error}; --ca FILE trusts other certificates, --insecure takes any"))
-            })?),
+            Some((connector, name)) => {
+                Box::new(connector.connect(name.clone(), tcp).await.map_err(|error| Failure::new(explain_tls(&error)))?)
+            }
         };
         let mut config = WebSocketConfig::default();
         config.max_message_size = Some(MESSAGE_SIZE_MAX);
@@ -138,6 +140,27 @@ impl Dialer {
     }
 }
 
+/// What went wrong with TLS, and what to do about it.
+fn explain_tls(error: &io::Error) -> String {
+    let (why, next) = match error.get_ref().and_then(|error| error.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(error)) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => ("has expired", "renew it"),
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                ("is not valid yet", "check the clocks of both machines")
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                ("is for another name", "connect to the name that it is for")
+            }
+            _ => ("is signed by nobody whom this machine trusts", "--ca FILE trusts another certificate"),
+        },
+        Some(rustls::Error::InvalidMessage(_)) => {
+            return "the server does not answer with TLS: check the port, or connect with ws://".into();
+        }
+        _ => return format!("TLS failed: {error}"),
+    };
+    format!("the certificate of the server {why}: {next}, or accept any with --insecure")
+}
+
 fn explain(error: &Error, has_token: bool) -> Failure {
     match error {
         Error::Http(answer) => {
@@ -155,6 +178,9 @@ fn explain(error: &Error, has_token: bool) -> Failure {
         }
         Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(SubProtocolError::NoSubProtocol)) => {
             Failure::new("the server does not accept a token in this way; leave it out, or send it with --param")
+        }
+        Error::Protocol(ProtocolError::HttparseError(_)) => {
+            Failure::new("the server does not answer with HTTP: check the port, or connect with wss:// if it uses TLS")
         }
         error => Failure::new(format!("the WebSocket handshake failed: {error}")),
     }

@@ -1,4 +1,4 @@
-//! The commented file that `fanfare init` writes: it works as it is, and every key stands in it with its default.
+//! The commented files that `fanfare init` writes. They work as they are; in the long one every key stands with its default.
 
 use super::SECTIONS;
 use super::section::{Form, Section};
@@ -43,6 +43,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("source.url", "\"redis://127.0.0.1:6379\""),
     ("source.channels", "[\"my_channel\"]"),
     ("source.patterns", "[\"news.*\"]"),
+    ("source.changes", "{ \"public.orders\" = \"claim:sub=row:user_id\" }"),
     ("source.topic", "\"{channel}\""),
     ("source.group", "\"fanfare\""),
     ("source.consumer", "\"node-1\""),
@@ -110,7 +111,10 @@ const HEAD: &str = "\
 #     fanfare serve --config FILE      starts it
 ";
 
-/// The text of the file.
+/// The text of the short file: what most servers need.
+pub(crate) const SHORT: &str = include_str!("starter/short.toml");
+
+/// The text of the long file.
 pub(crate) fn text() -> String {
     let mut text = HEAD.to_owned();
     for section in SECTIONS {
@@ -164,6 +168,28 @@ mod tests {
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
         assert_eq!(config.channels[0].patterns().next().unwrap().to_string(), "room:lobby");
         assert_eq!(config.endpoints[0].path.0, "/socket");
+    }
+
+    #[test]
+    fn the_short_starter_is_right_with_and_without_its_comments() {
+        assert!(SHORT.lines().count() <= 40);
+        let uncommented: String = SHORT
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(setting) if setting.starts_with('[') || is_setting(setting) => setting,
+                _ => line,
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_ne!(uncommented, SHORT);
+        // The secret comes from the environment, which a test shares with others.
+        let uncommented =
+            uncommented.replace("secret_env = \"FANFARE_SECRET\"", &format!("secret = \"{}\"", "s".repeat(64)));
+        for text in [SHORT, &uncommented] {
+            let config = crate::preflight::parse("short", text, &Overrides::default());
+            let config = config.unwrap_or_else(|report| panic!("{report}\n{text}"));
+            assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        }
     }
 
     #[test]

@@ -158,6 +158,10 @@ fn init_writes_a_file_that_works_and_overwrites_none() {
     assert!(!ok && stderr.contains("--force") && std::fs::read_to_string(file).unwrap() == "mine", "{stderr}");
     assert!(run(&["init", file, "--force"]).0);
     assert!(std::fs::read_to_string(file).unwrap().contains("preset = \"lobby\""));
+    assert!(run(&["init", file, "--force", "--short"]).0);
+    let short = std::fs::read_to_string(file).unwrap();
+    assert!(short.lines().count() <= 40, "{short}");
+    Server::serve(&short).connect("").join_ok("room:1");
 }
 
 #[test]

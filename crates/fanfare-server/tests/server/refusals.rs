@@ -1,5 +1,7 @@
 //! Whoever is refused or closed is told why, the log has a line with the reason, a counter counts it, and `GET /api/why` tells it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::back_end::{BackEnd, Reply};
@@ -8,7 +10,7 @@ use crate::support::{Answer, Server};
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 const CONFIG: &str = "
-limits = { joins_max = 2, message_size_max = '2KB' }
+limits = { joins_max = 2, message_size_max = '2KB', join_burst = 1000, error_burst = 1000 }
 [[endpoint]]
 [[endpoint]]
 path = '/listed'
@@ -154,6 +156,45 @@ fn a_push_to_a_topic_that_is_not_joined_says_so() {
     let mut client = server.connect("");
     assert_eq!(client.push("1", "room:1", "new_msg", json!({}))["response"]["reason"], "unmatched topic");
     check_told(&server, ("drops", "unmatched_topic"), &["event=\"push_refused\"", "topic=\"room:1\"", "not joined"]);
+}
+
+#[test]
+fn a_message_of_an_earlier_join_or_session_says_so() {
+    let server = serve();
+    let mut client = server.connect("");
+    let earlier = client.join_ok("talk");
+    client.join_ok("talk");
+    client.send(json!([earlier, "99", "talk", "new_msg", {}]));
+    let parts = ["event=\"push_refused\"", "topic=\"talk\"", "a join that is over", "the newest one"];
+    check_told(&server, ("drops", "stale_join_ref"), &parts);
+
+    let posted = server.http("POST", "/socket/longpoll?vsn=2.0.0", &[("x-phoenix-longpoll-token", "nonsense")], "[]");
+    check_answer(&posted, 200, "410");
+    check_told(
+        &server,
+        ("drops", "no_session"),
+        &["event=\"refused\"", "endpoint=/socket ", "code=410", "begins a new one"],
+    );
+}
+
+#[test]
+fn messages_beyond_those_that_may_wait_say_so() {
+    let back_end = BackEnd::new(|_| {
+        std::thread::sleep(Duration::from_millis(500));
+        Reply::Json(json!({"allow": true}))
+    });
+    let server = Server::serve(&format!(
+        "limits = {{ waiting_frames_max = 2 }}\n[hook.app]\nurl = '{}'\nsecret = '{SECRET}'\n\
+         [[channel]]\ntopic = 'room:*'\njoin = 'hook:app'\npublish = 'open'\n",
+        back_end.url()
+    ));
+    let mut client = server.connect("");
+    client.send(json!(["1", "1", "room:1", "phx_join", {}]));
+    for number in 2..5 {
+        client.send(json!(["1", number.to_string(), "room:1", "new_msg", {}]));
+    }
+    let parts = ["event=\"push_refused\"", "topic=\"room:1\"", "at most 2", "waiting_frames_max"];
+    check_told(&server, ("drops", "waiting_full"), &parts);
 }
 
 #[test]

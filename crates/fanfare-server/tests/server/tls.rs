@@ -60,7 +60,28 @@ fn files_that_are_no_certificate_are_named_by_check() {
     check(&cert, &key, "");
     check(&garbage, &key, "tls.cert");
     check(&cert, &garbage, "tls.key");
-    check(&cert, &foreign, "tls.key");
+    check(&cert, &foreign, "is the key of another certificate than");
+}
+
+#[test]
+fn a_client_is_told_in_plain_words_what_is_wrong_with_a_certificate() {
+    let made = rcgen::generate_simple_self_signed(["example.com".to_owned()]).unwrap();
+    let folder = Folder::new();
+    let cert = folder.write("cert.pem", &made.cert.pem());
+    let key = folder.write("key.pem", &made.signing_key.serialize_pem());
+    let secured = Server::serve(&format!("{LOBBY}[tls]\ncert = {cert:?}\nkey = {key:?}\n"));
+    let plain = Server::serve(LOBBY);
+    let ca: &[&str] = &["--ca", cert.to_str().unwrap()];
+    for (scheme, server, more, part) in [
+        ("wss", &secured, &[][..], "is signed by nobody whom this machine trusts: --ca FILE"),
+        ("wss", &secured, ca, "is for another name: connect to the name that it is for"),
+        ("ws", &secured, &[], "check the port, or connect with wss://"),
+        ("wss", &plain, &[], "check the port, or connect with ws://"),
+    ] {
+        let url = format!("{scheme}://{}/socket", server.address);
+        let (ok, _, stderr) = run(&[&["sub", "room:lobby", "--url", &url], more].concat());
+        assert!(!ok && stderr.contains(part), "{part:?} is not in {stderr:?}");
+    }
 }
 
 #[test]

@@ -306,10 +306,10 @@ impl<I> Context<I> {
         self.send_command(Command::Close { socket: self.join.socket, reason: CloseReason::Drain });
     }
 
-    /// What a member may not do: counted and kept.
-    pub(crate) fn note_refused(&self, event: Event, detail: fmt::Arguments<'_>) {
+    /// What a member may not do.
+    pub(crate) fn tell_refused(&self, event: Event, detail: fmt::Arguments<'_>) {
         let topic = Some(&*self.topic);
-        self.socket.note(self.endpoint().own_counters(), (Kind::PushRefused, event), topic, detail);
+        self.socket.tell(self.endpoint().own_counters(), (Kind::PushRefused, event), topic, detail);
     }
 
     /// Changes what of its topic this join does not get, of which it has been told before that there is something.

@@ -76,15 +76,15 @@ impl SocketInfo {
         }
     }
 
-    /// Counts and keeps what happens to a socket, without a line in the log: what its clients can cause in numbers.
-    pub(crate) fn note(
+    /// Tells what happens to a socket that stays open.
+    pub(crate) fn tell(
         &self,
         counters: &impl Tally,
         (kind, event): (Kind, Event),
         topic: Option<&str>,
         detail: fmt::Arguments<'_>,
     ) {
-        Fact { kind, event, who: self.who(), topic, code: None, detail }.note(counters, 1);
+        Fact { kind, event, who: self.who(), topic, code: None, detail }.tell(counters);
     }
 
     /// The same socket with other assigns.

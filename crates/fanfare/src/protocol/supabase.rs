@@ -175,7 +175,7 @@ fn unfit(socket: &mut Socket, turn: &mut Turn, message: &Incoming<'_>, reason: &
 
 fn malformed(socket: &mut Socket, turn: &mut Turn, len: usize, reason: &'static str) {
     let detail = format_args!("{len} bytes are no frame of this protocol: {reason}");
-    socket.info.note(turn.counters(), (Kind::Dropped, Event::Malformed), None, detail);
+    socket.info.tell(turn.counters(), (Kind::Dropped, Event::Malformed), None, detail);
     socket.malformed += 1;
     if socket.malformed > MALFORMED_MAX {
         socket.undecodable(turn, len, reason);

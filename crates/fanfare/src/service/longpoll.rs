@@ -162,7 +162,7 @@ impl Asking<'_> {
                 "messages for a session that is over, or that another server has: the client begins a new one"
             ),
         };
-        fact.note(self.endpoint.own_counters(), 1);
+        fact.tell(self.endpoint.own_counters());
         logical(410, None, &[])
     }
 

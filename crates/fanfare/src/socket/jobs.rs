@@ -109,7 +109,7 @@ impl Socket {
             limits.waiting_bytes_max
         );
         let kind = if matches!(job, Job::Frame { .. }) { Kind::PushRefused } else { Kind::Dropped };
-        self.info.note(turn.counters(), (kind, Event::WaitingFull), Some(entry.topic()), detail);
+        self.info.tell(turn.counters(), (kind, Event::WaitingFull), Some(entry.topic()), detail);
         match job {
             Job::Frame { join_ref, msg_ref, .. } => {
                 let topic = entry.topic().clone();
@@ -226,11 +226,12 @@ impl Socket {
             self.waiting_bytes = waiting;
             return;
         }
-        turn.count(Event::WaitingFull);
         let reason = format!(
             "more than {} messages or {} bytes were pushed before its join was answered: push less, or after `join`",
             limits.waiting_frames_max, limits.waiting_bytes_max
         );
+        let topic = Some(&**self.session.entry(slot).topic());
+        self.info.tell(turn.counters(), (Kind::Dropped, Event::WaitingFull), topic, format_args!("{reason}"));
         self.crash(turn, slot, reason);
     }
 

@@ -78,7 +78,7 @@ impl Socket {
             Verdict::NotJoined => self.answer(turn, &join_ref, &msg_ref, &topic, Status::Ok, Payload::default()),
             Verdict::Unmatched => self.unmatched(turn, &msg_ref, &topic),
             Verdict::Stale => {
-                turn.count(Event::Stale);
+                self.tell_stale(turn, &topic);
                 self.erred(turn);
             }
             Verdict::Join | Verdict::Rejoin(_) if !self.may_join(turn, &join_ref, &msg_ref, &topic) => {}
@@ -97,6 +97,13 @@ impl Socket {
                 self.give(turn, serial, Job::Frame { join_ref, msg_ref, event: event.into(), payload });
             }
         }
+    }
+
+    /// A message of a join that is over.
+    pub(super) fn tell_stale(&self, turn: &Turn, topic: &str) {
+        let detail =
+            format_args!("a message with the join_ref of a join that is over was dropped: send it with the newest one");
+        self.info.tell(turn.counters(), (Kind::PushRefused, Event::Stale), Some(topic), detail);
     }
 
     /// Joins the only topic of a stream.

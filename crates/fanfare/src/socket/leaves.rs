@@ -10,7 +10,6 @@ use super::turn::{Errand, Moved};
 use super::{Socket, Turn};
 use crate::channel::{Ended, Job, Status, Stop};
 use crate::close_reason::CloseReason;
-use crate::event::Event;
 use crate::hub::Place;
 use crate::key::JoinKey;
 
@@ -136,10 +135,11 @@ impl Socket {
     }
 
     fn forget_waiting(&mut self, turn: &Turn, entry: Entry<Seat>) {
+        let topic = entry.topic().clone();
         for job in entry.data.jobs {
             self.no_longer_waits(&job);
             if let Job::Frame { .. } = job {
-                turn.count(Event::Stale);
+                self.tell_stale(turn, &topic);
             }
         }
     }

@@ -106,7 +106,7 @@ impl Members {
             false => Reply::error(json!({ "reason": reason })),
         };
         if !member.rights.broadcast_write {
-            cx.note_refused(
+            cx.tell_refused(
                 Event::NotAllowed,
                 format_args!("broadcasts to the topic are not among the member's rights"),
             );

@@ -84,7 +84,7 @@ impl Shown {
             return Ok(refused("a presence message is an object with `event`, which is track or untrack"));
         }
         if !is_allowed {
-            cx.note_refused(
+            cx.tell_refused(
                 Event::NotAllowed,
                 format_args!("to be present in the topic is not among the member's rights"),
             );
