@@ -7,6 +7,9 @@ use std::ops::Range;
 /// What ends a body.
 pub const END: &[u8] = b"0\r\n\r\n";
 
+/// What stands behind the data of a chunk.
+pub const DATA_END: &[u8] = b"\r\n";
+
 /// Digits of a size, at most.
 const DIGITS_MAX: usize = 16;
 
@@ -15,8 +18,13 @@ pub fn encode(data: &[u8], out: &mut Vec<u8>) {
     if !data.is_empty() {
         write!(out, "{:X}\r\n", data.len()).expect("writing to memory does not fail");
         out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(DATA_END);
     }
+}
+
+/// What stands before this much data, of which there is some.
+pub fn head(size: usize) -> String {
+    format!("{size:X}\r\n")
 }
 
 /// A chunk at the beginning of some bytes.
@@ -48,6 +56,7 @@ mod tests {
             let data = vec![b'x'; size];
             let mut out = b"before".to_vec();
             encode(&data, &mut out);
+            assert_eq!(&out[6..], [head(size).as_bytes(), &data, DATA_END].concat());
             let chunk = first(&out[6..]).unwrap();
             assert_eq!((&out[6..][chunk.data.clone()], chunk.size), (&*data, out.len() - 6), "{size}");
             for cut in 0..chunk.data.start {

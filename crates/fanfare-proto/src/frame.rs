@@ -122,6 +122,17 @@ pub(crate) fn envelope(topic: &str, event: &str, payload: &Payload, position: Op
     out.push(b'}');
 }
 
+/// Appends the same without the payload and a position, and says where in `out` the payload belongs.
+pub(crate) fn envelope_around(topic: &str, event: &str, out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(b"{\"topic\":");
+    write_string(topic, out);
+    out.push(b',');
+    event_in_message(event, out);
+    let payload_at = out.len();
+    out.push(b'}');
+    payload_at
+}
+
 /// Appends a message of a history, as a JSON object that says where it stands.
 pub fn kept_message(event: &str, payload: &Payload, position: Position, out: &mut Vec<u8>) {
     out.push(b'{');
@@ -180,12 +191,16 @@ pub(crate) fn bare(form: Form, payload: &Payload, out: &mut Vec<u8>) -> Kind {
 
 /// The payload is on one line, so that the whole may be one among other lines, whatever line breaks its sender put into it.
 fn event_and_payload(event: &str, payload: &Payload, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"\"event\":");
-    write_string(event, out);
-    out.extend_from_slice(b",\"payload\":");
+    event_in_message(event, out);
     let start = out.len();
     in_message(payload, out);
     put_on_one_line(&mut out[start..]);
+}
+
+fn event_in_message(event: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"event\":");
+    write_string(event, out);
+    out.extend_from_slice(b",\"payload\":");
 }
 
 /// Puts a JSON text on one line: within strings JSON has no bare line breaks, so that those outside can go.

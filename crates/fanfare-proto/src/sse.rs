@@ -14,11 +14,24 @@ pub fn event(event: &str, payload: &Payload, position: Option<Position>, out: &m
     if let Some(position) = position {
         writeln!(out, "id: {position}").expect("writing to memory does not fail");
     }
+    name(event, out);
+    message(payload, out);
+}
+
+/// Appends an event without its data, and says where in `out` that belongs, if it is one line.
+pub(crate) fn event_around(event: &str, out: &mut Vec<u8>) -> usize {
+    name(event, out);
+    out.extend_from_slice(b"data: ");
+    let data_at = out.len();
+    out.extend_from_slice(b"\n\n");
+    data_at
+}
+
+fn name(event: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"event: ");
     // A name is one line.
     out.extend(event.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
     out.push(b'\n');
-    message(payload, out);
 }
 
 /// Appends a payload as an event without name and id.

@@ -1,6 +1,6 @@
 //! What the server sends, written in the form of each protocol. The forms are in [`frame`](crate::frame).
 
-use crate::frame::{Form, Kind, Outgoing, bare, envelope};
+use crate::frame::{Form, Kind, Outgoing, bare, envelope, envelope_around};
 use crate::message::Ref;
 use crate::payload::Payload;
 use crate::phoenix::codec::{self, FieldTooLong};
@@ -52,15 +52,20 @@ pub fn encode(form: Form, frame: Outgoing<'_>, out: &mut Vec<u8>) -> Result<Opti
     }
 }
 
-/// Appends a push of JSON without its payload, and says where in `out` that belongs: a large one need not be copied for each of its
-/// readers. `None` in forms that do not take a payload as it is, and nothing was written.
-pub fn push_around(form: Form, join_ref: &Ref, topic: &str, event: &str, out: &mut Vec<u8>) -> Option<usize> {
+/// Appends a push of JSON without its payload, and says where in `out` that belongs, if it is one line: a large one need not be copied
+/// for each of its readers.
+pub fn push_around(form: Form, join_ref: &Ref, topic: &str, event: &str, out: &mut Vec<u8>) -> usize {
     match form {
-        Form::Phoenix(format) | Form::Resuming(format) => Some(codec::push_around(format, join_ref, topic, event, out)),
-        Form::Supabase(version) => Some(supabase::push_around(version, join_ref, topic, event, out)),
-        Form::Bare | Form::BareText | Form::Rooms { .. } | Form::Envelope | Form::Events | Form::Lines | Form::Data => {
-            None
+        Form::Phoenix(format) | Form::Resuming(format) => codec::push_around(format, join_ref, topic, event, out),
+        Form::Supabase(version) => supabase::push_around(version, join_ref, topic, event, out),
+        Form::Bare | Form::BareText | Form::Rooms { .. } => out.len(),
+        Form::Envelope => envelope_around(topic, event, out),
+        Form::Lines => {
+            let payload_at = envelope_around(topic, event, out);
+            out.push(b'\n');
+            payload_at
         }
+        Form::Events | Form::Data => sse::event_around(event, out),
     }
 }
 
@@ -114,13 +119,20 @@ mod tests {
             Form::Resuming(Format::V2),
             Form::Supabase(Version::V1),
             Form::Supabase(Version::V2),
+            Form::Bare,
+            Form::BareText,
+            Form::Rooms { acks: false },
+            Form::Envelope,
+            Form::Lines,
+            Form::Events,
+            Form::Data,
         ] {
             let (mut whole, mut around) = (Vec::new(), b"before".to_vec());
             let join_ref = Ref::of_token("\"7\"").unwrap();
             let (topic, event, payload) = ("realtime:t", "presence_state", &payload.clone().into());
             let frame = Outgoing::Push { join_ref: &join_ref, topic, event, payload, position: None };
             encode(form, frame, &mut whole).unwrap();
-            let at = push_around(form, &join_ref, topic, event, &mut around).unwrap();
+            let at = push_around(form, &join_ref, topic, event, &mut around);
             around.splice(at..at, br#"{"a":"x"}"#.iter().copied());
             assert_eq!(String::from_utf8(around).unwrap(), format!("before{}", String::from_utf8(whole).unwrap()));
         }

@@ -317,10 +317,15 @@ fn nothing(carriage: Carriage) -> Bytes {
     }
 }
 
+/// Lends the thread's compressor.
+pub(crate) fn with_deflater<T>(f: impl FnOnce(&mut Deflater) -> T) -> T {
+    DEFLATER.with_borrow_mut(f)
+}
+
 /// A compressed WebSocket frame for a client that asked for this window.
 pub(crate) fn deflated(kind: Kind, payload: &[u8], window_bits: u8) -> Bytes {
     let mut deflated = Vec::with_capacity(payload.len() / 2);
-    DEFLATER.with_borrow_mut(|deflater| deflater.compress_within(window_bits, payload, &mut deflated));
+    with_deflater(|deflater| deflater.compress_within(window_bits, payload, &mut deflated));
     framed(opcode(kind), &deflated, true)
 }
 

@@ -43,6 +43,9 @@ pub(crate) use self::nodes::{
 };
 pub use fanfare_proto::presence::{Extras, Meta, Presences};
 
+/// Tells who is present.
+pub(crate) const STATE: &str = "presence_state";
+
 /// Of topics whose members are told how many there are, each is told at most once in this time: the last number, which may
 /// change as often as it likes.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
@@ -260,7 +263,7 @@ impl Presence {
     pub(crate) fn state(&self, topic: &str) -> (&'static str, Told) {
         match self.outlet() {
             Outlet::Counts => ("presence_count", Told::Count(json!({ "count": self.count(topic) }).into())),
-            Outlet::Diffs | Outlet::Hooks => ("presence_state", Told::All(self.0.topics.state(topic))),
+            Outlet::Diffs | Outlet::Hooks => (STATE, Told::All(self.0.topics.state(topic))),
         }
     }
 

@@ -34,6 +34,7 @@ use crate::key::SocketKey;
 use crate::mailbox::budget::Budget;
 use crate::mailbox::{self, Command, Freed, LateReply, NewSocket, Own, Queued, ShardHandle};
 use crate::observer::Observers;
+use crate::presence;
 use crate::socket::{Errand, Reading, Socket, Turn};
 use crate::surroundings::Surroundings;
 use crate::timers::Due;
@@ -244,6 +245,9 @@ impl Shard {
             Command::PushPresent { join, presence, topic } => self.with(join.socket, |socket, turn| {
                 socket.push_present(turn, join.serial, &presence, &topic);
             }),
+            Command::PushState { join, state } => {
+                self.with(join.socket, |socket, turn| socket.push_state(turn, join.serial, presence::STATE, &state));
+            }
             Command::Mute { join, mutes } => self.with(join.socket, |socket, _| socket.mute(join.serial, mutes)),
             Command::Reply(late) => {
                 let LateReply { join, msg_ref, reply } = *late;

@@ -2,23 +2,39 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 
 use super::diff::{Extras, write_entry};
 use super::{Meta, Place};
 use crate::payload::JsonText;
+use crate::websocket::deflate::Deflater;
 
-/// A piece has at most this many keys. Topics with no more keep no text, since theirs is written as fast as it is found.
+/// A piece has at most this many keys.
 const PIECE_KEYS_MAX: usize = 64;
 
 /// A piece that has this many bytes gets no further key.
 const PIECE_SIZE: usize = 8 * 1024;
 
-/// The pieces of one topic by the first key that belongs in each. A piece without text has changed since it was written.
+/// The pieces of one topic by the first key that belongs in each. A piece without text has changed since it was written. A topic that
+/// would have one piece keeps none, since its text is written as fast as it is found.
 #[derive(Default)]
-pub(super) struct Pieces(BTreeMap<Arc<str>, Option<Bytes>>);
+pub(super) struct Pieces(BTreeMap<Arc<str>, Option<Arc<Piece>>>);
+
+/// The entries of some keys, in a row.
+#[derive(Debug, Default)]
+struct Piece {
+    text: Bytes,
+    /// The same as a part of a compressed message, once somebody was told it so.
+    deflated: OnceLock<Bytes>,
+}
+
+impl From<Bytes> for Piece {
+    fn from(text: Bytes) -> Self {
+        Piece { text, deflated: OnceLock::new() }
+    }
+}
 
 impl Pieces {
     /// Forgets the text that has this key.
@@ -33,22 +49,23 @@ impl Pieces {
     pub(super) fn state(&mut self, trackings: &BTreeMap<Place, Meta>, keys: usize, bytes: usize) -> State {
         // Pieces whose keys have left may be small; too many of them are begun again.
         let full_pieces = keys.div_ceil(PIECE_KEYS_MAX) + bytes / PIECE_SIZE;
-        if keys <= PIECE_KEYS_MAX || self.0.len() > 4 * full_pieces {
+        let is_small = keys <= PIECE_KEYS_MAX && bytes <= PIECE_SIZE;
+        if is_small || self.0.len() > 4 * full_pieces {
             self.0.clear();
         }
-        if keys <= PIECE_KEYS_MAX {
-            return State(written(trackings.iter()).into_iter().map(|(_, text)| text).collect());
+        if is_small {
+            return State(written(trackings.iter()).into_iter().map(|(_, piece)| piece).collect());
         }
         if self.0.is_empty() {
             self.0.insert("".into(), None);
         }
         self.write_changed(trackings);
-        State(self.0.values().flatten().filter(|text| !text.is_empty()).cloned().collect())
+        State(self.0.values().flatten().filter(|piece| !piece.text.is_empty()).cloned().collect())
     }
 
     #[cfg(test)]
     pub(super) fn texts(&self) -> impl Iterator<Item = &Bytes> {
-        self.0.values().flatten()
+        self.0.values().flatten().map(|piece| &piece.text)
     }
 
     fn write_changed(&mut self, trackings: &BTreeMap<Place, Meta>) {
@@ -65,17 +82,17 @@ impl Pieces {
             let mut pieces = written(range).into_iter();
             // The first piece of all stays, for keys that come before every other.
             match pieces.next() {
-                Some((_, text)) => drop(self.0.insert(first, Some(text))),
-                None if first.is_empty() => drop(self.0.insert(first, Some(Bytes::new()))),
+                Some((_, piece)) => drop(self.0.insert(first, Some(piece))),
+                None if first.is_empty() => drop(self.0.insert(first, Some(Arc::default()))),
                 None => drop(self.0.remove(&first)),
             }
-            self.0.extend(pieces.map(|(first, text)| (first, Some(text))));
+            self.0.extend(pieces.map(|(first, piece)| (first, Some(piece))));
         }
     }
 }
 
 /// The entries of these trackings in pieces, with the first key of each.
-fn written<'a>(trackings: impl Iterator<Item = (&'a Place, &'a Meta)>) -> Vec<(Arc<str>, Bytes)> {
+fn written<'a>(trackings: impl Iterator<Item = (&'a Place, &'a Meta)>) -> Vec<(Arc<str>, Arc<Piece>)> {
     let mut pieces = Vec::new();
     let mut trackings = trackings.peekable();
     while let Some(((first, _), _)) = trackings.peek() {
@@ -87,7 +104,7 @@ fn written<'a>(trackings: impl Iterator<Item = (&'a Place, &'a Meta)>) -> Vec<(A
             let metas = std::iter::from_fn(|| trackings.next_if(|((of, _), _)| *of == key).map(|(_, meta)| meta));
             write_entry(&key, metas, &Extras::new(), &mut text);
         }
-        pieces.push((first, text.into()));
+        pieces.push((first, Arc::new(Bytes::from(text).into())));
     }
     pieces
 }
@@ -95,7 +112,14 @@ fn written<'a>(trackings: impl Iterator<Item = (&'a Place, &'a Meta)>) -> Vec<(A
 /// All present, in the order of the keys, as pieces of text. States share the pieces that are the same, so that one is cheap to take
 /// while others wait, and cheap to keep for everybody who is told.
 #[derive(Debug, Clone, Default)]
-pub struct State(Vec<Bytes>);
+pub struct State(Vec<Arc<Piece>>);
+
+/// What stands before the first piece, between two, and behind the last.
+static PUNCTUATION: [Bytes; 3] = [Bytes::from_static(b"{"), Bytes::from_static(b","), Bytes::from_static(b"}")];
+
+/// The same as parts of a compressed message.
+static DEFLATED_PUNCTUATION: LazyLock<[Bytes; 3]> =
+    LazyLock::new(|| PUNCTUATION.each_ref().map(|text| deflated(text, &mut Deflater::default())));
 
 impl State {
     /// The size of its text, in bytes.
@@ -105,13 +129,17 @@ impl State {
 
     /// The parts of its text, which share their bytes with other states.
     pub fn parts(&self) -> impl Iterator<Item = &Bytes> {
-        static PUNCTUATION: [Bytes; 3] = [Bytes::from_static(b"{"), Bytes::from_static(b","), Bytes::from_static(b"}")];
-        let [begin, between, end] = &PUNCTUATION;
-        let pieces = self.0.iter().enumerate().flat_map(move |(index, piece)| {
-            let comma = (index > 0).then_some(between);
-            comma.into_iter().chain([piece])
-        });
-        [begin].into_iter().chain(pieces).chain([end])
+        self.punctuated(&PUNCTUATION, |piece| &piece.text)
+    }
+
+    /// The same as parts of a compressed message for peers with a full window, compressed once for all states that have them.
+    pub fn deflated_parts(&self, deflater: &mut Deflater) -> impl Iterator<Item = &Bytes> {
+        self.punctuated(&DEFLATED_PUNCTUATION, |piece| piece.deflated.get_or_init(|| deflated(&piece.text, deflater)))
+    }
+
+    /// Whether its text is one line. The texts that are written here are; other nodes may have written some.
+    pub fn is_one_line(&self) -> bool {
+        self.0.iter().all(|piece| !piece.text.iter().any(|byte| matches!(byte, b'\r' | b'\n')))
     }
 
     /// `{"<key>": {"metas": [...]}, ...}`: the payload of a `presence_state`.
@@ -120,4 +148,33 @@ impl State {
         self.parts().for_each(|part| out.extend_from_slice(part));
         JsonText::unchecked(out.into())
     }
+
+    fn punctuated<'a>(
+        &'a self,
+        [begin, between, end]: &'a [Bytes; 3],
+        mut bytes: impl FnMut(&'a Piece) -> &'a Bytes,
+    ) -> impl Iterator<Item = &'a Bytes> {
+        let pieces = self.0.iter().enumerate().flat_map(move |(index, piece)| {
+            let comma = (index > 0).then_some(between);
+            comma.into_iter().chain([bytes(piece)])
+        });
+        [begin].into_iter().chain(pieces).chain([end])
+    }
+}
+
+impl From<&JsonText> for State {
+    /// An object that was written elsewhere, as one piece.
+    fn from(object: &JsonText) -> Self {
+        let text = object.as_bytes();
+        let inner = text.strip_prefix(b"{").and_then(|text| text.strip_suffix(b"}")).unwrap_or_default();
+        let is_empty = inner.trim_ascii().is_empty();
+        State(if is_empty { Vec::new() } else { vec![Arc::new(Bytes::copy_from_slice(inner).into())] })
+    }
+}
+
+fn deflated(text: &[u8], deflater: &mut Deflater) -> Bytes {
+    let mut out = Vec::with_capacity(text.len() / 2);
+    deflater.compress_part(text, &mut out);
+    out.shrink_to_fit();
+    out.into()
 }

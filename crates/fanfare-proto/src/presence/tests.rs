@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::payload::JsonText;
+use crate::websocket::deflate::{Deflater, Inflater};
 
 const BOUNDS: Bounds = Bounds { members_max: 1_000, bytes_max: 1_000_000 };
 
@@ -417,6 +419,32 @@ fn a_change_costs_its_piece_of_the_state() {
     let state = topic.state();
     assert!(topic.pieces.texts().count() <= 8);
     assert_eq!(state.to_json(), topic.list().to_json(&Extras::new()));
+}
+
+/// However few there are.
+#[test]
+fn a_large_state_is_shared_by_all_who_are_told() {
+    let mut topic = TopicPresence::new();
+    let bounds = Bounds { members_max: usize::MAX, bytes_max: usize::MAX };
+    for number in 0..9_u32 {
+        let meta = Meta::new(meta(json!({ "text": format!("{number}").repeat(5_000) })), "R1", None);
+        topic.track(number, &format!("user{number}"), meta, bounds).unwrap();
+    }
+    let (one, other) = (topic.state(), topic.state());
+    let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+    let places = |state: &State| state.parts().map(|part| part.as_ptr()).collect::<Vec<_>>();
+    let deflated_places = |state: &State, deflater: &mut Deflater| -> Vec<_> {
+        state.deflated_parts(deflater).map(|part| part.as_ptr()).collect()
+    };
+    assert_eq!(places(&one), places(&other));
+    assert_eq!(deflated_places(&one, &mut deflater), deflated_places(&other, &mut deflater));
+    let mut message: Vec<u8> = one.deflated_parts(&mut deflater).flatten().copied().collect();
+    deflater.compress(b"", &mut message);
+    assert!(message.len() < one.size() / 10);
+    let listed = topic.list().to_json(&Extras::new());
+    assert!(inflater.inflate(&message, 1 << 20).unwrap() == listed.as_bytes());
+    assert_eq!(State::from(&listed).to_json(), listed);
+    assert_eq!(State::from(&JsonText::empty_object()).to_json(), JsonText::empty_object());
 }
 
 #[test]

@@ -295,8 +295,8 @@ impl<I> Context<I> {
         presence.ready(self.endpoint(), &topic, self.socket.shard.number()).await;
         if presence.has_hooks() {
             // A diff that overtakes this is kept by the client until the state comes.
-            let state = presence.list(&topic).await;
-            return self.push_any("presence_state", state.into());
+            let state = presence.state_of_hooks(self.endpoint(), &topic).await;
+            return self.socket.shard.send_to_join(Command::PushState { join: self.join, state }, 0);
         }
         self.socket.shard.send_to_join(Command::PushPresent { join: self.join, presence, topic }, 0)
     }

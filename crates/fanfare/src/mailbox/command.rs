@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::Position;
+use fanfare_proto::presence::State;
 use tokio::sync::oneshot;
 
 use super::newcomer::Newcomer;
@@ -106,6 +107,8 @@ pub(crate) enum Command {
     Push { join: JoinKey, event: Box<str>, payload: Payload },
     /// Tell a join who is present in its topic: those who are when it is carried out, since all that it does not have is told afterwards.
     PushPresent { join: JoinKey, presence: Presence, topic: Arc<str> },
+    /// Tell a join who was present, as hooks tell it.
+    PushState { join: JoinKey, state: State },
     /// A reply to a message that a join received.
     Reply(Box<LateReply>),
     /// A channel's code ran to its end.
@@ -143,11 +146,12 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it concerns one socket or join, and nobody else could tell when it is carried out.
     pub(crate) fn is_for_one(&self) -> bool {
-        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, PushPresent, Reply, Verified};
+        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, PushPresent, PushState, Reply, Verified};
         matches!(
             self,
             Push { .. }
                 | PushPresent { .. }
+                | PushState { .. }
                 | Reply(_)
                 | Finished(_)
                 | Info { .. }
@@ -172,6 +176,7 @@ impl fmt::Debug for Command {
             Command::Push { .. } => "Push",
             Command::TellPresent(_) => "TellPresent",
             Command::PushPresent { .. } => "PushPresent",
+            Command::PushState { .. } => "PushState",
             Command::Mute { .. } => "Mute",
             Command::Reply(_) => "Reply",
             Command::Finished(_) => "Finished",

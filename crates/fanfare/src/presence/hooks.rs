@@ -8,7 +8,8 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use fanfare_proto::presence::{Extras, Presences};
+use fanfare_proto::presence::{Extras, Presences, State};
+use tokio::sync::oneshot;
 
 use super::{Presence, send_diff};
 use crate::endpoint::Endpoint;
@@ -40,6 +41,44 @@ pub struct Change {
 }
 
 impl Presence {
+    /// All who are present, with what hooks add. Who asks while they are being asked shares the next answer with all who do: a crowd that
+    /// joins costs few calls, and few texts.
+    pub(crate) async fn state_of_hooks(&self, endpoint: &Endpoint, topic: &Arc<str>) -> State {
+        let Some(hooks) = &self.0.settings.hooks else { return State::default() };
+        let answer = {
+            let mut stripe = self.0.topics.of(topic);
+            let Some(of_topic) = stripe.get_mut(topic) else { return State::default() };
+            let (sender, answer) = oneshot::channel();
+            of_topic.asking.push(sender);
+            if !std::mem::replace(&mut of_topic.is_asked, true) {
+                drop(endpoint.runtime().spawn(self.clone().answer(topic.clone(), hooks.clone())));
+            }
+            answer
+        };
+        // The topic is gone if nobody is present any more.
+        answer.await.unwrap_or_default()
+    }
+
+    /// Answers those who ask for all of a topic, until nobody does.
+    async fn answer(self, topic: Arc<str>, hooks: Arc<dyn AnyHooks>) {
+        loop {
+            let (asking, present) = {
+                let mut stripe = self.0.topics.of(&topic);
+                let Some(of_topic) = stripe.get_mut(&topic) else { return };
+                if of_topic.asking.is_empty() {
+                    of_topic.is_asked = false;
+                    return;
+                }
+                (std::mem::take(&mut of_topic.asking), of_topic.present.list())
+            };
+            let keys: Vec<String> = present.iter().map(|(key, _)| key.to_owned()).collect();
+            let extras = if keys.is_empty() { Extras::new() } else { hooks.fetch(&topic, keys).await };
+            let state = State::from(&present.to_json(&extras));
+            // Whoever asked may have gone.
+            asking.into_iter().for_each(|waits| _ = waits.send(state.clone()));
+        }
+    }
+
     /// Tells of the topics of one lock until nothing is left: one worker at a time, so that diffs stay in order.
     pub(super) async fn work(self, endpoint: Endpoint, stripe: usize, hooks: Arc<dyn AnyHooks>) {
         loop {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use fanfare_proto::presence::{Diff, State, TopicPresence};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::oneshot;
 
 use super::TrackerId;
 use super::nodes::Shared;
@@ -59,6 +60,10 @@ pub(super) struct Topic {
     told_count: usize,
     /// Somebody is about to tell of it: the home or the worker, when they come to it.
     is_due: bool,
+    /// Who wants to be told all who are present, as hooks tell it.
+    pub(super) asking: Vec<oneshot::Sender<State>>,
+    /// Hooks are asked for that.
+    pub(super) is_asked: bool,
     /// What is exchanged with other nodes, where there are some.
     pub(super) shared: Option<Box<Shared>>,
 }
@@ -133,6 +138,8 @@ impl Stripe {
             untold_joins: 0,
             told_count: 0,
             is_due: false,
+            asking: Vec::new(),
+            is_asked: false,
             shared: None,
         })
     }

@@ -4,7 +4,7 @@
 //! four bytes finds. But zlib clears its tables before each stream, 5 µs for a message that takes 1 µs to compress;
 //! here places count on from message to message, so that those of earlier ones are simply too far back.
 
-use super::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
+use super::{TAIL, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 
 /// Matches of fewer bytes are not looked for, longer ones than the second cannot be written.
 const MATCH_MIN: usize = 4;
@@ -36,7 +36,14 @@ impl Deflater {
         self.compress_within(WINDOW_BITS_MAX, data, out);
     }
 
-    /// The same for a peer whose [`Agreement`](super::Agreement) may say less; what is made for a small window suits every
+    /// The same for a part of a message of which more follows. No part refers to another, so that one may stand in many messages; the last
+    /// one of each is [compressed](Deflater::compress) as a message is.
+    pub fn compress_part(&mut self, data: &[u8], out: &mut Vec<u8>) {
+        self.compress(data, out);
+        out.extend_from_slice(&TAIL);
+    }
+
+    /// The same as [`compress`](Deflater::compress) for a peer whose [`Agreement`](super::Agreement) may say less; what is made for a small window suits every
     /// larger one.
     ///
     /// # Panics
@@ -199,6 +206,23 @@ mod tests {
         for distance in (5..40_000).step_by(1_009).chain([32_767, 32_768, 32_769]) {
             let start = unique.len() - distance;
             check(&[&unique[..], &unique[start..start + distance.min(40)]].concat());
+        }
+    }
+
+    #[test]
+    fn a_part_may_stand_in_many_messages() {
+        let (mut deflater, mut inflater) = (Deflater::default(), Inflater::default());
+        let words = b"the same words in each part, ".repeat(400);
+        let (mut shared, mut nothing) = (Vec::new(), Vec::new());
+        deflater.compress_part(&words, &mut shared);
+        deflater.compress_part(b"", &mut nothing);
+        for (before, behind) in [("", ""), ("one", "the same words in each part"), ("another", "!")] {
+            let mut message = Vec::new();
+            deflater.compress_part(before.as_bytes(), &mut message);
+            [&shared, &nothing, &shared].into_iter().for_each(|part| message.extend_from_slice(part));
+            deflater.compress(behind.as_bytes(), &mut message);
+            let whole = [before.as_bytes(), &words, &words, behind.as_bytes()].concat();
+            assert!(inflater.inflate(&message, 1 << 20).unwrap() == whole, "{before:?} {behind:?}");
         }
     }
 
