@@ -175,6 +175,14 @@ impl<O> Topics<O> {
         self.by_name.contains_key(topic)
     }
 
+    /// A started topic: its owner, unless it waits for one.
+    pub fn get(&self, topic: &str) -> Option<Option<&O>> {
+        Some(match self.by_name.get(topic)? {
+            Held::By(_, owner) => Some(owner),
+            Held::UntilMs(_) => None,
+        })
+    }
+
     /// The topics behind this one, or all, in order; each with its owner, unless it waits for one.
     pub fn after(&self, topic: Option<&str>) -> impl Iterator<Item = (&str, Option<&O>)> {
         let from = topic.map_or(Bound::Unbounded, Bound::Excluded);

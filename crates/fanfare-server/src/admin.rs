@@ -21,24 +21,32 @@ use crate::pages;
 use crate::reload::Reloader;
 
 mod answer;
+mod bounds;
 mod connections;
 mod contract;
+mod listing;
+mod live;
 mod mask;
 mod next_step;
 mod operate;
 mod probe;
 mod publish;
 mod query;
+mod sockets;
+mod stream;
 mod tap;
 mod token;
+mod top;
 mod why;
 
+pub(crate) use bounds::Bounds;
 pub(crate) use probe::STUCK_AFTER;
 
 use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
-const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/presence/TOPIC, \
+const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/topic/TOPIC, GET /api/members/TOPIC, GET /api/sockets, \
+                      GET and DELETE /api/sockets/SOCKET, GET /api/info, GET /api/live, GET /api/top, GET /api/presence/TOPIC, \
                       GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, POST /api/reload, GET /api/tap, GET /api/health, GET /metrics, GET /livez and GET /readyz";
 
 /// What the handlers share.
@@ -55,6 +63,7 @@ pub(crate) struct Api {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connections: Connections,
     pub(crate) contracts: Contracts,
+    pub(crate) bounds: Arc<Bounds>,
 }
 
 /// Everything on the admin listener.
@@ -62,7 +71,14 @@ pub(crate) fn router(api: Api) -> Router {
     let guarded = Router::new()
         .route("/api/publish", post(publish::publish))
         .route("/api/disconnect", post(publish::disconnect))
-        .route("/api/topics", get(query::topics))
+        .route("/api/topics", get(listing::topics))
+        .route("/api/topic/{*topic}", get(listing::topic))
+        .route("/api/members/{*topic}", get(listing::members))
+        .route("/api/sockets", get(sockets::list))
+        .route("/api/sockets/{id}", get(sockets::one).delete(sockets::close))
+        .route("/api/info", get(live::info))
+        .route("/api/live", get(live::live))
+        .route("/api/top", get(top::top))
         .route("/api/presence/{*topic}", get(query::presence))
         .route("/api/history/{*topic}", get(query::history))
         .route("/api/connections", get(connections::list))

@@ -3,6 +3,8 @@
 mod families;
 mod parts;
 mod process;
+
+pub(crate) use process::resident_bytes;
 mod requests;
 mod server;
 

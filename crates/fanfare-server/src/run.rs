@@ -188,6 +188,7 @@ impl Running {
             metrics: self.metrics.clone(),
             connections: self.connections.clone(),
             contracts: self.contracts.clone(),
+            bounds: admin::Bounds::new(),
         });
         self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)

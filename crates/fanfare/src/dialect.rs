@@ -26,7 +26,6 @@ pub(crate) enum Dialect {
 }
 
 /// What protocols are called where they are counted, by their numbers.
-#[cfg(feature = "metrics")]
 pub(crate) const PROTOCOL_NAMES: [&str; crate::figures::PROTOCOLS] =
     ["phoenix", "rooms", "supabase", "hub", "bullet", "stream", "echo", "local"];
 
@@ -49,6 +48,11 @@ impl Dialect {
             Dialect::Echo => 6,
             Dialect::Local => 7,
         }
+    }
+
+    /// What the protocol is called.
+    pub(crate) fn protocol_name(self) -> &'static str {
+        PROTOCOL_NAMES[self.protocol()]
     }
 
     /// Whether a client has one topic for as long as it is connected.

@@ -6,6 +6,7 @@ mod holding;
 mod members;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod overview;
 mod publishing;
 mod pulse;
 mod started;
@@ -42,6 +43,7 @@ use crate::transport::Carrier;
 pub use drain::Drain;
 pub(crate) use elsewhere::Answered;
 use elsewhere::Elsewhere;
+pub use overview::{ChannelFigures, Overview, ShardFigures};
 pub(crate) use publishing::Once;
 pub use pulse::NodeSummary;
 pub(crate) use started::Ownership;

@@ -103,6 +103,13 @@ pub(crate) struct Flushed {
     pub(crate) bytes_stream: u64,
 }
 
+impl Flushed {
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes_websocket + self.bytes_stream
+    }
+}
+
 impl Outflow {
     /// A system call has written so much of what was queued.
     #[inline]

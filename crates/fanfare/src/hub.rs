@@ -86,6 +86,16 @@ struct Topic {
     slow: Option<Arc<Slow>>,
     /// Under which channel it is counted.
     label: u32,
+    flow: Flow,
+}
+
+/// What has passed through a topic of a shard since it has members there.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flow {
+    pub(crate) published: u64,
+    /// One for each member that a message was handed to in a batch.
+    pub(crate) delivered: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Some messages for one member.
@@ -190,6 +200,7 @@ impl Hub {
                     last: None,
                     slow: self.policies.slow(&topic).cloned(),
                     label: self.figures.labels.of(&topic) as u32,
+                    flow: Flow::default(),
                 };
                 self.figures.channels[empty.label as usize].topics.add(1);
                 let index = self.topics.insert(empty) as u32;
@@ -285,7 +296,7 @@ impl Hub {
         let slow = topic.slow.as_ref();
         let delivered = &self.figures.channels[topic.label as usize].delivered;
         let mut pass = |member: &mut Member, batch: &[Arc<Message>]| {
-            settle(member, batch, slow, delivered, &mut settled);
+            settle(member, batch, slow, (delivered, &mut topic.flow), &mut settled);
             member.passed = behind;
         };
         if let Some(position) = except {
@@ -337,7 +348,7 @@ impl Hub {
         if !topic.batch.is_empty() {
             let member = &mut topic.members[place.position as usize];
             let delivered = &self.figures.channels[topic.label as usize].delivered;
-            settle(member, &topic.batch, topic.slow.as_ref(), delivered, &mut settled);
+            settle(member, &topic.batch, topic.slow.as_ref(), (delivered, &mut topic.flow), &mut settled);
         }
     }
 
@@ -357,7 +368,7 @@ impl Hub {
         for index in self.dirty.drain(..) {
             let topic = &mut self.topics[index as usize];
             let (messages, slow) = (&topic.batch[..], topic.slow.as_ref());
-            let (mut variants, before) = (0_u32, flushed.messages);
+            let (mut variants, before, bytes_before) = (0_u32, flushed.messages, flushed.bytes());
             for member in &mut topic.members {
                 let passed = std::mem::take(&mut member.passed) as usize;
                 let (Reach::Shared(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
@@ -384,7 +395,11 @@ impl Hub {
                 }
                 variants &= variants - 1;
             }
-            self.figures.channels[topic.label as usize].delivered.add(flushed.messages - before);
+            let delivered = flushed.messages - before;
+            self.figures.channels[topic.label as usize].delivered.add(delivered);
+            topic.flow.published += topic.batch.len() as u64;
+            topic.flow.delivered += delivered;
+            topic.flow.bytes += flushed.bytes() - bytes_before;
             topic.batch.clear();
             if topic.batch.capacity() > 64 {
                 topic.batch = Vec::new();
@@ -393,16 +408,24 @@ impl Hub {
         flushed
     }
 
-    /// The topics in some of the hub's places with the number of their members, and where the next places begin. A topic stays
+    /// The topics in some of the hub's places with the number of their members and what has passed through them, and where the next places begin. A topic stays
     /// where it is.
     pub(crate) fn topics(
         &self,
         from: usize,
         places: usize,
-    ) -> (impl Iterator<Item = (&Arc<str>, usize)>, Option<usize>) {
+    ) -> (impl Iterator<Item = (&Arc<str>, usize, Flow)>, Option<usize>) {
         let to = from.saturating_add(places);
         let topics = (from..to.min(self.topics.capacity())).filter_map(|index| self.topics.get(index));
-        (topics.map(|topic| (&topic.name, topic.members.len())), (to < self.topics.capacity()).then_some(to))
+        (
+            topics.map(|topic| (&topic.name, topic.members.len(), topic.flow)),
+            (to < self.topics.capacity()).then_some(to),
+        )
+    }
+
+    /// What has passed through a topic.
+    pub(crate) fn flow(&self, topic: &str) -> Flow {
+        self.topic(topic).map_or(Flow::default(), |index| self.topics[index as usize].flow)
     }
 
     /// The members of a topic, in the order of their positions.
@@ -420,7 +443,7 @@ fn settle(
     member: &mut Member,
     batch: &[Arc<Message>],
     slow: Option<&Arc<Slow>>,
-    delivered: &Cell,
+    (delivered, flow): (&Cell, &mut Flow),
     settled: &mut impl FnMut(MemberId, Frames<'_>),
 ) {
     let rest = &batch[(member.passed as usize).min(batch.len())..];
@@ -428,7 +451,11 @@ fn settle(
     match member.reach {
         Reach::Shared(variant) | Reach::Intercepted(variant) if !rest.is_empty() => {
             delivered.add(rest.len() as u64);
-            hand_out(rest, variant, slow, |frames| settled(member.id, frames));
+            flow.delivered += rest.len() as u64;
+            hand_out(rest, variant, slow, |frames| {
+                flow.bytes += frames.bytes.len() as u64;
+                settled(member.id, frames);
+            });
         }
         _ => {}
     }

@@ -83,19 +83,22 @@ pub use channel::{Channel, Context, Ended, Flow, JoinSender, Joined, Refused, Re
 pub use connect::{Connect, ConnectRequest, Connected, Rejected, SocketHandle, SocketInfo};
 #[cfg(feature = "metrics")]
 pub use endpoint::metrics;
-pub use endpoint::{Drain, Endpoint, NodeSummary};
+pub use endpoint::{ChannelFigures, Drain, Endpoint, NodeSummary, Overview, ShardFigures};
 pub use error::{BoxError, Error};
 pub use event::past::PastFact;
 pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
 pub use key::JoinId;
-pub use mailbox::Member;
+pub use mailbox::{
+    Member, NotASocket, SocketId, SocketOrder, SocketPage, SocketPlace, SocketQuery, SocketReport, TopicMember,
+};
 pub use message::Broadcast;
 pub use mount::{Mount, OverRate, Route};
 pub use observer::Observer;
 pub use policy::{Policy, Slow};
 pub use presence::{Change, Extras, Meta, Presence, PresenceHooks, Presences};
 pub use publish::{Publish, Published, Publisher};
+pub use registry::topics::{Rates, TopicOrder, TopicPage, TopicQuery, TopicReport, TopicRow};
 pub use registry::{LocalSocket, TopicSummary};
 pub use relay::Relay;
 pub use service::Connection;

@@ -11,11 +11,13 @@
 //!
 //! A command is in its lane when [`send`](ShardHandle::send) ends; only the wake-up of another shard may come later. `lane`
 //! has the queue itself, `command` what a shard can be asked to do, `question` what it
-//! answers.
+//! answers, `listing` what it tells of topics and sockets, a page (`best`) at a time.
 
+mod best;
 pub(crate) mod budget;
 mod command;
 pub(crate) mod lane;
+mod listing;
 pub(crate) mod newcomer;
 mod question;
 mod sync;
@@ -34,7 +36,10 @@ use crate::room::{Room, Share, Waiting};
 use budget::Budget;
 use lane::Lane;
 
+pub(crate) use best::Best;
 pub(crate) use command::{AdmittedSocket, Asked, Command, LateReply, NewSocket, Post, Verified};
+pub(crate) use listing::{Found, Search, Seen};
+pub use listing::{NotASocket, SocketId, SocketOrder, SocketPage, SocketPlace, SocketQuery, SocketReport, TopicMember};
 pub use question::Member;
 pub(crate) use question::{Question, Slice};
 

@@ -201,7 +201,7 @@ impl Dialect {
             Dialect::Rooms => rooms::hear(socket, turn, item),
             Dialect::Supabase => supabase::hear(socket, turn, item),
             Dialect::HubPublisher => hub::hear(socket, turn, item),
-            Dialect::HubSubscriber => turn.received(self),
+            Dialect::HubSubscriber => socket.count_received(turn),
             Dialect::Bullet => bullet::hear(socket, turn, item),
             Dialect::Echo => echo::hear(socket, turn, item),
             // None of them has a WebSocket.

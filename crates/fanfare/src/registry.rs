@@ -1,4 +1,8 @@
-//! Sockets of this process: code that joins topics and receives what is broadcast there, beside the clients.
+//! Sockets of this process: code that joins topics and receives what is broadcast there, beside the clients. And who is there:
+//! `topics` and `sockets` list what a node has, a page at a time.
+
+mod sockets;
+pub(crate) mod topics;
 
 use std::fmt;
 use std::sync::Arc;
@@ -174,32 +178,8 @@ impl Endpoint {
     /// The topics that have members on this node, and those that a hub's publisher has started, in order. Some may appear and
     /// vanish meanwhile: what was there all the time is told.
     pub async fn topics(&self) -> Vec<TopicSummary> {
-        let mut topics = std::collections::BTreeMap::<String, TopicSummary>::new();
-        let empty = |topic: &str| TopicSummary { topic: topic.to_owned(), ..TopicSummary::default() };
-        for shard in self.shards() {
-            let mut next = Some(0);
-            while let Some(from) = next {
-                let some = |answer| Question::Topics { from, places: SLICE, answer };
-                let Slice { items, next: rest } = shard.ask_promptly(some).await.unwrap_or_default();
-                for (topic, members) in items {
-                    topics.entry(topic).or_insert_with_key(|topic| empty(topic)).members += members;
-                }
-                next = rest;
-            }
-        }
-        let mut last = None;
-        loop {
-            let slice = self.started().after(last.as_deref(), SLICE);
-            last = slice.last().map(|(topic, _)| topic.clone());
-            let has_more = slice.len() == SLICE;
-            for (topic, publisher) in slice {
-                let summary = topics.entry(topic).or_insert_with_key(|topic| empty(topic));
-                (summary.is_started, summary.publisher) = (true, publisher);
-            }
-            if !has_more {
-                return topics.into_values().collect();
-            }
-        }
+        let query = topics::TopicQuery { limit: usize::MAX, ..Default::default() };
+        self.list_topics(&query).await.topics.into_iter().map(|row| row.summary).collect()
     }
 
     /// How many sockets this node has.
@@ -212,5 +192,5 @@ impl Endpoint {
     }
 }
 
-/// So many topics or members are told at a time: whoever asks must not keep the shard's sockets waiting.
+/// So many members are told at a time: whoever asks must not keep the shard's sockets waiting.
 const SLICE: usize = 1_000;

@@ -6,8 +6,8 @@
 //!
 //! What a socket does in its turn is in `socket`: the shard lends it what its sockets have in common, and does what that means
 //! for others. `shard/` has the parts: `receive` (bytes in), `deliver` (frames out), `newcomers` (connections before their
-//! first request), `poll` (long-poll sessions), `members` (what is asked about many sockets, or done to them), `lockstep` (a shard
-//! without a thread).
+//! first request), `poll` (long-poll sessions), `members` (what is asked about many sockets, or done to them), `report`
+//! (what is told of one), `lockstep` (a shard without a thread).
 
 mod deliver;
 #[cfg(feature = "testing")]
@@ -16,6 +16,7 @@ mod members;
 mod newcomers;
 mod poll;
 mod receive;
+mod report;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

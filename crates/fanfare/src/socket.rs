@@ -62,6 +62,10 @@ pub(crate) struct Socket {
     ownership: Option<Box<Ownership>>,
     pub(crate) carrier: Carrier,
     pub(crate) session: Session<Seat>,
+    /// When it came.
+    pub(crate) began_ms: u64,
+    /// How many messages the client has sent.
+    pub(crate) received: u32,
     /// When the client's last complete frame came.
     pub(crate) heard_ms: u64,
     /// The bytes of all frames that wait behind joins and busy channels.
@@ -123,6 +127,8 @@ impl Socket {
             dialect,
             ownership,
             carrier,
+            began_ms: now_ms,
+            received: 0,
             heard_ms: now_ms,
             waiting_bytes: 0,
             reading: Reading::Goes,
@@ -135,6 +141,13 @@ impl Socket {
             malformed: 0,
             alarm: Alarm::OFF,
         }
+    }
+
+    /// The client has sent a message.
+    #[inline]
+    pub(crate) fn count_received(&mut self, turn: &Turn) {
+        self.received = self.received.wrapping_add(1);
+        turn.received(self.dialect);
     }
 
     /// Whether it is neither being closed nor gone.

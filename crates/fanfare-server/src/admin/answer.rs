@@ -1,7 +1,7 @@
 //! Answers of the API.
 
-use axum::extract::Path;
-use axum::extract::rejection::PathRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -42,14 +42,14 @@ macro_rules! codes {
 codes! {
     Malformed = "malformed", BAD_REQUEST, "The body broke off, or is not sent as its head says.";
     Unauthorized = "unauthorized", UNAUTHORIZED, "No token, another token, or the server has none.";
-    NotFound = "not_found", NOT_FOUND, "There is no such path, or nobody is connected with this key.";
+    NotFound = "not_found", NOT_FOUND, "There is no such path, nobody is connected with this key, or the socket has gone.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path takes another method.";
     Timeout = "timeout", REQUEST_TIMEOUT, "The body of the request did not come in time.";
     Conflict = "conflict", CONFLICT, "A message expects its topic at another position than the topic is at. The other messages of the request are published.";
     RestartNeeded = "restart_needed", CONFLICT, "The configuration has changed in a key that counts only after a restart. Nothing was changed.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
-    TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps as there can be: end one.";
+    TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps or streams as there can be: end one.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says.";
     Unknown = "unknown", GATEWAY_TIMEOUT, "The broker has not answered: the message may have been published. With an `idempotency_key` it can be sent again.";
@@ -132,6 +132,12 @@ pub(super) fn of_path(path: Result<Path<String>, PathRejection>) -> Result<Strin
     let Path(text) =
         path.map_err(|error| ApiError::invalid(format!("the path cannot be read: {}", error.body_text())))?;
     Ok(text)
+}
+
+/// What stands in a query, which takes what is listed.
+pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>, takes: &str) -> Result<T, ApiError> {
+    let Query(asked) = query.map_err(|error| ApiError::invalid(format!("{}; it takes {takes}", error.body_text())))?;
+    Ok(asked)
 }
 
 /// A JSON answer.

@@ -1,17 +1,15 @@
-//! What the API tells: health, topics, presence, counters.
+//! What the API tells: health, presence, histories, counters.
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use fanfare::{Since, SocketHandle, Stored, TopicSummary, check_topic};
+use fanfare::{Since, Stored, check_topic};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, of_path};
-use super::connections::shown;
 use crate::health;
-use crate::identity::Identity;
 
 /// How many items one answer may list.
 const ITEMS_MAX: usize = 1_000;
@@ -48,37 +46,6 @@ pub(super) fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
 /// nothing else. Always 200: another node would have the same trouble with a source that is down.
 pub(super) async fn health(State(api): State<Api>) -> Answer<Value> {
     Answer(health::report(&api.live.load().parts, &api.endpoint.broker_links()))
-}
-
-/// The topics with somebody in them, and those of hubs that are started, by name; `next` is what to ask for as `after` to
-/// go on.
-pub(super) async fn topics(
-    State(api): State<Api>,
-    page: Result<Query<Page>, QueryRejection>,
-) -> Result<Answer<Value>, ApiError> {
-    let (limit, after) = Page::checked(page)?;
-    let mut topics = api.endpoint.topics().await;
-    topics.sort_by(|a, b| a.topic.cmp(&b.topic));
-    let from = after.map_or(0, |after| topics.partition_point(|summary| summary.topic <= after));
-    let shown = &topics[from..topics.len().min(from + limit)];
-    let next = shown.last().filter(|_| from + shown.len() < topics.len()).map(|summary| &summary.topic);
-    let list: Vec<_> = shown.iter().map(summary).collect();
-    Ok(Answer(json!({ "topics": list, "total": topics.len(), "next": next })))
-}
-
-fn summary(topic: &TopicSummary) -> Value {
-    let mut told = json!({ "topic": topic.topic, "members": topic.members });
-    if topic.is_started {
-        told["publisher"] = topic.publisher.as_ref().map_or(Value::Null, publisher);
-    }
-    told
-}
-
-/// Whose connection a hub's publisher is. Of a key only its name is told.
-fn publisher(socket: &SocketHandle) -> Value {
-    let claim = |name| socket.info().assigns::<Identity>().and_then(|identity| identity.text(name));
-    let is_key = socket.info().assigns::<Identity>().is_some_and(|identity| identity.api_key().is_some());
-    json!({ "key": claim("key").filter(|_| is_key), "sub": claim("sub"), "peer": socket.info().peer().map(shown) })
 }
 
 /// Who is present in a topic, as its members see it, and how many names there are: all that is told where they are only counted.

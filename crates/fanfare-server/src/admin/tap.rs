@@ -7,12 +7,10 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use fanfare::{Direction, Endpoint, Tap, TapFilter, Tapped};
 use futures_util::stream;
 use serde::Deserialize;
@@ -22,6 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::Api;
 use super::answer::{ApiError, Code};
 use super::mask::{self, Shown};
+use super::stream::Form;
 use crate::moment;
 
 /// So many messages a second are told at most.
@@ -69,7 +68,7 @@ struct Running {
     tap: Tap,
     endpoint: Endpoint,
     shown: Shown,
-    is_lines: bool,
+    form: Form,
     ends: Instant,
     looks: tokio::time::Interval,
     quiet: u32,
@@ -104,8 +103,7 @@ pub(super) async fn tap(
     };
     let tap = api.endpoint.tap(filter, rate).map_err(|error| ApiError::new(Code::TooMany, error.to_string()))?;
     tracing::info!(event = "admin_action", action = "tap", "a tap began: somebody sees messages");
-    let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let is_lines = accepts.contains("application/x-ndjson");
+    let form = Form::of(&headers);
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let running = Running {
@@ -116,21 +114,15 @@ pub(super) async fn tap(
             Some(Payloads::Full) => Shown::Full,
             Some(Payloads::Masked) | None => Shown::Masked,
         },
-        is_lines,
+        form,
         ends: Instant::now() + TIME_MAX,
         looks,
         // The first look is at once, and sends the beginning: the reader knows then that it watches.
         quiet: QUIET_LOOKS,
     };
-    let body =
-        stream::unfold(
-            running,
-            |mut running| async move { Some((Ok::<_, Infallible>(running.next().await?), running)) },
-        );
-    let kind = if is_lines { "application/x-ndjson" } else { "text/event-stream" };
-    let headers =
-        [(CONTENT_TYPE, HeaderValue::from_static(kind)), (CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    Ok((headers, Body::from_stream(body)).into_response())
+    Ok(form.answer(stream::unfold(running, |mut running| async move {
+        Some((Ok::<_, Infallible>(running.next().await?), running))
+    })))
 }
 
 impl Running {
@@ -146,13 +138,13 @@ impl Running {
                     self.quiet += 1;
                     if self.quiet > QUIET_LOOKS {
                         self.quiet = 0;
-                        return Some(if self.is_lines { "\n".into() } else { ": \n\n".into() });
+                        return Some(self.form.nothing());
                     }
                 }
                 tapped = self.tap.recv() => {
                     self.quiet = 0;
                     let line = line(&tapped?, self.shown);
-                    return Some(if self.is_lines { format!("{line}\n") } else { format!("event: tap\ndata: {line}\n\n") });
+                    return Some(self.form.item("tap", &line));
                 }
             }
         }

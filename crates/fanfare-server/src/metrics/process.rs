@@ -21,6 +21,17 @@ impl Collector for ProcessFigures {
     }
 }
 
+/// What the process has in memory, if the system tells.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        let memory = procfs::process::Process::myself().and_then(|process| process.statm()).ok()?;
+        Some(memory.resident * procfs::page_size())
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fmt;

@@ -24,6 +24,7 @@ mod issuer;
 mod jwks;
 mod key_secrecy;
 mod limits;
+mod looking;
 mod metrics;
 mod mistakes;
 mod moving;

@@ -56,6 +56,13 @@ impl Started {
         topics.after(topic).take(limit).map(|(topic, publisher)| (topic.to_owned(), socket(publisher))).collect()
     }
 
+    /// Whether a topic is started, and its publisher while that is connected.
+    pub(crate) fn of(&self, topic: &str) -> Option<Option<SocketHandle>> {
+        let topics = self.0.lock();
+        let publisher = topics.get(topic)?;
+        Some(publisher.and_then(|publisher| publisher.socket()))
+    }
+
     /// Another node has a topic: its publisher here is closed.
     pub(crate) fn lose(&self, topic: &str, reason: CloseReason) {
         let publisher = self.0.lock().remove(topic);

@@ -166,7 +166,7 @@ fn a_topic_exists_while_it_has_members() {
     let topic: Arc<str> = "topic".into();
     let first = hub.join(&topic, MemberId { socket: 1, serial: 0 }, Reach::Shared(FRAMES), None);
     let second = hub.join(&topic, MemberId { socket: 2, serial: 0 }, Reach::Shared(FRAMES), None);
-    assert_eq!(hub.topics(0, 10).0.map(|(name, members)| (&**name, members)).collect::<Vec<_>>(), [("topic", 2)]);
+    assert_eq!(hub.topics(0, 10).0.map(|(name, members, _)| (&**name, members)).collect::<Vec<_>>(), [("topic", 2)]);
     assert_eq!(hub.leave(first), Some((MemberId { socket: 2, serial: 0 }, second.position)));
     assert_eq!(hub.leave(first), None);
     assert_eq!((hub.topics(0, 10).0.count(), hub.interned("topic")), (0, None));

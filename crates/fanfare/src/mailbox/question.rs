@@ -8,6 +8,7 @@ use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::JsonText;
 use tokio::sync::oneshot;
 
+use super::listing::{Found, Search, Seen, SocketReport, TopicMember};
 use super::{Command, ShardHandle};
 #[cfg(feature = "testing")]
 use crate::channel::Job;
@@ -26,8 +27,16 @@ pub(crate) enum Question {
     SocketCount(Answer<usize>),
     /// Which sockets of clients are not being closed.
     OpenSockets(Answer<Vec<SocketKey>>),
-    /// Topics with members, and how many they have: of so many places of the hub.
-    Topics { from: usize, places: usize, answer: Answer<Slice<(String, usize)>> },
+    /// Topics of a prefix with members, of so many places of the hub.
+    Topics { prefix: Box<str>, from: usize, places: usize, answer: Answer<Slice<(Arc<str>, Seen)>> },
+    /// One topic.
+    Topic { topic: Box<str>, answer: Answer<Seen> },
+    /// Clients' sockets that fit, of so many places.
+    Sockets { search: Search, from: usize, places: usize, answer: Answer<Found> },
+    /// One socket of a client's, and the first of its topics.
+    Socket { socket: SocketKey, topics_max: usize, answer: Answer<Option<(SocketReport, Vec<Arc<str>>)>> },
+    /// So many of the clients that are members of a topic.
+    MemberSockets { topic: Box<str>, from: usize, count: usize, answer: Answer<Slice<TopicMember>> },
     /// So many of the members of a topic.
     Members { topic: Box<str>, from: usize, count: usize, answer: Answer<Slice<Member>> },
     /// Closes the sockets with an id: how many there were.
@@ -66,6 +75,10 @@ impl Question {
             Question::SocketCount(_) => "SocketCount",
             Question::OpenSockets(_) => "OpenSockets",
             Question::Topics { .. } => "Topics",
+            Question::Topic { .. } => "Topic",
+            Question::Sockets { .. } => "Sockets",
+            Question::Socket { .. } => "Socket",
+            Question::MemberSockets { .. } => "MemberSockets",
             Question::Members { .. } => "Members",
             Question::Disconnect { .. } => "Disconnect",
             Question::Drain(_) => "Drain",

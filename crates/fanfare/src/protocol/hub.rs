@@ -155,7 +155,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => Payload::Binary(Bytes::copy_from_slice(data)),
         _ => return,
     };
-    turn.received(socket.dialect);
+    socket.count_received(turn);
     if socket.weigh(turn, payload.size()).is_err() {
         return;
     }

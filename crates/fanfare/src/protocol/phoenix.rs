@@ -44,7 +44,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => (data.len(), codec::decode_binary(version, data)),
         _ => return,
     };
-    turn.received(socket.dialect);
+    socket.count_received(turn);
     match message {
         Ok(message) => socket.receive(turn, message),
         Err(Undecodable(reason)) => socket.undecodable(turn, len, reason),

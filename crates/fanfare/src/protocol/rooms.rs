@@ -40,7 +40,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => data,
         _ => return,
     };
-    turn.received(socket.dialect);
+    socket.count_received(turn);
     let mount = socket.info.mount.clone();
     match rooms::decode(frame, &mount.event) {
         Ok(message) => socket.receive(turn, message),

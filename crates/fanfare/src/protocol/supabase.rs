@@ -127,7 +127,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         Item::Binary(data) => (false, data),
         _ => return,
     };
-    turn.received(socket.dialect);
+    socket.count_received(turn);
     match supabase::decode(socket.info.version, is_text, frame) {
         Ok(Heard::Message(message)) => receive(socket, turn, message),
         Ok(Heard::Unfit(message, reason)) => unfit(socket, turn, &message, reason),

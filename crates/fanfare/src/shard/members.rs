@@ -1,12 +1,17 @@
 //! What can be asked about the sockets of a shard, and what is done to several of them.
 
+use std::sync::Arc;
+
 use crate::close_reason::CloseReason;
 use crate::hub::MemberId;
 use crate::key::SocketKey;
-use crate::mailbox::{Member, Question, Slice};
+use crate::mailbox::{
+    Best, Found, Member, Question, Search, Seen, Slice, SocketId, SocketPlace, SocketQuery, SocketReport, TopicMember,
+};
 use crate::socket::Socket;
 
 use super::Shard;
+use super::report::report;
 
 impl Shard {
     /// Answers a question. Whoever asked may have gone: then nobody is told.
@@ -15,7 +20,19 @@ impl Shard {
             Question::Alive(answer) => _ = answer.send(()),
             Question::SocketCount(answer) => _ = answer.send(self.sockets.len()),
             Question::OpenSockets(answer) => _ = answer.send(self.open_sockets()),
-            Question::Topics { from, places, answer } => _ = answer.send(self.topic_summaries(from, places)),
+            Question::Topics { prefix, from, places, answer } => {
+                _ = answer.send(self.topics_seen(&prefix, from, places));
+            }
+            Question::Topic { topic, answer } => _ = answer.send(self.topic_seen(&topic)),
+            Question::Sockets { search, from, places, answer } => {
+                _ = answer.send(self.find_sockets(&search, from, places));
+            }
+            Question::Socket { socket, topics_max, answer } => {
+                _ = answer.send(self.report_of(socket, topics_max));
+            }
+            Question::MemberSockets { topic, from, count, answer } => {
+                _ = answer.send(self.reports_of(&topic, from, count));
+            }
             Question::Members { topic, from, count, answer } => {
                 _ = answer.send(self.members_of(&topic, from, count));
             }
@@ -56,11 +73,68 @@ impl Shard {
         }
     }
 
-    /// Topics with members here, so many places of the hub at a time.
-    fn topic_summaries(&self, from: usize, places: usize) -> Slice<(String, usize)> {
+    /// Topics of a prefix with members here, of so many places of the hub.
+    fn topics_seen(&self, prefix: &str, from: usize, places: usize) -> Slice<(Arc<str>, Seen)> {
         let (topics, next) = self.lent.hub.topics(from, places);
-        let items = topics.map(|(topic, members)| (topic.to_string(), members)).collect();
+        let topics = topics.filter(|(topic, ..)| topic.starts_with(prefix));
+        let items = topics.map(|(topic, members, flow)| (topic.clone(), Seen { members, flow })).collect();
         Slice { items, next }
+    }
+
+    /// One topic here.
+    fn topic_seen(&self, topic: &str) -> Seen {
+        Seen { members: self.lent.hub.members(topic).len(), flow: self.lent.hub.flow(topic) }
+    }
+
+    /// The clients' sockets in so many places that fit and come first.
+    fn find_sockets(&self, search: &Search, from: usize, places: usize) -> Found {
+        let (to, number) = (from.saturating_add(places), self.lent.shard.number());
+        let mut found = Found { next: (to < self.sockets.capacity()).then_some(to), ..Found::default() };
+        let mut best = Best::new(search.query.limit);
+        let now_ms = self.lent.now_ms;
+        let sockets = (from..to.min(self.sockets.capacity())).filter_map(|index| self.sockets.get(index));
+        for socket in sockets.filter(|socket| is_wanted(socket, &search.query)) {
+            found.total += 1;
+            let report = report(socket, SocketId::new(number, socket.key), now_ms);
+            let place = SocketPlace::new(search.query.order, &report, socket.began_ms);
+            if search.query.after.is_some_and(|after| place <= after) {
+                continue;
+            }
+            match search.bar {
+                Some(bar) if place >= bar => found.has_more = true,
+                _ => best.offer(place, report),
+            }
+        }
+        let (page, has_more) = best.into_page();
+        found.has_more |= has_more;
+        found.best = page;
+        found
+    }
+
+    /// One socket of a client's, and the first of its topics.
+    fn report_of(&self, key: SocketKey, topics_max: usize) -> Option<(SocketReport, Vec<Arc<str>>)> {
+        let socket = self.sockets.get(key.index as usize).filter(|socket| socket.key == key)?;
+        (socket.is_open() && socket.dialect.has_client()).then(|| {
+            let report = report(socket, SocketId::new(self.lent.shard.number(), key), self.lent.now_ms);
+            let joins = socket.session.entries().iter().take(topics_max);
+            (report, joins.map(|join| join.topic().clone()).collect())
+        })
+    }
+
+    /// So many of the clients that are members of a topic here.
+    fn reports_of(&self, topic: &str, from: usize, count: usize) -> Slice<TopicMember> {
+        let number = self.lent.shard.number();
+        let member = |id: MemberId| {
+            let socket = &self.sockets[id.socket as usize];
+            let entry = socket.session.entry(socket.session.position(id.serial)?);
+            (**entry.topic() == *topic && socket.dialect.has_client()).then(|| TopicMember {
+                socket: report(socket, SocketId::new(number, socket.key), self.lent.now_ms),
+                resumes: entry.data.resumes,
+            })
+        };
+        let (members, to) = (self.lent.hub.members(topic), from + count);
+        let next = (to < members.len()).then_some(to);
+        Slice { items: members.skip(from).take(count).filter_map(member).collect(), next }
     }
 
     /// So many of the members of a topic here. Channels that merely subscribed are none.
@@ -124,4 +198,18 @@ impl Shard {
             self.with(key, Socket::lost);
         }
     }
+}
+
+fn is_wanted(socket: &Socket, query: &SocketQuery) -> bool {
+    let info = &socket.info;
+    socket.is_open()
+        && socket.dialect.has_client()
+        && query.user.as_deref().is_none_or(|user| info.who().user == Some(user))
+        && query.address.is_none_or(|address| info.peer.is_some_and(|peer| peer.ip() == address))
+        && query
+            .endpoint
+            .as_deref()
+            .is_none_or(|path| info.mount.path.as_ref().is_some_and(|own| own.to_string() == path))
+        && query.transport.is_none_or(|transport| info.transport == transport)
+        && query.topic.as_deref().is_none_or(|topic| socket.session.find(topic).is_some())
 }

@@ -206,7 +206,7 @@ impl Shard {
             let Some(Socket { carrier: Carrier::Poll(session), .. }) = self.socket(key) else { return };
             let Some(message) = session.next_posted() else { return };
             self.with(key, |socket, turn| {
-                turn.received(socket.dialect);
+                socket.count_received(turn);
                 socket.receive(turn, message);
             });
             self.settle();

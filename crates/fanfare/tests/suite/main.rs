@@ -26,6 +26,7 @@ mod hub_over_nodes;
 mod joins_of_one_socket;
 mod killed;
 mod lockstep;
+mod looking;
 mod missed_messages_come_in_portions;
 mod no_broadcast_before_join_reply;
 mod nobody_delays_another;

@@ -1,0 +1,105 @@
+//! How much a node has and does, in a few numbers that are read where they are counted: no shard is asked.
+
+use super::Endpoint;
+use crate::event::Event;
+use crate::figures::Figures;
+
+/// What a node has, and has done since it was built.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Overview {
+    /// Sockets, those of this process included.
+    pub sockets: usize,
+    /// Memberships of topics.
+    pub members: u64,
+    /// Messages published.
+    pub published: u64,
+    /// Messages handed to members, one for each.
+    pub delivered: u64,
+    /// Messages that clients have sent.
+    pub received: u64,
+    /// Bytes that have left.
+    pub sent_bytes: u64,
+    /// Sockets for which something waits.
+    pub waiting_sockets: u64,
+    /// The bytes that wait.
+    pub waiting_bytes: u64,
+    /// Messages that were lost, by reason.
+    pub dropped: Vec<(&'static str, u64)>,
+    /// By the patterns of channels.
+    pub channels: Vec<ChannelFigures>,
+    /// Each shard.
+    pub shards: Vec<ShardFigures>,
+}
+
+/// What is counted of a channel's topics.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ChannelFigures {
+    /// The pattern of the topics.
+    pub channel: String,
+    /// Topics with members; one with members on several shards counts on each of them.
+    pub topics: u64,
+    /// Memberships.
+    pub members: u64,
+    /// Messages handed to members, one for each.
+    pub delivered: u64,
+}
+
+/// What a shard has and does.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ShardFigures {
+    /// Its sockets.
+    pub sockets: usize,
+    /// For how many microseconds it has worked.
+    pub busy_us: u64,
+    /// For how many microseconds its turn has been going on; 0 while it waits for the kernel.
+    pub turn_age_us: u64,
+    /// Commands that its last turn has left undone.
+    pub left_over: u64,
+}
+
+impl Endpoint {
+    /// How much there is on this node, and how much it has done.
+    pub fn overview(&self) -> Overview {
+        let channel = |(number, name): (usize, &str)| {
+            let sum = |of: fn(&crate::figures::OfChannel) -> u64| {
+                self.shards().iter().map(|shard| of(&shard.figures().channels[number])).sum()
+            };
+            ChannelFigures {
+                channel: name.to_owned(),
+                topics: sum(|figures| figures.topics.get()),
+                members: sum(|figures| figures.members.get()),
+                delivered: sum(|figures| figures.delivered.get()),
+            }
+        };
+        let channels: Vec<_> = self.labels().names().enumerate().map(channel).collect();
+        let sum = |of: fn(&Figures) -> u64| self.shards().iter().map(|shard| of(shard.figures())).sum();
+        let now_us = self.clock().now_us();
+        let shards = self.shards().iter().map(|shard| {
+            let figures = shard.figures();
+            let began_us = figures.turn_began_us.get();
+            ShardFigures {
+                sockets: shard.sockets(),
+                busy_us: figures.busy_us.get(),
+                turn_age_us: if began_us == 0 { 0 } else { now_us.saturating_sub(began_us) },
+                left_over: figures.left_over.get(),
+            }
+        });
+        let dropped = Event::ALL.iter().filter(|event| event.name().0 == "drops");
+        Overview {
+            sockets: self.sockets(),
+            members: channels.iter().map(|channel| channel.members).sum(),
+            published: self.count_of(Event::Published),
+            delivered: channels.iter().map(|channel| channel.delivered).sum(),
+            received: self.count_of(Event::Received),
+            sent_bytes: sum(|figures| figures.outflow.bytes_websocket.get() + figures.outflow.bytes_stream.get()),
+            waiting_sockets: sum(|figures| figures.outflow.waiting_sockets.get()),
+            waiting_bytes: sum(|figures| figures.outflow.waiting_bytes.get()),
+            dropped: dropped.map(|&event| (event.name().1, self.count_of(event))).collect(),
+            channels,
+            shards: shards.collect(),
+        }
+    }
+}
