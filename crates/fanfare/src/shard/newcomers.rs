@@ -19,8 +19,9 @@ use crate::mailbox::{AdmittedSocket, ShardHandle};
 /// Set in the tokens of newcomers. No shard has as many sockets.
 const MARK: usize = 1 << (usize::BITS - 2);
 
-/// So many newcomers are looked at in a turn, some milliseconds of work; others wait for the next, and delay nobody.
+/// So many newcomers are looked at in a turn, and none after so long; others wait for the next, and delay nobody.
 pub(super) const LOOKS_PER_TURN_MAX: usize = 64;
+pub(super) const LOOKS_PER_TURN_US_MAX: u64 = 2_000;
 
 /// It is looked this often at most whether a silent newcomer's time is up.
 const EXPIRY_PAUSE_MS: u64 = 100;

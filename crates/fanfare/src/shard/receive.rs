@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use fanfare_proto::websocket::decoder::{Decoder, Role};
 
 use super::Shard;
-use super::newcomers::{Beginning, LOOKS_PER_TURN_MAX, Lent};
+use super::newcomers::{Beginning, LOOKS_PER_TURN_MAX, LOOKS_PER_TURN_US_MAX, Lent};
 use crate::key::SocketKey;
 use crate::mailbox::NewSocket;
 use crate::socket::{Reading, Socket};
@@ -41,8 +41,9 @@ impl Shard {
 
     /// Looks at connections that have come or said something, as many as a turn may.
     pub(super) fn look_at_newcomers(&mut self) {
-        let mut left = LOOKS_PER_TURN_MAX;
-        loop {
+        let (clock, mut left) = (self.lent.surroundings.clock.clone(), LOOKS_PER_TURN_MAX);
+        let began_us = clock.now_us();
+        while clock.now_us() - began_us < LOOKS_PER_TURN_US_MAX {
             let mut buffer = std::mem::take(&mut self.read_buffer);
             let (registry, shard, now_ms) = (self.poll.registry(), &self.lent.shard, self.lent.now_ms);
             let next = self.newcomers.next(&mut left, &mut Lent { registry, buffer: &mut buffer, shard, now_ms });

@@ -25,6 +25,9 @@ const UPGRADE: [(&str, &str); 4] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
+/// So long a thread is blocked by a connect that should not do that.
+const BLOCKED: Duration = Duration::from_millis(20);
+
 /// Lets everybody in but who asks for something else, and counts how often it is asked.
 #[derive(Clone, Default)]
 struct Counting(Arc<AtomicUsize>);
@@ -38,6 +41,7 @@ impl Connect for Counting {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 return Err(Rejected::new());
             }
+            Some("block") => std::thread::sleep(BLOCKED),
             Some("refuse") => return Err(Rejected::new()),
             Some("panic") => panic!("as it was asked"),
             Some("panic-later") => return Err(Rejected::reason("panic")),
@@ -266,6 +270,30 @@ async fn more_at_once_than_a_turn_takes_all_get_in() {
         clients.push(connecting.await.unwrap());
     }
     served.has_members("room:1", 300).await;
+}
+
+#[tokio::test]
+async fn newcomers_that_take_long_take_turns_with_sockets() {
+    let (served, _) = serve(Limits::default()).await;
+    let mut client = served.client().await;
+    let mut newcomers = Vec::new();
+    for _ in 0..60 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(&upgrade("&then=block")).await.unwrap();
+        newcomers.push(stream);
+    }
+    // Half of them are the other shard's.
+    let whole = BLOCKED * 30;
+    let mut longest = Duration::ZERO;
+    for _ in 0..5 {
+        let began = Instant::now();
+        client.assert_untouched().await;
+        longest = longest.max(began.elapsed());
+    }
+    assert!(longest < whole / 2, "waited {longest:?} of {whole:?}");
+    for mut stream in newcomers {
+        until(&mut stream, "101 Switching Protocols").await;
+    }
 }
 
 #[tokio::test]

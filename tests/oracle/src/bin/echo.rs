@@ -25,7 +25,7 @@ async fn run() -> Result<(), BoxError> {
         _ => return Err("usage: echo --port N".into()),
     };
     let endpoint = Endpoint::builder().mount("/", Mount::echo()).build().await?;
-    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    let server = Server::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?.upgrades_first();
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     println!("echo: listening on ws://{}", server.local_addr()?);
     let closing = server.serve(endpoint.clone(), &endpoint, async { _ = terminate.recv().await }).await;

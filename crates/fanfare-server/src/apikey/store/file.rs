@@ -41,9 +41,12 @@ pub(super) struct File {
     known: Mutex<Known>,
 }
 
+/// When it was changed, and its length.
+type Version = (SystemTime, u64);
+
 #[derive(Default)]
 struct Known {
-    version: Option<(SystemTime, u64)>,
+    version: Option<Version>,
     records: Arc<HashMap<String, Record>>,
 }
 
@@ -55,20 +58,19 @@ impl File {
     /// The records by their hash; the file is read again only if it has changed.
     async fn records(&self) -> Result<Arc<HashMap<String, Record>>, Unavailable> {
         let mut known = self.known.lock().await;
-        let failed = |error: io::Error| self.failed("read", &error);
-        let metadata = fs::metadata(&self.path).map_err(failed)?;
-        let version = Some((metadata.modified().map_err(failed)?, metadata.len()));
-        if known.version != version {
-            let lines = read(&self.path)?;
-            *known =
-                Known { version, records: Arc::new(lines.into_iter().map(|l| (l.hash.clone(), l.into())).collect()) };
+        let (path, version) = (self.path.clone(), known.version);
+        // Its disk may have stalled, and whoever asks may have sockets to serve.
+        let looked = tokio::task::spawn_blocking(move || read_if_changed(&path, version)).await;
+        if let Some((version, lines)) = looked.map_err(|error| Unavailable(error.to_string()))?? {
+            let records = lines.into_iter().map(|line| (line.hash.clone(), line.into())).collect();
+            *known = Known { version: Some(version), records: Arc::new(records) };
         }
         Ok(known.records.clone())
     }
 
     /// Changes the lines and writes the file anew, beside the old one first: a crash leaves the one or the other.
     fn change<T>(&self, change: impl FnOnce(&mut Vec<Line>) -> T) -> Result<T, Unavailable> {
-        let failed = |error: io::Error| self.failed("write", &error);
+        let failed = |error: io::Error| failed(&self.path, "write", &error);
         let guard_path = self.path.with_extension("lock");
         let mut options = fs::OpenOptions::new();
         let guard = options.create(true).truncate(false).write(true).mode(0o600).open(&guard_path).map_err(failed)?;
@@ -89,14 +91,22 @@ impl File {
         write().map_err(failed)?;
         Ok(result)
     }
+}
 
-    fn failed(&self, what: &str, error: &io::Error) -> Unavailable {
-        let next = match error.kind() {
-            io::ErrorKind::NotFound => "; `fanfare apikey migrate` makes it",
-            _ => "",
-        };
-        Unavailable(format!("cannot {what} {}: {error}{next}", self.path.display()))
-    }
+fn failed(path: &Path, what: &str, error: &io::Error) -> Unavailable {
+    let next = match error.kind() {
+        io::ErrorKind::NotFound => "; `fanfare apikey migrate` makes it",
+        _ => "",
+    };
+    Unavailable(format!("cannot {what} {}: {error}{next}", path.display()))
+}
+
+/// The lines, if the file is not what it was in this version.
+fn read_if_changed(path: &Path, before: Option<Version>) -> Result<Option<(Version, Vec<Line>)>, Unavailable> {
+    let failed = |error: io::Error| failed(path, "read", &error);
+    let metadata = fs::metadata(path).map_err(failed)?;
+    let version = (metadata.modified().map_err(failed)?, metadata.len());
+    Ok(if before == Some(version) { None } else { Some((version, read(path)?)) })
 }
 
 fn read(path: &Path) -> Result<Vec<Line>, Unavailable> {
