@@ -7,8 +7,9 @@ use fanfare::{Endpoint, Policy, Slow};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
-use crate::support::http::{head, request};
+use crate::support::http::{head, read_answer, request};
 use crate::support::{PATIENCE, Served, serve, serve_mount, stage};
 
 /// A client that has joined `room:1`, and has polled once.
@@ -162,6 +163,27 @@ async fn one_token_for_all_polls() {
         served.tick(number).await;
         assert_eq!(poller.poll().await, Ok(vec![json!(number)]));
     }
+}
+
+/// Each holds a connection. Of more than four the oldest are answered with nothing.
+#[tokio::test]
+async fn four_polls_of_a_session_wait_at_a_time() {
+    let served = serve_mount(stage().longpoll_window(Duration::from_secs(600))).await;
+    let poller = Poller::join(&served, true).await;
+    let mut polls = JoinSet::new();
+    for _ in 0..7 {
+        let mut poll = poller.begin().await;
+        polls.spawn(async move { read_answer(&mut poll).await.json()["status"].clone() });
+    }
+    let mut answered = async || tokio::time::timeout(PATIENCE, polls.join_next()).await.expect("a poll is answered");
+    for _ in 0..3 {
+        assert_eq!(answered().await.unwrap().unwrap(), 204);
+    }
+    served.tick(0).await;
+    assert_eq!(answered().await.unwrap().unwrap(), 200, "one of those that wait");
+    let others = tokio::time::timeout(Duration::from_millis(200), polls.join_next()).await;
+    assert!(others.is_err(), "{others:?}");
+    assert_eq!(polls.len(), 3);
 }
 
 #[tokio::test]
