@@ -89,7 +89,8 @@ impl fmt::Debug for Bearer {
 }
 
 /// A channel that somebody wants to use.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct RightsRequest<'a> {
     /// The engine's topic: `realtime:NAME` of a public channel, `private-realtime:NAME` of a private one.
     pub topic: &'a str,

@@ -311,7 +311,7 @@ impl Reply {
 }
 
 /// Whether a join goes on after a callback that has nobody to reply to.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flow {
     /// It goes on.
     Continue,
@@ -334,6 +334,7 @@ pub enum Stop {
 
 /// Why a join has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ended {
     /// The client left.
     Left,

@@ -370,6 +370,12 @@ impl Mount {
     }
 }
 
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("pattern", &self.pattern).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mount").field("dialect", &self.dialect).field("limits", &self.limits).finish_non_exhaustive()

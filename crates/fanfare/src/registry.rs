@@ -27,6 +27,7 @@ const LOCAL_QUEUE_MAX: usize = 4_096;
 
 /// A topic and who is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TopicSummary {
     /// The topic.
     pub topic: String,

@@ -19,6 +19,7 @@ pub(crate) use carrier::LocalFrame;
 
 /// What carries a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Transport {
     /// A WebSocket connection.
     WebSocket,

@@ -230,6 +230,7 @@ impl Channel for Room {
             Ended::Stopped(Stop::Normal) => ":normal".to_owned(),
             Ended::Stopped(other) => format!("{other:?}"),
             Ended::Crashed(reason) => reason.clone(),
+            other => format!("{other:?}"),
         };
         let message = json!({ "reason": reason, "topic": cx.topic() });
         if let Err(error) = cx.endpoint().broadcast("room:terminations", "terminated", message).await {

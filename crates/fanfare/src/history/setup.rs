@@ -95,6 +95,7 @@ impl History {
 /// Where the machine itself stops, by a power cut or a crash of its kernel, and messages may be gone, clients that come back
 /// are told so, never that they have missed nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HistorySync {
     /// It is on the disk: it outlives a power cut. Messages that come at the same time share the wait for the disk.
     Always,

@@ -101,6 +101,7 @@ impl Question {
 
 /// One membership of a topic.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Member {
     /// The socket's id, if connect gave it one.
     pub socket_id: Option<String>,

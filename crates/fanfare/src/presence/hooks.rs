@@ -30,7 +30,8 @@ pub trait PresenceHooks: Send + Sync + 'static {
 }
 
 /// What a diff changed, and who is present after it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Change {
     /// The metas that joined.
     pub joins: Presences,
