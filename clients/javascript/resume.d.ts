@@ -40,3 +40,11 @@ export interface Resuming {
  * @throws Error if the channel has already joined.
  */
 export function resume(channel: Channel, options?: Options): Resuming
+
+/**
+ * Makes a channel take differences: the server tells of a message only what is different from the one before it, and the
+ * channel's callbacks get the whole. The topic must have `delta` on the server.
+ *
+ * @throws Error if the channel has already joined.
+ */
+export function delta(channel: Channel): void

@@ -1,5 +1,6 @@
 // Makes a channel of the npm package `phoenix` resume: messages it missed while it was disconnected are delivered after
 // the next join, in order and once, or `onGap` is called. Holds nothing but the position; storing it is up to the caller.
+// And makes a channel take differences: the server tells of a message only what is different from the one before it.
 
 /**
  * Makes `channel` resume. Call it before `channel.join()`.
@@ -70,4 +71,75 @@ export function resume(channel, {from = null, onPosition, onGap} = {}) {
 /** Whether a frame's ref is a position. The refs of requests are numbers. */
 function isPosition(ref) {
   return typeof ref === "string" && ref.includes(":")
+}
+
+/**
+ * Makes `channel` take differences. Call it before `channel.join()`; together with `resume`, in any order.
+ *
+ * What callbacks get is theirs to change. The members of an object come in no particular order.
+ */
+export function delta(channel) {
+  if (channel.joinedOnce) throw new Error(`call delta() before join(): ${channel.topic} has already joined`)
+  const {joinPush, trigger} = channel
+  // The last message of each event and key, the oldest first; and which member of a payload is its key.
+  let [kept, key, most] = [new Map(), null, 0]
+
+  const params = joinPush.payload
+  joinPush.payload = () => ({...params(), delta: true})
+
+  // Behind the answer to a join all messages are whole, until there is one that the server knows to have come.
+  joinPush.receive("ok", response => {
+    const told = response?.delta
+    kept = new Map()
+    key = told?.key ?? null
+    most = told?.keys ?? 0
+  })
+
+  const keep = (name, message) => {
+    kept.delete(name)
+    kept.set(name, message)
+    if (kept.size > most) kept.delete(kept.keys().next().value)
+  }
+
+  channel.trigger = (event, payload, ref, joinRef) => {
+    if (typeof ref === "string" && ref.startsWith("~")) {
+      const name = nameOf(event, payload.key ?? "")
+      if (!kept.has(name)) {
+        // The server knows better what has come, so this does not happen; but nothing wrong must be shown. A new join mends it.
+        return trigger.call(channel, "phx_error", {reason: "a difference to a message that has not come"})
+      }
+      const message = merged(kept.get(name), payload.patch)
+      keep(name, message)
+      return trigger.call(channel, event, structuredClone(message), ref.slice(1) || null, joinRef)
+    }
+    // What the server sends to this client alone has the ref of its join, and is nothing that others have got.
+    if (most > 0 && (joinRef ?? null) === null && isMessage(event) && isObject(payload)) {
+      const own = key === null ? "" : payload[key]
+      if (typeof own === "string") keep(nameOf(event, own), structuredClone(payload))
+    }
+    trigger.call(channel, event, payload, ref, joinRef)
+  }
+}
+
+/** JSON Merge Patch, RFC 7396; what it is applied to stays as it is. */
+function merged(target, patch) {
+  const members = new Map(isObject(target) ? Object.entries(target) : [])
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) members.delete(name)
+    else members.set(name, isObject(value) ? merged(members.get(name), value) : value)
+  }
+  return Object.fromEntries(members)
+}
+
+function nameOf(event, key) {
+  return `${event}\n${key}`
+}
+
+/** Whether an event is an application's. */
+function isMessage(event) {
+  return !/^(phx_|presence_|chan_reply_|disconnect$)/.test(event)
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
 }

@@ -168,6 +168,27 @@ pub(crate) fn publish(publish: Publish) -> Box<dyn Work> {
     Box::new(script)
 }
 
+/// A kilobyte in which two fields change, whole or as what is different. An operation is one delivery.
+pub(crate) fn prices(members: usize, as_differences: bool) -> Box<dyn Work> {
+    const ROUNDS: u32 = 4;
+    let endpoint = Endpoint::builder().policy("room", Policy::new().delta(None));
+    let mut script = Script::of(endpoint, members * ROUNDS as usize);
+    let join = push_with("room", "phx_join", json!({ "delta": as_differences }));
+    let mut member = || {
+        let peer = script.client();
+        play(&mut script.lockstep, &[vec![(peer, join.clone())]]);
+        peer
+    };
+    let members: Vec<Peer> = (0..members).map(|_| member()).collect();
+    let price = |n: u32| {
+        let tags: Vec<_> = (0..24).map(|tag| format!("tag-{tag}")).collect();
+        let payload = json!({ "symbol": "EURUSD", "bid": n, "ask": n + 1, "tags": tags, "name": "x".repeat(600) });
+        vec![(members[0], push_with("room", "shout", payload))]
+    };
+    script.rounds = (0..ROUNDS).map(price).collect();
+    Box::new(script)
+}
+
 /// Everybody may do everything.
 struct Open;
 

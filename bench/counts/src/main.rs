@@ -53,6 +53,8 @@ const CASES: &[Case] = &[
     Case { name: "publish_to_10000", prepare: || engine::publish(Publish { members: 10_000, ..Publish::LONE }) },
     Case { name: "publish_supabase_to_100", prepare: || engine::publish_supabase(100, 4) },
     Case { name: "publish_supabase_to_10000", prepare: || engine::publish_supabase(10_000, 4) },
+    Case { name: "publish_prices_to_1000", prepare: || engine::prices(1_000, false) },
+    Case { name: "publish_differences_to_1000", prepare: || engine::prices(1_000, true) },
     Case {
         name: "publish_16_at_once_to_100",
         prepare: || engine::publish(Publish { members: 100, batch: 16, ..Publish::LONE }),

@@ -5,6 +5,7 @@
 pub mod bullet;
 pub mod chunked;
 pub mod cookie;
+pub mod delta;
 pub mod envelope;
 pub mod event;
 pub mod frame;

@@ -98,7 +98,7 @@ pub fn with_messages<'a>(
 }
 
 /// A reply with one more member; one that is no object becomes the member `value` of one.
-fn with_member(reply: &Payload, name: &str, value: &[u8]) -> Payload {
+pub(crate) fn with_member(reply: &Payload, name: &str, value: &[u8]) -> Payload {
     let mut out = Vec::new();
     match reply {
         Payload::Json(json) if !json.is_object() => {

@@ -1,5 +1,7 @@
 //! What clients speak: which dialects there are, and what is simply so of each. How they are spoken is in `protocol`.
 
+use fanfare_proto::phoenix::message::Version;
+
 /// What the frames of a connection mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -53,6 +55,12 @@ impl Dialect {
     /// What the protocol is called.
     pub(crate) fn protocol_name(self) -> &'static str {
         PROTOCOL_NAMES[self.protocol()]
+    }
+
+    /// Whether clients can be told of a message what is different from the one before it. Those of version 1.0.0 could not tell what
+    /// was sent to all from what was sent to them alone.
+    pub(crate) fn tells_deltas(self, version: Version) -> bool {
+        self == Dialect::Phoenix && version == Version::V2
     }
 
     /// Whether a client has one topic for as long as it is connected.

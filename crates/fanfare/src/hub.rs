@@ -17,6 +17,10 @@ use crate::interest::{Interest, Tick};
 use crate::message::{Message, Variant};
 use crate::policy::{Policies, Slow};
 
+mod deltas;
+
+use deltas::Deltas;
+
 /// Where a member stands. Changes when another member leaves: [`Hub::leave`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -84,6 +88,8 @@ struct Topic {
     last: Option<(Position, u64)>,
     /// What happens where a reader is slow, unless its socket is closed.
     slow: Option<Arc<Slow>>,
+    /// What members have asked for that want differences, if the topic tells them.
+    deltas: Option<Box<Deltas>>,
     /// Under which channel it is counted.
     label: u32,
     flow: Flow,
@@ -106,6 +112,8 @@ pub(crate) struct Frames<'a> {
     pub(crate) variant: Variant,
     /// What happens to them where the member is slow, unless its socket is closed.
     pub(crate) slow: Option<&'a Arc<Slow>>,
+    /// They are taken only if nothing of them can come to give way; whoever does not says so, and is offered others.
+    pub(crate) at_once: bool,
 }
 
 /// The same, kept for later.
@@ -199,6 +207,7 @@ impl Hub {
                     special: 0,
                     last: None,
                     slow: self.policies.slow(&topic).cloned(),
+                    deltas: self.policies.delta(&topic).map(|key| Box::new(Deltas::new(key.clone()))),
                     label: self.figures.labels.of(&topic) as u32,
                     flow: Flow::default(),
                 };
@@ -216,6 +225,9 @@ impl Hub {
         }
         self.figures.channels[entry.label as usize].members.add(1);
         entry.members.push(Member { id, reach, passed: entry.batch.len() as u32 });
+        if let Some(deltas) = &mut entry.deltas {
+            deltas.enter();
+        }
         Place { topic: index, position: entry.members.len() as u32 - 1 }
     }
 
@@ -225,6 +237,9 @@ impl Hub {
         let topic = &mut self.topics[place.topic as usize];
         let left = topic.members.swap_remove(place.position as usize);
         topic.special -= u32::from(!matches!(left.reach, Reach::Shared(_)));
+        if let Some(deltas) = &mut topic.deltas {
+            deltas.leave(place.position as usize);
+        }
         let figures = &self.figures.channels[topic.label as usize];
         figures.members.subtract(1);
         if topic.members.is_empty() {
@@ -242,6 +257,13 @@ impl Hub {
         }
         let from = topic.members.len() as u32;
         topic.members.get(place.position as usize).map(|moved| (moved.id, from))
+    }
+
+    /// A member asks for differences, of a topic that tells them.
+    pub(crate) fn wants_deltas(&mut self, place: Place) {
+        if let Some(deltas) = &mut self.topics[place.topic as usize].deltas {
+            deltas.wanted_by(place.position as usize);
+        }
     }
 
     /// Whether a topic has members here.
@@ -301,6 +323,9 @@ impl Hub {
         };
         if let Some(position) = except {
             pass(&mut topic.members[position], &topic.batch);
+            if let Some(deltas) = &mut topic.deltas {
+                deltas.misses(position);
+            }
         }
         if topic.special > 0 {
             for (position, member) in topic.members.iter_mut().enumerate() {
@@ -311,6 +336,9 @@ impl Hub {
                 if let Take::Follow(reach) = take {
                     topic.special -= u32::from(matches!(reach, Reach::Shared(_)));
                     member.reach = reach;
+                    if let Some(deltas) = &mut topic.deltas {
+                        deltas.follows(position);
+                    }
                     take = if matches!(reach, Reach::Shared(_)) { Take::Batch } else { each(member.id, reach) };
                 }
                 if take != Take::Batch {
@@ -322,6 +350,9 @@ impl Hub {
             self.dirty.push(index);
         }
         topic.batch.push(message.clone());
+        if let Some(deltas) = &mut topic.deltas {
+            deltas.published();
+        }
         if let Some(stamp) = message.stamp {
             topic.last = Some((stamp.position, message.number));
         }
@@ -362,14 +393,23 @@ impl Hub {
         self.dirty.len() > 1
     }
 
-    /// Hands out every batch: for each member, in the order in which they joined, its frames. Says how much that was.
-    pub(crate) fn flush(&mut self, mut deliver: impl FnMut(MemberId, Frames<'_>)) -> Flushed {
+    /// Hands out every batch: for each member, in the order in which they joined, its frames. Says how much that was. `deliver`
+    /// says whether they were taken, which only those that are offered `at_once` are not.
+    pub(crate) fn flush(&mut self, mut deliver: impl FnMut(MemberId, Frames<'_>) -> bool) -> Flushed {
         let mut flushed = Flushed::default();
         for index in self.dirty.drain(..) {
             let topic = &mut self.topics[index as usize];
             let (messages, slow) = (&topic.batch[..], topic.slow.as_ref());
             let (mut variants, before, bytes_before) = (0_u32, flushed.messages, flushed.bytes());
-            for member in &mut topic.members {
+            let own_way = topic.deltas.as_deref_mut().and_then(|deltas| deltas.are_wanted().then_some(deltas));
+            let members = match own_way {
+                None => &mut topic.members[..],
+                Some(deltas) => {
+                    deltas.flush(&mut topic.members, messages, slow, &mut flushed, &mut deliver);
+                    &mut []
+                }
+            };
+            for member in members {
                 let passed = std::mem::take(&mut member.passed) as usize;
                 let (Reach::Shared(variant) | Reach::Intercepted(variant)) = member.reach else { continue };
                 if passed == 0 && !variant.is_text() {
@@ -379,7 +419,7 @@ impl Hub {
                         put_together(messages, variant)
                     });
                     whole.shares += 1;
-                    deliver(member.id, Frames { bytes, messages, variant, slow });
+                    deliver(member.id, Frames { bytes, messages, variant, slow, at_once: false });
                 } else if passed < messages.len() {
                     hand_out(&messages[passed..], variant, slow, |frames| {
                         add(&mut flushed, 1, frames);
@@ -391,7 +431,8 @@ impl Hub {
                 let index = variants.trailing_zeros() as usize;
                 let Whole { bytes, shares } = std::mem::take(&mut self.whole[index]);
                 if let Some(bytes) = &bytes {
-                    add(&mut flushed, shares, Frames { bytes, messages, variant: Variant::numbered(index), slow });
+                    let variant = Variant::numbered(index);
+                    add(&mut flushed, shares, Frames { bytes, messages, variant, slow, at_once: false });
                 }
                 variants &= variants - 1;
             }
@@ -474,7 +515,7 @@ fn add(flushed: &mut Flushed, shares: u64, frames: Frames<'_>) {
 fn hand_out(batch: &[Arc<Message>], variant: Variant, slow: Option<&Arc<Slow>>, mut deliver: impl FnMut(Frames<'_>)) {
     let at_once = if variant.is_text() { 1 } else { batch.len() };
     for messages in batch.chunks(at_once) {
-        deliver(Frames { bytes: &put_together(messages, variant), messages, variant, slow });
+        deliver(Frames { bytes: &put_together(messages, variant), messages, variant, slow, at_once: false });
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 use fanfare_proto::chunked;
+use fanfare_proto::delta;
 use fanfare_proto::frame::{Form, Kind};
 use fanfare_proto::payload::{IntoPayload, Payload};
 use fanfare_proto::phoenix::codec::FIELD_SIZE_MAX;
@@ -263,6 +264,15 @@ impl Message {
                 Some(kind) => carry(variant.carriage(), kind, text),
                 None => nothing(variant.carriage()),
             }
+        })
+    }
+
+    /// The bytes of the difference to the message before it, in its place; `None` where the variant has none.
+    pub(crate) fn encoded_delta(&self, variant: Variant, key: Option<&str>, patch: &str) -> Option<Bytes> {
+        with_buffer(|text| {
+            let names = (&*self.topic, &*self.event);
+            delta::write(variant.form(), names, self.position(), key, patch, text)
+                .then(|| carry(variant.carriage(), Kind::Text, text))
         })
     }
 

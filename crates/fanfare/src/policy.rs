@@ -13,7 +13,12 @@ use crate::gap::Rule;
 pub struct Policy {
     pub(crate) history: Option<Retention>,
     slow: Slow,
+    delta: Option<DeltaKey>,
 }
+
+/// The member of a payload by which messages are told apart where clients may ask for differences, if there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeltaKey(pub(crate) Option<String>);
 
 /// What happens to messages of a topic where a reader is so slow that they wait for it. It concerns what is published, never
 /// replies or what a channel pushes; and a reader that takes nothing at all for [`Mount::write_timeout`] is closed in any
@@ -72,6 +77,14 @@ impl Policy {
         self
     }
 
+    /// Lets clients of Phoenix ask, with `"delta": true` in the payload of their join, to be told of a message what is different from the
+    /// one before it, where that is less than half of it. `key` is a member of the JSON payload, such as `symbol`: then the one before is
+    /// the last one with the same string there. Clients need the `delta` of the npm package `fanfare-resume`.
+    pub fn delta(mut self, key: Option<&str>) -> Self {
+        self.delta = Some(DeltaKey(key.map(str::to_owned)));
+        self
+    }
+
     /// What happens to messages that wait for slow readers.
     pub fn slow(mut self, slow: Slow) -> Self {
         self.slow = slow;
@@ -89,6 +102,7 @@ struct Declared {
     history: Option<Retention>,
     /// Shared by the topics; `None` where slow readers are closed.
     slow: Option<Arc<Slow>>,
+    delta: Option<Arc<DeltaKey>>,
 }
 
 impl Policies {
@@ -98,7 +112,7 @@ impl Policies {
         let parse = |(pattern, policy): (String, Policy)| match Pattern::parse(&pattern) {
             Ok(pattern) => {
                 let slow = (policy.slow != Slow::Disconnect).then(|| Arc::new(policy.slow));
-                Ok(Declared { pattern, history: policy.history, slow })
+                Ok(Declared { pattern, history: policy.history, slow, delta: policy.delta.map(Arc::new) })
             }
             Err(error) => Err(Error::invalid(format!("the policy for {pattern:?}: {error}"))),
         };
@@ -127,6 +141,11 @@ impl Policies {
     /// What happens to a topic's messages where a reader is slow, unless its socket is closed.
     pub(crate) fn slow(&self, topic: &str) -> Option<&Arc<Slow>> {
         self.of(topic)?.slow.as_ref()
+    }
+
+    /// By what a topic's messages are told apart, if clients may ask for differences.
+    pub(crate) fn delta(&self, topic: &str) -> Option<&Arc<DeltaKey>> {
+        self.of(topic)?.delta.as_ref()
     }
 
     /// The patterns.

@@ -155,6 +155,11 @@ pub fn positioned(
     text_message(format, join_ref, &Ref::position(position), topic, event, payload, out);
 }
 
+/// Appends a message to all members of a topic with a ref that says what it is; always text.
+pub(crate) fn marked(format: Format, mark: &Ref, topic: &str, event: &str, payload: &Payload, out: &mut Vec<u8>) {
+    text_message(format, &Ref::NULL, mark, topic, event, payload, out);
+}
+
 /// Appends a `phx_close`, always text.
 pub fn close(format: Format, join_ref: &Ref, topic: &str, out: &mut Vec<u8>) {
     text_message(format, join_ref, join_ref, topic, "phx_close", &Payload::default(), out);

@@ -80,6 +80,13 @@ section! {
         /// With `slow = "latest"`: a member of the payload, such as `symbol`, by whose value messages are told apart beside
         /// their event.
         latest_key: Option<String> = "",
+        /// Whether clients of Phoenix that ask for it, with `"delta": true` in the payload of their join, are told of a message only what
+        /// is different from the one before it, where that is less than half of it. They need `delta` of the npm package
+        /// `fanfare-resume`: see [delivery.md](delivery.md#differences).
+        delta: bool = "false",
+        /// With `delta`: a member of the payload, such as `symbol`, by which messages are told apart beside their event. The one before
+        /// is then the last one with the same string there.
+        delta_key: Option<String> = "",
         /// Whether members are told which node they are on, for a cluster: the name of the node (`cluster.name`) is then the member
         /// `node` of the reply to a join, unless a hook gives the reply, and of what presence says of a member.
         show_node: bool = "false",
@@ -301,6 +308,9 @@ impl Channel {
         if self.catch_up.is_some() && self.history.is_none() {
             let text = "there is nothing to catch up with: give the channel a history as well";
             self.places.problem(problems, "catch_up", text);
+        }
+        if self.delta_key.is_some() && !self.delta {
+            self.places.problem(problems, "delta_key", "has no effect without delta = true");
         }
         if self.latest_key.is_some() && !matches!(self.slow.0, Slow::Latest { .. }) {
             self.places.problem(problems, "latest_key", "has no effect without slow = \"latest\"");

@@ -124,8 +124,17 @@ impl Channel {
                             and presence_write, or `join` for all four";
                 self.places.problem(problems, "private", text);
             }
-            for key in ["publish", "events", "broadcast", "reply", "payload_size_max", "catch_up", "preset", "refused"]
-            {
+            for key in [
+                "publish",
+                "events",
+                "broadcast",
+                "reply",
+                "payload_size_max",
+                "catch_up",
+                "preset",
+                "refused",
+                "delta",
+            ] {
                 if given(key) {
                     let text = "has no effect on a private channel: its members have the four rights";
                     self.places.problem(problems, key, text);

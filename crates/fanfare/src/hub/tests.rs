@@ -114,7 +114,10 @@ impl Game {
 
     fn flush(&mut self) {
         let received = &mut self.received;
-        self.hub.flush(|member, frames| received.entry(member.socket).or_default().extend_from_slice(frames.bytes));
+        self.hub.flush(|member, frames| {
+            received.entry(member.socket).or_default().extend_from_slice(frames.bytes);
+            true
+        });
     }
 
     fn check(mut self, seed: u64) {
@@ -187,7 +190,10 @@ fn subscribers_of_a_variant_share_the_bytes() {
             hub.publish(&message, Tick::default(), None, |_, _| panic!("nobody is settled"), |_, _| Take::Batch);
         }
         let mut addresses = vec![Vec::new(); members.len()];
-        hub.flush(|member, frames| addresses[member.socket as usize].push(frames.bytes.as_ptr() as usize));
+        hub.flush(|member, frames| {
+            addresses[member.socket as usize].push(frames.bytes.as_ptr() as usize);
+            true
+        });
         assert_eq!((addresses[0].len(), addresses[3].len()), (1, batch), "frames leave together, texts one by one");
         assert!(addresses[..3].iter().all(|of| *of == addresses[0]), "a batch of {batch}");
         assert!(addresses[3..].iter().all(|of| *of == addresses[3]), "a batch of {batch}");
@@ -213,7 +219,7 @@ fn no_member_sees_a_gap() {
                 Take::Alone
             };
             hub.publish(&message, at, None, |_, _| (), hear);
-            hub.flush(|_, _| ());
+            hub.flush(|_, _| true);
         };
         for socket in 0..200 {
             let shard = dice.below(2);

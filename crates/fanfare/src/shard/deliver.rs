@@ -57,7 +57,14 @@ impl Shard {
     /// Lets every batch go to its members' outboxes now, so that what is published next, in any topic, comes after it.
     pub(super) fn fence(&mut self) {
         let mut settled = Vec::new();
-        self.lent.hub.flush(|member, frames| frames.keep_for(member, &mut settled));
+        let Shard { sockets, lent, .. } = self;
+        lent.hub.flush(|member, frames| {
+            let is_taken = !frames.at_once || sockets[member.socket as usize].takes_at_once(frames, &mut lent.backlog);
+            if is_taken {
+                frames.keep_for(member, &mut settled);
+            }
+            is_taken
+        });
         settled.into_iter().for_each(|settled| self.queue_settled(settled));
     }
 
@@ -129,8 +136,12 @@ impl Shard {
         let flushed = lent.hub.flush(|member, frames| {
             let socket = &mut *sockets[member.socket as usize];
             match deliver(socket, member.serial, frames, many, &mut lent.backlog) {
-                Written::All => {}
-                trouble => failed.push((socket.key, trouble)),
+                Written::All => true,
+                Written::NotAtOnce => false,
+                trouble => {
+                    failed.push((socket.key, trouble));
+                    true
+                }
             }
         });
         self.lent.counters().add(Event::Delivered, flushed.messages);
@@ -174,6 +185,9 @@ fn deliver(socket: &mut Socket, serial: u32, frames: Frames<'_>, many_batches: b
 /// The same where something else is: what has not fitted leaves the outbox full, so that it is known here.
 #[inline(never)]
 fn deliver_behind(socket: &mut Socket, serial: u32, frames: Frames<'_>, backlog: &mut Backlog) -> Written {
+    if frames.at_once && !socket.takes_at_once(frames, backlog) {
+        return Written::NotAtOnce;
+    }
     if socket.overflowed {
         backlog.pool.outflow().not_sent(1, frames.bytes.len(), socket.streaming().is_some());
         return Written::All;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use fanfare_proto::delta::{delta_param, with_delta};
 use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::Position;
@@ -173,7 +174,9 @@ impl Socket {
         let hears_gaps =
             (info.endpoint.policies().slow(&topic).is_some() || info.endpoint.is_among_others()) && gap_param(&payload);
         let asked = Phase::Asked { since, replaced: replaced.map(Box::new) };
-        let seat = Seat { route, resumes, hears_gaps, ..Seat::new(asked) };
+        let tells_deltas = self.dialect.tells_deltas(info.version) && info.endpoint.policies().delta(&topic).is_some();
+        let wants_deltas = tells_deltas && delta_param(&payload);
+        let seat = Seat { route, resumes, hears_gaps, wants_deltas, ..Seat::new(asked) };
         let slot = self.session.begin(topic.clone(), join_ref.clone(), &msg_ref, seat);
         let push_ref_size = self.entry(slot).push_ref().text().len().min(usize::from(u16::MAX)) as u16;
         let join = self.join(slot);
@@ -293,6 +296,15 @@ impl Socket {
             None => self.enter(turn, slot, self.reach_of(slot)),
         };
         turn.hub.figures_of(place).joins[0].add(1);
+        let reply = match self.seat(slot).wants_deltas {
+            false => reply,
+            true => {
+                turn.hub.wants_deltas(place);
+                let policies = self.info.endpoint.policies();
+                let key = policies.delta(turn.hub.name(place)).and_then(|key| key.0.as_deref());
+                with_delta(&reply, key)
+            }
+        };
         let membership = Membership { place: Some(place), code: Code::Idle(instance), catching_up: None };
         self.seat(slot).phase = Phase::Live(membership);
         let entry = self.entry(slot);

@@ -34,6 +34,8 @@ pub(crate) struct Seat {
     pub(crate) resumes: bool,
     /// Its client wants to hear of messages that have given way because it was slow. One that resumes does so in any case.
     pub(crate) hears_gaps: bool,
+    /// Its client wants to be told what is different from the message before.
+    pub(crate) wants_deltas: bool,
     /// It has sent something to itself that is not due yet.
     pub(crate) sends_later: bool,
     /// What of its topic it does not get.
@@ -143,6 +145,7 @@ impl Seat {
             route: 0,
             resumes: false,
             hears_gaps: false,
+            wants_deltas: false,
             sends_later: false,
             mutes: Mutes::NOTHING,
         }

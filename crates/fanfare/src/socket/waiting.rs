@@ -237,6 +237,20 @@ impl Socket {
         if has_room { Written::Waiting } else { Written::Full }
     }
 
+    /// Whether frames that must not be lost can go behind what waits, since the reader takes what there is.
+    pub(crate) fn takes_at_once(&mut self, frames: Frames<'_>, backlog: &mut Backlog) -> bool {
+        let bounds = self.info.mount.limits.outbox;
+        match &mut self.carrier {
+            Carrier::Wire(wire) if wire.has_waiting() && !wire.is_held_up() => {
+                wire.outbox(&mut backlog.pool).has_room(frames.bytes.len(), frames.messages.len(), bounds)
+            }
+            Carrier::Wire(wire) => !wire.is_held_up(),
+            Carrier::Poll(_) | Carrier::Broadcasts(_) => false,
+            #[cfg(feature = "testing")]
+            Carrier::Frames(_) => true,
+        }
+    }
+
     /// Queues a member's share of a batch.
     pub(crate) fn put_share(&mut self, serial: u32, frames: Frames<'_>, backlog: &mut Backlog) -> Written {
         let Some(slow) = frames.slow else {

@@ -31,7 +31,8 @@ impl Socket {
     /// Something other than "all has left" came of a write.
     pub(crate) fn trouble(&mut self, turn: &mut Turn, trouble: Written) {
         match trouble {
-            Written::All => {}
+            // Only what is offered at once is not taken, and then whole messages are.
+            Written::All | Written::NotAtOnce => {}
             Written::Waiting => self.stalled(turn),
             Written::Full => self.too_slow(turn),
             Written::Lost => self.lost(turn),

@@ -55,6 +55,8 @@ pub(crate) enum Written {
     Full,
     /// The connection is lost.
     Lost,
+    /// Something waits, behind which frames cannot be put that were to go at once.
+    NotAtOnce,
 }
 
 /// What became of bytes that were to be written at once.

@@ -18,6 +18,7 @@ mod cluster_wide;
 mod connect_sees_the_request;
 mod contexts;
 mod credentials;
+mod deltas;
 mod every_protocol_in_its_own_form;
 mod everything_that_grows_has_a_bound;
 mod examples;
