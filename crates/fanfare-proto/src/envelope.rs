@@ -134,6 +134,10 @@ pub struct Heartbeat {
     pub joins: u64,
     /// What it takes the broker's clock to be, in microseconds since 1970.
     pub clock_us: u64,
+    /// How many topics have members there.
+    pub topics: u64,
+    /// The version of its program: three numbers, 0 where they are not known.
+    pub release: [u64; 3],
 }
 
 /// Why an envelope is dropped. Never an error for a client: another node may be newer, or the namespace shared with other software.
@@ -335,12 +339,16 @@ impl Heartbeat {
             sockets: fields.varint()?,
             joins: fields.varint()?,
             clock_us: fields.varint()?,
+            // Those before 0.2 end here.
+            topics: fields.varint().unwrap_or_default(),
+            release: [(); 3].map(|()| fields.varint().unwrap_or_default()),
         })
     }
 
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[self.version_min, self.version_max]);
-        [self.sockets, self.joins, self.clock_us].iter().for_each(|number| write_varint(*number, out));
+        let numbers = [self.sockets, self.joins, self.clock_us, self.topics];
+        numbers.iter().chain(&self.release).for_each(|number| write_varint(*number, out));
     }
 }
 

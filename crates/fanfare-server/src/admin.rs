@@ -47,7 +47,7 @@ use answer::{ApiError, Code};
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/topic/TOPIC, GET /api/members/TOPIC, GET /api/sockets, \
                       GET and DELETE /api/sockets/SOCKET, GET /api/info, GET /api/live, GET /api/top, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/counters, GET /api/why, POST /api/reload, GET /api/tap, GET /api/health, GET /metrics, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/nodes, GET /api/counters, GET /api/why, POST /api/reload, GET /api/tap, GET /api/health, GET /metrics, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -84,6 +84,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/connections", get(connections::list))
         .route("/api/connections/{*key}", get(connections::one).delete(connections::close))
         .route("/api/contract", get(contract::contract))
+        .route("/api/nodes", get(query::nodes))
         .route("/api/counters", get(query::counters))
         .route("/api/why", get(why::why))
         .route("/api/tap", get(tap::tap))

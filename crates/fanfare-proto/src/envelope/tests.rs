@@ -92,8 +92,12 @@ fn all_other_kinds() {
         check(kind, &[1], b"", Ok((1, content(Bytes::new()))));
         check(kind, &[], b"", Err(Unread::Malformed));
     }
-    let heartbeat = Heartbeat { version_min: 1, version_max: 2, sockets: 300, joins: 0, clock_us: 1 };
-    check(9, &[1], b"\x01\x02\xac\x02\0\x01", Ok((1, Content::Heartbeat(heartbeat))));
+    let heartbeat = |topics, release| {
+        let (version_min, version_max) = (1, 2);
+        let heartbeat = Heartbeat { version_min, version_max, sockets: 300, joins: 0, clock_us: 1, topics, release };
+        Ok((1, Content::Heartbeat(heartbeat)))
+    };
+    check(9, &[1], b"\x01\x02\xac\x02\0\x01\x05\0\x01\x02", heartbeat(5, [0, 1, 2]));
     check(9, &[1], b"\x01\x02\xac\x02\0", Err(Unread::Malformed));
     check(10, &[0xff, 0xff, 3], b"", Ok((0xffff, Content::Canary)));
     for kind in [0, 12, 255] {
@@ -103,8 +107,17 @@ fn all_other_kinds() {
 
 #[test]
 fn a_heartbeat_may_have_grown() {
-    let bytes = Bytes::from_static(b"\x01\x09\x01\0\0\0\0\0\0\0\x01\x01\x01\0\0\0and more");
-    assert!(matches!(Envelope::read(&bytes).unwrap().content, Content::Heartbeat(_)));
+    for (end, topics, release) in [
+        (&b""[..], 0, [0; 3]),
+        (b"\x05", 5, [0; 3]),
+        (b"\x05\x01\x02\x03", 5, [1, 2, 3]),
+        (b"\x05\x01\x02\x03and more", 5, [1, 2, 3]),
+    ] {
+        let bytes = [&b"\x01\x09\x01\0\0\0\0\0\0\0\x01\x01\x01\0\0\0"[..], end].concat().into();
+        let content = Envelope::read(&bytes).unwrap().content;
+        let Content::Heartbeat(beat) = content else { panic!("{content:?}") };
+        assert_eq!((beat.topics, beat.release), (topics, release), "{end:?}");
+    }
 }
 
 #[test]
@@ -167,7 +180,15 @@ fn any_envelope() -> impl Strategy<Value = Bytes> {
             8 => Content::Response(bytes),
             9 => {
                 let [sockets, joins, clock_us] = figures;
-                Content::Heartbeat(Heartbeat { version_min: 1, version_max: 1, sockets, joins, clock_us })
+                Content::Heartbeat(Heartbeat {
+                    version_min: 1,
+                    version_max: 1,
+                    sockets,
+                    joins,
+                    clock_us,
+                    topics: joins,
+                    release: [0, 1, sockets],
+                })
             }
             10 => Content::Canary,
             _ => Content::Control(bytes),

@@ -60,11 +60,13 @@ codes! {
 pub(super) struct ApiError {
     code: Code,
     message: String,
+    /// A message has reached the members on this node.
+    is_only_here: bool,
 }
 
 impl ApiError {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), is_only_here: false }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -81,7 +83,7 @@ impl From<Error> for ApiError {
             () if error.is_unknown() => Code::Unknown,
             () => Code::Internal,
         };
-        Self::new(code, error.to_string())
+        Self { is_only_here: error.is_only_here(), ..Self::new(code, error.to_string()) }
     }
 }
 
@@ -100,7 +102,11 @@ impl From<BodyError> for ApiError {
 impl ApiError {
     /// What is told of it.
     pub(super) fn told(&self) -> Value {
-        json!({ "code": self.code.name(), "message": self.message })
+        let mut told = json!({ "code": self.code.name(), "message": self.message });
+        if self.is_only_here {
+            told["delivered"] = "local".into();
+        }
+        told
     }
 
     /// Whether the same can be asked again later.

@@ -2,7 +2,7 @@
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use fanfare::{Since, Stored, check_topic};
+use fanfare::{NodeSummary, Since, Stored, check_topic};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -46,6 +46,21 @@ pub(super) fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
 /// nothing else. Always 200: another node would have the same trouble with a source that is down.
 pub(super) async fn health(State(api): State<Api>) -> Answer<Value> {
     Answer(health::report(&api.live.load().parts, &api.endpoint.broker_links()))
+}
+
+/// The nodes of the cluster, this one first, and what they have together. Of each it is what it has said within the last seconds.
+pub(super) async fn nodes(State(api): State<Api>) -> Answer<Value> {
+    let mut nodes = api.endpoint.nodes();
+    nodes.sort_by_key(|node| !node.is_self);
+    let sum = |of: fn(&NodeSummary) -> u64| nodes.iter().map(of).sum::<u64>();
+    let total = json!({ "nodes": nodes.len(), "sockets": sum(|node| node.sockets), "joins": sum(|node| node.joins) });
+    let told = |node: &NodeSummary| {
+        let NodeSummary { incarnation, is_self, sockets, topics, joins, version, .. } = node;
+        json!({
+            "node": incarnation, "self": is_self, "version": version, "sockets": sockets, "topics": topics, "joins": joins
+        })
+    };
+    Answer(json!({ "nodes": nodes.iter().map(told).collect::<Vec<_>>(), "total": total }))
 }
 
 /// Who is present in a topic, as its members see it, and how many names there are: all that is told where they are only counted.

@@ -31,6 +31,7 @@ mod moving;
 mod names;
 mod nobody_delays_another;
 mod other_clients;
+mod outages;
 mod phoenix;
 mod probes;
 mod protocols;

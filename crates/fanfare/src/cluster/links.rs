@@ -46,7 +46,7 @@ impl Links {
 
 impl Cluster {
     /// Whether the link that carries a topic is up.
-    pub(super) fn is_up(&self, topic: &str) -> bool {
+    pub(crate) fn is_up(&self, topic: &str) -> bool {
         self.link_of(topic).is_some_and(|link| self.links.is_up(link))
     }
 

@@ -149,6 +149,11 @@ impl Endpoint {
         self.0.cluster.is_some()
     }
 
+    /// Whether other nodes do not get what is published to a topic now.
+    pub(crate) fn is_cut_off(&self, topic: &str) -> bool {
+        self.0.cluster.as_ref().is_some_and(|cluster| !cluster.is_up(topic))
+    }
+
     /// Resolves when a topic gets what is published on other nodes; `None` if it does.
     pub(crate) fn attachment(&self, topic: &Arc<str>) -> Option<oneshot::Receiver<Result<(), Error>>> {
         self.0.cluster.as_ref()?.attachment(topic)

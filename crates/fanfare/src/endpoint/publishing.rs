@@ -147,6 +147,12 @@ impl Endpoint {
                     draft.event, draft.topic
                 )));
             }
+            if publisher == Publisher::Source && self.is_cut_off(&draft.topic) {
+                // It tries again until all have it: those on this node are not to get it each time.
+                return Err(Error::unavailable(
+                    "the broker is away: the message waits until other nodes can get it as well",
+                ));
+            }
             let abroad = self.is_among_others().then(|| draft.clone());
             return Ok(match self.try_hand_out(draft, except, publisher) {
                 Ok(()) => abroad.map_or(Publishing::Done, |draft| Publishing::IsKept(self.send_abroad(&draft))),

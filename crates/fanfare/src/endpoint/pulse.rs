@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use super::Endpoint;
 use super::holding::{ENDED, TAKEN_OVER};
 use crate::cluster::NODES;
+use crate::event::Cell;
+use crate::figures::OfChannel;
 use crate::mailbox::{Command, Question, ShardHandle};
 use crate::message::Message;
 use crate::presence;
@@ -39,10 +41,22 @@ pub struct NodeSummary {
     pub is_self: bool,
     /// How many sockets it has.
     pub sockets: u64,
+    /// How many topics have members there. One with members on several shards counts on each.
+    pub topics: u64,
+    /// How many members they have.
+    pub joins: u64,
+    /// The version of the crate `fanfare` that it runs; `None` for those before it was told.
+    pub version: Option<String>,
 }
 
 /// What nodes have said of themselves last.
 pub(super) type Beats = Mutex<BTreeMap<Incarnation, Heartbeat>>;
+
+/// The version of this crate.
+fn release() -> [u64; 3] {
+    let number = |text: &str| text.parse().unwrap_or_default();
+    [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")].map(number)
+}
 
 impl Endpoint {
     /// The nodes of the cluster that are alive, as far as this one knows: none without a broker.
@@ -54,6 +68,9 @@ impl Endpoint {
             incarnation: node.to_string(),
             is_self: node == own,
             sockets: beat.sockets,
+            topics: beat.topics,
+            joins: beat.joins,
+            version: (beat.release != [0; 3]).then(|| beat.release.map(|number| number.to_string()).join(".")),
         };
         alive.map(summary).collect()
     }
@@ -78,7 +95,19 @@ impl Endpoint {
     pub(super) fn beat(&self) {
         if let Some(cluster) = &self.0.cluster {
             let sockets = self.shards().iter().map(|shard| shard.sockets() as u64).sum();
-            let beat = Heartbeat { version_min: VERSION, version_max: VERSION, sockets, joins: 0, clock_us: 0 };
+            let of_channels = |cell: fn(&OfChannel) -> &Cell| {
+                let channels = self.shards().iter().flat_map(|shard| &shard.figures().channels);
+                channels.map(|channel| cell(channel).get()).sum()
+            };
+            let beat = Heartbeat {
+                version_min: VERSION,
+                version_max: VERSION,
+                sockets,
+                joins: of_channels(|channel| &channel.members),
+                clock_us: 0,
+                topics: of_channels(|channel| &channel.topics),
+                release: release(),
+            };
             // One that is lost is followed by others.
             cluster.tell(&NODES.into(), Content::Heartbeat(beat), Box::new(|_| ()));
         }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use fanfare::testing::Lockstep;
-use fanfare::{Broker, Connect, ConnectRequest, Connected, Drain, Endpoint, MemoryBroker, Mount, Presence, Rejected};
+use fanfare::{
+    Broker, Connect, ConnectRequest, Connected, Drain, Endpoint, MemoryBroker, Mount, NodeSummary, Presence, Rejected,
+};
 use serde_json::{Value, json};
 
 use crate::support::brokers::{AnyBroker, on_each_broker};
@@ -177,12 +179,16 @@ async fn tokens_that_name_no_session_begin_a_new_one([a, b]: [Served; 2]) {
 }
 
 async fn nodes_know_each_other([a, b]: [Served; 2]) {
-    let _client = b.client().await;
+    let mut client = b.client().await;
+    client.join("room:1").await;
     eventually("they are heard", async || {
         let nodes = a.endpoint.nodes();
-        nodes.len() == 2 && nodes.iter().map(|node| node.sockets).sum::<u64>() == 1
+        let sums = |of: fn(&NodeSummary) -> u64| nodes.iter().map(of).sum::<u64>();
+        nodes.len() == 2 && (sums(|node| node.sockets), sums(|node| node.topics), sums(|node| node.joins)) == (1, 1, 1)
     })
     .await;
+    let version = env!("CARGO_PKG_VERSION").split('-').next();
+    assert!(a.endpoint.nodes().iter().all(|node| node.version.as_deref() == version));
     let is_self: Vec<_> = a.endpoint.nodes().into_iter().filter(|node| node.is_self).collect();
     assert_eq!(is_self.len(), 1);
     let alone = serve(Endpoint::builder().mount("/socket", Mount::new())).await;
