@@ -121,6 +121,10 @@ async fn nats(_url: &str, _config: &Config, _keeps: bool) -> Answer {
 /// What a server says of itself, in time.
 async fn details(url: String, config: &Config, keeps: bool) -> Answer {
     let asked = async {
+        if url.starts_with("redis+sentinel://") {
+            // Which one it is changes: the link has found it.
+            return Ok(Found { what: "a Redis, found by its sentinels".to_owned(), warnings: Vec::new() });
+        }
         match broker::is_nats(&url) {
             true => nats(&url, config, keeps).await,
             false => redis(&url, keeps).await,

@@ -203,6 +203,8 @@ fn a_source_waits_for_the_broker_and_members_get_its_messages_once() {
     member.join_ok("plain");
     eventually(|| source.redis_publish("plain", r#"{"n": 1}"#) == 1);
     assert_eq!(member.receive_event("n")["n"], 1);
+    // Behind that, so that the broker has answered: what it has not, a source publishes again.
+    assert_eq!(publish(&node, "nobody is here", 0).status, 200);
     broker.kill();
     eventually(|| publish(&node, "nobody is here", 0).status == 503);
     source.redis_publish("plain", r#"{"n": 2}"#);

@@ -2,7 +2,7 @@
 //!
 //! Two connections to each server, each with a thread: the *ordered* one carries appends, subscriptions and the heads that go with them, so that their
 //! order relative to one another is the server's; the *bulk* one what may take long. `redis/` has the parts: `transport`, `log`,
-//! `registers` (the three contracts), `link` (a connection), `request` (commands), `scripts` (and their text, in Lua), `names`,
+//! `registers` (the three contracts), `link` (a connection), `request` (commands), `scripts` (and their text, in Lua), `names`, `sentinel` (where a master is),
 //! `server` (what is known of it), `pulse` (how its link stands), `weight` (which of several has a topic), `url`.
 
 mod link;
@@ -11,6 +11,7 @@ mod names;
 mod registers;
 mod request;
 mod scripts;
+mod sentinel;
 mod server;
 #[cfg(test)]
 pub(super) mod tests;
@@ -54,7 +55,8 @@ pub struct RedisBroker {
 impl RedisBroker {
     /// The one at an address: `redis://user:password@host:6379`, or `rediss://` for TLS, which trusts the authorities that the system
     /// trusts. Several addresses with commas between are servers that know nothing of each other and share the topics: name the same
-    /// ones on all nodes.
+    /// ones on all nodes. `redis+sentinel://user:password@host:26379,host:26379/NAME` is the master that sentinels know by this name,
+    /// wherever it is at the time.
     pub fn new(url: &str) -> Self {
         RedisBroker {
             url: url.to_owned(),

@@ -29,6 +29,28 @@ pub(crate) fn start_tls(certificate: &str, key: &str) -> Service {
     })
 }
 
+/// A sentinel that is alone to decide over a master at this port, which it calls `chat`.
+pub(crate) fn start_sentinel(master: u16) -> Service {
+    let prepare = |folder: &Folder| {
+        let settings = format!(
+            "sentinel monitor chat 127.0.0.1 {master} 1\nsentinel down-after-milliseconds chat 500\n\
+             sentinel failover-timeout chat 5000\n"
+        );
+        drop(folder.write("sentinel.conf", &settings));
+    };
+    Service::start(prepare, |folder, port| {
+        let mut command = Command::new("redis-server");
+        command.arg(folder.path("sentinel.conf")).args([
+            "--sentinel",
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+        ]);
+        command
+    })
+}
+
 fn command(folder: &Folder, port: u16) -> Command {
     let mut command = Command::new("redis-server");
     let more = folder.path("more.conf");

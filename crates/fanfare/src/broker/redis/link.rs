@@ -19,6 +19,7 @@ use mio::{Poll, Waker};
 
 use self::connected::Connected;
 use super::request::Request;
+use super::sentinel;
 use super::server::Server;
 use super::url::Url;
 use crate::broker::queue::{Command as _, Queue};
@@ -134,7 +135,13 @@ impl Thread {
     /// Everything from the connection's beginning to its end.
     fn connect_and_serve(&mut self) -> End {
         let Target { url, tls } = &self.target;
-        let wire = match turns::connect(&self.poll, (&url.host, url.port), self.server.timeout, tls.as_ref()) {
+        let timeout = self.server.timeout;
+        let place = match &url.sentinels {
+            None => Ok((url.host.clone(), url.port)),
+            Some(sentinels) => sentinel::master(sentinels, timeout),
+        };
+        let connect = |(host, port): (String, u16)| turns::connect(&self.poll, (&host, port), timeout, tls.as_ref());
+        let wire = match place.and_then(connect) {
             Ok(wire) => wire,
             Err(error) => {
                 self.failures += 1;

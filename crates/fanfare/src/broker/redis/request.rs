@@ -52,8 +52,6 @@ pub(super) enum Subscribed {
     Done(Done<Attached>),
     /// Whoever is told of the next command, and finds here why not.
     Shared(Arc<OnceLock<Undone>>),
-    /// Nobody: the link makes it again.
-    Nobody,
 }
 
 /// Messages for one log that go in one call.
@@ -116,7 +114,7 @@ impl Request {
                 (Subscribed::Shared(why), Err(undone)) => {
                     let _ = why.set(undone);
                 }
-                (Subscribed::Shared(_), Ok(_)) | (Subscribed::Nobody, _) => {}
+                (Subscribed::Shared(_), Ok(_)) => {}
             },
             Request::Unsubscribe { done, .. } => done(answer.map(drop)),
             Request::Publish { done, .. } => {

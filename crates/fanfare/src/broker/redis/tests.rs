@@ -1,10 +1,11 @@
 //! The broker over a real Redis, started for each test. What every broker promises is tried by `broker/suite`; here is what only Redis
 //! has: `appends` and `reads` (what the scripts keep and throw away), `breaks` (connections that break, servers
-//! that stop, forget or refuse), `cost`.
+//! that stop, forget or refuse), `failover`, `cost`.
 
 mod appends;
 mod breaks;
 mod cost;
+mod failover;
 mod reads;
 #[path = "../../../../fanfare-server/tests/server/services/redis_server.rs"]
 mod redis_server;

@@ -1,4 +1,5 @@
-//! The address of a Redis: `redis://user:password@host:6379`, and `rediss://` for TLS; of several servers, with commas between.
+//! The address of a Redis: `redis://user:password@host:6379`, and `rediss://` for TLS; of several servers, with commas between; and of
+//! the sentinels of one, `redis+sentinel://user:password@host:26379,host:26379/NAME`.
 
 use std::fmt;
 
@@ -6,6 +7,16 @@ use crate::broker::authority::{self, Authority};
 
 /// The port where none is given.
 const PORT: u16 = 6379;
+
+/// The port of a sentinel where none is given.
+const SENTINEL_PORT: u16 = 26379;
+
+/// Those who know where a master is, and by which name they know it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Sentinels {
+    pub(super) hosts: Vec<(String, u16)>,
+    pub(super) master: String,
+}
 
 /// Where a server is, and who is to connect.
 #[derive(Clone, PartialEq, Eq)]
@@ -15,6 +26,8 @@ pub(super) struct Url {
     pub(super) tls: bool,
     pub(super) user: Option<String>,
     pub(super) password: Option<String>,
+    /// They are asked where it is; `host` and `port` are those of the first.
+    pub(super) sentinels: Option<Sentinels>,
 }
 
 /// More servers are never meant.
@@ -26,6 +39,9 @@ impl Url {
     /// # Errors
     /// What is wrong with one of them and what to write instead. The text has no password.
     pub(super) fn parse_all(text: &str) -> Result<Vec<Self>, String> {
+        if let Some(rest) = text.strip_prefix("redis+sentinel://") {
+            return Url::by_sentinels(rest).map(|url| vec![url]);
+        }
         let mut urls: Vec<Url> = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -43,6 +59,34 @@ impl Url {
             1..=SERVERS_MAX => Ok(urls),
             count => Err(format!("{count} servers are more than {SERVERS_MAX}")),
         }
+    }
+
+    fn by_sentinels(rest: &str) -> Result<Self, String> {
+        let expected = "write it as redis+sentinel://user:password@host:26379,host:26379/NAME, where NAME is what the sentinels call \
+                        the master, and user and password are the master's";
+        let (credentials, rest) = match rest.rsplit_once('@') {
+            Some((credentials, rest)) => (format!("{credentials}@"), rest),
+            None => (String::new(), rest),
+        };
+        let (places, master) = rest
+            .split_once('/')
+            .filter(|(_, master)| !master.is_empty())
+            .ok_or_else(|| format!("it does not say what the sentinels call the master: {expected}"))?;
+        let hosts = places.split(',').map(|place| {
+            authority::parse(place, SENTINEL_PORT, expected).map(|Authority { host, port, .. }| (host, port))
+        });
+        let hosts = hosts.collect::<Result<Vec<_>, _>>()?;
+        if hosts.len() > SERVERS_MAX {
+            return Err(format!("{} sentinels are more than {SERVERS_MAX}", hosts.len()));
+        }
+        let first = places.split(',').next().unwrap_or_default();
+        let Authority { user, password, host, port } =
+            authority::parse(&format!("{credentials}{first}"), SENTINEL_PORT, expected)?;
+        if user.is_some() && password.is_none() {
+            return Err(format!("it has a user without a password: {expected}, with \":\" before a password alone"));
+        }
+        let sentinels = Some(Sentinels { hosts, master: master.to_owned() });
+        Ok(Url { host, port, tls: false, user, password, sentinels })
     }
 
     /// Reads an address.
@@ -76,14 +120,22 @@ impl Url {
         if user.is_some() && password.is_none() {
             return Err(format!("it has a user without a password: {expected}, with \":\" before a password alone"));
         }
-        Ok(Url { host, port, tls, user, password })
+        Ok(Url { host, port, tls, user, password, sentinels: None })
     }
 }
 
 impl fmt::Display for Url {
     /// Where it is, without credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        authority::show(&self.host, self.port, f)
+        let Some(Sentinels { hosts, master }) = &self.sentinels else {
+            return authority::show(&self.host, self.port, f);
+        };
+        write!(f, "{master} by its sentinels ")?;
+        for (number, (host, port)) in hosts.iter().enumerate() {
+            f.write_str(if number == 0 { "" } else { ", " })?;
+            authority::show(host, *port, f)?;
+        }
+        Ok(())
     }
 }
 
@@ -100,7 +152,8 @@ mod tests {
     #[test]
     fn addresses() {
         let url = |host: &str, port, tls, user: Option<&str>, password: Option<&str>| {
-            Ok(Url { host: host.into(), port, tls, user: user.map(Into::into), password: password.map(Into::into) })
+            let (user, password) = (user.map(Into::into), password.map(Into::into));
+            Ok(Url { host: host.into(), port, tls, user, password, sentinels: None })
         };
         for (text, expected) in [
             ("redis://localhost", url("localhost", 6379, false, None, None)),
@@ -142,6 +195,10 @@ mod tests {
             ("redis://a,redis://a:6379", Err("the server a:6379 is named twice")),
             ("redis://a,b", Err("\"a,b\" names two hosts")),
             ("", Err("not a URL")),
+            ("redis+sentinel://:p@a,[::1]:1/chat", Ok("chat by its sentinels a:26379, [::1]:1")),
+            ("redis+sentinel://a", Err("it does not say what the sentinels call the master")),
+            ("redis+sentinel://a,:7/chat", Err("it names no host")),
+            ("redis+sentinel://user@a/chat", Err("it has a user without a password")),
         ] {
             match (Url::parse_all(text), expected) {
                 (Ok(urls), Ok(expected)) => {
