@@ -21,6 +21,7 @@ pub(crate) struct Descriptors {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
     pub(crate) clients: u64,
+    /// Of the admin listener and that of metrics together.
     pub(crate) admin: u64,
 }
 

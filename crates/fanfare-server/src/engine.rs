@@ -69,6 +69,8 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
     }
     let limits = &config.limits;
     builder = builder
+        .sessions_max(limits.sessions_max.0 as usize)
+        .sessions_per_address_max(limits.sessions_per_address_max.0 as usize)
         .bodies_bytes_max(limits.bodies_bytes_max() as usize)
         .body_timeout(limits.body_timeout.0)
         .publishing_waiting_max(limits.publishing_waiting_max.0 as usize)

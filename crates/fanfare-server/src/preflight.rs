@@ -57,6 +57,9 @@ struct Preflight<'r> {
     warnings: &'r mut Vec<String>,
 }
 
+/// How a key in PEM form begins.
+const PEM: &str = "-----BEGIN ";
+
 impl Preflight<'_> {
     /// Opens all, and fills in the secrets.
     fn check(mut self, draft: &mut Draft) {
@@ -97,6 +100,13 @@ impl Preflight<'_> {
             let given = Given::new("secret", &auth.secret, &auth.secret_env, &auth.secret_file);
             let opened = self.open(&given, &auth.places);
             note(&mut auth.places, &opened);
+            if let Some((key, secret)) = &opened
+                && secret.expose().trim_start().starts_with(PEM)
+            {
+                let text = "holds a key in PEM form, which is no shared secret: everybody who has a public key could sign tokens with it; \
+                            give a public key as public_key_file";
+                auth.places.problem(self.problems, key, text);
+            }
             auth.secret = opened.map(|(_, secret)| secret);
             for file in auth.public_key_file.iter().flat_map(|OneOrMore(files)| files) {
                 auth.places.note_file("public_key_file", file);

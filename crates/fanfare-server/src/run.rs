@@ -150,7 +150,7 @@ impl Running {
 
     /// Listens for clients: the URL that reaches it.
     async fn listen(&mut self, router: Router) -> Result<String, String> {
-        let limits = self.limits(self.shares.clients, self.config.limits.connections_per_address_max.0);
+        let limits = self.limits(self.shares.clients, Some(self.config.limits.connections_per_address_max.0));
         let settings = &self.config.server;
         let proxies = settings.proxies(&settings.address_from);
         let server = bind(settings.listen.0, "listen").await?.limits(limits).proxies(proxies);
@@ -172,9 +172,11 @@ impl Running {
 
     /// Listens for back offices: the address.
     async fn listen_admin(&mut self, address: SocketAddr) -> Result<SocketAddr, String> {
+        let admin = self.config.admin.as_ref();
+        let most = admin.map_or(self.shares.admin, |admin| admin.connections_max.0.min(self.shares.admin));
         // A proxy in front may be the only one that connects here.
-        let limits = self.limits(self.shares.admin, self.shares.admin);
-        let source = self.config.admin.as_ref().map(|admin| &admin.address_from);
+        let limits = self.limits(most, None);
+        let source = admin.map(|admin| &admin.address_from);
         let proxies = source.map(|source| self.config.server.proxies(source)).unwrap_or_default();
         let server = bind(address, "admin").await?.limits(limits).proxies(proxies);
         let address = address_of(&server)?;
@@ -197,10 +199,10 @@ impl Running {
     /// Listens for Prometheus, if that is wanted.
     async fn listen_metrics(&mut self) -> Result<(), String> {
         let Some(settings) = &self.config.metrics else { return Ok(()) };
-        let most = settings.connections_max.0;
+        let most = settings.connections_max.0.min(self.shares.admin);
         let server =
             Server::bind(settings.listen.0).await.map_err(|error| format!("{error}, or change metrics.listen"))?;
-        let server = server.limits(self.limits(most, most));
+        let server = server.limits(self.limits(most, None));
         tracing::info!("metrics and probes are on http://{}", address_of(&server)?);
         let router = admin::for_prometheus(&self.health, &self.metrics);
         self.for_back_offices.spawn(server, router, &self.endpoint);
@@ -222,10 +224,11 @@ impl Running {
         tracing::info!(topics = listed(topics.iter().map(String::as_str)), "clients can be in these topics");
     }
 
-    fn limits(&self, connections_max: u64, per_address_max: u64) -> serve::Limits {
+    /// Of a listener with this many connections, and of an address unless it may have all.
+    fn limits(&self, connections_max: u64, per_address_max: Option<u64>) -> serve::Limits {
         serve::Limits {
             connections_max: connections_max as usize,
-            connections_per_address_max: per_address_max as usize,
+            connections_per_address_max: per_address_max.map_or(usize::MAX, |max| max as usize),
             handshake_timeout: self.config.limits.handshake_timeout.0,
             vanished_timeout: self.config.limits.vanished_timeout(),
         }

@@ -7,7 +7,7 @@ mod proxy_protocol;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-pub(crate) use counts::{AddressCounts, AddressSlot, ConnectionSlot};
+pub(crate) use counts::{AddressCounts, AddressSlot, ConnectionSlot, Full};
 pub use proxies::{AddressFrom, Network, Proxies};
 pub(crate) use proxy_protocol::read;
 

@@ -86,7 +86,14 @@ impl Builder {
         self
     }
 
-    /// How many long-poll sessions one client address may have; above it the answer is 429. Default 10,000, since many
+    /// How many long-poll sessions and event streams there may be together, over all addresses; above it the answer is 503. Default
+    /// 1,000,000.
+    pub fn sessions_max(mut self, sessions: usize) -> Self {
+        self.gate.sessions_max = sessions;
+        self
+    }
+
+    /// How many long-poll sessions and event streams one client address may have; above it the answer is 429. Default 10,000, since many
     /// clients may share an address.
     pub fn sessions_per_address_max(mut self, sessions: usize) -> Self {
         self.gate.sessions_per_address_max = sessions;

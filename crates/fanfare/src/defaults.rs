@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::endpoint::Drain;
+use crate::gate;
 use crate::history::HistoryLimits;
 use crate::mount::Mount;
 use crate::serve;
@@ -32,6 +33,7 @@ fn the_guide_has_the_defaults_of_the_engine() {
     let (mount, history, drain, server) =
         (Mount::new(), HistoryLimits::default(), Drain::default(), serve::Limits::default());
     let limits = mount.limits;
+    let gate = gate::Settings::default();
     let number = |number: usize| number as u128;
     let ms = |span: Duration| span.as_millis();
     for (key, own) in [
@@ -46,6 +48,8 @@ fn the_guide_has_the_defaults_of_the_engine() {
         ("limits.write_timeout", ms(mount.write_timeout)),
         ("limits.connections_max", number(server.connections_max)),
         ("limits.connections_per_address_max", number(server.connections_per_address_max)),
+        ("limits.sessions_max", number(gate.sessions_max)),
+        ("limits.sessions_per_address_max", number(gate.sessions_per_address_max)),
         ("limits.handshake_timeout", ms(server.handshake_timeout)),
         ("endpoint.idle_timeout", ms(mount.idle_timeout)),
         ("endpoint.grace", ms(Mount::hub().owner_grace)),

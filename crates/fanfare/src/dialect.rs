@@ -68,6 +68,11 @@ impl Dialect {
         matches!(self, Dialect::Events | Dialect::Lines)
     }
 
+    /// The subprotocol by which a stock client asks for it, if there is one.
+    pub(crate) fn subprotocol(self) -> Option<&'static str> {
+        (self == Dialect::Phoenix).then_some("phoenix")
+    }
+
     /// Whether clients send heartbeats of their own. Others are pinged.
     pub(crate) fn has_heartbeats(self) -> bool {
         matches!(self, Dialect::Phoenix | Dialect::Bullet)

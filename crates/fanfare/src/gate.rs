@@ -28,6 +28,7 @@ pub(crate) use token::{SessionClaims, TokenKey};
 /// What a [`Gate`] is made of.
 pub(crate) struct Settings {
     pub(crate) mounts: Vec<(String, Mount)>,
+    pub(crate) sessions_max: usize,
     pub(crate) sessions_per_address_max: usize,
     /// How many a second, and how many at once.
     pub(crate) accept_rate: Option<(u32, u32)>,
@@ -40,6 +41,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             mounts: Vec::new(),
+            sessions_max: 1_000_000,
             sessions_per_address_max: 10_000,
             accept_rate: None,
             bodies_bytes_max: 16_000_000,
@@ -93,7 +95,7 @@ impl Gate {
         Ok(Gate {
             mounts,
             local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
-            session_counts: AddressCounts::new(settings.sessions_per_address_max),
+            session_counts: AddressCounts::new(settings.sessions_max, settings.sessions_per_address_max),
             accept_rate: settings.accept_rate.map(|(per_second, burst)| AcceptRate::new(per_second, burst, now_ms)),
             bullet_sessions: BulletSessions::default(),
             token_key: TokenKey::generate()?,
@@ -159,15 +161,17 @@ fn sorted(declared: Vec<(String, Mount)>) -> Result<Mounts, Error> {
             return Err(Error::invalid(format!("the mount at {path:?}: {problem}")));
         }
         let path = MountPath::parse(&path)?;
-        if mounts.iter().any(|(taken, _)| *taken == path) {
-            return Err(Error::invalid(format!("two mounts at {path}: give each a path of its own")));
+        if let Some((taken, _)) = mounts.iter().find(|(taken, _)| taken.is_same_as(&path)) {
+            let text = format!("two mounts at {path}: give each a path of its own");
+            let text = if *taken == path { text } else { format!("{text}; {taken} takes the same requests") };
+            return Err(Error::invalid(text));
         }
         besides.extend(mount.beside(&path.to_string()));
         mounts.push(placed(path, mount));
     }
     for (path, mount) in besides {
         let path = MountPath::parse(&path)?;
-        if !mounts.iter().any(|(taken, _)| *taken == path) {
+        if !mounts.iter().any(|(taken, _)| taken.is_same_as(&path)) {
             mounts.push(placed(path, mount));
         }
     }

@@ -29,6 +29,16 @@ impl MountPath {
         self.0.len()
     }
 
+    /// Whether the same requests are for both: the names of segments make no difference.
+    pub(crate) fn is_same_as(&self, other: &MountPath) -> bool {
+        let is_same = |(one, other): (&Segment, &Segment)| match (one, other) {
+            (Segment::Plain(one), Segment::Plain(other)) => one == other,
+            (Segment::Named(_), Segment::Named(_)) => true,
+            _ => false,
+        };
+        self.len() == other.len() && self.0.iter().zip(&other.0).all(is_same)
+    }
+
     /// What is left of a request's path behind this one, and the params of the named segments.
     pub(crate) fn matches<'p>(&self, path: &'p str) -> Option<(Vec<&'p str>, Params)> {
         let mut rest = segments(path);

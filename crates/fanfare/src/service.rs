@@ -36,7 +36,6 @@ use crate::fact::{Fact, Kind, Who};
 use crate::mount::Mount;
 use crate::protocol::Served;
 
-pub(crate) use refusal::Full;
 pub(crate) use websocket::Upgrading;
 
 /// What a server knows about the connection that a request came by; put it among the request's extensions.

@@ -1,7 +1,34 @@
-//! What to do about a fact, by the reason under which it is counted: for whoever runs the server.
+//! What to do about a fact: for whoever runs the server.
+
+use fanfare::PastFact;
 
 /// One sentence that names the setting or the place to look at. `None` where nothing has to be done.
-pub(super) fn next_step(reason: &str) -> Option<&'static str> {
+pub(super) fn next_step(fact: &PastFact) -> Option<&'static str> {
+    Some(match (fact.kind, fact.reason, fact.code) {
+        ("credential_refused", ..) => "look at the client's new credential: the detail says what is wrong with it",
+        ("misread", ..) => {
+            "look at what the proxy sends: the detail has it; `trusted_proxies` and `address_from` say what is read"
+        }
+        ("refused", "refused", _) => {
+            "let the proxy send the PROXY header, and list its address in `trusted_proxies`, or change `address_from`"
+        }
+        (_, "refused_connect", Some(503)) => {
+            "look at /api/health and the log: a hook, a key set or a database that is asked does not answer"
+        }
+        (_, "refused_request", Some(400)) => "look at the client: the detail says what is wrong with its request",
+        (_, "refused_request", Some(405)) => "let the client use one of the methods that the detail names",
+        (_, "refused_request", Some(408)) => "look at the client's network, or raise limits.body_timeout",
+        (_, "refused_request", Some(413)) => {
+            "send less in one request, or raise limits.longpoll_body_size_max or limits.longpoll_messages_max"
+        }
+        (_, "refused_request", Some(503)) => "try again later, or raise limits.bodies_bytes_max",
+        (_, "refused_handshake", Some(405)) => "let the client use one of the methods that the detail names",
+        ("push_refused", "publishing_full", _) => "publish less at a time, or raise limits.publishing_waiting_max",
+        (_, reason, _) => return by_reason(reason),
+    })
+}
+
+fn by_reason(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "refused_origin" => "if pages of that origin may connect, add it to the endpoint's `origins`",
         "refused_vsn" => "update the client: it has to ask for vsn=2.0.0",
@@ -9,7 +36,9 @@ pub(super) fn next_step(reason: &str) -> Option<&'static str> {
         "refused_token" => "send the token base64-encoded behind its prefix in Sec-WebSocket-Protocol, or another way",
         "refused_connect" => "look at the client's credential: the detail says what is wrong with it",
         "refused_handshake" => "connect with a WebSocket client, and let proxies pass the header Upgrade on",
-        "refused_limit" => "raise the limit that the detail names in [limits], or add a server",
+        "refused_limit" => {
+            "raise the setting that the detail names (in [limits], or in [admin] or [metrics] for their listeners), or add a server"
+        }
         "message_rate_refused" | "message_rate_paced" | "message_rate_closed" => {
             "let the client send less, or raise limits.message_rate or limits.message_burst"
         }
@@ -67,7 +96,7 @@ pub(super) fn next_step(reason: &str) -> Option<&'static str> {
         "not_kept" => "look at the log and the disk: the history could not be written",
         "publishing_full" => "publish less at a time, or raise publishing_waiting_max",
         "unavailable" => "look at /api/health: something that the channel needs does not answer",
-        "full" => "raise the presence's bound that the detail names",
+        "full" => "raise presence_members_max or presence_bytes_max of the [[channel]]",
         "unknown" | "gap" | "lost" => "look at the broker: its log and the link to it",
         _ => return None,
     })

@@ -101,6 +101,6 @@ fn show(fact: &PastFact) -> Value {
         "address": fact.address,
         "endpoint": fact.endpoint,
         "topic": fact.topic,
-        "next": next_step(fact.reason),
+        "next": next_step(fact),
     })
 }

@@ -88,6 +88,11 @@ section! {
         /// How many connections one address may hold. The next one is answered 429 and closed. Of IPv6 a /64
         /// counts as one address. Behind a proxy all clients have its address, unless `address_from` says what tells theirs.
         connections_per_address_max: Count<1, 100_000_000> = "100000",
+        /// How many long-poll sessions and event streams there may be together. A session takes no connection between its polls, but what
+        /// waits for it is held as for a WebSocket (`outbox_bytes_max`). The next one is answered 503.
+        sessions_max: Count<1, 100_000_000> = "1000000",
+        /// How many of these one address may have. The next one is answered 429. Addresses are counted as for connections.
+        sessions_per_address_max: Count<1, 100_000_000> = "10000",
         /// How many clients may connect a second, over all endpoints: handshakes of WebSockets, event streams and new long-poll
         /// sessions. Those beyond it are answered 503 with a `Retry-After` of 1 to 5 seconds, before any `auth` is asked.
         /// Left out: no limit.

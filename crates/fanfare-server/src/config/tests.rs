@@ -150,6 +150,10 @@ fn bad_configurations_are_explained() {
     check("[auth.u]\nkind = 'jwt'", &["auth.u.secret_env: a secret is missing"]);
     check("[auth.u]\nkind = 'jwt'\nsecret_env = 'NOT_SET'", &["3:14: auth.u.secret_env", "NOT_SET is not set"]);
     check("[auth.u]\nkind = 'jwt'\nsecret_env = 'EMPTY'", &["EMPTY is empty"]);
+    check(
+        "[auth.u]\nkind = 'jwt'\nsecret = '-----BEGIN PUBLIC KEY-----'",
+        &["3:10: auth.u.secret: holds a key in PEM form", "give a public key as public_key_file"],
+    );
     check("[auth.u]\nkind = 'jwt'\nsecret_file = 'no-such'", &["auth.u.secret_file: cannot read no-such"]);
     check("[auth.u]\nkind = 'jwt'\nsecret = 'x'\nsecret_env = 'MY_SECRET'", &["4:14", "only one of secret, "]);
     check("admin.token = 'short'", &["admin.token: the token is shorter than 16"]);
@@ -163,6 +167,10 @@ fn bad_configurations_are_explained() {
     check(
         "[[endpoint]]\n[[endpoint]]\npath = '/socket'",
         &["3:8: endpoint.path: \"/socket\" is the path of an earlier"],
+    );
+    check(
+        "[[endpoint]]\npath = '/a/:x'\n[[endpoint]]\npath = '/a/:y'",
+        &["4:8: endpoint.path: \"/a/:y\" takes the same requests as \"/a/:x\" of an earlier"],
     );
     check("[[endpoint]]\npath = 'socket'", &["a path begins with a slash"]);
     check("[[endpoint]]\npath = '/a/'", &["leave out the slash"]);

@@ -69,8 +69,8 @@ impl Schema {
 
     /// Whether a payload fits: what is wrong with it, in parts.
     pub(super) fn check(&self, payload: &Payload) -> Result<(), Vec<Violation>> {
-        let value = value(payload)?;
-        if self.validator.is_valid(&value) {
+        let Meant { value, or } = meant(payload)?;
+        if self.validator.is_valid(&value) || or.is_some_and(|value| self.validator.is_valid(&value)) {
             return Ok(());
         }
         Err(self.validator.iter_errors(&value).take(VIOLATIONS_MAX).map(|error| violation(&error)).collect())
@@ -78,7 +78,10 @@ impl Schema {
 
     /// The same, where to find all that is wrong could cost many times what the payload has: the first fault only.
     pub(super) fn check_large(&self, payload: &Payload) -> Result<(), Vec<Violation>> {
-        let value = value(payload)?;
+        let Meant { value, or } = meant(payload)?;
+        if or.is_some_and(|value| self.validator.is_valid(&value)) {
+            return Ok(());
+        }
         self.validator.validate(&value).map_err(|error| vec![violation(&error)])
     }
 
@@ -88,11 +91,29 @@ impl Schema {
     }
 }
 
-fn value(payload: &Payload) -> Result<Value, Vec<Violation>> {
+/// What a payload is as JSON.
+struct Meant {
+    value: Value,
+    /// Or this, if it fits.
+    or: Option<Value>,
+}
+
+/// Of a text it is not known whether its JSON was said, or a string that looks like that: members of rooms get both alike.
+fn meant(payload: &Payload) -> Result<Meant, Vec<Violation>> {
     let fault = |message: String| vec![Violation { path: String::new(), message }];
     match payload {
-        Payload::Json(json) => json.to().map_err(|error| fault(cut(&error.to_string()))),
-        Payload::Text(_) | Payload::Binary(_) => Err(fault("it must be JSON".into())),
+        Payload::Json(json) => {
+            let value = json.to().map_err(|error| fault(cut(&error.to_string())))?;
+            Ok(Meant { value, or: None })
+        }
+        Payload::Text(text) => {
+            let string = Value::from(text.as_str());
+            Ok(match serde_json::from_str(text.as_str()) {
+                Ok(value) => Meant { value, or: Some(string) },
+                Err(_) => Meant { value: string, or: None },
+            })
+        }
+        Payload::Binary(_) => Err(fault("it must be JSON".into())),
     }
 }
 

@@ -64,6 +64,35 @@ fn a_payload_that_does_not_fit_is_answered_with_where_and_why() {
     assert!(!server.stderr().contains("never in a log"), "{log}");
 }
 
+/// Members of rooms get a string and the JSON that it looks like alike, so that either may fit.
+#[test]
+fn what_is_said_in_a_room_is_checked() {
+    let folder = Folder::new();
+    let schema = json!({"oneOf": [{"type": "object", "required": ["body"]}, {"type": "string", "maxLength": 3}]});
+    let schema = folder.write("message.json", &schema.to_string());
+    let server = Server::serve(&format!(
+        "[[endpoint]]\npath = '/rooms'\nprotocol = 'rooms'\n[[channel]]\ntopic = 'r:*'\njoin = 'open'\npublish = 'open'\n\
+         schemas = {{ message = {schema:?} }}\n"
+    ));
+    let mut client = server.upgrade("/rooms", &[]).unwrap();
+    client.send(json!({"join": "r:1"}));
+    for (said, heard) in [
+        (json!({"body": 1}), Some(r#"{"body":1}"#)),
+        (json!("hi"), Some("hi")),
+        (json!("5"), Some("5")),
+        (json!({"other": 1}), None),
+        (json!("longer"), None),
+        (json!(12345), None),
+    ] {
+        client.send(json!({"say": said, "to": "r:1"}));
+        let got = client.receive_text();
+        match heard {
+            Some(heard) => assert_eq!(got, heard),
+            None => assert!(got.contains("refused") && got.contains("invalid payload"), "{said}: {got}"),
+        }
+    }
+}
+
 #[test]
 fn a_large_payload_is_checked_without_holding_up_others() {
     let (_folder, config) = contract("");

@@ -63,6 +63,30 @@ fn connections_are_counted() {
     }
 }
 
+/// Those of the admin listener, and those of metrics, whatever the other may have.
+#[test]
+fn connections_of_back_offices_are_counted() {
+    let server = lobby("admin.connections_max = 2\n[metrics]\nlisten = '127.0.0.1:0'\nconnections_max = 3");
+    for (address, most) in [(server.admin().as_str(), 2), (crate::metrics::listener(&server).as_str(), 3)] {
+        let _held: Vec<_> = (0..most).map(|_| kept_connection(address)).collect();
+        let mut next = TcpStream::connect(address).unwrap();
+        next.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        let _ = next.read_to_string(&mut answer);
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{most}: {answer}");
+    }
+}
+
+/// A connection that has had an answer and stays open.
+fn kept_connection(address: &str) -> TcpStream {
+    use std::io::Write;
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    assert!(stream.read(&mut [0; 12]).unwrap() > 0);
+    stream
+}
+
 #[test]
 fn clients_a_second_are_counted_and_resuming_ones_come_first() {
     let server = lobby("limits.accept_rate = 1\nlimits.accept_burst = 8");

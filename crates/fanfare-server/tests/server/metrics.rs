@@ -17,7 +17,7 @@ const CONFIG: &str = "[metrics]\nlisten = '127.0.0.1:0'\n\
                       [[channel]]\ntopic = 'staff'\njoin = 'claim:role=staff'\n";
 
 /// The address of the listener for Prometheus.
-fn listener(server: &Server) -> String {
+pub(crate) fn listener(server: &Server) -> String {
     let found = server.wait_for_stderr(|log| {
         let rest = log.split_once("metrics and probes are on http://")?.1;
         rest.lines().next().map(|line| line.trim_end_matches(|c: char| !c.is_ascii_digit()).to_owned())

@@ -9,11 +9,27 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::block;
 
-/// Counts per address, up to a bound. An address is forgotten when it has none.
+/// Counts per address and in total, up to bounds. An address is forgotten when it has none.
 #[derive(Debug)]
 pub(crate) struct AddressCounts {
-    counts: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
+    counts: Mutex<Counts>,
     max: usize,
+    per_address_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    by_address: HashMap<IpAddr, usize, foldhash::fast::RandomState>,
+    total: usize,
+}
+
+/// What has no place for another connection or session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// There are this many already, which is the bound of all.
+    Server(usize),
+    /// The client's address has this many already, which is its bound.
+    Address(usize),
 }
 
 /// One of an address's places; given back when dropped.
@@ -35,30 +51,38 @@ pub(crate) enum ConnectionSlot {
 }
 
 impl AddressCounts {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(AddressCounts { counts: Mutex::default(), max })
+    pub(crate) fn new(max: usize, per_address_max: usize) -> Arc<Self> {
+        Arc::new(AddressCounts { counts: Mutex::default(), max, per_address_max })
     }
 
-    /// A place for this address, unless it has as many as it may have.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressSlot> {
+    /// A place for this address.
+    ///
+    /// # Errors
+    /// There is none in total, or the address has all of its own.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Result<AddressSlot, Full> {
         let address = block(address);
         let mut counts = self.counts.lock();
-        let count = counts.entry(address).or_default();
-        if *count >= self.max {
-            return None;
+        if counts.total >= self.max {
+            return Err(Full::Server(self.max));
+        }
+        let count = counts.by_address.entry(address).or_default();
+        if *count >= self.per_address_max {
+            return Err(Full::Address(self.per_address_max));
         }
         *count += 1;
-        Some(AddressSlot { counts: self.clone(), address })
+        counts.total += 1;
+        Ok(AddressSlot { counts: self.clone(), address })
     }
 }
 
 impl Drop for AddressSlot {
     fn drop(&mut self) {
         let mut counts = self.counts.counts.lock();
-        if let Some(count) = counts.get_mut(&self.address) {
+        counts.total -= 1;
+        if let Some(count) = counts.by_address.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.address);
+                counts.by_address.remove(&self.address);
             }
         }
     }
@@ -69,16 +93,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_per_address_and_forgets() {
-        let counts = AddressCounts::new(2);
-        let (here, there) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
+    fn counts_per_address_and_in_total_and_forgets() {
+        let counts = AddressCounts::new(3, 2);
+        let [here, there, elsewhere] = [1, 2, 3].map(|number| IpAddr::from([127, 0, 0, number]));
         let first = counts.take(here).unwrap();
         let _second = counts.take(here).unwrap();
-        assert!(counts.take(here).is_none());
+        assert_eq!(counts.take(here).unwrap_err(), Full::Address(2));
         let other = counts.take(there).unwrap();
+        assert_eq!(counts.take(elsewhere).unwrap_err(), Full::Server(3));
         drop(first);
-        assert!(counts.take(here).is_some());
+        assert!(counts.take(here).is_ok());
         drop(other);
-        assert_eq!(counts.counts.lock().len(), 1);
+        assert_eq!(counts.counts.lock().by_address.len(), 1);
     }
 }

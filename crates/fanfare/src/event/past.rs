@@ -1,6 +1,6 @@
 //! The last facts, kept so that somebody can ask why a client was refused, closed, or lost something.
 //!
-//! The same fact about the same client within ten seconds is one entry with a number, and one address has at most a quarter of all
+//! The same fact about the same client within ten seconds, in the same words, is one entry with a number, and one address has at most a quarter of all
 //! entries: who causes many facts pushes nobody else's out.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -125,7 +125,8 @@ impl Past {
 impl Entries {
     fn enter(&mut self, news: News<'_>, times: u64, now: SystemTime) {
         let News { kind, reason, code, user, address, topic, .. } = news;
-        let key = self.hashes.hash_one((kind, reason, user, address, topic));
+        let alike = alike(&cut(news.detail, TEXTS_SIZE_MAX));
+        let key = self.hashes.hash_one((kind, reason, code, alike, user, address, topic));
         if let Some((_, fact)) = self.newest.get(&key).and_then(|number| self.facts.get_mut(number))
             && now.duration_since(fact.first).is_ok_and(|since| since < TOGETHER)
         {
@@ -171,6 +172,11 @@ impl Entries {
             }
         }
     }
+}
+
+/// What details have in common that differ in a number, such as the time that has passed.
+fn alike(detail: &str) -> String {
+    detail.chars().filter(|one| !one.is_ascii_digit()).collect()
 }
 
 /// A text of at most so many bytes.
@@ -256,6 +262,28 @@ mod tests {
         assert_eq!(kept(&past), expected);
         let first = past.all().swap_remove(0);
         assert_eq!((first.first, first.at), (at(0), at(9)));
+    }
+
+    /// A number in the detail makes no difference; other words and other answers are other facts.
+    #[test]
+    fn different_failures_are_entries_of_their_own() {
+        let past = Past::default();
+        for (code, detail) in [
+            (Some(413), "larger than 8000000 bytes"),
+            (Some(413), "larger than 9000000 bytes"),
+            (Some(413), "more than 1000 messages"),
+            (Some(408), "larger than 8000000 bytes"),
+        ] {
+            past.enter(News { code, detail: format_args!("{detail}"), ..NEWS }, 1, at(0));
+        }
+        let kept: Vec<_> =
+            past.all().into_iter().map(|fact| (fact.code, fact.count, fact.detail.to_string())).collect();
+        let expected = [
+            (Some(413), 2, "larger than 8000000 bytes".to_owned()),
+            (Some(413), 1, "more than 1000 messages".to_owned()),
+            (Some(408), 1, "larger than 8000000 bytes".to_owned()),
+        ];
+        assert_eq!(kept, expected);
     }
 
     #[test]

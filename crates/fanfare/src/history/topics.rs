@@ -180,7 +180,11 @@ impl Topics {
         let Wanted { since, limit, bytes_max, newest } = wanted;
         let (unknown, newest_number) = (self.unknown.head_of(name), self.bounds.newest_number());
         let Some(topic) = self.trimmed(name, now_ms) else {
-            let recovered = !matches!(since, Since::Position(position) if position != unknown);
+            let recovered = match since {
+                Since::Position(position) => position == unknown,
+                Since::Start => !self.unknown.may_be_forgotten(name),
+                Since::Now => true,
+            };
             return Replay { head: unknown, number: newest_number, recovered, messages: Vec::new() };
         };
         let recovery = topic.stream.recover(since);
@@ -377,6 +381,27 @@ mod tests {
             let (count, bytes) = topics.bounds.taken();
             assert!(count == topics.by_name.len() && count <= 2 && bytes <= 300);
         }
+    }
+
+    /// Whoever comes for everything is told that something is gone, whether the topic's name is still remembered or not.
+    #[test]
+    fn the_start_of_a_forgotten_topic_is_gone() {
+        let from_start = |topics: &mut Topics, topic| {
+            topics
+                .read(topic, Wanted { since: Since::Start, limit: 100, bytes_max: usize::MAX, newest: 0 }, 0)
+                .recovered
+        };
+        let mut topics = topics(HistoryLimits { topics_max: 2, ..PLENTY });
+        for topic in ["a", "b", "c"] {
+            publish(&mut topics, topic, None, 0);
+        }
+        assert!(!from_start(&mut topics, "a"));
+        assert!(from_start(&mut topics, "c") && from_start(&mut topics, "nobody published here"));
+        for topic in ["d", "e", "f"] {
+            publish(&mut topics, topic, None, 0);
+        }
+        assert!(!from_start(&mut topics, "a") && from_start(&mut topics, "f"));
+        assert!(!from_start(&mut topics, "nobody published here"), "that is not known any more");
     }
 
     #[test]

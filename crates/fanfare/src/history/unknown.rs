@@ -20,6 +20,8 @@ pub(super) struct Unknown {
     forgotten: HashMap<Arc<str>, Forgotten, foldhash::fast::RandomState>,
     /// At most so many.
     forgotten_max: usize,
+    /// There were too many: any topic may be one of them.
+    has_lost_names: bool,
     /// If all of them were written to a log, at most, in bytes.
     log_size: usize,
     seed: u64,
@@ -37,7 +39,7 @@ impl Unknown {
     /// No topic was ever known. Epochs follow from the seed.
     pub(super) fn new(forgotten_max: usize, mut seed: u64) -> Self {
         let epoch = next_epoch(&mut seed);
-        Unknown { epoch, forgotten: HashMap::default(), forgotten_max, log_size: 0, seed }
+        Unknown { epoch, forgotten: HashMap::default(), forgotten_max, has_lost_names: false, log_size: 0, seed }
     }
 
     /// The epoch of all topics that were not forgotten.
@@ -51,6 +53,11 @@ impl Unknown {
         Position { epoch, offset: 0 }
     }
 
+    /// Whether a topic may have had messages.
+    pub(super) fn may_be_forgotten(&self, topic: &str) -> bool {
+        self.has_lost_names || self.forgotten.contains_key(topic)
+    }
+
     /// Goes on where another process has stopped.
     pub(super) fn restore(&mut self, epoch: Epoch, forgotten: impl IntoIterator<Item = (Arc<str>, Forgotten)>) {
         self.begin_anew(epoch);
@@ -60,6 +67,7 @@ impl Unknown {
         if self.forgotten.len() > self.forgotten_max {
             let epoch = next_epoch(&mut self.seed);
             self.begin_anew(epoch);
+            self.has_lost_names = true;
         }
     }
 
@@ -71,6 +79,7 @@ impl Unknown {
             self.add(topic.clone(), Forgotten { epoch, origin });
         } else {
             self.begin_anew(epoch);
+            self.has_lost_names = true;
             tell(Record::Unknown { epoch });
         }
     }

@@ -14,11 +14,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{First, Served};
 use super::door::{Entered, slot, turn_away};
-use crate::address;
+use crate::address::{self, Full};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
-use crate::service::{Connection, Full};
+use crate::service::Connection;
 
 /// A connection that is turned away has so long to say what it wants.
 const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(1);

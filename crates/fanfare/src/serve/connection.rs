@@ -23,9 +23,10 @@ use tokio::time::Instant;
 
 use super::door::Door;
 use super::heads::{self, HEAD_SIZE_MAX, HEADERS_MAX};
+use crate::address::Full;
 use crate::body::Body;
 use crate::endpoint::Endpoint;
-use crate::service::{Connection, Full, Upgrading};
+use crate::service::{Connection, Upgrading};
 use crate::transport::handover::Handover;
 use crate::transport::stream::IntoStream;
 use crate::transport::watched::Watched;
@@ -83,14 +84,14 @@ impl<S> Served<S> {
     {
         let handover = Handover::default();
         let First { bytes, deadline, begun } = first;
-        let (stream, first_ambiguous) = Watched::new(stream, bytes, handover.clone());
+        let (stream, seen) = Watched::new(stream, bytes, handover.clone());
         let (served, requests) = (Arc::new(self), Arc::new(AtomicUsize::new(0)));
         let (asks, begun) = (handover.clone(), Mutex::new(begun));
-        let (serves, counts) = (served.clone(), requests.clone());
+        let (serves, counts, head) = (served.clone(), requests.clone(), seen.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(asks.clone());
             let number = counts.fetch_add(1, Ordering::Relaxed);
-            let has_two_lengths = first_ambiguous.is_reached_by(number);
+            let has_two_lengths = head.is_ambiguous(number);
             let (served, begun) = (serves.clone(), begun.lock().take());
             async move {
                 Ok::<_, Infallible>(match begun {
@@ -126,12 +127,13 @@ impl<S> Served<S> {
             }
         };
         tokio::select! {
-            result = served_all => if let Err(error) = result {
+            // A client that keeps its connection for later, or goes while it waits for an answer, has no request that is refused.
+            result = served_all => if let Err(error) = result && !seen.is_between_requests() {
                 served.tell(&error);
             },
             // A shard has the connection.
             () = handover.is_done() => {}
-            () = is_late => {
+            () = is_late => if !seen.is_between_requests() {
                 let timeout = served.shared.handshake_timeout;
                 served.tell(&format!("no whole head came within {timeout:?} (handshake_timeout)"));
             }
@@ -181,11 +183,11 @@ impl<S> Served<S> {
             (Some(fault), _) => endpoint.turn_away_malformed(&connection, fault),
             (None, Some(full)) => endpoint.turn_away(&Arc::new(parts), &connection, full),
             (None, None) => match door.placed(connection.clone()) {
-                Some(placed) => {
+                Ok(placed) => {
                     parts.extensions.insert(placed.clone());
                     return Ok((parts, placed));
                 }
-                None => endpoint.turn_away(&Arc::new(parts), &connection, Full::Address),
+                Err(full) => endpoint.turn_away(&Arc::new(parts), &connection, full),
             },
         };
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -8,8 +8,8 @@ use socket2::SockRef;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limits;
-use crate::address::{AddressCounts, AddressFrom, AddressSlot, ConnectionSlot, Proxies};
-use crate::service::{Connection, Full};
+use crate::address::{AddressCounts, AddressFrom, AddressSlot, ConnectionSlot, Full, Proxies};
+use crate::service::Connection;
 
 /// So many connections that there is no place for are told so at a time, in the way that they understand. Others that come at
 /// that moment are closed with a plain 503.
@@ -17,6 +17,7 @@ const TURNED_AWAY_MAX: usize = 64;
 
 /// The places of a server, and the proxies in front of it.
 pub(super) struct Door {
+    limits: Limits,
     places: Arc<Semaphore>,
     addresses: Arc<AddressCounts>,
     turned_away: Arc<Semaphore>,
@@ -40,8 +41,9 @@ impl Door {
         // A server of few connections may have few descriptors.
         let turned_away = (limits.connections_max / 8).clamp(1, TURNED_AWAY_MAX);
         Door {
+            limits: *limits,
             places: Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS))),
-            addresses: AddressCounts::new(limits.connections_per_address_max),
+            addresses: AddressCounts::new(usize::MAX, limits.connections_per_address_max),
             turned_away: Arc::new(Semaphore::new(turned_away)),
             proxies,
         }
@@ -60,18 +62,19 @@ impl Door {
         let of_address = match self.asks_for_header() || self.proxies.is_told_by_requests(peer) {
             true => None,
             false => match self.addresses.take(peer.ip()) {
-                None => return self.turn_away(Full::Address),
-                slot => slot,
+                Err(full) => return self.turn_away(full),
+                Ok(slot) => Some(slot),
             },
         };
-        place.map_or_else(|| self.turn_away(Full::Server), |place| Entered::Let(place, of_address))
+        let full = Full::Server(self.limits.connections_max);
+        place.map_or_else(|| self.turn_away(full), |place| Entered::Let(place, of_address))
     }
 
     /// What becomes of a connection that has a place, once its client is known.
     pub(super) fn enter_from(&self, place: OwnedSemaphorePermit, address: IpAddr) -> Entered {
         match self.addresses.take(address) {
-            Some(slot) => Entered::Let(place, Some(slot)),
-            None => self.turn_away(Full::Address),
+            Ok(slot) => Entered::Let(place, Some(slot)),
+            Err(full) => self.turn_away(full),
         }
     }
 
@@ -82,15 +85,18 @@ impl Door {
         }
     }
 
-    /// The connection of a request with a place of its client's address, if there is one. A proxy's connection has none of its own.
-    pub(super) fn placed(&self, mut connection: Connection) -> Option<Connection> {
+    /// The connection of a request with a place of its client's address. A proxy's connection has none of its own.
+    ///
+    /// # Errors
+    /// The address has no place left.
+    pub(super) fn placed(&self, mut connection: Connection) -> Result<Connection, Full> {
         if let Some(slot) = &connection.slot
             && let ConnectionSlot::Proxy { .. } = **slot
         {
             let (_connection, _of_address) = (slot.clone(), self.addresses.take(connection.peer.ip())?);
             connection.slot = Some(Arc::new(ConnectionSlot::Request { _connection, _of_address }));
         }
-        Some(connection)
+        Ok(connection)
     }
 }
 
@@ -105,10 +111,10 @@ pub(super) fn slot(_in_total: OwnedSemaphorePermit, of_address: Option<AddressSl
 /// Answers without reading the request, so that a refusal costs next to nothing. A client that speaks TLS sees an error.
 pub(super) fn turn_away(tcp: &impl AsFd, full: Full) {
     let answer: &[u8] = match full {
-        Full::Server => {
+        Full::Server(_) => {
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         }
-        Full::Address => {
+        Full::Address(_) => {
             b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         }
     };

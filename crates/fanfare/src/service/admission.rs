@@ -163,7 +163,7 @@ impl Asking<'_> {
     fn session_slot(&self) -> Result<Option<AddressSlot>, Refusal> {
         let Some(connection) = self.connection else { return Ok(None) };
         let slot = self.endpoint.gate().session_counts.take(connection.peer.ip());
-        slot.map(Some).ok_or(Refusal::TooManySessions)
+        slot.map(Some).map_err(Refusal::TooManySessions)
     }
 
     /// A socket that may have a carrier. A hub's publisher has its topic from now on.

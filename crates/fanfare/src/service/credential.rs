@@ -51,6 +51,12 @@ pub(super) fn subprotocol(
         };
         offered = rest;
     }
+    // Nobody asks for a token here, but a stock client that has one insists on an answer to its offer.
+    if served.is_empty()
+        && let Some(name) = mount.dialect.subprotocol().filter(|name| offered.contains(name))
+    {
+        return Ok((Some(HeaderValue::from_static(name)), None));
+    }
     // A lone auth token asks for no protocol.
     if served.is_empty() || !had_offers || (token.is_some() && offered.is_empty()) {
         return Ok((None, token));

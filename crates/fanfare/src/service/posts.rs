@@ -221,7 +221,10 @@ impl Posted {
         let Some(payload) = supabase::payload(payload.get().as_bytes()) else {
             return Err(json!({ "payload": ["is invalid"] }));
         };
-        let ready = Ready { name, is_private: self.private == true, event, id: text(self.id), payload };
+        let Some(is_private) = truth(&self.private) else {
+            return Err(json!({ "private": ["is invalid"] }));
+        };
+        let ready = Ready { name, is_private, event, id: text(self.id), payload };
         ready.check(payload_size_max)
     }
 }
@@ -247,6 +250,17 @@ impl Ready {
     }
 }
 
+/// What the words for yes and no are that are taken. Anything else may be meant as a yes, and what is private must not go out to all.
+fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Null => Some(false),
+        Value::Bool(truth) => Some(*truth),
+        Value::String(word) if word == "1" || word.eq_ignore_ascii_case("true") => Some(true),
+        Value::String(word) if word == "0" || word.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
 /// The message of a body that is a payload.
 fn one(asking: &Asking<'_>, name: &str, body: &[u8], payload_size_max: usize) -> Result<Vec<Ready>, Told> {
     let content_type = asking.parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("invalid"));
@@ -260,7 +274,8 @@ fn one(asking: &Asking<'_>, name: &str, body: &[u8], payload_size_max: usize) ->
     };
     let payload = payload.ok_or_else(|| unprocessable(json!({ "payload": ["is invalid"] })))?;
     let query = Params::parse(asking.parts.uri.query().unwrap_or_default()).unwrap_or_default();
-    let is_private = query.str("private").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let private = query.str("private").map_or(Value::Null, Value::from);
+    let is_private = truth(&private).ok_or_else(|| unprocessable(json!({ "private": ["is invalid"] })))?;
     let event = asking.found.params.str("event").unwrap_or_default().to_owned();
     let ready = Ready { name: name.to_owned(), is_private, event, id: None, payload };
     ready.check(payload_size_max).map(|ready| vec![ready]).map_err(unprocessable)

@@ -13,6 +13,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::admission::Asking;
 use super::{Connection, Found, credential, longpoll, stream};
+use crate::address::Full;
 use crate::body::Body;
 use crate::connect::Rejected;
 use crate::endpoint::Endpoint;
@@ -22,19 +23,11 @@ use crate::gate::BodyError;
 use crate::protocol::{Misread, NoPlace, Served};
 use crate::transport::Transport;
 
-/// What has no place for another connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Full {
-    Server,
-    /// The client's address has all that it may have.
-    Address,
-}
-
-impl Full {
-    fn refusal(self) -> Refusal {
-        match self {
-            Full::Server => Refusal::TooManyConnections,
-            Full::Address => Refusal::TooManyFromAddress,
+impl From<Full> for Refusal {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Server(max) => Refusal::TooManyConnections(max),
+            Full::Address(max) => Refusal::TooManyFromAddress(max),
         }
     }
 }
@@ -89,11 +82,11 @@ pub(super) enum Refusal {
     TooManyMessages(usize),
     NotText,
     /// The client's address has as many sessions as it may have.
-    TooManySessions,
+    TooManySessions(Full),
     /// The server has as many connections as it may have.
-    TooManyConnections,
+    TooManyConnections(usize),
     /// The same of the client's address.
-    TooManyFromAddress,
+    TooManyFromAddress(usize),
     /// More clients connect in this second than are let in: come again after so many.
     Rate(u32),
     Draining,
@@ -143,9 +136,9 @@ impl Refusal {
             Refusal::TopicUnknown => Event::RejectedTopicUnknown,
             Refusal::TopicUnavailable => Event::RejectedTopicUnavailable,
             Refusal::TooManyTopics
-            | Refusal::TooManySessions
-            | Refusal::TooManyConnections
-            | Refusal::TooManyFromAddress
+            | Refusal::TooManySessions(_)
+            | Refusal::TooManyConnections(_)
+            | Refusal::TooManyFromAddress(_)
             | Refusal::Body(BodyError::NoRoom) => Event::RejectedLimit,
             Refusal::Ambiguous(_) | Refusal::Body(_) | Refusal::TooManyMessages(_) | Refusal::NotText => {
                 Event::RejectedRequest
@@ -178,11 +171,14 @@ impl Refusal {
             Refusal::Body(BodyError::TimedOut(_)) => StatusCode::REQUEST_TIMEOUT,
             Refusal::Body(BodyError::TooLarge(_)) | Refusal::TooManyMessages(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Body(BodyError::Broken) => StatusCode::BAD_REQUEST,
-            Refusal::TooManySessions | Refusal::TooManyFromAddress => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::TooManySessions(Full::Address(_)) | Refusal::TooManyFromAddress(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Refusal::Body(BodyError::NoRoom)
             | Refusal::TopicUnavailable
             | Refusal::TooManyTopics
-            | Refusal::TooManyConnections
+            | Refusal::TooManySessions(Full::Server(_))
+            | Refusal::TooManyConnections(_)
             | Refusal::Rate(_)
             | Refusal::Draining
             | Refusal::Ended => StatusCode::SERVICE_UNAVAILABLE,
@@ -247,9 +243,22 @@ impl Refusal {
                 return format!("the request has more than {max} messages: send them in several requests").into();
             }
             Refusal::NotText => "the body is not UTF-8",
-            Refusal::TooManySessions => "too many sessions from this address: end some, or try again later",
-            Refusal::TooManyConnections => "the server has as many connections as it may have: try again later",
-            Refusal::TooManyFromAddress => "too many connections from this address: close some, or try again later",
+            Refusal::TooManySessions(Full::Server(_)) => {
+                "the server has as many sessions as it may have: try again later"
+            }
+            Refusal::TooManySessions(Full::Address(max)) => {
+                return format!(
+                    "this address has {max} sessions, as many as it may have: end some, or try again later"
+                )
+                .into();
+            }
+            Refusal::TooManyConnections(_) => "the server has as many connections as it may have: try again later",
+            Refusal::TooManyFromAddress(max) => {
+                return format!(
+                    "this address has {max} connections, as many as it may have: close some, or try again later"
+                )
+                .into();
+            }
             Refusal::Rate(_) => "more clients connect in this second than are let in: try again as Retry-After says",
             Refusal::Draining => "the server is shutting down: connect again",
             Refusal::Ended => "the server has ended, or its system is out of random bytes: connect again",
@@ -272,6 +281,18 @@ impl Refusal {
                 .into()
             }
             Refusal::Rejected(rejected) => rejected.detail().into(),
+            Refusal::TooManySessions(Full::Server(max)) => {
+                format!("the server has all of its {max} sessions and event streams (sessions_max)").into()
+            }
+            Refusal::TooManySessions(Full::Address(max)) => {
+                format!("the address has all of its {max} sessions and event streams (sessions_per_address_max)").into()
+            }
+            Refusal::TooManyConnections(max) => {
+                format!("the listener has all of its {max} connections (connections_max)").into()
+            }
+            Refusal::TooManyFromAddress(max) => {
+                format!("the address has all of its {max} connections (connections_per_address_max)").into()
+            }
             _ => self.text(),
         }
     }
@@ -326,7 +347,7 @@ impl Asking<'_> {
 impl Endpoint {
     /// The answer to a request that cannot be served whatever it asks for, by the mount that would.
     pub(crate) fn turn_away(&self, parts: &Arc<Parts>, connection: &Connection, full: Full) -> Response<Body> {
-        let refusal = full.refusal();
+        let refusal = Refusal::from(full);
         match self.find(parts.uri.path()) {
             None => self.refuse(&refusal, connection),
             Some(mut found) => {
@@ -340,7 +361,7 @@ impl Endpoint {
 
     /// A connection for which there is no place, and which is told so before its request is read.
     pub(crate) fn tell_of_full(&self, peer: SocketAddr, full: Full) {
-        let refusal = full.refusal();
+        let refusal = Refusal::from(full);
         let detail = refusal.detail();
         self.tell_of_address(refusal.event(), peer, Some(refusal.status().as_u16()), format_args!("{detail}"));
     }
@@ -465,9 +486,10 @@ mod tests {
             Refusal::Body(BodyError::Broken),
             Refusal::TooManyMessages(1_000),
             Refusal::NotText,
-            Refusal::TooManySessions,
-            Refusal::TooManyConnections,
-            Refusal::TooManyFromAddress,
+            Refusal::TooManySessions(Full::Server(100)),
+            Refusal::TooManySessions(Full::Address(10)),
+            Refusal::TooManyConnections(100),
+            Refusal::TooManyFromAddress(10),
             Refusal::Rate(2),
             Refusal::Draining,
             Refusal::Ended,

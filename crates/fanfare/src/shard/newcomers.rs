@@ -148,13 +148,9 @@ impl Newcomers {
             };
             let Newcomer { stream, host } = newcomer;
             let first = match read {
-                // It has nothing to say.
-                Ok(0) => continue,
+                // It has nothing to say, or is gone before it said anything, as the probes of load balancers are.
+                Ok(0) | Err(_) => continue,
                 Ok(size) => &lent.buffer[..size],
-                Err(error) => {
-                    host.lost(&error);
-                    continue;
-                }
             };
             match host.hear(first, lent.shard) {
                 Heard::Upgraded(upgraded) => {

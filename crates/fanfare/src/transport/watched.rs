@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -16,14 +16,31 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::handover::Handover;
 use super::stream::IntoStream;
 
-/// The number of the first request on a connection whose body has two lengths; shared by who watches and who serves.
+/// What is seen of a connection's requests; shared by who watches and who serves.
 #[derive(Debug, Clone)]
-pub(crate) struct FirstAmbiguous(Arc<AtomicUsize>);
+pub(crate) struct Seen(Arc<State>);
 
-impl FirstAmbiguous {
-    /// Whether it is the request with this number, or one before it. What comes behind it cannot be trusted either.
-    pub(crate) fn is_reached_by(&self, number: usize) -> bool {
-        self.0.load(Ordering::Relaxed) <= number
+#[derive(Debug)]
+struct State {
+    /// The number of the first request whose body has two lengths.
+    first_ambiguous: AtomicUsize,
+    /// All requests that have begun are there as a whole.
+    is_between: AtomicBool,
+}
+
+impl Seen {
+    fn nothing() -> Self {
+        Seen(Arc::new(State { first_ambiguous: AtomicUsize::new(usize::MAX), is_between: AtomicBool::new(true) }))
+    }
+
+    /// Whether it is the first request with two lengths, or one that comes behind it and cannot be trusted either.
+    pub(crate) fn is_ambiguous(&self, number: usize) -> bool {
+        self.0.first_ambiguous.load(Ordering::Relaxed) <= number
+    }
+
+    /// Whether no request is there in part: a client that goes now, or says nothing more, leaves nothing undone.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.0.is_between.load(Ordering::Relaxed)
     }
 }
 
@@ -35,18 +52,17 @@ pub(crate) struct Watched<IO> {
     /// What somebody has read of it before, and is still to be read here.
     before: Bytes,
     watch: Watch,
-    first_ambiguous: FirstAmbiguous,
+    seen: Seen,
     handover: Handover,
 }
 
 impl<IO> Watched<IO> {
     /// The stream, of which these bytes were read already and which is given up as the handover says, and what is to be asked about
     /// each of its requests.
-    pub(crate) fn new(io: IO, before: Bytes, handover: Handover) -> (Self, FirstAmbiguous) {
-        let first_ambiguous = FirstAmbiguous(Arc::new(AtomicUsize::new(usize::MAX)));
-        let (io, watch) = (Some(io), Watch::default());
-        let watched = Watched { io, before, watch, first_ambiguous: first_ambiguous.clone(), handover };
-        (watched, first_ambiguous)
+    pub(crate) fn new(io: IO, before: Bytes, handover: Handover) -> (Self, Seen) {
+        let seen = Seen::nothing();
+        let watched = Watched { io: Some(io), before, watch: Watch::default(), seen: seen.clone(), handover };
+        (watched, seen)
     }
 
     /// The stream and what is still unread of the bytes before, unless it is given up.
@@ -66,8 +82,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
             count => buffer.put_slice(&this.before.split_to(count)),
         }
         if let Some(number) = this.watch.take(&buffer.filled()[before..]) {
-            this.first_ambiguous.0.store(number, Ordering::Relaxed);
+            this.seen.0.first_ambiguous.store(number, Ordering::Relaxed);
         }
+        this.seen.0.is_between.store(this.watch.is_between_requests(), Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }
@@ -187,6 +204,15 @@ impl Watch {
         None
     }
 
+    /// Empty lines before a head belong to none.
+    fn is_between_requests(&self) -> bool {
+        match self.part {
+            Part::Head => !self.has_begun && matches!(&self.line[..], b"" | b"\r"),
+            Part::Body(left) => left == 0,
+            _ => false,
+        }
+    }
+
     /// Whether a head with two lengths has ended with this line.
     fn end_line(&mut self) -> bool {
         let line = std::mem::take(&mut self.line);
@@ -247,6 +273,22 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_there_in_part_until_its_last_byte() {
+        let get = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\nab";
+        let chunks = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+        let mut watch = Watch::default();
+        assert!(watch.is_between_requests());
+        for request in [get, post, chunks, "\r\n", get] {
+            for (index, byte) in request.bytes().enumerate() {
+                watch.take(&[byte]);
+                let is_whole = index + 1 == request.len() || request == "\r\n";
+                assert_eq!(watch.is_between_requests(), is_whole, "{request:?} {index}");
+            }
+        }
+    }
 
     #[test]
     fn the_watch_finds_two_lengths_in_whatever_pieces_they_come() {

@@ -247,7 +247,8 @@ async fn a_thousand_that_are_silent_delay_nobody_and_are_let_go() {
         assert!(is_closed(stream).await);
     }
     assert!(began.elapsed() >= timeout, "not before their time");
-    assert_eq!(served.counter("connections", "refused_request"), 999);
+    // Those that have asked for nothing are not refused.
+    assert_eq!(served.counter("connections", "refused_request"), 100);
     late.write_all(&joining()).await.unwrap();
     until(&mut late, r#""status":"ok""#).await;
 }

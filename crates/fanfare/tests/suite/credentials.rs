@@ -72,6 +72,28 @@ async fn served(timeout: Duration) -> Served {
     serve(Endpoint::builder().shards(2).mount("/socket", mount.longpoll_window(Duration::from_millis(500)))).await
 }
 
+/// A stock client that has a token closes a connection on which its offer is not answered.
+#[tokio::test]
+async fn an_endpoint_without_credentials_answers_the_offer_of_a_stock_client() {
+    let served = serve(Endpoint::builder().mount("/socket", Mount::new().connect(Gate))).await;
+    for (offer, answer) in [
+        ("phoenix, base64url.bearer.phx.YWRh", Some("phoenix")),
+        ("phoenix, base64url.bearer.phx.***", Some("phoenix")),
+        ("mqtt", None),
+    ] {
+        let upgrade = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", offer),
+        ];
+        let got = request(served.address, "GET", &format!("{TARGET}&token=ada:7:60000"), &upgrade[..], b"").await;
+        let got = (got.status, got.headers.get("sec-websocket-protocol").cloned());
+        assert_eq!(got, (101, answer.map(str::to_owned)), "{offer}");
+    }
+}
+
 /// How a credential comes: what it is called, a header with a good and a bad one, and the subprotocol that is answered.
 type Way = (&'static str, Option<(&'static str, String, String)>, &'static str);
 

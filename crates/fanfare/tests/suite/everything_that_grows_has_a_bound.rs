@@ -208,6 +208,18 @@ async fn long_poll_sessions_per_address_are_bounded() {
 }
 
 #[tokio::test]
+async fn sessions_are_bounded_in_total() {
+    let served = serve(Endpoint::builder().sessions_max(2).mount("/socket", stage())).await;
+    for status in [200, 200, 503, 503] {
+        assert_eq!(request(served.address, "GET", "/socket/longpoll", &[], b"").await.status, status);
+    }
+    let facts = served.endpoint.facts();
+    let told = facts.iter().find(|fact| fact.reason == "refused_limit").expect("it can be asked why");
+    assert!(told.detail.contains("all of its 2 sessions") && told.detail.contains("(sessions_max)"), "{told:?}");
+    served.client().await.assert_untouched().await;
+}
+
+#[tokio::test]
 async fn connections_are_bounded_in_total_and_per_address() {
     let total = Limits { connections_max: 2, ..Limits::default() };
     let per_address = Limits { connections_per_address_max: 2, ..Limits::default() };
@@ -248,5 +260,6 @@ async fn a_client_that_never_finishes_its_request_is_let_go() {
         let ended = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut rest)).await;
         assert!(ended.is_ok(), "still open behind {} bytes", begun.len());
     }
-    assert!(counter(&endpoint, "connections", "refused_request") >= 2);
+    // Nothing was asked for on the first.
+    assert_eq!(counter(&endpoint, "connections", "refused_request"), 2);
 }

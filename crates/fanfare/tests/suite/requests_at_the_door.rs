@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::support::http::{Answer, answer_to, head, is_closed, request};
 use crate::support::stage::Stage;
-use crate::support::{Served, eventually, serve, stage};
+use crate::support::{Served, counter, eventually, serve, stage};
 
 const UPGRADE: [(&str, &str); 4] = [
     ("connection", "Upgrade"),
@@ -333,4 +333,33 @@ async fn a_stream_whose_client_has_vanished_ends() {
     }
     eventually("the stream has ended", async || served.endpoint.socket_count().await == 0).await;
     assert_eq!(served.counter("closes", "client"), 1, "neither slow nor unpolled");
+}
+
+/// A browser keeps connections for later, and a page that is left goes while its poll waits.
+#[tokio::test]
+async fn a_client_that_leaves_nothing_undone_is_not_refused() {
+    let endpoint = doors().build().await.unwrap();
+    let limits = Limits { handshake_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits);
+    let address = server.local_addr().unwrap();
+    let serving = endpoint.clone();
+    tokio::spawn(async move { server.serve(serving.clone(), &serving, std::future::pending()).await });
+
+    let mut keeping = TcpStream::connect(address).await.unwrap();
+    let begun = answer_to(&mut keeping, head("GET", "/socket/longpoll?vsn=2.0.0", &[]).as_bytes()).await.unwrap();
+    let token = begun.json()["token"].as_str().unwrap().to_owned();
+    assert!(is_closed(&mut keeping).await, "a connection is not kept for longer than a head may take");
+
+    let mut leaving = TcpStream::connect(address).await.unwrap();
+    let poll = head("GET", &format!("/socket/longpoll?vsn=2.0.0&token={token}"), &[]);
+    leaving.write_all(poll.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(leaving);
+
+    // What is told is told by now, since this comes after it.
+    let mut half = TcpStream::connect(address).await.unwrap();
+    half.write_all(b"GET / HT").await.unwrap();
+    assert!(is_closed(&mut half).await);
+    eventually("half a head is refused", async || counter(&endpoint, "connections", "refused_request") > 0).await;
+    assert_eq!(counter(&endpoint, "connections", "refused_request"), 1);
 }

@@ -76,6 +76,13 @@ async fn supabase_44_what_is_wrong_with_a_batch_is_told() {
             422,
             json!({"errors": {"messages": [{"payload": ["Payload size exceeds tenant limit"]}]}}),
         ),
+        // It may be meant as a yes, and must not go out to everybody.
+        (
+            &key(),
+            batch(json!([{"topic": "a", "event": "e", "payload": {}, "private": "yes"}])),
+            422,
+            json!({"errors": {"messages": [{"private": ["is invalid"]}]}}),
+        ),
         (
             &key(),
             batch(json!([{"topic": "a", "event": "e", "payload": {}, "id": "x".repeat(101)}])),

@@ -1,6 +1,7 @@
 //! Endpoints: that their paths differ, that what they name exists, and that none is open that looks closed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::super::endpoint::{Endpoint, Protocol, Subscribe};
 use super::super::problem::Problems;
@@ -9,12 +10,23 @@ use super::Draft;
 
 impl Draft {
     pub(super) fn check_endpoints(&self, problems: &mut Problems) {
-        let mut paths = HashSet::new();
+        let mut paths = HashMap::new();
         for endpoint in &self.endpoints {
             endpoint.check(problems);
             let path = &endpoint.path.0;
-            if !paths.insert(path) {
-                endpoint.places.problem(problems, "path", format!("\"{path}\" is the path of an earlier [[endpoint]]"));
+            match paths.entry(without_names(path)) {
+                Entry::Vacant(entry) => _ = entry.insert(path),
+                Entry::Occupied(entry) if *entry.get() == path => {
+                    let text = format!("\"{path}\" is the path of an earlier [[endpoint]]");
+                    endpoint.places.problem(problems, "path", text);
+                }
+                Entry::Occupied(entry) => {
+                    let text = format!(
+                        "\"{path}\" takes the same requests as \"{}\" of an earlier [[endpoint]]: the names of segments make no difference",
+                        entry.get()
+                    );
+                    endpoint.places.problem(problems, "path", text);
+                }
             }
             if let Some(name) = endpoint.postgres_changes.source()
                 && let Some(text) = self.no_changes(name)
@@ -98,4 +110,10 @@ fn check_open(endpoint: &Endpoint, problems: &mut Problems) {
         let text = "has no effect without an `auth` that checks credentials; name one, or remove it";
         endpoint.places.problem(problems, "credential_within", text);
     }
+}
+
+/// A path in which all named segments are the same.
+fn without_names(path: &str) -> String {
+    let one = |segment| if str::starts_with(segment, ':') { ":" } else { segment };
+    path.split('/').map(one).collect::<Vec<_>>().join("/")
 }
