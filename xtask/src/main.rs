@@ -7,6 +7,7 @@ mod autobahn;
 mod counts;
 mod dependencies;
 mod docs;
+mod fuzz;
 mod graph;
 mod layering;
 mod metadata;
@@ -35,6 +36,9 @@ usage: cargo xtask <command>
   counts [--update]   what the hot paths cost, in instructions, against bench/counts/baseline.toml
   scoreboard [ROW...] what the server must withstand, row by row, against the bars of docs/reliability.md; --help has more
        --full           the sizes of the table, in some minutes
+  fuzz [READER...]    broken inputs for everything that reads what strangers send, 60 s for each reader
+       --seconds N      so long instead
+       --seed N         other inputs than by default; whatever fails names its seed
   tables              write the tables of docs/ that are made from the code; the Rust tests compare them
   docs [FILE...]      run the commands and snippets of README.md and docs/
 ";
@@ -65,6 +69,7 @@ fn run(command: &str, args: &[String]) -> Result<(), String> {
         "counts" if args == ["--update"] => counts::update(),
         "counts" => no_more(args).and_then(|()| counts::check()),
         "scoreboard" => scoreboard::run(args),
+        "fuzz" => fuzz::run(args),
         "tables" => no_more(args).and_then(|()| tables::write()),
         "docs" => docs::run(args),
         "help" | "--help" | "-h" => {

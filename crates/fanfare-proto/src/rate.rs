@@ -3,6 +3,10 @@
 //! The generic cell rate algorithm. All that a bucket remembers is when it will be full again, so that it takes eight bytes, needs
 //! no timer, and is forgotten without loss once that time has come.
 
+mod keyed;
+
+pub use keyed::Keyed;
+
 /// So much a second, and so much at once when it was quiet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {

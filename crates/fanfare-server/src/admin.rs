@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use fanfare::{Bodies, Endpoint};
@@ -32,6 +32,7 @@ mod operate;
 mod probe;
 mod publish;
 mod query;
+mod rate;
 mod sockets;
 mod stream;
 mod tap;
@@ -41,6 +42,7 @@ mod why;
 
 pub(crate) use bounds::Bounds;
 pub(crate) use probe::STUCK_AFTER;
+pub(crate) use rate::Publishing;
 
 use answer::{ApiError, Code};
 
@@ -62,6 +64,7 @@ pub(crate) struct Api {
     pub(crate) health: Health,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connections: Connections,
+    pub(crate) publishing: Arc<Publishing>,
     pub(crate) contracts: Contracts,
     pub(crate) bounds: Arc<Bounds>,
 }
@@ -105,6 +108,12 @@ pub(crate) fn router(api: Api) -> Router {
 /// Everything on the listener for Prometheus. It has no token.
 pub(crate) fn for_prometheus(health: &Health, metrics: &Arc<Metrics>) -> Router {
     scrapes(metrics).merge(probe::routes(health)).method_not_allowed_fallback(wrong_method).fallback(nothing_else)
+}
+
+/// The probes alone, for the listener of clients, who learn nothing from them but a status.
+pub(crate) fn probes_without_body(health: &Health) -> Router {
+    let bare = async |request: Request, next: Next| next.run(request).await.status();
+    probe::routes(health).method_not_allowed_fallback(wrong_method).layer(from_fn(bare))
 }
 
 fn scrapes<S: Clone + Send + Sync + 'static>(metrics: &Arc<Metrics>) -> Router<S> {

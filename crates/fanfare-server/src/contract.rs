@@ -8,11 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use fanfare::{Pattern, Payload, Refused, Reply};
+use fanfare::{HeldBack, Pattern, Payload, Refused, Reply};
 use serde_json::{Value, json};
 
 use crate::config::channel::{Channel as Settings, JOIN, SchemaMode};
-use crate::log::Brake;
 
 #[cfg(not(feature = "schema"))]
 mod absent;
@@ -46,7 +45,7 @@ pub(crate) struct Contract {
     mode: SchemaMode,
     join: Option<Arc<Schema>>,
     events: BTreeMap<String, Arc<Schema>>,
-    reported: Brake,
+    reported: HeldBack,
 }
 
 /// Why a payload is not taken.
@@ -72,7 +71,13 @@ impl Contract {
         let patterns: Vec<_> = settings.patterns().map(ToString::to_string).collect();
         let join = events.remove(JOIN);
         let mode = settings.schema_mode;
-        Ok(Some(Self { channel: patterns.join(", "), mode, join, events, reported: Brake::default() }))
+        Ok(Some(Self {
+            channel: patterns.join(", "),
+            mode,
+            join,
+            events,
+            reported: HeldBack::new(LINES_PER_SECOND_MAX, 1),
+        }))
     }
 
     /// Whether somebody may join with this payload.
@@ -103,7 +108,7 @@ impl Contract {
         match self.mode {
             SchemaMode::Refuse => Err(misfit),
             SchemaMode::Report => {
-                if let Some(held_back) = self.reported.pass(LINES_PER_SECOND_MAX) {
+                if let Some(held_back) = self.reported.pass() {
                     let text = misfit.text();
                     tracing::warn!(
                         channel = self.channel,

@@ -84,6 +84,9 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
         let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         builder = builder.accept_rate(count(rate.0), count(burst));
     }
+    builder = builder
+        .accept_rate_per_address(limits.accept_rate_per_address())
+        .keys_max(usize::try_from(limits.keys_max.0).unwrap_or(usize::MAX));
     let checks_credentials = assembled.checks_credentials;
     if checks_credentials {
         builder = builder.observer(Expiry::start());

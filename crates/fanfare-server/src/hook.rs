@@ -11,11 +11,12 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use fanfare::HeldBack;
+
 use crate::config::hook::Hook as Settings;
 use crate::config::url::Url;
 use crate::health::{self, Counted, Part, State};
 use crate::http_client::{Client, Failure, Limits};
-use crate::log::Brake;
 use crate::signature::Signer;
 
 mod answer;
@@ -68,7 +69,7 @@ pub(crate) struct Hook {
     breaker: Mutex<Breaker>,
     cache: Mutex<Cache<Arc<Answer>>>,
     counts: Counts,
-    brake: Brake,
+    brake: HeldBack,
 }
 
 /// What it counts, in this order.
@@ -105,7 +106,7 @@ impl Hook {
             breaker: Mutex::new(Breaker::new(settings.failures_max.0 as u32, settings.pause.0)),
             cache: Mutex::new(Cache::new(settings.cache_size_max.0 as usize)),
             counts: Counts::default(),
-            brake: Brake::default(),
+            brake: HeldBack::new(LINES_PER_SECOND_MAX, 1),
         })
     }
 
@@ -175,7 +176,7 @@ impl Hook {
     }
 
     fn log(&self, reason: &str) {
-        if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
+        if let Some(held_back) = self.brake.pass() {
             tracing::warn!(hook = self.name, url = ?self.url, reason, held_back, "a hook has no answer, which is a no");
         }
     }

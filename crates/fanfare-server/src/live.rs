@@ -1,13 +1,18 @@
 //! What of the configuration is in force and is asked for while the server runs. It is exchanged as a whole, and taken once a request.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use fanfare::{BrokerLink, Drain, Endpoint, Pattern};
+use fanfare::{BrokerLink, Drain, Endpoint, Pattern, Rate};
 
 use crate::config::Config;
 use crate::config::broker::Readiness;
+use crate::config::limits::rate;
 use crate::config::secret::Secret;
+use crate::config::server::PartName;
+use crate::config::value::OneOrMore;
 use crate::health::{Part, State};
 
 /// What is in force.
@@ -16,8 +21,14 @@ pub(crate) struct Live {
     /// How many configurations have been in force, this one included.
     pub(crate) generation: u64,
     pub(crate) drain: Drain,
+    /// How long it is told that no clients should come, before the drain begins.
+    pub(crate) announce: Duration,
+    /// Without which clients should go elsewhere.
+    ready_needs: Vec<PartName>,
     /// By the names of their settings.
     pub(crate) limits: Vec<(&'static str, u64)>,
+    /// How many messages the HTTP API takes.
+    pub(crate) publish_rate: Option<Rate>,
     /// Of the HTTP API; without it, all of it but the health report is refused.
     pub(crate) token: Option<Secret>,
     /// Those whose state the health report tells.
@@ -45,7 +56,14 @@ impl Live {
         Self {
             generation,
             drain: Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 },
+            announce: drain.announce.0,
+            ready_needs: config.server.ready_needs.clone().map_or(Vec::new(), |OneOrMore(parts)| parts),
             limits: limits(config),
+            publish_rate: config
+                .admin
+                .as_ref()
+                .and_then(|admin| admin.publish_rate)
+                .map(|per_second| rate(per_second.0, 2 * per_second.0)),
             token: given.or(token).cloned(),
             parts,
             topics,
@@ -74,6 +92,10 @@ fn limits(config: &Config) -> Vec<(&'static str, u64)> {
     ];
     all.extend(limits.message_rate.map(|rate| ("message_rate", rate.0)));
     all.extend(limits.bytes_rate.map(|rate| ("bytes_rate", rate.0)));
+    all.extend(limits.user_message_rate.map(|rate| ("user_message_rate", rate.0)));
+    all.extend(limits.sockets_per_user_max.map(|max| ("sockets_per_user_max", max.0)));
+    all.extend(limits.accept_rate_per_address.map(|rate| ("accept_rate_per_address", rate.0)));
+    all.push(("keys_max", limits.keys_max.0));
     all.extend(limits.accept_rate.map(|rate| ("accept_rate", rate.0)));
     all
 }
@@ -83,6 +105,8 @@ fn limits(config: &Config) -> Vec<(&'static str, u64)> {
 pub(crate) struct Health {
     pub(crate) endpoint: Endpoint,
     pub(crate) live: InForce,
+    /// Whether it is about to drain.
+    pub(crate) is_leaving: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -90,9 +114,14 @@ impl Health {
     /// work, or this node is cut off from a server of its broker, which may only be told.
     pub(crate) fn ready(&self) -> (bool, Vec<String>) {
         let live = self.live.load();
-        let failing = live.parts.iter().filter(|part| part.is_needed() && part.state() == State::Unavailable);
+        let is_needed = |part: &dyn Part| {
+            let named = |need: &PartName| need.kind == part.kind() && need.name == part.name();
+            part.is_needed() || live.ready_needs.iter().any(named)
+        };
+        let failing = live.parts.iter().filter(|part| is_needed(&***part) && part.state() == State::Unavailable);
         let failing = failing.map(|part| format!("{}.{} is unavailable", part.kind(), part.name()));
-        let draining = self.endpoint.is_draining().then(|| "draining".to_owned());
+        let is_leaving = self.endpoint.is_draining() || self.is_leaving.load(Ordering::Relaxed);
+        let draining = is_leaving.then(|| "draining".to_owned());
         let mut reasons: Vec<String> = draining.into_iter().chain(failing).collect();
         let cut_off: Vec<_> = self.endpoint.broker_links().iter().filter_map(BrokerLink::trouble).collect();
         let is_ready = reasons.is_empty() && (cut_off.is_empty() || live.readiness == Readiness::Report);

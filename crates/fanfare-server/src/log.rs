@@ -1,8 +1,6 @@
-//! The log on the standard error, and a brake for lines that clients can cause.
+//! The log on the standard error.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
@@ -43,42 +41,4 @@ pub(crate) fn start(settings: &Log) -> Filter {
         LogFormat::Json => filter.with(lines.json().flatten_event(true)).try_init(),
     };
     Filter(handle)
-}
-
-/// Lets so many lines pass each second, and counts the others.
-#[derive(Debug, Default)]
-pub(crate) struct Brake {
-    second: AtomicU64,
-    passed: AtomicU64,
-    held: AtomicU64,
-}
-
-impl Brake {
-    /// Whether a line may be written now; if so, how many were held back since the last one. Approximate under races,
-    /// which is enough for a log.
-    pub(crate) fn pass(&self, lines_per_second_max: u64) -> Option<u64> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if self.second.swap(now, Ordering::Relaxed) != now {
-            self.passed.store(0, Ordering::Relaxed);
-        }
-        if self.passed.fetch_add(1, Ordering::Relaxed) < lines_per_second_max {
-            return Some(self.held.swap(0, Ordering::Relaxed));
-        }
-        self.held.fetch_add(1, Ordering::Relaxed);
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_is_held_back() {
-        let brake = Brake::default();
-        let passed = (0..10_000).filter(|_| brake.pass(10).is_some()).count();
-        // More than one second may begin while the loop runs.
-        assert!((10..=40).contains(&passed), "{passed}");
-        assert!(brake.held.load(Ordering::Relaxed) > 9_000);
-    }
 }

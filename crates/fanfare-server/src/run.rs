@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -125,7 +126,7 @@ impl Running {
         let certificates_kept = certificates.clone();
         let exchanged = Exchanged { live: live.clone(), equipment, filter, certificates: certificates_kept, token };
         let reloader = Reloader::new(given, imprint, exchanged);
-        let health = Health { endpoint: endpoint.clone(), live: live.clone() };
+        let health = Health { endpoint: endpoint.clone(), live: live.clone(), is_leaving: Arc::default() };
         let metrics = Metrics::new(&health, ServerFigures::new(health.clone(), shares.clients));
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
@@ -165,6 +166,10 @@ impl Running {
         // counted as other refusals are.
         let endpoint = self.endpoint.clone();
         let refused = async move |request: Request| endpoint.call(request).await;
+        let router = match self.config.server.health {
+            true => router.merge(admin::probes_without_body(&self.health)),
+            false => router,
+        };
         let router = router.fallback_service(pages::client().fallback(refused));
         self.for_clients.spawn(server, router, &self.endpoint);
         Ok(url)
@@ -189,6 +194,7 @@ impl Running {
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             connections: self.connections.clone(),
+            publishing: Arc::default(),
             contracts: self.contracts.clone(),
             bounds: admin::Bounds::new(),
         });
@@ -256,6 +262,8 @@ impl Running {
         let mut signals = self.signals;
         let ended = End {
             drain: self.live.load().drain,
+            announce: self.live.load().announce,
+            health: &self.health,
             endpoint: &self.endpoint,
             sources: self.sources,
             for_clients: self.for_clients,
@@ -276,6 +284,8 @@ impl Running {
 /// What is to be ended, in order.
 struct End<'r> {
     drain: Drain,
+    announce: Duration,
+    health: &'r Health,
     endpoint: &'r Endpoint,
     sources: Sources,
     for_clients: Listeners,
@@ -287,6 +297,11 @@ struct End<'r> {
 impl End<'_> {
     async fn run(self) {
         let drain = self.drain;
+        if !self.announce.is_zero() {
+            self.health.is_leaving.store(true, Ordering::Relaxed);
+            tracing::info!(announce_s = self.announce.as_secs(), "going to drain; a second signal stops at once");
+            tokio::time::sleep(self.announce).await;
+        }
         tracing::info!(limit_s = drain.limit.as_secs(), "draining; a second signal stops at once");
         self.for_clients.stop();
         self.endpoint.drain(drain).await;

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fanfare::{Endpoint, Error};
+use fanfare::{Endpoint, Error, HeldBack};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::source::{Kind, Route as RouteKind, Source as Settings};
 use crate::contract::Contracts;
 use crate::health::{self, Counted, Part, State};
-use crate::log::Brake;
 
 mod backoff;
 #[cfg(any(feature = "nats", feature = "redis"))]
@@ -224,7 +223,7 @@ pub(crate) struct Standing {
     /// How often the engine took nothing.
     waits: AtomicU64,
     skipped: [AtomicU64; Skip::ALL.len()],
-    brake: Brake,
+    brake: HeldBack,
 }
 
 impl Standing {
@@ -240,7 +239,7 @@ impl Standing {
             published: AtomicU64::new(0),
             waits: AtomicU64::new(0),
             skipped: Default::default(),
-            brake: Brake::default(),
+            brake: HeldBack::new(LINES_PER_SECOND_MAX, 1),
         }
     }
 
@@ -298,7 +297,7 @@ impl Standing {
     /// Something was not published.
     fn skip(&self, why: Skip, count: u64) {
         self.skipped[why as usize].fetch_add(count, Ordering::Relaxed);
-        if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
+        if let Some(held_back) = self.brake.pass() {
             tracing::warn!(
                 source = self.name,
                 reason = why.reason(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use fanfare::{Observer, SocketHandle};
+use fanfare::{HeldBack, Observer, SocketHandle};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -18,7 +18,6 @@ use crate::config::webhook::{EventKind, UserName, Webhook as Settings};
 use crate::health::{self, Counted, Part, State};
 use crate::http_client::Client;
 use crate::identity::Identity;
-use crate::log::Brake;
 use crate::signature::Signer;
 
 mod delivery;
@@ -51,7 +50,7 @@ pub(crate) struct Webhook {
     failures: AtomicU32,
     /// Whether events were given up since the last one that was sent.
     has_given_up: AtomicBool,
-    brake: Brake,
+    brake: HeldBack,
 }
 
 /// What can be exchanged while it runs.
@@ -108,7 +107,7 @@ impl Webhook {
             counts: Counts::default(),
             failures: AtomicU32::new(0),
             has_given_up: AtomicBool::new(false),
-            brake: Brake::default(),
+            brake: HeldBack::new(LINES_PER_SECOND_MAX, 1),
         });
         tokio::spawn(webhook.clone().run());
         Ok(webhook)
@@ -182,7 +181,7 @@ impl Webhook {
         }
         if !seen.queue.push(Event { id: current.signer.id(), subject, is_here, at }) {
             self.counts.queue_full.fetch_add(1, Ordering::Relaxed);
-            if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
+            if let Some(held_back) = self.brake.pass() {
                 tracing::warn!(webhook = self.name, held_back, "queue_max events wait, so that one is dropped");
             }
         }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_proto::rate::Rate;
+
 use tokio::runtime::Handle;
 
 use crate::address::Proxies;
@@ -141,6 +143,20 @@ impl Builder {
         self
     }
 
+    /// How many clients of one address may connect a second; of IPv6 a /64 is one address. Beyond it the answer is 429 with a `Retry-After`, before
+    /// [`Connect`](crate::Connect) is asked. Default: no limit.
+    pub fn accept_rate_per_address(mut self, rate: impl Into<Option<Rate>>) -> Self {
+        self.gate.accept_rate_per_address = rate.into();
+        self
+    }
+
+    /// Of how many addresses, users and topics, each, it is remembered how much they have done lately. Whoever comes when there are as many, all of
+    /// them busy, is let pass, and counted. Default 100,000.
+    pub fn keys_max(mut self, keys: usize) -> Self {
+        self.gate.keys_max = keys;
+        self
+    }
+
     /// How many messages may wait to be handed out, for each shard. While so many do, publishers wait for room, and sockets
     /// whose messages have none are not read, so that their clients wait as well. Messages that are kept first have as much
     /// room of their own: a disk that stalls delays nobody else. 1 to 1,048,576. Default 4,096.
@@ -202,7 +218,7 @@ impl Builder {
             return Err(Error::invalid(format!("{count} shards: use 1 to {}", ShardSet::SHARDS_MAX)));
         }
         self.waiting.check()?;
-        let gate = Gate::new(self.gate, self.clock.now_ms())?;
+        let gate = Gate::new(self.gate)?;
         let policies = Arc::new(Policies::new(self.policies)?);
         let cluster = match &self.broker {
             Some(broker) => {

@@ -32,6 +32,8 @@ pub(crate) enum CloseReason {
     Alone,
     /// What it wants to resume cannot be read.
     HistoryUnavailable,
+    /// Its user has another socket, and no more than so many may be open.
+    Displaced,
     /// It did something more often than this rate allows.
     OverRate(Limit, Rate),
     /// With a code and reason of the application's, or of its protocol.
@@ -49,7 +51,7 @@ impl CloseReason {
             CloseReason::Idle => 1002,
             CloseReason::Protocol(code) => *code,
             CloseReason::TooLarge => 1009,
-            CloseReason::Unauthorized | CloseReason::OverRate(..) => 1008,
+            CloseReason::Unauthorized | CloseReason::OverRate(..) | CloseReason::Displaced => 1008,
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
             CloseReason::Replaced => 4409,
@@ -76,6 +78,7 @@ impl CloseReason {
             CloseReason::Alone => "the server is cut off from the other servers: connect again",
             CloseReason::HistoryUnavailable => "the history cannot be read now: come again",
             CloseReason::Unauthorized => "no credential came in time",
+            CloseReason::Displaced => "the user has connected too often: this was the oldest connection",
             CloseReason::OverRate(..) => "too much was sent in too short a time",
             CloseReason::Application(_, text) => text,
         }
@@ -101,6 +104,7 @@ impl CloseReason {
             CloseReason::Unpolled => Event::ClosedUnpolled,
             CloseReason::Unauthorized => Event::ClosedUnauthorized,
             CloseReason::OverRate(..) => Event::ClosedOverRate,
+            CloseReason::Displaced => Event::ClosedDisplaced,
             CloseReason::TopicEnded => Event::ClosedTopicEnded,
             CloseReason::Replaced => Event::ClosedReplaced,
             CloseReason::Alone => Event::ClosedAlone,

@@ -2,6 +2,7 @@
 //! from then on.
 
 mod info;
+mod users;
 
 use std::any::Any;
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::guard::guarded;
 use crate::transport::Transport;
 
 pub use info::{SocketHandle, SocketInfo};
+pub(crate) use users::{UserSlot, Users};
 
 /// Decides who may connect, and as whom.
 ///

@@ -3,9 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod cell;
+mod held_back;
 mod limit;
 
 pub(crate) use cell::Cell;
+pub use held_back::HeldBack;
 pub(crate) use limit::{Action, Limit};
 
 use fanfare_proto::envelope::{Incarnation, Unread};
@@ -57,6 +59,10 @@ counters! {
     RejectedLimit = "connections", "refused_limit";
     /// Refused with 503: more clients in this second than `limits.accept_rate`.
     RejectedRate = "connections", "refused_rate";
+    /// Refused with 429: more clients of this address than `limits.accept_rate_per_address`.
+    RejectedAddressRate = "connections", "refused_address_rate";
+    /// Refused with 429: the user has as many sockets as `limits.sockets_per_user_max`.
+    RejectedUser = "connections", "refused_user";
     /// Refused with 503: the server is draining.
     RejectedDrain = "connections", "refused_drain";
     /// Refused with 500: the code that decides who can connect panicked.
@@ -111,6 +117,8 @@ counters! {
     ClosedHistoryUnavailable = "closes", "history_unavailable";
     /// A long-poll session whose client did not poll any more. There is nobody to tell.
     ClosedUnpolled = "closes", "unpolled";
+    /// The oldest socket of a user that has as many as `limits.sockets_per_user_max`, where `sockets_per_user_over` is `oldest`.
+    ClosedDisplaced = "closes", "displaced";
     /// A client that was over a rate, where that is answered by the end of the connection: see `limits`.
     ClosedOverRate = "closes", "over_rate";
     /// Messages that were not handled, since their socket had sent more than `limits.message_rate` allows. Their senders were told, where the protocol has answers.
@@ -125,6 +133,16 @@ counters! {
     BytesRatePaced = "limits", "bytes_rate_paced";
     /// Sockets that were closed, since they had sent more bytes than `limits.bytes_rate` allows.
     BytesRateClosed = "limits", "bytes_rate_closed";
+    /// Messages that were not handled, since their user's sockets had sent more than `limits.user_message_rate` allows. Their senders were told, where the protocol has answers.
+    UserMessageRateRefused = "limits", "user_message_rate_refused";
+    /// How often a client was not read for a while, since its user's sockets had sent more than `limits.user_message_rate` allows. Nothing was lost.
+    UserMessageRatePaced = "limits", "user_message_rate_paced";
+    /// Sockets that were closed, since their user's sockets had sent more than `limits.user_message_rate` allows.
+    UserMessageRateClosed = "limits", "user_message_rate_closed";
+    /// Messages that were not handled, since the members of their topic had sent more than `channel.publish_rate` allows. Their senders were told.
+    PublishRateRefused = "limits", "publish_rate_refused";
+    /// What was let pass without being counted against a rate of addresses, users or topics, since `limits.keys_max` of these were remembered already.
+    KeysMaxPassed = "limits", "keys_max_passed";
     /// Joins beyond `limits.join_rate`. Their senders were told when to try again.
     JoinRateRefused = "limits", "join_rate_refused";
     /// Sockets that were closed, since they had sent more that could not be than `limits.error_rate` allows.
@@ -301,38 +319,6 @@ static LINES_OF_ACCEPTING: HeldBack = HeldBack::new(1, 10);
 
 /// What other nodes send, which may be of another version.
 static LINES_BY_NODES: HeldBack = HeldBack::new(1, 10);
-
-/// Lets this many lines pass in each window of seconds of the wall clock, and counts the others.
-#[derive(Debug)]
-pub(crate) struct HeldBack {
-    lines_max: u64,
-    window_s: u64,
-    window: AtomicU64,
-    passed: AtomicU64,
-    held_back: AtomicU64,
-}
-
-impl HeldBack {
-    pub(crate) const fn new(lines_max: u64, window_s: u64) -> Self {
-        let zero = AtomicU64::new;
-        HeldBack { lines_max, window_s, window: zero(0), passed: zero(0), held_back: zero(0) }
-    }
-
-    /// Whether a line may be written now; if so, how many were held back since the last one. Approximate under races, which is
-    /// enough for a log.
-    pub(crate) fn pass(&self) -> Option<u64> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let window = now.map_or(0, |since| since.as_secs()) / self.window_s;
-        if self.window.swap(window, Ordering::Relaxed) != window {
-            self.passed.store(0, Ordering::Relaxed);
-        }
-        if self.passed.fetch_add(1, Ordering::Relaxed) < self.lines_max {
-            return Some(self.held_back.swap(0, Ordering::Relaxed));
-        }
-        self.held_back.fetch_add(1, Ordering::Relaxed);
-        None
-    }
-}
 
 /// The system gives no connection. Out of descriptors, it says so as long as that lasts.
 pub(crate) fn not_accepted(error: &std::io::Error) {

@@ -15,13 +15,22 @@ use crate::event::{Event, HeldBack, Tally};
 use crate::path::MountPath;
 
 macro_rules! kinds {
-    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal;)*) => {
+    ($(#[doc = $doc:literal] $variant:ident = $name:literal;)*) => {
         /// What kind of fact it is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub(crate) enum Kind { $($(#[doc = $doc])* $variant,)* }
+        pub(crate) enum Kind { $(#[doc = $doc] $variant,)* }
 
         impl Kind {
             pub(crate) const NAMES: &'static [&'static str] = &[$($name,)*];
+
+            #[cfg(test)]
+            pub(crate) const ALL: &'static [Kind] = &[$(Kind::$variant,)*];
+
+            /// When it is told, in the words of the guide.
+            #[cfg(test)]
+            pub(crate) fn about(self) -> &'static str {
+                match self { $(Kind::$variant => $doc,)* }
+            }
 
             /// What lines call it. Programs read this: it is never renamed.
             pub(crate) fn name(self) -> &'static str {
@@ -32,21 +41,23 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A client or a request was turned away.
+    /// a connection or request was refused, see above; `code` is the status of the answer
     Refused = "refused";
-    /// A socket's new credential was not accepted.
+    /// a socket sent a credential that is not accepted
     CredentialRefused = "credential_refused";
+    /// a client could not join a topic
     JoinRefused = "join_refused";
+    /// a push was answered with an error, or was for a topic that is not joined
     PushRefused = "push_refused";
-    /// A client did something more often than it may.
+    /// a client did something more often than a [rate](limits.md) allows
     Limited = "limited";
-    /// The server closed a socket.
+    /// the server closed a socket; `code` is the [close code](#close-codes). The sockets of a drain have no lines
     Closed = "closed";
-    /// Something was not delivered, kept or tracked.
+    /// a message was not kept, or a member not tracked
     Dropped = "dropped";
-    /// A channel's code failed.
+    /// a channel's code failed
     Crashed = "crashed";
-    /// What a proxy says cannot be read.
+    /// a trusted proxy's header has something else than an address
     Misread = "misread";
 }
 

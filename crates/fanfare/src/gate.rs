@@ -5,15 +5,19 @@
 mod accept_rate;
 mod bodies;
 mod bullet;
+mod keyed;
 mod session;
 mod token;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
+use fanfare_proto::rate::Rate;
 
 use crate::address::{AddressCounts, AddressFrom, Proxies};
+use crate::connect::{UserSlot, Users};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::mount::Mount;
@@ -22,6 +26,7 @@ use crate::path::MountPath;
 use accept_rate::AcceptRate;
 pub use bodies::{Bodies, BodyError, Collected};
 pub(crate) use bullet::{BulletSessions, Client, Listing, Place};
+use keyed::KeyedRates;
 pub(crate) use session::SessionHandle;
 pub(crate) use token::{SessionClaims, TokenKey};
 
@@ -32,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) sessions_per_address_max: usize,
     /// How many a second, and how many at once.
     pub(crate) accept_rate: Option<(u32, u32)>,
+    pub(crate) accept_rate_per_address: Option<Rate>,
+    pub(crate) keys_max: usize,
     pub(crate) bodies_bytes_max: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) proxies: Proxies,
@@ -44,6 +51,8 @@ impl Default for Settings {
             sessions_max: 1_000_000,
             sessions_per_address_max: 10_000,
             accept_rate: None,
+            accept_rate_per_address: None,
+            keys_max: 100_000,
             bodies_bytes_max: 16_000_000,
             body_timeout: Duration::from_secs(10),
             proxies: Proxies::default(),
@@ -70,6 +79,14 @@ pub(crate) struct Gate {
     /// Long-poll sessions and streams of each client address.
     pub(crate) session_counts: Arc<AddressCounts>,
     pub(crate) accept_rate: Option<AcceptRate>,
+    /// Of each client address.
+    pub(crate) accept_rate_per_address: Option<(Rate, KeyedRates<IpAddr>)>,
+    /// What users may send with all their sockets.
+    pub(crate) user_rates: KeyedRates<Arc<str>>,
+    /// What members of topics may send into them.
+    pub(crate) topic_rates: KeyedRates<Arc<str>>,
+    /// How many sockets users have.
+    pub(crate) users: Arc<Users>,
     pub(crate) bullet_sessions: BulletSessions,
     pub(crate) token_key: TokenKey,
     pub(crate) bodies: Bodies,
@@ -81,7 +98,7 @@ impl Gate {
     /// # Errors
     /// A mount's path is not a path or is taken, a mount has a problem, the PROXY protocol is asked of requests, the accept rate or its burst is 0, or the system gives no
     /// random bytes.
-    pub(crate) fn new(settings: Settings, now_ms: u64) -> Result<Self, Error> {
+    pub(crate) fn new(settings: Settings) -> Result<Self, Error> {
         if let Some((per_second @ 0, burst)) | Some((per_second, burst @ 0)) = settings.accept_rate {
             return Err(Error::invalid(format!(
                 "an accept rate of {per_second} with a burst of {burst}: use 1 or more"
@@ -96,12 +113,30 @@ impl Gate {
             mounts,
             local_mount: Arc::new(Mount::new().joins_max(LOCAL_JOINS_MAX)),
             session_counts: AddressCounts::new(settings.sessions_max, settings.sessions_per_address_max),
-            accept_rate: settings.accept_rate.map(|(per_second, burst)| AcceptRate::new(per_second, burst, now_ms)),
+            accept_rate: settings
+                .accept_rate
+                .map(|(per_second, burst)| AcceptRate::new(Rate::per_second(per_second).burst(burst))),
+            accept_rate_per_address: settings
+                .accept_rate_per_address
+                .map(|rate| (rate, KeyedRates::new(settings.keys_max))),
+            user_rates: KeyedRates::new(settings.keys_max),
+            topic_rates: KeyedRates::new(settings.keys_max),
+            users: Arc::default(),
             bullet_sessions: BulletSessions::default(),
             token_key: TokenKey::generate()?,
             bodies: Bodies::new(settings.bodies_bytes_max, settings.body_timeout),
             proxies: settings.proxies,
         })
+    }
+
+    /// A place for one more socket of a user of a mount.
+    ///
+    /// # Errors
+    /// The user has as many as it may have.
+    pub(crate) fn place_of_user(&self, mount: &Mount, user: Option<&str>) -> Result<Option<Arc<UserSlot>>, usize> {
+        let (Some((max, closes_oldest)), Some(user)) = (mount.sockets_per_user, user) else { return Ok(None) };
+        let taken = self.users.take(user, max, closes_oldest);
+        taken.map(|slot| Some(Arc::new(slot))).ok_or(max)
     }
 
     /// The number of a mount.

@@ -5,6 +5,7 @@ use fanfare_tables::{Table, prose};
 
 use crate::close_reason::CloseReason;
 use crate::event::{Event, Limit};
+use crate::fact::Kind;
 
 const GUIDE: &str = "operations.md";
 
@@ -24,6 +25,15 @@ fn counters_stand_in_the_guide() {
         table.row(&[&format!("`{name}`"), &format!("`{reason}`"), &prose(event.about())]);
     }
     table.check(GUIDE, "counters");
+}
+
+#[test]
+fn events_of_the_log_stand_in_the_guide() {
+    let mut table = Table::new(&["`event`", "when"]);
+    for kind in Kind::ALL {
+        table.row(&[&format!("`{}`", kind.name()), kind.about().trim()]);
+    }
+    table.check(GUIDE, "log-events");
 }
 
 #[test]
@@ -80,6 +90,7 @@ fn one_of_each() -> Vec<CloseReason> {
         CloseReason::Slow,
         CloseReason::Unpolled,
         CloseReason::Unauthorized,
+        CloseReason::Displaced,
         CloseReason::OverRate(Limit::Messages, Rate::per_second(10)),
         CloseReason::TopicEnded,
         CloseReason::Replaced,

@@ -85,6 +85,7 @@ pub use connect::{Connect, ConnectRequest, Connected, Rejected, SocketHandle, So
 pub use endpoint::metrics;
 pub use endpoint::{ChannelFigures, Drain, Endpoint, NodeSummary, Overview, ShardFigures};
 pub use error::{BoxError, Error};
+pub use event::HeldBack;
 pub use event::past::PastFact;
 pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use fanfare_proto::event::EVENT_SIZE_MAX;
 use fanfare_proto::origin::OriginPolicy;
 use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::rate::Rate;
 use fanfare_proto::topic::{Pattern, TopicError};
 use fanfare_proto::websocket::decoder;
 use http::Response;
@@ -64,6 +65,8 @@ pub struct Mount {
     pub(crate) credential_timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) rates: Rates,
+    /// How many sockets a user may have, and whether the oldest makes room for another.
+    pub(crate) sockets_per_user: Option<(usize, bool)>,
     pub(crate) origin: OriginPolicy,
     pub(crate) compression: bool,
     pub(crate) subprotocols: Vec<String>,
@@ -102,13 +105,22 @@ pub struct Route {
     pattern: Result<Pattern, (String, TopicError)>,
     pub(crate) channel: Arc<dyn AnyChannel>,
     pub(crate) presence: Option<Presence>,
+    /// Of what the members of a topic send, all together.
+    pub(crate) rate: Option<Rate>,
 }
 
 impl Route {
     /// The topics that match `pattern` (exact, or a prefix that ends in `*`) behave as `channel`.
     pub fn new(pattern: &str, channel: impl Channel) -> Self {
         let parsed = Pattern::parse(pattern).map_err(|error| (pattern.to_owned(), error));
-        Route { pattern: parsed, channel: Arc::new(channel), presence: None }
+        Route { pattern: parsed, channel: Arc::new(channel), presence: None, rate: None }
+    }
+
+    /// How many messages the members of one topic may send into it, all together, on this node. Beyond it a message is answered with the error
+    /// `rate limited` and `retry_after_ms`. Default: as many as they like.
+    pub fn message_rate(mut self, rate: impl Into<Option<Rate>>) -> Self {
+        self.rate = rate.into();
+        self
     }
 
     /// Uses this presence instead of the endpoint's own. In a cluster a topic has one presence that nodes share, that of the first
@@ -148,6 +160,7 @@ impl Mount {
                 body_lines_max: 1_000,
             },
             rates: Rates::default(),
+            sockets_per_user: None,
             origin: OriginPolicy::SameAsRequest,
             compression: false,
             subprotocols: Vec::new(),
@@ -185,7 +198,7 @@ impl Mount {
             self.bad_pattern.get_or_insert(problem.clone());
         }
         self.routes.push(route);
-        self
+        self.with_rates()
     }
 
     /// Who may connect. Default: everybody.

@@ -134,6 +134,7 @@ impl Endpoint {
             expires_ms: None,
             is_pending: false,
             since: None,
+            of_user: None,
             _slot: None,
         };
         let new = AdmittedSocket { info: info.into(), dialect: Dialect::Local, topics: Vec::new(), ownership: None };

@@ -12,7 +12,6 @@ mod client;
 mod figure;
 mod others;
 mod probe;
-mod random;
 mod row;
 mod server;
 mod workers;

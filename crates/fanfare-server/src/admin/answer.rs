@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 /// In how many seconds to ask again for what cannot be had now.
-const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+const RETRY_AFTER_S: u64 = 1;
 
 macro_rules! codes {
     ($($variant:ident = $name:literal, $status:ident, $about:literal;)*) => {
@@ -50,6 +50,7 @@ codes! {
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
     TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps or streams as there can be: end one.";
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, "More messages than `admin.publish_rate` allows. None of them is published: send them again after the seconds that `Retry-After` says.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says.";
     Unknown = "unknown", GATEWAY_TIMEOUT, "The broker has not answered: the message may have been published. With an `idempotency_key` it can be sent again.";
@@ -62,11 +63,19 @@ pub(super) struct ApiError {
     message: String,
     /// A message has reached the members on this node.
     is_only_here: bool,
+    /// After how many seconds it can be asked again.
+    retry_after_s: Option<u64>,
 }
 
 impl ApiError {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), is_only_here: false }
+        let retry_after_s = (code == Code::Unavailable).then_some(RETRY_AFTER_S);
+        Self { code, message: message.into(), is_only_here: false, retry_after_s }
+    }
+
+    /// What can be asked again after so many seconds.
+    pub(super) fn rate_limited(message: impl Into<String>, retry_after_s: u64) -> Self {
+        Self { retry_after_s: Some(retry_after_s), ..Self::new(Code::RateLimited, message) }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Self {
@@ -119,8 +128,7 @@ impl ApiError {
         let mut response = (self.code.status(), Answer(body)).into_response();
         let header = match self.code {
             Code::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-            Code::Unavailable => Some((RETRY_AFTER, RETRY_AFTER_S)),
-            _ => None,
+            _ => self.retry_after_s.map(|seconds| (RETRY_AFTER, seconds.into())),
         };
         response.headers_mut().extend(header);
         response

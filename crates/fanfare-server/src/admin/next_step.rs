@@ -45,6 +45,16 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "bytes_rate_refused" | "bytes_rate_paced" | "bytes_rate_closed" => {
             "let the client send less, or raise limits.bytes_rate"
         }
+        "user_message_rate_refused" | "user_message_rate_paced" | "user_message_rate_closed" => {
+            "let the user's clients send less, or raise limits.user_message_rate"
+        }
+        "publish_rate_refused" => {
+            "let the members of the topic send less, or raise the publish_rate of its [[channel]]"
+        }
+        "refused_address_rate" => {
+            "raise limits.accept_rate_per_address; if the address is a proxy's, set trusted_proxies and address_from"
+        }
+        "refused_user" | "displaced" => "let the user close other connections, or raise limits.sockets_per_user_max",
         "join_rate_refused" => {
             "let the client wait as retry_after_ms says, or raise limits.join_rate or limits.join_burst"
         }

@@ -34,6 +34,7 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
         let checked = api.contracts.check(&message.topic, &message.event, &message.payload).await;
         checked.map_err(|misfit| ApiError::invalid(format!("message {i}: {}", misfit.text())))?;
     }
+    api.publishing.take(api.live.load().publish_rate, messages.len())?;
     // All are on their way, in their order, before the first is waited for: a store writes them together.
     let results = join_all(messages.iter().map(|message| message.publish(&api.endpoint, Publisher::Api))).await;
     let hints = hints(&api, messages.iter().map(|message| &*message.topic));

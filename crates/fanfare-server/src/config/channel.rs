@@ -50,6 +50,9 @@ section! {
         schema_mode: SchemaMode = "\"refuse\"" => Join,
         /// The longest payload that may be published. Left out: what fits into `limits.message_size_max`.
         payload_size_max: Option<Size<2, 1_000_000_000>> = "" => Join,
+        /// How many messages the members of one topic may publish in it a second, all together, on this server, and twice as many at once when
+        /// it was quiet. Beyond it a message is answered with the error `rate limited` and `retry_after_ms`. Left out: no limit.
+        publish_rate: Option<Count<1, 1_000_000>> = "" => Connect,
         /// Whether members are tracked. With `true`, each gets `presence_state` after its join, and all get `presence_diff` when
         /// somebody comes or goes: that is for topics with up to some thousands of members, since each is told of each other.
         /// With `"count"`, they are told how many there are, by `presence_count` with `{"count": 2}`, once a second at most. The
@@ -105,7 +108,7 @@ section! {
         /// For `supabase`: how many kept messages a join can ask for. The largest of all channels counts. Left out: 25.
         replay_max: Option<Count<1, 10_000>> = "" => Connect,
     }
-    later ["shards", "rate"]
+    later ["shards"]
 }
 
 choice! {

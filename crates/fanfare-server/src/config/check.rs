@@ -8,6 +8,8 @@ use super::endpoint::{Endpoint, Protocol};
 use super::problem::Problems;
 use super::secret;
 use super::section::nearest;
+use super::server::PartName;
+use super::value::OneOrMore;
 use super::{Draft, Overrides, SECTIONS};
 
 mod effects;
@@ -32,6 +34,7 @@ impl Draft {
         self.check_admin(problems);
         self.check_metrics(problems);
         self.check_proxies(problems, warnings);
+        self.check_ready_needs(problems);
         self.check_limits(problems);
         self.check_effects(problems);
         let named: HashSet<&String> = self.named_variables().collect();
@@ -134,6 +137,37 @@ impl Draft {
             server.check_source(&admin.address_from, &admin.places, problems);
         }
         server.warn(warnings);
+    }
+
+    /// Reports parts that there are not.
+    fn check_ready_needs(&self, problems: &mut Problems) {
+        let Some(server) = &self.server else { return };
+        for part in server.ready_needs.iter().flat_map(|OneOrMore(parts)| parts) {
+            let PartName { kind, name } = part;
+            let exists = match kind.as_str() {
+                "hooks" => self.hooks.contains_key(name),
+                "keys" => {
+                    self.auths.get(name).is_some_and(|auth| auth.as_ref().is_none_or(|auth| auth.jwks_url.is_some()))
+                }
+                "stores" => self.keys.contains_key(name),
+                "sources" => self.sources.contains_key(name),
+                "webhooks" => self.webhooks.iter().any(|webhook| webhook.name.as_ref() == Some(name)),
+                "bridge" => self.bridge.is_some() && name == "redis",
+                _ => {
+                    let text =
+                        format!("there are no {kind}; there are hooks, keys, stores, sources, webhooks and bridge");
+                    server.places.problem(problems, "ready_needs", text);
+                    continue;
+                }
+            };
+            if !exists {
+                server.places.problem(
+                    problems,
+                    "ready_needs",
+                    format!("there is no {kind}.{name}; declare it, or leave it out"),
+                );
+            }
+        }
     }
 
     fn check_limits(&self, problems: &mut Problems) {

@@ -40,11 +40,18 @@ section! {
         /// How many bytes of payload one socket may send a second, in these messages, and twice as many at once when it was quiet. A larger
         /// message is taken when the socket was quiet for long enough, and paid for whole. Left out: no limit.
         bytes_rate: Option<Size<100, 1_000_000_000>> = "" => Connect,
-        /// What happens to messages beyond `message_rate` or `bytes_rate`. `refuse`: they are not handled, and are answered with the error
+        /// What happens to messages beyond `message_rate`, `bytes_rate` or `user_message_rate`. `refuse`: they are not handled, and are answered with the error
         /// `rate limited` and `retry_after_ms` where the protocol has answers. `pace`: the client is not read until it may go on, so that its own
-        /// system holds back what it sends, and nothing is lost. `close`: the socket is closed with 1008. Left out: `refuse` for `phoenix` and
+        /// system holds back what it sends, and nothing is lost; messages by long-polling are refused instead. `close`: the socket is closed with 1008. Left out: `refuse` for `phoenix` and
         /// `supabase`, `pace` for the others, which have no answers.
         message_over: Option<Over> = "" => Connect,
+        /// How many messages one user may send a second with all its sockets on this server, and twice as many at once when it was quiet. A user is
+        /// the id of a socket (`endpoint.socket_id`). Beyond it the same happens. Left out: no limit.
+        user_message_rate: Option<Count<1, 1_000_000>> = "" => Connect,
+        /// How many sockets one user may have on this server. Left out: no limit.
+        sockets_per_user_max: Option<Count<1, 1_000_000>> = "" => Connect,
+        /// What happens beyond it: `refuse` answers 429, `oldest` closes the user's oldest socket with 1008.
+        sockets_per_user_over: OverUser = "\"refuse\"" => Connect,
         /// How often one socket may send what cannot be or is refused, a second: messages for topics that it has not joined, joins
         /// that are refused, frames of an earlier join. Beyond it it is closed with 1008.
         error_rate: Count<1, 1_000_000> = "20" => Connect,
@@ -101,6 +108,15 @@ section! {
         /// has the parameter `resume` (Phoenix) or `since` (hub, rooms, streams), or the header `Last-Event-ID` (event
         /// streams). Left out: as many as `accept_rate`.
         accept_burst: Option<Count<1, 10_000_000>> = "",
+        /// How many clients of one address may connect a second; of IPv6 a /64 is one address. Those beyond it are answered 429 with a `Retry-After`,
+        /// before any `auth` is asked. Behind a proxy all clients have its address, unless `address_from` says what tells theirs. Left out: no
+        /// limit.
+        accept_rate_per_address: Option<Count<1, 1_000_000>> = "",
+        /// How many of one address may connect at once when it was quiet. Left out: four times `accept_rate_per_address`.
+        accept_burst_per_address: Option<Count<1, 10_000_000>> = "",
+        /// Of how many addresses, users and topics, each, it is remembered how much they have done lately, for the rates of addresses, users and
+        /// topics. Whoever comes when there are as many, all of them busy, is let pass, and counted.
+        keys_max: Count<64, 100_000_000> = "100000",
         /// How long a client may take for the head of a request, and so long again for a TLS handshake.
         handshake_timeout: Span<100, 600_000> = "\"10s\"",
         /// A client that has vanished without a word, like a phone that has lost its network, is given up when its system has
@@ -141,6 +157,17 @@ impl Limits {
         self.bytes_rate.map(|bytes| rate(bytes.0, 2 * bytes.0))
     }
 
+    /// How many messages one user may send.
+    pub(crate) fn user_message_rate(&self) -> Option<Rate> {
+        self.user_message_rate.map(|per_second| rate(per_second.0, 2 * per_second.0))
+    }
+
+    /// How many clients of one address may connect.
+    pub(crate) fn accept_rate_per_address(&self) -> Option<Rate> {
+        let per_second = self.accept_rate_per_address?.0;
+        Some(rate(per_second, self.accept_burst_per_address.map_or(4 * per_second, |burst| burst.0)))
+    }
+
     /// How often one socket may send what cannot be.
     pub(crate) fn error_rate(&self) -> Rate {
         rate(self.error_rate.0, self.error_burst.map_or(JOINS_AGAIN * self.joins_max.0, |burst| burst.0))
@@ -156,9 +183,18 @@ impl Limits {
         if self.message_burst.is_some() && self.message_rate.is_none() {
             self.places.problem(problems, "message_burst", "has no effect without `message_rate`; set both or none");
         }
-        if self.message_over.is_some() && self.message_rate.is_none() && self.bytes_rate.is_none() {
-            let text = "has no effect without `message_rate` or `bytes_rate`; set one of them";
+        let has_rate = self.message_rate.is_some() || self.bytes_rate.is_some() || self.user_message_rate.is_some();
+        if self.message_over.is_some() && !has_rate {
+            let text = "has no effect without `message_rate`, `bytes_rate` or `user_message_rate`; set one of them";
             self.places.problem(problems, "message_over", text);
+        }
+        if self.places.is_given("sockets_per_user_over") && self.sockets_per_user_max.is_none() {
+            let text = "has no effect without `sockets_per_user_max`; set both or none";
+            self.places.problem(problems, "sockets_per_user_over", text);
+        }
+        if self.accept_burst_per_address.is_some() && self.accept_rate_per_address.is_none() {
+            let text = "has no effect without `accept_rate_per_address`; set both or none";
+            self.places.problem(problems, "accept_burst_per_address", text);
         }
         if self.accept_burst.is_some() && self.accept_rate.is_none() {
             self.places.problem(problems, "accept_burst", "has no effect without `accept_rate`; set both or none");
@@ -181,7 +217,8 @@ impl Limits {
     }
 }
 
-fn rate(per_second: u64, burst: u64) -> Rate {
+/// A rate of two settings.
+pub(crate) fn rate(per_second: u64, burst: u64) -> Rate {
     let count = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
     Rate::per_second(count(per_second)).burst(count(burst))
 }
@@ -195,6 +232,16 @@ choice! {
         Pace = "pace",
         /// The socket is closed.
         Close = "close",
+    } later []
+}
+
+choice! {
+    /// What happens when a user has one socket too many.
+    pub(crate) enum OverUser {
+        /// The new one is refused.
+        Refuse = "refuse",
+        /// The oldest one is closed.
+        Oldest = "oldest",
     } later []
 }
 

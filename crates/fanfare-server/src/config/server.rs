@@ -31,10 +31,39 @@ section! {
         /// `header:NAME`: a header with one address, such as `header:x-real-ip`. `proxy-protocol`: the header of the PROXY protocol,
         /// version 1 or 2, with which every connection has to begin. All but `peer` need `trusted_proxies`.
         address_from: AddressSource = "\"peer\"",
+        /// Whether `GET /livez` and `GET /readyz` are answered on this listener as well, without a body: for balancers that probe the port of
+        /// the traffic.
+        health: bool = "false",
+        /// The parts without which clients should go elsewhere: `GET /readyz` says 503 while one of them is unavailable. Each is named as
+        /// `GET /api/health` lists it, such as `hooks.backend`, `keys.main`, `stores.users`, `sources.orders`, `webhooks.presence` or
+        /// `bridge.redis`. Left out: none of these.
+        ready_needs: Option<OneOrMore<PartName>> = "" => Once,
         /// How many threads own sockets and write to them. Left out: one fewer than there are cores, at least one.
         shards: Option<Count<1, 128>> = "",
     }
     later ["name"]
+}
+
+/// A part of the server, as the health report lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PartName {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+}
+
+impl Text for PartName {
+    fn accepts() -> String {
+        r#"the kind and name of a part, such as "hooks.backend""#.into()
+    }
+}
+
+impl FromStr for PartName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, name) = text.split_once('.').ok_or_else(String::new)?;
+        Ok(Self { kind: kind.to_owned(), name: name.to_owned() })
+    }
 }
 
 /// An address by which pages know the server: an origin.
@@ -170,6 +199,9 @@ section! {
         batch: Count<1, 10_000_000> = "10000" => Once,
         /// The time in which a batch is closed. `"0s"` closes all at once.
         every: Span<0, 60_000> = "\"2s\"" => Once,
+        /// How long `GET /readyz` says 503 before the drain begins, while all is served as before: the time that a balancer takes to learn of it.
+        /// `"5s"` behind Kubernetes. It comes before `limit`.
+        announce: Span<0, 600_000> = "\"0s\"" => Once,
     }
     later []
 }
@@ -201,6 +233,9 @@ section! {
         token_file: Option<PathBuf> = "" => Once,
         /// The token itself, at least 16 characters. Better kept out of the file: see the two keys above.
         token: Option<Secret> = "" => Once,
+        /// How many messages `POST /api/publish` takes a second, and twice as many at once when it was quiet. Beyond it the answer is 429 with
+        /// `Retry-After`, and nothing of the request is published. Left out: no limit.
+        publish_rate: Option<Count<1, 10_000_000>> = "" => Once,
         /// How many connections this listener holds. The next one is answered 503 and closed.
         connections_max: Count<1, 100_000> = "256",
     }

@@ -10,6 +10,7 @@ const SET: [(&str, &str, &str); 3] =
 /// What to write for keys without a default.
 const EXAMPLES: &[(&str, &str)] = &[
     ("shards", "4"),
+    ("ready_needs", "\"hooks.backend\""),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
     ("endpoint.credential_within", "\"10s\""),
@@ -93,6 +94,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("limits.message_burst", "100"),
     ("limits.bytes_rate", "\"1MB\""),
     ("limits.message_over", "\"pace\""),
+    ("limits.user_message_rate", "100"),
+    ("limits.sockets_per_user_max", "20"),
+    ("limits.accept_rate_per_address", "100"),
+    ("limits.accept_burst_per_address", "400"),
+    ("channel.publish_rate", "1000"),
+    ("admin.publish_rate", "1000"),
     ("limits.error_burst", "500"),
     ("limits.ping_burst", "100"),
     ("limits.accept_rate", "2000"),

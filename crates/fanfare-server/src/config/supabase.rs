@@ -130,6 +130,7 @@ impl Channel {
                 "broadcast",
                 "reply",
                 "payload_size_max",
+                "publish_rate",
                 "catch_up",
                 "preset",
                 "refused",

@@ -512,3 +512,20 @@ fn no_text_panics() {
         let _ = preflight::parse("f.toml", &text, &Overrides::default()).map_err(|report| report.to_string());
     }
 }
+
+/// Whatever stands in a file, it is read or said what is wrong with it, and where.
+#[test]
+fn broken_configurations() {
+    let right: [&[u8]; 4] = [
+        b"listen = '127.0.0.1:0'\nlimits = { joins_max = 7, message_size_max = '2KB' }\n[[channel]]\npreset = 'lobby'\n",
+        b"[auth.j]\nkind = 'jwt'\nsecret_env = 'MY_SECRET'\n[[endpoint]]\nauth = 'j'\nsocket_id = 'user:{sub}'\norigins = ['https://*.a.example']\n",
+        b"[[channel]]\ntopic = ['room:*', 'news']\njoin = ['claim:role=staff', 'open']\nhistory = { messages = 10, ttl = '5m' }\nslow = 'latest'\n",
+        b"drain = '30s'\n[[endpoint]]\npath = '/hub'\nprotocol = \"hub\"\nauth = 'none'\n[log]\nlevel = 'info,fanfare=debug'\nformat = 'json'\n",
+    ];
+    fanfare_mutations::broken(&right, |bytes| {
+        let Ok(text) = str::from_utf8(bytes) else { return };
+        if let Err(report) = parse(text) {
+            assert!(report.lines().next().is_some_and(|line| line.contains("f.toml")), "{report}");
+        }
+    });
+}

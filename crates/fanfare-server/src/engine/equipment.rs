@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use fanfare::{Endpoint, Mount, Pattern, Policy};
+use fanfare::{Endpoint, Mount, Pattern, Policy, Rate};
 
 use super::mounts::{Common, mount};
 use crate::apikey::lookup::{Lifetimes, Lookup};
@@ -14,6 +14,7 @@ use crate::channel::{Declared, Settled, policy};
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol};
 use crate::config::keys::Keys;
+use crate::config::limits::rate;
 use crate::contract::{Contract, Contracts, Document, OfChannel};
 use crate::health::Part;
 use crate::hook::{Hook, Hooks};
@@ -54,6 +55,8 @@ pub(super) struct Served {
     pub(super) declared: Declared,
     patterns: Vec<Pattern>,
     policy: Policy,
+    /// What members may send into each of its topics.
+    pub(super) rate: Option<Rate>,
 }
 
 /// All that is made of a configuration, not yet in force.
@@ -91,6 +94,7 @@ pub(super) async fn assemble(
     let (mut contracts, mut document) = (Vec::new(), Document::default());
     for settings in channels {
         let (patterns, policy): (Vec<_>, _) = (settings.patterns().cloned().collect(), policy(&settings));
+        let publish_rate = settings.publish_rate.map(|per_second| rate(per_second.0, 2 * per_second.0));
         let contract = Contract::open(&settings).map_err(|text| format!("channel.schemas: {text}"))?;
         document.add(&settings, contract.as_ref());
         let contract = contract.map(Arc::new);
@@ -105,7 +109,7 @@ pub(super) async fn assemble(
             }
             None => Declared::new(new),
         };
-        served.push(Served { declared, patterns, policy });
+        served.push(Served { declared, patterns, policy, rate: publish_rate });
     }
     let is_kept = |old: &&Declared| settled.iter().any(|(declared, _)| declared.is(old));
     let of_before = known.channels.iter().chain(&known.ended);

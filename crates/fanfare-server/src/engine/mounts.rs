@@ -6,6 +6,7 @@ use super::equipment::{Authenticators, Served};
 use crate::auth::Gate;
 use crate::config::Config;
 use crate::config::endpoint::{Endpoint as Settings, Protocol, Transport};
+use crate::config::limits::OverUser;
 use crate::config::server::PublicUrl;
 use crate::config::value::OneOrMore;
 use crate::routes::{Apart, Route};
@@ -56,6 +57,10 @@ pub(super) fn mount(settings: &Settings, common: &Common<'_>) -> Mount {
         .bytes_rate(limits.bytes_rate())
         .error_rate(limits.error_rate())
         .ping_rate(limits.ping_rate());
+    mount = mount.user_message_rate(limits.user_message_rate());
+    if let Some(max) = limits.sockets_per_user_max {
+        mount = mount.sockets_per_user(max.0 as usize, limits.sockets_per_user_over == OverUser::Oldest);
+    }
     if let Some(over) = limits.message_over {
         mount = mount.over_rate(over.into());
     }
@@ -71,7 +76,7 @@ pub(super) fn mount(settings: &Settings, common: &Common<'_>) -> Mount {
     }
     for (pattern, channel) in routes.iter().filter(|_| settings.protocol.has_channels()) {
         mount = match channel {
-            Some(channel) => mount.channel_with(channel.declared.route(pattern)),
+            Some(channel) => mount.channel_with(channel.declared.route(pattern).message_rate(channel.rate)),
             None => mount.channel(&pattern.to_string(), Apart),
         };
     }

@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::redis::no_answer;
 use super::{Backoff, LOOK_EVERY, PATIENCE};
+use fanfare::HeldBack;
+
 use crate::health::{self, Counted, Part, State};
-use crate::log::Brake;
 
 /// How many messages go out together.
 const BATCH_MAX: usize = 100;
@@ -48,7 +49,7 @@ struct Shared {
     is_connected: AtomicBool,
     published: AtomicU64,
     lost: AtomicU64,
-    brake: Brake,
+    brake: HeldBack,
 }
 
 #[derive(Default)]
@@ -74,7 +75,7 @@ impl RedisPublisher {
             is_connected: AtomicBool::new(false),
             published: AtomicU64::new(0),
             lost: AtomicU64::new(0),
-            brake: Brake::default(),
+            brake: HeldBack::new(LINES_PER_SECOND_MAX, 1),
         }));
         tokio::spawn(keep(publisher.0.clone(), client));
         Ok(publisher)
@@ -121,7 +122,7 @@ impl Shared {
 
     fn count_lost(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
-        if let Some(held_back) = self.brake.pass(LINES_PER_SECOND_MAX) {
+        if let Some(held_back) = self.brake.pass() {
             let (publisher, waiting_max) = (&self.name, self.waiting_max);
             tracing::warn!(publisher, waiting_max, held_back, "too much waits for Redis, a message is lost");
         }

@@ -146,6 +146,54 @@ fn messages_have_a_rate() {
     }
 }
 
+/// Of a topic's members, of users, and of the HTTP API.
+#[test]
+fn topics_users_and_the_api_have_rates() {
+    let secret = "a-shared-secret-of-more-than-thirty-two-bytes";
+    let server = Server::serve(&format!(
+        "limits = {{ sockets_per_user_max = 1, user_message_rate = 1 }}\n\
+         [auth.j]\nkind = 'jwt'\nsecret = '{secret}'\nrequire_exp = false\n\
+         [[endpoint]]\nauth = 'j'\nsocket_id = 'user:{{sub}}'\n\
+         [[channel]]\ntopic = 'slow:*'\njoin = 'open'\npublish = 'open'\npublish_rate = 1\n\
+         [[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\n\
+         [admin]\npublish_rate = 2\n"
+    ));
+    let refused = |client: &mut crate::support::Client, topic: &str| {
+        let join_ref = client.join_ok(topic);
+        let replies: Vec<_> = (0..6).map(|_| client.push(&join_ref, topic, "new_msg", json!({}))).collect();
+        let errors = replies.iter().filter(|reply| reply["response"]["reason"] == "rate limited").count();
+        assert!((1..=4).contains(&errors), "{replies:?}");
+    };
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let query = |user: &str| {
+        let token = jsonwebtoken::encode(&Default::default(), &json!({ "sub": user }), &key).unwrap();
+        format!("token={token}")
+    };
+    let mut ada = server.connect(&query("ada"));
+    assert_eq!(server.try_connect(&query("ada")).err(), Some(429));
+    refused(&mut ada, "room:1");
+    assert!(server.counter("limits", "user_message_rate_refused") > 0);
+    let mut bobs: Vec<_> = ["bob", "cyd", "dan"].map(|user| server.connect(&query(user))).into();
+    let join_refs: Vec<_> = bobs.iter_mut().map(|client| client.join_ok("slow:1")).collect();
+    // Each of them is within its own rate.
+    for _ in 0..2 {
+        for (client, join_ref) in bobs.iter_mut().zip(&join_refs) {
+            client.push(join_ref, "slow:1", "new_msg", json!({}));
+        }
+    }
+    assert!(server.counter("limits", "publish_rate_refused") > 0);
+
+    let messages: Vec<_> = (0..4).map(|n| json!({ "topic": "room:1", "event": "m", "payload": { "n": n } })).collect();
+    let publish = || server.api("POST", "/api/publish", &json!({ "messages": messages }));
+    assert_eq!(publish().status, 200);
+    let before = server.counter("messages", "published");
+    let answer = publish();
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert!(["1", "2"].contains(&answer.headers["retry-after"].as_str()), "{answer:?}");
+    assert_eq!(answer.json()["error"]["code"], "rate_limited");
+    assert_eq!(server.counter("messages", "published"), before, "nothing of it");
+}
+
 #[test]
 fn joins_errors_and_pings_have_rates() {
     let server = Server::serve(

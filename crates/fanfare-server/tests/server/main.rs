@@ -41,6 +41,7 @@ mod reload;
 mod restart;
 mod scaffold;
 mod secrets;
+mod security;
 mod services;
 mod slow_readers;
 mod source_kinds;

@@ -59,3 +59,48 @@ fn the_service_manager_is_told_that_it_is_ready_alive_and_stopping() {
         assert!(Instant::now() < deadline);
     }
 }
+
+#[test]
+fn before_a_drain_it_is_told_while_all_goes_on() {
+    let server = Server::serve("drain = { announce = '2s' }\n[[channel]]\npreset = 'lobby'\npresence = false\n");
+    let mut client = server.connect("");
+    server.signal("-TERM");
+    let told = server.wait_for_stderr(|log| log.contains("going to drain").then_some(Instant::now()));
+    let told = told.expect("it is logged");
+    assert_eq!(probe(&server, "/readyz"), (503, json!({"ready": false, "reasons": ["draining"]})));
+    assert_eq!(probe(&server, "/livez").0, 200);
+    server.connect("").join_ok("room:lobby");
+    client.heartbeat();
+    assert_eq!(client.receive_close(), 1012);
+    assert!(told.elapsed() >= Duration::from_millis(1_500), "{:?}", told.elapsed());
+}
+
+#[test]
+fn the_port_of_the_traffic_answers_probes_where_that_was_written_down() {
+    let rooms = "[[endpoint]]\npath = '/'\nprotocol = 'rooms'\n[[channel]]\ntopic = '*'\njoin = 'open'\n";
+    for (config, status) in [(format!("health = true\n{rooms}"), 200), (rooms.to_owned(), 400)] {
+        let server = Server::serve(&config);
+        for path in ["/livez", "/readyz"] {
+            let answer = http(&server.address, "GET", path, &[], "");
+            assert_eq!(answer.status, status, "{path}: {answer:?}");
+            assert!(status != 200 || answer.body.is_empty(), "{answer:?}");
+        }
+        assert!(server.upgrade("/livez/of/mine", &[]).is_ok());
+    }
+}
+
+#[test]
+fn a_server_is_not_ready_without_the_parts_that_it_needs() {
+    let jwks = "[auth.j]\nkind = 'jwt'\nalgorithms = 'ES256'\njwks_url = 'http://127.0.0.1:9/'\njwks_allow_http = true\n\
+                [[endpoint]]\nauth = 'j'\n[[channel]]\ntopic = '*'\n";
+    let server = Server::serve(&format!("ready_needs = 'keys.j'\n{jwks}"));
+    assert_eq!(probe(&server, "/readyz"), (503, json!({"ready": false, "reasons": ["keys.j is unavailable"]})));
+    server.rewrite(jwks);
+    assert_eq!(server.reload().status, 200);
+    assert_eq!(probe(&server, "/readyz"), (200, json!({"ready": true, "reasons": []})));
+    server.rewrite(&format!("ready_needs = ['keys.k', 'hook.a']\n{jwks}"));
+    let problems = server.reload().json()["error"]["problems"].take();
+    let texts: Vec<_> =
+        problems.as_array().unwrap().iter().map(|problem| problem["message"].as_str().unwrap()).collect();
+    assert!(texts[0].contains("there is no keys.k") && texts[1].contains("there are hooks, keys"), "{texts:?}");
+}

@@ -90,7 +90,7 @@ fn cases(folder: &Folder) -> Vec<Case> {
         ("secret_file", &secret, &other),
     ];
 
-    add("root", "", &[("public_url", "", "'https://chat.example.com'")]);
+    add("root", "", &[("public_url", "", "'https://chat.example.com'"), ("ready_needs", "", "'hooks.h'")]);
     add(
         "limits",
         "",
@@ -105,6 +105,8 @@ fn cases(folder: &Folder) -> Vec<Case> {
             ("error_rate", "", "7"),
             ("error_burst", "", "7"),
             ("ping_rate", "", "7"),
+            ("user_message_rate", "", "7"),
+            ("sockets_per_user_max", "", "7"),
             ("ping_burst", "", "7"),
             ("waiting_frames_max", "", "7"),
             ("waiting_bytes_max", "", "'1MB'"),
@@ -113,7 +115,8 @@ fn cases(folder: &Folder) -> Vec<Case> {
         ],
     );
     add("limits", "message_rate = 7", &[("message_burst", "", "8"), ("message_over", "", "'close'")]);
-    add("drain", "", &[("limit", "", "'1s'"), ("batch", "", "7"), ("every", "", "'1s'")]);
+    add("limits", "sockets_per_user_max = 7", &[("sockets_per_user_over", "", "'oldest'")]);
+    add("drain", "", &[("limit", "", "'1s'"), ("batch", "", "7"), ("every", "", "'1s'"), ("announce", "", "'1s'")]);
     add("broker", "", &[("readiness", "", "'report'")]);
     add("log", "", &[("level", "", "'warn,fanfare=info'")]);
     add("auth.a", "kind = 'jwt'", secrets);
@@ -248,6 +251,7 @@ fn cases(folder: &Folder) -> Vec<Case> {
             ("reply", "", "false"),
             ("payload_size_max", "", "100"),
             ("presence_key", "", "'unique'"),
+            ("publish_rate", "", "7"),
             ("schemas", "", &format!("{{ said = {schema} }}")),
         ],
     );
@@ -293,7 +297,7 @@ fn every_key_that_the_reference_calls_reloadable_is_and_no_socket_is_lost() {
         if section == "root" { case.key.to_owned() } else { format!("{section}.{}", case.key) }
     };
     let mut tried: BTreeSet<String> = cases.iter().map(plain).collect();
-    let elsewhere = ["tls.cert", "tls.key", "admin.token", "admin.token_env", "admin.token_file"];
+    let elsewhere = ["tls.cert", "tls.key", "admin.token", "admin.token_env", "admin.token_file", "admin.publish_rate"];
     tried.extend(elsewhere.map(str::to_owned));
     assert_eq!(tried, reloadable());
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
 
-use super::Connected;
+use super::{Connected, UserSlot};
 use crate::address::ConnectionSlot;
 use crate::close_reason::CloseReason;
 use crate::endpoint::Endpoint;
@@ -35,6 +35,8 @@ pub struct SocketInfo {
     pub(crate) is_pending: bool,
     /// From where it wants to go on with its topics, in a protocol whose joins do not say.
     pub(crate) since: Option<Since>,
+    /// Counts among its user's sockets while it lives.
+    pub(crate) of_user: Option<Arc<UserSlot>>,
     /// Counts among its server's connections while it lives.
     pub(crate) _slot: Option<Arc<ConnectionSlot>>,
 }
@@ -105,13 +107,15 @@ impl SocketInfo {
             expires_ms: self.expires_ms,
             is_pending: self.is_pending,
             since: self.since,
+            of_user: self.of_user.clone(),
             _slot: self._slot.clone(),
         }
     }
 
     /// The same socket with what a renewed credential says.
-    pub(crate) fn refreshed(old: &SocketInfo, connected: Connected) -> Self {
+    pub(crate) fn refreshed(old: &SocketInfo, connected: Connected, of_user: Option<Arc<UserSlot>>) -> Self {
         SocketInfo {
+            of_user,
             expires_ms: connected.expires_ms(old.endpoint.clock()),
             id: connected.id.map(Arc::from),
             assigns: connected.assigns,

@@ -9,6 +9,10 @@ pub(crate) enum Limit {
     Messages,
     /// Their bytes.
     Bytes,
+    /// Messages of all sockets of a user.
+    OfUser,
+    /// Messages of all members of a topic.
+    OfTopic,
     /// Joins of a socket.
     Joins,
     /// What a socket sends that cannot be.
@@ -34,6 +38,8 @@ impl Limit {
         match self {
             Limit::Messages => "message_rate",
             Limit::Bytes => "bytes_rate",
+            Limit::OfUser => "user_message_rate",
+            Limit::OfTopic => "publish_rate",
             Limit::Joins => "join_rate",
             Limit::Errors => "error_rate",
             Limit::Pings => "ping_rate",
@@ -45,13 +51,15 @@ impl Limit {
         match self {
             Limit::Messages => "messages",
             Limit::Bytes => "bytes of messages",
+            Limit::OfUser => "messages of one user",
+            Limit::OfTopic => "messages into one topic",
             Limit::Joins => "joins",
             Limit::Errors => "messages that cannot be or are refused",
             Limit::Pings => "pings and heartbeats",
         }
     }
 
-    /// What is counted. Joins are always refused, and who errs or pings too often is always closed.
+    /// What is counted. Joins and messages into a topic are always refused, and who errs or pings too often is always closed.
     pub(crate) fn event(self, action: Action) -> Event {
         match (self, action) {
             (Limit::Messages, Action::Refused) => Event::MessageRateRefused,
@@ -60,6 +68,10 @@ impl Limit {
             (Limit::Bytes, Action::Refused) => Event::BytesRateRefused,
             (Limit::Bytes, Action::Paced) => Event::BytesRatePaced,
             (Limit::Bytes, Action::Closed) => Event::BytesRateClosed,
+            (Limit::OfUser, Action::Refused) => Event::UserMessageRateRefused,
+            (Limit::OfUser, Action::Paced) => Event::UserMessageRatePaced,
+            (Limit::OfUser, Action::Closed) => Event::UserMessageRateClosed,
+            (Limit::OfTopic, _) => Event::PublishRateRefused,
             (Limit::Joins, _) => Event::JoinRateRefused,
             (Limit::Errors, _) => Event::ErrorRateClosed,
             (Limit::Pings, _) => Event::PingRateClosed,

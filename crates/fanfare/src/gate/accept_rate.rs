@@ -1,25 +1,26 @@
-//! How many handshakes a second are let in: a token bucket that keeps a share for clients that resume.
+//! How many handshakes a second are let in: a bucket that keeps a share for clients that resume.
 //!
 //! After a restart everybody comes at once. Who was there before is served first: it has a place in a topic's history that
 //! grows old, and asks no more of us than what it has missed.
 
+use fanfare_proto::rate::{Bucket, Rate};
 use parking_lot::Mutex;
 
 /// The last quarter of a full bucket is for clients that resume.
-const RESUMING_SHARE: u64 = 4;
+const RESUMING_SHARE: u32 = 4;
 
 /// Refused clients are told to wait for 1 s to so many, one after the other a second longer: any that came together
 /// come back apart.
 const RETRY_AFTER_S_MAX: u32 = 5;
 
-/// Tokens are counted in thousandths: a rate by the second, times milliseconds, has no fractions.
-const TOKEN: u64 = 1_000;
-
 /// The bucket that all transports of an endpoint share.
 #[derive(Debug)]
-pub(crate) struct AcceptRate(Mutex<State>);
+pub(crate) struct AcceptRate {
+    rate: Rate,
+    state: Mutex<State>,
+}
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     bucket: Bucket,
     refused: u32,
@@ -27,8 +28,8 @@ struct State {
 
 impl AcceptRate {
     /// A full bucket.
-    pub(crate) fn new(per_second: u32, burst: u32, now_ms: u64) -> Self {
-        AcceptRate(Mutex::new(State { bucket: Bucket::new(per_second, burst, now_ms), refused: 0 }))
+    pub(crate) fn new(rate: Rate) -> Self {
+        AcceptRate { rate, state: Mutex::default() }
     }
 
     /// Lets one handshake in.
@@ -36,45 +37,16 @@ impl AcceptRate {
     /// # Errors
     /// After how many seconds the client should try again.
     pub(crate) fn admit(&self, now_ms: u64, is_resuming: bool) -> Result<(), u32> {
-        let mut state = self.0.lock();
-        if state.bucket.take(now_ms, is_resuming) {
+        let mut state = self.state.lock();
+        let now_ns = now_ms.saturating_mul(1_000_000);
+        // In whole ones: a bucket of few has none to keep.
+        let kept = if is_resuming { 0 } else { self.rate.at_once() / RESUMING_SHARE };
+        if state.bucket.wait(self.rate, now_ns, 1 + u64::from(kept)) == 0 {
+            state.bucket.charge(self.rate, now_ns, 1);
             return Ok(());
         }
         state.refused = state.refused.wrapping_add(1);
         Err(1 + state.refused % RETRY_AFTER_S_MAX)
-    }
-}
-
-/// Fills at a rate up to its size, and starts full.
-#[derive(Debug)]
-struct Bucket {
-    per_second: u64,
-    size: u64,
-    /// What clients that do not resume leave in it.
-    kept: u64,
-    level: u64,
-    filled_ms: u64,
-}
-
-impl Bucket {
-    fn new(per_second: u32, burst: u32, now_ms: u64) -> Self {
-        let burst = u64::from(burst);
-        let size = burst * TOKEN;
-        // In whole tokens: a bucket of few has none to keep.
-        let kept = burst / RESUMING_SHARE * TOKEN;
-        Bucket { per_second: per_second.into(), size, kept, level: size, filled_ms: now_ms }
-    }
-
-    fn take(&mut self, now_ms: u64, is_resuming: bool) -> bool {
-        let elapsed_ms = now_ms.saturating_sub(self.filled_ms);
-        self.filled_ms += elapsed_ms;
-        self.level = self.size.min(self.level.saturating_add(elapsed_ms.saturating_mul(self.per_second)));
-        let kept = if is_resuming { 0 } else { self.kept };
-        let is_enough = self.level >= kept + TOKEN;
-        if is_enough {
-            self.level -= TOKEN;
-        }
-        is_enough
     }
 }
 
@@ -111,19 +83,17 @@ mod tests {
             ),
         ];
         for (what, per_second, burst, steps) in cases {
-            let mut bucket = Bucket::new(per_second, burst, steps[0].0);
+            let rate = AcceptRate::new(Rate::per_second(per_second).burst(burst));
             for &(at, is_resuming, tries, expected) in steps {
-                let admitted = (0..tries).filter(|_| bucket.take(at, is_resuming)).count();
+                let admitted = (0..tries).filter(|_| rate.admit(at, is_resuming).is_ok()).count();
                 assert_eq!(admitted, expected, "{what}, at {at} ms");
             }
         }
-        let mut bucket = Bucket::new(u32::MAX, u32::MAX, 0);
-        assert!(bucket.take(u64::MAX, false), "no overflow");
     }
 
     #[test]
     fn who_is_refused_together_comes_back_apart() {
-        let rate = AcceptRate::new(1, 1, 0);
+        let rate = AcceptRate::new(Rate::per_second(1).burst(1));
         assert_eq!(rate.admit(0, false), Ok(()));
         let mut waits = [0; 6];
         (0..100).for_each(|_| waits[rate.admit(0, false).unwrap_err() as usize] += 1);

@@ -10,7 +10,8 @@ use super::Mount;
 pub enum OverRate {
     /// A message beyond it is not handled, and answered with the error `rate limited` and `retry_after_ms`, where the protocol has answers.
     Refuse,
-    /// The client is not read until it may go on. Its own system holds back what it sends, and nothing is lost.
+    /// The client is not read until it may go on. Its own system holds back what it sends, and nothing is lost. Sessions that are
+    /// polled have no connection that could be left unread: what they send beyond it is refused.
     Pace,
     /// The socket is closed with 1008.
     Close,
@@ -23,9 +24,13 @@ pub(crate) struct Rates {
     pub(crate) bytes: Option<Rate>,
     /// Without one it is for the protocol to say.
     pub(crate) over: Option<OverRate>,
+    /// Of all sockets of a user.
+    pub(crate) of_user: Option<Rate>,
     pub(crate) joins: Option<Rate>,
     pub(crate) errors: Option<Rate>,
     pub(crate) pings: Option<Rate>,
+    /// Whether any route has a rate.
+    pub(crate) are_of_topics: bool,
     /// Whether messages are counted at all: what each of them is asked.
     pub(crate) are_of_messages: bool,
 }
@@ -49,6 +54,19 @@ impl Mount {
     pub fn bytes_rate(mut self, rate: impl Into<Option<Rate>>) -> Self {
         self.rates.bytes = rate.into();
         self.with_rates()
+    }
+
+    /// How many messages a user may send with all its sockets, by the [id](crate::Connected::id) that connect gave them. Default: as many as it likes.
+    pub fn user_message_rate(mut self, rate: impl Into<Option<Rate>>) -> Self {
+        self.rates.of_user = rate.into();
+        self.with_rates()
+    }
+
+    /// How many sockets a user may have, on all mounts together, by the [id](crate::Connected::id) that connect gave them. Beyond it connecting is
+    /// answered 429; with `closes_oldest` the user's oldest socket is closed with 1008 instead. Default: as many as it likes.
+    pub fn sockets_per_user(mut self, max: usize, closes_oldest: bool) -> Self {
+        self.sockets_per_user = Some((max.max(1), closes_oldest));
+        self
     }
 
     /// What happens to messages beyond their rate. Default: Phoenix and Supabase refuse them, and clients of the other protocols, which
@@ -78,8 +96,12 @@ impl Mount {
         self
     }
 
-    fn with_rates(mut self) -> Self {
-        self.rates.are_of_messages = self.rates.messages.is_some() || self.rates.bytes.is_some();
+    pub(super) fn with_rates(mut self) -> Self {
+        self.rates.are_of_topics = self.routes.iter().any(|route| route.rate.is_some());
+        self.rates.are_of_messages = self.rates.are_of_topics
+            || self.rates.messages.is_some()
+            || self.rates.bytes.is_some()
+            || self.rates.of_user.is_some();
         self
     }
 }

@@ -17,9 +17,10 @@ use tokio::sync::oneshot;
 use super::refusal::Refusal;
 use super::streamed::{Framing, Streamed};
 use super::{Connection, Found, credential};
-use crate::address::AddressSlot;
+use crate::address::{AddressSlot, block};
 use crate::connect::{ConnectRequest, Connected, GivenTopic, SocketInfo};
 use crate::endpoint::Endpoint;
+use crate::event::Event;
 use crate::gate::{Listing, SessionHandle};
 use crate::mailbox::{AdmittedSocket, ShardHandle};
 use crate::transport::handover::Handover;
@@ -68,6 +69,7 @@ impl Asking<'_> {
         if self.endpoint.is_draining() {
             return Err(Refusal::Draining);
         }
+        self.check_address_rate()?;
         self.check_rate(&asked.params)?;
         let (version, since) = (asked.version, asked.since);
         let connected = Connected { since, ..self.connect(asked).await? };
@@ -88,6 +90,23 @@ impl Asking<'_> {
             true => Ok(()),
             false => {
                 Err(Refusal::Origin { origin: origin.unwrap_or_default().to_owned(), allowed: policy.allowed(request) })
+            }
+        }
+    }
+
+    /// Counts a new client against the rate at which those of its address are let in.
+    fn check_address_rate(&self) -> Result<(), Refusal> {
+        let (Some((rate, addresses)), Some(connection)) =
+            (&self.endpoint.gate().accept_rate_per_address, self.connection)
+        else {
+            return Ok(());
+        };
+        let now_ns = self.endpoint.clock().now_us().saturating_mul(1_000);
+        match addresses.with(&block(connection.peer.ip()), now_ns, |bucket| bucket.take(*rate, now_ns, 1)) {
+            Some(taken) => taken.map_err(|wait_ns| Refusal::AddressRate(wait_ns.div_ceil(1_000_000_000) as u32)),
+            None => {
+                self.endpoint.own_counters().count(Event::KeysMaxPassed);
+                Ok(())
             }
         }
     }
@@ -177,12 +196,15 @@ impl Asking<'_> {
             return Err(Refusal::Topic);
         }
         topics.iter_mut().for_each(|given| given.since = given.since.or(connected.since));
+        let id: Option<Arc<str>> = connected.id.map(Arc::from);
+        let of_user =
+            self.endpoint.gate().place_of_user(&found.mount, id.as_deref()).map_err(Refusal::TooManyOfUser)?;
         let ownership = match topics.first() {
             Some(given) => found.dialect.claim(self.endpoint, &found.mount, &given.topic, connected.publisher).await?,
             None => None,
         };
         let info = SocketInfo {
-            id: connected.id.map(Arc::from),
+            id,
             peer: self.connection.map(|connection| connection.peer),
             assigns: connected.assigns,
             version,
@@ -193,6 +215,7 @@ impl Asking<'_> {
             expires_ms,
             is_pending,
             since: connected.since,
+            of_user,
             // A long-poll session outlives the connection that it was created by, and has a bound of its own.
             _slot: self
                 .connection

@@ -87,6 +87,10 @@ pub(super) enum Refusal {
     TooManyConnections(usize),
     /// The same of the client's address.
     TooManyFromAddress(usize),
+    /// More clients of this address connect than are let in: come again after so many seconds.
+    AddressRate(u32),
+    /// The user has as many sockets as it may have.
+    TooManyOfUser(usize),
     /// More clients connect in this second than are let in: come again after so many.
     Rate(u32),
     Draining,
@@ -144,6 +148,8 @@ impl Refusal {
                 Event::RejectedRequest
             }
             Refusal::Rate(_) => Event::RejectedRate,
+            Refusal::AddressRate(_) => Event::RejectedAddressRate,
+            Refusal::TooManyOfUser(_) => Event::RejectedUser,
             Refusal::Draining => Event::RejectedDrain,
             Refusal::Ended => Event::RejectedEnded,
         }
@@ -171,9 +177,10 @@ impl Refusal {
             Refusal::Body(BodyError::TimedOut(_)) => StatusCode::REQUEST_TIMEOUT,
             Refusal::Body(BodyError::TooLarge(_)) | Refusal::TooManyMessages(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Body(BodyError::Broken) => StatusCode::BAD_REQUEST,
-            Refusal::TooManySessions(Full::Address(_)) | Refusal::TooManyFromAddress(_) => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            Refusal::TooManySessions(Full::Address(_))
+            | Refusal::TooManyFromAddress(_)
+            | Refusal::AddressRate(_)
+            | Refusal::TooManyOfUser(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Body(BodyError::NoRoom)
             | Refusal::TopicUnavailable
             | Refusal::TooManyTopics
@@ -188,7 +195,7 @@ impl Refusal {
     /// After which time a client may be let in that is refused now. `None` where it has to change something.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let seconds = match self {
-            Refusal::Rate(seconds) => *seconds,
+            Refusal::Rate(seconds) | Refusal::AddressRate(seconds) => *seconds,
             _ if is_passing(self.status()) => 1,
             _ => return None,
         };
@@ -256,6 +263,15 @@ impl Refusal {
             Refusal::TooManyFromAddress(max) => {
                 return format!(
                     "this address has {max} connections, as many as it may have: close some, or try again later"
+                )
+                .into();
+            }
+            Refusal::AddressRate(_) => {
+                "more clients of this address connect than are let in: try again as Retry-After says"
+            }
+            Refusal::TooManyOfUser(max) => {
+                return format!(
+                    "the user has {max} connections, which is as many as one may have: close one, or try again later"
                 )
                 .into();
             }
@@ -490,6 +506,8 @@ mod tests {
             Refusal::TooManySessions(Full::Address(10)),
             Refusal::TooManyConnections(100),
             Refusal::TooManyFromAddress(10),
+            Refusal::AddressRate(2),
+            Refusal::TooManyOfUser(5),
             Refusal::Rate(2),
             Refusal::Draining,
             Refusal::Ended,

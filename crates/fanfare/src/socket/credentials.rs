@@ -12,8 +12,7 @@ use super::replies::reason_payload;
 use super::turn::Errand;
 use super::{Socket, Turn};
 use crate::channel::Status;
-use crate::connect::SocketInfo;
-use crate::connect::{Connected, Rejected, SocketHandle};
+use crate::connect::{Connected, Rejected, SocketHandle, SocketInfo, UserSlot};
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
 use crate::mailbox::{Asked, Command, Verified};
@@ -104,7 +103,18 @@ impl Socket {
         }
         match refreshed {
             Ok(connected) if self.info.is_pending || connected.id.as_deref() == self.info.id() => {
-                self.renewed(turn, connected);
+                let of_user = match self.info.is_pending {
+                    true => self.info.endpoint.gate().place_of_user(&self.info.mount, connected.id.as_deref()),
+                    false => Ok(self.info.of_user.clone()),
+                };
+                let of_user = match of_user {
+                    Ok(of_user) => of_user,
+                    Err(max) => {
+                        let reason = format!("the user has {max} sockets, which is sockets_per_user_max: close one");
+                        return self.refuse_credential(turn, &asked, &reason);
+                    }
+                };
+                self.renewed(turn, connected, of_user);
                 let Asked { join_ref, msg_ref, topic } = asked;
                 self.answer(turn, &join_ref, &msg_ref, &topic, Status::Ok, Payload::default());
             }
@@ -122,8 +132,11 @@ impl Socket {
     }
 
     /// A credential takes the place of the one before.
-    fn renewed(&mut self, turn: &mut Turn, connected: Connected) {
-        let info = Arc::new(SocketInfo::refreshed(&self.info, connected));
+    fn renewed(&mut self, turn: &mut Turn, connected: Connected, of_user: Option<Arc<UserSlot>>) {
+        let info = Arc::new(SocketInfo::refreshed(&self.info, connected, of_user));
+        if let Some(of_user) = info.of_user.as_ref().filter(|_| self.info.is_pending) {
+            of_user.lives_at(&info, self.key);
+        }
         let old = self.known_as(info);
         self.watch(turn);
         if old.is_pending {

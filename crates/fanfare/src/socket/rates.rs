@@ -8,9 +8,10 @@ use serde_json::json;
 use super::{Reading, Socket, Turn};
 use crate::channel::Status;
 use crate::close_reason::CloseReason;
-use crate::event::{Action, Limit};
+use crate::event::{Action, Event, Limit};
 use crate::fact::{Fact, Kind};
 use crate::mount::OverRate;
+use crate::transport::Carrier;
 
 /// A client is not made to wait for less than timers can tell; what it has sent too much is owed all the same.
 const PAUSE_MIN_NS: u64 = 10_000_000;
@@ -59,7 +60,8 @@ impl Socket {
         if matches!(&**event, "phx_join" | "phx_leave") || self.dialect.is_heartbeat(message) {
             return true;
         }
-        let Err(retry_after_ms) = self.weigh(turn, payload.size()) else { return true };
+        let weighed = self.weigh(turn, payload.size()).and_then(|()| self.weigh_for_topic(turn, topic));
+        let Err(retry_after_ms) = weighed else { return true };
         if self.is_open() {
             let reason = json!({ "reason": "rate limited", "retry_after_ms": retry_after_ms });
             self.answer(turn, join_ref, msg_ref, topic, Status::Error, reason.into());
@@ -67,10 +69,37 @@ impl Socket {
         false
     }
 
+    /// Whether the members of a topic may send one more message into it.
+    fn weigh_for_topic(&mut self, turn: &mut Turn, topic: &str) -> Result<(), u64> {
+        let info = self.info.clone();
+        let Some(slot) = self.session.find(topic).filter(|_| info.mount.rates.are_of_topics) else { return Ok(()) };
+        let entry = self.session.entry(slot);
+        let Some(rate) = info.mount.routes.get(entry.data.route as usize).and_then(|route| route.rate) else {
+            return Ok(());
+        };
+        let now_ns = now_ns(turn);
+        let taken = info.endpoint.gate().topic_rates.with(entry.topic(), now_ns, |bucket| bucket.take(rate, now_ns, 1));
+        match taken {
+            Some(Ok(())) => Ok(()),
+            Some(Err(wait_ns)) => {
+                self.tell_limited(turn, Beyond { limit: Limit::OfTopic, rate, wait_ns }, Action::Refused, Some(topic));
+                Err(in_ms(wait_ns))
+            }
+            None => {
+                turn.count(Event::KeysMaxPassed);
+                Ok(())
+            }
+        }
+    }
+
     fn weigh_with_rates(&mut self, turn: &mut Turn, bytes: usize) -> Result<(), u64> {
         let now_ns = now_ns(turn);
         let rates = self.info.mount.rates;
-        let over = rates.over.unwrap_or(self.dialect.over_rate());
+        let over = match (rates.over.unwrap_or(self.dialect.over_rate()), &self.carrier) {
+            // There is no connection to leave unread: what is posted would pile up here.
+            (OverRate::Pace, Carrier::Poll(_)) => OverRate::Refuse,
+            (over, _) => over,
+        };
         let paces = over == OverRate::Pace;
         let buckets = self.buckets.others.get_or_insert_default();
         let mut weighed = [
@@ -90,6 +119,24 @@ impl Socket {
             };
             if wait_ns > longest.map_or(0, |longest| longest.wait_ns) {
                 longest = Some(Beyond { limit: *limit, rate, wait_ns });
+            }
+        }
+        // A message that its socket may not send takes nothing from its user.
+        if let (Some(rate), Some(user)) = (rates.of_user, &self.info.id)
+            && (paces || longest.is_none())
+        {
+            let wait_ns = self.info.endpoint.gate().user_rates.with(user, now_ns, |bucket| match paces {
+                true => {
+                    bucket.charge(rate, now_ns, 1);
+                    bucket.wait(rate, now_ns, 0)
+                }
+                false => bucket.take(rate, now_ns, 1).err().unwrap_or(0),
+            });
+            if wait_ns.is_none() {
+                turn.count(Event::KeysMaxPassed);
+            }
+            if let Some(wait_ns) = wait_ns.filter(|&wait_ns| wait_ns > longest.map_or(0, |longest| longest.wait_ns)) {
+                longest = Some(Beyond { limit: Limit::OfUser, rate, wait_ns });
             }
         }
         let Some(beyond) = longest else {

@@ -14,6 +14,9 @@ use crate::hub::Reach;
 impl Socket {
     /// It is there: joins the topics that connect gave it, and waits for its client.
     pub(crate) fn begin(&mut self, turn: &mut Turn, topics: &[GivenTopic]) {
+        if let Some(of_user) = &self.info.of_user {
+            of_user.lives_at(&self.info, self.key);
+        }
         topics.iter().for_each(|given| self.join_at_once(turn, given));
         if !self.info.is_pending {
             self.tell(turn, |observer, socket| observer.opened(socket));

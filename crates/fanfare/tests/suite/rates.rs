@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fanfare::testing::TestEndpoint;
-use fanfare::{Endpoint, Mount, OverRate, Rate, Relay, Supabase};
+use fanfare::{Connect, ConnectRequest, Connected, Endpoint, Mount, OverRate, Rate, Rejected, Relay, Route, Supabase};
 use fanfare_proto::websocket::frame::Opcode;
 use serde_json::{Value, json};
 
@@ -120,7 +120,8 @@ async fn messages_beyond_their_rate_are_refused_and_their_senders_told_when_to_c
 
 #[tokio::test]
 async fn the_messages_of_a_post_are_refused_one_by_one() {
-    let door = Door::open(|mount| mount.message_rate(MESSAGES)).await;
+    // There is nothing to leave unread, so that it is the same where sockets are paced.
+    let door = Door::open(|mount| mount.message_rate(MESSAGES).over_rate(OverRate::Pace)).await;
     let address = door.served.address;
     let begun = request(address, "GET", "/socket/longpoll?vsn=2.0.0", &[], b"").await.json();
     let target = format!("/socket/longpoll?vsn=2.0.0&token={}", begun["token"].as_str().unwrap());
@@ -346,4 +347,188 @@ async fn a_paced_client_can_end_and_be_closed() {
     let endpoint = door.served.endpoint.clone();
     tokio::spawn(async move { endpoint.drain(fanfare::Drain { every: Duration::ZERO, ..Default::default() }).await });
     assert_eq!(clients[0].close_code().await, 1012);
+}
+
+/// Whoever connects has the id that it says.
+struct ById;
+
+impl Connect for ById {
+    async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
+        let connected = Connected::new();
+        Ok(match request.params.str("user") {
+            Some(user) => connected.id(user),
+            None => connected,
+        })
+    }
+}
+
+#[tokio::test]
+async fn the_sockets_of_a_user_share_a_rate() {
+    let door = Door::open(|mount| mount.user_message_rate(MESSAGES).connect(ById)).await;
+    let mut clients = Vec::new();
+    for user in ["ann", "ann", "bob"] {
+        let mut client = door.client(&format!("/socket/websocket?vsn=2.0.0&user={user}")).await;
+        client.join("room:1").await;
+        clients.push(client);
+    }
+    for (number, status) in [(0, "ok"), (1, "ok"), (0, "ok"), (0, "error"), (1, "error"), (2, "ok")] {
+        clients[number].call("room:1", "echo", json!({}), status).await;
+    }
+    door.assert_limited("user_message_rate_refused", 2, "more messages of one user than user_message_rate allows");
+    door.pass(100).await;
+    for (number, status) in [(1, "ok"), (0, "error")] {
+        clients[number].call("room:1", "echo", json!({}), status).await;
+    }
+    // Where there are no answers the sockets wait for one another.
+    let mut rooms = [door.client("/rooms?user=cyd").await, door.client("/rooms?user=cyd").await];
+    for (number, client) in rooms.iter_mut().enumerate() {
+        client.send_text(&format!(r#"{{"join":"{number}"}}"#)).await;
+        for n in 0..3 {
+            client.send_text(&format!(r#"{{"say":{n},"to":"{number}"}}"#)).await;
+        }
+    }
+    eventually("somebody is paced", async || door.served.counter("limits", "user_message_rate_paced") > 0).await;
+    door.pass(1_000).await;
+    for client in &mut rooms {
+        for n in 0..3 {
+            client.assert_text(&n.to_string()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_sockets_on_all_mounts_together() {
+    let refusing = Door::open(|mount| mount.sockets_per_user(2, false).connect(ById)).await;
+    let address = refusing.served.address;
+    let connect = async |target: &str| Client::connect(address, target, &[]).await;
+    let (phoenix, rooms) = ("/socket/websocket?vsn=2.0.0&user=ann", "/rooms?user=ann");
+    let mut first = connect(phoenix).await.unwrap();
+    let second = connect(rooms).await.unwrap();
+    for target in [phoenix, rooms, "/hub/sub/d/t?user=ann"] {
+        let refused = connect(target).await.err().expect("a third one");
+        assert_eq!((refused.status, refused.headers["retry-after"].as_str()), (429, "1"), "{target}");
+        assert!(refused.text().contains("the user has 2 connections"), "{}", refused.text());
+    }
+    let polled = request(address, "GET", "/socket/longpoll?vsn=2.0.0&user=ann", &[], b"").await;
+    assert_eq!(polled.status, 429);
+    assert_eq!(refusing.served.counter("connections", "refused_user"), 4);
+    // Others, and who is nobody, are another matter.
+    for target in ["/rooms?user=bob", "/rooms", "/rooms", "/rooms"] {
+        assert!(connect(target).await.is_ok(), "{target}");
+    }
+    drop(second);
+    eventually("there is room again", async || connect(rooms).await.is_ok()).await;
+    first.assert_untouched().await;
+
+    let displacing = Door::open(|mount| mount.sockets_per_user(2, true).connect(ById)).await;
+    let mut sockets = Vec::new();
+    for target in [phoenix, rooms, phoenix, rooms] {
+        let mut socket = displacing.client(target).await;
+        // Once it answers it lives, and can be closed for another.
+        socket.send(Opcode::Ping, b"p", true).await;
+        assert_eq!(socket.receive().await, Received::Pong(b"p".to_vec()));
+        sockets.push(socket);
+    }
+    for closed in &mut sockets[..2] {
+        assert_eq!(closed.close_code().await, 1008);
+    }
+    sockets[2].assert_untouched().await;
+    assert_eq!(displacing.served.counter("closes", "displaced"), 2);
+}
+
+#[tokio::test]
+async fn clients_of_one_address_connect_at_its_rate_and_take_nothing_from_others() {
+    let asked = Rate::per_second(1).burst(2);
+    let builder = Endpoint::builder().shards(1).accept_rate_per_address(asked).accept_rate(1, 8);
+    let test = TestEndpoint::start(builder.mount("/socket", stage()).mount("/rooms", Mount::rooms())).await;
+    let served = serve_endpoint(test.endpoint().clone()).await;
+    let from = async |address: [u8; 4], target: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((std::net::IpAddr::from(address), 0).into()).unwrap();
+        let stream = socket.connect(served.address).await.unwrap();
+        Client::over(stream, target, &[])
+            .await
+            .map(drop)
+            .map_err(|answer| (answer.status, answer.headers["retry-after"].clone()))
+    };
+    let (here, there) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    assert_eq!(from(here, "/socket?vsn=2.0.0").await, Ok(()));
+    assert_eq!(from(here, "/rooms").await, Ok(()));
+    for target in ["/socket?vsn=2.0.0", "/rooms", "/rooms", "/rooms", "/rooms", "/rooms"] {
+        assert_eq!(from(here, target).await, Err((429, "1".to_owned())), "{target}");
+    }
+    // None of these has taken a place of the others.
+    assert_eq!(from(there, "/rooms").await, Ok(()));
+    assert_eq!(served.counter("connections", "refused_address_rate"), 6);
+    let fact = served.endpoint.facts().into_iter().find(|fact| fact.reason == "refused_address_rate").unwrap();
+    assert_eq!((fact.kind, fact.code, fact.count), ("refused", Some(429), 6));
+    test.advance(Duration::from_secs(1)).await;
+    assert_eq!(from(here, "/rooms").await, Ok(()));
+    assert_eq!(from(here, "/rooms").await.unwrap_err().0, 429);
+}
+
+/// Two protocols, two sockets, one topic.
+async fn one_topic(keys_max: usize) -> Door {
+    let shared = |channel| Route::new("*", channel).message_rate(MESSAGES);
+    let builder = Endpoint::builder()
+        .shards(1)
+        .keys_max(keys_max)
+        .mount("/socket", Mount::new().channel_with(shared(Relay)))
+        .mount("/rooms", Mount::rooms().channel_with(shared(Relay)));
+    let test = TestEndpoint::start(builder).await;
+    let served = serve_endpoint(test.endpoint().clone()).await;
+    Door { test, served }
+}
+
+#[tokio::test]
+async fn the_members_of_a_topic_share_a_rate() {
+    let door = one_topic(100_000).await;
+    let mut phoenix = door.client("/socket/websocket?vsn=2.0.0").await;
+    phoenix.join("lobby").await;
+    let mut rooms = door.client("/rooms").await;
+    rooms.send_text(r#"{"join":"lobby"}"#).await;
+    for n in 0..5 {
+        rooms.send_text(&format!(r#"{{"say":"{n}","to":"lobby"}}"#)).await;
+    }
+    for n in 0..3 {
+        rooms.assert_text(&n.to_string()).await;
+        phoenix.frame().await;
+    }
+    let refused = format!(r#"{{"refused":"lobby","response":{}}}"#, limited(100));
+    rooms.assert_text(&refused).await;
+    rooms.assert_text(&refused).await;
+    assert_eq!(phoenix.call("lobby", "said", json!({}), "error").await, limited(100));
+    phoenix.join("another").await;
+    phoenix.push("another", "another", "said", json!({})).await;
+    assert_eq!(phoenix.frame().await[3], "said");
+    door.assert_limited("publish_rate_refused", 3, "more messages into one topic than publish_rate allows");
+}
+
+/// Rather one too many than nobody.
+#[tokio::test]
+async fn whoever_finds_no_room_for_a_bucket_is_let_pass_and_counted() {
+    let door = one_topic(1).await;
+    let mut phoenix = door.client("/socket/websocket?vsn=2.0.0").await;
+    // There are 64 locks, and each has one bucket.
+    for n in 0..65 {
+        let topic = &*format!("topic:{n}");
+        phoenix.join(topic).await;
+        assert_said(&mut phoenix, topic).await;
+    }
+    let passed = door.served.counter("limits", "keys_max_passed");
+    assert!((1..65).contains(&passed), "{passed}");
+    // Those that have rested make room.
+    door.pass(5_000).await;
+    for n in 0..65 {
+        let topic = &*format!("topic:{n}");
+        assert_said(&mut phoenix, topic).await;
+    }
+    assert!(door.served.counter("limits", "keys_max_passed") < 2 * passed + 1);
+}
+
+/// A message is not refused, and reaches its sender.
+async fn assert_said(client: &mut Client, topic: &str) {
+    client.push(topic, topic, "said", json!({})).await;
+    let frames = [client.frame().await, client.frame().await];
+    assert!(frames.iter().any(|frame| frame[3] == "said"), "{frames:?}");
 }

@@ -8,11 +8,12 @@ mod mutation;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fanfare_mutations::Random;
+
 use mutation::DIALECTS;
 
 use crate::client::{Client, Dial, PING, Received, frame};
 use crate::figure::count;
-use crate::random::Random;
 use crate::row::rest::{endure, impatient_server};
 use crate::server::Server;
 use crate::{Finding, Setting, workers};

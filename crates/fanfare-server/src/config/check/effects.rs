@@ -1,6 +1,6 @@
 //! Settings that do nothing beside the rest of the configuration. Whoever gives one expects something of it.
 
-use super::super::endpoint::{Protocol, Transport};
+use super::super::endpoint::{Endpoint, Protocol, Transport};
 use super::super::problem::Problems;
 use super::super::section::Places;
 use super::super::value::OneOrMore;
@@ -17,6 +17,7 @@ impl Draft {
     pub(super) fn check_effects(&self, problems: &mut Problems) {
         let mut effects = Effects(problems);
         self.check_channels(&mut effects);
+        self.check_users(&mut effects);
         self.check_transports(&mut effects);
         self.check_history(&mut effects);
         self.check_bridge(&mut effects);
@@ -69,7 +70,7 @@ impl Draft {
             }
             let nobody_publishes =
                 channel.rules().filter(|(key, _)| *key == "publish").all(|(_, rule)| rule.is_nobody());
-            for key in ["events", "broadcast", "reply", "payload_size_max"] {
+            for key in ["events", "broadcast", "reply", "payload_size_max", "publish_rate"] {
                 if nobody_publishes {
                     no_effect(key, "while no member may publish: set `publish`");
                 } else if !pushes {
@@ -80,6 +81,17 @@ impl Draft {
                 for key in ["presence_key", "presence_members_max", "presence_bytes_max"] {
                     no_effect(key, "without presence");
                 }
+            }
+        }
+    }
+
+    /// Users are known by the ids of their sockets.
+    fn check_users(&self, effects: &mut Effects<'_>) {
+        let Some(limits) = &self.limits else { return };
+        let names = |endpoint: &Endpoint| endpoint.socket_id.is_some() || endpoint.protocol == Protocol::Bullet;
+        if !self.endpoints.iter().any(names) {
+            for key in ["user_message_rate", "sockets_per_user_max"] {
+                effects.none(&limits.places, key, "since no socket has an id: give endpoints a `socket_id`");
             }
         }
     }

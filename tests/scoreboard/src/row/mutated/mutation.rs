@@ -1,7 +1,8 @@
 //! Valid frames of each protocol, and what becomes of them.
 
+use fanfare_mutations::Random;
+
 use crate::client::{BINARY, TEXT, frame};
-use crate::random::Random;
 
 /// A protocol as one path speaks it.
 pub(super) struct Dialect {
@@ -187,12 +188,12 @@ fn break_header(random: &mut Random, frame: &mut Vec<u8>) {
         // Lengths up to 2^64, of eight bytes or two.
         3 => {
             frame[1] = 0x80 | 127;
-            let len = random.next() >> random.below(64);
+            let len = random.number() >> random.below(64);
             frame.splice(2..2, len.to_be_bytes());
         }
         4 => {
             frame[1] = 0x80 | 126;
-            let len = random.next() as u16 >> random.below(16);
+            let len = random.number() as u16 >> random.below(16);
             frame.splice(2..2, len.to_be_bytes());
         }
         // Control frames, whole and in fragments, and continuations of nothing.
