@@ -35,7 +35,7 @@ section! {
         /// the traffic.
         health: bool = "false",
         /// The parts without which clients should go elsewhere: `GET /readyz` says 503 while one of them is unavailable. Each is named as
-        /// `GET /api/health` lists it, such as `hooks.backend`, `keys.main`, `stores.users`, `sources.orders`, `webhooks.presence` or
+        /// `GET /api/health` lists it, such as `hooks.backend`, `stores.users`, `sources.orders`, `webhooks.presence` or
         /// `bridge.redis`. Left out: none of these.
         ready_needs: Option<OneOrMore<PartName>> = "" => Once,
         /// How many threads own sockets and write to them. Left out: one fewer than there are cores, at least one.

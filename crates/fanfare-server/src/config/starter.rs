@@ -60,6 +60,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("bridge.forward", "\"from_clients\""),
     ("auth.hook", "\"backend\""),
     ("history.dir", "\"history\""),
+    ("channel.delta_key", "\"symbol\""),
     ("channel.history", "{ messages = 100, bytes = \"1MiB\", ttl = \"10m\" }"),
     ("channel.catch_up", "20"),
     ("channel.latest_key", "\"symbol\""),
@@ -214,6 +215,10 @@ mod tests {
         // These exclude others, or need something else beside them.
         let dependent = [
             "show_node",
+            "delta_key",
+            "user_message_rate",
+            "sockets_per_user_max",
+            "sockets_per_user_over",
             "schemas",
             "schema_mode",
             "name",

@@ -424,5 +424,5 @@ fn wss_with_a_certificate_of_ones_own() {
     }
     let mut sub = Sub::start(&["lobby", "--url", &url]);
     assert_eq!(sub.end().0, Some(1));
-    sub.told("--ca FILE trusts other certificates", 1);
+    sub.told("--ca FILE trusts another certificate", 1);
 }

@@ -10,7 +10,7 @@ use fanfare::{
 use serde_json::json;
 
 use crate::support::client::Client;
-use crate::support::{Served, serve, stage};
+use crate::support::{Served, eventually, serve, stage};
 
 /// A client has the id that its parameters say.
 struct Named;
@@ -189,7 +189,7 @@ struct ToMany;
 
 impl Connect for ToMany {
     async fn connect(&self, request: ConnectRequest) -> Result<Connected, Rejected> {
-        let part = request.params.str("part").unwrap_or_default().to_owned();
+        let part = request.params.str("key").unwrap_or_default().to_owned();
         let topics = (0..MANY / PARTS).map(|topic| format!("many:{part}:{topic}"));
         Ok(topics.fold(Connected::new(), Connected::topic))
     }
@@ -205,9 +205,11 @@ async fn no_client_waits_while_many_topics_are_listed() {
     let endpoint = served.endpoint.clone();
     let mut sockets = Vec::new();
     for part in 0..PARTS {
-        let target = format!("/bullet?part={part}");
+        let target = format!("/bullet?key={part}");
         sockets.push(Client::connect(served.address, &target, &[]).await.unwrap());
     }
+    let one = TopicQuery { limit: 1, ..TopicQuery::default() };
+    eventually("all topics have begun", async || endpoint.list_topics(&one).await.total == MANY).await;
     let mut client = served.client().await;
     client.join("room:1").await;
     let mut waits = Vec::new();
