@@ -184,8 +184,8 @@ impl Contracts {
     }
 
     /// All that they say, in a form.
-    pub(crate) fn write(&self, host: Option<&str>, format: Format) -> String {
-        write(&self.0.load().document, host, format)
+    pub(crate) fn write(&self, format: Format) -> String {
+        write(&self.0.load().document, format)
     }
 
     /// Whether this may be published to a topic.

@@ -2,8 +2,7 @@
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -21,7 +20,6 @@ pub(super) struct Wanted {
 /// The contracts of all channels in the form that is asked for.
 pub(super) async fn contract(
     State(api): State<Api>,
-    headers: HeaderMap,
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(Wanted { format }) =
@@ -38,7 +36,6 @@ pub(super) async fn contract(
         Format::Jsonschema | Format::Asyncapi => "application/json",
         Format::Typescript => "text/plain; charset=utf-8",
     };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let text = api.contracts.write(host, format);
+    let text = api.contracts.write(format);
     Ok(([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], text).into_response())
 }

@@ -11,8 +11,8 @@ const SUFFIX: &str = "suffix";
 /// The frames of Phoenix Channels that a payload stands in.
 const TRAIT: &str = "phoenix";
 
-/// The document, of a server at a host.
-pub(super) fn document(contracts: &Document, host: &str) -> Value {
+/// The document.
+pub(super) fn document(contracts: &Document) -> Value {
     let names = type_names(&contracts.channels);
     let (mut channels, mut operations) = (Map::new(), Map::new());
     for (channel, name) in contracts.channels.iter().zip(&names) {
@@ -27,7 +27,9 @@ pub(super) fn document(contracts: &Document, host: &str) -> Value {
             "description": "What clients send to the topics of this server, and what they get. Made of its configuration by `fanfare contract`.",
         },
         "defaultContentType": "application/json",
-        "servers": { "socket": { "host": host, "protocol": "wss", "description": "Phoenix Channels 2.0.0 over WebSocket" } },
+        "servers": { "socket": {
+            "host": contracts.host, "protocol": contracts.protocol, "description": "Phoenix Channels 2.0.0 over WebSocket",
+        } },
         "channels": channels,
         "operations": operations,
         "components": { "messageTraits": { TRAIT: {

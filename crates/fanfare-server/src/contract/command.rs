@@ -7,9 +7,6 @@ use clap::ValueEnum;
 use super::{Contract, Document, asyncapi, compatible, typescript};
 use crate::config::Config;
 
-/// What is written in a document's place for the host of a server that is not known.
-const HOST: &str = "localhost:4000";
-
 /// A form in which contracts are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -33,10 +30,10 @@ impl Format {
 }
 
 /// The contracts of a configuration in a form.
-pub(super) fn write(document: &Document, host: Option<&str>, format: Format) -> String {
+pub(super) fn write(document: &Document, format: Format) -> String {
     match format {
         Format::Jsonschema => format!("{:#}\n", document.json()),
-        Format::Asyncapi => format!("{:#}\n", asyncapi::document(document, host.unwrap_or(HOST))),
+        Format::Asyncapi => format!("{:#}\n", asyncapi::document(document)),
         Format::Typescript => typescript::module(document),
     }
 }
@@ -61,7 +58,7 @@ pub(crate) fn run(
             return Err(format!("clients of {shown} break:\n  {}", found.join("\n  ")));
         }
     }
-    let text = write(&document, None, format);
+    let text = write(&document, format);
     match out {
         None if against.is_some() => Ok(String::new()),
         None => Ok(text),
@@ -77,7 +74,7 @@ pub(crate) fn run(
 
 /// The contracts of the channels that clients of Phoenix can join.
 fn of(config: &Config) -> Result<Document, String> {
-    let mut document = Document::default();
+    let mut document = Document::new(config);
     for channel in config.channels.iter().filter(|channel| !channel.private && !channel.is_realtime()) {
         document.add(channel, Contract::open(channel)?.as_ref());
     }

@@ -5,16 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use super::Contract;
+use crate::config::Config;
 use crate::config::channel::{Channel as Settings, EventName, Presence};
 use crate::config::rule::Rule;
+use crate::config::server::PublicUrl;
+use crate::config::value::OneOrMore;
 
 /// The version of the form in which it is written as JSON.
 const VERSION: u64 = 1;
 
-/// What all channels say.
+/// What all channels of a server say.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Document {
     pub(super) channels: Vec<Channel>,
+    /// Where clients connect: the host, with a port that is not the scheme's own.
+    pub(super) host: String,
+    /// `wss`, or `ws` without TLS.
+    pub(super) protocol: &'static str,
 }
 
 /// What is said on the topics of one pattern.
@@ -32,6 +39,24 @@ pub(super) struct Channel {
 }
 
 impl Document {
+    /// Without channels yet, of the server that a configuration describes.
+    pub(crate) fn new(config: &Config) -> Self {
+        let public = config.server.public_url.as_ref().and_then(|OneOrMore(urls)| urls.first());
+        let (host, is_secure) = match public.map(|PublicUrl(origin)| origin.to_string()) {
+            Some(origin) => {
+                let (scheme, host) = origin.split_once("://").unwrap_or(("https", &origin));
+                let own_port = if scheme == "https" { ":443" } else { ":80" };
+                (host.strip_suffix(own_port).unwrap_or(host).to_owned(), scheme == "https")
+            }
+            None => {
+                let listen = config.server.listen.0;
+                let host = if listen.ip().is_unspecified() { "localhost".into() } else { listen.ip().to_string() };
+                (format!("{host}:{}", listen.port()), config.tls.is_some())
+            }
+        };
+        Document { channels: Vec::new(), host, protocol: if is_secure { "wss" } else { "ws" } }
+    }
+
     /// Adds a channel with its contract, if it has one.
     pub(crate) fn add(&mut self, settings: &Settings, contract: Option<&Contract>) {
         let allowed = settings.events.iter().flat_map(|events| &events.0).map(|EventName(name)| (name.as_str(), any()));
@@ -107,6 +132,9 @@ fn presence(presence: Option<Presence>) -> Vec<(String, Value)> {
     }
 }
 
+/// Names that a module of types has itself.
+const TAKEN: [&str; 8] = ["Array", "Contract", "PhoenixChannel", "Push", "Record", "Refusal", "Socket", "TypedChannel"];
+
 /// A name for the parts of a pattern: `room:*` is `Room`, `*` is `Any`. No two are the same.
 pub(super) fn type_names(channels: &[Channel]) -> Vec<String> {
     let mut taken = BTreeSet::new();
@@ -115,6 +143,7 @@ pub(super) fn type_names(channels: &[Channel]) -> Vec<String> {
         let name = camel(words);
         let name = if name.is_empty() { "Any".to_owned() } else { name };
         let name = if name.starts_with(|c: char| c.is_ascii_digit()) { format!("Topic{name}") } else { name };
+        let name = if TAKEN.contains(&&*name) { format!("{name}Topic") } else { name };
         let mut numbered = (2..).map(|number| format!("{name}{number}"));
         let free = if taken.contains(&name) { numbered.find(|name| !taken.contains(name)) } else { Some(name) };
         let free = free.unwrap_or_default();
@@ -142,8 +171,9 @@ mod tests {
             on: BTreeMap::new(),
             replies: true,
         };
-        let patterns = ["room:*", "room:lobby", "*", "user_socket:*", "room", "1st:*", "日本:*"];
+        let patterns = ["room:*", "room:lobby", "*", "user_socket:*", "room", "1st:*", "日本:*", "socket:*", "push"];
         let channels: Vec<_> = patterns.iter().map(channel).collect();
-        assert_eq!(type_names(&channels), ["Room", "RoomLobby", "Any", "UserSocket", "Room2", "Topic1st", "Any2"]);
+        let names = ["Room", "RoomLobby", "Any", "UserSocket", "Room2", "Topic1st", "Any2", "SocketTopic", "PushTopic"];
+        assert_eq!(type_names(&channels), names);
     }
 }

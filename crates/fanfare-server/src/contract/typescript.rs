@@ -157,7 +157,10 @@ fn object(schema: &Map<String, Value>, indent: usize, depth: usize) -> String {
     let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
     let required: Vec<&str> =
         schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let has_patterns = schema.get("patternProperties").and_then(Value::as_object).is_some_and(|each| !each.is_empty());
     let others = match schema.get("additionalProperties") {
+        // TypeScript has no word for names that fit a pattern.
+        _ if has_patterns => Some("unknown".to_owned()),
         // Left out, it allows others too; but who writes them has most likely mistyped one that is named.
         None if !properties.is_empty() => None,
         None | Some(Value::Bool(true)) => Some("unknown".to_owned()),
@@ -266,6 +269,10 @@ mod tests {
             (json!({"type": "object"}), "Record<string, unknown>"),
             (json!({"type": "object", "additionalProperties": {"type": "number"}}), "Record<string, number>"),
             (json!({"type": "object", "additionalProperties": false}), "Record<string, never>"),
+            (
+                json!({"type": "object", "additionalProperties": false, "patternProperties": {"^x": {"type": "string"}}}),
+                "Record<string, unknown>",
+            ),
             (
                 json!({"type": "object", "required": ["a", "x-y"], "properties": {"a": {"type": "string"}, "b": true}}),
                 "{\n  a: string;\n  b?: unknown;\n  \"x-y\": unknown;\n}",

@@ -91,7 +91,7 @@ pub(super) async fn assemble(
     let realtime = supabase::Channels::new(&channels, &hooks);
     let (private, channels): (Vec<_>, Vec<_>) = channels.into_iter().partition(|channel| channel.private);
     let (mut served, mut settled) = (Vec::new(), Vec::new());
-    let (mut contracts, mut document) = (Vec::new(), Document::default());
+    let (mut contracts, mut document) = (Vec::new(), Document::new(config));
     for settings in channels {
         let (patterns, policy): (Vec<_>, _) = (settings.patterns().cloned().collect(), policy(&settings));
         let publish_rate = settings.publish_rate.map(|per_second| rate(per_second.0, 2 * per_second.0));

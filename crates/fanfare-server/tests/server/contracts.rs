@@ -203,6 +203,8 @@ fn contracts_are_written_in_three_forms_and_compared() {
     assert!(room["on"]["presence_diff"].is_object() && room["push"]["presence_diff"].is_null());
     let (_, asyncapi, _) = written(&["--format", "asyncapi"]);
     let asyncapi: Value = serde_json::from_str(&asyncapi).unwrap();
+    let socket = &asyncapi["servers"]["socket"];
+    assert_eq!((&socket["host"], &socket["protocol"]), (&json!("127.0.0.1:4000"), &json!("ws")));
     assert_eq!(asyncapi["channels"]["Room"]["address"], "room:{suffix}");
     assert_eq!(asyncapi["operations"]["Room.push.new_msg"]["action"], "receive");
     let out = folder.write("x", "").with_file_name("out");
@@ -222,11 +224,12 @@ fn contracts_are_written_in_three_forms_and_compared() {
 #[test]
 fn the_api_has_them_too() {
     let (_folder, config) = contract("");
-    let server = Server::serve(&config);
+    let server = Server::serve(&format!("public_url = 'https://chat.example.com'\n{config}"));
     let json = server.api("GET", "/api/contract", &Value::Null);
     assert_eq!(json.json()["channels"]["room:*"]["join"]["required"], json!(["name"]));
     let asyncapi = server.api("GET", "/api/contract?format=asyncapi", &Value::Null).json();
-    assert_eq!(asyncapi["servers"]["socket"]["host"], server.admin());
+    let socket = &asyncapi["servers"]["socket"];
+    assert_eq!((&socket["host"], &socket["protocol"]), (&json!("chat.example.com"), &json!("wss")));
     assert!(server.api("GET", "/api/contract?format=typescript", &Value::Null).body.contains("interface Room"));
     assert_eq!(server.api("GET", "/api/contract?format=xml", &Value::Null).status, 422);
     assert_eq!(http(&server.admin(), "GET", "/api/contract", &[], "").status, 401);
