@@ -27,12 +27,6 @@ join = "open"
     )
 }
 
-fn publish(node: &Server, topic: &str, n: u64) -> (u16, Value) {
-    let message = json!({ "topic": topic, "event": "n", "payload": { "n": n } });
-    let answer = node.api("POST", "/api/publish", &message);
-    (answer.status, answer.json())
-}
-
 fn receive(client: &mut Client) -> u64 {
     client.receive_event("n")["n"].as_u64().unwrap()
 }
@@ -49,7 +43,7 @@ fn health(node: &Server) -> Value {
 /// A topic of each server, by where their messages are kept.
 fn topics(node: &Server, servers: &[Service]) -> Vec<String> {
     for number in 0..16 {
-        eventually(|| publish(node, &format!("room:{number}"), 0).0 == 200);
+        eventually(|| node.publish(&format!("room:{number}"), 0).status == 200);
     }
     let keeps = |server: &Service| {
         let key = server.redis(&["--scan", "--pattern", "ff:s:{room:*}"]);
@@ -70,8 +64,8 @@ fn topics_of_a_server_that_is_back_are_repaired_and_others_notice_nothing() {
         client
     });
     servers[1].kill();
-    eventually(|| publish(&node, &topics[1], 1).0 == 503);
-    assert_eq!(publish(&node, &topics[0], 1).0, 200);
+    eventually(|| node.publish(&topics[1], 1).status == 503);
+    assert_eq!(node.publish(&topics[0], 1).status, 200);
     assert_eq!(receive(&mut healthy), 1);
     let name = format!("redis 2 of 2 (127.0.0.1:{})", servers[1].port);
     let told = health(&node);
@@ -87,7 +81,7 @@ fn topics_of_a_server_that_is_back_are_repaired_and_others_notice_nothing() {
     assert_eq!(told["reasons"].as_array().unwrap().len(), 1);
 
     servers[1].restart();
-    eventually(|| publish(&other, &topics[1], 2).0 == 200);
+    eventually(|| other.publish(&topics[1], 2).status == 200);
     assert_eq!(receive(&mut broken), 2);
     eventually(|| ready(&node) == (200, json!({ "ready": true, "reasons": [] })));
     let told = health(&node);
@@ -106,7 +100,7 @@ fn topics_of_a_server_that_is_back_are_repaired_and_others_notice_nothing() {
 fn a_node_that_reports_stays_ready_and_says_why_it_should_not() {
     let mut servers = [redis::start()];
     let node = Server::serve(&config(&servers, "readiness = \"report\""));
-    eventually(|| publish(&node, "room:1", 1).0 == 200);
+    eventually(|| node.publish("room:1", 1).status == 200);
     servers[0].kill();
     eventually(|| ready(&node).1["reasons"] != json!([]));
     let (status, told) = ready(&node);

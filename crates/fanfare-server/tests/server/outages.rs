@@ -37,7 +37,7 @@ impl Stage {
     /// Waits until all nodes reach all others, and can read what is kept.
     fn is_connected(&self) {
         for node in &self.nodes {
-            eventually(|| publish(node, "nobody is here", 0).status == 200);
+            eventually(|| node.publish("nobody is here", 0).status == 200);
             eventually(|| node.api("GET", "/api/history/kept", &Value::Null).status == 200);
         }
     }
@@ -45,7 +45,7 @@ impl Stage {
     /// Publishes to both topics, and reads what all members get up to there.
     fn hear(&mut self, number: u64) -> [Vec<String>; 4] {
         let end = format!("n {number}");
-        ["kept", "plain"].iter().for_each(|topic| assert_eq!(publish(&self.nodes[1], topic, number).status, 200));
+        ["kept", "plain"].iter().for_each(|topic| assert_eq!(self.nodes[1].publish(topic, number).status, 200));
         let mut members = self.kept.iter_mut().chain(&mut self.plain);
         std::array::from_fn(|_| {
             let member = members.next().expect("there are two of each");
@@ -71,17 +71,13 @@ impl Stage {
 
     /// Publishes a message that is kept: its position.
     fn keep(&mut self, number: u64) -> String {
-        let answer = publish(&self.nodes[0], "kept", number);
+        let answer = self.nodes[0].publish("kept", number);
         assert_eq!(answer.status, 200, "{answer:?}");
         for member in &mut self.kept {
             assert_eq!(member.receive()[4]["n"], number);
         }
         answer.json()["messages"][0]["position"].as_str().unwrap().to_owned()
     }
-}
-
-fn publish(node: &Server, topic: &str, number: u64) -> Answer {
-    node.api("POST", "/api/publish", &json!({ "topic": topic, "event": "n", "payload": { "n": number } }))
 }
 
 /// How a publisher is answered: status, code, and who has the message all the same.
@@ -98,9 +94,9 @@ fn list<const N: usize>(items: [&str; N]) -> Vec<String> {
 fn gone(stage: &mut Stage) {
     let position = stage.keep(1);
     stage.broker.kill();
-    eventually(|| publish(&stage.nodes[0], "kept", 2).status == 503);
-    assert_eq!(told(&publish(&stage.nodes[0], "kept", 2)), (503, "unavailable".to_owned(), Value::Null));
-    assert_eq!(told(&publish(&stage.nodes[0], "plain", 3)), (503, "unavailable".to_owned(), json!("local")));
+    eventually(|| stage.nodes[0].publish("kept", 2).status == 503);
+    assert_eq!(told(&stage.nodes[0].publish("kept", 2)), (503, "unavailable".to_owned(), Value::Null));
+    assert_eq!(told(&stage.nodes[0].publish("plain", 3)), (503, "unavailable".to_owned(), json!("local")));
     assert_eq!(stage.resumes(&position).1, None, "what was missed cannot be read");
     stage.nodes[1].connect("").join_ok("kept");
     stage.broker.restart();
@@ -115,8 +111,8 @@ fn gone(stage: &mut Stage) {
 /// It takes what is sent to it, and does not answer.
 fn silent(stage: &mut Stage) {
     let hanging = stage.broker.hang();
-    assert_eq!(told(&publish(&stage.nodes[0], "kept", 11)), (504, "unknown".to_owned(), Value::Null));
-    assert_eq!(told(&publish(&stage.nodes[0], "plain", 12)).0, 504);
+    assert_eq!(told(&stage.nodes[0].publish("kept", 11)), (504, "unknown".to_owned(), Value::Null));
+    assert_eq!(told(&stage.nodes[0].publish("plain", 12)).0, 504);
     assert_eq!(stage.plain[0].receive()[4]["n"], 12, "those on the node need no broker");
     drop(hanging);
     stage.is_connected();
@@ -162,7 +158,7 @@ fn flushed(stage: &mut Stage) {
 fn node_killed(stage: &mut Stage) {
     let position = stage.keep(41);
     stage.nodes[0].signal("-KILL");
-    let answer = publish(&stage.nodes[1], "kept", 42);
+    let answer = stage.nodes[1].publish("kept", 42);
     assert_eq!(answer.status, 200, "{answer:?}");
     let (mut client, recovered) = stage.resumes(&position);
     assert_eq!((recovered, client.receive_event("n")["n"].as_u64()), (Some(true), Some(42)));
@@ -202,15 +198,15 @@ fn a_source_waits_for_the_broker_and_members_get_its_messages_once() {
         source.redis_url()
     );
     let node = Server::serve(&config);
-    eventually(|| publish(&node, "nobody is here", 0).status == 200);
+    eventually(|| node.publish("nobody is here", 0).status == 200);
     let mut member = node.connect("");
     member.join_ok("plain");
     eventually(|| source.redis_publish("plain", r#"{"n": 1}"#) == 1);
     assert_eq!(member.receive_event("n")["n"], 1);
     // Behind that, so that the broker has answered: what it has not, a source publishes again.
-    assert_eq!(publish(&node, "nobody is here", 0).status, 200);
+    assert_eq!(node.publish("nobody is here", 0).status, 200);
     broker.kill();
-    eventually(|| publish(&node, "nobody is here", 0).status == 503);
+    eventually(|| node.publish("nobody is here", 0).status == 503);
     source.redis_publish("plain", r#"{"n": 2}"#);
     // As long as it may take to try several times.
     member.expect_silence();

@@ -195,6 +195,11 @@ impl Server {
         http(&self.admin(), method, path, &[("authorization", &format!("Bearer {TOKEN}"))], &body)
     }
 
+    /// Publishes a number, as the event `n`, by the HTTP API.
+    pub(crate) fn publish(&self, topic: &str, n: u64) -> Answer {
+        self.api("POST", "/api/publish", &serde_json::json!({ "topic": topic, "event": "n", "payload": { "n": n } }))
+    }
+
     /// A command against the HTTP API, with its token.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = fanfare(args);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -125,8 +125,11 @@ impl Past {
 impl Entries {
     fn enter(&mut self, news: News<'_>, times: u64, now: SystemTime) {
         let News { kind, reason, code, user, address, topic, .. } = news;
-        let alike = alike(&cut(news.detail, TEXTS_SIZE_MAX));
-        let key = self.hashes.hash_one((kind, reason, code, alike, user, address, topic));
+        let mut hasher = self.hashes.build_hasher();
+        (kind, reason, code, user, address, topic).hash(&mut hasher);
+        // It does not fail.
+        let _ = Alike(&mut hasher).write_fmt(news.detail);
+        let key = hasher.finish();
         if let Some((_, fact)) = self.newest.get(&key).and_then(|number| self.facts.get_mut(number))
             && now.duration_since(fact.first).is_ok_and(|since| since < TOGETHER)
         {
@@ -174,9 +177,15 @@ impl Entries {
     }
 }
 
-/// What details have in common that differ in a number, such as the time that has passed.
-fn alike(detail: &str) -> String {
-    detail.chars().filter(|one| !one.is_ascii_digit()).collect()
+/// Hashes what details have in common that differ in a number, such as the time that has passed. What happens again is not put
+/// together.
+struct Alike<'h, H>(&'h mut H);
+
+impl<H: Hasher> fmt::Write for Alike<'_, H> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().filter(|byte| !byte.is_ascii_digit()).for_each(|byte| self.0.write_u8(byte));
+        Ok(())
+    }
 }
 
 /// A text of at most so many bytes.
