@@ -98,6 +98,9 @@ pub(crate) enum Command {
         /// The configuration, a TOML file
         #[arg(short, long, value_name = "FILE", default_value = "fanfare.toml")]
         config: PathBuf,
+        /// Take the contract of a program in Rust, as `Endpoint::contract` gives it, and no configuration
+        #[arg(long, value_name = "FILE", conflicts_with = "config")]
+        from: Option<PathBuf>,
         /// The form to write it in
         #[arg(long, value_enum, default_value_t = Format::Jsonschema)]
         format: Format,

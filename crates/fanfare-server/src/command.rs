@@ -81,9 +81,12 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
             let config = load(&asked.config, Settings::default())?;
             print(&apikey::command::run(&config, &asked)?).map(done)
         }
-        Command::Contract { config, format, out, against } => {
-            let config = load(&config, Settings::default())?;
-            print(&contract::run(&config, format, out.as_deref(), against.as_ref())?).map(done)
+        Command::Contract { config, from, format, out, against } => {
+            let document = match from {
+                Some(file) => contract::read(&file)?,
+                None => contract::of(&load(&config, Settings::default())?)?,
+            };
+            print(&contract::run(&document, format, out.as_deref(), against.as_ref())?).map(done)
         }
         Command::Docs { page: Docs::Config } => print(&reference::markdown()).map(done),
         Command::Docs { page: Docs::Supabase } => print(supabase::FUNCTIONS).map(done),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use fanfare::{HeldBack, Pattern, Payload, Refused, Reply};
@@ -26,7 +27,7 @@ mod typescript;
 #[cfg(not(feature = "schema"))]
 use absent::{Schema, Violation};
 use command::write;
-pub(crate) use command::{Format, run};
+pub(crate) use command::{Format, of, read, run};
 pub(crate) use document::Document;
 #[cfg(feature = "schema")]
 use schema::{Schema, Violation};
@@ -46,6 +47,8 @@ pub(crate) struct Contract {
     join: Option<Arc<Schema>>,
     events: BTreeMap<String, Arc<Schema>>,
     reported: HeldBack,
+    refused: AtomicU64,
+    let_through: AtomicU64,
 }
 
 /// Why a payload is not taken.
@@ -77,6 +80,8 @@ impl Contract {
             join,
             events,
             reported: HeldBack::new(LINES_PER_SECOND_MAX, 1),
+            refused: AtomicU64::new(0),
+            let_through: AtomicU64::new(0),
         }))
     }
 
@@ -106,8 +111,12 @@ impl Contract {
         let Err(violations) = checked else { return Ok(()) };
         let misfit = Misfit { what: what.to_owned(), violations };
         match self.mode {
-            SchemaMode::Refuse => Err(misfit),
+            SchemaMode::Refuse => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(misfit)
+            }
             SchemaMode::Report => {
+                self.let_through.fetch_add(1, Ordering::Relaxed);
                 if let Some(held_back) = self.reported.pass() {
                     let text = misfit.text();
                     tracing::warn!(
@@ -119,6 +128,12 @@ impl Contract {
                 Ok(())
             }
         }
+    }
+
+    /// How many payloads did not fit, by what was done with them.
+    fn misfits(&self) -> [(&'static str, u64); 2] {
+        [("refused", &self.refused), ("let_through", &self.let_through)]
+            .map(|(result, count)| (result, count.load(Ordering::Relaxed)))
     }
 
     /// All of them, to see whether they have changed.
@@ -186,6 +201,16 @@ impl Contracts {
     /// All that they say, in a form.
     pub(crate) fn write(&self, format: Format) -> String {
         write(&self.0.load().document, format)
+    }
+
+    /// How many payloads did not fit, since these contracts were read: by channel, and by what was done with them.
+    pub(crate) fn misfits(&self) -> Vec<(String, &'static str, u64)> {
+        let all = self.0.load();
+        let contracts = all.channels.iter().filter_map(|(_, contract)| contract.as_ref());
+        let of = |contract: &Arc<Contract>| {
+            contract.misfits().map(|(result, count)| (contract.channel.clone(), result, count))
+        };
+        contracts.flat_map(of).collect()
     }
 
     /// Whether this may be published to a topic.

@@ -127,7 +127,7 @@ impl Running {
         let exchanged = Exchanged { live: live.clone(), equipment, filter, certificates: certificates_kept, token };
         let reloader = Reloader::new(given, imprint, exchanged);
         let health = Health { endpoint: endpoint.clone(), live: live.clone(), is_leaving: Arc::default() };
-        let metrics = Metrics::new(&health, ServerFigures::new(health.clone(), shares.clients));
+        let metrics = Metrics::new(&health, ServerFigures::new(health.clone(), contracts.clone(), shares.clients));
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
             config,

@@ -2,6 +2,8 @@
 //! (`instance`).
 
 mod context;
+#[cfg(feature = "contract")]
+mod contract;
 mod instance;
 mod mutes;
 
@@ -15,6 +17,8 @@ use crate::error::{BoxError, Error, may_pass};
 use crate::message::Broadcast;
 
 pub use context::{Context, JoinSender, ReplyHandle};
+#[cfg(feature = "contract")]
+pub use contract::Contract;
 pub(crate) use instance::{Admitted, AnyChannel, Finished, HistoryRead, Instance, Job, Outcome, Run};
 pub(crate) use mutes::Mutes;
 
@@ -73,6 +77,13 @@ pub trait Channel: Send + Sync + 'static {
 
     /// The events that go through [`handle_out`](Channel::handle_out) before they reach the client.
     const INTERCEPT: &'static [&'static str] = &[];
+
+    /// What may be said on its topics, as [`Endpoint::contract`](crate::Endpoint::contract) tells it. It is for documents and for types of
+    /// clients: whether a payload fits is seen where it is read. Default: nothing in particular.
+    #[cfg(feature = "contract")]
+    fn contract() -> Contract {
+        Contract::new()
+    }
 
     /// A client asks to join. The topic is `cx.topic()`.
     fn join(

@@ -79,6 +79,8 @@ pub use broker::NatsBroker;
 pub use broker::RedisBroker;
 pub use broker::{Broker, BrokerLink, MemoryBroker};
 pub use builder::Builder;
+#[cfg(feature = "contract")]
+pub use channel::Contract;
 pub use channel::{Channel, Context, Ended, Flow, JoinSender, Joined, Refused, Reply, ReplyHandle, Stop};
 pub use connect::{Connect, ConnectRequest, Connected, Rejected, SocketHandle, SocketInfo};
 #[cfg(feature = "metrics")]
@@ -105,4 +107,8 @@ pub use relay::Relay;
 pub use service::Connection;
 pub use tap::{Direction, Tap, TapFilter, Tapped};
 pub use token::{TokenError, Tokens};
+
+/// The derive macro and the trait of types that [contracts](Contract) have schemas of.
+#[cfg(feature = "contract")]
+pub use schemars;
 pub use transport::Transport;

@@ -365,6 +365,14 @@ impl Mount {
         })
     }
 
+    /// What its channels say in their contracts.
+    #[cfg(feature = "contract")]
+    pub(crate) fn contracts(&self) -> impl Iterator<Item = (String, crate::channel::Contract)> {
+        self.routes
+            .iter()
+            .filter_map(|route| Some((route.pattern.as_ref().ok()?.to_string(), route.channel.contract())))
+    }
+
     /// The presences of routes that have one of their own.
     pub(crate) fn presences(&self) -> impl Iterator<Item = &Presence> {
         self.routes.iter().filter_map(|route| route.presence.as_ref())

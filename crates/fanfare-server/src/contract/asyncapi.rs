@@ -3,7 +3,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::document::{Channel, Document, type_names};
+use super::document::{Address, Channel, Document, type_names};
 
 /// The last part of a topic whose pattern ends in a star.
 const SUFFIX: &str = "suffix";
@@ -19,7 +19,7 @@ pub(super) fn document(contracts: &Document) -> Value {
         channels.insert(name.clone(), described(channel));
         operate(&mut operations, channel, name);
     }
-    json!({
+    let mut document = json!({
         "asyncapi": "3.0.0",
         "info": {
             "title": "Fanfare",
@@ -27,16 +27,19 @@ pub(super) fn document(contracts: &Document) -> Value {
             "description": "What clients send to the topics of this server, and what they get. Made of its configuration by `fanfare contract`.",
         },
         "defaultContentType": "application/json",
-        "servers": { "socket": {
-            "host": contracts.host, "protocol": contracts.protocol, "description": "Phoenix Channels 2.0.0 over WebSocket",
-        } },
         "channels": channels,
         "operations": operations,
         "components": { "messageTraits": { TRAIT: {
             "description": "Sent as the JSON array [join_ref, ref, topic, event, payload].",
             "bindings": { "ws": {} },
         } } },
-    })
+    });
+    if let Some(Address { host, protocol }) = &contracts.server {
+        document["servers"] = json!({ "socket": {
+            "host": host, "protocol": protocol, "description": "Phoenix Channels 2.0.0 over WebSocket",
+        } });
+    }
+    document
 }
 
 fn described(channel: &Channel) -> Value {

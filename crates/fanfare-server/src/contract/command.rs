@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use serde_json::Value;
 
 use super::{Contract, Document, asyncapi, compatible, typescript};
 use crate::config::Config;
@@ -43,22 +44,20 @@ pub(super) fn write(document: &Document, format: Format) -> String {
 /// # Errors
 /// A schema or a file that cannot be read or written; with an earlier contract, what of this one breaks its clients.
 pub(crate) fn run(
-    config: &Config,
+    document: &Document,
     format: Format,
     out: Option<&Path>,
     against: Option<&PathBuf>,
 ) -> Result<String, String> {
-    let document = of(config)?;
     if let Some(file) = against {
         let shown = file.display();
-        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
-        let old = serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}"))?;
+        let old = json(file)?;
         let found = compatible::breaks(&old, &document.json()).map_err(|text| format!("{shown} {text}"))?;
         if !found.is_empty() {
             return Err(format!("clients of {shown} break:\n  {}", found.join("\n  ")));
         }
     }
-    let text = write(&document, format);
+    let text = write(document, format);
     match out {
         None if against.is_some() => Ok(String::new()),
         None => Ok(text),
@@ -72,8 +71,27 @@ pub(crate) fn run(
     }
 }
 
+/// A contract in the form `jsonschema`, as a program in Rust gives it.
+///
+/// # Errors
+/// The file is none.
+pub(crate) fn read(file: &Path) -> Result<Document, String> {
+    let none =
+        || format!("{} is not a contract that `Endpoint::contract` or `fanfare contract` has written", file.display());
+    Document::of_json(&json(file)?).ok_or_else(none)
+}
+
+fn json(file: &Path) -> Result<Value, String> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}"))
+}
+
 /// The contracts of the channels that clients of Phoenix can join.
-fn of(config: &Config) -> Result<Document, String> {
+///
+/// # Errors
+/// A schema that cannot be read.
+pub(crate) fn of(config: &Config) -> Result<Document, String> {
     let mut document = Document::new(config);
     for channel in config.channels.iter().filter(|channel| !channel.private && !channel.is_realtime()) {
         document.add(channel, Contract::open(channel)?.as_ref());

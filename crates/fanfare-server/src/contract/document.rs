@@ -18,7 +18,14 @@ const VERSION: u64 = 1;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Document {
     pub(super) channels: Vec<Channel>,
-    /// Where clients connect: the host, with a port that is not the scheme's own.
+    /// Where clients connect; a contract by itself does not say it.
+    pub(super) server: Option<Address>,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub(super) struct Address {
+    /// With a port that is not the scheme's own.
     pub(super) host: String,
     /// `wss`, or `ws` without TLS.
     pub(super) protocol: &'static str,
@@ -54,7 +61,8 @@ impl Document {
                 (format!("{host}:{}", listen.port()), config.tls.is_some())
             }
         };
-        Document { channels: Vec::new(), host, protocol: if is_secure { "wss" } else { "ws" } }
+        let protocol = if is_secure { "wss" } else { "ws" };
+        Document { channels: Vec::new(), server: Some(Address { host, protocol }) }
     }
 
     /// Adds a channel with its contract, if it has one.
@@ -89,6 +97,27 @@ impl Document {
         let channels: Map<String, Value> =
             self.channels.iter().map(|each| (each.pattern.clone(), channel(each))).collect();
         json!({ "fanfare_contract": VERSION, "channels": channels })
+    }
+}
+
+impl Document {
+    /// Reads what [`json`](Document::json) has written.
+    pub(super) fn of_json(document: &Value) -> Option<Self> {
+        if document.get("fanfare_contract") != Some(&VERSION.into()) {
+            return None;
+        }
+        let schemas =
+            |of: &Value| -> Option<BTreeMap<String, Value>> { Some(of.as_object()?.clone().into_iter().collect()) };
+        let channels = document.get("channels")?.as_object()?.iter().map(|(pattern, of)| {
+            Some(Channel {
+                pattern: pattern.clone(),
+                join: of.get("join")?.clone(),
+                push: schemas(of.get("push")?)?,
+                on: schemas(of.get("on")?)?,
+                replies: of.get("replies")?.as_bool()?,
+            })
+        });
+        Some(Document { channels: channels.collect::<Option<_>>()?, server: None })
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     KEY_LOOKUPS,
     BRIDGE_MESSAGES,
     API_REQUESTS,
+    SCHEMA_MISFITS,
     READY,
     BUILD_INFO,
     LIMIT,
@@ -72,6 +73,13 @@ pub(super) const API_REQUESTS: Family = Family::counter(
     &["route", "method", "status"],
     "Requests to the admin listener.",
     "Many with the status 401: somebody tries tokens.",
+);
+
+pub(super) const SCHEMA_MISFITS: Family = Family::counter(
+    "fanfare_schema_misfits_total",
+    &["channel", "result"],
+    "Payloads that did not fit the schema of their channel, by what was done with them.",
+    "`let_through` is what `schema_mode = \"refuse\"` would refuse; a reload begins at 0.",
 );
 
 pub(super) const READY: Family =

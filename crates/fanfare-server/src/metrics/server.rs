@@ -7,12 +7,14 @@ use prometheus_client::encoding::DescriptorEncoder;
 use tokio::runtime::Handle;
 
 use super::families;
+use crate::contract::Contracts;
 use crate::live::Health;
 
 /// What does not change while it runs, and how it stands.
 #[derive(Debug)]
 pub(crate) struct ServerFigures {
     health: Health,
+    contracts: Contracts,
     /// The runtime that channels' code waits on.
     runtime: Handle,
     /// As many as the system allows.
@@ -21,8 +23,8 @@ pub(crate) struct ServerFigures {
 
 impl ServerFigures {
     /// Of a server that may have so many connections.
-    pub(crate) fn new(health: Health, connections_max: u64) -> Self {
-        Self { health, runtime: Handle::current(), connections_max }
+    pub(crate) fn new(health: Health, contracts: Contracts, connections_max: u64) -> Self {
+        Self { health, contracts, runtime: Handle::current(), connections_max }
     }
 }
 
@@ -37,6 +39,10 @@ impl Collector for ServerFigures {
             samples.gauge(&["connections_max"], self.connections_max as f64)?;
             let live = self.health.live.load();
             live.limits.iter().try_for_each(|(name, limit)| samples.gauge(&[name], *limit as f64))
+        })?;
+        let misfits = self.contracts.misfits();
+        families::SCHEMA_MISFITS.encode(&mut encoder, |samples| {
+            misfits.iter().try_for_each(|(channel, result, count)| samples.counter(&[channel.as_str(), result], *count))
         })?;
         let tasks = self.runtime.metrics().num_alive_tasks();
         families::RUNTIME_TASKS.encode(&mut encoder, |samples| samples.gauge(&[], tasks as f64))

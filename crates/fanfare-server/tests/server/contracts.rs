@@ -137,6 +137,15 @@ fn sources_skip_what_does_not_fit() {
     assert_eq!(server.counter("sources.main", "skipped_schema"), 1);
 }
 
+/// How many payloads of `room:*` did not fit, as metrics have it.
+fn misfits(server: &Server) -> Vec<String> {
+    let metrics = server.api("GET", "/metrics", &Value::Null).body;
+    let of = "fanfare_schema_misfits_total{channel=\"room:*\",result=\"";
+    let mut counts: Vec<_> = metrics.lines().filter_map(|line| line.strip_prefix(of)).map(str::to_owned).collect();
+    counts.sort();
+    counts
+}
+
 #[test]
 fn reports_let_through_and_say_so() {
     let (_folder, config) = contract("schema_mode = 'report'");
@@ -148,6 +157,8 @@ fn reports_let_through_and_say_so() {
     assert_eq!(other.receive_event("new_msg"), json!({"body": 5}));
     let told = server.wait_for_stderr(|log| log.contains("/body: ").then_some(()));
     assert!(told.is_some(), "{}", server.stderr());
+    // The two joins, whose names are missing, and the push.
+    assert_eq!(misfits(&server), ["let_through\"} 3", "refused\"} 0"]);
 }
 
 #[test]
@@ -211,6 +222,14 @@ fn contracts_are_written_in_three_forms_and_compared() {
     assert!(written(&["--format", "typescript", "--out", out.to_str().unwrap()]).0);
     let typescript = fs::read_to_string(out.join("contract.ts")).unwrap();
     assert!(typescript.contains(r#"mood?: "happy" | "sad";"#), "{typescript}");
+
+    // What a program in Rust gives is taken in the same form.
+    let given = folder.write("given.json", &json);
+    let (ok, from, stderr) = run(&["contract", "--from", given.to_str().unwrap(), "--format", "typescript"]);
+    assert!(ok && from == typescript, "{stderr}{from}");
+    let none = folder.write("none.json", r#"{"channels": {}}"#);
+    let (ok, _, stderr) = run(&["contract", "--from", none.to_str().unwrap()]);
+    assert!(!ok && stderr.contains("none.json is not a contract that"), "{stderr}");
 
     let old = folder.write("old.json", &json);
     let against = ["--against", old.to_str().unwrap()];

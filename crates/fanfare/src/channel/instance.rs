@@ -124,6 +124,8 @@ pub(crate) trait AnyChannel: Send + Sync {
     fn run(self: Arc<Self>, instance: Instance, job: Job) -> Run;
     fn terminate(self: Arc<Self>, instance: Instance, reason: Ended) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     fn intercepts(&self) -> &'static [&'static str];
+    #[cfg(feature = "contract")]
+    fn contract(&self) -> super::Contract;
 }
 
 impl fmt::Debug for dyn AnyChannel {
@@ -183,6 +185,11 @@ impl<C: Channel> AnyChannel for C {
 
     fn intercepts(&self) -> &'static [&'static str] {
         C::INTERCEPT
+    }
+
+    #[cfg(feature = "contract")]
+    fn contract(&self) -> super::Contract {
+        C::contract()
     }
 }
 

@@ -17,6 +17,7 @@ mod cluster_simulation;
 mod cluster_wide;
 mod connect_sees_the_request;
 mod contexts;
+mod contracts;
 mod credentials;
 mod deltas;
 mod every_protocol_in_its_own_form;
