@@ -30,6 +30,14 @@ const scripts = PROTOCOLS.map(name => `demo/protocols/${name}.js`)
 await build({...options, entryPoints: [...scripts, "demo/protocols/protocols.css"]})
 await writeFile(join(out, "demo/index.html"), await filled("demo/index.html", "./"))
 for (const name of PROTOCOLS) await writeFile(join(out, `demo/${name}.html`), await page(name))
+await build({
+  ...options,
+  outdir: join(out, "console"),
+  entryPoints: ["console/console.jsx", "console/console.css"],
+  jsxFactory: "h",
+  target: ["es2021", "chrome100", "firefox100", "safari15.4"],
+  banner: {js: await preactNotice()},
+})
 await copyFile(join(root, "console/index.html"), join(out, "console/index.html"))
 
 // A page of a protocol: the frame, the messages, and what is its own: comments `name: text` and what connects it.
@@ -65,4 +73,11 @@ async function phoenixNotice() {
   const {version} = JSON.parse(await readFile(join(pkg, "package.json"), "utf8"))
   const licence = await readFile(join(pkg, "LICENSE.md"), "utf8")
   return `/*! Contains phoenix ${version} (npm).\n\n${licence.trim()}\n*/`
+}
+
+async function preactNotice() {
+  const pkg = dirname(createRequire(import.meta.url).resolve("preact/package.json"))
+  const {version} = JSON.parse(await readFile(join(pkg, "package.json"), "utf8"))
+  const licence = await readFile(join(pkg, "LICENSE"), "utf8")
+  return `/*! Contains preact ${version} (npm).\n\n${licence.trim()}\n*/`
 }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use fanfare::{Bodies, Endpoint};
+use fanfare::{Bodies, Connection, Endpoint};
 
+use crate::access::Caller;
+use crate::config::token::Right;
 use crate::connections::Connections;
 use crate::contract::Contracts;
 use crate::live::{Health, InForce};
@@ -33,6 +35,7 @@ mod probe;
 mod publish;
 mod query;
 mod rate;
+mod session;
 mod sockets;
 mod stream;
 mod tap;
@@ -43,13 +46,14 @@ mod why;
 pub(crate) use bounds::Bounds;
 pub(crate) use probe::STUCK_AFTER;
 pub(crate) use rate::Publishing;
+pub(crate) use session::Sessions;
 
 use answer::{ApiError, Code};
 
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/topic/TOPIC, GET /api/members/TOPIC, GET /api/sockets, \
                       GET and DELETE /api/sockets/SOCKET, GET /api/info, GET /api/live, GET /api/top, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/nodes, GET /api/counters, GET /api/why, POST /api/reload, GET /api/tap, GET /api/health, GET /metrics, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/nodes, GET /api/counters, GET /api/why, POST /api/reload, GET /api/tap, POST, GET and DELETE /api/session, GET /api/health, GET /metrics, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -67,6 +71,7 @@ pub(crate) struct Api {
     pub(crate) publishing: Arc<Publishing>,
     pub(crate) contracts: Contracts,
     pub(crate) bounds: Arc<Bounds>,
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 /// Everything on the admin listener.
@@ -93,6 +98,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/tap", get(tap::tap))
         .merge(scrapes(&api.metrics))
         .route("/api/reload", post(operate::reload))
+        .route(session::PATH, get(session::tell).post(session::log_in).delete(session::log_out))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard));
@@ -121,16 +127,53 @@ fn scrapes<S: Clone + Send + Sync + 'static>(metrics: &Arc<Metrics>) -> Router<S
     Router::new().route("/metrics", get(scrape)).with_state(metrics.clone())
 }
 
-/// Checks the token before anything of a body is read.
-async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match token::check(api.live.load().token.as_ref(), request.headers()) {
-        Ok(()) => next.run(request).await,
+/// Checks who asks and what for, before anything of a body is read. What changes something, or shows what clients say, is in the log.
+async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    let is_secure = request.extensions().get::<Connection>().is_some_and(|connection| connection.is_secure);
+    if request.method() == Method::POST && request.uri().path() == session::PATH {
+        // Whoever logs in is not known yet.
+        return next.run(request).await;
+    }
+    let right = token::needed(request.method(), request.uri().path());
+    let caller = match admit(&api, &request, is_secure, right) {
+        Ok(caller) => caller,
         Err(error) => {
             let (head, body) = request.into_parts();
             Bodies::discard(&head.headers, body);
-            error.into_response()
+            return error.into_response();
         }
+    };
+    let action = right.filter(|right| *right != Right::Read);
+    let action = action.map(|right| (right, format!("{} {}", request.method(), request.uri().path())));
+    let name = caller.name.clone();
+    request.extensions_mut().insert(caller);
+    let response = next.run(request).await;
+    if response.status().is_success()
+        && let Some((right, action)) = action
+    {
+        told(right, &name, &action);
     }
+    response
+}
+
+/// Back ends publish all the time: of that only those hear that want to.
+fn told(right: Right, token: &str, action: &str) {
+    let action = action.escape_debug().to_string();
+    match right {
+        Right::Publish => tracing::debug!(event = "admin_action", token, action, "the HTTP API was used"),
+        _ => tracing::info!(event = "admin_action", token, action, "the HTTP API was used"),
+    }
+}
+
+fn admit(api: &Api, request: &Request, is_secure: bool, right: Option<Right>) -> Result<Caller, ApiError> {
+    let live = api.live.load();
+    let caller = match token::bearer(&live.tokens, request.headers())? {
+        Some(caller) => caller,
+        None => session::of(&api.sessions, &live.tokens, request.method(), request.headers(), is_secure)?
+            .ok_or_else(token::missing)?,
+    };
+    right.map_or(Ok(()), |right| token::check_right(&caller, right))?;
+    Ok(caller)
 }
 
 async fn unknown(request: Request) -> ApiError {

@@ -82,6 +82,10 @@ pub(crate) enum Command {
     Topics(client::Topics),
     /// Print messages of a running server as they pass: what is published, what clients send and are answered
     Tap(client::Tap),
+    /// Print where most happens on a running server, again and again
+    Top(client::Top),
+    /// Print whether a running server is ready, and how much it has and does
+    Status(client::Status),
     /// Print why clients were refused or closed, and what was dropped, the last first
     Why(client::Why),
     /// Close every socket of a running server that has this id
@@ -110,6 +114,11 @@ pub(crate) enum Command {
         /// Compare with an earlier contract in the form `jsonschema`, and fail if its clients break
         #[arg(long, value_name = "FILE")]
         against: Option<PathBuf>,
+    },
+    /// Print the completions of a shell: put them where it looks for them
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
     },
     /// Print reference documentation
     Docs {
@@ -189,6 +198,11 @@ pub(crate) struct ClusterNode {
 pub(crate) enum Docs {
     /// Every key of the configuration, as Markdown
     Config,
+    /// The manual pages of all commands, as files in a folder
+    Man {
+        /// The folder, which is made if it is not there
+        dir: PathBuf,
+    },
     /// SQL functions of Supabase's names, which send by an outbox
     Supabase,
 }

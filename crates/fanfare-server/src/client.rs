@@ -8,18 +8,21 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Disconnect, History, Presence, Pub, Reload, Sub, Tap, Topics, Why};
+use crate::cli::client::{Disconnect, History, Presence, Pub, Reload, Status, Sub, Tap, Top, Topics, Why};
 use crate::terminal::print;
 
 mod address;
 mod api;
 mod backoff;
 mod dial;
+mod lines;
 mod place;
 mod protocol;
 mod publish;
+mod status;
 mod subscribe;
 mod tap;
+mod top;
 mod why;
 
 use address::encoded;
@@ -107,6 +110,24 @@ pub(crate) fn history(asked: &History) -> Result<(), String> {
             since = Some(position.to_owned());
         }
     })
+}
+
+/// Runs `fanfare top`.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) fn top(asked: &Top) -> Result<(), String> {
+    let place = Place::new(&asked.output);
+    block_on(top::run(asked, &place))
+}
+
+/// Runs `fanfare status`.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) fn status(asked: &Status) -> Result<(), String> {
+    let place = Place::new(&asked.output);
+    block_on(status::run(asked, &place))
 }
 
 /// Runs `fanfare tap`.

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use fanfare_bench::Verdict;
 
-use crate::cli::{Cluster, Command, Docs, New, Settings};
+use crate::cli::{Cli, Cluster, Command, Docs, New, Settings};
 use crate::config::{reference, starter};
 use crate::scaffold::app::App;
 use crate::terminal::{Given, load, print};
@@ -70,6 +71,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         Command::History(asked) => client::history(&asked).map(done),
         Command::Topics(asked) => client::topics(&asked).map(done),
         Command::Tap(asked) => client::tap(&asked).map(done),
+        Command::Top(asked) => client::top(&asked).map(done),
+        Command::Status(asked) => client::status(&asked).map(done),
         Command::Why(asked) => client::why(&asked).map(done),
         Command::Disconnect(asked) => client::disconnect(&asked).map(done),
         Command::Reload(asked) => client::reload(&asked).map(done),
@@ -87,6 +90,15 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
                 None => contract::of(&load(&config, Settings::default())?)?,
             };
             print(&contract::run(&document, format, out.as_deref(), against.as_ref())?).map(done)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "fanfare", &mut script);
+            print(&String::from_utf8_lossy(&script)).map(done)
+        }
+        Command::Docs { page: Docs::Man { dir } } => {
+            let written = std::fs::create_dir_all(&dir).and_then(|()| clap_mangen::generate_to(Cli::command(), &dir));
+            written.map(|()| ExitCode::SUCCESS).map_err(|error| format!("cannot write to {}: {error}", dir.display()))
         }
         Command::Docs { page: Docs::Config } => print(&reference::markdown()).map(done),
         Command::Docs { page: Docs::Supabase } => print(supabase::FUNCTIONS).map(done),

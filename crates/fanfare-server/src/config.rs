@@ -35,6 +35,7 @@ pub(crate) mod supabase;
 pub(crate) mod template;
 #[cfg(test)]
 mod tests;
+pub(crate) mod token;
 pub(crate) mod url;
 pub(crate) mod value;
 pub(crate) mod webhook;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use fanfare::{BrokerLink, Drain, Endpoint, Pattern, Rate};
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::config::broker::Readiness;
 use crate::config::limits::rate;
@@ -29,8 +30,8 @@ pub(crate) struct Live {
     pub(crate) limits: Vec<(&'static str, u64)>,
     /// How many messages the HTTP API takes.
     pub(crate) publish_rate: Option<Rate>,
-    /// Of the HTTP API; without it, all of it but the health report is refused.
-    pub(crate) token: Option<Secret>,
+    /// Of the HTTP API; without any, all of it but the health report is refused.
+    pub(crate) tokens: Vec<Access>,
     /// Those whose state the health report tells.
     pub(crate) parts: Vec<Arc<dyn Part>>,
     /// The topics that somebody can be in.
@@ -64,7 +65,7 @@ impl Live {
                 .as_ref()
                 .and_then(|admin| admin.publish_rate)
                 .map(|per_second| rate(per_second.0, 2 * per_second.0)),
-            token: given.or(token).cloned(),
+            tokens: Access::all(given, token),
             parts,
             topics,
             readiness: config.broker.as_ref().map_or(Readiness::Fail, |broker| broker.readiness),

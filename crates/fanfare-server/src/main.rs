@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod access;
 mod admin;
 mod apikey;
 mod auth;

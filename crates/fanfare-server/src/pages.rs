@@ -1,4 +1,4 @@
-//! The files inside the binary: the demo pages of `fanfare dev`, the page of the admin listener, and the JavaScript package
+//! The files inside the binary: the demo pages of `fanfare dev`, the console, and the JavaScript package
 //! `fanfare-resume`. Their sources are in `console/` and `clients/javascript/`.
 
 use axum::Router;
@@ -50,8 +50,19 @@ static DEMO: [File; 10] = [
     },
 ];
 
-static CONSOLE: [File; 1] =
-    [File { path: "/", content_type: HTML, content: include_bytes!("../../../console/dist/console/index.html") }];
+static CONSOLE: [File; 3] = [
+    File { path: "/", content_type: HTML, content: include_bytes!("../../../console/dist/console/index.html") },
+    File {
+        path: "/console.js",
+        content_type: JAVASCRIPT,
+        content: include_bytes!("../../../console/dist/console/console.js"),
+    },
+    File {
+        path: "/console.css",
+        content_type: CSS,
+        content: include_bytes!("../../../console/dist/console/console.css"),
+    },
+];
 
 /// `fanfare-resume`: a module for pages to import, its types, and the package as npm installs it.
 static CLIENT: [File; 3] = [
@@ -74,13 +85,12 @@ static CLIENT: [File; 3] = [
 
 /// The lobby, and a page for each of the other protocols.
 pub(crate) fn demo<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    router(&DEMO, Use::Page("style-src 'self'"))
+    router(&DEMO, Use::Page)
 }
 
-/// The page of the admin listener.
+/// The console.
 pub(crate) fn console<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    // Its style stands in the page itself.
-    router(&CONSOLE, Use::Page("style-src 'self' 'unsafe-inline'"))
+    router(&CONSOLE, Use::Page)
 }
 
 /// `fanfare-resume`.
@@ -91,8 +101,8 @@ pub(crate) fn client<S: Clone + Send + Sync + 'static>() -> Router<S> {
 /// What files are for.
 #[derive(Debug, Clone, Copy)]
 enum Use {
-    /// Pages and their parts; the styles that they may have, as a directive of the content security policy.
-    Page(&'static str),
+    /// Pages and their parts.
+    Page,
     /// Pages of any origin import them, and package managers fetch them.
     Import,
 }
@@ -122,8 +132,8 @@ fn serve(file: &'static File, etag: &str, used: Use, request: &HeaderMap) -> Res
     set(CACHE_CONTROL, "no-cache");
     set(X_CONTENT_TYPE_OPTIONS, "nosniff");
     match used {
-        Use::Page(styles) => {
-            set(CONTENT_SECURITY_POLICY, &content_security_policy(styles, request.get(HOST)));
+        Use::Page => {
+            set(CONTENT_SECURITY_POLICY, &content_security_policy(request.get(HOST)));
             set(X_FRAME_OPTIONS, "DENY");
             set(REFERRER_POLICY, "no-referrer");
         }
@@ -133,14 +143,14 @@ fn serve(file: &'static File, etag: &str, used: Use, request: &HeaderMap) -> Res
 }
 
 /// Nothing from anywhere else. Not every browser takes `'self'` to include WebSockets, hence the host by name.
-fn content_security_policy(styles: &str, host: Option<&HeaderValue>) -> String {
+fn content_security_policy(host: Option<&HeaderValue>) -> String {
     let is_host = |text: &&str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
     let sockets = match host.and_then(|host| host.to_str().ok()).filter(is_host) {
         Some(host) if !host.is_empty() => format!(" ws://{host} wss://{host}"),
         _ => String::new(),
     };
     format!(
-        "default-src 'none'; script-src 'self'; {styles}; img-src 'self' data:; connect-src 'self'{sockets}; \
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'{sockets}; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 }
@@ -158,7 +168,7 @@ mod tests {
     fn the_policy_names_the_host_if_it_is_one() {
         #[track_caller]
         fn check(host: Option<&'static str>, expected: &str) {
-            let policy = content_security_policy("style-src 'self'", host.map(HeaderValue::from_static).as_ref());
+            let policy = content_security_policy(host.map(HeaderValue::from_static).as_ref());
             assert!(policy.contains(&format!("connect-src 'self'{expected};")), "{policy}");
         }
         check(Some("127.0.0.1:4000"), " ws://127.0.0.1:4000 wss://127.0.0.1:4000");

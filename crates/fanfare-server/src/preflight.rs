@@ -10,6 +10,7 @@ use crate::config::secret::{Given, Secret, SecretPlace};
 use crate::config::section::Places;
 use crate::config::server::Tls;
 use crate::config::source::Kind;
+use crate::config::token::From;
 use crate::config::value::OneOrMore;
 use crate::config::{Config, Draft, Overrides, Reading, Report};
 use crate::contract::Contract;
@@ -223,7 +224,8 @@ impl Preflight<'_> {
 
     fn check_admin(&mut self, draft: &mut Draft) {
         let Some(admin) = &mut draft.admin else { return };
-        let given = Given::new("token", &admin.token, &admin.token_env, &admin.token_file);
+        let mut tokens = admin.token.take().unwrap_or_default();
+        let given = Given::new("token", &tokens.own, &admin.token_env, &admin.token_file);
         let opened = self.open(&given, &admin.places);
         if let Some((key, token)) = &opened
             && token.expose().chars().count() < TOKEN_CHARS_MIN
@@ -232,7 +234,26 @@ impl Preflight<'_> {
             admin.places.problem(self.problems, key, text);
         }
         note(&mut admin.places, &opened);
-        admin.token = opened.map(|(_, token)| token);
+        tokens.own = opened.map(|(_, token)| token);
+        for named in &mut tokens.named {
+            admin.places.note("token", format!("{} {:?}", named.name, named.may).as_bytes());
+            let place = match &named.from {
+                From::Variable(name) => SecretPlace::Variable(name),
+                From::File(path) => SecretPlace::File(path),
+            };
+            match place.open(self.overrides.variables()) {
+                Ok(token) if token.expose().chars().count() < TOKEN_CHARS_MIN => {
+                    let text = format!("the token {:?} is shorter than {TOKEN_CHARS_MIN} characters", named.name);
+                    admin.places.problem(self.problems, "token", text);
+                }
+                Ok(token) => {
+                    admin.places.note("token", token.expose().as_bytes());
+                    named.opened = Some(token);
+                }
+                Err(text) => admin.places.problem(self.problems, "token", format!("{:?}: {text}", named.name)),
+            }
+        }
+        admin.token = Some(tokens);
     }
 
     /// More connections than the process may have descriptors for, where somebody has asked for them.

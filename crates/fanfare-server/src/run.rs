@@ -197,6 +197,7 @@ impl Running {
             publishing: Arc::default(),
             contracts: self.contracts.clone(),
             bounds: admin::Bounds::new(),
+            sessions: Arc::default(),
         });
         self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)

@@ -42,6 +42,7 @@ macro_rules! codes {
 codes! {
     Malformed = "malformed", BAD_REQUEST, "The body broke off, or is not sent as its head says.";
     Unauthorized = "unauthorized", UNAUTHORIZED, "No token, another token, or the server has none.";
+    Forbidden = "forbidden", FORBIDDEN, "The token lacks a right, which the message names, or a request with a session does not come from the console.";
     NotFound = "not_found", NOT_FOUND, "There is no such path, nobody is connected with this key, or the socket has gone.";
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, "The path takes another method.";
     Timeout = "timeout", REQUEST_TIMEOUT, "The body of the request did not come in time.";
@@ -49,7 +50,7 @@ codes! {
     RestartNeeded = "restart_needed", CONFLICT, "The configuration has changed in a key that counts only after a restart. Nothing was changed.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
-    TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps or streams as there can be: end one.";
+    TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps, streams or sessions as there can be: end one. Or too many wrong tokens: try again after the seconds that `Retry-After` says.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "More messages than `admin.publish_rate` allows. None of them is published: send them again after the seconds that `Retry-After` says.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says.";

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use fanfare::{Overview, TopicOrder, TopicQuery};
@@ -17,6 +17,7 @@ use super::Api;
 use super::answer::{Answer, ApiError, asked};
 use super::listing::{self, rounded};
 use super::stream::Form;
+use crate::access::Caller;
 use crate::config::{from_text, value::Span};
 use crate::metrics::resident_bytes;
 use crate::moment;
@@ -190,7 +191,7 @@ fn shards((before, at): &(Overview, Instant), (now, now_at): &(Overview, Instant
 }
 
 /// What the node is, and since when.
-pub(super) async fn info(State(api): State<Api>) -> Answer<Value> {
+pub(super) async fn info(State(api): State<Api>, Extension(caller): Extension<Caller>) -> Answer<Value> {
     let overview = api.endpoint.overview();
     Answer(json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -198,6 +199,8 @@ pub(super) async fn info(State(api): State<Api>) -> Answer<Value> {
         "now": moment::rfc3339(SystemTime::now()),
         "shards": overview.shards.len(),
         "generation": api.live.load().generation,
+        "token": &*caller.name,
+        "rights": caller.rights.names(),
         "draining": api.endpoint.is_draining(),
     }))
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use fanfare::{Direction, Endpoint, Tap, TapFilter, Tapped};
@@ -21,6 +21,9 @@ use super::Api;
 use super::answer::{ApiError, Code};
 use super::mask::{self, Shown};
 use super::stream::Form;
+use super::token::check_right;
+use crate::access::Caller;
+use crate::config::token::Right;
 use crate::moment;
 
 /// So many messages a second are told at most.
@@ -76,6 +79,7 @@ struct Running {
 
 pub(super) async fn tap(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, ApiError> {
@@ -85,6 +89,9 @@ pub(super) async fn tap(
     })?;
     if asked.topic.is_none() && asked.user.is_none() && asked.address.is_none() {
         return Err(ApiError::invalid("name what to watch: topic (such as room:*), user or address"));
+    }
+    if matches!(asked.payload, Some(Payloads::Full)) {
+        check_right(&caller, Right::Operate)?;
     }
     let rate = asked.rate.unwrap_or(RATE_MAX);
     if !(1..=RATE_MAX).contains(&rate) {
@@ -102,7 +109,6 @@ pub(super) async fn tap(
         events: asked.event.iter().flat_map(|events| events.split(',')).map(str::to_owned).collect(),
     };
     let tap = api.endpoint.tap(filter, rate).map_err(|error| ApiError::new(Code::TooMany, error.to_string()))?;
-    tracing::info!(event = "admin_action", action = "tap", "a tap began: somebody sees messages");
     let form = Form::of(&headers);
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,52 +1,82 @@
-//! The API token.
+//! What a request needs, and the token that it is sent with.
 
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, Method};
 
 use super::answer::{ApiError, Code};
-use crate::config::secret::Secret;
+use crate::access::{Access, Caller, digest_of};
+use crate::config::token::Right;
 
-/// Checks the token of a request.
+/// # Errors
+/// Whoever asks has not this right.
+pub(super) fn check_right(caller: &Caller, right: Right) -> Result<(), ApiError> {
+    if caller.rights.has(right) {
+        return Ok(());
+    }
+    let text = format!(
+        "the token {:?} lacks the right {}: add it to `may` of its [[admin.token]], or use another token",
+        caller.name,
+        right.name()
+    );
+    Err(ApiError::new(Code::Forbidden, text))
+}
+
+/// What a request needs; nothing but that somebody asks if there is none.
+pub(super) fn needed(method: &Method, path: &str) -> Option<Right> {
+    match path {
+        super::session::PATH => None,
+        "/api/publish" => Some(Right::Publish),
+        "/api/disconnect" => Some(Right::Disconnect),
+        "/api/reload" | "/api/config" | "/api/drain" | "/api/log" => Some(Right::Operate),
+        _ if method == Method::DELETE => Some(Right::Disconnect),
+        "/api/tap" => Some(Right::Tap),
+        _ if path.starts_with("/api/history/") || path.starts_with("/api/presence/") => Some(Right::Tap),
+        _ => Some(Right::Read),
+    }
+}
+
+/// Who sends a request with a token; `None` if there is none.
 ///
 /// # Errors
-/// No token is set, or the request has none or another one.
-pub(super) fn check(token: Option<&Secret>, headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(token) = token else {
+/// None is set, or it is another one.
+pub(super) fn bearer(tokens: &[Access], headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+    if tokens.is_empty() {
         let text = "no API token is set, so that the API is closed; set token_env or token_file in [admin], or the \
                     environment variable FANFARE_ADMIN_TOKEN, and start again";
         return Err(ApiError::new(Code::Unauthorized, text));
-    };
-    let Some(given) = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes())) else {
-        let text = "the API takes a token: send the header `Authorization: Bearer TOKEN`";
-        return Err(ApiError::new(Code::Unauthorized, text));
-    };
-    if is_equal(given, token.expose().as_bytes()) {
-        return Ok(());
     }
-    Err(ApiError::new(Code::Unauthorized, "this is not the API token of this server"))
+    let Some(header) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let given = after_scheme(header.as_bytes());
+    match given.and_then(|given| Access::find(tokens, &digest_of(given))) {
+        Some(access) => Ok(Some(access.caller())),
+        None if given.is_none() => Err(missing()),
+        None => Err(ApiError::new(Code::Unauthorized, "this is not the API token of this server")),
+    }
 }
 
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+/// Nobody says who asks.
+pub(super) fn missing() -> ApiError {
+    ApiError::new(Code::Unauthorized, "the API takes a token: send the header `Authorization: Bearer TOKEN`")
+}
+
+fn after_scheme(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked("bearer ".len())?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-}
-
-/// Takes as long for a nearly right token as for a wrong one; only the length shows.
-fn is_equal(given: &[u8], token: &[u8]) -> bool {
-    given.len() == token.len() && given.iter().zip(token).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::secret::Secret;
 
     #[test]
     fn tokens() {
         #[track_caller]
         fn check_header(header: Option<&'static str>, is_right: bool) {
-            let token = Secret::new("right-token-of-some-length".into());
-            let headers = header.map(|header| (AUTHORIZATION, header.parse().unwrap()));
-            assert_eq!(check(Some(&token), &headers.into_iter().collect()).is_ok(), is_right, "{header:?}");
+            let own = Secret::new("right-token-of-some-length".into());
+            let headers = header.map(|header| (AUTHORIZATION, header.parse().unwrap())).into_iter().collect();
+            let who = bearer(&Access::all(None, Some(&own)), &headers);
+            assert_eq!(matches!(who, Ok(Some(_))), is_right, "{header:?}");
         }
         check_header(Some("Bearer right-token-of-some-length"), true);
         check_header(Some("bearer  right-token-of-some-length "), true);
@@ -57,6 +87,27 @@ mod tests {
         check_header(Some("Basic right-token-of-some-length"), false);
         check_header(Some("right-token-of-some-length"), false);
         check_header(None, false);
-        assert!(check(None, &HeaderMap::new()).is_err());
+        assert!(bearer(&[], &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn each_request_needs_its_right() {
+        for (method, path, right) in [
+            ("GET", "/api/topics", Some(Right::Read)),
+            ("GET", "/metrics", Some(Right::Read)),
+            ("GET", "/api/unknown", Some(Right::Read)),
+            ("GET", "/api/presence/a", Some(Right::Tap)),
+            ("GET", "/api/history/a", Some(Right::Tap)),
+            ("GET", "/api/tap", Some(Right::Tap)),
+            ("POST", "/api/publish", Some(Right::Publish)),
+            ("POST", "/api/disconnect", Some(Right::Disconnect)),
+            ("DELETE", "/api/sockets/0-1-1", Some(Right::Disconnect)),
+            ("DELETE", "/api/connections/a", Some(Right::Disconnect)),
+            ("POST", "/api/reload", Some(Right::Operate)),
+            ("GET", "/api/config", Some(Right::Operate)),
+            ("GET", "/api/session", None),
+        ] {
+            assert_eq!(needed(&method.parse().unwrap(), path), right, "{method} {path}");
+        }
     }
 }

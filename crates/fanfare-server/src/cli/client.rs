@@ -162,6 +162,64 @@ pub(crate) struct Tap {
     pub(crate) api: Api,
 }
 
+/// What is watched for where most happens.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// What the rows are
+    #[arg(long, value_enum, default_value_t = TopBy::Topics)]
+    pub(crate) by: TopBy,
+    /// Print at most this many rows
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+    /// Watch for this long, print, and begin again: 1s to 30s
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub(crate) every: Duration,
+    /// Print once
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// What the rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TopBy {
+    /// Topics, those first with most deliveries
+    Topics,
+    /// Users, those first that send most
+    Users,
+    /// IP addresses, those first that send most
+    Addresses,
+    /// Channels, those first with most deliveries
+    Channels,
+}
+
+impl TopBy {
+    /// As the HTTP API calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Topics => "topics",
+            Self::Users => "users",
+            Self::Addresses => "addresses",
+            Self::Channels => "channels",
+        }
+    }
+}
+
+/// What is told of a server.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Print each shard instead
+    #[arg(long)]
+    pub(crate) shards: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
 /// Which facts are asked for.
 #[derive(Debug, Args)]
 pub(crate) struct Why {

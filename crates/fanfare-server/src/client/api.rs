@@ -49,7 +49,7 @@ impl Api {
             (None, Some(admin)) => format!("http://{}", address::of_listener(admin.listen.0, "--admin")?),
             (None, None) => DEFAULT.to_owned(),
         };
-        let token = match (&args.admin_token_file, &args.admin_token_env, admin.and_then(|admin| admin.token)) {
+        let token = match (&args.admin_token_file, &args.admin_token_env, admin.and_then(|admin| admin.token?.own)) {
             (Some(file), ..) => Secret::from_file(file)?,
             (_, Some(variable), _) => Secret::from_environment(variable)?,
             (_, _, Some(token)) => token,

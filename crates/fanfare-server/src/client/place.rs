@@ -33,13 +33,40 @@ impl Place {
         values: &'v [Value],
         row: impl Fn(&'v Value) -> [String; N],
     ) -> Result<bool, String> {
+        self.print_titled(None, values, row)
+    }
+
+    /// Whether somebody looks at it.
+    pub(super) fn is_for_people(&self) -> bool {
+        self.is_for_people
+    }
+
+    /// The same below titles, which only a table has.
+    ///
+    /// # Errors
+    /// It cannot be printed.
+    pub(super) fn print_below<'v, const N: usize>(
+        &self,
+        titles: [&str; N],
+        values: &'v [Value],
+        row: impl Fn(&'v Value) -> [String; N],
+    ) -> Result<(), String> {
+        self.print_titled(Some(titles), values, row).map(|_| ())
+    }
+
+    fn print_titled<'v, const N: usize>(
+        &self,
+        titles: Option<[&str; N]>,
+        values: &'v [Value],
+        row: impl Fn(&'v Value) -> [String; N],
+    ) -> Result<bool, String> {
         if !self.is_for_people {
             print(&values.iter().map(|value| format!("{value}\n")).collect::<String>())?;
             return Ok(false);
         }
         let mut table = Table::new();
         table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.add_rows(values.iter().map(row));
+        table.add_rows(titles.map(|titles| titles.map(str::to_owned)).into_iter().chain(values.iter().map(row)));
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }

@@ -1,15 +1,12 @@
 //! `fanfare tap`: messages of a running server as they pass.
 
-use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::address::encoded;
 use super::api::Api;
+use super::lines::Lines;
 use super::place::{Place, cell};
 use crate::cli::client::Tap;
-
-/// A line of the server's is no longer.
-const LINE_SIZE_MAX: usize = 1_000_000;
 
 pub(super) async fn run(asked: &Tap, place: &Place) -> Result<(), String> {
     let address = asked.address.map(|address| address.to_string());
@@ -39,30 +36,22 @@ pub(super) async fn run(asked: &Tap, place: &Place) -> Result<(), String> {
 }
 
 async fn follow(asked: &Tap, place: &Place, path: &str) -> Result<(), String> {
-    let mut body = Api::new(&asked.api)?.open(path).await?;
-    let (mut rest, mut printed, mut is_told) = (Vec::new(), 0, false);
-    loop {
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            if !is_told {
-                // The first line is empty: the server watches from now on.
-                eprintln!("watching");
-                is_told = true;
-            }
-            let Ok(message) = serde_json::from_slice::<Value>(&line) else { continue };
-            place.print_line(&message, |message| shown(message, place))?;
-            printed += 1;
-            if asked.count == Some(printed) {
-                return Ok(());
-            }
+    let mut lines = Lines::of(Api::new(&asked.api)?.open(path).await?);
+    let (mut printed, mut is_told) = (0, false);
+    while let Some(line) = lines.next().await? {
+        if !is_told {
+            // The first line is empty: the server watches from now on.
+            eprintln!("watching");
+            is_told = true;
         }
-        match body.next().await {
-            Some(Ok(chunk)) if rest.len() + chunk.len() <= LINE_SIZE_MAX => rest.extend_from_slice(&chunk),
-            Some(Ok(_)) => return Err("the answer is none of ours: a line does not end".into()),
-            Some(Err(_)) => return Err("the connection was lost".into()),
-            None => return Err("the server has ended the tap: it drains, or the hour is over".into()),
+        let Ok(message) = serde_json::from_slice::<Value>(&line) else { continue };
+        place.print_line(&message, |message| shown(message, place))?;
+        printed += 1;
+        if asked.count == Some(printed) {
+            return Ok(());
         }
     }
+    Err("the server has ended the tap: it drains, or the hour is over".into())
 }
 
 /// `12:01:07  ←  user 42   room:lobby  new_msg      64 B  {"body":"hi"}`

@@ -214,7 +214,11 @@ impl<'r, 'i> Reader<'r, 'i> {
         }
         if let Some((place, text)) = self.overrides.get(self.section, key.name()) {
             let read = weighed(text);
-            value = Some(self.read(key, place.clone(), |_| place.clone(), read));
+            let stronger = self.read(key, place.clone(), |_| place.clone(), read);
+            value = Some(match (stronger, value.flatten()) {
+                (Some(stronger), Some(weaker)) => Some(T::over(stronger, weaker)),
+                (stronger, _) => stronger,
+            });
         }
         match value {
             Some(value) => value,

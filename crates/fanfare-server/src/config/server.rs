@@ -8,8 +8,8 @@ use fanfare::{AddressFrom, Network, OriginPattern, Proxies};
 use tracing_subscriber::filter::Targets;
 
 use super::problem::Problems;
-use super::secret::Secret;
 use super::section::{Form, Places, section};
+use super::token::Tokens;
 use super::value::{Address, Count, OneOrMore, Span, Text, choice};
 
 section! {
@@ -220,19 +220,21 @@ section! {
 
 section! {
     /// Opens the HTTP API, on an address of its own. Every request except `GET /api/health` needs
-    /// `Authorization: Bearer TOKEN`; without a token here, all of them are refused. Set at most one of the three token keys.
+    /// `Authorization: Bearer TOKEN`; without a token here, all of them are refused. Set at most one of the three token keys. More tokens,
+    /// which may do less, are tables: `[[admin.token]]` with a `name`, `token_env` or `token_file`, and `may`, a list of some of `read`
+    /// (numbers and names), `tap` (payloads, histories, presence), `publish`, `disconnect` and `operate` (reload, payloads in full).
     struct Admin: "admin", Form::Table;
     keys {
         /// The address of the admin listener. It may be reachable from other machines only if a token is set.
         listen: Address = "\"127.0.0.1:4001\"",
         /// What tells the address of a client of this listener, as `address_from` at the top does.
         address_from: AddressSource = "\"peer\"",
-        /// The environment variable that holds the token.
+        /// The environment variable that holds the token with all rights.
         token_env: Option<String> = "" => Once,
-        /// The file that holds the token.
+        /// The file that holds it.
         token_file: Option<PathBuf> = "" => Once,
-        /// The token itself, at least 16 characters. Better kept out of the file: see the two keys above.
-        token: Option<Secret> = "" => Once,
+        /// The token itself, at least 16 characters, which is better kept out of the file: see the two keys above. Or the tables described there.
+        token: Option<Tokens> = "" => Once,
         /// How many messages `POST /api/publish` takes a second, and twice as many at once when it was quiet. Beyond it the answer is 429 with
         /// `Retry-After`, and nothing of the request is published. Left out: no limit.
         publish_rate: Option<Count<1, 10_000_000>> = "" => Once,

@@ -37,7 +37,7 @@ fn the_example_of_the_reference_is_right() {
     let config = preflight::parse("example", example, &overrides(&[], &variables)).unwrap();
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     assert_eq!(config.auths["users"].secret.as_ref().unwrap().expose(), "s".repeat(64));
-    assert_eq!(config.admin.unwrap().token.unwrap().expose(), "t".repeat(32));
+    assert_eq!(config.admin.unwrap().token.unwrap().own.unwrap().expose(), "t".repeat(32));
     assert_eq!(config.channels.len(), 2);
 }
 
@@ -61,7 +61,7 @@ fn the_environments_token_wins_over_the_files_in_any_form() {
     let token = |content: &str, variables: &[(&str, &str)]| {
         let config = preflight::parse("f.toml", content, &overrides(&[], variables));
         let config = config.map_err(|report| report.to_string())?;
-        Ok::<_, String>(config.admin.unwrap().token.unwrap().expose().to_owned())
+        Ok::<_, String>(config.admin.unwrap().token.unwrap().own.unwrap().expose().to_owned())
     };
     let variables = [("FANFARE_ADMIN_TOKEN", &ours[..]), ("MY_TOKEN", &theirs[..])];
     assert_eq!(token("admin.token_env = 'MY_TOKEN'", &variables).as_ref(), Ok(&ours));

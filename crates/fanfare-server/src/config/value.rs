@@ -34,6 +34,11 @@ pub(crate) trait Setting: Sized {
     /// Reads a value.
     fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>>;
 
+    /// What counts where a flag or the environment says one thing and the file another.
+    fn over(stronger: Self, _weaker: Self) -> Self {
+        stronger
+    }
+
     /// The value of a setting that is not given and has no default; `None` where it must be given.
     fn absent() -> Option<Self> {
         None
@@ -62,6 +67,13 @@ impl<T: Text> Setting for T {
 }
 
 impl<T: Setting> Setting for Option<T> {
+    fn over(stronger: Self, weaker: Self) -> Self {
+        match (stronger, weaker) {
+            (Some(stronger), Some(weaker)) => Some(T::over(stronger, weaker)),
+            (stronger, _) => stronger,
+        }
+    }
+
     fn accepts() -> String {
         T::accepts()
     }

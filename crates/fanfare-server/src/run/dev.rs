@@ -21,7 +21,7 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4001)
 pub(crate) fn dev(given: Given) -> Result<(), String> {
     let config = given.read().map_err(|report| report.to_string())?;
     let wanted = config.admin.as_ref().map(|admin| admin.listen.0);
-    let token = match config.admin.as_ref().and_then(|admin| admin.token.clone()) {
+    let token = match config.admin.as_ref().and_then(|admin| admin.token.as_ref()?.own.clone()) {
         Some(token) => token,
         None => random_token()?,
     };
@@ -66,6 +66,7 @@ A lobby for trying things out. Anybody who can reach this address can join room:
              the rooms
   Socket     {socket}/socket    for any Phoenix client: topic \"room:lobby\", event \"new_msg\"
   Stream     curl -gN '{url}/events/room:lobby?params[name]=curl'
+  Console    http://{admin}/#token={token}
   HTTP API   http://{admin}
 
   Publish from a shell:

@@ -1,0 +1,89 @@
+//! Who may do what over the HTTP API: the tokens that count, and their rights.
+
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+
+use crate::config::secret::Secret;
+use crate::config::token::{Right, Tokens};
+
+/// The name of the token with all rights.
+const OWN: &str = "admin";
+
+/// What a secret is compared by: nothing of it shows, not even its length.
+pub(crate) type Digest = [u8; 32];
+
+/// Several rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Rights(u8);
+
+impl Rights {
+    /// All of them.
+    pub(crate) const ALL: Rights = Rights(u8::MAX);
+
+    fn of(rights: &[Right]) -> Self {
+        Self(rights.iter().fold(0, |bits, right| bits | 1 << *right as u8))
+    }
+
+    pub(crate) fn has(self, right: Right) -> bool {
+        self.0 & 1 << right as u8 != 0
+    }
+
+    pub(crate) fn names(self) -> Vec<&'static str> {
+        Right::ALL.into_iter().filter(|right| self.has(*right)).map(Right::name).collect()
+    }
+}
+
+/// A token that counts.
+#[derive(Clone)]
+pub(crate) struct Access {
+    name: Arc<str>,
+    digest: Digest,
+    rights: Rights,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("name", &self.name).field("rights", &self.rights).finish_non_exhaustive()
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The name of the token.
+    pub(crate) name: Arc<str>,
+    pub(crate) rights: Rights,
+}
+
+impl Access {
+    /// Those that a configuration has; `otherwise` counts where it has none with all rights.
+    pub(crate) fn all(tokens: Option<&Tokens>, otherwise: Option<&Secret>) -> Vec<Self> {
+        let own = tokens.and_then(|tokens| tokens.own.as_ref()).or(otherwise);
+        let own = own.map(|token| Self::new(OWN, token, Rights::ALL));
+        let named = tokens.into_iter().flat_map(|tokens| &tokens.named);
+        let named =
+            named.filter_map(|named| Some(Self::new(&named.name, named.opened.as_ref()?, Rights::of(&named.may))));
+        own.into_iter().chain(named).collect()
+    }
+
+    fn new(name: &str, token: &Secret, rights: Rights) -> Self {
+        Self { name: name.into(), digest: digest_of(token.expose().as_bytes()), rights }
+    }
+
+    /// The one with this digest.
+    pub(crate) fn find<'a>(all: &'a [Self], wanted: &Digest) -> Option<&'a Self> {
+        all.iter().find(|access| verify_slices_are_equal(&access.digest, wanted).is_ok())
+    }
+
+    pub(crate) fn caller(&self) -> Caller {
+        Caller { name: self.name.clone(), rights: self.rights }
+    }
+}
+
+pub(crate) fn digest_of(secret: &[u8]) -> Digest {
+    let mut digested = Digest::default();
+    digested.copy_from_slice(digest(&SHA256, secret).as_ref());
+    digested
+}

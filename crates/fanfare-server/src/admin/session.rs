@@ -1,0 +1,356 @@
+//! `/api/session`: a browser logs in with a token once, and is known by a cookie from then on.
+//!
+//! Of the cookie only a digest is kept, and of the token as well: a session ends with its token.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::header::{CONTENT_TYPE, COOKIE, HOST, HeaderName, ORIGIN, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::response::{IntoResponse, Response};
+use fanfare::{Connection, shown_address};
+use fanfare_proto::cookie;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Api;
+use super::answer::{Answer, ApiError, Code};
+use crate::access::{Access, Caller, Digest, digest_of};
+use crate::message;
+
+/// Where sessions begin and end.
+pub(super) const PATH: &str = "/api/session";
+
+/// A session ends when nothing was asked by it for so long.
+const IDLE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// And in any case after this.
+const AGE_MAX: Duration = Duration::from_secs(12 * 3_600);
+
+/// So many there can be.
+const SESSIONS_MAX: usize = 100;
+
+/// So many times a minute an address may try a wrong token.
+const FAILURES_MAX: u32 = 5;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Failures of so many addresses are remembered.
+const ADDRESSES_MAX: usize = 1_000;
+
+/// A body of a login is no longer.
+const BODY_SIZE_MAX: usize = 8_192;
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Who is logged in, and who has tried.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    open: Mutex<HashMap<Digest, Session>>,
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    token: Digest,
+    began: Instant,
+    used: Instant,
+}
+
+#[derive(Debug)]
+struct Failures {
+    since: Instant,
+    count: u32,
+}
+
+impl Session {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.used) >= IDLE_MAX || now.duration_since(self.began) >= AGE_MAX
+    }
+}
+
+impl Sessions {
+    /// Whose session a cookie names, if its token still counts.
+    fn find(&self, cookie: &str, tokens: &[Access], now: Instant) -> Option<Caller> {
+        let mut open = locked(&self.open);
+        let name = digest_of(cookie.as_bytes());
+        let session = open.get_mut(&name)?;
+        let access = Access::find(tokens, &session.token).filter(|_| !session.is_over(now));
+        match access {
+            Some(access) => {
+                session.used = now;
+                Some(access.caller())
+            }
+            None => {
+                open.remove(&name);
+                None
+            }
+        }
+    }
+
+    /// Begins a session; `cookie` is known to nobody yet.
+    ///
+    /// # Errors
+    /// There are as many as there can be.
+    fn begin(&self, cookie: &str, token: Digest, now: Instant) -> Result<(), ApiError> {
+        let mut open = locked(&self.open);
+        open.retain(|_, session| !session.is_over(now));
+        if open.len() >= SESSIONS_MAX {
+            let text = format!("there are {SESSIONS_MAX} sessions, as many as there can be: log out of one first");
+            return Err(ApiError::new(Code::TooMany, text));
+        }
+        open.insert(digest_of(cookie.as_bytes()), Session { token, began: now, used: now });
+        Ok(())
+    }
+
+    fn end(&self, cookie: &str) {
+        locked(&self.open).remove(&digest_of(cookie.as_bytes()));
+    }
+
+    /// # Errors
+    /// This address has failed too often; after so many seconds it may try again.
+    fn may_try(&self, address: IpAddr, now: Instant) -> Result<(), u64> {
+        let mut failures = locked(&self.failures);
+        let is_over = |failed: &Failures| now.duration_since(failed.since) >= MINUTE;
+        if failures.len() >= ADDRESSES_MAX {
+            failures.retain(|_, failed| !is_over(failed));
+        }
+        match failures.get(&address) {
+            Some(failed) if !is_over(failed) && failed.count >= FAILURES_MAX => {
+                Err(MINUTE.saturating_sub(now.duration_since(failed.since)).as_secs().max(1))
+            }
+            None if failures.len() >= ADDRESSES_MAX => Err(MINUTE.as_secs()),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, address: IpAddr, now: Instant) {
+        let mut failures = locked(&self.failures);
+        let failed = failures.entry(address).or_insert(Failures { since: now, count: 0 });
+        if now.duration_since(failed.since) >= MINUTE {
+            *failed = Failures { since: now, count: 0 };
+        }
+        failed.count += 1;
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// By what failures are counted: an address, of IPv6 the network that one customer has.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        address => address,
+    }
+}
+
+/// The cookie's name. With TLS no other host and no unencrypted page can set one of this name.
+fn cookie_name(is_secure: bool) -> &'static str {
+    if is_secure { "__Host-fanfare_session" } else { "fanfare_session" }
+}
+
+fn given(headers: &HeaderMap, is_secure: bool) -> Option<String> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
+    let mut pairs = cookies.flat_map(cookie::pairs);
+    pairs.find(|(name, _)| *name == cookie_name(is_secure)).map(|(_, value)| value.to_owned())
+}
+
+/// Whose session a request belongs to, if it has one.
+///
+/// # Errors
+/// It changes something, and may have been made by a page of somebody else.
+pub(super) fn of(
+    sessions: &Sessions,
+    tokens: &[Access],
+    method: &Method,
+    headers: &HeaderMap,
+    is_secure: bool,
+) -> Result<Option<Caller>, ApiError> {
+    let Some(cookie) = given(headers, is_secure) else { return Ok(None) };
+    let Some(caller) = sessions.find(&cookie, tokens, Instant::now()) else { return Ok(None) };
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        check_origin(headers, true)?;
+    }
+    Ok(Some(caller))
+}
+
+/// # Errors
+/// The request may come from a page of somebody else: it is no JSON, or of another origin. A browser says where it comes from; where
+/// none is needed, a program may leave that out.
+fn check_origin(headers: &HeaderMap, is_needed: bool) -> Result<(), ApiError> {
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_json = text(&CONTENT_TYPE).is_some_and(|kind| kind.split(';').next() == Some("application/json"));
+    let is_ours = match (text(&FETCH_SITE), text(&ORIGIN)) {
+        (Some(site), _) => site == "same-origin",
+        (None, Some(origin)) => {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_some() && host == text(&HOST)
+        }
+        (None, None) => !is_needed,
+    };
+    if is_json && is_ours {
+        return Ok(());
+    }
+    let text = "a request with a session needs the header `Content-Type: application/json` and has to come from this server's own \
+                pages; programs send the header `Authorization: Bearer TOKEN` instead";
+    Err(ApiError::new(Code::Forbidden, text))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Login {
+    token: String,
+}
+
+/// Begins a session.
+pub(super) async fn log_in(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    check_origin(&headers, false)?;
+    let (address, now) = (network(connection.peer.ip()), Instant::now());
+    if let Err(seconds) = api.sessions.may_try(address, now) {
+        let text = format!("too many wrong tokens from this address: try again in {seconds} s");
+        let mut response = ApiError::new(Code::TooMany, text).into_response();
+        response.headers_mut().insert(axum::http::header::RETRY_AFTER, seconds.into());
+        return Ok(response);
+    }
+    let body = api.bodies.collect(&headers, body, BODY_SIZE_MAX).await?;
+    let Login { token } = message::decode(&body, r#"{"token": "…"}"#).map_err(ApiError::invalid)?;
+    let live = api.live.load();
+    let digest = digest_of(token.as_bytes());
+    let Some(access) = Access::find(&live.tokens, &digest) else {
+        api.sessions.failed(address, now);
+        let address = shown_address(connection.peer);
+        tracing::warn!(event = "admin_login_failed", %address, "somebody has tried to log in with a wrong token");
+        return Err(ApiError::new(Code::Unauthorized, "this is not an API token of this server"));
+    };
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|_| ApiError::new(Code::Internal, "the system gives no random bytes"))?;
+    let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    api.sessions.begin(&cookie, digest, now)?;
+    let caller = access.caller();
+    tracing::info!(event = "admin_action", token = &*caller.name, action = "log in", "somebody has logged in");
+    let told = Answer(json!({ "name": &*caller.name, "rights": caller.rights.names() }));
+    Ok(with_cookie(told.into_response(), &cookie, connection.is_secure, AGE_MAX.as_secs()))
+}
+
+/// Ends the session that the request belongs to.
+pub(super) async fn log_out(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(cookie) = given(&headers, connection.is_secure) {
+        api.sessions.end(&cookie);
+    }
+    with_cookie(Answer(json!({ "ok": true })).into_response(), "", connection.is_secure, 0)
+}
+
+/// Who asks, and what they may do.
+pub(super) async fn tell(Extension(caller): Extension<Caller>) -> Response {
+    Answer(json!({ "name": &*caller.name, "rights": caller.rights.names() })).into_response()
+}
+
+fn with_cookie(mut response: Response, cookie: &str, is_secure: bool, age_s: u64) -> Response {
+    let (name, secure) = (cookie_name(is_secure), if is_secure { "; Secure" } else { "" });
+    let text = format!("{name}={cookie}; HttpOnly; SameSite=Strict; Path=/; Max-Age={age_s}{secure}");
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        response.headers_mut().insert(SET_COOKIE, value);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::secret::Secret;
+
+    fn tokens() -> Vec<Access> {
+        Access::all(None, Some(&Secret::new("a-token-of-some-length".into())))
+    }
+
+    #[test]
+    fn sessions_end_unused_old_or_with_their_token() {
+        let (sessions, tokens, now) = (Sessions::default(), tokens(), Instant::now());
+        let digest = digest_of(b"a-token-of-some-length");
+        let minutes = |minutes: u64| now + Duration::from_secs(minutes * 60);
+        sessions.begin("unused", digest, now).unwrap();
+        assert!(sessions.find("unused", &tokens, minutes(29)).is_some());
+        assert!(sessions.find("unused", &tokens, minutes(58)).is_some(), "it was used meanwhile");
+        assert!(sessions.find("unused", &tokens, minutes(88)).is_none());
+        sessions.begin("old", digest, now).unwrap();
+        for at in (0..720).step_by(20) {
+            assert!(sessions.find("old", &tokens, minutes(at)).is_some(), "{at}");
+        }
+        assert!(sessions.find("old", &tokens, minutes(720)).is_none());
+        sessions.begin("without", digest, now).unwrap();
+        assert!(sessions.find("without", &[], now).is_none());
+        assert!(sessions.find("another", &tokens, now).is_none());
+    }
+
+    #[test]
+    fn there_is_a_bound_of_sessions() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        for number in 0..SESSIONS_MAX {
+            sessions.begin(&number.to_string(), Digest::default(), now).unwrap();
+        }
+        assert!(sessions.begin("one more", Digest::default(), now).is_err());
+        sessions.end("7");
+        sessions.begin("one more", Digest::default(), now).unwrap();
+        assert!(
+            sessions.begin("later", Digest::default(), now + IDLE_MAX).is_ok(),
+            "those that are over count no more"
+        );
+    }
+
+    #[test]
+    fn wrong_tokens_are_braked_by_address() {
+        let (sessions, now) = (Sessions::default(), Instant::now());
+        let address = |text: &str| network(text.parse().unwrap());
+        for _ in 0..FAILURES_MAX {
+            assert!(sessions.may_try(address("192.0.2.1"), now).is_ok());
+            sessions.failed(address("192.0.2.1"), now);
+            sessions.failed(address("2001:db8::1"), now);
+        }
+        assert_eq!(sessions.may_try(address("192.0.2.1"), now), Err(60));
+        assert_eq!(sessions.may_try(address("192.0.2.1"), now + Duration::from_secs(50)), Err(10));
+        assert!(sessions.may_try(address("192.0.2.1"), now + MINUTE).is_ok());
+        assert!(sessions.may_try(address("192.0.2.2"), now).is_ok());
+        assert!(sessions.may_try(address("2001:db8::2"), now).is_err(), "one customer has many of these");
+        for number in 0..ADDRESSES_MAX as u32 {
+            sessions.failed(IpAddr::from((10 << 24 | number).to_be_bytes()), now);
+        }
+        assert!(sessions.may_try(address("198.51.100.1"), now).is_err(), "nothing more can be remembered");
+        assert!(sessions.may_try(address("198.51.100.1"), now + MINUTE).is_ok());
+    }
+
+    #[test]
+    fn a_request_with_a_session_comes_from_our_own_pages() {
+        let check = |headers: &[(&'static str, &'static str)], is_needed: bool| {
+            let named = |&(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            check_origin(&headers.iter().map(named).collect(), is_needed).is_ok()
+        };
+        let json = ("content-type", "application/json");
+        assert!(check(&[json, ("sec-fetch-site", "same-origin")], true));
+        assert!(check(&[json, ("host", "a:1"), ("origin", "http://a:1")], true));
+        assert!(!check(&[json], true) && check(&[json], false));
+        assert!(!check(&[("sec-fetch-site", "same-origin")], true));
+        assert!(!check(&[("content-type", "text/plain"), ("sec-fetch-site", "same-origin")], true));
+        for site in ["cross-site", "same-site", "none"] {
+            assert!(!check(&[json, ("sec-fetch-site", site), ("host", "a"), ("origin", "http://a")], false), "{site}");
+        }
+        assert!(!check(&[json, ("host", "a:1"), ("origin", "http://b:1")], false));
+        assert!(!check(&[json, ("host", "a:1"), ("origin", "null")], false));
+    }
+}

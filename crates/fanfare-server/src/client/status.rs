@@ -1,0 +1,56 @@
+//! `fanfare status`: what a running server has and does.
+
+use serde_json::{Value, json};
+
+use super::api::Api;
+use super::lines::Lines;
+use super::place::{Place, cell};
+use crate::cli::client::Status;
+
+pub(super) async fn run(asked: &Status, place: &Place) -> Result<(), String> {
+    let api = Api::new(&asked.api)?;
+    let info = api.get("/api/info").await?;
+    let mut samples = Lines::of(api.open("/api/live?what=overview,shards,health&every=1s").await?);
+    // The first one has no rates: it is what the second is compared with.
+    let mut sample = Value::Null;
+    for _ in 0..2 {
+        let line = samples.next().await?.ok_or("the server drains: it tells nothing more")?;
+        sample = serde_json::from_slice(&line).map_err(|_| "the answer is none of ours")?;
+    }
+    let shards = sample["shards"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if asked.shards {
+        let numbered: Vec<Value> = shards
+            .iter()
+            .enumerate()
+            .map(|(number, shard)| {
+                let mut shard = shard.clone();
+                shard["shard"] = number.into();
+                shard
+            })
+            .collect();
+        let names = ["shard", "sockets", "busy", "turn_age_ms", "left_over"];
+        let titles = ["SHARD", "SOCKETS", "BUSY", "TURN MS", "LEFT OVER"];
+        return place.print_below(titles, &numbered, |shard| names.map(|name| cell(&shard[name])));
+    }
+    let overview = &sample["overview"];
+    let told = json!({
+        "version": info["version"], "started_at": info["started_at"], "generation": info["generation"], "shards": shards.len(),
+        "ready": sample["health"]["ready"], "reasons": sample["health"]["reasons"], "overview": overview,
+    });
+    place.print_line(&told, |told| {
+        let ready = if told["ready"] == true { "ready".to_owned() } else { format!("not ready: {}", cell(&told["reasons"])) };
+        let dropped = overview["dropped_per_s"].as_object();
+        let dropped: f64 = dropped.into_iter().flatten().filter_map(|(_, rate)| rate.as_f64()).sum();
+        format!(
+            "{ready}  {} sockets  {} joined  {} deliveries/s  drops {dropped}/s  {} MiB  {} shards  configuration {}  version {}  since {}",
+            overview["sockets"],
+            overview["members"],
+            overview["delivered_per_s"],
+            overview["memory_bytes"].as_u64().unwrap_or(0) / (1024 * 1024),
+            shards.len(),
+            told["generation"],
+            cell(&told["version"]),
+            place.time(&told["started_at"]),
+        )
+    })
+}
