@@ -84,6 +84,28 @@ export function Field({label, children}) {
   return <label class="field"><span>{label}</span>{children}</label>
 }
 
+const WIDE = matchMedia("(min-width: 48.01rem)")
+
+// What is asked for. On a small screen it is one button, which opens it; `isOpen` leaves it open there as well.
+export function Filters({onSubmit = () => {}, isOpen = false, children}) {
+  const [isWide, setWide] = useState(WIDE.matches)
+  useEffect(() => {
+    const change = () => setWide(WIDE.matches)
+    WIDE.addEventListener("change", change)
+    return () => WIDE.removeEventListener("change", change)
+  }, [])
+  const submit = event => {
+    event.preventDefault()
+    onSubmit()
+  }
+  return (
+    <details class="filters-box" open={isWide || isOpen}>
+      <summary>Filters</summary>
+      <form class="filters" onSubmit={submit}>{children}</form>
+    </details>
+  )
+}
+
 export function Facts({items}) {
   return <dl class="facts">{items.map(([name, value]) => <div><dt>{name}</dt><dd>{value}</dd></div>)}</dl>
 }

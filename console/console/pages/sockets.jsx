@@ -4,7 +4,7 @@ import {h} from "preact"
 import {useState} from "preact/hooks"
 import {ask, query} from "../api.js"
 import {bytes, number, seconds} from "../format.js"
-import {Destroy, Facts, Field, Table, Trouble, socketLink, topicLink, useAnswer} from "../parts.jsx"
+import {Destroy, Facts, Field, Filters, Table, Trouble, socketLink, topicLink, useAnswer} from "../parts.jsx"
 import {Pages} from "./topics.jsx"
 
 export function Sockets({given}) {
@@ -15,24 +15,21 @@ export function Sockets({given}) {
   return (
     <div>
       <h1 tabIndex={-1}>Sockets</h1>
-      <details class="filters-box" open={matchMedia("(min-width: 40rem)").matches}>
-        <summary>Filters</summary>
-        <form class="filters" onSubmit={event => event.preventDefault()}>
-          <Field label="user"><input type="search" value={asked.user} onChange={set("user")} /></Field>
-          <Field label="address"><input type="search" value={asked.address} onChange={set("address")} /></Field>
-          <Field label="topic"><input type="search" value={asked.topic} onChange={set("topic")} /></Field>
-          <Field label="transport">
-            <select value={asked.transport} onChange={set("transport")}>
-              <option value="">any</option><option>websocket</option><option>longpoll</option><option>sse</option>
-            </select>
-          </Field>
-          <Field label="order">
-            <select value={asked.sort} onChange={set("sort")}>
-              <option value="age">oldest</option><option value="waiting">most waiting</option><option value="received">most sent</option>
-            </select>
-          </Field>
-        </form>
-      </details>
+      <Filters>
+        <Field label="user"><input type="search" value={asked.user} onChange={set("user")} /></Field>
+        <Field label="address"><input type="search" value={asked.address} onChange={set("address")} /></Field>
+        <Field label="topic"><input type="search" value={asked.topic} onChange={set("topic")} /></Field>
+        <Field label="transport">
+          <select value={asked.transport} onChange={set("transport")}>
+            <option value="">any</option><option>websocket</option><option>longpoll</option><option>sse</option>
+          </select>
+        </Field>
+        <Field label="order">
+          <select value={asked.sort} onChange={set("sort")}>
+            <option value="age">oldest</option><option value="waiting">most waiting</option><option value="received">most sent</option>
+          </select>
+        </Field>
+      </Filters>
       <Trouble error={page.error} />
       {total !== undefined && <p class="soft">{number(total)} sockets</p>}
       <Table caption="Sockets" rows={sockets} empty="No socket fits." sort={asked.sort} onSort={sort => setAsked({...asked, sort, after: ""})} columns={[

@@ -4,7 +4,7 @@ import {h} from "preact"
 import {useRef, useState} from "preact/hooks"
 import {query} from "../api.js"
 import {bytes, clock, number, seconds} from "../format.js"
-import {Connection, Field, Table, Trouble, topicLink, useAnswer, useStream} from "../parts.jsx"
+import {Connection, Field, Filters, Table, Trouble, topicLink, useAnswer, useStream} from "../parts.jsx"
 
 // So many messages are shown.
 const SHOWN = 300
@@ -18,8 +18,7 @@ export function TapPage({given, rights}) {
   const set = name => event => setForm({...form, [name]: event.target.value})
   const path = watched && `/api/tap${query(watched)}`
   const state = useStream(path, "tap", message => paused.current || setRows(before => [message, ...before.slice(0, SHOWN - 1)]))
-  const begin = event => {
-    event.preventDefault()
+  const begin = () => {
     setRows([])
     setWatched({...form})
   }
@@ -31,7 +30,7 @@ export function TapPage({given, rights}) {
   return (
     <div>
       <h1 tabIndex={-1}>Tap</h1>
-      <form class="filters" onSubmit={begin}>
+      <Filters onSubmit={begin} isOpen={!watched}>
         <Field label="topic, such as room:*"><input value={form.topic} onInput={set("topic")} /></Field>
         <Field label="user"><input value={form.user} onInput={set("user")} /></Field>
         <Field label="address"><input value={form.address} onInput={set("address")} /></Field>
@@ -45,7 +44,7 @@ export function TapPage({given, rights}) {
           </select>
         </Field>
         <button type="submit" disabled={!form.topic && !form.user && !form.address}>Watch</button>
-      </form>
+      </Filters>
       {watched && (
         <div class="bar">
           <Connection state={state} />
@@ -72,7 +71,7 @@ export function TapPage({given, rights}) {
   )
 }
 
-const KINDS = ["refused", "closed", "join_refused", "dropped", "limited", "crashed"]
+const KINDS = ["refused", "credential_refused", "join_refused", "push_refused", "closed", "dropped", "limited", "crashed", "misread"]
 
 export function Why({given}) {
   const [asked, setAsked] = useState({user: given.user ?? "", address: "", topic: given.topic ?? "", kind: "", since: "1h"})
@@ -82,13 +81,13 @@ export function Why({given}) {
     <div>
       <h1 tabIndex={-1}>Why</h1>
       <p class="soft">Who was refused, closed by the server, or lost something: the last facts of this node.</p>
-      <form class="filters" onSubmit={event => event.preventDefault()}>
+      <Filters>
         <Field label="user"><input type="search" value={asked.user} onChange={set("user")} /></Field>
         <Field label="address"><input type="search" value={asked.address} onChange={set("address")} /></Field>
         <Field label="topic"><input type="search" value={asked.topic} onChange={set("topic")} /></Field>
         <Field label="kind"><select value={asked.kind} onChange={set("kind")}><option value="">any</option>{KINDS.map(kind => <option>{kind}</option>)}</select></Field>
         <Field label="since"><select value={asked.since} onChange={set("since")}><option>5m</option><option>1h</option><option value="24h">1 day</option></select></Field>
-      </form>
+      </Filters>
       <Trouble error={error} />
       <Table caption="Facts, the newest first" rows={answer?.facts} empty="Nothing of the kind has happened." columns={[
         {title: "at", show: row => clock(row.at)},
