@@ -52,8 +52,8 @@ use keys::Keys;
 use limits::Limits;
 use metrics::Metrics;
 use problem::{Place, Problems};
-use section::{Form, Reader, Section, find};
-use server::{Admin, Drain, Log, Server, Tls};
+use section::{Form, Reader, Section, find, find_below};
+use server::{Admin, Certificate, Drain, Log, Server, Tls};
 use source::Source;
 use value::Raw;
 use webhook::Webhook;
@@ -63,9 +63,10 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 18] = [
+const SECTIONS: [&Section; 19] = [
     Server::SECTION,
     Tls::SECTION,
+    Certificate::SECTION,
     Endpoint::SECTION,
     Auth::SECTION,
     Keys::SECTION,
@@ -89,6 +90,8 @@ const SECTIONS: [&Section; 18] = [
 pub(crate) struct Config {
     pub(crate) server: Server,
     pub(crate) tls: Option<Tls>,
+    /// Beside the one of [`Tls`].
+    pub(crate) certificates: Vec<Certificate>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) auths: BTreeMap<String, Auth>,
     pub(crate) keys: BTreeMap<String, Keys>,
@@ -155,6 +158,7 @@ impl<'c> Reading<'c> {
 pub(crate) struct Draft {
     pub(crate) server: Option<Server>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) certificates: Vec<Certificate>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) auths: BTreeMap<String, Option<Auth>>,
     pub(crate) keys: BTreeMap<String, Option<Keys>>,
@@ -178,6 +182,7 @@ impl Draft {
         Some(Config {
             server: self.server?,
             tls: self.tls,
+            certificates: self.certificates,
             endpoints: self.endpoints,
             auths: complete(self.auths)?,
             keys: complete(self.keys)?,
@@ -213,11 +218,13 @@ struct Sections<'r, 'i> {
 
 impl Sections<'_, '_> {
     fn read(mut self) -> Draft {
-        let names: Vec<_> = SECTIONS.iter().map(|section| section.name).filter(|name| !name.is_empty()).collect();
+        let names = SECTIONS.iter().map(|section| section.name);
+        let names: Vec<_> = names.filter(|name| !name.is_empty() && !name.contains('.')).collect();
         let table = Some(self.table);
         let mut draft = Draft {
             server: self.section(Server::SECTION, "", Place::Nowhere, table, |reader| Server::read(reader, &names)),
-            tls: self.optional(Tls::SECTION, |reader| Tls::read(reader, &[])),
+            tls: self.optional(Tls::SECTION, |reader| Tls::read(reader, &["certificate"])),
+            certificates: self.list(Certificate::SECTION, |reader| Certificate::read(reader, &[])),
             endpoints: self.list(Endpoint::SECTION, |reader| Endpoint::read(reader, &[])),
             auths: self.named(Auth::SECTION, |reader| Auth::read(reader, &[])),
             keys: self.named(Keys::SECTION, |reader| Keys::read(reader, &[])),
@@ -267,7 +274,7 @@ impl Sections<'_, '_> {
 
     /// Those of the tables of `[[section]]` that can be read.
     fn list<T>(&mut self, section: &'static Section, read: impl Fn(Reader<'_, '_>) -> Option<T>) -> Vec<T> {
-        let Some((at, raw)) = find(self.table, section.name) else { return Vec::new() };
+        let Some((at, raw)) = find_below(self.table, section.name) else { return Vec::new() };
         let Some(items) = raw.get_ref().as_array() else {
             return Vec::from_iter(self.wrong_form(section, at));
         };

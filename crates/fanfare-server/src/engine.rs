@@ -57,8 +57,8 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
     let webhooks = webhooks.collect::<Result<Vec<Arc<Webhook>>, String>>()?;
     let mut assembled = assemble(config, &shared, &Known::default(), &|_| false).await?;
     let mut builder = Endpoint::builder();
-    for (name, lookup) in &shared.lookups {
-        builder = builder.observer(Watch::start(lookup.clone(), config.keys[name].revoke_closes));
+    for lookup in shared.lookups.values() {
+        builder = builder.observer(Watch::start(lookup.clone()));
     }
     for (pattern, policy) in &assembled.policies {
         builder = builder.policy(pattern, policy.clone());

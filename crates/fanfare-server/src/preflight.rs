@@ -8,7 +8,6 @@ use crate::config::auth::SECRET_BYTES_SAFE;
 use crate::config::problem::Problems;
 use crate::config::secret::{Given, Secret, SecretPlace};
 use crate::config::section::Places;
-use crate::config::server::Tls;
 use crate::config::source::Kind;
 use crate::config::token::From;
 use crate::config::value::OneOrMore;
@@ -266,31 +265,41 @@ impl Preflight<'_> {
     }
 
     fn check_tls(&mut self, draft: &mut Draft) {
-        let Some(tls) = &mut draft.tls else { return };
-        tls.places.note_file("cert", &tls.cert);
-        tls.places.note_file("key", &tls.key);
-        match tls::load(&tls.cert, &tls.key) {
-            Ok(_) => self.check_dates(tls),
-            Err(tls::Fault::Cert(text)) => tls.places.problem(self.problems, "cert", text),
-            Err(tls::Fault::Key(text)) => tls.places.problem(self.problems, "key", text),
+        if let Some(tls) = &mut draft.tls
+            && let (Some(cert), Some(key)) = (&tls.cert, &tls.key)
+        {
+            self.check_certificate(&mut tls.places, cert, key);
+        }
+        for certificate in &mut draft.certificates {
+            self.check_certificate(&mut certificate.places, &certificate.cert, &certificate.key);
+        }
+    }
+
+    fn check_certificate(&mut self, places: &mut Places, cert: &Path, key: &Path) {
+        places.note_file("cert", cert);
+        places.note_file("key", key);
+        match tls::load(cert, key) {
+            Ok(_) => self.check_dates(places, cert),
+            Err(tls::Fault::Cert(text)) => places.problem(self.problems, "cert", text),
+            Err(tls::Fault::Key(text)) => places.problem(self.problems, "key", text),
         }
     }
 
     /// A certificate that no client accepts any more, or will not in some days.
-    fn check_dates(&mut self, tls: &Tls) {
-        let Some(end) = tls::not_after(&tls.cert) else { return };
+    fn check_dates(&mut self, places: &Places, cert: &Path) {
+        let Some(end) = tls::not_after(cert) else { return };
         match end.duration_since(SystemTime::now()) {
             Err(over) => {
                 let text = format!(
                     "the certificate in {} has expired {} days ago: no client accepts it; renew it",
-                    tls.cert.display(),
+                    cert.display(),
                     over.duration().as_secs() / DAY_S
                 );
-                tls.places.problem(self.problems, "cert", text);
+                places.problem(self.problems, "cert", text);
             }
             Ok(left) if left.as_secs() < CERTIFICATE_DAYS_LEFT * DAY_S => self.warnings.push(format!(
-                "the certificate in {} expires in {} days; renew it and start again",
-                tls.cert.display(),
+                "the certificate in {} expires in {} days; renew it, and the server serves the new one within a minute",
+                cert.display(),
                 left.as_secs() / DAY_S
             )),
             Ok(_) => {}

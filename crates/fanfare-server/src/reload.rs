@@ -129,7 +129,7 @@ impl Reloader {
         if !restarts.is_empty() {
             return Err(Failure::RestartNeeded(restarts));
         }
-        let certificates = config.tls.as_ref().map(Certificates::read).transpose().map_err(Failure::Impossible)?;
+        let certificates = Certificates::read(&config).map_err(Failure::Impossible)?;
         let is_same = |label: &str| running.imprint.is_same(&imprint, label);
         let prepared = running.equipment.prepare(&mut config, &is_same).await?;
         let changed: Vec<String> = changes.into_iter().map(|Change { key, .. }| key).collect();

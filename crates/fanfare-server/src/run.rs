@@ -118,7 +118,7 @@ impl Running {
         let metrics_max = config.metrics.as_ref().map_or(0, |metrics| metrics.connections_max.0);
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max + metrics_max);
         let imprint = config.imprint();
-        let certificates = config.tls.as_ref().map(Certificates::read).transpose()?.map(Certificates::start);
+        let certificates = Certificates::read(&config)?.map(Certificates::start);
         let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, publisher } =
             engine::build(&mut config, broker).await?;
         let live = Live::new(1, &config, token.as_ref(), equipment.parts(), topics);

@@ -18,12 +18,12 @@ use x509_cert::der::Decode;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::config::server::Tls;
+use crate::config::Config;
 
 /// How often the files are looked at: whoever renews certificates tells nobody.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
-/// What is wrong with one of the two files.
+/// What is wrong with one of the two files of a certificate.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// With the certificate.
@@ -126,13 +126,16 @@ impl Current {
 pub(crate) struct Loaded(Current);
 
 impl Certificates {
-    /// Reads the files that a configuration names.
+    /// Reads the files that a configuration names, if it wants TLS.
     ///
     /// # Errors
     /// What is wrong with one of them.
-    pub(crate) fn read(settings: &Tls) -> Result<Loaded, String> {
-        let files = settings.files().map(|(cert, key)| Files { cert: cert.to_owned(), key: key.to_owned() });
-        Current::load(files.collect()).map(Loaded)
+    pub(crate) fn read(config: &Config) -> Result<Option<Loaded>, String> {
+        let Some(tls) = &config.tls else { return Ok(None) };
+        let others = config.certificates.iter().map(|certificate| (&*certificate.cert, &*certificate.key));
+        let files = tls.files().into_iter().chain(others);
+        let files = files.map(|(cert, key)| Files { cert: cert.to_owned(), key: key.to_owned() });
+        Current::load(files.collect()).map(Loaded).map(Some)
     }
 
     /// Serves them, and looks at their files from now on.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::store::{KeyStore, Unavailable};
@@ -22,8 +23,7 @@ pub(crate) const COUNTED: [Counted; 2] =
 pub(crate) struct Lookup {
     name: Arc<str>,
     store: Arc<dyn KeyStore>,
-    lifetimes: Lifetimes,
-    entries_max: usize,
+    settings: ArcSwap<Settings>,
     entries: Mutex<HashMap<Hash, Arc<Entry>>>,
     /// How often the store was asked, and how often nothing had to be.
     queries: AtomicU64,
@@ -32,11 +32,15 @@ pub(crate) struct Lookup {
     state: Mutex<State>,
 }
 
-/// How long an answer counts.
+/// What can be exchanged while it is used.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lifetimes {
+pub(crate) struct Settings {
+    /// How long the answer counts that a key is known, or that it is not.
     pub(crate) found: Duration,
     pub(crate) unknown: Duration,
+    pub(crate) entries_max: usize,
+    /// Whether sockets are closed whose key is revoked, or only new ones refused.
+    pub(crate) revoke_closes: bool,
 }
 
 /// What is known of one key. Locked while it is asked for: whoever asks meanwhile gets the same answer.
@@ -47,17 +51,26 @@ struct Entry(AsyncMutex<Option<(Instant, Found)>>);
 pub(crate) type Found = Result<Option<Record>, Unavailable>;
 
 impl Lookup {
-    pub(crate) fn new(name: &str, store: Arc<dyn KeyStore>, lifetimes: Lifetimes, entries_max: usize) -> Self {
+    pub(crate) fn new(name: &str, store: Arc<dyn KeyStore>, settings: Settings) -> Self {
         Lookup {
             name: name.into(),
             store,
-            lifetimes,
-            entries_max,
+            settings: ArcSwap::from_pointee(settings),
             entries: Mutex::default(),
             queries: AtomicU64::new(0),
             remembered: AtomicU64::new(0),
             state: Mutex::new(State::Ok),
         }
+    }
+
+    /// What it goes by.
+    pub(crate) fn settings(&self) -> Settings {
+        **self.settings.load()
+    }
+
+    /// Goes by others from now on, for what is remembered as well.
+    pub(crate) fn settle(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
     }
 
     /// What the configuration calls its store.
@@ -111,14 +124,15 @@ impl Lookup {
     }
 
     fn entry(&self, hash: Hash) -> Arc<Entry> {
+        let entries_max = self.settings().entries_max;
         let mut entries = self.entries();
-        if entries.len() >= self.entries_max && !entries.contains_key(&hash) {
+        if entries.len() >= entries_max && !entries.contains_key(&hash) {
             let is_fresh = |entry: &Arc<Entry>| match entry.0.try_lock() {
                 Ok(known) => known.as_ref().is_some_and(|(at, answer)| at.elapsed() < self.lifetime(answer)),
                 Err(_) => true,
             };
             entries.retain(|_, entry| is_fresh(entry));
-            if entries.len() >= self.entries_max {
+            if entries.len() >= entries_max {
                 // Somebody tries keys. Those of our clients will be asked for again.
                 entries.clear();
             }
@@ -132,8 +146,8 @@ impl Lookup {
 
     fn lifetime(&self, answer: &Found) -> Duration {
         match answer {
-            Ok(Some(record)) if record.works() => self.lifetimes.found,
-            Ok(_) => self.lifetimes.unknown,
+            Ok(Some(record)) if record.works() => self.settings().found,
+            Ok(_) => self.settings().unknown,
             Err(_) => FAILURE_LIFETIME,
         }
     }

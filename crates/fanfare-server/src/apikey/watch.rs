@@ -19,15 +19,14 @@ pub(crate) struct Watch(Arc<Watched>);
 #[derive(Debug)]
 struct Watched {
     lookup: Arc<Lookup>,
-    closes: bool,
     /// By the handle of the key's record.
     sockets: Mutex<HashMap<Arc<str>, HashSet<SocketHandle>>>,
 }
 
 impl Watch {
-    /// Begins to check. `closes`: whether sockets are closed, or only new ones refused.
-    pub(crate) fn start(lookup: Arc<Lookup>, closes: bool) -> Self {
-        let watched = Arc::new(Watched { lookup, closes, sockets: Mutex::default() });
+    /// Begins to check.
+    pub(crate) fn start(lookup: Arc<Lookup>) -> Self {
+        let watched = Arc::new(Watched { lookup, sockets: Mutex::default() });
         tokio::spawn(check(Arc::downgrade(&watched)));
         Watch(watched)
     }
@@ -54,7 +53,7 @@ impl Watched {
         let active: HashSet<String> = active.into_iter().collect();
         for handle in handles.iter().filter(|handle| !active.contains(*handle)) {
             self.lookup.forget(handle);
-            let sockets = if self.closes { self.sockets().remove(&**handle) } else { None };
+            let sockets = if self.lookup.settings().revoke_closes { self.sockets().remove(&**handle) } else { None };
             let Some(sockets) = sockets else { continue };
             tracing::info!(sockets = sockets.len(), "an API key was revoked: its sockets are closed");
             sockets.iter().for_each(SocketHandle::close);

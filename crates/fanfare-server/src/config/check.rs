@@ -32,6 +32,9 @@ impl Draft {
         self.check_hooks(problems);
         self.check_endpoints(problems);
         self.check_admin(problems);
+        if let Some(tls) = &self.tls {
+            tls.check(&self.certificates, problems);
+        }
         self.check_metrics(problems);
         self.check_proxies(problems, warnings);
         self.check_ready_needs(problems);

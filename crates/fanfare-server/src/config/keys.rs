@@ -34,13 +34,13 @@ section! {
         pool_timeout: Span<100, 60_000> = "\"10s\"",
         /// How long a key that was found counts without being asked for again. One that is revoked stops counting within
         /// 5 s all the same.
-        cache: Span<0, 86_400_000> = "\"60s\"",
+        cache: Span<0, 86_400_000> = "\"60s\"" => Once,
         /// How long an unknown key counts as such: a new one works after that time at the latest.
-        cache_unknown: Span<0, 3_600_000> = "\"5s\"",
+        cache_unknown: Span<0, 3_600_000> = "\"5s\"" => Once,
         /// How many keys are remembered, known and unknown ones.
-        cache_entries_max: Count<1, 10_000_000> = "100000",
+        cache_entries_max: Count<1, 10_000_000> = "100000" => Once,
         /// Whether the sockets that a key opened are closed when it is revoked, within 5 s.
-        revoke_closes: bool = "true",
+        revoke_closes: bool = "true" => Once,
     }
     later []
 }

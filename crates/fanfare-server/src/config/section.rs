@@ -338,6 +338,14 @@ pub(crate) fn find<'t, 'i>(table: &'t DeTable<'i>, name: &str) -> Option<(usize,
     table.iter().find(|(key, _)| key.get_ref() == name).map(|(_, value)| (value.span().start, value))
 }
 
+/// As [`find`], of a path such as `tls.certificate`, which leads through tables.
+pub(super) fn find_below<'t, 'i>(table: &'t DeTable<'i>, path: &str) -> Option<(usize, &'t Raw<'i>)> {
+    match path.split_once('.') {
+        Some((outer, rest)) => find_below(find(table, outer)?.1.get_ref().as_table()?, rest),
+        None => find(table, path),
+    }
+}
+
 /// Environment and flags give text: a string without quotes, or else any TOML value.
 pub(crate) fn from_text<T: Setting>(text: &str) -> Result<T, Vec<Fault>> {
     weighed(text).map(|(value, _)| value)

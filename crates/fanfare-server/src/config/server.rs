@@ -176,15 +176,29 @@ impl Server {
 }
 
 section! {
-    /// Present: clients connect by `wss://` and `https://` only. Both files are PEM.
+    /// Present: clients connect by `wss://` and `https://` only. Both files are PEM. They are looked at every minute, so that renewed ones
+    /// are served without a reload. One certificate is given here; several, for several names, by `[[tls.certificate]]`.
     struct Tls: "tls", Form::Table;
     keys {
-        /// The certificate, followed by the intermediate ones.
-        cert: PathBuf = "" => Once,
+        /// The certificate, followed by the intermediate ones. It is given together with `key`.
+        cert: Option<PathBuf> = "" => Once,
         /// The private key: PKCS #8, PKCS #1 or SEC 1.
-        key: PathBuf = "" => Once,
+        key: Option<PathBuf> = "" => Once,
     }
     later ["acme"]
+}
+
+section! {
+    /// One certificate of several. A client gets the first that is for the name by which it connects (SNI); one that asks for no name, or
+    /// for another, gets the first of all, which is that of `[tls]` where `cert` and `key` are given there.
+    struct Certificate: "tls.certificate", Form::List => Once;
+    keys {
+        /// The certificate, followed by the intermediate ones. The names that it is for are its own.
+        cert: PathBuf = "" => Once,
+        /// Its private key: PKCS #8, PKCS #1 or SEC 1.
+        key: PathBuf = "" => Once,
+    }
+    later []
 }
 
 section! {
@@ -245,9 +259,23 @@ section! {
 }
 
 impl Tls {
-    /// The files of each certificate.
-    pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, &Path)> {
-        std::iter::once((&*self.cert, &*self.key))
+    /// The two files of the certificate that is given here.
+    pub(crate) fn files(&self) -> Option<(&Path, &Path)> {
+        Some((self.cert.as_deref()?, self.key.as_deref()?))
+    }
+
+    /// Checks that there is one, here or among `others`.
+    pub(super) fn check(&self, others: &[Certificate], problems: &mut Problems) {
+        let missing = match (&self.cert, &self.key) {
+            (Some(_), None) => ("key", "is missing: it takes the file with the private key of `cert`"),
+            (None, Some(_)) => ("cert", "is missing: it takes the file with the certificate of `key`"),
+            (None, None) if others.is_empty() => (
+                "cert",
+                "is missing: give `cert` and `key`, or a `[[tls.certificate]]` for each of several certificates",
+            ),
+            _ => return,
+        };
+        self.places.problem(problems, missing.0, missing.1);
     }
 }
 

@@ -13,6 +13,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("ready_needs", "\"hooks.backend\""),
     ("tls.cert", "\"cert.pem\""),
     ("tls.key", "\"key.pem\""),
+    ("tls.certificate.cert", "\"other-cert.pem\""),
+    ("tls.certificate.key", "\"other-key.pem\""),
     ("endpoint.credential_within", "\"10s\""),
     ("endpoint.transports", "[\"websocket\"]"),
     ("endpoint.longpoll_window", "\"10s\""),
@@ -278,7 +280,7 @@ mod tests {
             })
             .map(|line| match line.strip_prefix("# ") {
                 Some(setting) if is_setting(setting) && !dependent.iter().any(|key| is_key(setting, key)) => setting,
-                Some(header) if header.starts_with('[') && header.ends_with(']') && header != "[tls]" => header,
+                Some(header) if header.starts_with('[') && header.ends_with(']') && !header.contains("tls") => header,
                 _ => line,
             })
             .map(|line| format!("{line}\n"))

@@ -147,6 +147,16 @@ fn bad_configurations_are_explained() {
     check("[[endpoint]]\nlongpoll_window = '600s'", &["endpoint.longpoll_window", "from 100ms to 2m"]);
     // Files and secrets that cannot be read.
     check("[tls]\ncert = 'no-such.pem'\nkey = 'no-such.key'", &["2:8: tls.cert: cannot read no-such.pem"]);
+    check("[tls]", &["1:1: tls.cert: is missing", "[[tls.certificate]]"]);
+    check("[tls]\ncert = 'no-such.pem'", &["tls.key: is missing: it takes the file with the private key of `cert`"]);
+    check("[tls]\nkey = 'no-such.key'", &["tls.cert: is missing: it takes the file with the certificate of `key`"]);
+    check("[tls]\ncertificates = 'x'", &["tls.certificates: unknown key; did you mean `certificate`?"]);
+    check("[tls.certificate]\ncert = 'x'", &["tls.certificate: is a section: write it as [[tls.certificate]]"]);
+    check("[[tls.certificate]]\ncert = 'x'", &["tls.certificate.key: is missing"]);
+    check(
+        "[[tls.certificate]]\ncert = 'no-such.pem'\nkey = 'no-such.key'",
+        &["2:8: tls.certificate.cert: cannot read no-such.pem"],
+    );
     check("[auth.u]\nkind = 'jwt'", &["auth.u.secret_env: a secret is missing"]);
     check("[auth.u]\nkind = 'jwt'\nsecret_env = 'NOT_SET'", &["3:14: auth.u.secret_env", "NOT_SET is not set"]);
     check("[auth.u]\nkind = 'jwt'\nsecret_env = 'EMPTY'", &["EMPTY is empty"]);

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use fanfare::{Endpoint, Mount, Pattern, Policy, Rate};
 
 use super::mounts::{Common, mount};
-use crate::apikey::lookup::{Lifetimes, Lookup};
+use crate::apikey::lookup::{self, Lookup};
 use crate::apikey::store;
 use crate::auth::{Authenticator, Fetched, Resources};
 use crate::bridge::Bridge;
@@ -178,6 +178,7 @@ pub(crate) struct Equipment {
 /// A configuration that can be put in force.
 pub(crate) struct Prepared {
     assembled: Assembled,
+    lookups: Vec<(Arc<Lookup>, lookup::Settings)>,
     webhooks: Vec<webhook::Replacement>,
 }
 
@@ -211,7 +212,10 @@ impl Equipment {
             let text = "channel (one with `history` or `slow` has others before it than at the start)";
             return Err(Unbuilt::RestartNeeded(text.into()));
         }
-        Ok(Prepared { assembled, webhooks })
+        let lookups = self.shared.lookups.iter();
+        let lookups =
+            lookups.filter_map(|(name, lookup)| Some((lookup.clone(), remembering(config.keys.get(name)?)))).collect();
+        Ok(Prepared { assembled, lookups, webhooks })
     }
 
     /// Puts it in force: the parts and the topics that there are now.
@@ -219,7 +223,7 @@ impl Equipment {
     /// # Errors
     /// The engine refuses the mounts; everything is as it was.
     pub(crate) fn put_in_force(&mut self, prepared: Prepared) -> Result<Seen, Unbuilt> {
-        let Prepared { assembled, webhooks } = prepared;
+        let Prepared { assembled, lookups, webhooks } = prepared;
         let replaced = self.endpoint.replace_mounts(assembled.mounts);
         replaced.map_err(|error| Unbuilt::Impossible(error.to_string()))?;
         self.shared.realtime.store(Arc::new(assembled.realtime));
@@ -227,6 +231,7 @@ impl Equipment {
         self.shared.contracts.replace(contracts, document);
         assembled.settled.into_iter().for_each(|(declared, settled)| declared.settle(settled));
         assembled.known.ended.iter().for_each(Declared::end);
+        lookups.into_iter().for_each(|(lookup, settings)| lookup.settle(settings));
         self.webhooks.iter().zip(webhooks).for_each(|(webhook, replacement)| webhook.replace(replacement));
         self.known = assembled.known;
         Ok(Seen { parts: self.parts(), topics: assembled.topics })
@@ -291,11 +296,19 @@ pub(super) fn lookups(config: &Config) -> Result<BTreeMap<String, Arc<Lookup>>, 
     let named = |name: &String| config.auths.values().any(|auth| auth.keys.as_ref() == Some(name));
     let open = |(name, settings): (&String, &Keys)| {
         let store = store::open(settings).map_err(|error| format!("keys.{name}: {error}"))?;
-        let lifetimes = Lifetimes { found: settings.cache.0, unknown: settings.cache_unknown.0 };
-        let lookup = Lookup::new(name, store, lifetimes, settings.cache_entries_max.0 as usize);
+        let lookup = Lookup::new(name, store, remembering(settings));
         Ok((name.clone(), Arc::new(lookup)))
     };
     config.keys.iter().filter(|(name, _)| named(name)).map(open).collect()
+}
+
+fn remembering(settings: &Keys) -> lookup::Settings {
+    lookup::Settings {
+        found: settings.cache.0,
+        unknown: settings.cache_unknown.0,
+        entries_max: settings.cache_entries_max.0 as usize,
+        revoke_closes: settings.revoke_closes,
+    }
 }
 
 /// Those that an endpoint names.

@@ -283,13 +283,15 @@ fn hub_11_a_slow_database_is_asked_over_a_bounded_pool_for_a_bounded_time() {
 #[test]
 fn hub_11_revoking_a_key_closes_its_publisher_unless_that_is_not_wanted() {
     for closes in [true, false] {
-        let mut store = Store::new("file");
-        store.section += &format!("revoke_closes = {closes}\n");
+        let store = Store::new("file");
         store.apikey(&["migrate"]).unwrap();
         let key = store.apikey(&["add", "--domain", "a"]).unwrap();
-        let server = store.server();
+        // It counts from a reload on, for sockets that were there before.
+        let server = Server::serve(&store.config(&format!("revoke_closes = {}\n", !closes)));
         let mut publisher = server.upgrade(&format!("/ws/pub/{key}/a/t"), &[]).unwrap();
         let mut subscriber = server.upgrade("/ws/sub/a/t", &[]).unwrap();
+        server.rewrite(&store.config(&format!("revoke_closes = {closes}\n")));
+        assert_eq!(server.reload().json()["changed"], json!(["keys.main.revoke_closes"]));
         store.apikey(&["revoke", &key]).unwrap();
         if closes {
             assert_eq!(publisher.receive_close(), 1001);
@@ -479,4 +481,19 @@ fn the_health_report_needs_no_clients() {
     eventually(|| state() == "unavailable");
     store.service.as_mut().unwrap().restart();
     eventually(|| state() == "ok");
+}
+
+#[test]
+fn how_long_keys_are_remembered_can_be_reloaded() {
+    let store = Store::new("file");
+    let remembering = |setting: &str| store.config("").replace("cache_unknown = '0s'", setting);
+    let server = Server::serve(&remembering("cache_unknown = '1h'"));
+    let made: Value = serde_json::from_str(&store.apikey(&["add", "--json", "--inactive"]).unwrap()).unwrap();
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(connect(&server, key), Err(403));
+    store.apikey(&["activate", key]).unwrap();
+    assert_eq!(connect(&server, key), Err(403), "what was found out counts for an hour");
+    server.rewrite(&remembering("cache_unknown = '0s'"));
+    assert_eq!(server.reload().json()["changed"], json!(["keys.main.cache_unknown"]));
+    assert_eq!(connect(&server, key), Ok(()));
 }

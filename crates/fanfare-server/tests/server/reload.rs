@@ -37,6 +37,7 @@ fn file(slot: &str, lines: &str) -> String {
         ("channel[2]", "[[channel]]\npresence = true\n"),
         ("channel[3]", "[[channel]]\ntopic = 'realtime:*'\nprivate = true\njoin = 'authenticated'\n"),
         ("webhook[1]", "[[webhook]]\n"),
+        ("keys.one", "[keys.one]\n"),
     ];
     let mut text = String::new();
     for (name, header) in sections {
@@ -53,7 +54,7 @@ fn file(slot: &str, lines: &str) -> String {
         text.push('\n');
     }
     text.push_str(&format!("[auth.j]\nkind = 'jwt'\nsecret = '{SECRET}'\n"));
-    text.push_str("[hook.other]\nurl = 'http://127.0.0.1:9/'\n[keys.one]\n[keys.two]\n");
+    text.push_str("[hook.other]\nurl = 'http://127.0.0.1:9/'\n[keys.two]\n");
     text
 }
 
@@ -163,6 +164,16 @@ fn cases(folder: &Folder) -> Vec<Case> {
             ("key_iterations", "", "10"),
             ("key_length", "", "64"),
             ("key_digest", "", "'sha512'"),
+        ],
+    );
+    add(
+        "keys.one",
+        "",
+        &[
+            ("cache", "", "'1s'"),
+            ("cache_unknown", "", "'1s'"),
+            ("cache_entries_max", "", "7"),
+            ("revoke_closes", "", "false"),
         ],
     );
     add("auth.a", "kind = 'apikeys'", &[("keys", "'one'", "'two'")]);
@@ -297,7 +308,16 @@ fn every_key_that_the_reference_calls_reloadable_is_and_no_socket_is_lost() {
         if section == "root" { case.key.to_owned() } else { format!("{section}.{}", case.key) }
     };
     let mut tried: BTreeSet<String> = cases.iter().map(plain).collect();
-    let elsewhere = ["tls.cert", "tls.key", "admin.token", "admin.token_env", "admin.token_file", "admin.publish_rate"];
+    let elsewhere = [
+        "tls.cert",
+        "tls.key",
+        "tls.certificate.cert",
+        "tls.certificate.key",
+        "admin.token",
+        "admin.token_env",
+        "admin.token_file",
+        "admin.publish_rate",
+    ];
     tried.extend(elsewhere.map(str::to_owned));
     assert_eq!(tried, reloadable());
 

@@ -144,3 +144,56 @@ fn certificates_are_exchanged_under_a_stream_of_connects_and_a_wrong_key_leaves_
     open.send(r#"["1","1","room:lobby","phx_join",{}]"#.into()).unwrap();
     assert!(open.read().unwrap().into_text().unwrap().contains("phx_reply"));
 }
+
+#[test]
+fn each_name_has_its_certificate_and_certificates_can_be_added_while_the_server_runs() {
+    let folder = Folder::new();
+    let make = |names: &[&str]| {
+        rcgen::generate_simple_self_signed(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap()
+    };
+    let made = [make(&["a.example"]), make(&["b.example", "c.example"]), make(&["*.d.example"])];
+    let files: Vec<String> = (0..made.len())
+        .map(|number| {
+            let cert = folder.write(&format!("cert{number}.pem"), &made[number].cert.pem());
+            let key = folder.write(&format!("key{number}.pem"), &made[number].signing_key.serialize_pem());
+            format!("cert = {cert:?}\nkey = {key:?}\n")
+        })
+        .collect();
+    let first = format!("{LOBBY}[tls]\n{}", files[0]);
+    let two = format!("{first}[[tls.certificate]]\n{}", files[1]);
+    let three = format!("{two}[[tls.certificate]]\n{}", files[2]);
+    let server = Server::serve(&two);
+    let mut roots = RootCertStore::empty();
+    made.iter().for_each(|made| roots.add(made.cert.der().clone()).unwrap());
+    let config = Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
+    // The number of the certificate that a client gets, if it is for its name.
+    let shown = |name: &str| {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut tls = ClientConnection::new(config.clone(), ServerName::try_from(name.to_owned()).unwrap()).unwrap();
+        tls.complete_io(&mut stream).ok()?;
+        let shown = tls.peer_certificates()?[0].to_vec();
+        made.iter().position(|made| made.cert.der().to_vec() == shown)
+    };
+    let all = || ["a.example", "B.example", "c.example", "x.d.example", "elsewhere.example"].map(shown);
+    assert_eq!(all(), [Some(0), Some(1), Some(1), None, None]);
+    let change = |config: &str| {
+        server.rewrite(config);
+        server.reload().json()["changed"].clone()
+    };
+    assert_eq!(change(&three), serde_json::json!(["tls.certificate[2]"]));
+    assert_eq!(all(), [Some(0), Some(1), Some(1), Some(2), None]);
+    // Without one at the top the first of the list is the first of all.
+    assert_eq!(
+        change(&format!("{LOBBY}[[tls.certificate]]\n{}[[tls.certificate]]\n{}", files[2], files[1])),
+        serde_json::json!([
+            "tls.cert",
+            "tls.key",
+            "tls.certificate[1].cert",
+            "tls.certificate[1].key",
+            "tls.certificate[2].cert",
+            "tls.certificate[2].key"
+        ])
+    );
+    assert_eq!(all(), [None, Some(1), Some(1), Some(2), None]);
+}

@@ -136,33 +136,54 @@ impl Proxies {
         if self.address_from == AddressFrom::ProxyProtocol || !self.trusts(peer.ip()) {
             return None;
         }
+        let walked = self.walk(peer, headers);
         let (client, unread) = match &self.address_from {
-            AddressFrom::ForwardedFor => self.walk(peer, headers),
+            AddressFrom::ForwardedFor => (walked.client, walked.unread),
             AddressFrom::Header(name) => single(peer, headers, name.as_str()),
             AddressFrom::Peer | AddressFrom::ProxyProtocol => (peer, None),
         };
-        let is_secure = last(headers, FORWARDED_PROTO).and_then(|scheme| match scheme {
-            b"https" | b"wss" => Some(true),
-            b"http" | b"ws" => Some(false),
-            _ => None,
-        });
-        let host = last(headers, FORWARDED_HOST).and_then(|host| std::str::from_utf8(host).ok());
+        let told = |name| told_by(headers, name, walked.proxies);
+        let is_secure = told(FORWARDED_PROTO).and_then(is_secure);
+        let host = told(FORWARDED_HOST).and_then(|host| std::str::from_utf8(host).ok());
         Some(Told { client, is_secure, host: host.filter(|host| is_host_and_port(host)).map(Arc::from), unread })
     }
 
     /// The first address from the right that is no trusted proxy's.
-    fn walk(&self, peer: SocketAddr, headers: &HeaderMap) -> (SocketAddr, Option<String>) {
-        let mut client = peer;
-        for entry in entries(headers, FORWARDED_FOR).take(ENTRIES_MAX) {
+    fn walk(&self, peer: SocketAddr, headers: &HeaderMap) -> Walked {
+        let mut walked = Walked { client: peer, proxies: 1, unread: None };
+        for (passed, entry) in entries(headers, FORWARDED_FOR).take(ENTRIES_MAX).enumerate() {
+            walked.proxies = passed + 1;
             match address(entry) {
-                Some(told) => client = told,
-                None => return (client, Some(shortened(entry))),
+                Some(told) => walked.client = told,
+                None => {
+                    walked.unread = Some(shortened(entry));
+                    break;
+                }
             }
-            if !self.trusts(client.ip()) {
+            if !self.trusts(walked.client.ip()) {
                 break;
             }
         }
-        (client, None)
+        walked
+    }
+}
+
+/// What `X-Forwarded-For` leads to.
+struct Walked {
+    client: SocketAddr,
+    /// So many proxies have passed the request on, as far as they are trusted.
+    proxies: usize,
+    /// What ended the walk, since it is no address.
+    unread: Option<String>,
+}
+
+/// Whether a client has connected by TLS, in the words of the proxy that it has connected to. Schemes are the same in capitals.
+fn is_secure(scheme: &[u8]) -> Option<bool> {
+    let is_one_of = |schemes: [&str; 2]| schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()));
+    match (is_one_of(["https", "wss"]), is_one_of(["http", "ws"])) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
     }
 }
 
@@ -176,9 +197,10 @@ fn single(peer: SocketAddr, headers: &HeaderMap, name: &str) -> (SocketAddr, Opt
     }
 }
 
-/// The entry of a header that the nearest proxy has written.
-fn last<'h>(headers: &'h HeaderMap, name: &'h str) -> Option<&'h [u8]> {
-    entries(headers, name).next()
+/// What the first of so many proxies has told of its client: each adds an entry on the right, or leaves those that are there. What stands
+/// further left may be the client's own.
+fn told_by<'h>(headers: &'h HeaderMap, name: &'h str, proxies: usize) -> Option<&'h [u8]> {
+    entries(headers, name).take(proxies).last()
 }
 
 /// The entries of a list, from the right, whatever lines it is on.
@@ -277,6 +299,52 @@ mod tests {
         check(&header, "10.0.0.1:7", &[], "10.0.0.1:7");
         check(&AddressFrom::Peer, "10.0.0.1:7", &["192.0.2.1"], "10.0.0.1:7");
         check(&AddressFrom::ProxyProtocol, "10.0.0.1:7", &["192.0.2.1"], "10.0.0.1:7");
+    }
+
+    /// Whether the client has connected by TLS, and by which name, through proxies of which two are at 10.0.0.1 and 10.0.0.2.
+    #[test]
+    fn what_the_client_asked_for_is_told_by_the_first_trusted_proxy() {
+        for (forwarded_for, proto, host, expected) in [
+            ("192.0.2.1", &["https"][..], "a.example", (Some(true), Some("a.example"))),
+            ("192.0.2.1", &["HTTPS"], "a.example", (Some(true), Some("a.example"))),
+            ("192.0.2.1", &["Wss"], "", (Some(true), None)),
+            ("192.0.2.1", &["HTTP"], "", (Some(false), None)),
+            ("192.0.2.1", &["httpss"], "", (None, None)),
+            ("192.0.2.1", &[], "", (None, None)),
+            // The first ends TLS, and the second adds what it was asked by.
+            ("192.0.2.1, 10.0.0.2", &["https, http"], "a.example, inner.example", (Some(true), Some("a.example"))),
+            ("192.0.2.1, 10.0.0.2", &["https", "http"], "", (Some(true), None)),
+            ("192.0.2.1, 10.0.0.2", &["HTTPS,HTTP"], "", (Some(true), None)),
+            // Or leaves what it was told.
+            ("192.0.2.1, 10.0.0.2", &["https"], "a.example", (Some(true), Some("a.example"))),
+            // What a client has written stands further left than what the proxies have.
+            ("192.0.2.1", &["https, http"], "evil.example, a.example", (Some(false), Some("a.example"))),
+            (
+                "192.0.2.1, 10.0.0.2",
+                &["https, http, http"],
+                "evil.example, a.example, b.example",
+                (Some(false), Some("a.example")),
+            ),
+            ("10.0.0.2, 192.0.2.1", &["https, http"], "evil.example, a.example", (Some(false), Some("a.example"))),
+            // Nobody says who the client is: the proxy that has connected here.
+            ("", &["http, https"], "evil.example, a.example", (Some(true), Some("a.example"))),
+            ("nonsense", &["http, https"], "", (Some(true), None)),
+        ] {
+            for source in [AddressFrom::Peer, AddressFrom::ForwardedFor] {
+                let proxies = Proxies::trusted(["10.0.0.0/8".parse().unwrap()]).address_from(source);
+                let mut headers = HeaderMap::new();
+                let mut add = |name, value: &str| {
+                    if !value.is_empty() {
+                        headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+                    }
+                };
+                add(FORWARDED_FOR, forwarded_for);
+                proto.iter().for_each(|line| add(FORWARDED_PROTO, line));
+                add(FORWARDED_HOST, host);
+                let told = proxies.told("10.0.0.1:7".parse().unwrap(), &headers).unwrap();
+                assert_eq!((told.is_secure, told.host.as_deref()), expected, "{forwarded_for} {proto:?} {host}");
+            }
+        }
     }
 
     #[test]
