@@ -76,8 +76,12 @@ pub(crate) const ENVELOPE_OVERHEAD_MAX: usize = 1024;
 /// Why a command was not carried out, as far as is known. The text names the server, the value and the next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Undone {
-    /// It was not sent: no link, too much waits, too large. Nothing has happened, and it is safe to repeat.
+    /// It was not sent: no link, or too much waits. Nothing has happened, and it is safe to repeat.
     Refused(Arc<str>),
+    /// It cannot be carried as it is, such as one that is too large. Nothing has happened, and repeating it is of no use.
+    Impossible(Arc<str>),
+    /// The broker does not allow it, and will not until its settings, or those of this node, are changed. Nothing has happened.
+    Denied(Arc<str>),
     /// It was sent, and there was no answer by the deadline, or the link broke before: it may have happened, or may yet happen.
     Unknown(Arc<str>),
     /// Only of [`Transport::send`]: nobody with that incarnation is attached. It has reached nobody.
@@ -89,25 +93,43 @@ impl Undone {
         Undone::Refused(why.into())
     }
 
+    #[cfg(any(feature = "nats", feature = "redis"))]
+    pub(crate) fn denied(why: impl Into<Arc<str>>) -> Self {
+        Undone::Denied(why.into())
+    }
+
+    /// The message takes more bytes on its way than the broker takes; `next` says what to change.
+    #[cfg(any(feature = "nats", feature = "redis"))]
+    pub(crate) fn too_large(size: usize, most: usize, next: &str) -> Self {
+        let why = format!("it takes {size} bytes on its way, more than {most}: send less, or {next}");
+        Undone::Impossible(why.into())
+    }
+
     pub(crate) fn unknown(why: impl Into<Arc<str>>) -> Self {
         Undone::Unknown(why.into())
     }
 
-    /// Counts and keeps that a message has come to this.
+    /// Counts and keeps that a message has come to this, and writes it into the log where somebody has to do something.
     pub(crate) fn note(&self, topic: &str, counters: &Counters) {
         let event = match self {
-            Undone::Refused(_) | Undone::Gone => Event::BrokerRefused,
+            Undone::Refused(_) | Undone::Impossible(_) | Undone::Denied(_) | Undone::Gone => Event::BrokerRefused,
             Undone::Unknown(_) => Event::BrokerUnknown,
         };
         let (kind, detail) = (fact::Kind::Dropped, format_args!("{self}"));
-        Fact { kind, event, who: Who::default(), topic: Some(topic), code: None, detail }.note(counters, 1);
+        let fact = Fact { kind, event, who: Who::default(), topic: Some(topic), code: None, detail };
+        match self {
+            // It goes on until somebody changes something.
+            Undone::Denied(_) => fact.tell(counters),
+            _ => fact.note(counters, 1),
+        }
     }
 }
 
 impl fmt::Display for Undone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Undone::Refused(why) => write!(f, "not sent to the broker: {why}"),
+            Undone::Refused(why) | Undone::Impossible(why) => write!(f, "not sent to the broker: {why}"),
+            Undone::Denied(why) => write!(f, "not taken by the broker: {why}"),
             Undone::Unknown(why) => write!(f, "sent to the broker, and not known to have arrived: {why}"),
             Undone::Gone => f.write_str("the node that it was for is gone"),
         }

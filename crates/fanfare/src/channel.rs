@@ -13,7 +13,7 @@ use fanfare_proto::payload::{FromPayload, IntoPayload, JsonText, Payload};
 use fanfare_proto::position::Since;
 use serde::Serialize;
 
-use crate::error::{BoxError, Error, may_pass};
+use crate::error::{BoxError, Error, NotNow};
 use crate::message::Broadcast;
 
 pub use context::{Context, JoinSender, ReplyHandle};
@@ -28,9 +28,14 @@ pub(crate) use mutes::Mutes;
 /// order of arrival; joins run beside each other. A callback runs on the thread of its shard until it first waits, so it
 /// must not block: use `spawn_blocking` for long computations.
 ///
-/// A panic or an `Err` ends this join with `phx_error` and touches nothing else. Two errors do not: one of
-/// [`Payload::to`] is a fault of the client's, so that a push is answered with it as an error reply, and one that
-/// [is unavailable](crate::Error::is_unavailable) is answered with `{"reason": "unavailable"}`.
+/// A panic or an `Err` ends this join with `phx_error` and touches nothing else. Some errors do not: one of
+/// [`Payload::to`] is a fault of the client's, so that a push is answered with it as an error reply. And those that are the fault of neither
+/// side are answered with a reason:
+///
+/// - `{"reason": "unavailable"}`: [nothing was sent](crate::Error::is_unavailable), and the client may send it again later.
+/// - `{"reason": "unknown"}`: the message [may have been sent](crate::Error::is_unknown). With `"delivered": "local"` it has reached the
+///   members [on this node](crate::Error::is_only_here).
+/// - `{"reason": "failed"}`: nothing was sent, and sending it again is of no use: the log says what to change.
 ///
 /// ```
 /// use fanfare::{BoxError, Channel, Context, Joined, Payload, Refused, Reply};
@@ -233,15 +238,18 @@ impl Refused {
     }
 }
 
-/// The reason that clients are given where something that the engine depends on is away or full: they may try again.
-pub(crate) const UNAVAILABLE: &str = "unavailable";
+/// The reason that clients are given where they may join again.
+const UNAVAILABLE: &str = "unavailable";
 
 /// Any error in a join, by `?`: the client is told "join crashed", the log why. Where it may help to try again, the client is told
 /// "unavailable".
 impl<E: Into<BoxError>> From<E> for Refused {
     fn from(cause: E) -> Self {
         let cause = cause.into();
-        if may_pass(&cause) { Refused::reason(UNAVAILABLE) } else { Refused::crashed(cause.to_string()) }
+        match NotNow::of(&cause) {
+            Some(_) => Refused::reason(UNAVAILABLE).because(cause.to_string()),
+            None => Refused::crashed(cause.to_string()),
+        }
     }
 }
 

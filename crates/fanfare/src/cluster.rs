@@ -48,7 +48,8 @@ use timers::Timers;
 use topic::Topic;
 use window::Windows;
 
-pub(crate) use holds::{HoldOver, NotHeld};
+pub(crate) use holds::{HoldOver, Holder, NotHeld};
+pub(crate) use publish::refused;
 
 /// So many locks share the topics between them.
 const STRIPES: usize = 64;

@@ -25,6 +25,8 @@ enum Kind {
     Unknown(String),
     /// A message has reached the members on this node only.
     OnlyHere(String),
+    /// Something that the engine depends on does not allow it, and will not until its settings are changed.
+    Denied(String),
     /// The operating system refused.
     Io(&'static str, std::io::Error),
     /// The engine cannot go on; the text says why.
@@ -52,6 +54,10 @@ impl Error {
         Error(Box::new(Kind::OnlyHere(text.into())))
     }
 
+    pub(crate) fn denied(text: impl Into<String>) -> Self {
+        Error(Box::new(Kind::Denied(text.into())))
+    }
+
     pub(crate) fn io(what: &'static str, cause: std::io::Error) -> Self {
         Error(Box::new(Kind::Io(what, cause)))
     }
@@ -75,7 +81,8 @@ impl Error {
         matches!(*self.0, Kind::Conflict(_))
     }
 
-    /// Whether something that the engine depends on is away or full: trying again later may help.
+    /// Whether something that the engine depends on is away or full: trying again later may help. Of a message that has reached the
+    /// members on [this node only](Error::is_only_here) it gives these a second copy.
     pub fn is_unavailable(&self) -> bool {
         matches!(*self.0, Kind::Unavailable(_) | Kind::OnlyHere(_))
     }
@@ -101,6 +108,7 @@ impl fmt::Display for Error {
             | Kind::Unavailable(text)
             | Kind::Unknown(text)
             | Kind::OnlyHere(text)
+            | Kind::Denied(text)
             | Kind::Failed(text) => f.write_str(text),
             Kind::Io(what, cause) => write!(f, "{what}: {cause}"),
         }
@@ -124,7 +132,26 @@ impl StdError for Error {
     }
 }
 
-/// Whether an error of the application's code is one of the engine's that may pass.
-pub(crate) fn may_pass(error: &BoxError) -> bool {
-    error.downcast_ref::<Error>().is_some_and(|error| error.is_unavailable() || error.is_unknown())
+/// What a client is told where the fault is neither its own nor that of a channel's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotNow {
+    /// For programs.
+    pub(crate) reason: &'static str,
+    /// A message has reached the members on this node.
+    pub(crate) is_only_here: bool,
+}
+
+impl NotNow {
+    /// What an error of the application's code is to the client, if it is one of the engine's that concerns neither.
+    pub(crate) fn of(error: &BoxError) -> Option<Self> {
+        let error = error.downcast_ref::<Error>()?;
+        let is_only_here = error.is_only_here();
+        let reason = match &*error.0 {
+            Kind::Unavailable(_) => "unavailable",
+            Kind::Unknown(_) | Kind::OnlyHere(_) => "unknown",
+            Kind::Denied(_) => "failed",
+            _ => return None,
+        };
+        Some(NotNow { reason, is_only_here })
+    }
 }

@@ -35,8 +35,10 @@ pub struct TopicSummary {
     pub members: usize,
     /// Whether a publisher of a [hub](crate::Mount::hub) has started it, and it has not ended.
     pub is_started: bool,
-    /// That publisher, while it is connected.
+    /// That publisher, while it is connected to this node.
     pub publisher: Option<SocketHandle>,
+    /// The node that it is connected to, if that is another one, as [`NodeSummary::incarnation`](crate::NodeSummary) has it.
+    pub publisher_node: Option<String>,
 }
 
 /// A socket of this process. It leaves everything when it is dropped.

@@ -53,7 +53,7 @@ codes! {
     TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps, streams or sessions as there can be: end one. Or too many wrong tokens: try again after the seconds that `Retry-After` says.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "More messages than `admin.publish_rate` allows. None of them is published: send them again after the seconds that `Retry-After` says.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
-    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says.";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says. Without that header, and with `\"delivered\": \"local\"`, the members on this node have it, and get it twice if it is sent again.";
     Unknown = "unknown", GATEWAY_TIMEOUT, "The broker has not answered: the message may have been published. With an `idempotency_key` it can be sent again.";
 }
 
@@ -93,7 +93,12 @@ impl From<Error> for ApiError {
             () if error.is_unknown() => Code::Unknown,
             () => Code::Internal,
         };
-        Self { is_only_here: error.is_only_here(), ..Self::new(code, error.to_string()) }
+        let told = Self::new(code, error.to_string());
+        match error.is_only_here() {
+            // Sent again it comes twice: that is not for a program to decide by a header.
+            true => Self { is_only_here: true, retry_after_s: None, ..told },
+            false => told,
+        }
     }
 }
 

@@ -78,7 +78,8 @@ pub(super) fn row(row: &TopicRow) -> Value {
     let topic = &row.summary;
     let mut told = json!({ "topic": topic.topic, "members": topic.members });
     if topic.is_started {
-        told["publisher"] = topic.publisher.as_ref().map_or(Value::Null, publisher);
+        let elsewhere = || topic.publisher_node.as_ref().map_or(Value::Null, |node| json!({ "node": node }));
+        told["publisher"] = topic.publisher.as_ref().map_or_else(elsewhere, publisher);
     }
     if let Some(rates) = &row.rates {
         put_rates(&mut told, rates);

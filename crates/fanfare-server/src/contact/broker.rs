@@ -42,7 +42,7 @@ pub(super) async fn ask(settings: &Settings, config: &Config) -> Vec<(String, An
 /// Puts together what the link shows and what its servers say, all of which are needed or one of them.
 fn answer(link: &BrokerLink, details: Vec<Answer>, is_each: bool) -> Answer {
     if let Some(why) = &link.down {
-        return Err(why.clone());
+        return Err(why.strip_prefix(&format!("{}: ", link.name)).unwrap_or(why).to_owned());
     }
     let Some(round) = link.round else {
         return Err(format!("it is connected, and has not brought a node its own message within {PATIENCE:?}"));
@@ -107,8 +107,8 @@ async fn redis(_url: &str, _keeps: bool) -> Answer {
 #[cfg(feature = "nats")]
 async fn nats(url: &str, config: &Config, keeps: bool) -> Answer {
     let said = super::nats::ask(url).await?;
-    if let Some(why) = said.cannot_keep().filter(|_| keeps) {
-        return Err(why);
+    if keeps {
+        said.keeps().await?;
     }
     Ok(Found { what: said.what(), warnings: said.warnings(config.limits.message_size_max.0 as usize) })
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::services::Service;
-use crate::services::{nats, redis};
-use crate::support::{Client, Server, eventually, run};
+use crate::services::{nats, nats_server, redis};
+use crate::support::{Client, Folder, Server, eventually, run};
 
 /// The file of each node.
 fn config(redis: &Service) -> String {
@@ -160,6 +160,63 @@ fn a_history_in_a_jetstream_is_one_for_all_and_clients_resume_from_it() {
     assert_eq!(numbers(&history(&nodes[1], "?since=0:0")), [1, 2, 3, 5]);
 }
 
+/// Too large for its broker, it is nobody's.
+fn refuses_what_is_too_large(service: &Service, url: &str, most: usize, next: &str) {
+    let nodes = [(); 2].map(|()| Server::serve(&config_of(url)));
+    nodes.iter().for_each(is_connected);
+    for topic in ["room:1", "plain"] {
+        let mut members = [0, 1].map(|node: usize| nodes[node].connect(""));
+        let [join_ref, _] = [0, 1].map(|member: usize| members[member].join_ok(topic));
+        let large = json!({ "n": 1, "body": "x".repeat(most) });
+        let answer = nodes[0].api("POST", "/api/publish", &json!({ "topic": topic, "event": "n", "payload": &large }));
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status, &error["code"], answer.headers.get("retry-after")), (422, &json!("invalid"), None));
+        let pushed = members[0].push(&join_ref, topic, "n", large);
+        for told in [&error["message"], &pushed["response"]["reason"]] {
+            let told = told.as_str().unwrap();
+            assert!(told.contains("bytes on its way, more than ") && told.contains(next), "{told}");
+        }
+        publish(&nodes[0], message(topic, 2));
+        assert_eq!(members.each_mut().map(receive), [2, 2], "{topic} on port {}", service.port);
+    }
+}
+
+#[test]
+fn what_the_broker_cannot_carry_is_told_and_reaches_nobody() {
+    let prepare = |folder: &Folder| {
+        drop(folder.write("nats.conf", &format!("max_payload: 10000\n{}", nats_server::jetstream(folder))));
+    };
+    let nats = Service::start(prepare, nats_server::command);
+    refuses_what_is_too_large(
+        &nats,
+        &format!("nats://127.0.0.1:{}", nats.port),
+        10_000,
+        "raise max_payload in the configuration of the NATS server",
+    );
+    let redis = redis::start_with("proto-max-bulk-len 1mb");
+    refuses_what_is_too_large(&redis, &redis.redis_url(), 1024 * 1024, "raise proto-max-bulk-len of the Redis server");
+}
+
+#[test]
+fn what_the_broker_does_not_allow_is_not_asked_for_again() {
+    let redis = redis::start_with("user chat on >secret ~* &* +@all -config");
+    let url = format!("redis://chat:secret@127.0.0.1:{}", redis.port);
+    let node = Server::serve(&config_of(&url));
+    is_connected(&node);
+    let mut member = node.connect("");
+    let join_ref = member.join_ok("room:1");
+    redis.redis(&["ACL", "SETUSER", "chat", "-xadd"]);
+    let answer = node.api("POST", "/api/publish", &message("room:1", 1));
+    let error = answer.json()["error"].clone();
+    assert_eq!((answer.status, &error["code"], answer.headers.get("retry-after")), (500, &json!("internal"), None));
+    assert!(error["message"].as_str().unwrap().contains("docs/cluster.md has what the user of a node"), "{error}");
+    assert_eq!(member.push(&join_ref, "room:1", "n", json!({}))["response"], json!({ "reason": "failed" }));
+    let is_told = |log: &str| log.contains("not taken by the broker: redis").then_some(());
+    assert!(node.wait_for_stderr(is_told).is_some(), "{}", node.stderr());
+    redis.redis(&["ACL", "SETUSER", "chat", "+xadd"]);
+    assert_eq!(member.push(&join_ref, "room:1", "n", json!({ "n": 2 }))["status"], "ok");
+}
+
 #[test]
 fn a_history_is_one_for_all_and_is_read_from_any_node() {
     let redis = redis::start();
@@ -265,7 +322,7 @@ fn without_its_broker_a_node_refuses_to_keep_and_goes_on_when_it_is_back() {
 #[test]
 fn a_broker_that_cannot_be_is_found_by_check() {
     let check = |broker: &str| {
-        let folder = crate::support::Folder::new();
+        let folder = Folder::new();
         let file = folder.write("fanfare.toml", &format!("[broker]\n{broker}\n[[channel]]\npreset = 'lobby'\n"));
         let (is_ok, printed, error) = run(&["check", "--config", file.to_str().unwrap()]);
         (is_ok, printed + &error)

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::services::{nats, postgres, redis};
+use crate::services::{Service, nats, nats_server, postgres, redis};
 use crate::support::{Folder, run};
 
 /// What it prints of a configuration, and whether all is well.
@@ -110,13 +110,27 @@ fn a_broker_that_cannot_be_used_is_told_with_the_next_step() {
         assert_lines(&said, &expected);
     }
 
-    let plain = nats::start();
-    let (ok, said) = broker(&plain.nats_url());
-    assert!(!ok, "{said}");
-    assert_lines(
-        &said,
-        &[format!("error: broker nats 127.0.0.1:{}: it has no JetStream, …: start it with -js", plain.port)],
-    );
+    let (plain, none) = (nats::start(), "it has no JetStream, …: start it with -js");
+    let prepare = |folder: &Folder| {
+        let users = "[{ user: chat, password: m4rk3r, permissions: { publish: \"ff.>\", subscribe: \"ff.>\" } }]";
+        let lines = format!("{}\nauthorization {{ users = {users} }}", nats_server::jetstream(folder));
+        drop(folder.write("nats.conf", &lines));
+    };
+    let limited = Service::start(prepare, nats_server::command);
+    let account = |folder: &Folder| {
+        let accounts = "accounts { A { users = [ { user: chat, password: m4rk3r } ] } }";
+        drop(folder.write("nats.conf", &format!("{}\n{accounts}", nats_server::jetstream(folder))));
+    };
+    let elsewhere = Service::start(account, nats_server::command);
+    for (server, credentials, expected) in [
+        (&plain, "u:m4rk3r@", none),
+        (&limited, "chat:m4rk3r@", "its JetStream does not answer: allow the user of a node $JS.API.>"),
+        (&elsewhere, "chat:m4rk3r@", "its JetStream says \"…: enable it for the account of a node"),
+    ] {
+        let (ok, said) = broker(&format!("nats://{credentials}127.0.0.1:{}", server.port));
+        assert!(!ok && !said.contains("m4rk3r"), "{said}");
+        assert_lines(&said, &[format!("error: broker nats 127.0.0.1:{}: {expected}", server.port)]);
+    }
     let keeps = nats::start_jetstream();
     let (ok, said) = broker(&keeps.nats_url());
     assert!(ok, "{said}");

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::api_keys::Store;
 use crate::issuer::shared;
+use crate::services::redis;
 use crate::support::{Server, eventually};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -107,6 +108,34 @@ fn hub_9_started_topics_are_listed_with_their_publishers_and_without_subscribers
     publishers.clear();
     let waits = json!({"topic": "hub:a/0", "members": 0, "publisher": null});
     eventually(|| topics()["topics"][0] == waits);
+}
+
+#[test]
+fn a_started_topic_is_listed_on_all_nodes_with_the_node_of_its_publisher() {
+    let redis = redis::start();
+    let config = format!(
+        "[broker]\nurl = '{}'\n[[endpoint]]\npath = '/ws'\nprotocol = 'hub'\nauth = 'none'\n",
+        redis.redis_url()
+    );
+    let [one, two] = [(); 2].map(|()| Server::serve(&config));
+    let publish = || one.upgrade("/ws/pub/-/d/news", &[]);
+    eventually(|| publish().is_ok());
+    let mut publisher = None;
+    eventually(|| {
+        publisher = publish().ok();
+        publisher.is_some()
+    });
+    let mut subscriber = None;
+    eventually(|| {
+        subscriber = two.upgrade("/ws/sub/d/news", &[]).ok();
+        subscriber.is_some()
+    });
+    let listed = || two.api("GET", "/api/topics", &json!(null)).json()["topics"][0].clone();
+    let node = || one.api("GET", "/api/nodes", &json!(null)).json()["nodes"][0]["node"].clone();
+    eventually(|| node().is_string());
+    assert_eq!(listed(), json!({ "topic": "hub:d/news", "members": 1, "publisher": { "node": node() } }));
+    drop(publisher);
+    eventually(|| listed()["publisher"] == json!(null) && listed().get("publisher").is_some());
 }
 
 #[test]

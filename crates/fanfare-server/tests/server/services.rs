@@ -4,6 +4,7 @@
 
 pub(crate) mod mongo;
 pub(crate) mod nats;
+pub(crate) mod nats_server;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::wire::Wire;
+use super::wire::{Wire, tls_in_words};
 
 /// One read takes at most so many bytes.
 const READ_SIZE: usize = 64 * 1024;
@@ -20,11 +20,20 @@ pub(super) struct Buffered {
     input: Vec<u8>,
     /// So much of `input` is there.
     filled: usize,
+    /// The first byte that came.
+    first: Option<u8>,
 }
 
 impl Buffered {
     pub(super) fn new(wire: Wire) -> Self {
-        Buffered { wire, out: Vec::new(), written: 0, input: vec![0; 2 * READ_SIZE], filled: 0 }
+        Buffered { wire, out: Vec::new(), written: 0, input: vec![0; 2 * READ_SIZE], filled: 0, first: None }
+    }
+
+    /// Whether the other side may want TLS: it has said nothing, or what TLS says of bytes that make no sense to it.
+    pub(super) fn may_want_tls(&self) -> bool {
+        /// How an alert begins.
+        const ALERT: u8 = 21;
+        !self.wire.is_tls() && self.first.is_none_or(|first| first == ALERT)
     }
 
     /// Whether there is room for more to be written.
@@ -66,10 +75,11 @@ impl Buffered {
             Ok(None) => Ok(false),
             Ok(Some(0)) => Err("it has closed the connection".to_owned()),
             Ok(Some(size)) => {
+                self.first.get_or_insert(self.input[self.filled]);
                 self.filled += size;
                 Ok(true)
             }
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(format!("TLS: {error}")),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(tls_in_words(&error)),
             Err(error) => Err(format!("reading: {error}")),
         }
     }

@@ -26,7 +26,7 @@ struct State {
 
 impl Pulse {
     pub(super) fn new() -> Self {
-        let down = Some("it is not connected yet".into());
+        let down = Some("it is being connected to, and has neither answered nor refused".into());
         Pulse { state: Mutex::new(State { since: Instant::now(), down, heard: None }), ups: AtomicU64::new(0) }
     }
 
@@ -47,6 +47,11 @@ impl Pulse {
     /// The node has heard what it had sent itself at this moment.
     pub(super) fn heard(&self, sent: Instant) {
         self.state.lock().heard = Some((Instant::now(), sent.elapsed()));
+    }
+
+    /// Why it is down, if it is.
+    pub(super) fn down(&self) -> Option<Arc<str>> {
+        self.state.lock().down.clone()
     }
 
     /// Whether it is up.

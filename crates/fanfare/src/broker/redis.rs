@@ -132,7 +132,7 @@ impl RedisBroker {
             let bulk = link(Link::start("redis-bulk", Role::Bulk, target, server.clone()))?;
             places.push(Place { id, weight, server, ordered, bulk });
         }
-        Ok(Arc::new(Redis { places: places.into(), envelope_size_max }))
+        Ok(Arc::new(Redis { places: places.into() }))
     }
 }
 
@@ -148,7 +148,6 @@ impl fmt::Debug for RedisBroker {
 struct Redis {
     /// Never none.
     places: Arc<[Place]>,
-    envelope_size_max: usize,
 }
 
 /// A server, with the two links to it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{BrokerLink, Done, Head, Incarnation, Stamp};
+use super::{BrokerLink, Done, Head, Incarnation, Stamp, Undone};
 
 /// Carries envelopes between nodes, at most once.
 ///
@@ -35,6 +35,12 @@ pub(crate) trait Transport: Send + Sync + fmt::Debug {
 
     /// Gives an envelope to one node's inbox, to which every node is attached for as long as it runs.
     fn send(&self, to: Incarnation, envelope: Bytes, done: Done<()>);
+
+    /// Whether it can carry an envelope of this size, as far as that is known before it is tried.
+    ///
+    /// # Errors
+    /// It cannot.
+    fn carries(&self, size: usize) -> Result<(), Undone>;
 
     /// The link that owns a topic at present.
     fn link_of(&self, topic: &str) -> LinkId;

@@ -49,6 +49,10 @@ impl Wire {
         Ok(())
     }
 
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// What the system is asked for events about.
     pub(super) fn source(&mut self) -> &mut mio::net::TcpStream {
         &mut self.tcp
@@ -80,6 +84,23 @@ impl Wire {
         while tls.wants_write() && some(tls.write_tls(&mut self.tcp))?.is_some() {}
         Ok((taken > 0).then_some(taken))
     }
+}
+
+/// What is wrong with TLS, with the next step where there is one.
+pub(super) fn tls_in_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let next = if text.contains("UnknownIssuer") {
+        "; have the operating system trust its authority, or name the file of that by SSL_CERT_FILE"
+    } else if text.contains("not valid for name") || text.contains("NotValidForName") {
+        "; write the host as its certificate has it in the broker's address"
+    } else if text.contains("InvalidContentType") {
+        "; does the server speak TLS on this port?"
+    } else if text.contains("CertificateRequired") {
+        "; it asks for a certificate of the node, which has none: let it ask for a password"
+    } else {
+        ""
+    };
+    format!("TLS: {text}{next}")
 }
 
 /// `None` where one would have to wait.

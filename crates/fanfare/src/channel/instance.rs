@@ -10,8 +10,8 @@ use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{FromPayload, JsonText, Payload, PayloadError};
 use fanfare_proto::position::Since;
 
-use super::{Channel, Context, Ended, Flow, Joined, Mutes, Refused, RefusedKind, Reply, UNAVAILABLE};
-use crate::error::{Error, may_pass};
+use super::{Channel, Context, Ended, Flow, Joined, Mutes, Refused, RefusedKind, Reply};
+use crate::error::{Error, NotNow};
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
 use crate::gap::Gap;
@@ -236,8 +236,8 @@ async fn run_job<C: Channel>(
     match result? {
         Ok(Reply { fault: Some(fault), .. }) => Err(fault.to_string()),
         Ok(reply) => Ok(reply),
-        // Nothing is wrong with the channel: its client may try again, and a gap is told where there is one.
-        Err(error) if may_pass(&error) => {
+        // Nothing is wrong with the channel: its client is told whether to try again, and of a gap where there is one.
+        Err(error) if let Some(not_now) = NotNow::of(&error) => {
             let fact = Fact {
                 kind: Kind::Dropped,
                 event: Event::Unavailable,
@@ -247,12 +247,19 @@ async fn run_job<C: Channel>(
                 detail: format_args!("the channel could not handle a message now: {error}"),
             };
             fact.tell(cx.endpoint().own_counters());
-            Ok(if is_push { Reply::error(serde_json::json!({ "reason": UNAVAILABLE })) } else { Reply::none() })
+            Ok(if is_push { Reply::error(told(not_now)) } else { Reply::none() })
         }
         // The client has sent something else than the channel expects, and is told what.
         Err(error) if is_push && error.is::<PayloadError>() => {
             Ok(Reply::error(serde_json::json!({ "reason": format!("invalid payload: {error}") })))
         }
         Err(error) => Err(error.to_string()),
+    }
+}
+
+fn told(NotNow { reason, is_only_here }: NotNow) -> serde_json::Value {
+    match is_only_here {
+        true => serde_json::json!({ "reason": reason, "delivered": "local" }),
+        false => serde_json::json!({ "reason": reason }),
     }
 }

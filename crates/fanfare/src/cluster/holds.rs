@@ -30,6 +30,14 @@ pub(crate) enum NotHeld {
     Unavailable,
 }
 
+/// The node that holds a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) node: Incarnation,
+    /// Its publisher has gone, and another may come.
+    pub(crate) is_waiting: bool,
+}
+
 /// What a cell says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Owner {
@@ -165,17 +173,37 @@ impl Cluster {
 
     /// Whether a topic has a publisher on any node, or waits for one.
     pub(crate) async fn is_held(&self, topic: &str) -> Result<bool, NotHeld> {
-        let Some(registers) = self.registers() else { return Ok(false) };
+        let Some(cell) = self.ask_for_cell(topic) else { return Ok(false) };
+        match cell.await {
+            Ok(Ok(cell)) => Ok(cell.is_some_and(|cell| !self.is_of_a_lost_node(&cell))),
+            Ok(Err(_)) | Err(_) => Err(NotHeld::Unavailable),
+        }
+    }
+
+    /// Which nodes have the publishers of topics, as far as the broker says: `None` for those that nobody holds.
+    pub(crate) async fn holders(&self, topics: &[&str]) -> Vec<Option<Holder>> {
+        // All are asked for before the first answer is waited for.
+        let cells: Vec<_> = topics.iter().map(|topic| self.ask_for_cell(topic)).collect();
+        let mut holders = Vec::with_capacity(cells.len());
+        for cell in cells {
+            let cell = match cell {
+                Some(cell) => cell.await.ok().and_then(Result::ok).flatten(),
+                None => None,
+            };
+            let owner = cell.filter(|cell| !self.is_of_a_lost_node(cell)).and_then(|cell| Owner::read(&cell.value));
+            holders.push(owner.map(|owner| Holder { node: owner.node, is_waiting: owner.is_free }));
+        }
+        holders
+    }
+
+    fn ask_for_cell(&self, topic: &str) -> Option<oneshot::Receiver<Result<Option<Cell>, Undone>>> {
         let (told, cell) = oneshot::channel();
         let done = Box::new(move |got| {
             // Nobody may wait for it any more.
             let _ = told.send(got);
         });
-        registers.get(&cell_of(topic), done);
-        match cell.await {
-            Ok(Ok(cell)) => Ok(cell.is_some_and(|cell| !self.is_of_a_lost_node(&cell))),
-            Ok(Err(_)) | Err(_) => Err(NotHeld::Unavailable),
-        }
+        self.registers()?.get(&cell_of(topic), done);
+        Some(cell)
     }
 
     /// Tells which topics are held by nodes that are lost: the topic, the revision of its cell, and the grace.

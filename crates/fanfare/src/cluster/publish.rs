@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fanfare_proto::envelope::{Content, Envelope, Message as Carried};
+use fanfare_proto::envelope::{Content, Envelope, Message as Carried, OVERHEAD_SIZE_MAX};
 use fanfare_proto::position::{Position, Stamp};
 
 use super::arrive::Arrived;
@@ -30,6 +30,15 @@ impl Cluster {
         let series = self.with(&draft.topic, |topics| topics.next_series(&draft.topic));
         let (envelope, _) = self.envelope(draft, NonZeroU64::new(series));
         parts.transport.publish(&draft.topic, envelope, Box::new(move |published| done(published.map(drop))));
+    }
+
+    /// Whether the broker can carry a message, as far as that is known before it is tried.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub(crate) fn carries(&self, draft: &Draft) -> Result<(), Undone> {
+        let Some(parts) = self.parts.get() else { return Ok(()) };
+        parts.transport.carries(OVERHEAD_SIZE_MAX + draft.event.len() + draft.payload.size())
     }
 
     /// Adds a message to the log of its topic.
@@ -125,6 +134,8 @@ pub(crate) fn refused(undone: &Undone) -> Error {
         Undone::Refused(_) | Undone::Gone => {
             Error::unavailable(format!("the message was not published, {undone}; publish it again later"))
         }
+        Undone::Impossible(_) => Error::invalid(format!("the message was not published, {undone}")),
+        Undone::Denied(_) => Error::denied(format!("the message was not published, {undone}")),
         Undone::Unknown(_) => Error::unknown(format!(
             "the message was {undone}; it may appear later: with an idempotency key it is safe to publish it again"
         )),

@@ -8,8 +8,7 @@ use fanfare_proto::envelope::{Content, Envelope};
 use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
-use super::publish::refused;
-use super::{COMMANDS, Cluster, NODES};
+use super::{COMMANDS, Cluster, NODES, refused};
 use crate::broker::{Done, Incarnation, Undone};
 use crate::error::Error;
 use crate::history::Append;

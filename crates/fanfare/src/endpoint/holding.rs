@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::Endpoint;
 use super::started::end;
 use crate::close_reason::CloseReason;
-use crate::cluster::{HoldOver, NotHeld};
+use crate::cluster::{HoldOver, Holder, NotHeld};
 use crate::mailbox::Command;
 use crate::presence;
 
@@ -62,6 +62,20 @@ impl Endpoint {
             Some(cluster) => cluster.is_held(topic).await,
             None => Ok(false),
         }
+    }
+
+    /// Which other nodes have started some topics.
+    pub(crate) async fn holders_elsewhere(&self, topics: &[&str]) -> Vec<Option<Holder>> {
+        match &self.0.cluster {
+            Some(cluster) => cluster.holders(topics).await,
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether a topic is one of those that publishers of hubs start.
+    pub(crate) fn is_of_a_hub(&self, topic: &str) -> bool {
+        let mounts = self.0.gate.mounts();
+        mounts.iter().any(|(_, mount)| mount.is_hub() && topic.starts_with(&mount.topic_prefix))
     }
 
     /// Whether there are nodes that may have started a topic.

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::Endpoint;
 use crate::broker::Undone;
+use crate::cluster::refused;
 use crate::error::Error;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
@@ -153,6 +154,7 @@ impl Endpoint {
                     "the broker is away: the message waits until other nodes can get it as well",
                 ));
             }
+            self.can_go_abroad(&draft).map_err(|undone| refused(&undone))?;
             let abroad = self.is_among_others().then(|| draft.clone());
             return Ok(match self.try_hand_out(draft, except, publisher) {
                 Ok(()) => abroad.map_or(Publishing::Done, |draft| Publishing::IsKept(self.send_abroad(&draft))),
@@ -194,6 +196,9 @@ impl Endpoint {
     /// The message back. It can be [published as soon as there is room](Endpoint::publish_in_time).
     pub(crate) fn try_publish_unanswered(&self, draft: Draft) -> Result<(), Draft> {
         let Some((store, retention)) = self.history_of(&draft) else {
+            if self.can_go_abroad(&draft).is_err() {
+                return Ok(());
+            }
             let abroad = self.is_among_others().then(|| draft.clone());
             self.try_hand_out(draft, None, Publisher::Hub).map_err(|(_, draft)| draft)?;
             if let Some(draft) = abroad {
@@ -296,6 +301,12 @@ impl Endpoint {
             let _ = done.send(published);
         });
         (settle, published)
+    }
+
+    /// Whether the broker can carry a message to other nodes: if not, the members here are not to have it either, and it is counted.
+    fn can_go_abroad(&self, draft: &Draft) -> Result<(), Undone> {
+        let Some(cluster) = &self.0.cluster else { return Ok(()) };
+        cluster.carries(draft).inspect_err(|undone| undone.note(&draft.topic, self.own_counters()))
     }
 
     /// Gives a message that its members here have to the other nodes. Ends when the broker has it.
@@ -467,7 +478,7 @@ impl Endpoint {
 /// The error of a message that its members on this node have, and perhaps no others.
 fn only_here(undone: &Undone) -> Error {
     match undone {
-        Undone::Refused(_) | Undone::Gone => Error::only_here(format!(
+        Undone::Refused(_) | Undone::Impossible(_) | Undone::Denied(_) | Undone::Gone => Error::only_here(format!(
             "the message has reached the members on this node only: {undone}; what is published again reaches these twice"
         )),
         Undone::Unknown(_) => Error::unknown(format!(

@@ -34,6 +34,11 @@ impl Mount {
         mount
     }
 
+    /// Whether it is one.
+    pub(crate) fn is_hub(&self) -> bool {
+        self.dialect == Dialect::HubSubscriber
+    }
+
     /// What is put before a [`hub`](Mount::hub)'s topics to name the engine's. Default: `hub:`.
     pub fn topic_prefix(mut self, prefix: &str) -> Self {
         self.topic_prefix = prefix.to_owned();

@@ -212,11 +212,30 @@ impl Endpoint {
                     members: seen.members,
                     is_started: started.is_some(),
                     publisher: started.flatten(),
+                    publisher_node: None,
                 },
                 rates,
             }
         };
-        TopicPage { topics: page.into_iter().map(row).collect(), total, next }
+        let mut topics: Vec<_> = page.into_iter().map(row).collect();
+        self.find_publishers_elsewhere(&mut topics).await;
+        TopicPage { topics, total, next }
+    }
+
+    /// Adds the publishers that other nodes have.
+    async fn find_publishers_elsewhere(&self, rows: &mut [TopicRow]) {
+        if !self.has_other_nodes() {
+            return;
+        }
+        let is_open = |row: &&mut TopicRow| !row.summary.is_started && self.is_of_a_hub(&row.summary.topic);
+        let mut open: Vec<_> = rows.iter_mut().filter(is_open).collect();
+        let topics: Vec<&str> = open.iter().map(|row| &*row.summary.topic).collect();
+        let holders = self.holders_elsewhere(&topics).await;
+        for (row, holder) in open.iter_mut().zip(holders) {
+            row.summary.is_started = holder.is_some();
+            row.summary.publisher_node =
+                holder.filter(|holder| !holder.is_waiting).map(|holder| holder.node.to_string());
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn start_tls(certificate: &str, key: &str) -> Service {
     Service::start(prepare, command)
 }
 
-fn command(folder: &Folder, port: u16) -> Command {
+pub(crate) fn command(folder: &Folder, port: u16) -> Command {
     let mut command = Command::new(std::env::var("FANFARE_NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned()));
     command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"]).arg(folder.path("nats.conf"));
     command

@@ -164,6 +164,10 @@ impl Transport for Link {
         vec![(LINK, BrokerLink { down, ..BrokerLink::new("memory") })]
     }
 
+    fn carries(&self, _size: usize) -> Result<(), Undone> {
+        Ok(())
+    }
+
     fn renew(&self, _link: LinkId) {
         self.broker.state.lock().lose_link(self.incarnation, "it was made anew");
         self.broker.pump_if_free();

@@ -5,6 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use fanfare_proto::nats::{Headers, Message};
 use serde_json::{Value, json};
 
+use crate::broker::Undone;
+
 /// The header by which a node knows its own messages again.
 pub(super) const OF: &str = "Ff-Of";
 
@@ -14,10 +16,19 @@ pub(super) const KEY: &str = "Nats-Msg-Id";
 /// The header of what is expected.
 pub(super) const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
+/// What a message for a log has in its headers, at most: each of the three with its name, and the line before them. Servers count it
+/// as a part of the message.
+pub(super) const HEADERS_SIZE_MAX: usize = 256;
+
 /// An error that means: what was expected is not so.
 const WRONG_LAST: u64 = 10_071;
+/// There is no JetStream, or not for this account.
+const NOT_ENABLED: u64 = 10_076;
+const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_039;
 /// There is no such message.
 const NO_MESSAGE: u64 = 10_037;
+/// The message is larger than the stream allows.
+const TOO_LARGE: u64 = 10_054;
 /// There is another stream with these subjects.
 pub(super) const OVERLAP: u64 = 10_065;
 
@@ -45,7 +56,10 @@ pub(super) fn answer(message: &Message<'_>) -> Result<Value, Refusal> {
     let text = answer["error"]["description"].as_str().unwrap_or("?");
     let code = answer["error"]["err_code"].as_u64().unwrap_or_default();
     let next = match code {
-        10_039 | 10_076 => "; enable JetStream for the account of the node, or give no topic a history",
+        NOT_ENABLED | NOT_ENABLED_FOR_ACCOUNT => {
+            "; enable JetStream for the account of the node, or give no topic a history"
+        }
+        TOO_LARGE => "; send less, or raise max_msg_size of the stream",
         10_023 | 10_047 | 10_028 | 10_026 | 10_027 => "; give its JetStream more room",
         _ => "",
     };
@@ -53,6 +67,16 @@ pub(super) fn answer(message: &Message<'_>) -> Result<Value, Refusal> {
 }
 
 impl Refusal {
+    /// What it is to the one who asked.
+    pub(super) fn undone(&self, server: &str) -> Undone {
+        let why = format!("{server}: {}", self.text).into();
+        match self.code {
+            TOO_LARGE => Undone::Impossible(why),
+            NOT_ENABLED | NOT_ENABLED_FOR_ACCOUNT => Undone::Denied(why),
+            _ => Undone::Refused(why),
+        }
+    }
+
     pub(super) fn is_wrong_last(&self) -> bool {
         self.code == WRONG_LAST
     }

@@ -157,7 +157,7 @@ impl Thread {
         let mut connection =
             Connection::new(&self.queue, &self.server, &self.role, &self.target, &url, &mut self.attached, wire);
         let end = match turns::drive(&mut self.poll, || connection.turn()) {
-            End::Broken(why) => End::Broken(format!("{place}: {why}")),
+            End::Broken(why) => End::Broken(format!("{place}: {why}{}", connection.hint())),
             End::Stopped => End::Stopped,
         };
         let was_up = connection.was_up();

@@ -49,7 +49,7 @@ impl Log for Nats {
             Ok(known) => known,
             Err(undone) => return (append.done)(Err(undone)),
         };
-        if let Some(undone) = self.server.too_large(append.envelope.len()) {
+        if let Err(undone) = self.server.carries(append.envelope.len(), api::HEADERS_SIZE_MAX) {
             return (append.done)(Err(undone));
         }
         match append.expected {
@@ -127,7 +127,7 @@ impl Nats {
     /// Where a topic is kept.
     fn known(&self, topic: &str) -> Result<Known, Undone> {
         let stream = self.server.stream_of(topic).ok_or_else(|| Undone::refused("the topic has no history"))?;
-        stream.known().ok_or_else(|| Undone::refused(format!("{} is not connected yet", self.server.name)))
+        stream.known().ok_or_else(|| self.server.is_away())
     }
 
     fn kept_subject(&self, topic: &str) -> String {
@@ -238,7 +238,7 @@ impl Nats {
     }
 
     fn refused(&self, refusal: &Refusal) -> Undone {
-        Undone::refused(format!("{}: {}", self.server.name, refusal.text))
+        refusal.undone(&self.server.name)
     }
 
     fn unexpected(&self) -> Undone {

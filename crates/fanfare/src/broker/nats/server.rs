@@ -65,15 +65,21 @@ impl Server {
         }
     }
 
-    /// Why an envelope cannot be carried, if it cannot.
-    pub(super) fn too_large(&self, size: usize) -> Option<Undone> {
-        let payload_max = self.payload_max.load(Ordering::Relaxed);
+    /// Whether an envelope can be carried, with so much in headers.
+    pub(super) fn carries(&self, size: usize, headers: usize) -> Result<(), Undone> {
+        // The server counts the headers, and whoever sets the other bound does not.
+        let payload_max = self.payload_max.load(Ordering::Relaxed).saturating_sub(headers);
         let (most, next) = match payload_max < self.envelope_size_max {
-            true => (payload_max, "raise max_payload in the server's configuration"),
+            true => (payload_max, "raise max_payload in the configuration of the NATS server"),
             false => (self.envelope_size_max, "raise message_size_max"),
         };
-        (size > most)
-            .then(|| Undone::refused(format!("the message takes {size} bytes on its way, more than {most}; {next}")))
+        if size > most { Err(Undone::too_large(size, most, next)) } else { Ok(()) }
+    }
+
+    /// Why it cannot be asked for anything now.
+    pub(super) fn is_away(&self) -> Undone {
+        let why = self.pulse.down();
+        Undone::Refused(why.unwrap_or_else(|| format!("{} is not connected yet", self.name).into()))
     }
 
     /// A random number that nobody else draws.

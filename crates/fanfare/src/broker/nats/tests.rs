@@ -17,9 +17,9 @@ use fanfare_proto::history::Retention;
 use rustls::ClientConfig;
 
 use super::NatsBroker;
-use crate::broker::suite::process::{self, Service};
+use crate::broker::suite::process::{self, Folder, Service};
 use crate::broker::suite::{Node, PATIENCE, Told, answer, envelope, eventually, live, topic};
-use crate::broker::{Logs, Undone};
+use crate::broker::{Appended, Logs, Undone};
 
 /// The largest message of the nodes here.
 const MESSAGE_SIZE_MAX: usize = 500_000;

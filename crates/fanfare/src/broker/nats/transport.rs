@@ -31,9 +31,9 @@ impl Transport for Nats {
     fn publish(&self, topic: &Arc<str>, envelope: Bytes, done: Done<Option<u64>>) {
         // Nobody counts who gets it.
         let done: Done<()> = Box::new(move |taken| done(taken.map(|()| None)));
-        match self.server.too_large(envelope.len()) {
-            Some(undone) => done(Err(undone)),
-            None => {
+        match self.server.carries(envelope.len(), 0) {
+            Err(undone) => done(Err(undone)),
+            Ok(()) => {
                 let subject = self.server.subjects.live(topic).into();
                 self.live.put(Request::Publish { subject, payload: envelope, done });
             }
@@ -41,13 +41,17 @@ impl Transport for Nats {
     }
 
     fn send(&self, to: Incarnation, envelope: Bytes, done: Done<()>) {
-        match self.server.too_large(envelope.len()) {
-            Some(undone) => done(Err(undone)),
-            None => {
+        match self.server.carries(envelope.len(), 0) {
+            Err(undone) => done(Err(undone)),
+            Ok(()) => {
                 let subject = self.server.subjects.inbox(to).into();
                 self.live.put(Request::Send { subject, payload: envelope, done });
             }
         }
+    }
+
+    fn carries(&self, size: usize) -> Result<(), Undone> {
+        self.server.carries(size, 0)
     }
 
     fn link_of(&self, _topic: &str) -> LinkId {

@@ -150,7 +150,10 @@ impl Thread {
         };
         let mut connected =
             Connected::new(&self.queue, &self.server, &self.role, &self.target, &mut self.attached, wire);
-        let end = turns::drive(&mut self.poll, || connected.turn());
+        let end = match turns::drive(&mut self.poll, || connected.turn()) {
+            End::Broken(why) => End::Broken(format!("{why}{}", connected.hint())),
+            End::Stopped => End::Stopped,
+        };
         let was_up = connected.was_up();
         self.failures = if was_up { 0 } else { self.failures + 1 };
         let why: Arc<str> = match &end {

@@ -11,16 +11,16 @@ use super::names::Kind;
 use super::request::{Appends, Request, bounds, unexpected};
 use super::scripts::{self, Script};
 use super::{Place, Redis};
-use crate::broker::{Append, Done, Entry, Log, Page, Read, Stamp, Undone};
+use crate::broker::{Append, Done, Entry, Log, Page, Read, Stamp, Transport as _, Undone};
 
 /// So many heads are asked for at once: a script must not take long.
 const HEADS_MAX: usize = 64;
 
 impl Log for Redis {
     fn append(&self, append: Append) {
-        match self.too_large(&append.envelope) {
-            Some(undone) => (append.done)(Err(undone)),
-            None => self.place(&append.topic).ordered.put(Request::Append(Appends::new(append))),
+        match self.carries(append.envelope.len()) {
+            Err(undone) => (append.done)(Err(undone)),
+            Ok(()) => self.place(&append.topic).ordered.put(Request::Append(Appends::new(append))),
         }
     }
 

@@ -2,10 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::names::Names;
+use crate::broker::Undone;
 use crate::broker::pulse::Pulse;
 
 /// What is known of a server.
@@ -20,6 +21,8 @@ pub(super) struct Server {
     pub(super) timeout: Duration,
     /// The largest envelope.
     pub(super) envelope_size_max: usize,
+    /// What the server takes as one part of a command, as far as it has said.
+    part_max: AtomicUsize,
     session: AtomicU64,
     started: Instant,
     /// The server's time at `started`, in microseconds since 1970.
@@ -37,12 +40,33 @@ impl Server {
             pulse: Pulse::new(),
             timeout,
             envelope_size_max,
+            part_max: AtomicUsize::new(usize::MAX),
             session: AtomicU64::new(0),
             started: Instant::now(),
             time_at_start: AtomicI64::new(now.as_micros() as i64),
             random: RandomState::new(),
             drawn: AtomicU64::new(0),
         }
+    }
+
+    /// It takes no larger parts of commands than this.
+    pub(super) fn set_part_max(&self, bytes: usize) {
+        self.part_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether it has said how large they may be.
+    pub(super) fn tells_part_max(&self) -> bool {
+        self.part_max.load(Ordering::Relaxed) != usize::MAX
+    }
+
+    /// Whether an envelope can be carried.
+    pub(super) fn carries(&self, size: usize) -> Result<(), Undone> {
+        let part_max = self.part_max.load(Ordering::Relaxed);
+        let (most, next) = match part_max < self.envelope_size_max {
+            true => (part_max, "raise proto-max-bulk-len of the Redis server"),
+            false => (self.envelope_size_max, "raise message_size_max"),
+        };
+        if size > most { Err(Undone::too_large(size, most, next)) } else { Ok(()) }
     }
 
     /// What cannot survive a lost tail.

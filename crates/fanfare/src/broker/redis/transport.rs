@@ -56,6 +56,10 @@ impl Transport for Redis {
         self.publish_to(place, To::Node(to), envelope, Box::new(told));
     }
 
+    fn carries(&self, size: usize) -> Result<(), Undone> {
+        self.places.iter().try_for_each(|place| place.server.carries(size))
+    }
+
     fn link_of(&self, topic: &str) -> LinkId {
         self.place(topic).id
     }
@@ -78,20 +82,10 @@ impl Transport for Redis {
 
 impl Redis {
     fn publish_to(&self, place: &Place, to: To, envelope: Bytes, done: Done<u64>) {
-        match self.too_large(&envelope) {
-            Some(undone) => done(Err(undone)),
-            None => place.ordered.put(Request::Publish { to, envelope, done }),
+        match self.carries(envelope.len()) {
+            Err(undone) => done(Err(undone)),
+            Ok(()) => place.ordered.put(Request::Publish { to, envelope, done }),
         }
-    }
-
-    /// Why an envelope cannot be carried, if it cannot.
-    pub(super) fn too_large(&self, envelope: &Bytes) -> Option<Undone> {
-        let (size, most) = (envelope.len(), self.envelope_size_max);
-        (size > most).then(|| {
-            Undone::refused(format!(
-                "the message takes {size} bytes on its way, more than {most}; raise message_size_max"
-            ))
-        })
     }
 }
 

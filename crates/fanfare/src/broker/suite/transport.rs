@@ -122,13 +122,15 @@ fn bounds_envelopes(subject: &dyn Subject) {
     let content = "x".repeat(most - 1);
     assert_eq!(node.publish("large", &content), reached(subject, 1));
     assert!(matches!(node.next(), Told::Live(_, bytes, None) if bytes.len() == most));
-    let Err(Undone::Refused(why)) = node.publish("large", &"x".repeat(most)) else { panic!("it is too large") };
+    let Err(Undone::Impossible(why)) = node.publish("large", &"x".repeat(most)) else { panic!("it is too large") };
     assert!(why.contains(&most.to_string()), "{why}");
     if node.parts.log.is_some() {
         let stamp = node.stamp("large", &content);
         assert!(matches!(node.next(), Told::Live(_, bytes, Some(live)) if bytes.len() == most && live == stamp));
-        assert!(matches!(node.append("large", &"x".repeat(most)), Err(Undone::Refused(_))));
+        assert!(matches!(node.append("large", &"x".repeat(most)), Err(Undone::Impossible(_))));
     }
+    let carries = |size| node.parts.transport.carries(size).is_ok();
+    assert_eq!((carries(most), carries(most + 1)), (true, false));
 }
 
 fn takes_calls_in_their_order(subject: &dyn Subject) {

@@ -154,6 +154,16 @@ impl<'a> Connection<'a> {
         matches!(self.stage, Stage::Up)
     }
 
+    /// What to try where the server has not said who it is.
+    pub(super) fn hint(&self) -> &'static str {
+        match self.stage {
+            Stage::Greeting { .. } if self.info.is_none() && self.buffered.may_want_tls() => {
+                "; if it has handshake_first in its tls section, take that out: a node begins TLS behind the server's first line"
+            }
+            _ => "",
+        }
+    }
+
     /// Tells all who wait that they will have no answer.
     pub(super) fn give_up(&mut self, why: &Arc<str>) {
         for waiting in std::mem::take(&mut self.waiting) {

@@ -6,7 +6,7 @@ use fanfare_proto::position::Since;
 
 use super::*;
 use crate::broker::suite::{contents, process::run};
-use crate::broker::{Appended, Read, Stamp};
+use crate::broker::{Read, Stamp};
 
 /// Whether a reader goes on from a message, and what it gets.
 fn read(node: &Node, since: Stamp) -> (bool, Vec<String>) {

@@ -49,7 +49,7 @@ fn what_a_user_is_not_allowed_is_told_and_the_rest_goes_on() {
     });
     for outcome in [node.attach("closed", false).map(drop), send("closed"), to_nobody] {
         let said = "docs/cluster.md has what the user of a node has to be allowed";
-        assert!(matches!(&outcome, Err(Undone::Refused(why)) if why.contains(said)), "{outcome:?}");
+        assert!(matches!(&outcome, Err(Undone::Denied(why)) if why.contains(said)), "{outcome:?}");
     }
     assert_eq!(send("open"), Ok(()));
     assert_eq!(node.next(), live("open", "m"));
@@ -61,13 +61,67 @@ fn what_a_user_is_not_allowed_is_told_and_the_rest_goes_on() {
 
 #[test]
 fn a_server_takes_no_more_than_its_own_bound() {
-    let service = nats_server::start_with("max_payload: 10000");
-    let node = up(&broker(&service));
+    let prepare = |folder: &Folder| {
+        let lines = format!("max_payload: 10000\n{}", nats_server::jetstream(folder));
+        drop(folder.write("nats.conf", &lines));
+    };
+    let service = Service::start(prepare, nats_server::command);
+    let node = up_with_logs(&broker(&service));
     node.attach("room", false).unwrap();
     assert_eq!(node.publish("room", &"x".repeat(9_999)), Ok(None));
-    let Err(Undone::Refused(why)) = node.publish("room", &"x".repeat(10_000)) else { panic!("it is too large") };
-    assert!(why.contains("10001 bytes") && why.contains("raise max_payload in the server's configuration"), "{why}");
-    assert_eq!(node.rest().len(), 1);
+    let said = "raise max_payload in the configuration of the NATS server";
+    let Err(Undone::Impossible(why)) = node.publish("room", &"x".repeat(10_000)) else { panic!("it is too large") };
+    assert!(why.contains("10001 bytes") && why.contains("more than 10000:") && why.contains(said), "{why}");
+    // What is kept has headers, which count.
+    let mut sizes = Vec::new();
+    for size in (9_500..=10_000).step_by(50) {
+        match node.append_with("room", &"x".repeat(size), Retention::default(), Some(&size.to_string()), None) {
+            Ok(Appended::New(_) | Appended::Repeated(_)) => sizes.push(size),
+            Err(Undone::Impossible(why)) => assert!(why.contains(said), "{why}"),
+            other => panic!("{size}: {other:?}"),
+        }
+    }
+    assert_eq!(sizes, [9_500, 9_550, 9_600, 9_650, 9_700]);
+    // And no connection was lost.
+    assert!(node.rest().iter().all(|told| matches!(told, Told::Live(..))));
+}
+
+#[test]
+fn a_stream_may_take_less() {
+    let service = nats_server::start_jetstream();
+    let node = up_with_logs(&broker(&service));
+    let names = service.nats_ask("$JS.API.STREAM.NAMES", "");
+    let name = names.split('"').find(|part| part.starts_with("ff_1000_")).expect("it has been made").to_owned();
+    let info: serde_json::Value =
+        serde_json::from_str(&service.nats_ask(&format!("$JS.API.STREAM.INFO.{name}"), "")).unwrap();
+    let mut config = info["config"].clone();
+    config["max_msg_size"] = 2_000.into();
+    let updated = service.nats_ask(&format!("$JS.API.STREAM.UPDATE.{name}"), &config.to_string());
+    assert!(!updated.contains("error"), "{updated}");
+    let Err(Undone::Impossible(why)) = node.append("room", &"x".repeat(2_000)) else { panic!("it is too large") };
+    assert!(why.contains("raise max_msg_size of the stream"), "{why}");
+    assert!(node.append("room", "small").is_ok());
+}
+
+#[test]
+fn why_there_is_no_jetstream_is_in_the_answers() {
+    let none = nats_server::start();
+    let account = "accounts { A { users = [ { user: chat, password: secret } ] } }";
+    let prepare = |folder: &Folder| {
+        drop(folder.write("nats.conf", &format!("{}\n{account}", nats_server::jetstream(folder))));
+    };
+    let elsewhere = Service::start(prepare, nats_server::command);
+    for (service, credentials, said) in [
+        (&none, "", "it has no JetStream, nobody answers: start nats-server with -js"),
+        (&elsewhere, "chat:secret@", "enable JetStream for the account of the node"),
+    ] {
+        let node = open_with_logs(&at_url(&format!("nats://{credentials}127.0.0.1:{}", service.port)));
+        let is_told = || {
+            let appended = node.append("room", "m");
+            matches!(&appended, Err(Undone::Refused(why)) if why.contains(said))
+        };
+        eventually(is_told);
+    }
 }
 
 #[test]
@@ -85,7 +139,7 @@ fn what_is_not_nats_is_not_talked_to() {
         (with("PONG\r\nPONG\r\nPONG\r\n"), "answered what nobody asked"),
         (with("MSG a 1 99999999\r\n"), "longer than anything"),
         (with("-ERR 'Maximum Connections Exceeded'\r\n"), "raise max_connections"),
-        (String::new(), "closed the connection"),
+        (String::new(), "it has closed the connection; if it has handshake_first in its tls section, take that out"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

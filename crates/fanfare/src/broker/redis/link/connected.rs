@@ -124,6 +124,16 @@ impl<'a> Connected<'a> {
         matches!(self.stage, Stage::Up)
     }
 
+    /// What to try where the server has not said anything that makes sense.
+    pub(super) fn hint(&self) -> &'static str {
+        match self.stage {
+            Stage::Asking { .. } if self.buffered.may_want_tls() => {
+                "; if the server speaks TLS, write rediss:// in the broker's address"
+            }
+            _ => "",
+        }
+    }
+
     /// Tells all who wait that they will have no answer.
     pub(super) fn give_up(&mut self, why: &Arc<str>) {
         for waiting in std::mem::take(&mut self.waiting) {
@@ -226,6 +236,7 @@ impl<'a> Connected<'a> {
             None => self.send_own(hello, &[b"HELLO", b"3", b"SETNAME", name]),
         }
         self.send_own(What::Question(Question::Role), &[b"ROLE"]);
+        self.ask_part_max();
         if let Role::Ordered { .. } = self.role {
             self.ask_how_it_stands();
         }
@@ -238,6 +249,13 @@ impl<'a> Connected<'a> {
         let what = What::Question(Question::Life(life));
         self.send_own(what, &[b"SET", &key, life.to_string().as_bytes(), b"NX", b"GET"]);
         self.send_own(What::Question(Question::Time(Instant::now())), &[b"TIME"]);
+        if self.server.tells_part_max() {
+            self.ask_part_max();
+        }
+    }
+
+    fn ask_part_max(&mut self) {
+        self.send_own(What::Question(Question::PartMax), &[b"CONFIG", b"GET", b"proto-max-bulk-len"]);
     }
 
     fn load_scripts(&mut self) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use fanfare_proto::resp::Value;
 
 use super::super::scripts::Script;
+use crate::broker::Undone;
 
 /// One question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(super) enum Question {
     Session,
     /// Its life: another one after a flush. It is given this one if it has none.
     Life(u64),
+    /// How large a part of a command may be; not everybody may ask.
+    PartMax,
     /// What time it is, with the moment of the question.
     Time(Instant),
     /// A script.
@@ -71,6 +74,32 @@ pub(super) fn time(answer: Value<'_>) -> Result<u64, String> {
     }
 }
 
+/// Reads how large a part of a command may be.
+pub(super) fn part_max(answer: Value<'_>) -> Option<usize> {
+    let texts = answer.items()?.filter_map(Value::text).filter_map(|text| str::from_utf8(text).ok());
+    match texts.collect::<Vec<_>>()[..] {
+        ["proto-max-bulk-len", bytes] => bytes.parse().ok(),
+        _ => None,
+    }
+}
+
+/// What an error says became of the command.
+pub(super) fn undone(server: &str, error: &[u8]) -> Undone {
+    let why = format!("{server}: {}", in_words(error));
+    match code(error) {
+        b"NOPERM" | b"WRONGTYPE" => Undone::denied(why),
+        _ if error.starts_with(DENIED) => Undone::denied(why),
+        _ if error.starts_with(TOO_LARGE) => Undone::Impossible(why.into()),
+        _ => Undone::refused(why),
+    }
+}
+
+/// The user of a node is not allowed what a script does. Newer servers say NOPERM.
+const DENIED: &[u8] = b"ERR The user executing the script can't";
+
+/// A part of a command was larger than a server takes, which hangs up then.
+pub(super) const TOO_LARGE: &[u8] = b"ERR Protocol error: invalid bulk length";
+
 /// The code of an error: its first word.
 pub(super) fn code(error: &[u8]) -> &[u8] {
     error.split(|byte| *byte == b' ').next().unwrap_or_default()
@@ -81,12 +110,18 @@ pub(super) fn is_of_the_server(error: &[u8]) -> bool {
     matches!(code(error), b"READONLY" | b"LOADING" | b"MASTERDOWN" | b"CLUSTERDOWN" | b"NOAUTH" | b"WRONGPASS")
 }
 
+const ALLOWED: &str = "docs/cluster.md has what the user of a node has to be allowed";
+
 /// An error in words, with the next step where there is one.
 pub(super) fn in_words(error: &[u8]) -> String {
     let text = String::from_utf8_lossy(error);
     match code(error) {
         b"NOAUTH" | b"WRONGPASS" => format!("it says {text}; check the user and password in the broker's address"),
-        b"NOPERM" => format!("it says {text}; docs/cluster.md has what the user of a node has to be allowed"),
+        b"NOPERM" => format!("it says {text}; {ALLOWED}"),
+        _ if error.starts_with(DENIED) => format!("it says {text}; {ALLOWED}"),
+        b"WRONGTYPE" => format!("it says {text}; give this cluster a namespace that no other software uses"),
+        b"OOM" => format!("it says {text}; raise maxmemory, or let topics keep less"),
+        _ if error.starts_with(TOO_LARGE) => format!("it says {text}; send less, or raise proto-max-bulk-len"),
         b"NOPROTO" => format!("it says {text}; sharded channels need Redis {VERSION_MIN}.0 or newer"),
         _ => format!("it says {text}"),
     }

@@ -201,7 +201,7 @@ fn a_user_that_is_not_allowed_a_channel_is_told() {
     for wants_head in [true, false] {
         assert_eq!(node.attach("open", wants_head).map(drop), Ok(()));
         let refused = node.attach("closed", wants_head);
-        assert!(matches!(&refused, Err(Undone::Refused(why)) if why.contains("NOPERM")), "{refused:?}");
+        assert!(matches!(&refused, Err(Undone::Denied(why)) if why.contains("NOPERM")), "{refused:?}");
     }
     // It is not tried again either.
     node.redis.renew(LinkId(0));
@@ -219,7 +219,7 @@ fn what_is_not_redis_is_not_talked_to() {
         (b"%1\r\n+version\r\n+7.2.0\r\n+PONG\r\n", "makes no sense"),
         (b"%1\r\n+version\r\n+7.2.0\r\n*1\r\n+slave\r\n", "only a master"),
         (b"$99999999\r\n", "longer than anything"),
-        (b"", "closed the connection"),
+        (b"", "it has closed the connection; if the server speaks TLS, write rediss://"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -275,4 +275,26 @@ fn tls_with_a_password() {
     }
     let other = Node::with_tls(&at_url(&url("127.0.0.1")), || Ok(tls));
     refused_since(&other, "TLS");
+    let plain = Node::with(&at_url(&format!("redis://:secret@localhost:{}", service.port)));
+    refused_since(&plain, "if the server speaks TLS, write rediss:// in the broker's address");
+}
+
+#[test]
+fn a_server_takes_no_more_than_its_own_bound() {
+    let service = redis_server::start_with("proto-max-bulk-len 1mb\nuser quiet on nopass ~* &* +@all -config");
+    let told = Node::up(&service);
+    let most = 1024 * 1024;
+    assert!(told.append("room", &"x".repeat(most - 1)).is_ok());
+    let quiet = Node::with(&at_url(&format!("redis://quiet:any@127.0.0.1:{}", service.port)));
+    assert_eq!(quiet.next(), Told::Up);
+    for outcome in
+        [told.append("room", &"x".repeat(most)), told.publish("room", &"x".repeat(most)).map(|_| unreachable!())]
+    {
+        let Err(Undone::Impossible(why)) = &outcome else { panic!("{outcome:?}") };
+        let says = |part: &str| why.contains(part);
+        assert!(says("1048577 bytes") && says("more than 1048576:") && says("raise proto-max-bulk-len"), "{why}");
+    }
+    // It can be raised meanwhile.
+    service.redis(&["CONFIG", "SET", "proto-max-bulk-len", "2mb"]);
+    eventually(|| told.append("room", &"x".repeat(most)).is_ok());
 }

@@ -117,8 +117,7 @@ impl Connection<'_> {
         match outcome {
             Ok(outcome) => self.end_append(number, Ok(outcome)),
             Err(refusal) => {
-                let why = format!("{}: {}", self.server.name, refusal.text);
-                self.end_append(number, Err(Undone::refused(why)));
+                self.end_append(number, Err(refusal.undone(&self.server.name)));
                 if refusal.code == u64::from(super::incoming::NOBODY) {
                     return Err("the stream of a topic is gone".to_owned());
                 }
@@ -198,12 +197,12 @@ impl Connection<'_> {
         match self.asked.remove(&number) {
             Some(Asked::Theirs { request, size }) => {
                 self.queue.settled(size);
-                request.end(Err(Undone::refused(why)));
+                request.end(Err(Undone::denied(why)));
             }
             Some(Asked::Append { append, size, subscription, .. }) => {
                 self.queue.settled(size);
                 self.let_go(subscription);
-                (append.done)(Err(Undone::refused(why)));
+                (append.done)(Err(Undone::denied(why)));
             }
             Some(Asked::Own(_)) | None => {}
         }

@@ -194,7 +194,7 @@ impl Connection<'_> {
                     // Nothing is to be made again.
                     self.attached.remove(topic);
                 }
-                request.end(Err(Undone::refused(why)));
+                request.end(Err(Undone::denied(why)));
                 Ok(())
             }
             Some(What::Attach(topic)) => {

@@ -102,6 +102,7 @@ impl Connected<'_> {
         };
         match (waiting.what, error) {
             (What::Theirs { request, size, .. }, error) => self.settle(request, size, value, error),
+            (What::Question(Question::PartMax), Some(_)) => {}
             (What::Question(question), None) => self.told(question, value)?,
             (What::AllAttached, None) => self.is_up(),
             (What::Attach(_) | What::Canary, None) => {}
@@ -124,9 +125,8 @@ impl Connected<'_> {
                     // Nothing is to be made again.
                     self.attached.remove(topic);
                 }
-                let why = format!("{}: {}", self.server.name, standing::in_words(error));
                 self.queue.settled(size);
-                request.answer(Err(Undone::refused(why)));
+                request.answer(Err(standing::undone(&self.server.name, error)));
             }
             None => {
                 // A later message was added, so that earlier ones cannot be any more.
@@ -159,6 +159,7 @@ impl Connected<'_> {
         match question {
             Question::Hello => standing::hello(answer)?,
             Question::Role => standing::role(answer)?,
+            Question::PartMax => server.set_part_max(standing::part_max(answer).unwrap_or(usize::MAX)),
             Question::Session => {
                 let session = standing::session(answer)?;
                 if !is_first && session != server.session() {
