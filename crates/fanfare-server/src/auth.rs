@@ -17,6 +17,7 @@ use crate::http_client::Client;
 use crate::identity::Identity;
 
 mod apikey;
+mod counts;
 mod hook;
 mod json;
 mod jwt;
@@ -25,11 +26,13 @@ pub(crate) mod phoenix_token;
 mod supabase;
 
 use apikey::ApiKeys;
+use counts::{Counts, MISSING};
 use hook::Asking;
 use jwt::Jwt;
 use keys::Keys;
 use phoenix_token::PhoenixToken;
 
+pub(crate) use counts::AuthFigures;
 pub(crate) use keys::Fetched;
 pub(crate) use supabase::KeyRing;
 
@@ -95,6 +98,7 @@ pub(crate) struct Authenticator {
     name: String,
     param: String,
     check: Check,
+    counts: Arc<Counts>,
 }
 
 #[derive(Debug)]
@@ -137,6 +141,7 @@ pub(crate) struct Resources<'r> {
     /// The stores of API keys, by name.
     pub(crate) lookups: &'r BTreeMap<String, Arc<Lookup>>,
     pub(crate) hooks: &'r Hooks,
+    pub(crate) figures: &'r AuthFigures,
     /// Key sets from the network that can be used as they are, by the names of authenticators.
     pub(crate) fetched: &'r BTreeMap<String, Arc<Fetched>>,
 }
@@ -163,8 +168,11 @@ impl Authenticator {
             (None, Some(hook)) => Some(Check::Hook(Asking::new(resources.hooks[hook].clone(), settings))),
             (None, None) => Tokens::new(name, settings, fetched.clone())?.map(Check::Token),
         };
-        let param = settings.param.clone();
-        Ok(check.map(|check| (Arc::new(Self { name: name.to_owned(), param, check }), fetched)))
+        let (name, param) = (name.to_owned(), settings.param.clone());
+        Ok(check.map(|check| {
+            let counts = resources.figures.of(&name);
+            (Arc::new(Self { name, param, check, counts }), fetched)
+        }))
     }
 
     /// What a client has shown; headers that a proxy may have added come last. `param` is the parameter that carries it,
@@ -178,7 +186,13 @@ impl Authenticator {
     /// Checks a credential. One for a hub's topic must be of its domain, but for hooks, which are told what it is for.
     /// They are asked about clients without a credential, too.
     async fn check(&self, credential: Option<&str>, occasion: &Occasion<'_>) -> Result<Verified, Refusal> {
-        let given = || credential.ok_or_else(|| Refusal::from("there is no token").telling("no credential was sent"));
+        let checked = self.judge(credential, occasion).await;
+        self.counts.count(&checked);
+        checked
+    }
+
+    async fn judge(&self, credential: Option<&str>, occasion: &Occasion<'_>) -> Result<Verified, Refusal> {
+        let given = || credential.ok_or_else(|| Refusal::from(MISSING).telling("no credential was sent"));
         let (verified, foreign) = match &self.check {
             Check::Token(tokens) => {
                 (tokens.verify(given()?, SystemTime::now())?, "the token's claim \"domain\" is not the topic's domain")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use fanfare::{Endpoint, Pattern};
 
 use crate::apikey::Watch;
+use crate::auth::AuthFigures;
 use crate::bridge::{Bridge, Publisher};
 use crate::broker;
 use crate::config::Config;
@@ -37,6 +38,8 @@ pub(crate) struct Engine {
     pub(crate) contracts: Contracts,
     /// Not yet started.
     pub(crate) sources: Sources,
+    /// How credentials were judged.
+    pub(crate) auth_figures: AuthFigures,
     /// What may have something to tell others before the end.
     pub(crate) publisher: Option<Publisher>,
 }
@@ -117,7 +120,7 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
         parts.push(Arc::new(Histories(endpoint.clone())));
     }
     let topics = std::mem::take(&mut assembled.topics);
-    let contracts = shared.contracts.clone();
+    let (contracts, auth_figures) = (shared.contracts.clone(), shared.auth_figures.clone());
     let (known, policies) = assembled.begin(&shared);
     let equipment = Equipment {
         endpoint: endpoint.clone(),
@@ -129,7 +132,7 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
         names_sockets,
         parts,
     };
-    Ok(Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, publisher })
+    Ok(Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, publisher })
 }
 
 /// The store of histories in a directory, as the health report tells of it.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare::BrokerLink;
+use fanfare::metrics::Timings;
 use serde_json::{Map, Value, json};
 
 /// A part of the server that depends on something outside of it.
@@ -25,6 +26,16 @@ pub(crate) trait Part: Send + Sync + fmt::Debug {
     /// What it has counted since the start, by reason.
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+
+    /// How long what it asks others takes, if it asks any.
+    fn timings(&self) -> Option<&Timings> {
+        None
+    }
+
+    /// How much it has yet to tell others, if it keeps that.
+    fn waiting(&self) -> Option<usize> {
+        None
     }
 }
 

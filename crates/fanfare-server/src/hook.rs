@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use fanfare::HeldBack;
+use fanfare::metrics::Timings;
 
 use crate::config::hook::Hook as Settings;
 use crate::config::url::Url;
@@ -69,6 +70,7 @@ pub(crate) struct Hook {
     breaker: Mutex<Breaker>,
     cache: Mutex<Cache<Arc<Answer>>>,
     counts: Counts,
+    timings: Timings,
     brake: HeldBack,
 }
 
@@ -106,6 +108,7 @@ impl Hook {
             breaker: Mutex::new(Breaker::new(settings.failures_max.0 as u32, settings.pause.0)),
             cache: Mutex::new(Cache::new(settings.cache_size_max.0 as usize)),
             counts: Counts::default(),
+            timings: Timings::new(),
             brake: HeldBack::new(LINES_PER_SECOND_MAX, 1),
         })
     }
@@ -156,7 +159,9 @@ impl Hook {
             return Err(Unavailable);
         }
         let headers = self.signer.headers(&self.signer.id(), SystemTime::now(), &body);
+        let began = Instant::now();
         let received = self.client.post(&self.url.0, &headers, body, self.limits).await;
+        self.timings.observe(began.elapsed());
         let change = match &received {
             // A back end that answers anything is there.
             Ok(_) | Err(Failure::Refused(_)) => lock(&self.breaker).succeeded(),
@@ -221,6 +226,10 @@ impl Part for Hook {
     fn counters(&self) -> Vec<(&'static str, u64)> {
         let Counts { answered, cached, failed, spared, busy } = &self.counts;
         health::numbers(&COUNTED, [answered, cached, failed, spared, busy])
+    }
+
+    fn timings(&self) -> Option<&Timings> {
+        Some(&self.timings)
     }
 }
 

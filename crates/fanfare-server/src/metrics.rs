@@ -19,8 +19,9 @@ pub(crate) use families::FAMILIES;
 pub(crate) use requests::Requests;
 pub(crate) use server::ServerFigures;
 
+use crate::auth::AuthFigures;
 use crate::live::Health;
-use parts::PartFigures;
+use parts::{Credentials, PartFigures};
 use process::ProcessFigures;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,10 +36,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(health: &Health, server: ServerFigures) -> Self {
+    pub(crate) fn new(health: &Health, server: ServerFigures, auths: AuthFigures) -> Self {
         let requests = Requests::default();
         let mut registry = Registry::default();
         registry.register_collector(Box::new(health.endpoint.metrics()));
+        registry.register_collector(Box::new(Credentials(auths)));
         registry.register_collector(Box::new(PartFigures(health.live.clone())));
         registry.register_collector(Box::new(requests.clone()));
         registry.register_collector(Box::new(server));

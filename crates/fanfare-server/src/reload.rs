@@ -4,6 +4,8 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Mutex;
 
@@ -59,6 +61,36 @@ impl From<Unbuilt> for Failure {
     }
 }
 
+/// How often the configuration was read again, and how that went.
+#[derive(Debug)]
+pub(crate) struct Reloads {
+    pub(crate) done: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) was_done: AtomicBool,
+    /// In seconds since 1970: when what is in force was read.
+    pub(crate) done_at_s: AtomicU64,
+}
+
+impl Reloads {
+    fn none_yet() -> Arc<Self> {
+        let (none, now) = (AtomicU64::default, AtomicU64::new(now_s()));
+        Arc::new(Self { done: none(), refused: none(), was_done: AtomicBool::new(true), done_at_s: now })
+    }
+
+    fn ended(&self, is_done: bool) {
+        let counter = if is_done { &self.done } else { &self.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.was_done.store(is_done, Ordering::Relaxed);
+        if is_done {
+            self.done_at_s.store(now_s(), Ordering::Relaxed);
+        }
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// What is exchanged.
 pub(crate) struct Exchanged {
     pub(crate) live: InForce,
@@ -76,6 +108,7 @@ pub(crate) struct Reloader {
     filter: Filter,
     certificates: Option<Arc<Certificates>>,
     token: Option<Secret>,
+    reloads: Arc<Reloads>,
     /// One after the other.
     running: Mutex<Running>,
 }
@@ -90,7 +123,13 @@ impl Reloader {
     /// `imprint` is that of the configuration that the server was started with.
     pub(crate) fn new(given: Option<Given>, imprint: Imprint, exchanged: Exchanged) -> Arc<Self> {
         let Exchanged { live, equipment, filter, certificates, token } = exchanged;
-        Arc::new(Self { given, live, filter, certificates, token, running: Mutex::new(Running { imprint, equipment }) })
+        let (reloads, running) = (Reloads::none_yet(), Mutex::new(Running { imprint, equipment }));
+        Arc::new(Self { given, live, filter, certificates, token, reloads, running })
+    }
+
+    /// How that went so far.
+    pub(crate) fn reloads(&self) -> &Arc<Reloads> {
+        &self.reloads
     }
 
     /// Puts what is configured now in force, or only says what that would change.
@@ -99,6 +138,9 @@ impl Reloader {
     /// Why everything stays as it is.
     pub(crate) async fn reload(&self, only_checks: bool) -> Result<Done, Failure> {
         let result = self.run(only_checks).await;
+        if !only_checks {
+            self.reloads.ended(result.is_ok());
+        }
         match &result {
             _ if only_checks => {}
             Ok(Done { generation, changed }) => {

@@ -119,7 +119,7 @@ impl Running {
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max + metrics_max);
         let imprint = config.imprint();
         let certificates = Certificates::read(&config)?.map(Certificates::start);
-        let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, publisher } =
+        let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, publisher } =
             engine::build(&mut config, broker).await?;
         let live = Live::new(1, &config, token.as_ref(), equipment.parts(), topics);
         let live = Arc::new(ArcSwap::from_pointee(live));
@@ -127,7 +127,14 @@ impl Running {
         let exchanged = Exchanged { live: live.clone(), equipment, filter, certificates: certificates_kept, token };
         let reloader = Reloader::new(given, imprint, exchanged);
         let health = Health { endpoint: endpoint.clone(), live: live.clone(), is_leaving: Arc::default() };
-        let metrics = Metrics::new(&health, ServerFigures::new(health.clone(), contracts.clone(), shares.clients));
+        let figures = ServerFigures::new(
+            health.clone(),
+            contracts.clone(),
+            shares.clients,
+            reloader.reloads().clone(),
+            certificates.clone(),
+        );
+        let metrics = Metrics::new(&health, figures, auth_figures);
         let (for_clients, for_back_offices) = Default::default();
         Ok(Self {
             config,
@@ -183,7 +190,7 @@ impl Running {
         let limits = self.limits(most, None);
         let source = admin.map(|admin| &admin.address_from);
         let proxies = source.map(|source| self.config.server.proxies(source)).unwrap_or_default();
-        let server = bind(address, "admin").await?.limits(limits).proxies(proxies);
+        let server = bind(address, "admin").await?.named("admin").limits(limits).proxies(proxies);
         let address = address_of(&server)?;
         let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
         let router = admin::router(admin::Api {
@@ -209,7 +216,7 @@ impl Running {
         let most = settings.connections_max.0.min(self.shares.admin);
         let server =
             Server::bind(settings.listen.0).await.map_err(|error| format!("{error}, or change metrics.listen"))?;
-        let server = server.limits(self.limits(most, None));
+        let server = server.named("metrics").limits(self.limits(most, None));
         tracing::info!("metrics and probes are on http://{}", address_of(&server)?);
         let router = admin::for_prometheus(&self.health, &self.metrics);
         self.for_back_offices.spawn(server, router, &self.endpoint);

@@ -1,6 +1,7 @@
 //! The certificates of the configuration: read from their files, exchanged while the server runs, chosen by the name that a client asks
 //! for.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub(crate) struct Served {
     /// The names of hosts that it is for.
     names: Vec<String>,
     key: Arc<CertifiedKey>,
+    ends: SystemTime,
 }
 
 /// Reads both files.
@@ -57,8 +59,9 @@ pub(crate) fn load(cert: &Path, key: &Path) -> Result<Served, Fault> {
     let Some(first) = certs.first() else {
         return Err(Fault::Cert(format!("{} has no certificate in PEM form", cert.display())));
     };
-    let names = Certificate::from_der(first).map(|certificate| names(&certificate));
-    let names = names.map_err(|error| Fault::Cert(format!("{}: {error}", cert.display())))?;
+    let certificate = Certificate::from_der(first);
+    let certificate = certificate.map_err(|error| Fault::Cert(format!("{}: {error}", cert.display())))?;
+    let (names, ends) = (names(&certificate), certificate.tbs_certificate.validity.not_after.to_system_time());
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| Fault::Key(explain(key, &error)))?;
     let certified = CertifiedKey::from_der(certs, private, &aws_lc_rs::default_provider());
     let certified = certified.map_err(|error| match error {
@@ -68,7 +71,7 @@ pub(crate) fn load(cert: &Path, key: &Path) -> Result<Served, Fault> {
         }
         _ => Fault::Key(format!("{} cannot be used as the key of {}: {error}", key.display(), cert.display())),
     })?;
-    Ok(Served { names, key: Arc::new(certified) })
+    Ok(Served { names, key: Arc::new(certified), ends })
 }
 
 fn names(certificate: &Certificate) -> Vec<String> {
@@ -179,6 +182,16 @@ impl Certificates {
                 "the certificate files have changed and cannot be served: the old certificates stay in force"
             ),
         }
+    }
+
+    /// When they expire, by the first name that each is for: of several, the first that does.
+    pub(crate) fn ends(&self) -> BTreeMap<String, SystemTime> {
+        let mut ends = BTreeMap::new();
+        for served in &self.0.load().served {
+            let name = served.names.first().cloned().unwrap_or_default();
+            ends.entry(name).and_modify(|end: &mut SystemTime| *end = served.ends.min(*end)).or_insert(served.ends);
+        }
+        ends
     }
 
     /// How TLS is spoken with them.

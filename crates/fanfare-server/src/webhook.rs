@@ -322,6 +322,10 @@ impl Part for Webhook {
         let Counts { sent, retries, given_up, queue_full } = &self.counts;
         health::numbers(&COUNTED, [sent, retries, given_up, queue_full])
     }
+
+    fn waiting(&self) -> Option<usize> {
+        Some(self.seen().queue.size())
+    }
 }
 
 impl fmt::Debug for Webhook {

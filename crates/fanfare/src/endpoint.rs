@@ -26,7 +26,7 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::event::past::PastFact;
 use crate::event::{Counters, Event, Tally};
-use crate::figures::Labels;
+use crate::figures::{Labels, SharedFigures};
 use crate::gate::{Bodies, Gate};
 use crate::history::Store;
 use crate::interest::Interest;
@@ -77,6 +77,7 @@ struct Engine {
     history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
     counters: Counters,
+    figures: SharedFigures,
     /// How many messages were published, by channel and publisher.
     published: Box<[[AtomicU64; Publisher::ALL.len()]]>,
     publishing_timeout: Duration,
@@ -121,6 +122,7 @@ impl Endpoint {
             beats: pulse::Beats::default(),
             history,
             counters: Counters::default(),
+            figures: SharedFigures::default(),
             published,
             publishing_timeout,
             started: Started::default(),
@@ -322,6 +324,11 @@ impl Endpoint {
 
     pub(crate) fn own_counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// What is counted outside of shards and is no event.
+    pub(crate) fn figures(&self) -> &SharedFigures {
+        &self.0.figures
     }
 
     /// The hub's topics.

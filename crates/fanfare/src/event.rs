@@ -6,7 +6,7 @@ mod cell;
 mod held_back;
 mod limit;
 
-pub(crate) use cell::Cell;
+pub(crate) use cell::{Cell, Count};
 pub use held_back::HeldBack;
 pub(crate) use limit::{Action, Limit};
 
@@ -321,9 +321,9 @@ static LINES_OF_ACCEPTING: HeldBack = HeldBack::new(1, 10);
 static LINES_BY_NODES: HeldBack = HeldBack::new(1, 10);
 
 /// The system gives no connection. Out of descriptors, it says so as long as that lasts.
-pub(crate) fn not_accepted(error: &std::io::Error) {
+pub(crate) fn not_accepted(listener: &str, error: &std::io::Error) {
     if let Some(held_back) = LINES_OF_ACCEPTING.pass() {
-        tracing::warn!(%error, held_back, "a connection could not be accepted");
+        tracing::warn!(listener, %error, held_back, "a connection could not be accepted");
     }
 }
 

@@ -129,5 +129,11 @@ impl Fact<'_> {
     }
 }
 
+/// How many lines about clients were left out since the start of the process.
+#[cfg(feature = "metrics")]
+pub(crate) fn lines_left_out() -> u64 {
+    LINES.iter().map(HeldBack::ever).sum()
+}
+
 /// One for each event, so that a flood of one keeps no other out of the log.
 static LINES: [HeldBack; Event::ALL.len()] = [const { HeldBack::new(10, 1) }; Event::ALL.len()];

@@ -3,13 +3,24 @@
 //! Nothing here is counted once a delivery: a batch is added as a whole, and a turn writes its sums at its end. What a figure is told
 //! apart by comes from the configuration or from the code, never from a client.
 
+mod histogram;
 mod labels;
+mod shared;
+mod underway;
 
 use std::sync::Arc;
 
 use crate::event::{Cell, Event};
 
+#[cfg(feature = "metrics")]
+pub(crate) use histogram::Counted;
+pub(crate) use histogram::Histogram;
+use histogram::{LONG_US, SHORT_US};
 pub(crate) use labels::Labels;
+#[cfg(feature = "metrics")]
+pub(crate) use shared::PresenceFigures;
+pub(crate) use shared::{Appends, ListenerFigures, SharedFigures};
+pub(crate) use underway::Underway;
 
 /// What can come of a join, as it is counted for each channel.
 pub(crate) const JOIN_RESULTS: [Event; 9] = [
@@ -47,6 +58,12 @@ pub(crate) struct Figures {
     /// Messages that clients were sent since they had missed them.
     pub(crate) resumed_messages: Cell,
     pub(crate) outflow: Outflow,
+    /// From the publication of a message until the shard has written it to all members that take it.
+    pub(crate) written: Histogram,
+    /// How long sockets of clients have lived.
+    pub(crate) lifetimes: Histogram,
+    /// How long clients took no more.
+    pub(crate) stalls: Histogram,
     /// In microseconds.
     pub(crate) busy_us: Cell,
     /// By the engine's clock, in microseconds; 0 while the shard waits for the kernel.
@@ -63,6 +80,8 @@ pub(crate) struct OfChannel {
     pub(crate) delivered: Cell,
     pub(crate) joins: [Cell; JOIN_RESULTS.len()],
     pub(crate) crashes: Cell,
+    /// From a join to its answer, where that was `ok`.
+    pub(crate) joined: Histogram,
 }
 
 /// Sockets since the start.
@@ -158,6 +177,9 @@ impl Figures {
             replies_other: Cell::default(),
             resumed_messages: Cell::default(),
             outflow: Outflow::default(),
+            written: Histogram::new(SHORT_US),
+            lifetimes: Histogram::new(LONG_US),
+            stalls: Histogram::default(),
             busy_us: Cell::default(),
             turn_began_us: Cell::default(),
             left_over: Cell::default(),

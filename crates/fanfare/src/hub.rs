@@ -299,7 +299,7 @@ impl Hub {
     /// Adds a message to its topic's batch, and asks `each` what members do with it that are not plain `Shared`.
     ///
     /// `except` and the members that do not take it with the others are passed over by the batch; what was published before
-    /// is handed out for them through `settled`, so that it stays ahead. `at` is when it was published.
+    /// is handed out for them through `settled`, so that it stays ahead. `at` is when it was published. Whether it has members here.
     pub(crate) fn publish(
         &mut self,
         message: &Arc<Message>,
@@ -307,11 +307,11 @@ impl Hub {
         except: Option<Place>,
         mut settled: impl FnMut(MemberId, Frames<'_>),
         mut each: impl FnMut(MemberId, Reach) -> Take,
-    ) {
-        let Some(index) = self.topic(&message.topic) else { return };
+    ) -> bool {
+        let Some(index) = self.topic(&message.topic) else { return false };
         let topic = &mut self.topics[index as usize];
         if at < topic.since {
-            return;
+            return false;
         }
         let except = except.filter(|place| place.topic == index).map(|place| place.position as usize);
         let behind = topic.batch.len() as u32 + 1;
@@ -356,6 +356,7 @@ impl Hub {
         if let Some(stamp) = message.stamp {
             topic.last = Some((stamp.position, message.number));
         }
+        true
     }
 
     /// Messages of a topic's history up to a position are not published here.

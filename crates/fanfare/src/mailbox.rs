@@ -378,6 +378,15 @@ pub(crate) fn has_line() -> bool {
     with_own(false, |own| !own.ordered.is_empty())
 }
 
+/// When the turn of this thread's shard began, by the engine's clock in microseconds, if it is one of these shards.
+#[inline]
+pub(crate) fn turn_began_us(shards: &[ShardHandle]) -> Option<u64> {
+    with_own(None, |own| {
+        let is_theirs = shards.get(usize::from(own.shard.number())).is_some_and(|shard| *shard == own.shard);
+        is_theirs.then(|| own.shard.figures().turn_began_us.get()).filter(|&began_us| began_us > 0)
+    })
+}
+
 /// How much this thread's shard has left to do.
 pub(crate) fn work() -> usize {
     with_own(0, |own| own.work())

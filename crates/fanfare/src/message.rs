@@ -146,6 +146,8 @@ pub(crate) struct Draft {
     pub(crate) topic: Arc<str>,
     pub(crate) event: Arc<str>,
     pub(crate) payload: Payload,
+    /// When it was published, by the engine's clock in microseconds; 0 where that is not known.
+    pub(crate) born_us: u64,
 }
 
 impl Draft {
@@ -159,7 +161,7 @@ impl Draft {
         if matches!(payload, Payload::Binary(_)) && topic.len() > FIELD_SIZE_MAX {
             return Err(too_long("topic", topic.len()));
         }
-        Ok(Draft { topic, event, payload })
+        Ok(Draft { topic, event, payload, born_us: 0 })
     }
 
     /// The message, of a topic that keeps none.
@@ -174,8 +176,17 @@ impl Draft {
     }
 
     fn into_message_at(self, stamp: Option<Stamp>, number: u64) -> Arc<Message> {
-        let Draft { topic, event, payload } = self;
-        Arc::new(Message { topic, event, payload, stamp, number, first: OnceLock::new(), others: OnceLock::new() })
+        let Draft { topic, event, payload, born_us } = self;
+        Arc::new(Message {
+            topic,
+            event,
+            payload,
+            born_us,
+            stamp,
+            number,
+            first: OnceLock::new(),
+            others: OnceLock::new(),
+        })
     }
 }
 
@@ -189,6 +200,8 @@ pub(crate) struct Message {
     pub(crate) stamp: Option<Stamp>,
     /// By which it is compared with what was read of that history: positions of two epochs say nothing of which comes first.
     pub(crate) number: u64,
+    /// When it was published; 0 where that is not measured.
+    pub(crate) born_us: u64,
     /// The variant that was asked for first, and its bytes: most messages are never asked for another.
     first: OnceLock<(Variant, Bytes)>,
     /// What few messages need, once it is asked for: every message is made and moved at the cost of its size.

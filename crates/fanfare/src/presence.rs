@@ -284,6 +284,7 @@ impl Presence {
         if let Some(shared) = stripe.get_mut(topic).and_then(|of_topic| of_topic.shared.as_mut()) {
             shared.rows.changed(&diff);
         }
+        endpoint.figures().presence.changed(diff.joins.len(), diff.leaves.len());
         self.merged(endpoint, stripe, topic, diff);
     }
 
@@ -391,6 +392,7 @@ impl fmt::Debug for Presence {
 /// In parts, where others have brought or taken many at once.
 fn send_diff(endpoint: &Endpoint, topic: &Arc<str>, diff: Diff, extras: &Extras) {
     for part in diff.into_parts(DIFF_SIZE_MAX) {
+        endpoint.figures().presence.diffs.fetch_add(1, Ordering::Relaxed);
         send(endpoint, topic, "presence_diff", Payload::Json(part.to_json(extras)));
     }
 }

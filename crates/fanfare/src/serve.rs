@@ -15,6 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,6 +79,7 @@ impl Default for Limits {
 /// A listening server.
 pub struct Server {
     listener: AsyncFd<TcpListener>,
+    name: &'static str,
     limits: Limits,
     proxies: Proxies,
     upgrades_first: bool,
@@ -119,6 +121,7 @@ impl Server {
         })?;
         let server = Server {
             listener,
+            name: "clients",
             limits,
             proxies: Proxies::default(),
             upgrades_first: false,
@@ -133,6 +136,12 @@ impl Server {
         self.limits = limits;
         // Connections have it from their listener. A system that refuses it has its own, longer time.
         let _ = give_up_after(self.listener.get_ref(), limits.vanished_timeout);
+        self
+    }
+
+    /// The name of the listener in metrics and in the log. Default: `clients`.
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
         self
     }
 
@@ -191,7 +200,8 @@ impl Server {
     {
         let (stop, stopped) = watch::channel(false);
         let (listener, is_secure) = (&self.listener, self.is_secure());
-        let door = Door::new(&self.limits, self.proxies);
+        let door = Door::new(self.name, &self.limits, self.proxies);
+        endpoint.figures().listens(&door.figures);
         let upgrades_first = self.upgrades_first && !is_secure && !door.asks_for_header();
         let shared = Arc::new(Shared {
             service,
@@ -213,6 +223,7 @@ impl Server {
                 (0..ACCEPTS_MAX).try_for_each(|_| {
                     let Ok(accepted) = readable.try_io(|listener| listener.get_ref().accept()) else { return Ok(()) };
                     let (tcp, peer) = accepted?;
+                    shared.door.figures.accepted.fetch_add(1, Ordering::Relaxed);
                     let connection = Connection::new(peer, is_secure);
                     receive(Served { shared: shared.clone(), connection }, tcp, upgrades_first);
                     Ok(())
@@ -220,7 +231,7 @@ impl Server {
             });
             if let Err(error) = accepted.flatten() {
                 // Out of descriptors, or a client that went away: neither ends the server.
-                event::not_accepted(&error);
+                event::not_accepted(self.name, &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

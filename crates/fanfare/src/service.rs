@@ -22,6 +22,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderMap, Request, Response};
 
@@ -50,6 +51,8 @@ pub struct Connection {
     pub is_secure: bool,
     /// The host that the client asked a trusted proxy for.
     pub(crate) host: Option<Arc<str>>,
+    /// When it was accepted, or a later request on it was read.
+    pub(crate) began: Instant,
     /// Whether what proxies tell has been looked at.
     pub(crate) is_told: bool,
     pub(crate) slot: Option<Arc<ConnectionSlot>>,
@@ -58,7 +61,7 @@ pub struct Connection {
 impl Connection {
     /// A connection from this address.
     pub fn new(peer: SocketAddr, is_secure: bool) -> Self {
-        Connection { peer, is_secure, host: None, is_told: false, slot: None }
+        Connection { peer, is_secure, host: None, began: Instant::now(), is_told: false, slot: None }
     }
 
     /// What is known of the connection that a request came by, and of its client.

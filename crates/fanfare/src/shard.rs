@@ -30,7 +30,7 @@ use slab::Slab;
 
 use crate::channel::{Finished, Job};
 use crate::event::Event;
-use crate::figures::Figures;
+use crate::figures::{Figures, Underway};
 use crate::key::SocketKey;
 use crate::mailbox::budget::Budget;
 use crate::mailbox::{self, Command, Freed, LateReply, NewSocket, Own, Queued, ShardHandle};
@@ -39,8 +39,8 @@ use crate::presence;
 use crate::socket::{Errand, Reading, Socket, Turn};
 use crate::surroundings::Surroundings;
 use crate::timers::Due;
-use crate::transport::Carrier;
 use crate::transport::stream::Stream;
+use crate::transport::{Carrier, Transport};
 use newcomers::Newcomers;
 
 const WAKER: Token = Token(usize::MAX);
@@ -70,6 +70,7 @@ pub(crate) struct Shard {
     /// What is left of this turn.
     budget: Budget,
     freed: Freed,
+    underway: Underway,
     stopping: bool,
 }
 
@@ -103,6 +104,7 @@ impl Shard {
             own: Some(Own::new(handle.clone())),
             budget: Budget::new(),
             freed: Freed::default(),
+            underway: Underway::default(),
             lent: Turn::new(number, handle, surroundings, observers),
             read_buffer: vec![0; READ_BUFFER_SIZE].into_boxed_slice(),
             scratch: Scratch::default(),
@@ -206,7 +208,9 @@ impl Shard {
         }
         let figures = self.lent.shard.figures();
         figures.left_over.set(left_over);
-        figures.busy_us.add(self.lent.surroundings.clock.now_us() - began_us);
+        let now_us = self.lent.surroundings.clock.now_us();
+        self.underway.are_written(now_us, &figures.written);
+        figures.busy_us.add(now_us - began_us);
         figures.turn_began_us.set(0);
     }
 
@@ -418,6 +422,10 @@ impl Shard {
         drop(socket.take_unread(&mut self.lent));
         self.lent.shard.socket_went();
         self.lent.sockets_of(&socket.info).ended.add(1);
+        if socket.info.transport != Transport::Local {
+            let lived_ms = self.lent.now_ms.saturating_sub(socket.began_ms);
+            self.lent.figures().lifetimes.observe(lived_ms.saturating_mul(1_000));
+        }
         self.lent.backlog.pool.forget(socket.carrier.outbox_if_any());
         if let Carrier::Wire(wire) = &mut socket.carrier {
             // Closing the descriptor would do the same; this keeps the order of events plain.

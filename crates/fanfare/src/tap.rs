@@ -93,6 +93,9 @@ pub(crate) struct Taps {
     /// How many there are.
     count: AtomicUsize,
     watchers: RwLock<Vec<Arc<Watcher>>>,
+    /// Messages that were told, and those that were left out.
+    told: AtomicU64,
+    left_out: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -159,6 +162,13 @@ impl Taps {
         self.count.load(Ordering::Relaxed) > 0
     }
 
+    /// How many taps there are, how many messages were told, and how many left out.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn figures(&self) -> (usize, u64, u64) {
+        let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        (self.count.load(Ordering::Relaxed), of(&self.told), of(&self.left_out))
+    }
+
     /// A message is on its way to the members of its topic.
     #[cold]
     pub(crate) fn published(&self, message: &Message) {
@@ -188,10 +198,16 @@ impl Taps {
 
     fn tell(&self, seen: &Seen<'_>) {
         for watcher in self.watchers.read().iter().filter(|watcher| watcher.filter.lets(seen)) {
-            let Some(left_out) = watcher.rate.pass() else { continue };
+            let Some(left_out) = watcher.rate.pass() else {
+                self.left_out.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
             let left_out = left_out + watcher.lost.swap(0, Ordering::Relaxed);
             if let Err(mpsc::error::TrySendError::Full(lost)) = watcher.queue.try_send(seen.told(left_out)) {
                 watcher.lost.fetch_add(1 + lost.left_out, Ordering::Relaxed);
+                self.left_out.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.told.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

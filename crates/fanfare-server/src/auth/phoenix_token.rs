@@ -68,7 +68,7 @@ impl PhoenixToken {
         };
         let content = Content::read(&payload).map_err(|_| "the token's content is not what Phoenix.Token writes")?;
         if content.has_expired(self.max_age, milliseconds(now)) {
-            return Err("the token has expired");
+            return Err(super::jwt::EXPIRED);
         }
         let expires_ms = content.expires_ms(self.max_age);
         let expires_at = expires_ms.and_then(|end| UNIX_EPOCH.checked_add(Duration::from_millis(end)));

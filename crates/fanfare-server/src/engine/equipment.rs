@@ -8,7 +8,7 @@ use fanfare::{Endpoint, Mount, Pattern, Policy, Rate};
 use super::mounts::{Common, mount};
 use crate::apikey::lookup::{self, Lookup};
 use crate::apikey::store;
-use crate::auth::{Authenticator, Fetched, Resources};
+use crate::auth::{AuthFigures, Authenticator, Fetched, Resources};
 use crate::bridge::Bridge;
 use crate::channel::{Declared, Settled, policy};
 use crate::config::Config;
@@ -36,6 +36,7 @@ pub(super) struct Shared {
     pub(super) realtime: supabase::InForce,
     pub(super) contracts: Contracts,
     pub(super) standings: Standings,
+    pub(super) auth_figures: AuthFigures,
     /// What this node of a cluster is called.
     pub(super) node: Option<Arc<str>>,
 }
@@ -327,7 +328,8 @@ async fn authenticators(
     let (mut authenticators, mut all) = (BTreeMap::new(), BTreeMap::new());
     for (name, settings) in named_auths(config) {
         let client = || shared.client.get();
-        let resources = Resources { client: &client, lookups: &shared.lookups, hooks, fetched: kept };
+        let figures = &shared.auth_figures;
+        let resources = Resources { client: &client, lookups: &shared.lookups, hooks, figures, fetched: kept };
         if let Some((authenticator, fetched)) = Authenticator::new(name, settings, resources).await? {
             authenticators.insert(name.clone(), authenticator);
             all.extend(fetched.map(|fetched| (name.clone(), fetched)));

@@ -5,17 +5,25 @@ use fanfare::metrics::Family;
 /// All of them, in the order in which they are written.
 #[cfg(test)]
 pub(crate) const FAMILIES: &[Family] = &[
+    AUTH,
     PART_UP,
     HOOK_REQUESTS,
+    HOOK_SECONDS,
     WEBHOOK_EVENTS,
+    WEBHOOK_QUEUED,
     SOURCE_MESSAGES,
     KEY_LOOKUPS,
     BRIDGE_MESSAGES,
     API_REQUESTS,
     SCHEMA_MISFITS,
+    API_REQUEST_SECONDS,
     READY,
     BUILD_INFO,
     LIMIT,
+    CONFIG_RELOADS,
+    CONFIG_RELOADED,
+    CONFIG_RELOADED_AT,
+    CERTIFICATE_ENDS,
     RUNTIME_TASKS,
     CPU,
     OPEN_FDS,
@@ -137,4 +145,61 @@ pub(super) const MEMORY_LIMIT: Family = Family::gauge(
     &[],
     "What the control group of the process may have in memory; 0 without a limit.",
     "Beyond it the system ends the process.",
+);
+
+pub(super) const AUTH: Family = Family::counter(
+    "fanfare_auth_total",
+    &["auth", "result"],
+    "Credentials that were judged: `ok`, `missing`, `expired`, `invalid`, or `unavailable`, where they could not be. Where an endpoint has \
+     several authenticators, each that was asked counts.",
+    "Many `expired`: clients do not renew theirs in time. `invalid`: the log says why. `unavailable`: see `fanfare_part_up`.",
+);
+
+pub(super) const HOOK_SECONDS: Family = Family::histogram(
+    "fanfare_hook_seconds",
+    &["hook"],
+    "How long hooks took to answer, or not to.",
+    "Clients wait as long for their connection, their join, or the answer to their message.",
+);
+
+pub(super) const WEBHOOK_QUEUED: Family = Family::gauge(
+    "fanfare_webhook_queued_events",
+    &["webhook"],
+    "Events that webhooks have yet to tell.",
+    "At `webhook.queue_max` events are lost: see why the receiver does not take them.",
+);
+
+pub(super) const API_REQUEST_SECONDS: Family = Family::histogram(
+    "fanfare_api_request_seconds",
+    &["route", "method"],
+    "From a request to the admin listener to the head of its answer.",
+    "A publish waits here for room and for the history.",
+);
+
+pub(super) const CONFIG_RELOADS: Family = Family::counter(
+    "fanfare_config_reloads_total",
+    &["result"],
+    "How often the configuration was read again: `ok`, or `refused`.",
+    "The log, and `fanfare reload`, say what is wrong with it.",
+);
+
+pub(super) const CONFIG_RELOADED: Family = Family::gauge(
+    "fanfare_config_last_reload_successful",
+    &[],
+    "Whether the configuration was put in force when it was read last.",
+    "If not, the old one is in force: `fanfare check`.",
+);
+
+pub(super) const CONFIG_RELOADED_AT: Family = Family::gauge(
+    "fanfare_config_last_reload_success_timestamp_seconds",
+    &[],
+    "When the configuration that is in force was read, since 1970.",
+    "Compare it with the age of the file.",
+);
+
+pub(super) const CERTIFICATE_ENDS: Family = Family::gauge(
+    "fanfare_tls_certificate_not_after_timestamp_seconds",
+    &["name"],
+    "When the certificates that are served expire, since 1970.",
+    "What renews them has to write the files of `[tls]`: they are looked at once a minute.",
 );

@@ -7,6 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::families;
+use crate::auth::AuthFigures;
 use crate::health::State;
 use crate::live::InForce;
 
@@ -22,6 +23,21 @@ const BY_KIND: [(&str, &Family); 5] = [
     ("stores", &families::KEY_LOOKUPS),
     ("bridge", &families::BRIDGE_MESSAGES),
 ];
+
+/// How credentials were judged.
+#[derive(Debug)]
+pub(super) struct Credentials(pub(super) AuthFigures);
+
+impl Collector for Credentials {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        families::AUTH.encode(&mut encoder, |samples| {
+            for (name, counts) in self.0.all() {
+                counts.numbers().try_for_each(|(result, count)| samples.counter(&[&name, result], count))?;
+            }
+            Ok(())
+        })
+    }
+}
 
 impl Collector for PartFigures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -42,6 +58,13 @@ impl Collector for PartFigures {
                 Ok(())
             })?;
         }
-        Ok(())
+        families::HOOK_SECONDS.encode(&mut encoder, |samples| {
+            let hooks = live.parts.iter().filter_map(|part| Some((part.name(), part.timings()?)));
+            hooks.into_iter().try_for_each(|(name, timings)| samples.timings(&[name], timings))
+        })?;
+        families::WEBHOOK_QUEUED.encode(&mut encoder, |samples| {
+            let webhooks = live.parts.iter().filter_map(|part| Some((part.name(), part.waiting()?)));
+            webhooks.into_iter().try_for_each(|(name, waiting)| samples.gauge(&[name], waiting as f64))
+        })
     }
 }

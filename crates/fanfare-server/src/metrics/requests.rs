@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use fanfare::metrics::Timings;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -20,16 +22,24 @@ const OTHER: &str = "other";
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Requests(Arc<Mutex<Counts>>);
 
-type Counts = BTreeMap<(String, &'static str, StatusCode), u64>;
+/// By route and method; the first by status as well.
+#[derive(Debug, Default)]
+struct Counts {
+    answered: BTreeMap<(String, &'static str, StatusCode), u64>,
+    took: BTreeMap<(String, &'static str), Timings>,
+}
 
 impl Requests {
     /// Counts the answer to a request.
     pub(crate) async fn count(State(requests): State<Self>, request: Request, next: Next) -> Response {
         let route = request.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str).to_owned();
         let method = name_of(request.method());
+        let began = Instant::now();
         let response = next.run(request).await;
+        let took = began.elapsed();
         let mut counts = requests.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((route, method, response.status())).or_default() += 1;
+        counts.took.entry((route.clone(), method)).or_default().observe(took);
+        *counts.answered.entry((route, method, response.status())).or_default() += 1;
         response
     }
 }
@@ -52,9 +62,12 @@ impl Collector for Requests {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         families::API_REQUESTS.encode(&mut encoder, |samples| {
-            counts.iter().try_for_each(|((route, method, status), count)| {
+            counts.answered.iter().try_for_each(|((route, method, status), count)| {
                 samples.counter(&[route, method, status.as_str()], *count)
             })
+        })?;
+        families::API_REQUEST_SECONDS.encode(&mut encoder, |samples| {
+            counts.took.iter().try_for_each(|((route, method), timings)| samples.timings(&[route, method], timings))
         })
     }
 }

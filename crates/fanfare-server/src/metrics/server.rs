@@ -1,6 +1,9 @@
 //! What the server says of itself: whether it is ready, what it is, and how much it may hold.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -9,6 +12,8 @@ use tokio::runtime::Handle;
 use super::families;
 use crate::contract::Contracts;
 use crate::live::Health;
+use crate::reload::Reloads;
+use crate::tls::Certificates;
 
 /// What does not change while it runs, and how it stands.
 #[derive(Debug)]
@@ -19,12 +24,20 @@ pub(crate) struct ServerFigures {
     runtime: Handle,
     /// As many as the system allows.
     connections_max: u64,
+    reloads: Arc<Reloads>,
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl ServerFigures {
     /// Of a server that may have so many connections.
-    pub(crate) fn new(health: Health, contracts: Contracts, connections_max: u64) -> Self {
-        Self { health, contracts, runtime: Handle::current(), connections_max }
+    pub(crate) fn new(
+        health: Health,
+        contracts: Contracts,
+        connections_max: u64,
+        reloads: Arc<Reloads>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Self {
+        Self { health, contracts, runtime: Handle::current(), connections_max, reloads, certificates }
     }
 }
 
@@ -43,6 +56,22 @@ impl Collector for ServerFigures {
         let misfits = self.contracts.misfits();
         families::SCHEMA_MISFITS.encode(&mut encoder, |samples| {
             misfits.iter().try_for_each(|(channel, result, count)| samples.counter(&[channel.as_str(), result], *count))
+        })?;
+        let Reloads { done, refused, was_done, done_at_s } = &*self.reloads;
+        families::CONFIG_RELOADS.encode(&mut encoder, |samples| {
+            samples.counter(&["ok"], done.load(Ordering::Relaxed))?;
+            samples.counter(&["refused"], refused.load(Ordering::Relaxed))
+        })?;
+        let was_done = was_done.load(Ordering::Relaxed);
+        families::CONFIG_RELOADED.encode(&mut encoder, |samples| samples.gauge(&[], f64::from(u8::from(was_done))))?;
+        families::CONFIG_RELOADED_AT
+            .encode(&mut encoder, |samples| samples.gauge(&[], done_at_s.load(Ordering::Relaxed) as f64))?;
+        families::CERTIFICATE_ENDS.encode(&mut encoder, |samples| {
+            let ends = self.certificates.iter().flat_map(|certificates| certificates.ends());
+            ends.into_iter().try_for_each(|(name, end)| {
+                let since_epoch = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                samples.gauge(&[&name], since_epoch.as_secs_f64())
+            })
         })?;
         let tasks = self.runtime.metrics().num_alive_tasks();
         families::RUNTIME_TASKS.encode(&mut encoder, |samples| samples.gauge(&[], tasks as f64))

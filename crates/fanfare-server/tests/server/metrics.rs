@@ -1,6 +1,7 @@
 //! What Prometheus is given: in a form that it takes, of whom it is to be given to, and true.
 
 mod exposition;
+mod timings;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -63,8 +64,9 @@ fn metrics_are_those_of_the_guide() {
     let guide = include_str!("../../../../docs/metrics.md");
     let rows = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let in_guide: BTreeSet<_> = rows.map(|(name, _)| name).collect();
-    let of_a_cluster = ["fanfare_broker_events_total"];
-    let names: BTreeSet<_> = told.families.keys().map(String::as_str).chain(of_a_cluster).collect();
+    let of_a_cluster = ["events_total", "up", "lag_seconds", "heard_age_seconds", "connects_total"];
+    let of_a_cluster = of_a_cluster.map(|name| format!("fanfare_broker_{name}"));
+    let names: BTreeSet<_> = told.families.keys().chain(&of_a_cluster).map(String::as_str).collect();
     assert_eq!(names, in_guide, "the metrics, and those of docs/metrics.md");
     for (name, (kind, help)) in &told.families {
         assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
@@ -142,12 +144,25 @@ fn counters_equal_what_clients_have_sent_and_got() {
         ("fanfare_members{channel=\"room:*\"}", 4),
         ("fanfare_topics{channel=\"room:*\"}", 1),
         ("fanfare_history_topics{store=\"memory\"}", 1),
+        ("fanfare_history_appends_total{result=\"ok\"}", 21),
+        ("fanfare_history_append_seconds_count", 21),
+        ("fanfare_join_seconds_count{channel=\"room:*\"}", 5),
+        ("fanfare_join_seconds_count{channel=\"staff\"}", 0),
+        ("fanfare_handshake_seconds_count{transport=\"websocket\"}", 5),
+        ("fanfare_handshake_seconds_count{transport=\"longpoll\"}", 0),
+        ("fanfare_socket_lifetime_seconds_count", 1),
+        ("fanfare_connections_accepted_total{listener=\"clients\"}", 6),
+        ("fanfare_connections{listener=\"clients\"}", 4),
         ("fanfare_sockets_waiting", 0),
         ("fanfare_ready", 0),
     ] {
         assert_eq!(grown(series), expected, "{series}");
     }
     assert_eq!((told.value("fanfare_ready"), told.value("fanfare_draining")), (1.0, 0.0));
+    // One for each message and shard that has members of its topic.
+    let shards = told.series.keys().filter(|series| series.starts_with("fanfare_shard_sockets")).count() as u64;
+    let written = grown("fanfare_publish_to_write_seconds_count");
+    assert!((21..=21 * shards).contains(&written), "{written} on {shards} shards");
     let bytes = grown("fanfare_sent_bytes_total{transport=\"websocket\"}");
     assert!(bytes > 5 * 21 * 20, "{bytes} bytes were sent");
     let sends = grown("fanfare_sends_total{path=\"direct\"}") + grown("fanfare_sends_total{path=\"queued\"}");
@@ -180,7 +195,8 @@ fn no_label_comes_from_a_client() {
     let told = scrape(&server);
     let new: Vec<_> = told.series.keys().filter(|series| !before.contains(*series)).collect();
     // Series of requests come with the first request.
-    assert!(new.iter().all(|series| series.starts_with("fanfare_api_requests_total{route=\"")), "{new:#?}");
+    let is_of_requests = |series: &str| series.starts_with("fanfare_api_request") && series.contains("route=\"");
+    assert!(new.iter().all(|series| is_of_requests(series)), "{new:#?}");
     let text = new.iter().map(|series| series.as_str()).collect::<Vec<_>>().join("\n").to_lowercase();
     assert!(!text.contains("evil"), "{text}");
     assert!(text.contains("method=\"other\"") && text.contains("route=\"/api/presence/{*topic}\""), "{text}");

@@ -19,6 +19,8 @@ mod families;
 mod family;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -26,12 +28,13 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{Endpoint, WeakEndpoint};
 use crate::dialect::PROTOCOL_NAMES;
 use crate::event::{Cell, Event};
-use crate::figures::{Figures, JOIN_RESULTS, Outflow};
+use crate::fact;
+use crate::figures::{Appends, Figures, JOIN_RESULTS, Outflow, PresenceFigures};
 use crate::publish::Publisher;
 use crate::transport::Transport;
 
 pub use families::FAMILIES;
-pub use family::{Family, Kind, Samples};
+pub use family::{Family, Kind, Samples, Timings};
 
 /// What the sockets of this process are counted under, which have no endpoint.
 const LOCAL: &str = "local";
@@ -68,6 +71,7 @@ impl Collector for Metrics {
 
 impl Endpoint {
     fn tell_connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.tell_listeners(encoder)?;
         self.tell_events(encoder, &families::CONNECTIONS_REFUSED, "connections", |event| event != Event::Connected)?;
         let paths: Vec<_> = self.gate().mounts().iter().map(|(path, _)| path.to_string()).collect();
         let paths: Vec<_> = paths.iter().map(String::as_str).chain([LOCAL]).collect();
@@ -99,8 +103,35 @@ impl Endpoint {
             each(&mut |labels, mount, transport| samples.counter(labels, opened(mount, transport)))
         })?;
         self.tell_events(encoder, &families::SOCKETS_CLOSED, "closes", |_| true)?;
+        families::SOCKET_LIFETIME.encode(encoder, |samples| {
+            samples.histograms(&[], self.shards().iter().map(|shard| &shard.figures().lifetimes))
+        })?;
         families::CREDENTIALS_REFUSED
             .encode(encoder, |samples| samples.counter(&[], self.count_of(Event::CredentialRefused)))
+    }
+
+    /// Before there are sockets.
+    fn tell_listeners(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let listeners = self.figures().listeners();
+        let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        families::CONNECTIONS.encode(encoder, |samples| {
+            listeners.iter().try_for_each(|listener| samples.gauge(&[listener.name], listener.connections() as f64))
+        })?;
+        families::CONNECTIONS_ACCEPTED.encode(encoder, |samples| {
+            listeners.iter().try_for_each(|listener| samples.counter(&[listener.name], of(&listener.accepted)))
+        })?;
+        families::TLS_HANDSHAKES.encode(encoder, |samples| {
+            listeners.iter().try_for_each(|listener| {
+                samples.counter(&[listener.name, "ok"], of(&listener.tls[0]))?;
+                samples.counter(&[listener.name, "failed"], of(&listener.tls[1]))
+            })
+        })?;
+        families::HANDSHAKE.encode(encoder, |samples| {
+            let clients = Transport::ALL.into_iter().filter(|transport| *transport != Transport::Local);
+            clients.into_iter().try_for_each(|transport| {
+                samples.histograms(&[transport.name()], [&self.figures().handshakes[transport as usize]])
+            })
+        })
     }
 
     fn tell_channels(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -124,6 +155,12 @@ impl Endpoint {
                 }
             }
             Ok(())
+        })?;
+        families::JOIN.encode(encoder, |samples| {
+            labels.iter().enumerate().try_for_each(|(channel, label)| {
+                samples
+                    .histograms(&[label], self.shards().iter().map(|shard| &shard.figures().channels[channel].joined))
+            })
         })?;
         families::CHANNEL_CRASHES.encode(encoder, |samples| {
             labels.iter().enumerate().try_for_each(|(channel, label)| {
@@ -185,6 +222,12 @@ impl Endpoint {
             samples.counter(&[Transport::WebSocket.name()], of(|cells| &cells.bytes_websocket))?;
             samples.counter(&[Transport::EventStream.name()], of(|cells| &cells.bytes_stream))
         })?;
+        families::OUTBOX_STALL.encode(encoder, |samples| {
+            samples.histograms(&[], self.shards().iter().map(|shard| &shard.figures().stalls))
+        })?;
+        families::PUBLISH_TO_WRITE.encode(encoder, |samples| {
+            samples.histograms(&[], self.shards().iter().map(|shard| &shard.figures().written))
+        })?;
         families::SOCKETS_WAITING
             .encode(encoder, |samples| samples.gauge(&[], of(|cells| &cells.waiting_sockets) as f64))?;
         families::OUTBOX_BYTES
@@ -221,6 +264,12 @@ impl Endpoint {
             families::HISTORY_TOPICS.encode(encoder, |samples| samples.gauge(&[size.store], size.topics as f64))?;
             families::HISTORY_BYTES.encode(encoder, |samples| samples.gauge(&[size.store], size.bytes as f64))?;
         }
+        let Appends { kept, repeated, failed, took } = &self.figures().appends;
+        families::HISTORY_APPENDS.encode(encoder, |samples| {
+            let results = [("ok", kept), ("repeated", repeated), ("failed", failed)];
+            results.into_iter().try_for_each(|(result, n)| samples.counter(&[result], n.load(Ordering::Relaxed)))
+        })?;
+        families::HISTORY_APPEND.encode(encoder, |samples| samples.histograms(&[], [took]))?;
         self.tell_events(encoder, &families::RESUMES, "resumes", |_| true)?;
         families::RESUMED_MESSAGES
             .encode(encoder, |samples| samples.counter(&[], self.sum(|figures| figures.resumed_messages.get())))
@@ -228,10 +277,46 @@ impl Endpoint {
 
     fn tell_rest(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         self.tell_events(encoder, &families::PRESENCE_FAULTS, "presence", |_| true)?;
-        if self.is_among_others() {
-            self.tell_events(encoder, &families::BROKER_EVENTS, "broker", |_| true)?;
-        }
+        let PresenceFigures { came, went, diffs } = &self.figures().presence;
+        // Read first, so that none that goes meanwhile is missing from those that have come.
+        let went = went.load(Ordering::Relaxed);
+        let present = came.load(Ordering::Relaxed).saturating_sub(went);
+        families::PRESENCE_ENTRIES.encode(encoder, |samples| samples.gauge(&[], present as f64))?;
+        families::PRESENCE_DIFFS.encode(encoder, |samples| samples.counter(&[], diffs.load(Ordering::Relaxed)))?;
+        let (taps, told, left_out) = self.0.surroundings.taps.figures();
+        families::TAPS.encode(encoder, |samples| samples.gauge(&[], taps as f64))?;
+        families::TAP_EVENTS.encode(encoder, |samples| {
+            samples.counter(&["told"], told)?;
+            samples.counter(&["left_out"], left_out)
+        })?;
+        families::LOG_LINES_LEFT_OUT.encode(encoder, |samples| samples.counter(&[], fact::lines_left_out()))?;
+        self.tell_broker(encoder)?;
         families::DRAINING.encode(encoder, |samples| samples.gauge(&[], f64::from(u8::from(self.is_draining()))))
+    }
+
+    /// The broker between nodes, if there is one.
+    fn tell_broker(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        if !self.is_among_others() {
+            return Ok(());
+        }
+        self.tell_events(encoder, &families::BROKER_EVENTS, "broker", |_| true)?;
+        let links = self.broker_links();
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        families::BROKER_UP.encode(encoder, |samples| {
+            links.iter().try_for_each(|link| samples.gauge(&[&link.name], f64::from(u8::from(link.down.is_none()))))
+        })?;
+        families::BROKER_LAG.encode(encoder, |samples| {
+            links
+                .iter()
+                .try_for_each(|link| seconds(link.round).map_or(Ok(()), |lag| samples.gauge(&[&link.name], lag)))
+        })?;
+        families::BROKER_SILENCE.encode(encoder, |samples| {
+            links
+                .iter()
+                .try_for_each(|link| seconds(link.heard).map_or(Ok(()), |age| samples.gauge(&[&link.name], age)))
+        })?;
+        families::BROKER_RECONNECTS
+            .encode(encoder, |samples| links.iter().try_for_each(|link| samples.counter(&[&link.name], link.ups)))
     }
 
     /// The counters of one name, by their reasons.

@@ -2,6 +2,37 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A number that grows, whoever writes it.
+pub(crate) trait Count: Default {
+    fn grow(&self, n: u64);
+    #[cfg(feature = "metrics")]
+    fn now(&self) -> u64;
+}
+
+impl Count for Cell {
+    #[inline]
+    fn grow(&self, n: u64) {
+        self.add(n);
+    }
+
+    #[cfg(feature = "metrics")]
+    fn now(&self) -> u64 {
+        self.get()
+    }
+}
+
+/// For many threads.
+impl Count for AtomicU64 {
+    fn grow(&self, n: u64) {
+        self.fetch_add(n, Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "metrics")]
+    fn now(&self) -> u64 {
+        self.load(Ordering::Relaxed)
+    }
+}
+
 /// The number. Were two threads to write, counts would be lost.
 #[derive(Debug, Default)]
 pub(crate) struct Cell(AtomicU64);

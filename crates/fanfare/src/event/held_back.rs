@@ -11,6 +11,8 @@ pub struct HeldBack {
     window: AtomicU64,
     passed: AtomicU64,
     held_back: AtomicU64,
+    /// In all.
+    ever: AtomicU64,
 }
 
 impl HeldBack {
@@ -18,7 +20,7 @@ impl HeldBack {
     pub const fn new(lines_max: u64, window_s: u64) -> Self {
         let zero = AtomicU64::new;
         let window_s = if window_s == 0 { 1 } else { window_s };
-        HeldBack { lines_max, window_s, window: zero(0), passed: zero(0), held_back: zero(0) }
+        HeldBack { lines_max, window_s, window: zero(0), passed: zero(0), held_back: zero(0), ever: zero(0) }
     }
 
     /// Whether a line may be written now; if so, how many were held back since the last one. Approximate under races, which is
@@ -33,7 +35,13 @@ impl HeldBack {
             return Some(self.held_back.swap(0, Ordering::Relaxed));
         }
         self.held_back.fetch_add(1, Ordering::Relaxed);
+        self.ever.fetch_add(1, Ordering::Relaxed);
         None
+    }
+
+    /// How many were held back since the start.
+    pub fn ever(&self) -> u64 {
+        self.ever.load(Ordering::Relaxed)
     }
 }
 
@@ -48,5 +56,6 @@ mod tests {
         // More than one second may begin while the loop runs.
         assert!((10..=40).contains(&passed), "{passed}");
         assert!(lines.held_back.load(Ordering::Relaxed) > 9_000);
+        assert_eq!(lines.ever(), 10_000 - passed as u64);
     }
 }

@@ -104,7 +104,7 @@ impl<F: Files> Writer<F> {
         let forgotten_size = buffer.len();
         for Judged { message, key, verdict, .. } in &judged {
             if let Ok(Verdict::Keep(position)) = *verdict {
-                let Draft { topic, event, payload } = message;
+                let Draft { topic, event, payload, .. } = message;
                 let key = key.as_deref().unwrap_or_default();
                 let record = Record::Message { topic, position, at_ms: now_ms, key, event, payload };
                 frame(&mut buffer, |out| record.write(out));

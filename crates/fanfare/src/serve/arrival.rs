@@ -61,7 +61,9 @@ impl<S> Served<S> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.shared.tls {
             let (endpoint, peer) = (&self.shared.endpoint, self.connection.peer);
-            match tokio::time::timeout(timeout, tls.accept(tcp)).await {
+            let accepted = tokio::time::timeout(timeout, tls.accept(tcp)).await;
+            self.shared.door.figures.shook_hands(matches!(accepted, Ok(Ok(_))));
+            match accepted {
                 Ok(Ok(stream)) => self.run(stream, First::default(), timeout, full).await,
                 Ok(Err(error)) => endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}")),
                 Err(_) => {

@@ -96,7 +96,7 @@ impl<S> Served<S> {
             async move {
                 Ok::<_, Infallible>(match begun {
                     Some(begun) => served.go_on(request, begun).await.map(Either::Right),
-                    None => served.answer(request, has_two_lengths, full).await,
+                    None => served.answer(request, number, has_two_lengths, full).await,
                 })
             }
         });
@@ -149,6 +149,7 @@ impl<S> Served<S> {
     async fn answer<B>(
         &self,
         request: Request<Incoming>,
+        number: usize,
         has_two_lengths: bool,
         full: Option<Full>,
     ) -> Response<Either<B, Body>>
@@ -156,7 +157,7 @@ impl<S> Served<S> {
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     {
         let (parts, body) = request.into_parts();
-        match self.judge(parts, has_two_lengths, full) {
+        match self.judge(parts, number, has_two_lengths, full) {
             Ok((parts, _)) => {
                 let Ok(response) = self.shared.service.call(Request::from_parts(parts, body)).await;
                 response.map(Either::Left)
@@ -165,18 +166,22 @@ impl<S> Served<S> {
         }
     }
 
-    /// A request with the connection of its client, if it says one thing and there is a place for it.
+    /// A request, the connection's first one or a later one, with the connection of its client, if it says one thing and there is a place for it.
     ///
     /// # Errors
     /// What is answered instead.
     pub(super) fn judge(
         &self,
         mut parts: Parts,
+        number: usize,
         has_two_lengths: bool,
         full: Option<Full>,
     ) -> Result<(Parts, Connection), Box<Response<Body>>> {
         let Shared { endpoint, door, .. } = &*self.shared;
-        let connection = self.connection.clone().told(&door.proxies, &parts.headers, endpoint);
+        let mut connection = self.connection.clone().told(&door.proxies, &parts.headers, endpoint);
+        if number > 0 {
+            connection.began = std::time::Instant::now();
+        }
         let fault = heads::fault(&parts.uri, parts.version, &parts.headers);
         let fault = fault.or(has_two_lengths.then_some(TWO_LENGTHS));
         let mut answer = match (fault, full) {

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limits;
 use crate::address::{AddressCounts, AddressFrom, AddressSlot, ConnectionSlot, Full, Proxies};
+use crate::figures::ListenerFigures;
 use crate::service::Connection;
 
 /// So many connections that there is no place for are told so at a time, in the way that they understand. Others that come at
@@ -19,6 +20,7 @@ const TURNED_AWAY_MAX: usize = 64;
 pub(super) struct Door {
     limits: Limits,
     places: Arc<Semaphore>,
+    pub(super) figures: Arc<ListenerFigures>,
     addresses: Arc<AddressCounts>,
     turned_away: Arc<Semaphore>,
     pub(super) proxies: Proxies,
@@ -37,12 +39,14 @@ pub(super) enum Entered {
 }
 
 impl Door {
-    pub(super) fn new(limits: &Limits, proxies: Proxies) -> Self {
+    pub(super) fn new(name: &'static str, limits: &Limits, proxies: Proxies) -> Self {
         // A server of few connections may have few descriptors.
         let turned_away = (limits.connections_max / 8).clamp(1, TURNED_AWAY_MAX);
+        let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
         Door {
             limits: *limits,
-            places: Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS))),
+            figures: ListenerFigures::new(name, places.clone()),
+            places,
             addresses: AddressCounts::new(usize::MAX, limits.connections_per_address_max),
             turned_away: Arc::new(Semaphore::new(turned_away)),
             proxies,

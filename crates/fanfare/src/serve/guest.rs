@@ -89,7 +89,7 @@ impl<S> Served<S> {
         S: Send + Sync + 'static,
     {
         Box::pin(async move {
-            let (parts, connection) = self.judge(parts, false, None).map_err(|answer| *answer)?;
+            let (parts, connection) = self.judge(parts, 0, false, None).map_err(|answer| *answer)?;
             self.shared.endpoint.let_in(found, parts, &connection, shard).await
         })
     }

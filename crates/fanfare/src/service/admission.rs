@@ -222,6 +222,10 @@ impl Asking<'_> {
                 .filter(|_| self.transport != Transport::LongPoll)
                 .and_then(|connection| connection.slot.clone()),
         };
+        if let Some(connection) = self.connection {
+            let took_us = connection.began.elapsed().as_micros() as u64;
+            self.endpoint.figures().handshakes[self.transport as usize].observe(took_us);
+        }
         Ok(AdmittedSocket { info: Arc::new(info), dialect: found.dialect, topics, ownership: ownership.map(Box::new) })
     }
 }

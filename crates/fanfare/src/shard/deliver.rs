@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Shard;
+use super::{Shard, find};
 use fanfare_proto::position::Position;
 
 use crate::channel::Job;
@@ -28,7 +28,7 @@ impl Shard {
         let mut singles = Vec::new();
         let mut followed = Vec::new();
         let sockets = &self.sockets;
-        self.lent.hub.publish(
+        let has_members = self.lent.hub.publish(
             message,
             at,
             except,
@@ -43,6 +43,9 @@ impl Shard {
                 take
             },
         );
+        if has_members {
+            self.underway.add(message.born_us);
+        }
         // Each of them costs as much as one that is queued.
         self.lent.backlog.queued += settled.len() + singles.len();
         settled.into_iter().for_each(|settled| self.queue_settled(settled));
@@ -153,8 +156,10 @@ impl Shard {
 
     /// The kernel takes bytes of this socket again.
     pub(super) fn resume_writing(&mut self, key: SocketKey) {
-        if let Some(Socket { carrier: Carrier::Wire(wire), .. }) = self.socket(key) {
-            wire.stalled_since_ms = None;
+        if let Some(Socket { carrier: Carrier::Wire(wire), .. }) = find(&mut self.sockets, key) {
+            if let Some(since_ms) = wire.stalled_since_ms.take() {
+                self.lent.figures().stalls.observe(self.lent.now_ms.saturating_sub(since_ms) * 1_000);
+            }
             self.write_out(key);
         }
     }

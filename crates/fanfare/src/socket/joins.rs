@@ -173,7 +173,7 @@ impl Socket {
         let resumes = since.is_some();
         let hears_gaps =
             (info.endpoint.policies().slow(&topic).is_some() || info.endpoint.is_among_others()) && gap_param(&payload);
-        let asked = Phase::Asked { since, replaced: replaced.map(Box::new) };
+        let asked = Phase::Asked { since, began_ms: turn.now_ms, replaced: replaced.map(Box::new) };
         let tells_deltas = self.dialect.tells_deltas(info.version) && info.endpoint.policies().delta(&topic).is_some();
         let wants_deltas = tells_deltas && delta_param(&payload);
         let seat = Seat { route, resumes, hears_gaps, wants_deltas, ..Seat::new(asked) };
@@ -290,12 +290,15 @@ impl Socket {
     /// The join is answered. It is a member of its topic already if it has read the history.
     pub(super) fn joined(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, instance: Instance, reply: Payload) {
         turn.count(Event::Joined);
-        let replaced = self.seat(slot).phase.take_replaced();
+        let phase = &mut self.seat(slot).phase;
+        let (replaced, began_ms) = (phase.take_replaced(), phase.began_ms().unwrap_or(turn.now_ms));
         let place = match self.seat(slot).phase.place() {
             Some(place) => place,
             None => self.enter(turn, slot, self.reach_of(slot)),
         };
-        turn.hub.figures_of(place).joins[0].add(1);
+        let figures = turn.hub.figures_of(place);
+        figures.joins[0].add(1);
+        figures.joined.observe(turn.now_ms.saturating_sub(began_ms) * 1_000);
         let reply = match self.seat(slot).wants_deltas {
             false => reply,
             true => {

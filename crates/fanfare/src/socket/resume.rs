@@ -51,8 +51,9 @@ impl Socket {
         let wanted = self.wanted(since.unwrap_or(Since::Now), admitted.catch_up.unwrap_or_default());
         let place = self.enter(turn, slot, Reach::Held);
         let entry = self.entry(slot);
-        let replaced = entry.data.phase.take_replaced();
-        entry.data.phase = Phase::Admitted { place, page: Box::new(Page::new(wanted)), replaced };
+        let phase = &mut entry.data.phase;
+        let (replaced, began_ms) = (phase.take_replaced(), phase.began_ms().unwrap_or(turn.now_ms));
+        *phase = Phase::Admitted { place, page: Box::new(Page::new(wanted)), began_ms, replaced };
         let reading = store.read(entry.topic(), wanted);
         let Joining { channel, msg_ref, instance, admitted } = joining;
         let (shard, join) = (turn.shard.clone(), self.join(slot));

@@ -50,11 +50,12 @@ pub(crate) enum Phase {
     Asked {
         /// From where on the client wants what the topic has kept.
         since: Option<Since>,
+        began_ms: u64,
         /// The join that this one replaces is told of its end after this one is answered, or when that takes time.
         replaced: Option<Box<Ref>>,
     },
     /// Its channel has let it in, and what its topic has kept is read for the answer. It is a member for which all is held.
-    Admitted { place: Place, page: Box<Page>, replaced: Option<Box<Ref>> },
+    Admitted { place: Place, page: Box<Page>, began_ms: u64, replaced: Option<Box<Ref>> },
     /// It was answered, or needs no answer.
     Live(Membership),
 }
@@ -173,6 +174,14 @@ impl Phase {
             Phase::Asked { .. } => None,
             Phase::Admitted { place, .. } => Some(place),
             Phase::Live(membership) => membership.place.as_mut(),
+        }
+    }
+
+    /// When it was asked for, if it has not been answered.
+    pub(crate) fn began_ms(&self) -> Option<u64> {
+        match self {
+            Phase::Asked { began_ms, .. } | Phase::Admitted { began_ms, .. } => Some(*began_ms),
+            Phase::Live(_) => None,
         }
     }
 

@@ -4,20 +4,27 @@ use super::Family;
 
 /// All of them, in the order in which they are written.
 pub const FAMILIES: &[Family] = &[
+    CONNECTIONS,
+    CONNECTIONS_ACCEPTED,
     CONNECTIONS_REFUSED,
+    TLS_HANDSHAKES,
+    HANDSHAKE,
     SOCKETS,
     SOCKETS_OPENED,
     SOCKETS_CLOSED,
+    SOCKET_LIFETIME,
     CREDENTIALS_REFUSED,
     MEMBERS,
     TOPICS,
     JOINS,
+    JOIN,
     CHANNEL_CRASHES,
     CALLBACKS_RUNNING,
     MESSAGES_RECEIVED,
     RECEIVED_BYTES,
     MESSAGES_PUBLISHED,
     MESSAGES_DELIVERED,
+    PUBLISH_TO_WRITE,
     MESSAGES_DROPPED,
     REPLIES,
     PUSHES_REFUSED,
@@ -27,16 +34,28 @@ pub const FAMILIES: &[Family] = &[
     SOCKETS_WAITING,
     OUTBOX_BYTES,
     OUTBOX_FRAMES,
+    OUTBOX_STALL,
     SHARD_BUSY,
     SHARD_TURN_AGE,
     SHARD_MAILBOX,
     SHARD_SOCKETS,
     HISTORY_TOPICS,
     HISTORY_BYTES,
+    HISTORY_APPENDS,
+    HISTORY_APPEND,
     RESUMES,
     RESUMED_MESSAGES,
+    PRESENCE_ENTRIES,
+    PRESENCE_DIFFS,
     PRESENCE_FAULTS,
+    TAPS,
+    TAP_EVENTS,
+    LOG_LINES_LEFT_OUT,
     BROKER_EVENTS,
+    BROKER_UP,
+    BROKER_LAG,
+    BROKER_SILENCE,
+    BROKER_RECONNECTS,
     DRAINING,
 ];
 
@@ -275,3 +294,134 @@ pub(super) const BROKER_EVENTS: Family = Family::counter(
 
 pub(super) const DRAINING: Family =
     Family::gauge("fanfare_draining", &[], "Whether the server drains.", "It ends after `drain.limit` at the latest.");
+
+pub(super) const CONNECTIONS: Family = Family::gauge(
+    "fanfare_connections",
+    &["listener"],
+    "Connections to a listener: those of sockets, and of requests.",
+    "Compare those of `clients` with `fanfare_limit{limit=\"connections_max\"}`.",
+);
+
+pub(super) const CONNECTIONS_ACCEPTED: Family = Family::counter(
+    "fanfare_connections_accepted_total",
+    &["listener"],
+    "Connections that were accepted, those included that were turned away then.",
+    "Compare it with those refused.",
+);
+
+pub(super) const TLS_HANDSHAKES: Family = Family::counter(
+    "fanfare_tls_handshakes_total",
+    &["listener", "result"],
+    "Handshakes of TLS: `ok`, or `failed`.",
+    "The log says what clients that failed have asked for.",
+);
+
+pub(super) const HANDSHAKE: Family = Family::histogram(
+    "fanfare_handshake_seconds",
+    &["transport"],
+    "From a connection, or a later request on it, to the answer that lets the client in.",
+    "It has in it what authentication takes: compare it with `fanfare_hook_seconds`.",
+);
+
+pub(super) const SOCKET_LIFETIME: Family = Family::histogram(
+    "fanfare_socket_lifetime_seconds",
+    &[],
+    "How long sockets lived that have ended.",
+    "Many of a few seconds are clients that reconnect in a loop: see why sockets are closed.",
+);
+
+pub(super) const JOIN: Family = Family::histogram(
+    "fanfare_join_seconds",
+    &["channel"],
+    "From a join to its answer, where that was `ok`.",
+    "It has in it the channel's code, its hooks, and the read of a history.",
+);
+
+pub(super) const PUBLISH_TO_WRITE: Family = Family::histogram(
+    "fanfare_publish_to_write_seconds",
+    &[],
+    "From the publication of a message until a shard has given it to the system for all of its members, one for each message and shard. A \
+     client's message is published when its shard begins to read. Members that take no more are in `fanfare_outbox_stall_seconds`; messages \
+     of other nodes are not in it.",
+    "See `fanfare_shard_busy_seconds_total`: above 0.9 a second, more shards or nodes. Otherwise look for the machine's steal time.",
+);
+
+pub(super) const OUTBOX_STALL: Family = Family::histogram(
+    "fanfare_outbox_stall_seconds",
+    &[],
+    "How long clients took no more, once they took something again.",
+    "Slow networks or slow clients: their topics' policy says what happens to messages meanwhile.",
+);
+
+pub(super) const HISTORY_APPENDS: Family = Family::counter(
+    "fanfare_history_appends_total",
+    &["result"],
+    "Messages that a history was to keep: `ok`, `repeated` (known by their key), `failed` (their publishers were told).",
+    "`failed`: the log says why, most often a full disk or a broker that is away.",
+);
+
+pub(super) const HISTORY_APPEND: Family = Family::histogram(
+    "fanfare_history_append_seconds",
+    &[],
+    "How long a history took to keep a message.",
+    "On a disk it is what `history.sync` asks for; with a broker it is the way there and back.",
+);
+
+pub(super) const PRESENCE_ENTRIES: Family = Family::gauge(
+    "fanfare_presence_entries",
+    &[],
+    "Presences that members of this node have: each tracking is one.",
+    "Each that comes or goes is told to all members of its topic.",
+);
+
+pub(super) const PRESENCE_DIFFS: Family = Family::counter(
+    "fanfare_presence_diffs_total",
+    &[],
+    "Diffs that members of topics were told.",
+    "Times the members of the topics it is what has to be delivered; `counts_only` for topics where numbers are enough.",
+);
+
+pub(super) const TAPS: Family =
+    Family::gauge("fanfare_taps", &[], "Those who watch messages now.", "There are 16 at most.");
+
+pub(super) const TAP_EVENTS: Family = Family::counter(
+    "fanfare_tap_events_total",
+    &["result"],
+    "Messages that taps were told (`told`), or that were above their rate or not read in time (`left_out`).",
+    "Watch less at a time: a topic, a user, an event.",
+);
+
+pub(super) const LOG_LINES_LEFT_OUT: Family = Family::counter(
+    "fanfare_log_lines_suppressed_total",
+    &[],
+    "Lines about clients that the log lacks, since there were more than ten of their kind in a second.",
+    "The counters have all of them, and `fanfare why` the last ones.",
+);
+
+pub(super) const BROKER_UP: Family = Family::gauge(
+    "fanfare_broker_up",
+    &["link"],
+    "Whether the link to a server of the broker is up.",
+    "`GET /readyz` says why not, and the broker's log.",
+);
+
+pub(super) const BROKER_LAG: Family = Family::gauge(
+    "fanfare_broker_lag_seconds",
+    &["link"],
+    "How long the last message was on its way that the node sends to itself by a link each second.",
+    "Above 0.1 the broker or the network to it is slow: messages of other nodes are as late.",
+);
+
+pub(super) const BROKER_SILENCE: Family = Family::gauge(
+    "fanfare_broker_heard_age_seconds",
+    &["link"],
+    "How long ago such a message has come.",
+    "Above 5 the node is deaf by that link, and not ready.",
+);
+
+pub(super) const BROKER_RECONNECTS: Family = Family::counter(
+    "fanfare_broker_connects_total",
+    &["link"],
+    "How often a link came up.",
+    "If it grows, the link does not last: the log says what broke it.",
+);

@@ -1,0 +1,90 @@
+//! What is counted outside of shards, by many threads, and is no event.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::{Histogram, TRANSPORTS};
+
+/// What threads count together.
+#[derive(Debug, Default)]
+pub(crate) struct SharedFigures {
+    /// By transport: from the connection to the answer that lets the client in.
+    pub(crate) handshakes: [Histogram<AtomicU64>; TRANSPORTS],
+    pub(crate) appends: Appends,
+    pub(crate) presence: PresenceFigures,
+    listeners: Mutex<Vec<Weak<ListenerFigures>>>,
+}
+
+/// Messages that a history was to keep.
+#[derive(Debug, Default)]
+pub(crate) struct Appends {
+    pub(crate) kept: AtomicU64,
+    pub(crate) repeated: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) took: Histogram<AtomicU64>,
+}
+
+/// Of the members of this node.
+#[derive(Debug, Default)]
+pub(crate) struct PresenceFigures {
+    pub(crate) came: AtomicU64,
+    pub(crate) went: AtomicU64,
+    pub(crate) diffs: AtomicU64,
+}
+
+/// What a listener counts.
+#[derive(Debug)]
+pub(crate) struct ListenerFigures {
+    pub(crate) name: &'static str,
+    pub(crate) accepted: AtomicU64,
+    /// Handshakes of TLS that came about, and that did not.
+    pub(crate) tls: [AtomicU64; 2],
+    places: Arc<Semaphore>,
+    places_max: usize,
+}
+
+impl ListenerFigures {
+    /// Of a listener with so many places.
+    pub(crate) fn new(name: &'static str, places: Arc<Semaphore>) -> Arc<Self> {
+        let places_max = places.available_permits();
+        Arc::new(ListenerFigures { name, accepted: AtomicU64::new(0), tls: Default::default(), places, places_max })
+    }
+
+    /// A handshake of TLS has ended.
+    #[cfg(feature = "tls")]
+    pub(crate) fn shook_hands(&self, is_done: bool) {
+        self.tls[usize::from(!is_done)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many connections have a place.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn connections(&self) -> u64 {
+        (self.places_max - self.places.available_permits()) as u64
+    }
+}
+
+impl SharedFigures {
+    /// A listener begins. It is told of as long as it lives.
+    pub(crate) fn listens(&self, listener: &Arc<ListenerFigures>) {
+        let mut listeners = self.listeners.lock();
+        listeners.retain(|known| known.strong_count() > 0);
+        listeners.push(Arc::downgrade(listener));
+    }
+
+    /// The listeners that there are.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn listeners(&self) -> Vec<Arc<ListenerFigures>> {
+        self.listeners.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl PresenceFigures {
+    /// Members have come and gone.
+    pub(crate) fn changed(&self, came: usize, went: usize) {
+        self.came.fetch_add(came as u64, Ordering::Relaxed);
+        self.went.fetch_add(went as u64, Ordering::Relaxed);
+    }
+}
