@@ -21,7 +21,7 @@
 //! the test, and that of a reader's back end by a free one, whose port is in the variable `PORT`.
 
 mod blocks;
-mod links;
+pub(crate) mod links;
 mod program;
 mod summary;
 

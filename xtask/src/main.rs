@@ -5,6 +5,7 @@
 
 mod autobahn;
 mod counts;
+mod dashboard;
 mod dependencies;
 mod docs;
 mod fuzz;
@@ -40,6 +41,7 @@ usage: cargo xtask <command>
        --seconds N      so long instead
        --seed N         other inputs than by default; whatever fails names its seed
   tables              write the tables of docs/ that are made from the code; the Rust tests compare them
+  dashboard           write deploy/grafana/fanfare.json from its table; the tests compare it
   docs [FILE...]      run the commands and snippets of README.md and docs/
 ";
 
@@ -71,6 +73,7 @@ fn run(command: &str, args: &[String]) -> Result<(), String> {
         "scoreboard" => scoreboard::run(args),
         "fuzz" => fuzz::run(args),
         "tables" => no_more(args).and_then(|()| tables::write()),
+        "dashboard" => no_more(args).and_then(|()| dashboard::write()),
         "docs" => docs::run(args),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

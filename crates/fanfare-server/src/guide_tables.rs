@@ -7,10 +7,11 @@ use crate::{apikey, hook, metrics, source, webhook};
 
 #[test]
 fn metrics_of_the_server_stand_in_the_guide() {
-    let mut table = Table::new(&["metric", "labels", "what it is", "what to do"]);
+    let mut table = Table::new(&["metric", "type", "labels", "what it is", "what to do"]);
     for family in metrics::FAMILIES {
         let labels: Vec<_> = family.labels().iter().map(|label| format!("`{label}`")).collect();
-        table.row(&[&format!("`{}`", family.name()), &labels.join(", "), family.help(), family.advice()]);
+        let (name, kind) = (format!("`{}`", family.name()), family.kind().name());
+        table.row(&[&name, kind, &labels.join(", "), family.help(), family.advice()]);
     }
     table.check("metrics.md", "server-metrics");
 }

@@ -45,7 +45,7 @@ pub(super) fn beside(page: &str, path: &str) -> String {
 }
 
 /// The anchor that a Markdown heading gets.
-fn anchor(line: &str) -> Option<String> {
+pub(crate) fn anchor(line: &str) -> Option<String> {
     let title = line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))?;
     let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
     Some(kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect())

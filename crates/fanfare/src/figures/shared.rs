@@ -36,6 +36,7 @@ pub(crate) struct PresenceFigures {
 }
 
 /// What a listener counts.
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "metrics alone tell of them"))]
 #[derive(Debug)]
 pub(crate) struct ListenerFigures {
     pub(crate) name: &'static str,

@@ -32,6 +32,17 @@ pub enum Kind {
     Histogram,
 }
 
+impl Kind {
+    /// Its name, as Prometheus has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        }
+    }
+}
+
 /// How long something of your own takes, for a [histogram](Family::histogram). Cheap to use from many threads.
 #[derive(Debug, Default)]
 pub struct Timings(Histogram<AtomicU64>);
