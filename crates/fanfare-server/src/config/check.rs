@@ -4,12 +4,14 @@
 use std::collections::HashSet;
 
 use super::auth::AuthKind;
+use super::channel::Presence;
 use super::endpoint::{Endpoint, Protocol};
+use super::history::Kept;
 use super::problem::Problems;
 use super::secret;
 use super::section::nearest;
 use super::server::PartName;
-use super::value::OneOrMore;
+use super::value::{Count, OneOrMore, Size};
 use super::{Draft, Overrides, SECTIONS};
 
 mod effects;
@@ -50,6 +52,7 @@ impl Draft {
         }
         self.warn_of_unused(warnings);
         self.warn_of_unreachable(warnings);
+        self.warn_of_bounds(warnings);
     }
 
     /// The variables that the configuration itself names.
@@ -219,6 +222,32 @@ impl Draft {
                 let topic = channel.patterns().next().map(ToString::to_string).unwrap_or_default();
                 let why = "its `join` asks for a credential, but no endpoint has an `auth` that checks one";
                 warnings.push(format!("nobody can join \"{topic}\": {why}"));
+            }
+        }
+    }
+
+    /// Bounds that others keep from ever being reached.
+    fn warn_of_bounds(&self, warnings: &mut Vec<String>) {
+        let outbox = self.limits.as_ref().map(|limits| limits.outbox_bytes_max.0);
+        for channel in &self.channels {
+            let topic = channel.patterns().next().map(ToString::to_string).unwrap_or_default();
+            if let (Some(Count(asked)), Some(Kept(kept))) = (channel.catch_up, channel.history)
+                && asked > kept.messages_max as u64
+            {
+                warnings.push(format!(
+                    "\"{topic}\" has catch_up = {asked} and keeps {} messages, which is all that a join is sent: raise \
+                     `messages` of its `history`, or lower `catch_up`",
+                    kept.messages_max
+                ));
+            }
+            if let (Some(Size(bytes)), Some(outbox)) = (channel.presence_bytes_max, outbox)
+                && matches!(channel.presence, Some(Presence::Roster))
+                && bytes >= outbox
+            {
+                warnings.push(format!(
+                    "\"{topic}\" has presence_bytes_max = {bytes}, and a member is sent all of it, while no socket may have more \
+                     than {outbox} bytes waiting (`limits.outbox_bytes_max`): members of a full topic would be closed with 1013"
+                ));
             }
         }
     }

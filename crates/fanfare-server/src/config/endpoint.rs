@@ -240,6 +240,11 @@ impl FromStr for Origin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        OriginPattern::parse(text).map(Self).map_err(|_| String::new())
+        match text {
+            "same" | "any" => Err(format!(
+                "this word stands alone, as in `origins = {text:?}`; a list has the origins themselves, this server's own among them"
+            )),
+            _ => OriginPattern::parse(text).map(Self).map_err(|_| String::new()),
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::SECTIONS;
 use super::change::Weight;
 use super::problem::{Place, Problems};
 use super::sources::Overrides;
@@ -98,6 +99,11 @@ impl Section {
             Form::Named => format!("[{}.NAME]", self.name),
             Form::List => format!("[[{}]]", self.name),
         }
+    }
+
+    /// Where its keys stand, in a sentence.
+    fn place(&self) -> String {
+        if self.name.is_empty() { "the top level".to_owned() } else { self.header() }
     }
 
     /// A key with the name of its section.
@@ -270,7 +276,7 @@ impl<'r, 'i> Reader<'r, 'i> {
             let text = if section.later.contains(&name) {
                 "is not supported in this version; remove it".to_owned()
             } else {
-                unknown(&section.header(), name, &known)
+                unknown(section, name, &known)
             };
             self.problems.add(Place::File(at), self.name_of(name), text);
         }
@@ -283,13 +289,14 @@ impl<'r, 'i> Reader<'r, 'i> {
 }
 
 /// What to say of a key that does not exist.
-fn unknown(header: &str, name: &str, known: &[&str]) -> String {
-    let guess = match nearest(name, known.iter().copied()) {
-        Some(near) => format!("; did you mean `{near}`?"),
-        None => ";".into(),
+fn unknown(section: &Section, name: &str, known: &[&str]) -> String {
+    let elsewhere = SECTIONS.iter().find(|other| other.keys.iter().any(|key| key.name() == name));
+    let guess = match (nearest(name, known.iter().copied()), elsewhere) {
+        (Some(near), _) => format!("; did you mean `{near}`?"),
+        (None, Some(other)) => format!("; it is a key of {};", other.place()),
+        (None, None) => ";".into(),
     };
-    let place = if header.is_empty() { "the top level" } else { header };
-    format!("unknown key{guess} {place} takes {}", known.join(", "))
+    format!("unknown key{guess} {} takes {}", section.place(), known.join(", "))
 }
 
 /// So many names are compared with a mistyped one, so that many mistakes in a large file are reported at once.

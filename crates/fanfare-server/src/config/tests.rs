@@ -87,6 +87,23 @@ fn presets_give_what_is_not_given() {
 }
 
 #[test]
+fn bounds_that_others_keep_from_being_reached_are_told() {
+    #[track_caller]
+    fn check(content: &str, part: Option<&str>) {
+        let content = format!("[[channel]]\ntopic = 'a'\njoin = 'open'\n{content}");
+        let warnings = parse(&content).unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(part.is_some()), "{content}\n--> {warnings:?}");
+        assert!(part.is_none_or(|part| warnings[0].contains(part)), "{content}\n--> {warnings:?}");
+    }
+    check("catch_up = 11\nhistory = { messages = 10 }", Some("has catch_up = 11 and keeps 10 messages"));
+    check("catch_up = 10\nhistory = { messages = 10 }", None);
+    let presence = |kind, bytes| format!("presence = {kind}\npresence_bytes_max = '{bytes}'");
+    check(&presence("true", "8MB"), Some("presence_bytes_max = 8000000"));
+    check(&presence("true", "7MB"), None);
+    check(&presence("'count'", "8MB"), None);
+}
+
+#[test]
 fn bad_configurations_are_explained() {
     /// Every part stands in the report.
     #[track_caller]
@@ -102,7 +119,15 @@ fn bad_configurations_are_explained() {
     check("[limit]\njoins_max = 5", &["f.toml:1:2: limit: unknown key; did you mean `limits`?"]);
     check("[[endpoint]]\npth = '/x'", &["f.toml:2:1: endpoint.pth", "did you mean `path`?"]);
     check("[auth.users]\nkind = 'none'\nparm = 'x'", &["f.toml:3:1: auth.users.parm", "did you mean `param`?"]);
+    // One that stands elsewhere.
+    check("[limits]\npresence_bytes_max = '1MB'", &["unknown key; it is a key of [[channel]]; [limits] takes"]);
+    check("[[channel]]\ntopic = 'a'\nlisten = 'x'", &["unknown key; it is a key of the top level; [[channel]] takes"]);
     // A wrong type or value names the value and what is accepted.
+    check("[[endpoint]]\norigins = []", &["2:11: endpoint.origins: an empty list is not accepted"]);
+    check(
+        "[[endpoint]]\norigins = ['same', 'https://a.b']",
+        &["2:12: endpoint.origins: \"same\"", "this word stands alone, as in `origins = \"same\"`"],
+    );
     check("listen = 4000", &["f.toml:1:10: listen: 4000 is not accepted", "127.0.0.1:4000"]);
     check("drain = 30", &["f.toml:1:9: drain.limit: 30 is not accepted", "a string with a unit"]);
     check("limits = 3", &["limits: is a section: write it as [limits]"]);

@@ -325,6 +325,7 @@ fn show(raw: &Raw<'_>) -> String {
         DeValue::Float(n) => n.to_string(),
         DeValue::Boolean(b) => b.to_string(),
         DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(list) if list.is_empty() => "an empty list".into(),
         DeValue::Array(_) => "a list".into(),
         DeValue::Table(_) => "a table".into(),
     }
