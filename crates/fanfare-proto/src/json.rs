@@ -101,12 +101,33 @@ impl<'a> Scanner<'a> {
 
     /// Takes the next value, and the white space before it.
     pub(crate) fn value(&mut self) -> Result<&'a str, Fault> {
-        self.peek();
+        let first = self.peek();
         let start = self.at;
+        match first {
+            Some(b'{' | b'[') => self.nested()?,
+            first => self.simple(first)?,
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    /// Takes a value that has no others in it, of which this byte is the first.
+    #[inline]
+    fn simple(&mut self, first: Option<u8>) -> Result<(), Fault> {
+        match first {
+            Some(b'"') => self.string(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal("true"),
+            Some(b'f') => self.literal("false"),
+            Some(b'n') => self.literal("null"),
+            _ => Err(Fault::NotJson),
+        }
+    }
+
+    /// Takes a list or an object.
+    fn nested(&mut self) -> Result<(), Fault> {
         let mut open = Nesting::default();
         loop {
             match self.peek() {
-                Some(b'"') => self.string()?,
                 Some(b'{') => {
                     self.at += 1;
                     open.push(Kind::Object)?;
@@ -122,15 +143,11 @@ impl<'a> Scanner<'a> {
                         continue;
                     }
                 }
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                Some(b't') => self.literal("true")?,
-                Some(b'f') => self.literal("false")?,
-                Some(b'n') => self.literal("null")?,
-                _ => return Err(Fault::NotJson),
+                first => self.simple(first)?,
             }
             // A value has ended, and with it perhaps what it is in.
             loop {
-                let Some(kind) = open.innermost() else { return Ok(&self.text[start..self.at]) };
+                let Some(kind) = open.innermost() else { return Ok(()) };
                 match (self.peek(), kind) {
                     (Some(b']'), Kind::List) | (Some(b'}'), Kind::Object) => open.pop(),
                     (Some(b','), _) => {
