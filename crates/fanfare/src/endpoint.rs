@@ -156,7 +156,7 @@ impl Endpoint {
         matches!(tokio::time::timeout(within, answers).await, Ok(Ok(())))
     }
 
-    /// How many sockets there are, those of this process included.
+    /// How many sockets this node has, those of this process included.
     pub fn sockets(&self) -> usize {
         self.0.shards.iter().map(ShardHandle::sockets).sum()
     }

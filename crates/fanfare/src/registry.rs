@@ -185,15 +185,6 @@ impl Endpoint {
         let query = topics::TopicQuery { limit: usize::MAX, ..Default::default() };
         self.list_topics(&query).await.topics.into_iter().map(|row| row.summary).collect()
     }
-
-    /// How many sockets this node has.
-    pub async fn socket_count(&self) -> usize {
-        let mut count = 0;
-        for shard in self.shards() {
-            count += shard.ask_promptly(Question::SocketCount).await.unwrap_or_default();
-        }
-        count
-    }
 }
 
 /// So many members are told at a time: whoever asks must not keep the shard's sockets waiting.

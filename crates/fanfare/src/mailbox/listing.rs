@@ -46,6 +46,7 @@ pub struct SocketQuery {
 
 /// The order of a list of sockets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SocketOrder {
     /// The oldest first.
     #[default]
@@ -65,6 +66,7 @@ pub struct SocketPlace {
 
 /// A part of a list of sockets.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct SocketPage {
     /// In the order that was asked for.
     pub sockets: Vec<SocketReport>,
@@ -108,6 +110,7 @@ pub struct SocketReport {
 
 /// One that is in a topic.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TopicMember {
     /// Its socket.
     pub socket: SocketReport,

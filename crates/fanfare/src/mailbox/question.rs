@@ -23,8 +23,6 @@ pub(crate) type Answer<T> = oneshot::Sender<T>;
 pub(crate) enum Question {
     /// Whether it takes turns.
     Alive(Answer<()>),
-    /// How many sockets it has.
-    SocketCount(Answer<usize>),
     /// Which sockets of clients are not being closed.
     OpenSockets(Answer<Vec<SocketKey>>),
     /// Topics of a prefix with members, of so many places of the hub.
@@ -72,7 +70,6 @@ impl Question {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Question::Alive(_) => "Alive",
-            Question::SocketCount(_) => "SocketCount",
             Question::OpenSockets(_) => "OpenSockets",
             Question::Topics { .. } => "Topics",
             Question::Topic { .. } => "Topic",

@@ -34,6 +34,7 @@ pub struct TopicQuery {
 
 /// The order of a list of topics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TopicOrder {
     /// By name.
     #[default]
@@ -46,6 +47,7 @@ pub enum TopicOrder {
 
 /// A part of a list of topics.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct TopicPage {
     /// In the order that was asked for.
     pub topics: Vec<TopicRow>,
@@ -57,6 +59,7 @@ pub struct TopicPage {
 
 /// One of a list of topics.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TopicRow {
     /// It and who is there.
     pub summary: TopicSummary,
@@ -66,6 +69,7 @@ pub struct TopicRow {
 
 /// How much passes through a topic on this node, a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Rates {
     /// Messages published.
     pub published: f64,
@@ -77,6 +81,7 @@ pub struct Rates {
 
 /// A topic and what holds for it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct TopicReport {
     /// Its members by shard.
     pub members: Vec<usize>,

@@ -18,7 +18,6 @@ impl Shard {
     pub(super) fn answer(&mut self, question: Question) {
         match question {
             Question::Alive(answer) => _ = answer.send(()),
-            Question::SocketCount(answer) => _ = answer.send(self.sockets.len()),
             Question::OpenSockets(answer) => _ = answer.send(self.open_sockets()),
             Question::Topics { prefix, from, places, answer } => {
                 _ = answer.send(self.topics_seen(&prefix, from, places));

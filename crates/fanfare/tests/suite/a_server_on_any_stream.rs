@@ -37,5 +37,5 @@ async fn a_bridged_stream_carries_everything() {
     assert_eq!(first.receive().await, Received::Closed(1011));
     assert_eq!(first.receive().await, Received::Ended);
     drop(second);
-    eventually("a dropped pipe is a lost connection", async || endpoint.socket_count().await == 0).await;
+    eventually("a dropped pipe is a lost connection", async || endpoint.sockets() == 0).await;
 }

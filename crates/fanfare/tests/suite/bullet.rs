@@ -148,8 +148,8 @@ async fn bridge_9_polls_get_one_message_each_and_lose_none() {
     }
     let (of_key, of_all): (Vec<_>, Vec<_>) = got.into_iter().partition(|n| *n < 10);
     assert_eq!((of_key, of_all), (vec![1, 2, 3], vec![11, 12, 13]));
-    assert_eq!(bridge.endpoint.socket_count().await, 1, "one session");
-    eventually("nobody polls it", async || bridge.endpoint.socket_count().await == 0).await;
+    assert_eq!(bridge.endpoint.sockets(), 1, "one session");
+    eventually("nobody polls it", async || bridge.endpoint.sockets() == 0).await;
     let told = bridge.ask("GET", "good", &[], "").await;
     assert!(told.status == 410 && told.body.starts_with(b"gap: this client has not polled"), "{told:?}");
     assert_eq!(bridge.ask("GET", "good", &[], "").await.body, b"", "a new one has begun");
@@ -224,7 +224,7 @@ async fn bridge_9_what_was_too_much_between_two_polls_is_told_by_the_next() {
         assert!(n > last, "{n} after {last}");
         last = n;
     }
-    assert_eq!(bridge.endpoint.socket_count().await, 1, "the same session");
+    assert_eq!(bridge.endpoint.sockets(), 1, "the same session");
 }
 
 /// An event of a stream.
@@ -376,7 +376,7 @@ async fn a_reader_of_a_stream_that_takes_nothing_is_given_up() {
     let big = json!({ "x": "x".repeat(50_000) });
     eventually("it is given up", async || {
         bridge.endpoint.broadcast("good", "e", big.clone()).await.unwrap();
-        bridge.endpoint.socket_count().await == 0
+        bridge.endpoint.sockets() == 0
     })
     .await;
 }

@@ -141,7 +141,7 @@ async fn drain_closes_1012_and_answers_waiting_polls() {
     eventually("all are told", async || channel.ends().len() == 3).await;
     assert!(channel.ends().iter().all(|(_, ended)| *ended == Ended::Draining), "{:?}", channel.ends());
     assert_eq!(served.counter("closes", "drain"), 4);
-    assert_eq!(served.endpoint.socket_count().await, 0);
+    assert_eq!(served.endpoint.sockets(), 0);
 }
 
 /// Clients come back by a table that all of them have: whoever is closed together comes back together.
@@ -191,7 +191,7 @@ async fn a_drain_closes_all_within_its_limit() {
     served.endpoint.drain(pace).await;
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     assert_eq!(served.counter("closes", "drain"), 30, "each is told, none is merely cut");
-    assert_eq!(served.endpoint.socket_count().await, 0);
+    assert_eq!(served.endpoint.sockets(), 0);
     for mut client in clients {
         client.assert_closed(1012).await;
     }

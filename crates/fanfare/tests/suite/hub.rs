@@ -35,7 +35,7 @@ impl Served {
     }
 
     async fn has_sockets(&self, count: usize) {
-        eventually("sockets", async || self.endpoint.socket_count().await == count).await;
+        eventually("sockets", async || self.endpoint.sockets() == count).await;
     }
 
     async fn refused(&self, target: &str) -> u16 {

@@ -206,7 +206,7 @@ async fn every_watcher_converges_under_concurrency() {
     // Counted is not yet handed over to the other shards: that happens at the end of a turn, and the answer to the second
     // question can only come from a later turn.
     for _ in 0..2 {
-        served.endpoint.socket_count().await;
+        assert!(served.endpoint.is_alive(Duration::from_secs(5)).await);
     }
     served.endpoint.broadcast("room:1", "the end", json!({})).await.unwrap();
     let state: Value = served.endpoint.presences("room:1").await.to().unwrap();

@@ -331,7 +331,7 @@ async fn a_stream_whose_client_has_vanished_ends() {
     for _ in 0..200 {
         served.endpoint.broadcast("room:1", "n", json!({ "body": body })).await.unwrap();
     }
-    eventually("the stream has ended", async || served.endpoint.socket_count().await == 0).await;
+    eventually("the stream has ended", async || served.endpoint.sockets() == 0).await;
     assert_eq!(served.counter("closes", "client"), 1, "neither slow nor unpolled");
 }
 

@@ -62,7 +62,7 @@ async fn rooms_2_a_dropped_socket_leaves_everything() {
     assert_eq!(endpoint.members("room").await.len(), 1);
     drop(socket);
     crate::support::eventually("nobody is left", async || {
-        endpoint.members("room").await.is_empty() && endpoint.socket_count().await == 0
+        endpoint.members("room").await.is_empty() && endpoint.sockets() == 0
     })
     .await;
 }

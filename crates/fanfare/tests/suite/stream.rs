@@ -246,7 +246,7 @@ async fn joins_are_the_channels_business() {
         assert_eq!((answer.status, answer.json()["reason"].as_str()), (status, Some(reason)), "{target}");
     }
     assert_eq!(request(served.address, "POST", "/events/room:1", &[], b"").await.status, 405);
-    eventually("refused clients leave no session", async || served.endpoint.socket_count().await == 0).await;
+    eventually("refused clients leave no session", async || served.endpoint.sockets() == 0).await;
 }
 
 /// security_3

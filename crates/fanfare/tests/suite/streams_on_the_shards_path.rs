@@ -161,7 +161,7 @@ async fn a_stream_ends_with_its_client() {
         drop(stream);
         served.has_members("room:1", 0).await;
     }
-    eventually("nobody is left", async || served.endpoint.socket_count().await == 0).await;
+    eventually("nobody is left", async || served.endpoint.sockets() == 0).await;
 }
 
 /// An application whose answers pass a layer, served by our own server.

@@ -100,7 +100,7 @@ async fn joins_end_as_they_do_for_clients() {
     old.assert_ended().await;
     new.leave().await;
     socket.close().await;
-    assert_eq!(test.endpoint().socket_count().await, 0);
+    assert_eq!(test.endpoint().sockets(), 0);
 }
 
 #[tokio::test]

@@ -129,6 +129,6 @@ async fn who_goes_before_it_is_answered_is_forgotten() {
     for _ in 0..50 {
         drop(Reader::request(&served, "/hub/sub/d/t", &UPGRADE).await);
     }
-    eventually("only the publisher is there", async || served.endpoint.socket_count().await == 1).await;
+    eventually("only the publisher is there", async || served.endpoint.sockets() == 1).await;
     assert_eq!(served.endpoint.members(TOPIC).await.len(), 0);
 }
