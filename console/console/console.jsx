@@ -4,12 +4,13 @@ import {h, render} from "preact"
 import {useEffect, useState} from "preact/hooks"
 import {ask, whenSessionEnds} from "./api.js"
 import {Field, Trouble} from "./parts.jsx"
+import {Config} from "./pages/config.jsx"
 import {Overview} from "./pages/overview.jsx"
 import {History, Publish, Topic, Topics} from "./pages/topics.jsx"
 import {Socket, Sockets} from "./pages/sockets.jsx"
 import {TapPage, Why} from "./pages/watch.jsx"
 
-const PAGES = [["", "Overview"], ["topics", "Topics"], ["sockets", "Sockets"], ["tap", "Tap"], ["why", "Why"], ["publish", "Publish"]]
+const PAGES = [["", "Overview"], ["topics", "Topics"], ["sockets", "Sockets"], ["tap", "Tap"], ["why", "Why"], ["publish", "Publish"], ["config", "Config"]]
 
 function here() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?")
@@ -94,6 +95,7 @@ function Page({place: {page, name, given}, rights}) {
     case "socket": return <Socket id={name} rights={rights} />
     case "tap": return <TapPage given={given} rights={rights} />
     case "why": return <Why given={given} />
+    case "config": return <Config rights={rights} />
     case "publish": return <Publish given={given} rights={rights} />
     default: return <div><h1 tabIndex={-1}>Not here</h1><p>There is no such page. <a href="#/">Overview</a></p></div>
   }

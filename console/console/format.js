@@ -5,6 +5,8 @@ const short = new Intl.NumberFormat("en", {maximumFractionDigits: 1})
 
 export const number = value => (value === undefined || value === null ? "–" : value >= 100 ? whole.format(value) : short.format(value))
 
+export const count = (value, noun) => `${number(value)} ${noun}${value === 1 ? "" : "s"}`
+
 export function bytes(value) {
   if (value === undefined || value === null) return "–"
   const units = ["B", "KiB", "MiB", "GiB", "TiB"]

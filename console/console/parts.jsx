@@ -3,7 +3,7 @@
 import {h} from "preact"
 import {useEffect, useState} from "preact/hooks"
 import {ask, listen} from "./api.js"
-import {clock} from "./format.js"
+import {clock, count as counted} from "./format.js"
 
 // What a path of the API answers, asked again every so many seconds if that is given.
 export function useAnswer(path, every) {
@@ -136,7 +136,7 @@ export function Plot({title, values, show}) {
 }
 
 // A button that closes sockets: it says how many, and wants the number typed if there are many.
-export function Destroy({label, count, onDo, disabled}) {
+export function Destroy({label, count, onDo, disabled, yes = "Close them", no = "Keep them"}) {
   const [state, setState] = useState({})
   const needsTyping = count > 100
   const run = async () => {
@@ -159,10 +159,10 @@ export function Destroy({label, count, onDo, disabled}) {
   const isReady = !needsTyping || state.typed === String(count)
   return (
     <fieldset class="confirm">
-      <legend>{label}: {count === 1 ? "1 socket" : `${count} sockets`} will be closed</legend>
+      <legend>{label}: {counted(count, "socket")} will be closed</legend>
       {needsTyping && <Field label={`Type ${count} to go on`}><input inputMode="numeric" onInput={event => setState({...state, typed: event.target.value})} /></Field>}
-      <button type="button" class="danger" disabled={!isReady} onClick={run}>Close them</button>
-      <button type="button" onClick={() => setState({})}>Keep them</button>
+      <button type="button" class="danger" disabled={!isReady} onClick={run}>{yes}</button>
+      <button type="button" onClick={() => setState({})}>{no}</button>
     </fieldset>
   )
 }

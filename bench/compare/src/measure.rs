@@ -74,7 +74,7 @@ fn once(run: &Run<'_>, place: &Place, args: &Args) -> Result<Value, String> {
 /// The report, of a run with losses as well: they are in it.
 fn report(output: &Output) -> Result<Value, String> {
     match output.status.code() {
-        Some(0 | 2) => serde_json::from_slice(&output.stdout).map_err(|e| format!("its report is not JSON: {e}")),
+        Some(0 | 3) => serde_json::from_slice(&output.stdout).map_err(|e| format!("its report is not JSON: {e}")),
         _ => {
             let said = String::from_utf8_lossy(&output.stderr);
             let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("without a word").trim().to_owned();

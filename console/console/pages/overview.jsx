@@ -2,7 +2,7 @@
 
 import {h} from "preact"
 import {useState} from "preact/hooks"
-import {bytes, number, seconds} from "../format.js"
+import {bytes, count, number, seconds} from "../format.js"
 import {Connection, Facts, Plot, Table, topicLink, useAnswer, useStream} from "../parts.jsx"
 
 // Ten minutes, a sample a second.
@@ -21,7 +21,7 @@ export function Overview() {
   const looks = [
     ...(now && !now.health.ready ? now.health.reasons.map(reason => `not ready: ${reason}`) : []),
     ...parts.flatMap(([kind, states]) => Object.entries(states).filter(([, is]) => is !== "ok").map(([name, is]) => `${kind} ${name}: ${is}`)),
-    ...(figures?.waiting_sockets ? [`${number(figures.waiting_sockets)} sockets have ${bytes(figures.waiting_bytes)} waiting`] : []),
+    ...(figures?.waiting_sockets ? [`${count(figures.waiting_sockets, "socket")} with ${bytes(figures.waiting_bytes)} waiting`] : []),
   ]
   return (
     <div>
@@ -50,6 +50,7 @@ export function Overview() {
         {title: "in/s", number: true, show: row => number(row.published_per_s)},
         {title: "out/s", number: true, keep: true, show: row => number(row.delivered_per_s)},
       ]} />
+      <Nodes />
       <h2>Shards</h2>
       <Table caption="Shards" rows={now?.shards?.map((shard, i) => ({...shard, i}))} empty="" columns={[
         {title: "shard", show: row => row.i},
@@ -58,6 +59,25 @@ export function Overview() {
         {title: "left over", number: true, show: row => number(row.left_over)},
       ]} />
       {info && <p class="soft">Fanfare {info.version}, up for {seconds(Math.round((new Date(info.now) - new Date(info.started_at)) / 1000))}, configuration {info.generation}</p>}
+    </div>
+  )
+}
+
+// The nodes of a cluster; nothing where this one is alone.
+function Nodes() {
+  const {answer} = useAnswer("/api/nodes", 5)
+  if (!answer || answer.nodes.length < 2) return null
+  return (
+    <div>
+      <h2>Nodes</h2>
+      <p class="soft">{number(answer.total.nodes)} nodes have {number(answer.total.sockets)} sockets, which have joined {number(answer.total.joins)} times. The rest of this page is of this node.</p>
+      <Table caption="Nodes" rows={answer.nodes} columns={[
+        {title: "node", show: row => <span>{row.node}{row.self && " (this one)"}</span>},
+        {title: "sockets", number: true, keep: true, show: row => number(row.sockets)},
+        {title: "joined", number: true, keep: true, show: row => number(row.joins)},
+        {title: "topics", number: true, show: row => number(row.topics)},
+        {title: "version", keep: true, show: row => row.version ?? "–"},
+      ]} />
     </div>
   )
 }

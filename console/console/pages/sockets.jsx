@@ -3,7 +3,7 @@
 import {h} from "preact"
 import {useState} from "preact/hooks"
 import {ask, query} from "../api.js"
-import {bytes, number, seconds} from "../format.js"
+import {bytes, count, number, seconds} from "../format.js"
 import {Destroy, Facts, Field, Filters, Table, Trouble, socketLink, topicLink, useAnswer} from "../parts.jsx"
 import {Pages} from "./topics.jsx"
 
@@ -31,7 +31,7 @@ export function Sockets({given}) {
         </Field>
       </Filters>
       <Trouble error={page.error} />
-      {total !== undefined && <p class="soft">{number(total)} sockets</p>}
+      {total !== undefined && <p class="soft">{count(total, "socket")}</p>}
       <Table caption="Sockets" rows={sockets} empty="No socket fits." sort={asked.sort} onSort={sort => setAsked({...asked, sort, after: ""})} columns={[
         {title: "socket", show: row => socketLink(row.socket)},
         {title: "user", keep: true, show: row => row.user ?? "–"},
@@ -78,6 +78,7 @@ export function Socket({id, rights}) {
         ["credential ends in", seconds(answer.expires_s)],
       ]} />}
       <p class="actions">
+        {answer && rights.includes("tap") && <a class="button" href={`#/tap?socket=${encodeURIComponent(id)}`}>Watch this socket</a>}
         {user && rights.includes("tap") && <a class="button" href={`#/tap?user=${encodeURIComponent(user)}`}>Watch this user</a>}
         {user && <a class="button" href={`#/why?user=${encodeURIComponent(user)}`}>Why</a>}
       </p>

@@ -3,7 +3,7 @@
 import {h} from "preact"
 import {useState} from "preact/hooks"
 import {ask, query} from "../api.js"
-import {bytes, number, seconds} from "../format.js"
+import {bytes, count, number, seconds} from "../format.js"
 import {Facts, Field, Table, Trouble, socketLink, topicLink, useAnswer} from "../parts.jsx"
 
 export function Topics() {
@@ -22,7 +22,7 @@ export function Topics() {
         </Field>
       </form>
       <Trouble error={page.error} />
-      {total !== undefined && <p class="soft">{number(total)} topics</p>}
+      {total !== undefined && <p class="soft">{count(total, "topic")}</p>}
       <Table caption="Topics" rows={topics} empty="No topic with members begins like this." sort={asked.sort} onSort={sort => setAsked({...asked, sort, after: ""})} columns={[
         {title: "topic", sort: "name", show: row => topicLink(row.topic)},
         {title: "members", sort: "members", number: true, keep: true, show: row => number(row.members)},

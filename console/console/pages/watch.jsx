@@ -4,14 +4,14 @@ import {h} from "preact"
 import {useRef, useState} from "preact/hooks"
 import {query} from "../api.js"
 import {bytes, clock, number, seconds} from "../format.js"
-import {Connection, Field, Filters, Table, Trouble, topicLink, useAnswer, useStream} from "../parts.jsx"
+import {Connection, Field, Filters, Table, Trouble, socketLink, topicLink, useAnswer, useStream} from "../parts.jsx"
 
 // So many messages are shown.
 const SHOWN = 300
 
 export function TapPage({given, rights}) {
-  const [form, setForm] = useState({topic: given.topic ?? "", user: given.user ?? "", address: "", direction: "", event: "", payload: "masked"})
-  const [watched, setWatched] = useState(given.topic || given.user ? form : undefined)
+  const [form, setForm] = useState({topic: given.topic ?? "", user: given.user ?? "", address: "", socket: given.socket ?? "", direction: "", event: "", payload: "masked"})
+  const [watched, setWatched] = useState(given.topic || given.user || given.socket ? form : undefined)
   const [rows, setRows] = useState([])
   const [isPaused, setPaused] = useState(false)
   const paused = useRef(false)
@@ -34,6 +34,7 @@ export function TapPage({given, rights}) {
         <Field label="topic, such as room:*"><input value={form.topic} onInput={set("topic")} /></Field>
         <Field label="user"><input value={form.user} onInput={set("user")} /></Field>
         <Field label="address"><input value={form.address} onInput={set("address")} /></Field>
+        <Field label="socket, such as 0-17-3"><input value={form.socket} onInput={set("socket")} /></Field>
         <Field label="direction">
           <select value={form.direction} onChange={set("direction")}><option value="">both</option><option value="in">from clients</option><option value="out">to clients</option></select>
         </Field>
@@ -43,7 +44,7 @@ export function TapPage({given, rights}) {
             <option>masked</option><option>none</option>{rights.includes("operate") && <option>full</option>}
           </select>
         </Field>
-        <button type="submit" disabled={!form.topic && !form.user && !form.address}>Watch</button>
+        <button type="submit" disabled={!form.topic && !form.user && !form.address && !form.socket}>Watch</button>
       </Filters>
       {watched && (
         <div class="bar">
@@ -57,6 +58,7 @@ export function TapPage({given, rights}) {
         {title: "at", show: row => clock(row.at)},
         {title: "direction", keep: true, show: row => (row.direction === "in" ? "← from" : "→ to")},
         {title: "user", show: row => row.user ?? "–"},
+        {title: "socket", show: row => (row.socket ? socketLink(row.socket) : "–")},
         {title: "topic", keep: true, show: row => topicLink(row.topic)},
         {title: "event", keep: true, show: row => `${row.event}${row.status ? ` ${row.status}` : ""}`},
         {title: "size", number: true, show: row => bytes(row.bytes)},

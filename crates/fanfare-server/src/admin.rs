@@ -12,12 +12,14 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use fanfare::{Bodies, Connection, Endpoint};
+use tokio::sync::Notify;
 
 use crate::access::Caller;
 use crate::config::token::Right;
 use crate::connections::Connections;
 use crate::contract::Contracts;
 use crate::live::{Health, InForce};
+use crate::log::Filter;
 use crate::metrics::{Metrics, Requests};
 use crate::pages;
 use crate::reload::Reloader;
@@ -53,7 +55,7 @@ use answer::{ApiError, Code};
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/topic/TOPIC, GET /api/members/TOPIC, GET /api/sockets, \
                       GET and DELETE /api/sockets/SOCKET, GET /api/info, GET /api/live, GET /api/top, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/nodes, GET /api/counters, GET /api/why, POST /api/reload, GET /api/tap, POST, GET and DELETE /api/session, GET /api/health, GET /metrics, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/nodes, GET /api/counters, GET /api/why, POST /api/reload, GET /api/config, POST /api/drain, GET and POST /api/log, GET /api/tap, POST, GET and DELETE /api/session, GET /api/health, GET /metrics, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -72,6 +74,10 @@ pub(crate) struct Api {
     pub(crate) contracts: Contracts,
     pub(crate) bounds: Arc<Bounds>,
     pub(crate) sessions: Arc<Sessions>,
+    /// What is logged.
+    pub(crate) filter: Filter,
+    /// Told when somebody asks for the end.
+    pub(crate) stop: Arc<Notify>,
 }
 
 /// Everything on the admin listener.
@@ -98,6 +104,9 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/tap", get(tap::tap))
         .merge(scrapes(&api.metrics))
         .route("/api/reload", post(operate::reload))
+        .route("/api/config", get(operate::config))
+        .route("/api/drain", post(operate::drain))
+        .route("/api/log", get(operate::log_level).post(operate::log))
         .route(session::PATH, get(session::tell).post(session::log_in).delete(session::log_out))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)

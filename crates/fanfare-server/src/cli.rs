@@ -78,7 +78,7 @@ pub(crate) enum Command {
     Presence(client::Presence),
     /// Print the messages that a topic has kept, one JSON object a line
     History(client::History),
-    /// Print the topics of a running server that have members, one JSON object a line
+    /// Print the topics of a running server that have members
     Topics(client::Topics),
     /// Print messages of a running server as they pass: what is published, what clients send and are answered
     Tap(client::Tap),
@@ -92,6 +92,10 @@ pub(crate) enum Command {
     Disconnect(client::Disconnect),
     /// Have a running server read its configuration again; nothing changes unless all of it is right
     Reload(client::Reload),
+    /// Have a running server drain and end, as SIGTERM does
+    Drain(client::Drain),
+    /// Print what a running server logs, or change it until the server reads its configuration again
+    Log(client::Log),
     /// Make a token that the server accepts, for trying things out
     Token(Token),
     /// Make, list and revoke API keys

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Disconnect, History, Presence, Pub, Reload, Status, Sub, Tap, Top, Topics, Why};
+use crate::cli::client::{Disconnect, Drain, History, Log, Presence, Pub, Reload, Status, Sub, Tap, Top, Topics, Why};
 use crate::terminal::print;
 
 mod address;
@@ -27,7 +27,7 @@ mod why;
 
 use address::encoded;
 use api::Api;
-use place::Place;
+use place::{Place, cell};
 
 /// How many topics and messages are asked for at a time: as many as the API gives.
 const TOPICS_A_PAGE: usize = 1_000;
@@ -68,13 +68,16 @@ pub(crate) fn presence(asked: &Presence) -> Result<(), String> {
 /// # Errors
 /// Why there is no answer.
 pub(crate) fn topics(asked: &Topics) -> Result<(), String> {
+    let place = Place::new(&asked.output);
     block_on(async {
         let api = Api::new(&asked.api)?;
         let mut after = String::new();
         loop {
             let page = api.get(&format!("/api/topics?limit={TOPICS_A_PAGE}{after}")).await?;
             let topics = page["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
-            print(&topics.iter().map(|topic| format!("{topic}\n")).collect::<String>())?;
+            place.print_below(["MEMBERS", "TOPIC"], topics, |topic| {
+                ["members", "topic"].map(|name| cell(&topic[name]))
+            })?;
             match page["next"].as_str() {
                 Some(next) => after = format!("&after={}", encoded(next)),
                 None => return Ok(()),
@@ -188,6 +191,45 @@ pub(crate) fn reload(asked: &Reload) -> Result<(), String> {
         let path = if asked.check { "/api/reload?check=true" } else { "/api/reload" };
         let answer = Api::new(&asked.api)?.post(path, String::new()).await?;
         print(&format!("{answer}\n"))
+    })
+}
+
+/// Runs `fanfare drain`.
+///
+/// # Errors
+/// Why the server goes on.
+pub(crate) fn drain(asked: &Drain) -> Result<(), String> {
+    let place = Place::new(&asked.output);
+    block_on(async {
+        let answer = Api::new(&asked.api)?.post("/api/drain", String::new()).await?;
+        place.print_line(&answer, |answer| {
+            format!(
+                "the server drains: {} sockets are closed within {} s, then it ends",
+                answer["sockets"], answer["limit_s"]
+            )
+        })
+    })
+}
+
+/// Runs `fanfare log`.
+///
+/// # Errors
+/// Why nothing was changed.
+pub(crate) fn log(asked: &Log) -> Result<(), String> {
+    let place = Place::new(&asked.output);
+    block_on(async {
+        let api = Api::new(&asked.api)?;
+        let answer = match &asked.level {
+            None => api.get("/api/log").await?,
+            Some(level) => {
+                let span = asked.span.map(|span| format!("{}ms", span.as_millis()));
+                api.post("/api/log", json!({ "level": level, "for": span }).to_string()).await?
+            }
+        };
+        place.print_line(&answer, |answer| {
+            let (level, configured) = (cell(&answer["level"]), cell(&answer["configured"]));
+            if level == configured { level } else { format!("{level}  (configured: {configured})") }
+        })
     })
 }
 

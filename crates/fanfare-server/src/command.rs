@@ -10,20 +10,31 @@ use fanfare_bench::Verdict;
 use crate::cli::{Cli, Cluster, Command, Docs, New, Settings};
 use crate::config::{reference, starter};
 use crate::scaffold::app::App;
-use crate::terminal::{Given, load, print};
+use crate::terminal::{Failure, Given, load, print};
 use crate::{apikey, client, contact, contract, demo, mint, run, scaffold, supabase};
+
+/// The exit status of a load test that has counted messages as lost, doubled or out of order.
+const WRONG_FIGURES: u8 = 3;
 
 /// Does it. The exit status says more than success where a command has more to say.
 ///
 /// # Errors
 /// What to tell the user.
-pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
+pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
     let done = |()| ExitCode::SUCCESS;
-    match command {
-        Command::Dev { settings } => run::dev(Given::text("fanfare dev", run::DEV, settings)).map(done),
-        Command::Serve { config, settings } => run::serve(Given::file(config, settings)).map(done),
+    let exit = match command {
+        Command::Dev { settings } => {
+            let given = Given::text("fanfare dev", run::DEV, settings);
+            let config = given.read()?;
+            run::dev(given, config).map(done)
+        }
+        Command::Serve { config, settings } => {
+            let given = Given::file(config, settings);
+            let config = given.read()?;
+            run::serve(given, config).map(done)
+        }
         Command::Check { config, connect, settings } => {
-            let config = Given::file(config, settings).read().map_err(|report| report.to_string())?;
+            let config = Given::file(config, settings).read()?;
             for warning in &config.warnings {
                 eprintln!("warning: {warning}");
             }
@@ -63,7 +74,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Cluster { what: Cluster::Node(asked) } => demo::node(&asked).map(done),
         Command::Bench(bench) => Ok(match fanfare_bench::run(&bench)? {
             Verdict::Right => ExitCode::SUCCESS,
-            Verdict::Wrong => ExitCode::from(2),
+            Verdict::Wrong => ExitCode::from(WRONG_FIGURES),
         }),
         Command::Pub(asked) => client::publish(&asked).map(done),
         Command::Sub(asked) => client::subscribe(&asked).map(done),
@@ -76,6 +87,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         Command::Why(asked) => client::why(&asked).map(done),
         Command::Disconnect(asked) => client::disconnect(&asked).map(done),
         Command::Reload(asked) => client::reload(&asked).map(done),
+        Command::Drain(asked) => client::drain(&asked).map(done),
+        Command::Log(asked) => client::log(&asked).map(done),
         Command::Token(token) => {
             let config = load(&token.config, Settings::default())?;
             print(&format!("{}\n", mint::token(&config, &token)?)).map(done)
@@ -102,7 +115,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, String> {
         }
         Command::Docs { page: Docs::Config } => print(&reference::markdown()).map(done),
         Command::Docs { page: Docs::Supabase } => print(supabase::FUNCTIONS).map(done),
-    }
+    };
+    Ok(exit?)
 }
 
 fn write_new(file: &Path, content: &str, overwrite: bool) -> Result<(), String> {

@@ -36,6 +36,7 @@ pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
+pub(crate) mod told;
 pub(crate) mod url;
 pub(crate) mod value;
 pub(crate) mod webhook;
@@ -110,6 +111,8 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// What looks wrong but may be meant.
     pub(crate) warnings: Vec<String>,
+    /// All of it, for whoever may see it.
+    pub(crate) told: Vec<told::Line>,
 }
 
 /// A configuration that was read, and what is wrong with it so far.
@@ -150,7 +153,9 @@ impl<'c> Reading<'c> {
     /// Everything that is wrong.
     pub(crate) fn finish(self) -> Result<Config, Report> {
         self.problems.into_result(self.name, self.content)?;
-        Ok(self.draft.finish(self.warnings).expect("what was read without a problem is complete"))
+        let mut config = self.draft.finish(self.warnings).expect("what was read without a problem is complete");
+        config.told = told::lines(&config, self.name, self.content);
+        Ok(config)
     }
 }
 
@@ -200,6 +205,7 @@ impl Draft {
             drain: self.drain?,
             log: self.log?,
             warnings,
+            told: Vec::new(),
         })
     }
 }

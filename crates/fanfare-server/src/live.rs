@@ -13,6 +13,7 @@ use crate::config::broker::Readiness;
 use crate::config::limits::rate;
 use crate::config::secret::Secret;
 use crate::config::server::PartName;
+use crate::config::told::Line;
 use crate::config::value::OneOrMore;
 use crate::health::{Part, State};
 
@@ -38,6 +39,8 @@ pub(crate) struct Live {
     pub(crate) topics: Vec<Pattern>,
     /// What is said while this node is cut off from its broker.
     readiness: Readiness,
+    /// All that the configuration says, as far as it may be seen.
+    pub(crate) told: Arc<[Line]>,
 }
 
 /// Where it stands for all who ask for it.
@@ -69,6 +72,7 @@ impl Live {
             parts,
             topics,
             readiness: config.broker.as_ref().map_or(Readiness::Fail, |broker| broker.readiness),
+            told: config.told.as_slice().into(),
         }
     }
 }

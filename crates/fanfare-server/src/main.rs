@@ -70,16 +70,15 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Not clap's 2, which of `fanfare bench` means that messages were lost.
-            let status = if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            let status = if error.use_stderr() { ExitCode::from(terminal::WRONG_USE) } else { ExitCode::SUCCESS };
             return error.print().map_or(ExitCode::FAILURE, |()| status);
         }
     };
     match command::execute(cli.command) {
         Ok(status) => status,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            eprintln!("{}", failure.text);
+            ExitCode::from(failure.status)
         }
     }
 }

@@ -12,7 +12,7 @@ use axum::extract::Request;
 use fanfare::serve::{self, Closing, Server};
 use fanfare::{Bodies, Drain, Endpoint, OriginPolicy};
 use fanfare_proto::origin::RequestOrigin;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::bridge::Publisher;
@@ -25,6 +25,7 @@ use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
 use crate::live::Health;
 use crate::live::{InForce, Live};
+use crate::log::Filter;
 use crate::metrics::{Metrics, ServerFigures};
 use crate::notify::Notifier;
 use crate::reload::{Exchanged, Reloader};
@@ -44,12 +45,11 @@ pub(crate) use node::node;
 /// How long listeners may take to end after the drain.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
 
-/// Runs `fanfare serve` until a signal.
+/// Runs `fanfare serve` until a signal. `given` is from where its configuration can be read again.
 ///
 /// # Errors
 /// Why it could not start.
-pub(crate) fn serve(given: Given) -> Result<(), String> {
-    let config = given.read().map_err(|report| report.to_string())?;
+pub(crate) fn serve(given: Given, config: Config) -> Result<(), String> {
     let admin = config.admin.as_ref().map(|admin| admin.listen.0);
     block_on(async {
         let mut running = Running::new(Some(given), config, Extra::default()).await?;
@@ -73,6 +73,10 @@ struct Running {
     /// What is in force and can be exchanged.
     live: InForce,
     reloader: Arc<Reloader>,
+    /// What is logged.
+    filter: Filter,
+    /// Told when somebody asks for the end over the HTTP API.
+    stop: Arc<Notify>,
     certificates: Option<Arc<Certificates>>,
     health: Health,
     metrics: Arc<Metrics>,
@@ -124,6 +128,7 @@ impl Running {
         let live = Live::new(1, &config, token.as_ref(), equipment.parts(), topics);
         let live = Arc::new(ArcSwap::from_pointee(live));
         let certificates_kept = certificates.clone();
+        let kept = filter.clone();
         let exchanged = Exchanged { live: live.clone(), equipment, filter, certificates: certificates_kept, token };
         let reloader = Reloader::new(given, imprint, exchanged);
         let health = Health { endpoint: endpoint.clone(), live: live.clone(), is_leaving: Arc::default() };
@@ -141,6 +146,8 @@ impl Running {
             endpoint,
             live,
             reloader,
+            filter: kept,
+            stop: Arc::default(),
             certificates,
             health,
             metrics: Arc::new(metrics),
@@ -205,6 +212,8 @@ impl Running {
             contracts: self.contracts.clone(),
             bounds: admin::Bounds::new(),
             sessions: Arc::default(),
+            filter: self.filter.clone(),
+            stop: self.stop.clone(),
         });
         self.for_back_offices.spawn(server, router, &self.endpoint);
         Ok(address)
@@ -253,7 +262,7 @@ impl Running {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
         let notifier = Notifier::ready(&self.endpoint);
-        let reloader = self.reloader.clone();
+        let (reloader, stop) = (self.reloader.clone(), self.stop.clone());
         let stopped = async {
             while let Asked::Reload = self.signals.next().await {
                 let reloader = reloader.clone();
@@ -264,6 +273,7 @@ impl Running {
         tokio::select! {
             () = stopped => {}
             () = told => {}
+            () = stop.notified() => tracing::info!("asked by the HTTP API to drain and end"),
         }
         notifier.stopping();
         let webhooks = self.webhooks.clone();

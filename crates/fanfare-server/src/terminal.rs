@@ -1,11 +1,35 @@
 //! What the commands share: the configuration that a flag names, and the standard output.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use crate::cli::Settings;
 use crate::config::{Config, Overrides, Report};
 use crate::preflight;
+
+/// Why a command ends without having done what it was to.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// The exit status: 1, or 2 where the command line or the configuration is wrong.
+    pub(crate) status: u8,
+    /// What to tell the user.
+    pub(crate) text: String,
+}
+
+/// The exit status where it would end the same way again, whatever else happens: something was typed wrong.
+pub(crate) const WRONG_USE: u8 = 2;
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { status: 1, text }
+    }
+}
+
+impl From<Report> for Failure {
+    fn from(report: Report) -> Self {
+        Self { status: WRONG_USE, text: report.to_string() }
+    }
+}
 
 /// Writes to the standard output. If nobody reads it any more, the process ends, and all is well: whoever read it has enough, as in
 /// `fanfare topics | head -1`.
@@ -20,12 +44,20 @@ pub(crate) fn print(text: &str) -> Result<(), String> {
     printed.map_err(|error| format!("cannot write to the standard output: {error}"))
 }
 
+/// Whether what is written there can have colours: somebody looks at it, and does not want it without.
+pub(crate) fn has_colours(output: &impl IsTerminal) -> bool {
+    let says = |name: &str, no: &str| {
+        std::env::var_os(name).is_some_and(|value| !value.is_empty() && (no.is_empty() || value == no))
+    };
+    output.is_terminal() && !says("NO_COLOR", "") && !says("TERM", "dumb")
+}
+
 /// Reads a configuration, and looks at what it names.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn load(file: &Path, settings: Settings) -> Result<Config, String> {
-    preflight::load(file, &overrides(settings)).map_err(|report| report.to_string())
+pub(crate) fn load(file: &Path, settings: Settings) -> Result<Config, Report> {
+    preflight::load(file, &overrides(settings))
 }
 
 /// From what a server takes its configuration, each time that it reads it.

@@ -91,10 +91,8 @@ pub use event::HeldBack;
 pub use event::past::PastFact;
 pub use gate::{Bodies, BodyError, Collected};
 pub use history::{History, HistoryLimits, HistorySync, Replay, Stored};
-pub use key::JoinId;
-pub use mailbox::{
-    Member, NotASocket, SocketId, SocketOrder, SocketPage, SocketPlace, SocketQuery, SocketReport, TopicMember,
-};
+pub use key::{JoinId, NotASocket, SocketId};
+pub use mailbox::{Member, SocketOrder, SocketPage, SocketPlace, SocketQuery, SocketReport, TopicMember};
 pub use message::Broadcast;
 pub use mount::{Mount, OverRate, Route};
 pub use observer::Observer;

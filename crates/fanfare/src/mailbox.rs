@@ -39,7 +39,7 @@ use lane::Lane;
 pub(crate) use best::Best;
 pub(crate) use command::{AdmittedSocket, Asked, Command, LateReply, NewSocket, Post, Verified};
 pub(crate) use listing::{Found, Search, Seen};
-pub use listing::{NotASocket, SocketId, SocketOrder, SocketPage, SocketPlace, SocketQuery, SocketReport, TopicMember};
+pub use listing::{SocketOrder, SocketPage, SocketPlace, SocketQuery, SocketReport, TopicMember};
 pub use question::Member;
 pub(crate) use question::{Question, Slice};
 

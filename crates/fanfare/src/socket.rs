@@ -38,7 +38,7 @@ use crate::close_reason::CloseReason;
 use crate::connect::{SocketHandle, SocketInfo};
 use crate::dialect::Dialect;
 use crate::endpoint::Ownership;
-use crate::key::{JoinKey, SocketKey};
+use crate::key::{JoinKey, SocketId, SocketKey};
 use crate::mailbox::AdmittedSocket;
 use crate::message::{Carriage, Variant};
 use crate::observer::Observer;
@@ -153,6 +153,11 @@ impl Socket {
     /// Whether it is neither being closed nor gone.
     pub(crate) fn is_open(&self) -> bool {
         self.stage == Stage::Open
+    }
+
+    /// What it is called on its node.
+    fn id(&self) -> SocketId {
+        SocketId::new(self.info.shard.number(), self.key)
     }
 
     /// A join of it, in the shard's terms.

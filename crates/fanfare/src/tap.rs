@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::error::Error;
 use crate::event::HeldBack;
 use crate::fact::Who;
+use crate::key::SocketId;
 use crate::message::Message;
 
 /// So many taps there can be at a time.
@@ -48,6 +49,8 @@ pub struct TapFilter {
     pub user: Option<String>,
     /// The same of sockets of this address.
     pub address: Option<IpAddr>,
+    /// The same of one socket.
+    pub socket: Option<SocketId>,
     /// One direction only.
     pub direction: Option<Direction>,
     /// These events only; all if there are none.
@@ -66,6 +69,8 @@ pub struct Tapped {
     pub user: Option<String>,
     /// That socket's address.
     pub address: Option<SocketAddr>,
+    /// Its name.
+    pub socket: Option<SocketId>,
     /// The topic.
     pub topic: String,
     /// The event.
@@ -110,7 +115,7 @@ struct Watcher {
 /// What is known of a message before anything of it is copied.
 struct Seen<'m> {
     direction: Direction,
-    who: Option<Who<'m>>,
+    who: Option<(SocketId, Who<'m>)>,
     topic: &'m str,
     event: &'m str,
     status: Option<&'m str>,
@@ -178,14 +183,14 @@ impl Taps {
 
     /// A client has sent something.
     #[cold]
-    pub(crate) fn received(&self, who: Who<'_>, message: &Incoming<'_>) {
+    pub(crate) fn received(&self, socket: SocketId, who: Who<'_>, message: &Incoming<'_>) {
         let Incoming { topic, event, payload, .. } = message;
-        self.tell(&Seen { direction: Direction::In, who: Some(who), topic, event, status: None, payload });
+        self.tell(&Seen { direction: Direction::In, who: Some((socket, who)), topic, event, status: None, payload });
     }
 
     /// A client is sent something by itself.
     #[cold]
-    pub(crate) fn sent(&self, who: Who<'_>, frame: &Outgoing<'_>) {
+    pub(crate) fn sent(&self, socket: SocketId, who: Who<'_>, frame: &Outgoing<'_>) {
         let nothing = Payload::default();
         let (topic, event, status, payload) = match *frame {
             Outgoing::Reply { topic, status, response, .. } => (topic, "phx_reply", Some(status), response),
@@ -193,7 +198,7 @@ impl Taps {
             Outgoing::Close { topic, .. } => (topic, "phx_close", None, &nothing),
             Outgoing::Error { topic, .. } => (topic, "phx_error", None, &nothing),
         };
-        self.tell(&Seen { direction: Direction::Out, who: Some(who), topic, event, status, payload });
+        self.tell(&Seen { direction: Direction::Out, who: Some((socket, who)), topic, event, status, payload });
     }
 
     fn tell(&self, seen: &Seen<'_>) {
@@ -214,13 +219,19 @@ impl Taps {
 }
 
 impl TapFilter {
+    /// What is published to topics is of no socket.
+    fn is_of_sockets(&self) -> bool {
+        self.user.is_some() || self.address.is_some() || self.socket.is_some()
+    }
+
     fn lets(&self, seen: &Seen<'_>) -> bool {
-        let is_its = |who: &Who<'_>| {
+        let is_its = |(socket, who): &(SocketId, Who<'_>)| {
             self.user.as_deref().is_none_or(|user| who.user == Some(user))
+                && self.socket.is_none_or(|wanted| wanted == *socket)
                 && self.address.is_none_or(|address| who.address.is_some_and(|other| other.ip() == address))
         };
         self.direction.is_none_or(|direction| direction == seen.direction)
-            && seen.who.as_ref().map_or(self.user.is_none() && self.address.is_none(), is_its)
+            && seen.who.as_ref().map_or(!self.is_of_sockets(), is_its)
             && self.topic.as_ref().is_none_or(|pattern| pattern.matches(seen.topic))
             && (self.events.is_empty() || self.events.iter().any(|event| event == seen.event))
     }
@@ -232,8 +243,9 @@ impl Seen<'_> {
         Tapped {
             at: SystemTime::now(),
             direction: self.direction,
-            user: self.who.and_then(|who| who.user.map(str::to_owned)),
-            address: self.who.and_then(|who| who.address),
+            user: self.who.and_then(|(_, who)| who.user.map(str::to_owned)),
+            address: self.who.and_then(|(_, who)| who.address),
+            socket: self.who.map(|(socket, _)| socket),
             topic: self.topic.to_owned(),
             event: self.event.to_owned(),
             status: self.status.map(str::to_owned),

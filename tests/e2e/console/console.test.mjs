@@ -7,6 +7,7 @@ import {createRequire} from "node:module"
 import {dirname, join} from "node:path"
 import {after, before, describe, test} from "node:test"
 import {fileURLToPath} from "node:url"
+import {createServer} from "node:http"
 import {gzipSync} from "node:zlib"
 import {chromium} from "playwright-core"
 import WebSocket from "ws"
@@ -16,11 +17,14 @@ import {startServe} from "../support/process.mjs"
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../../../console/dist/console")
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8")
-const SIZES = {desktop: {width: 1280, height: 800}, tablet: {width: 768, height: 1024}, phone: {width: 390, height: 844}, small: {width: 360, height: 740}}
+const SIZES = {desktop: {width: 1280, height: 800}, tablet: {width: 768, height: 1024}, phone: {width: 390, height: 844}, small: {width: 360, height: 740},
+  zoomed: {width: 640, height: 400}}
 const MARKUP = "room:<img src=x onerror=\"document.title='taken'\">"
 const TOKEN = "a-token-for-the-end-to-end-tests"
 const BOARD = "a-token-of-the-board"
 const CONFIG = `
+[limits]
+joins_max = 20000
 [[endpoint]]
 [[channel]]
 topic = "*"
@@ -73,6 +77,7 @@ describe("the console", () => {
     sockets: {hash: "#/sockets", ready: async page => { await heading(page, "Sockets"); await page.getByRole("rowheader").first().waitFor() }},
     why: {hash: "#/why", ready: async page => { await heading(page, "Why"); await shows(page, "refused") }},
     history: {hash: "#/history/room%3Alobby", ready: async page => { await heading(page, "History of room:lobby"); await shows(page, "<b>hello</b>") }},
+    config: {hash: "#/config", ready: async page => { await heading(page, "Config"); await shows(page, "limits.joins_max") }},
     publish: {hash: "#/publish", ready: page => heading(page, "Publish")},
     tap: {hash: "#/tap?topic=room:*", ready: async page => {
       await heading(page, "Tap")
@@ -135,8 +140,18 @@ describe("the console", () => {
     const {page, context} = await open({hash: "#/topics"})
     await page.getByRole("link", {name: MARKUP}).click()
     await heading(page, MARKUP)
-    assert.ok(!(await page.title()).startsWith("taken"))
-    assert.equal(await page.locator("main img").count(), 0)
+    const isText = async () => {
+      assert.ok(!(await page.title()).startsWith("taken"))
+      assert.equal(await page.locator("main img, main b").count(), 0)
+    }
+    await isText()
+    for (const hash of [`#/tap?topic=${encodeURIComponent(MARKUP)}`, `#/history/${encodeURIComponent(MARKUP)}`]) {
+      await page.evaluate(hash => { location.hash = hash }, hash)
+      if (hash.includes("tap")) await page.getByText("live", {exact: true}).waitFor()
+      await publish({topic: MARKUP, event: "<b>event</b>", payload: {body: "<img src=x onerror=\"document.title='taken'\">"}})
+      await shows(page, "<b>event</b>")
+      await isText()
+    }
     await context.close()
   })
 
@@ -172,7 +187,7 @@ describe("the console", () => {
     await shows(page, "Published")
     assert.equal((await within(received, "the message")).body, "by hand")
     await page.evaluate(() => { location.hash = "#/sockets?topic=room:own" })
-    await page.getByText("1 sockets").or(page.getByText("1 socket")).first().waitFor()
+    await page.getByText("1 socket", {exact: true}).waitFor()
     await page.getByRole("rowheader").getByRole("link").click()
     await page.getByRole("button", {name: "Close this socket…"}).click()
     await page.getByRole("button", {name: "Close them"}).click()
@@ -196,6 +211,103 @@ describe("the console", () => {
     await context.clearCookies()
     await page.getByLabel("begins with").fill("room")
     await shows(page, "Your session has ended")
+    await context.close()
+  })
+
+  test("ten thousand topics are shown a page at a time", async () => {
+    const topics = Array.from({length: 10_000}, (_, n) => `many:${String(n).padStart(5, "0")}`)
+    const crowd = await joined(server, topics)
+    const {page, context} = await open({hash: "#/topics"})
+    await heading(page, "Topics")
+    const rows = page.getByRole("rowheader")
+    await page.getByLabel("begins with").fill("many:")
+    await shows(page, "10,000 topics")
+    await page.getByLabel("order").selectOption("name")
+    await page.getByRole("link", {name: "many:00000", exact: true}).waitFor()
+    assert.equal(await rows.count(), 50)
+    await page.getByRole("button", {name: "Next"}).click()
+    await page.getByRole("link", {name: "many:00050", exact: true}).waitFor()
+    assert.equal(await rows.count(), 50)
+    await page.getByLabel("begins with").fill("many:09999")
+    await page.getByText("1 topic", {exact: true}).waitFor()
+    assert.ok(await page.evaluate(() => document.querySelectorAll("*").length) < 1_000)
+    await context.close()
+    crowd.terminate()
+  })
+
+  test("a page of another origin reads nothing, changes nothing and takes no tap", async () => {
+    const attacker = createServer((_, answer) => answer.setHeader("content-type", "text/html").end("<form></form>"))
+    await new Promise(resolve => attacker.listen(0, "127.0.0.1", resolve))
+    const {context} = await open()
+    const page = await context.newPage()
+    // Another port of the same host: the browser sends the cookie, however strict it is.
+    await page.goto(`http://127.0.0.1:${attacker.address().port}/`)
+    const before = await server.counted("messages", "published")
+    const seen = await page.evaluate(async admin => {
+      const tried = (path, options) => fetch(admin + path, {credentials: "include", ...options}).then(answer => answer.type, () => "refused")
+      const body = JSON.stringify({topic: "room:lobby", event: "taken", payload: {}})
+      const plain = {method: "POST", mode: "no-cors", headers: {"content-type": "text/plain"}, body}
+      const tap = new EventSource(`${admin}/api/tap?topic=room:*`, {withCredentials: true})
+      const state = new Promise(resolve => { tap.onopen = () => resolve("open"); tap.onerror = () => resolve("refused") })
+      return [
+        await tried("/api/topics"), await tried("/api/publish", {method: "POST", headers: {"content-type": "application/json"}, body}),
+        await tried("/api/publish", plain), await tried("/api/session", {method: "DELETE"}), await state,
+      ]
+    }, server.admin)
+    assert.deepEqual(seen, ["refused", "refused", "opaque", "refused", "refused"])
+    assert.equal(await server.counted("messages", "published"), before)
+    const own = await context.newPage()
+    await own.goto(server.admin)
+    await heading(own, "Overview")
+    await context.close()
+    attacker.close()
+  })
+
+  test("the nodes of a cluster are listed, this one first", async () => {
+    const {page, context} = await open({hash: "#/topics"})
+    const node = (name, self, sockets) => ({node: name, self, version: "0.1.0", sockets, topics: 7, joins: 2 * sockets})
+    const nodes = [node("00000001-a", true, 12_000), node("00000002-b", false, 400)]
+    await page.route("**/api/nodes", route => route.fulfill({json: {nodes, total: {nodes: 2, sockets: 12_400, joins: 24_800}}}))
+    await page.evaluate(() => { location.hash = "#/" })
+    await shows(page, "2 nodes have 12,400 sockets")
+    const rows = page.getByRole("region", {name: "Nodes"}).getByRole("rowheader")
+    assert.deepEqual(await rows.allInnerTexts(), ["00000001-a (this one)", "00000002-b"])
+    await clean(page, "nodes")
+    await context.close()
+  })
+
+  test("the log is changed and the configuration checked", async () => {
+    const {page, context} = await open({hash: "#/config"})
+    await PAGES.config.ready(page)
+    const row = page.getByRole("row").filter({hasText: "limits.joins_max"})
+    await row.getByText("fanfare.toml:3").waitFor()
+    await page.getByRole("row").filter({hasText: "admin.token_env"}).getByText("FANFARE_ADMIN_TOKEN").waitFor()
+    await page.getByRole("button", {name: "Check"}).click()
+    await shows(page, "It would change: nothing.")
+    await page.getByLabel("level, such as").fill("debug")
+    await page.getByRole("button", {name: "Change the log"}).click()
+    await page.getByText("configured is").waitFor()
+    await page.getByLabel("level, such as").fill("loud")
+    await page.getByRole("button", {name: "Change the log"}).click()
+    await page.getByRole("alert").waitFor()
+    await page.getByLabel("contains").fill("joins_max")
+    await page.getByText("1 key", {exact: true}).waitFor()
+    assert.ok(!(await page.locator("main").innerText()).includes(TOKEN))
+    await context.close()
+  })
+
+  // The last one: it ends the server.
+  test("a lost connection is told, and one that comes back is used", async () => {
+    const {page, context} = await open()
+    await page.getByText("live", {exact: true}).waitFor()
+    await server.stop("SIGKILL")
+    await shows(page, /no connection since \d\d:\d\d:\d\d/)
+    await server.start()
+    // It knows no sessions of before.
+    await shows(page, "Your session has ended")
+    await page.getByLabel("API token").fill(TOKEN)
+    await page.keyboard.press("Enter")
+    await page.getByText("live", {exact: true}).waitFor()
     await context.close()
   })
 
@@ -231,10 +343,11 @@ async function joined(server, topics) {
   })
   socket.next = wanted => new Promise(resolve => waiting.push({wanted, resolve}))
   await new Promise((resolve, reject) => socket.on("open", resolve).on("error", reject))
-  for (const [n, topic] of topics.entries()) {
-    const reply = socket.next("phx_reply")
-    socket.send(JSON.stringify([String(n), String(n), topic, "phx_join", {}]))
-    await reply
-  }
+  const replies = new Promise(resolve => {
+    let left = topics.length
+    socket.on("message", text => JSON.parse(text)[3] === "phx_reply" && --left === 0 && resolve())
+  })
+  topics.forEach((topic, n) => socket.send(JSON.stringify([String(n), String(n), topic, "phx_join", {}])))
+  await within(replies, "the answers to joins")
   return socket
 }

@@ -1,4 +1,4 @@
-//! `POST /api/reload`.
+//! What operators do: `POST /api/reload`, `/api/drain` and `/api/log`, and what they look at: `GET /api/config`.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -11,9 +11,15 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, Code};
-use crate::config::Report;
 use crate::config::problem::Told;
+use crate::config::server::LogLevel;
+use crate::config::value::{Setting, Span};
+use crate::config::{Report, from_text};
+use crate::message;
 use crate::reload::Failure;
+
+/// A body of these requests is no longer.
+const BODY_SIZE_MAX: usize = 8_192;
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
@@ -39,6 +45,60 @@ pub(super) async fn reload(
         Err(Failure::Wrong(report)) => Ok(wrong(&report)),
         Err(failure @ Failure::Impossible(_)) => Err(ApiError::new(Code::Internal, failure.to_string())),
     }
+}
+
+/// What the configuration in force says, key by key.
+pub(super) async fn config(State(api): State<Api>) -> Answer<Value> {
+    let live = api.live.load();
+    Answer(json!({ "generation": live.generation, "keys": &*live.told }))
+}
+
+/// Ends the server as SIGTERM does: it drains first.
+pub(super) async fn drain(State(api): State<Api>, headers: HeaderMap, body: Body) -> Answer<Value> {
+    Bodies::discard(&headers, body);
+    let live = api.live.load();
+    let sockets = api.endpoint.overview().sockets;
+    api.stop.notify_one();
+    Answer(json!({
+        "draining": true,
+        "sockets": sockets,
+        "announce_s": live.announce.as_secs_f64(),
+        "limit_s": live.drain.limit.as_secs_f64(),
+    }))
+}
+
+/// What is to be logged, and for how long.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Logged {
+    level: String,
+    #[serde(rename = "for")]
+    span: Option<String>,
+}
+
+/// What is logged.
+pub(super) async fn log_level(State(api): State<Api>) -> Answer<Value> {
+    let (level, configured) = api.filter.levels();
+    Answer(json!({ "level": level, "configured": configured }))
+}
+
+/// Logs more or less, until the configuration is read again or for some time.
+pub(super) async fn log(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Answer<Value>, ApiError> {
+    let body = api.bodies.collect(&headers, body, BODY_SIZE_MAX).await?;
+    let takes = r#"{"level": "info,fanfare=debug", "for": "10m"}"#;
+    let Logged { level, span } = message::decode(&body, takes).map_err(ApiError::invalid)?;
+    let level: LogLevel = understood("level", &level)?;
+    let span = span.map(|text| understood::<Span<1_000, 86_400_000>>("for", &text)).transpose()?;
+    tracing::info!(event = "log_level", level = %level.0, for_s = span.map(|span| span.0.as_secs()), "the log is changed");
+    api.filter.ask_for(level, span.map(|span| span.0));
+    Ok(log_level(State(api)).await)
+}
+
+fn understood<T: Setting>(name: &str, text: &str) -> Result<T, ApiError> {
+    from_text(text).map_err(|faults| {
+        let faults: String = faults.into_iter().map(|fault| fault.text).collect();
+        ApiError::invalid(format!("{name}: {faults}"))
+    })
 }
 
 fn wrong(report: &Report) -> Response {

@@ -164,7 +164,7 @@ fn given(headers: &HeaderMap, is_secure: bool) -> Option<String> {
 /// Whose session a request belongs to, if it has one.
 ///
 /// # Errors
-/// It changes something, and may have been made by a page of somebody else.
+/// It may have been made by a page of somebody else.
 pub(super) fn of(
     sessions: &Sessions,
     tokens: &[Access],
@@ -174,10 +174,19 @@ pub(super) fn of(
 ) -> Result<Option<Caller>, ApiError> {
     let Some(cookie) = given(headers, is_secure) else { return Ok(None) };
     let Some(caller) = sessions.find(&cookie, tokens, Instant::now()) else { return Ok(None) };
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        check_origin(headers, true)?;
+    match *method {
+        Method::GET | Method::HEAD => check_reader(headers)?,
+        _ => check_origin(headers, true)?,
     }
     Ok(Some(caller))
+}
+
+/// # Errors
+/// A page of somebody else asks, which could not read the answer, but could take up taps and streams.
+fn check_reader(headers: &HeaderMap) -> Result<(), ApiError> {
+    // A browser says `none` of an address that was typed.
+    let is_ours = headers.get(FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none");
+    is_ours.then_some(()).ok_or_else(|| ApiError::new(Code::Forbidden, "a session is for this server's own pages only"))
 }
 
 /// # Errors

@@ -44,6 +44,7 @@ pub(super) struct Asked {
     topic: Option<String>,
     user: Option<String>,
     address: Option<IpAddr>,
+    socket: Option<String>,
     direction: Option<Way>,
     /// Several with commas between them.
     event: Option<String>,
@@ -85,10 +86,10 @@ pub(super) async fn tap(
 ) -> Result<Response, ApiError> {
     let Query(asked) = asked.map_err(|error| {
         let text = error.body_text();
-        ApiError::invalid(format!("{text}; it takes topic, user, address, direction, event, payload and rate"))
+        ApiError::invalid(format!("{text}; it takes topic, user, address, socket, direction, event, payload and rate"))
     })?;
-    if asked.topic.is_none() && asked.user.is_none() && asked.address.is_none() {
-        return Err(ApiError::invalid("name what to watch: topic (such as room:*), user or address"));
+    if asked.topic.is_none() && asked.user.is_none() && asked.address.is_none() && asked.socket.is_none() {
+        return Err(ApiError::invalid("name what to watch: topic (such as room:*), user, address or socket"));
     }
     if matches!(asked.payload, Some(Payloads::Full)) {
         check_right(&caller, Right::Operate)?;
@@ -98,10 +99,13 @@ pub(super) async fn tap(
         return Err(ApiError::invalid(format!("rate: {rate} is not accepted: it takes 1 to {RATE_MAX}")));
     }
     let topic = asked.topic.map(|text| text.parse().map_err(|error| ApiError::invalid(format!("topic: {error}"))));
+    let socket =
+        asked.socket.map(|id| id.parse().map_err(|error| ApiError::invalid(format!("socket: {id:.64?} is {error}"))));
     let filter = TapFilter {
         topic: topic.transpose()?,
         user: asked.user,
         address: asked.address,
+        socket: socket.transpose()?,
         direction: asked.direction.map(|way| match way {
             Way::In => Direction::In,
             Way::Out => Direction::Out,
@@ -168,6 +172,7 @@ fn line(tapped: &Tapped, shown: Shown) -> Value {
     put("direction", if tapped.direction == Direction::In { "in" } else { "out" }.into());
     put("user", json!(tapped.user));
     put("address", json!(tapped.address));
+    put("socket", json!(tapped.socket.map(|socket| socket.to_string())));
     put("topic", tapped.topic.as_str().into());
     put("event", tapped.event.as_str().into());
     put("status", json!(tapped.status));

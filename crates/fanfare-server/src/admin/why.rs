@@ -91,6 +91,7 @@ fn show(fact: &PastFact) -> Value {
     let seconds = fact.at.duration_since(fact.first).unwrap_or(Duration::ZERO).as_secs();
     json!({
         "at": moment::rfc3339(fact.at),
+        "first": moment::rfc3339(fact.first),
         "for_s": seconds,
         "count": fact.count,
         "kind": fact.kind,

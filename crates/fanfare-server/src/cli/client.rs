@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use fanfare::{PastFact, Since};
+use fanfare::{PastFact, Since, SocketId};
 use fanfare_bench::Trust;
 use serde_json::{Map, Value};
 
@@ -49,7 +49,7 @@ pub(crate) struct Sub {
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Read the address from this configuration file
-    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "url")]
     pub(crate) config: Option<PathBuf>,
     /// A parameter of the connection, which becomes part of the URL; can be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = parameter)]
@@ -127,7 +127,7 @@ pub(crate) struct Disconnect {
 
 /// Which messages are watched.
 #[derive(Debug, Args)]
-#[group(id = "watched", required = true, multiple = true, args = ["topic", "user", "address"])]
+#[group(id = "watched", required = true, multiple = true, args = ["topic", "user", "address", "socket"])]
 pub(crate) struct Tap {
     /// The topics: one, or all that begin like `room:*`
     #[arg(long, value_name = "TOPIC")]
@@ -138,6 +138,9 @@ pub(crate) struct Tap {
     /// The same of sockets of this IP address
     #[arg(long, value_name = "ADDR")]
     pub(crate) address: Option<IpAddr>,
+    /// The same of one socket, by its name such as `0-17-3`
+    #[arg(long, value_name = "SOCKET", value_parser = socket)]
+    pub(crate) socket: Option<SocketId>,
     /// Only what clients send (in), or only what they get (out)
     #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(["in", "out"]))]
     pub(crate) direction: Option<String>,
@@ -241,6 +244,32 @@ pub(crate) struct Why {
     /// Print at most this many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
+    /// Print them as they happen, until it is stopped: first those that there are, oldest first
+    #[arg(long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// Which server is to end.
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
+/// What is to be logged.
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// The level, as in `log.level`: `debug`, or for single modules `info,fanfare=debug`. Left out: print what is logged
+    pub(crate) level: Option<String>,
+    /// For this long, such as `10m`, then again as configured
+    #[arg(long = "for", value_name = "DURATION", requires = "level", value_parser = duration)]
+    pub(crate) span: Option<Duration>,
     #[command(flatten)]
     pub(crate) output: Output,
     #[command(flatten)]
@@ -269,6 +298,8 @@ pub(crate) struct Output {
 #[derive(Debug, Args)]
 pub(crate) struct Topics {
     #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
     pub(crate) api: Api,
 }
 
@@ -285,7 +316,7 @@ pub(crate) struct Api {
     #[arg(long, value_name = "FILE")]
     pub(crate) admin_token_file: Option<PathBuf>,
     /// Read address and token from this configuration file; flags override it
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -298,6 +329,10 @@ fn parameter(text: &str) -> Result<(String, String), String> {
 
 fn position(text: &str) -> Result<String, String> {
     text.parse::<Since>().map(|_| text.to_owned()).map_err(|error| format!("it is {error}"))
+}
+
+fn socket(text: &str) -> Result<SocketId, String> {
+    text.parse().map_err(|error| format!("it is {error}"))
 }
 
 fn json(text: &str) -> Result<Value, String> {

@@ -20,7 +20,7 @@ pub(super) fn of_socket(asked: &Sub) -> Result<String, String> {
     let given = match (&asked.url, &asked.config) {
         (Some(url), _) => url.clone(),
         (None, Some(file)) => {
-            let config = terminal::load(file, Settings::default())?;
+            let config = terminal::load(file, Settings::default()).map_err(|report| report.to_string())?;
             of_endpoint(&config, asked.protocol).map_err(|error| format!("{}: {error}", file.display()))?
         }
         (None, None) => format!("{DEFAULT}{}", custom(asked.protocol)),

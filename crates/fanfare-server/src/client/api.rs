@@ -40,7 +40,7 @@ impl Api {
             None => None,
             Some(file) => {
                 let next = "add it, or give --admin and the token instead of --config";
-                let admin = terminal::load(file, Settings::default())?.admin;
+                let admin = terminal::load(file, Settings::default()).map_err(|report| report.to_string())?.admin;
                 Some(admin.ok_or_else(|| format!("{} has no [admin]; {next}", file.display()))?)
             }
         };

@@ -10,6 +10,7 @@ use crate::cli::client::Tap;
 
 pub(super) async fn run(asked: &Tap, place: &Place) -> Result<(), String> {
     let address = asked.address.map(|address| address.to_string());
+    let socket = asked.socket.map(|socket| socket.to_string());
     let event = (!asked.event.is_empty()).then(|| asked.event.join(","));
     let rate = asked.rate.map(|rate| rate.to_string());
     let mut path = String::from("/api/tap");
@@ -18,6 +19,7 @@ pub(super) async fn run(asked: &Tap, place: &Place) -> Result<(), String> {
         ("topic", &asked.topic),
         ("user", &asked.user),
         ("address", &address),
+        ("socket", &socket),
         ("direction", &asked.direction),
         ("event", &event),
         ("payload", &Some(asked.payload.clone())),

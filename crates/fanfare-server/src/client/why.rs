@@ -1,5 +1,8 @@
 //! `fanfare why`: the last facts about clients, and what to do about them.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::address::encoded;
@@ -10,6 +13,9 @@ use crate::terminal::print;
 
 /// At most so many hints stand below a table.
 const HINTS_MAX: usize = 3;
+
+/// How long `--follow` waits before it looks again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(asked: &Why, place: &Place) -> Result<(), String> {
     let mut path = format!("/api/why?limit={}", asked.limit);
@@ -25,7 +31,11 @@ pub(super) async fn run(asked: &Why, place: &Place) -> Result<(), String> {
             path.push_str(&format!("&{name}={}", encoded(value)));
         }
     }
-    let answer = Api::new(&asked.api)?.get(&path).await?;
+    let api = Api::new(&asked.api)?;
+    if asked.follow {
+        return follow(&api, &path, place).await;
+    }
+    let answer = api.get(&path).await?;
     let facts = answer["facts"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !place.print(facts, |fact| row(fact, place))? {
         return Ok(());
@@ -36,6 +46,33 @@ pub(super) async fn run(asked: &Why, place: &Place) -> Result<(), String> {
         );
     }
     print(&hints(facts).map(|hint| format!("next: {hint}\n")).collect::<String>())
+}
+
+/// Prints facts as they happen; one that has happened again is printed again, with its number.
+async fn follow(api: &Api, path: &str, place: &Place) -> Result<(), String> {
+    let mut known: HashMap<String, u64> = HashMap::new();
+    loop {
+        let answer = api.get(path).await?;
+        let facts = answer["facts"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let counted = facts.iter().map(|fact| (name(fact), fact["count"].as_u64().unwrap_or(1)));
+        let counted: HashMap<String, u64> = counted.collect();
+        let is_new = |fact: &&Value| known.get(&name(fact)) != counted.get(&name(fact));
+        for fact in facts.iter().rev().filter(is_new) {
+            place.print_line(fact, |fact| {
+                let cells: Vec<_> = row(fact, place).into_iter().filter(|cell| !cell.is_empty()).collect();
+                cells.join("  ")
+            })?;
+        }
+        known = counted;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What stays the same while a fact happens again.
+fn name(fact: &Value) -> String {
+    ["first", "kind", "reason", "code", "user", "address", "endpoint", "topic"]
+        .map(|field| fact[field].to_string())
+        .join(" ")
 }
 
 fn row(fact: &Value, place: &Place) -> [String; 7] {

@@ -87,20 +87,22 @@ pub(crate) struct Change {
 impl Config {
     /// What it says.
     pub(crate) fn imprint(&self) -> Imprint {
+        let of = |section, places: &Places| Of { section, weights: places.weights().clone() };
+        Imprint(self.labelled().into_iter().map(|(label, section, places)| (label, of(section, places))).collect())
+    }
+
+    /// Its sections by the names that messages have for them.
+    pub(super) fn labelled(&self) -> Vec<(String, &'static Section, &Places)> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut all = BTreeMap::new();
-        for (section, places) in self.sections() {
-            let label = match section.form {
-                Form::List => {
-                    let count = counts.entry(section.name).or_default();
-                    *count += 1;
-                    format!("{}[{count}]", section.name)
-                }
-                _ => places.name().to_owned(),
-            };
-            all.insert(label, Of { section, weights: places.weights().clone() });
-        }
-        Imprint(all)
+        let mut label = |section: &Section, places: &Places| match section.form {
+            Form::List => {
+                let count = counts.entry(section.name).or_default();
+                *count += 1;
+                format!("{}[{count}]", section.name)
+            }
+            _ => places.name().to_owned(),
+        };
+        self.sections().into_iter().map(|(section, places)| (label(section, places), section, places)).collect()
     }
 }
 
@@ -130,12 +132,8 @@ fn changes(label: &str, old: Option<&Of>, new: Option<&Of>) -> Vec<Change> {
         let weight = |of: &Of| of.weights.get(key.name()).copied().or_else(|| Weight::of_default(key));
         weight(old) != weight(new)
     };
-    let named = |key: &Key| match label {
-        "" => key.name().to_owned(),
-        label => format!("{label}.{}", key.name()),
-    };
     let changed = new.section.keys.iter().filter(differs);
-    changed.map(|key| Change { key: named(key), reload: key.reload }).collect()
+    changed.map(|key| Change { key: key.labelled(label), reload: key.reload }).collect()
 }
 
 impl Config {
@@ -162,6 +160,7 @@ impl Config {
         all.extend(self.hooks.values().map(|hook| (Hook::SECTION, &hook.places)));
         all.extend(self.webhooks.iter().map(|webhook| (Webhook::SECTION, &webhook.places)));
         all.extend(self.admin.iter().map(|admin| (Admin::SECTION, &admin.places)));
+        all.extend(self.metrics.iter().map(|metrics| (Metrics::SECTION, &metrics.places)));
         all
     }
 }
@@ -189,6 +188,8 @@ mod tests {
         check("[limits]\njoins_max = 7", "", &[("limits.joins_max", Reload::Connect)]);
         check("drain = '30s'", "[drain]\nlimit = '30s'", &[]);
         check("", "[admin]", &[("admin", Reload::Restart)]);
+        let metrics = |port| format!("[metrics]\nlisten = '127.0.0.1:{port}'");
+        check(&metrics(1), &metrics(2), &[("metrics.listen", Reload::Restart)]);
         let (one, two) = ("[[channel]]\ntopic = 'a'\njoin = 'open'\n", "[[channel]]\ntopic = 'b'\njoin = 'open'\n");
         check(one, &format!("{one}{two}"), &[("channel[2]", Reload::Connect)]);
         check(one, two, &[("channel[1].topic", Reload::Connect)]);

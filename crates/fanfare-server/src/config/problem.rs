@@ -94,19 +94,19 @@ impl fmt::Display for Report {
 }
 
 /// A text, and where its lines begin.
-struct Lines<'c> {
+pub(super) struct Lines<'c> {
     content: &'c str,
     starts: Vec<usize>,
 }
 
 impl<'c> Lines<'c> {
-    fn new(content: &'c str) -> Self {
+    pub(super) fn new(content: &'c str) -> Self {
         let starts = content.match_indices('\n').map(|(at, _)| at + 1);
         Self { content, starts: std::iter::once(0).chain(starts).collect() }
     }
 
     /// The line and column of a byte, from 1.
-    fn find(&self, offset: usize) -> (usize, usize) {
+    pub(super) fn find(&self, offset: usize) -> (usize, usize) {
         let line = self.starts.partition_point(|start| *start <= offset);
         let before = self.content.get(self.starts[line - 1]..offset).unwrap_or_default();
         (line, before.chars().count() + 1)

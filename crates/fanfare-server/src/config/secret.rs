@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::problem::Problems;
 use super::section::Places;
 use super::value::{Fault, Raw, Setting};
@@ -56,6 +58,10 @@ impl Setting for Secret {
             Some(text) if !text.is_empty() => Ok(Self(text.to_owned())),
             _ => Err(vec![Fault { at: raw.span(), text: "it takes a string that is not empty".into() }]),
         }
+    }
+
+    fn shown(_: &Raw<'_>) -> Value {
+        "set".into()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -24,6 +25,8 @@ pub(crate) struct Key {
     pub(crate) accepts: fn() -> String,
     /// Its default as TOML; empty if there is none.
     pub(crate) default: &'static str,
+    /// What may be seen of a value.
+    pub(crate) shown: fn(&Raw<'_>) -> Value,
     /// Whether it must be given.
     pub(crate) is_required: fn() -> bool,
     /// When a change of it counts.
@@ -59,6 +62,11 @@ impl Key {
     /// The key as it is written in the file.
     pub(crate) fn name(&self) -> &'static str {
         self.field.trim_start_matches("r#")
+    }
+
+    /// The key with the label of its section, which is empty at the top level.
+    pub(super) fn labelled(&self, label: &str) -> String {
+        if label.is_empty() { self.name().to_owned() } else { format!("{label}.{}", self.name()) }
     }
 }
 
@@ -125,9 +133,21 @@ pub(crate) struct Places {
     header: Place,
     keys: BTreeMap<&'static str, Place>,
     weights: BTreeMap<&'static str, Weight>,
+    /// What may be seen of the values.
+    shown: BTreeMap<&'static str, Value>,
 }
 
 impl Places {
+    /// Where a key was given.
+    pub(super) fn place(&self, key: &str) -> &Place {
+        self.keys.get(key).unwrap_or(&Place::Nowhere)
+    }
+
+    /// What may be seen of the value of a key that was given.
+    pub(super) fn shown(&self, key: &str) -> Option<&Value> {
+        self.shown.get(key)
+    }
+
     /// Counts what a key leads to, such as the content of a file, as a part of its value.
     pub(crate) fn note(&mut self, key: &str, content: &[u8]) {
         if let Some(weight) = self.weights.get_mut(key) {
@@ -206,7 +226,7 @@ impl<'r, 'i> Reader<'r, 'i> {
             table,
             overrides,
             problems,
-            places: Places { name, header, keys: BTreeMap::new(), weights: BTreeMap::new() },
+            places: Places { name, header, keys: BTreeMap::new(), weights: BTreeMap::new(), shown: BTreeMap::new() },
         }
     }
 
@@ -215,11 +235,10 @@ impl<'r, 'i> Reader<'r, 'i> {
         let mut value = None;
         let raw = self.table.and_then(|table| find(table, key.name()));
         if let Some((at, raw)) = raw {
-            value =
-                Some(self.read(key, Place::File(at), Place::File, T::read(raw).map(|read| (read, Weight::of(raw)))));
+            value = Some(self.read(key, Place::File(at), Place::File, Looked::at(raw)));
         }
         if let Some((place, text)) = self.overrides.get(self.section, key.name()) {
-            let read = weighed(text);
+            let read = look(text);
             let stronger = self.read(key, place.clone(), |_| place.clone(), read);
             value = Some(match (stronger, value.flatten()) {
                 (Some(stronger), Some(weaker)) => Some(T::over(stronger, weaker)),
@@ -238,12 +257,13 @@ impl<'r, 'i> Reader<'r, 'i> {
         key: &'static Key,
         place: Place,
         at: impl Fn(usize) -> Place,
-        read: Result<(T, Weight), Vec<Fault>>,
+        read: Result<Looked<T>, Vec<Fault>>,
     ) -> Option<T> {
         self.places.keys.insert(key.name(), place);
         let faults = match read {
-            Ok((value, weight)) => {
+            Ok(Looked { value, weight, shown }) => {
                 self.places.weights.insert(key.name(), weight);
+                self.places.shown.insert(key.name(), shown);
                 return Some(value);
             }
             Err(faults) => faults,
@@ -355,14 +375,26 @@ pub(super) fn find_below<'t, 'i>(table: &'t DeTable<'i>, path: &str) -> Option<(
 
 /// Environment and flags give text: a string without quotes, or else any TOML value.
 pub(crate) fn from_text<T: Setting>(text: &str) -> Result<T, Vec<Fault>> {
-    weighed(text).map(|(value, _)| value)
+    look(text).map(|looked| looked.value)
 }
 
-fn weighed<T: Setting>(text: &str) -> Result<(T, Weight), Vec<Fault>> {
+/// A value, and what is kept of how it is written.
+struct Looked<T> {
+    value: T,
+    weight: Weight,
+    shown: Value,
+}
+
+impl<T: Setting> Looked<T> {
+    fn at(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {
+        Ok(Self { value: T::read(raw)?, weight: Weight::of(raw), shown: T::shown(raw) })
+    }
+}
+
+fn look<T: Setting>(text: &str) -> Result<Looked<T>, Vec<Fault>> {
     let string = Spanned::new(0..text.len(), DeValue::String(text.into()));
-    let read = |raw: &Raw<'_>| T::read(raw).map(|value| (value, Weight::of(raw)));
-    read(&string).or_else(|faults| match DeValue::parse(text) {
-        Ok(raw) => read(&raw),
+    Looked::at(&string).or_else(|faults| match DeValue::parse(text) {
+        Ok(raw) => Looked::at(&raw),
         Err(_) => Err(faults),
     })
 }
@@ -400,6 +432,7 @@ macro_rules! section {
                     doc: &[$($key_doc),*],
                     accepts: <$ty as $crate::config::value::Setting>::accepts,
                     default: $default,
+                    shown: <$ty as $crate::config::value::Setting>::shown,
                     is_required: || {
                         $default.is_empty() && <$ty as $crate::config::value::Setting>::absent().is_none()
                     },

@@ -1,5 +1,7 @@
 //! What a configuration is read as, and what is said of a bad one.
 
+use serde_json::{Value, json};
+
 use super::channel::{Audience, Presence};
 use super::server::LogFormat;
 use super::*;
@@ -466,6 +468,46 @@ fn secrets_are_not_in_reports_or_debug_output() {
     let config =
         parse(&format!("[auth.u]\nkind = 'jwt'\nsecret = '{marker}'\n[admin]\ntoken = '{marker}-and-more'")).unwrap();
     assert!(!format!("{config:?}").contains(marker));
+    // What is told of it has none either, whatever the key is called.
+    let long = format!("{marker}-0123456789012345678901234567890123");
+    for (content, key, value) in [
+        (format!("[auth.u]\nkind = 'jwt'\nsecret = '{long}'"), "auth.u.secret", "set"),
+        (format!("[admin]\ntoken = '{long}'"), "admin.token", "set"),
+        (format!("[hook.a]\nurl = 'https://a.example/{marker}?k={marker}'"), "hook.a.url", "https://a.example/…"),
+        (format!("[hook.a]\nurl = 'https://a/'\nsecret = '{long}'"), "hook.a.secret", "set"),
+        (format!("[[webhook]]\nurl = 'https://a.example/?k={marker}'"), "webhook[1].url", "https://a.example/…"),
+        (format!("[broker]\nurl = 'redis://:{marker}@127.0.0.1:6379'"), "broker.url", "set"),
+        (format!("[bridge]\nurl = 'redis://:{marker}@127.0.0.1:6379'"), "bridge.url", "set"),
+        (format!("[source.a]\nkind = 'redis'\nurl = 'redis://:{marker}@h'\nchannels = ['c']"), "source.a.url", "set"),
+    ] {
+        let config = parse(&content).unwrap_or_else(|report| panic!("{content}: {report}"));
+        let told = serde_json::to_value(&config.told).unwrap();
+        assert!(!told.to_string().contains(marker), "{content}: {told}");
+        let line = told.as_array().unwrap().iter().find(|line| line["key"] == key).unwrap();
+        assert_eq!(line["value"], value, "{content}");
+    }
+}
+
+#[test]
+fn each_key_tells_where_it_comes_from() {
+    let content =
+        "\n[limits]\njoins_max = 7\nmessage_size_max = '1MB'\n[[channel]]\ntopic = ['a', 'b:*']\njoin = 'open'\n";
+    let flags = vec![Flag { name: "--set", path: "limits.joins_max".into(), text: "8".into() }];
+    let overrides = Overrides::new(flags, [("FANFARE_LISTEN".into(), "127.0.0.1:0".into())]);
+    let config = preflight::parse("f.toml", content, &overrides).unwrap();
+    let told = serde_json::to_value(&config.told).unwrap();
+    for (key, value, from) in [
+        ("limits.joins_max", json!(8), "--set"),
+        ("limits.message_size_max", json!("1MB"), "f.toml:4"),
+        ("limits.connections_max", json!(1_000_000), "default"),
+        ("channel[1].topic", json!(["a", "b:*"]), "f.toml:6"),
+        ("listen", json!("127.0.0.1:0"), "FANFARE_LISTEN"),
+        ("channel[1].replay_max", Value::Null, "default"),
+        ("log.level", json!("info"), "default"),
+    ] {
+        let line = told.as_array().unwrap().iter().find(|line| line["key"] == key).unwrap();
+        assert_eq!((&line["value"], &line["from"]), (&value, &json!(from)), "{key}");
+    }
 }
 
 #[test]

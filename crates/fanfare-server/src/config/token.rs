@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
 use toml::de::DeValue;
 
 use super::secret::Secret;
 use super::section::listed;
-use super::value::{Fault, Raw, Setting, choice};
+use super::value::{Fault, Raw, Setting, as_json, choice};
 
 choice! {
     /// What somebody may do over the HTTP API.
@@ -66,6 +67,14 @@ impl Setting for Tokens {
     fn over(stronger: Self, weaker: Self) -> Self {
         let named = if stronger.named.is_empty() { weaker.named } else { stronger.named };
         Self { named, ..stronger }
+    }
+
+    fn shown(raw: &Raw<'_>) -> Value {
+        match raw.get_ref() {
+            // The tables name the places of tokens.
+            list @ DeValue::Array(_) => as_json(list),
+            _ => Secret::shown(raw),
+        }
     }
 
     fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {

@@ -38,6 +38,15 @@ impl Text for Url {
     fn accepts() -> String {
         r#"a URL such as "https://example.com/path""#.into()
     }
+
+    /// Without path and query, as in its `Debug` form.
+    fn shown(text: &str) -> String {
+        let url = text.parse::<Self>();
+        url.map_or_else(
+            |_| String::new(),
+            |url| if url.0.path() == "/" && url.0.query().is_none() { text.into() } else { format!("{url:?}/…") },
+        )
+    }
 }
 
 impl FromStr for Url {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde_json::Value;
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -34,6 +35,11 @@ pub(crate) trait Setting: Sized {
     /// Reads a value.
     fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>>;
 
+    /// The value for whoever may see the configuration. What may be a secret is not in it.
+    fn shown(raw: &Raw<'_>) -> Value {
+        as_json(raw.get_ref())
+    }
+
     /// What counts where a flag or the environment says one thing and the file another.
     fn over(stronger: Self, _weaker: Self) -> Self {
         stronger
@@ -50,6 +56,11 @@ pub(crate) trait Setting: Sized {
 pub(crate) trait Text: FromStr<Err = String> {
     /// See [`Setting::accepts`].
     fn accepts() -> String;
+
+    /// See [`Setting::shown`].
+    fn shown(text: &str) -> String {
+        text.to_owned()
+    }
 }
 
 impl<T: Text> Setting for T {
@@ -63,6 +74,10 @@ impl<T: Text> Setting for T {
             "" => refused::<Self>(raw),
             reason => Fault::of(raw, format!("{} is not accepted: {reason}", show(raw))),
         })
+    }
+
+    fn shown(raw: &Raw<'_>) -> Value {
+        raw.get_ref().as_str().map(<T as Text>::shown).into()
     }
 }
 
@@ -80,6 +95,10 @@ impl<T: Setting> Setting for Option<T> {
 
     fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {
         T::read(raw).map(Some)
+    }
+
+    fn shown(raw: &Raw<'_>) -> Value {
+        T::shown(raw)
     }
 
     fn absent() -> Option<Self> {
@@ -140,6 +159,10 @@ impl<T: Setting> Setting for OneOrMore<T> {
             None => T::read(raw).map(|one| Self(vec![one])),
         }
     }
+
+    fn shown(raw: &Raw<'_>) -> Value {
+        if raw.get_ref().is_array() { <Vec<T>>::shown(raw) } else { T::shown(raw) }
+    }
 }
 
 impl<T: Setting> Setting for Vec<T> {
@@ -157,6 +180,10 @@ impl<T: Setting> Setting for Vec<T> {
             }
         }
         if faults.is_empty() { Ok(values) } else { Err(faults) }
+    }
+
+    fn shown(raw: &Raw<'_>) -> Value {
+        raw.get_ref().as_array().into_iter().flat_map(|list| list.iter()).map(T::shown).collect()
     }
 }
 
@@ -311,6 +338,24 @@ pub(crate) fn any_of(words: &[&str]) -> String {
 
 pub(super) fn refused<T: Setting>(raw: &Raw<'_>) -> Vec<Fault> {
     Fault::of(raw, format!("{} is not accepted: it takes {}", show(raw), T::accepts()))
+}
+
+/// What a value says.
+pub(super) fn as_json(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => number.into(),
+            Err(_) => number.to_string().into(),
+        },
+        DeValue::Boolean(is_true) => (*is_true).into(),
+        DeValue::Array(items) => items.iter().map(|item| as_json(item.get_ref())).collect(),
+        DeValue::Table(table) => {
+            table.iter().map(|(name, value)| (name.get_ref().to_string(), as_json(value.get_ref()))).collect()
+        }
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Float(number) => number.as_str().into(),
+        DeValue::Datetime(time) => time.to_string().into(),
+    }
 }
 
 /// A value as it stands in an error message, on one short line.

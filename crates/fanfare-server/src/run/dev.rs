@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Extra, Running, announce, block_on};
+use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::pages;
 use crate::terminal::Given;
@@ -14,12 +15,11 @@ pub(crate) const DEV: &str = include_str!("../dev.toml");
 /// Where the HTTP API listens unless told; on another port if this one is taken.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4001);
 
-/// Runs `fanfare dev` until a signal.
+/// Runs `fanfare dev` until a signal. `given` is from where its configuration can be read again.
 ///
 /// # Errors
 /// Why it could not start.
-pub(crate) fn dev(given: Given) -> Result<(), String> {
-    let config = given.read().map_err(|report| report.to_string())?;
+pub(crate) fn dev(given: Given, config: Config) -> Result<(), String> {
     let wanted = config.admin.as_ref().map(|admin| admin.listen.0);
     let token = match config.admin.as_ref().and_then(|admin| admin.token.as_ref()?.own.clone()) {
         Some(token) => token,

@@ -30,6 +30,7 @@ mod mistakes;
 mod moving;
 mod names;
 mod nobody_delays_another;
+mod operating;
 mod other_clients;
 mod outages;
 mod phoenix;

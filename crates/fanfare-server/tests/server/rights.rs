@@ -51,6 +51,8 @@ fn a_token_does_what_it_may() {
         ("DELETE", "/api/connections/a", 403, 403),
         ("POST", "/api/reload?check=true", 403, 403),
         ("GET", "/api/tap?topic=a&payload=full", 403, 403),
+        ("GET", "/api/config", 403, 403),
+        ("GET", "/api/log", 403, 403),
         ("GET", "/api/session", 200, 200),
     ] {
         for (token, expected) in [(BOARD, board), (SHOP, shop)] {
@@ -59,6 +61,9 @@ fn a_token_does_what_it_may() {
         }
         let status = if path.contains("tap") { continue } else { with_token(&server, TOKEN, method, path).status };
         assert!([200, 404].contains(&status), "{method} {path}: {status}");
+    }
+    for path in ["/api/drain", "/api/log"] {
+        assert_eq!(with_token(&server, SHOP, "POST", path).status, 403, "{path}");
     }
     let refused = with_token(&server, BOARD, "POST", "/api/publish").json();
     let message = refused["error"]["message"].as_str().unwrap();
@@ -134,6 +139,10 @@ fn a_page_of_somebody_else_changes_nothing() {
         assert!(!answer.headers.keys().any(|name| name.starts_with("access-control")), "{answer:?}");
     }
     assert_eq!(server.counter("messages", "published"), 2);
+    for (site, expected) in [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)] {
+        let headers = [("cookie", &*cookie), ("sec-fetch-site", site)];
+        assert_eq!(ask(&server, "GET", "/api/topics", &headers, "").status, expected, "{site}");
+    }
     let token = format!("Bearer {TOKEN}");
     let program = [("authorization", &*token), ("content-type", "text/plain")];
     assert_eq!(ask(&server, "POST", "/api/publish", &program, publish).status, 200, "a token is proof enough");

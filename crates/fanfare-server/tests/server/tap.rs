@@ -132,12 +132,22 @@ fn one_user_one_direction_and_one_event_are_chosen() {
     );
     let mut full =
         Tap::start(&server, &["--topic", "room:1", "--event", "b", "--payload", "full", "--direction", "out"]);
+    let mut one = None;
     for id in ["7", "8"] {
         let mut client = connect(&server, id);
+        if id == "8" {
+            let sockets = server.api("GET", "/api/sockets?user=user:8", &Value::Null).json();
+            let name = sockets["sockets"][0]["socket"].as_str().unwrap().to_owned();
+            one = Some((Tap::start(&server, &["--socket", &name, "--event", "c"]), name));
+        }
         let joined = client.join_ok("room:1");
         client.push(&joined, "room:1", "b", json!({"token": "seen"}));
         client.push(&joined, "room:1", "c", json!({}));
+        server.api("POST", "/api/publish", &json!({"topic": "room:1", "event": "c"}));
     }
+    let (mut one, name) = one.unwrap();
+    let seen = one.next();
+    assert_eq!((&seen["socket"], &seen["direction"], &seen["event"]), (&json!(name), &json!("in"), &json!("c")));
     assert_eq!(user.next_of(3), ["in user:8 phx_join", "out user:8 phx_reply", "in user:8 b"]);
     let (first, second) = (sent.next(), sent.next());
     assert_eq!((&first["user"], &second["user"]), (&json!("user:7"), &json!("user:8")));
@@ -170,7 +180,12 @@ fn taps_have_a_bound_and_end_with_their_readers() {
     assert!(open(&server, "topic=a").0.starts_with("HTTP/1.1 429"));
     taps.pop();
     eventually(|| open(&server, "topic=a").0.starts_with("HTTP/1.1 200"));
-    for (query, part) in [("", "name what to watch"), ("topic=a&rate=201", "1 to 200"), ("topic=a&payload=x", "full")] {
+    for (query, part) in [
+        ("", "name what to watch"),
+        ("topic=a&rate=201", "1 to 200"),
+        ("topic=a&payload=x", "full"),
+        ("socket=7", "0-17-3"),
+    ] {
         let answer = server.api("GET", &format!("/api/tap?{query}"), &Value::Null);
         assert_eq!(answer.status, 422, "{answer:?}");
         assert!(answer.body.contains(part), "{answer:?}");

@@ -1,6 +1,7 @@
 //! `GET /api/why` and `fanfare why`. That each refusal and each close is told there is tested beside its line in the log: `refusals.rs`.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -136,6 +137,22 @@ fn no_credential_is_in_a_fact() {
 }
 
 #[test]
+fn facts_are_followed_as_they_happen() {
+    let server = eventful();
+    let mut follow = server.command(&["why", "--follow", "--kind", "refused"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["count"], 1);
+    assert_eq!(server.http("GET", "/socket/websocket?vsn=2.0.0", &[], "").status, 403);
+    assert_eq!(server.http("GET", "/nowhere", &[], "").status, 404);
+    let mut seen: Vec<_> = (0..2).map(|_| next()).map(|fact| (fact["code"].clone(), fact["count"].clone())).collect();
+    seen.sort_by_key(|(code, _)| code.as_u64());
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    assert_eq!(seen, [(json!(403), json!(2)), (json!(404), json!(1))], "again with its number, and what is new");
+}
+
+#[test]
 fn a_table_for_people_and_lines_for_programs() {
     let server = eventful();
     let args = ["why", "--topic", "room:2", "--since", "1h"];
@@ -158,7 +175,7 @@ fn a_table_for_people_and_lines_for_programs() {
 }
 
 /// What a command prints on a terminal 200 characters wide.
-fn on_a_terminal(command: &Command) -> String {
+pub(crate) fn on_a_terminal(command: &Command) -> String {
     let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
     let words: Vec<_> = words.iter().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut script = Command::new("script");

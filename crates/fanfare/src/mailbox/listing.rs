@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::hub::Flow;
-use crate::key::SocketKey;
+use crate::key::{NotASocket, SocketId};
 use crate::transport::Transport;
 
 /// What a shard tells of a topic.
@@ -14,13 +14,6 @@ use crate::transport::Transport;
 pub(crate) struct Seen {
     pub(crate) members: usize,
     pub(crate) flow: Flow,
-}
-
-/// The name of a socket on its node, as `0-17-3`. Another socket never gets it as long as the node runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SocketId {
-    pub(crate) shard: u16,
-    pub(crate) key: SocketKey,
 }
 
 /// Which sockets are asked for. Given together, all of it holds.
@@ -148,12 +141,6 @@ impl Seen {
     }
 }
 
-impl SocketId {
-    pub(crate) fn new(shard: u16, key: SocketKey) -> Self {
-        SocketId { shard, key }
-    }
-}
-
 impl SocketPlace {
     pub(crate) fn new(order: SocketOrder, socket: &SocketReport, began_ms: u64) -> Self {
         let value = match order {
@@ -162,41 +149,6 @@ impl SocketPlace {
             SocketOrder::Received => u64::MAX - socket.received,
         };
         SocketPlace { value, id: socket.id }
-    }
-}
-
-impl fmt::Display for SocketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.shard, self.key.index, self.key.generation)
-    }
-}
-
-/// It is no name of a socket, or no place in a list of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotASocket;
-
-impl fmt::Display for NotASocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no name of a socket: they are like 0-17-3")
-    }
-}
-
-impl std::error::Error for NotASocket {}
-
-impl FromStr for SocketId {
-    type Err = NotASocket;
-
-    fn from_str(text: &str) -> Result<Self, NotASocket> {
-        let mut parts = text.split('-').map(|part| part.parse::<u32>().map_err(|_| NotASocket));
-        let mut part = || parts.next().ok_or(NotASocket)?;
-        let (shard, index, generation) = (part()?, part()?, part()?);
-        match parts.next() {
-            None => {
-                let shard = u16::try_from(shard).map_err(|_| NotASocket)?;
-                Ok(SocketId { shard, key: SocketKey { index, generation } })
-            }
-            Some(_) => Err(NotASocket),
-        }
     }
 }
 

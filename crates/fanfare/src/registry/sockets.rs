@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::close_reason::CloseReason;
 use crate::endpoint::Endpoint;
+use crate::key::SocketId;
 use crate::mailbox::{
-    Best, Command, Question, Search, Slice, SocketId, SocketPage, SocketPlace, SocketQuery, SocketReport, TopicMember,
+    Best, Command, Question, Search, Slice, SocketPage, SocketPlace, SocketQuery, SocketReport, TopicMember,
 };
 
 /// So many sockets are looked through at a time: fewer than topics, since each lies somewhere else in memory.

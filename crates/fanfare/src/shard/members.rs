@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::close_reason::CloseReason;
 use crate::hub::MemberId;
-use crate::key::SocketKey;
+use crate::key::{SocketId, SocketKey};
 use crate::mailbox::{
-    Best, Found, Member, Question, Search, Seen, Slice, SocketId, SocketPlace, SocketQuery, SocketReport, TopicMember,
+    Best, Found, Member, Question, Search, Seen, Slice, SocketPlace, SocketQuery, SocketReport, TopicMember,
 };
 use crate::socket::Socket;
 

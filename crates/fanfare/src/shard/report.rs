@@ -2,7 +2,8 @@
 
 use fanfare_proto::phoenix::message::Version;
 
-use crate::mailbox::{SocketId, SocketReport};
+use crate::key::SocketId;
+use crate::mailbox::SocketReport;
 use crate::socket::Socket;
 
 /// What is known of it.

@@ -49,7 +49,7 @@ impl Socket {
             return;
         }
         if turn.surroundings.taps.is_any() {
-            turn.surroundings.taps.received(self.info.who(), &message);
+            turn.surroundings.taps.received(self.id(), self.info.who(), &message);
         }
         if self.info.mount.rates.are_of_messages && !self.may_say(turn, &message) {
             return;

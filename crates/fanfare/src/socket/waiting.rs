@@ -80,7 +80,7 @@ impl Socket {
 
     fn send_as(&mut self, turn: &mut Turn, form: Form, frame: Outgoing<'_>) -> Result<(), FieldTooLong> {
         if turn.surroundings.taps.is_any() {
-            turn.surroundings.taps.sent(self.info.who(), &frame);
+            turn.surroundings.taps.sent(self.id(), self.info.who(), &frame);
         }
         let carriage = self.carriage();
         let positions = match (form, &frame) {
