@@ -98,8 +98,13 @@ pub enum Outgoing<'a> {
         join_ref: &'a Ref,
         /// Its topic.
         topic: &'a str,
+        /// What clients are told; [`CHANNEL_CRASH`] unless it is for them to know.
+        reason: &'a str,
     },
 }
+
+/// What clients are told of a channel whose code failed, and nothing more.
+pub const CHANNEL_CRASH: &str = "channel_crash";
 
 /// The opcode that an encoded message travels under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -94,7 +94,7 @@ pub(crate) fn encode(frame: Outgoing<'_>, acks: bool, out: &mut Vec<u8>) -> Opti
             out.push(b'}');
         }
         Outgoing::Close { topic, .. } => acks.then(|| object(&[("left", topic)], out))?,
-        Outgoing::Error { topic, .. } => object(&[("left", topic), ("error", "channel_crash")], out),
+        Outgoing::Error { topic, reason, .. } => object(&[("left", topic), ("error", reason)], out),
     }
     Some(Kind::Text)
 }
@@ -208,7 +208,7 @@ mod tests {
         }
         check(Outgoing::Close { join_ref: &Ref::NULL, topic: "a" }, r#"{"left":"a"}"#, "");
         let crashed = r#"{"left":"a","error":"channel_crash"}"#;
-        check(Outgoing::Error { join_ref: &Ref::NULL, topic: "a" }, crashed, crashed);
+        check(Outgoing::Error { join_ref: &Ref::NULL, topic: "a", reason: "channel_crash" }, crashed, crashed);
         let payload = &Text::copy("[1]").into();
         let join_ref = &Ref::NULL;
         check(Outgoing::Push { join_ref, topic: "a", event: "e", payload, position: None }, "[1]", "[1]");

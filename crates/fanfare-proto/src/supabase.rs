@@ -14,7 +14,7 @@ mod named;
 mod reasons;
 
 pub use self::changes::{CHANGES, Change, Row, Wanted, changes_topic};
-pub use self::config::{JoinConfig, ReplayWish, Sent};
+pub use self::config::{JoinConfig, ReplayWish, Sent, privacy};
 pub use self::frames::{BROADCAST, Heard, decode, payload};
 pub use self::named::Named;
 pub use self::reasons::{TokenFault, system, told};

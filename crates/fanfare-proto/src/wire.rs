@@ -45,8 +45,8 @@ pub fn encode(form: Form, frame: Outgoing<'_>, out: &mut Vec<u8>) -> Result<Opti
             codec::close(format, join_ref, topic, out);
             Ok(Some(Kind::Text))
         }
-        Outgoing::Error { join_ref, topic } => {
-            codec::error(format, join_ref, topic, out);
+        Outgoing::Error { join_ref, topic, reason } => {
+            codec::error(format, join_ref, topic, reason, out);
             Ok(Some(Kind::Text))
         }
     }

@@ -100,7 +100,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Contract { config, from, format, out, against } => {
             let document = match from {
                 Some(file) => contract::read(&file)?,
-                None => contract::of(&load(&config, Settings::default())?)?,
+                None => contract::of(&load(&config, Settings::default())?),
             };
             print(&contract::run(&document, format, out.as_deref(), against.as_ref())?).map(done)
         }

@@ -4,7 +4,6 @@
 //! made of them (`document`, `asyncapi`, `typescript`). A channel without schemas has no contract and pays nothing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,24 +12,17 @@ use fanfare::{HeldBack, Pattern, Payload, Refused, Reply};
 use serde_json::{Value, json};
 
 use crate::config::channel::{Channel as Settings, JOIN, SchemaMode};
+use crate::schema::{Schema, Violation};
 
-#[cfg(not(feature = "schema"))]
-mod absent;
 mod asyncapi;
 mod command;
 mod compatible;
 mod document;
-#[cfg(feature = "schema")]
-mod schema;
 mod typescript;
 
-#[cfg(not(feature = "schema"))]
-use absent::{Schema, Violation};
 use command::write;
 pub(crate) use command::{Format, of, read, run};
 pub(crate) use document::Document;
-#[cfg(feature = "schema")]
-use schema::{Schema, Violation};
 
 /// Larger payloads are checked on a thread for such work, not on one that serves sockets.
 const INLINE_SIZE_MAX: usize = 16_384;
@@ -60,21 +52,13 @@ pub(crate) struct Misfit {
 }
 
 impl Contract {
-    /// Reads the schemas that a channel names; `None` if it names none.
-    ///
-    /// # Errors
-    /// What is wrong with the first file that cannot be taken.
-    pub(crate) fn open(settings: &Settings) -> Result<Option<Self>, String> {
-        let Some(named) = &settings.schemas else { return Ok(None) };
-        let open = |(name, file): (&String, &PathBuf)| {
-            let schema = Schema::open(file).map_err(|text| format!("{name}: {}: {text}", file.display()))?;
-            Ok((name.clone(), Arc::new(schema)))
-        };
-        let mut events = named.0.iter().map(open).collect::<Result<BTreeMap<_, _>, String>>()?;
+    /// With the schemas of a channel, as they were opened; `None` if it names none.
+    pub(crate) fn new(settings: &Settings) -> Option<Self> {
+        let mut events = settings.schemas.as_ref()?.opened.clone();
         let patterns: Vec<_> = settings.patterns().map(ToString::to_string).collect();
         let join = events.remove(JOIN);
         let mode = settings.schema_mode;
-        Ok(Some(Self {
+        Some(Self {
             channel: patterns.join(", "),
             mode,
             join,
@@ -82,7 +66,7 @@ impl Contract {
             reported: HeldBack::new(LINES_PER_SECOND_MAX, 1),
             refused: AtomicU64::new(0),
             let_through: AtomicU64::new(0),
-        }))
+        })
     }
 
     /// Whether somebody may join with this payload.
@@ -134,11 +118,6 @@ impl Contract {
     fn misfits(&self) -> [(&'static str, u64); 2] {
         [("refused", &self.refused), ("let_through", &self.let_through)]
             .map(|(result, count)| (result, count.load(Ordering::Relaxed)))
-    }
-
-    /// All of them, to see whether they have changed.
-    pub(crate) fn schemas(&self) -> impl Iterator<Item = &Value> {
-        self.join.iter().chain(self.events.values()).map(|schema| schema.document())
     }
 
     fn join_schema(&self) -> Option<&Value> {

@@ -52,6 +52,7 @@ mod reload;
 mod routes;
 mod run;
 mod scaffold;
+mod schema;
 mod signals;
 mod signature;
 mod source;

@@ -2,6 +2,7 @@
 //! certificates, addresses. `serve` and `check` say the same of it, together with what is wrong with the text itself.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config::auth::SECRET_BYTES_SAFE;
@@ -12,8 +13,8 @@ use crate::config::source::Kind;
 use crate::config::token::From;
 use crate::config::value::OneOrMore;
 use crate::config::{Config, Draft, Overrides, Reading, Report};
-use crate::contract::Contract;
 use crate::descriptors::Descriptors;
+use crate::schema::Schema;
 use crate::{auth, reach, signature, tls};
 
 /// A certificate that is good for no longer than this is warned of.
@@ -183,13 +184,15 @@ impl Preflight<'_> {
 
     fn check_schemas(&mut self, draft: &mut Draft) {
         for channel in &mut draft.channels {
-            match Contract::open(channel) {
-                Ok(contract) => {
-                    contract.iter().flat_map(Contract::schemas).for_each(|schema| {
-                        channel.places.note("schemas", schema.to_string().as_bytes());
-                    });
+            let Some(schemas) = &mut channel.schemas else { continue };
+            for (name, file) in &schemas.files {
+                match Schema::open(file) {
+                    Ok(schema) => {
+                        channel.places.note("schemas", schema.document().to_string().as_bytes());
+                        schemas.opened.insert(name.clone(), Arc::new(schema));
+                    }
+                    Err(text) => channel.places.problem(self.problems, "schemas", format!("{name}: {text}")),
                 }
-                Err(text) => channel.places.problem(self.problems, "schemas", text),
             }
         }
     }

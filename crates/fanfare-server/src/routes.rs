@@ -61,8 +61,7 @@ impl Channel for Apart {
 
     async fn join(&self, _: &mut Context, _: Payload) -> Result<Joined<()>, Refused> {
         // As where no channel fits.
-        let why =
-            "topics of hub and bullet endpoints are not reached by a bare `*`: name them in a [[channel]] of their own";
+        let why = "topics of hub, bullet and supabase endpoints are not reached by a bare `*`: name them in a [[channel]] of their own";
         Err(Refused::reason("unmatched topic").because(why))
     }
 

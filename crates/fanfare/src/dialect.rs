@@ -1,6 +1,7 @@
 //! What clients speak: which dialects there are, and what is simply so of each. How they are spoken is in `protocol`.
 
 use fanfare_proto::phoenix::message::Version;
+use fanfare_proto::supabase;
 
 /// What the frames of a connection mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,9 +94,20 @@ impl Dialect {
         self != Dialect::Phoenix
     }
 
+    /// Whether a client is told why a channel stopped with an error. Elsewhere the channel is the user's, and the reason may not be for
+    /// clients.
+    pub(crate) fn says_why_it_stops(self) -> bool {
+        self == Dialect::Supabase
+    }
+
     /// Whether clients are told of a message that it was kept for them.
     pub(crate) fn marks_kept(self) -> bool {
         self == Dialect::Supabase
+    }
+
+    /// Whether a client can be in a topic at all: in a private channel of Supabase's clients, only they can.
+    pub(crate) fn reaches(self, topic: &str) -> bool {
+        self == Dialect::Supabase || !supabase::is_private(topic)
     }
 
     /// Whether what is published on a topic that connect gave reaches the socket. A publisher has its place among the socket's

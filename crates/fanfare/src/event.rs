@@ -187,6 +187,10 @@ counters! {
     FieldTooLong = "drops", "field_too_long";
     /// Channels that panicked or failed. Their joins ended with `phx_error`.
     ChannelCrashed = "channels", "crashed";
+    /// Channels of Supabase's clients that ended with their tokens. Clients that have a new one join again.
+    TokenExpired = "channels", "token_expired";
+    /// Channels of Supabase's clients that ended since a new token is not accepted.
+    TokenRefused = "channels", "token_refused";
     /// Frames of Supabase's clients that were no frames. A client that sends too many is closed.
     Malformed = "drops", "malformed_frame";
     /// Events of Supabase's clients that mean nothing.

@@ -51,6 +51,8 @@ kinds! {
     PushRefused = "push_refused";
     /// a client did something more often than a [rate](limits.md) allows
     Limited = "limited";
+    /// the server ended a join of a Supabase client, whose token no longer counts
+    Ended = "ended";
     /// the server closed a socket; `code` is the [close code](#close-codes). The sockets of a drain have no lines
     Closed = "closed";
     /// a message was not kept, or a member not tracked

@@ -340,8 +340,12 @@ impl Mount {
         self
     }
 
-    /// The first route that matches a topic, with its number.
+    /// The first route that matches a topic, with its number. Private channels of Supabase's clients are no other mount's, whatever its
+    /// patterns are: who may be there is for the authority to say.
     pub(crate) fn route_of(&self, topic: &str) -> Option<(u32, &Route)> {
+        if !self.dialect.reaches(topic) {
+            return None;
+        }
         let matches = |route: &Route| route.pattern.as_ref().is_ok_and(|pattern| pattern.matches(topic));
         let index = self.routes.iter().position(matches)?;
         Some((index as u32, &self.routes[index]))

@@ -166,9 +166,9 @@ pub fn close(format: Format, join_ref: &Ref, topic: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends a `phx_error`, always text.
-pub fn error(format: Format, join_ref: &Ref, topic: &str, out: &mut Vec<u8>) {
-    let reason = crate::payload::JsonText::unchecked(bytes::Bytes::from_static(br#"{"reason":"channel_crash"}"#));
-    text_message(format, join_ref, join_ref, topic, "phx_error", &reason.into(), out);
+pub fn error(format: Format, join_ref: &Ref, topic: &str, reason: &str, out: &mut Vec<u8>) {
+    let payload = serde_json::json!({ "reason": reason }).into();
+    text_message(format, join_ref, join_ref, topic, "phx_error", &payload, out);
 }
 
 fn text_message(

@@ -92,21 +92,16 @@ impl JoinConfig {
             presence: flag(presence.get("enabled")),
             postgres_changes: changes.take(BINDINGS_MAX).collect(),
             waits_for_changes: flag(options.get("wait")).unwrap_or_default(),
-            private: flag(config.get("private")).unwrap_or_default(),
+            private: is_private(config.get("private")),
             token,
         }
     }
 
     /// Whether the payload of a join asks for the private channel of its name.
     pub fn is_private(payload: &Payload) -> bool {
-        #[derive(serde::Deserialize, Default)]
-        struct Params {
-            #[serde(default)]
-            config: Value,
-        }
         let Payload::Json(json) = payload else { return false };
-        let Params { config } = json.to().unwrap_or_default();
-        flag(config.get("private")).unwrap_or_default()
+        let Ok(params) = json.to::<Map<String, Value>>() else { return false };
+        is_private(params.get("config").and_then(|config| config.get("private")))
     }
 
     /// What the join is answered: each binding as it was sent, with an id. Old clients compare them member by member.
@@ -120,6 +115,22 @@ impl JoinConfig {
         reply.insert("postgres_changes".into(), bindings.collect::<Vec<_>>().into());
         JsonText::from(Value::Object(reply)).into()
     }
+}
+
+/// What somebody says of whether a channel is the private one of its name; `None` if it can be taken for neither.
+pub fn privacy(said: &Value) -> Option<bool> {
+    match said {
+        Value::Null => Some(false),
+        Value::Bool(is_private) => Some(*is_private),
+        Value::String(word) if word == "1" || word.eq_ignore_ascii_case("true") => Some(true),
+        Value::String(word) if word == "0" || word.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+/// A join is not refused by a type. But what is meant as a yes must not lead to where everybody is, and anything may be meant so.
+fn is_private(said: Option<&Value>) -> bool {
+    said.is_some_and(|said| privacy(said).unwrap_or(true))
 }
 
 fn object(value: Option<Value>) -> Map<String, Value> {
@@ -168,7 +179,7 @@ mod tests {
         let binding = || json!({"event": "*", "schema": "public"}).as_object().unwrap().clone();
         check(json!({}), none());
         check(json!({"config": null}), none());
-        check(json!({"config": {"broadcast": 5, "presence": [], "private": 1, "postgres_changes": {}}}), none());
+        check(json!({"config": {"broadcast": 5, "presence": [], "private": null, "postgres_changes": {}}}), none());
         check(json!([1]), none());
         check(
             json!({"config": {
@@ -203,6 +214,31 @@ mod tests {
         check(wish(json!({})), none());
         check(wish(json!(null)), none());
         assert!(!format!("{:?}", with_token("secret")).contains("secret"));
+    }
+
+    #[test]
+    fn supabase_19_what_is_no_clear_no_is_private() {
+        for said in [
+            json!(true),
+            json!("true"),
+            json!("TRUE"),
+            json!("1"),
+            json!(1),
+            json!(0),
+            json!("yes"),
+            json!([]),
+            json!(""),
+        ] {
+            let private = JoinConfig { private: true, ..JoinConfig::default() };
+            check(json!({"config": {"private": said}}), private);
+        }
+        for said in [json!(false), json!("False"), json!("0"), json!(null)] {
+            check(json!({"config": {"private": said}}), JoinConfig::default());
+        }
+        // Of two members of one name both readings take the last.
+        let twice = r#"{"config": {"private": false}, "config": {"private": true}}"#;
+        let payload: Payload = JsonText::parse(twice).unwrap().into();
+        assert!(JoinConfig::is_private(&payload) && JoinConfig::of(&payload).private);
     }
 
     #[test]

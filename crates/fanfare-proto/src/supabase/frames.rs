@@ -146,7 +146,7 @@ pub(crate) fn encode(version: Version, frame: Outgoing<'_>, out: &mut Vec<u8>) -
             codec::push(format, join_ref, client_topic(topic), event, payload, out)?;
         }
         Outgoing::Close { join_ref, topic } => codec::close(format, join_ref, client_topic(topic), out),
-        Outgoing::Error { join_ref, topic } => codec::error(format, join_ref, client_topic(topic), out),
+        Outgoing::Error { join_ref, topic, reason } => codec::error(format, join_ref, client_topic(topic), reason, out),
     }
     Ok(Some(Kind::Text))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use fanfare::{Pattern, Slow};
 use fanfare_proto::event::{DISCONNECT, EVENT_SIZE_MAX, Reserved};
@@ -13,6 +14,7 @@ use super::problem::Problems;
 use super::rule::Rule;
 use super::section::{Form, section};
 use super::value::{Count, Fault, OneOrMore, Raw, Setting, Size, Text, any_of, choice, refused};
+use crate::schema::Schema;
 
 section! {
     /// What happens on the topics of a pattern. The first `[[channel]]` that fits a topic counts; a join on any other
@@ -124,9 +126,13 @@ choice! {
 /// The name under which the schema of a join's payload stands.
 pub(crate) const JOIN: &str = "join";
 
-/// The files of schemas, by event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Schemas(pub(crate) BTreeMap<String, PathBuf>);
+/// The schemas of payloads, by event.
+#[derive(Debug, Clone)]
+pub(crate) struct Schemas {
+    pub(crate) files: BTreeMap<String, PathBuf>,
+    /// Those that were read from the files.
+    pub(crate) opened: BTreeMap<String, Arc<Schema>>,
+}
 
 impl Setting for Schemas {
     fn accepts() -> String {
@@ -148,7 +154,7 @@ impl Setting for Schemas {
         match (faults.is_empty(), files.is_empty()) {
             (false, _) => Err(faults),
             (true, true) => Err(refused::<Self>(raw)),
-            (true, false) => Ok(Self(files)),
+            (true, false) => Ok(Self { files, opened: BTreeMap::new() }),
         }
     }
 }
@@ -354,7 +360,7 @@ impl Channel {
 
     /// A schema for an event that nobody may publish is most likely for one that is spelled otherwise.
     fn check_schemas(&self, problems: &mut Problems) {
-        let Some(Schemas(files)) = &self.schemas else {
+        let Some(Schemas { files, .. }) = &self.schemas else {
             if self.places.is_given("schema_mode") {
                 self.places.problem(problems, "schema_mode", "has no effect without `schemas`");
             }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use fanfare_proto::supabase::is_private;
 use toml::de::DeValue;
 
 use super::channel::Channel;
@@ -141,6 +142,11 @@ impl Channel {
                     self.places.problem(problems, key, text);
                 }
             }
+        }
+        if self.patterns().any(|pattern| is_private(&pattern.to_string())) {
+            let text = "only Supabase's clients reach their private channels, whatever other channels say: give `topic = \"realtime:…\"` and \
+                        `private = true`";
+            self.places.problem(problems, "topic", text);
         }
         for key in RIGHTS.into_iter().chain(["replay_max"]) {
             if given(key) && !self.is_realtime() {

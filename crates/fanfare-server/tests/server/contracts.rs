@@ -1,6 +1,7 @@
 //! Contracts: payloads that do not fit their schema, and the documents that are made of the schemas.
 
-use std::fs;
+use std::process::Command;
+use std::{fs, thread};
 
 use serde_json::{Value, json};
 
@@ -62,6 +63,21 @@ fn a_payload_that_does_not_fit_is_answered_with_where_and_why() {
     let log = server.wait_for_stderr(|log| log.lines().find(|line| line.contains("does not fit")).map(str::to_owned));
     let log = log.expect("the log tells of it");
     assert!(!server.stderr().contains("never in a log"), "{log}");
+}
+
+/// A named pipe gives what was written to it once: whoever reads it a second time waits for a writer that does not come.
+#[test]
+fn a_schema_is_read_and_compiled_once_for_the_check_and_for_use() {
+    let (folder, config) = contract("");
+    let pipe = folder.write("x", "").with_file_name("pipe.json");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let config = config.replace("new_msg.json", "pipe.json");
+    let writer = thread::spawn(move || fs::write(pipe, r#"{"required": ["body"]}"#));
+    let server = Server::serve(&config);
+    writer.join().unwrap().unwrap();
+    let mut client = server.connect("");
+    let join_ref = client.join_ok_with("room:1", json!({"name": "a"}));
+    assert_eq!(errors(&client.push(&join_ref, "room:1", "new_msg", json!({})))[0]["path"], "");
 }
 
 /// Members of rooms get a string and the JSON that it looks like alike, so that either may fit.
@@ -186,7 +202,7 @@ fn mistakes_are_found_before_the_start() {
     for (from, to, parts) in [
         ("new_msg = ", "new_mesage = ", vec!["new_mesage", "not among the `events`"]),
         ("new_msg.json", "absent.json", vec!["absent.json", "cannot read"]),
-        ("new_msg.json", "bad.json", vec!["bad.json", "not a JSON Schema"]),
+        ("new_msg.json", "bad.json", vec!["bad.json: /type: not a JSON Schema"]),
         ("new_msg.json", "refers.json", vec!["refers.json", "elsewhere.json"]),
         ("schemas = {", "schemas = { phx_leave = 'x', ", vec!["phx_"]),
         ("schemas = {", "schema_mode = 'maybe'\nschemas = {", vec!["maybe", "report"]),
@@ -227,6 +243,8 @@ fn contracts_are_written_in_three_forms_and_compared() {
     let given = folder.write("given.json", &json);
     let (ok, from, stderr) = run(&["contract", "--from", given.to_str().unwrap(), "--format", "typescript"]);
     assert!(ok && from == typescript, "{stderr}{from}");
+    let (_, asyncapi, _) = run(&["contract", "--from", given.to_str().unwrap(), "--format", "asyncapi"]);
+    assert!(!asyncapi.contains("servers") && asyncapi.contains("room:{suffix}"), "{asyncapi}");
     let none = folder.write("none.json", r#"{"channels": {}}"#);
     let (ok, _, stderr) = run(&["contract", "--from", none.to_str().unwrap()]);
     assert!(!ok && stderr.contains("none.json is not a contract that"), "{stderr}");

@@ -287,6 +287,7 @@ fn supabase_49_what_has_no_effect_or_no_meaning_is_told() {
     );
     check(&format!("{endpoint}[[channel]]\ntopic = 'realtime:a'\nprivate = true\n"), "says nothing of who has a right");
     check(&format!("{endpoint}[[channel]]\ntopic = 'a'\nprivate = true\njoin = 'open'\n"), "begin with realtime:");
+    check("[[channel]]\ntopic = 'private-realtime:a'\njoin = 'open'\n", "only Supabase's clients reach");
     let channel = format!("{endpoint}[[channel]]\ntopic = 'realtime:a'\nprivate = true\n");
     check(&format!("{channel}join = 'open'\npublish = 'open'\n"), "has no effect on a private channel");
     check(&format!("{channel}broadcast_read = 'presence_key=claim:sub'\n"), "stands in presence_write only");

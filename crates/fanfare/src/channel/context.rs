@@ -306,10 +306,9 @@ impl<I> Context<I> {
         self.send_command(Command::Close { socket: self.join.socket, reason: CloseReason::Drain });
     }
 
-    /// What a member may not do.
-    pub(crate) fn tell_refused(&self, event: Event, detail: fmt::Arguments<'_>) {
-        let topic = Some(&*self.topic);
-        self.socket.tell(self.endpoint().own_counters(), (Kind::PushRefused, event), topic, detail);
+    /// Something that this join will be asked about.
+    pub(crate) fn tell(&self, what: (Kind, Event), detail: fmt::Arguments<'_>) {
+        self.socket.tell(self.endpoint().own_counters(), what, Some(&*self.topic), detail);
     }
 
     /// Changes what of its topic this join does not get, of which it has been told before that there is something.

@@ -192,7 +192,8 @@ impl Asking<'_> {
         let (expires_ms, is_pending) = (connected.expires_ms(self.endpoint.clock()), connected.is_pending);
         let topic = found.dialect.topic(&found.mount, &found.params);
         let mut topics = topic.map_or(connected.topics, |topic| vec![GivenTopic { topic, since: None }]);
-        if topics.iter().any(|given| check_topic(&given.topic).is_err()) {
+        let is_open = |topic: &str| check_topic(topic).is_ok() && found.dialect.reaches(topic);
+        if !topics.iter().all(|given| is_open(&given.topic)) {
             return Err(Refusal::Topic);
         }
         topics.iter_mut().for_each(|given| given.since = given.since.or(connected.since));

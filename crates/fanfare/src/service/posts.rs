@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_proto::params::Params;
 use fanfare_proto::payload::Payload;
-use fanfare_proto::supabase::{self, Named, TOPIC_PREFIX, engine_topic};
+use fanfare_proto::supabase::{self, Named, TOPIC_PREFIX, engine_topic, privacy};
 use fanfare_proto::topic::check_topic;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
@@ -221,7 +221,7 @@ impl Posted {
         let Some(payload) = supabase::payload(payload.get().as_bytes()) else {
             return Err(json!({ "payload": ["is invalid"] }));
         };
-        let Some(is_private) = truth(&self.private) else {
+        let Some(is_private) = privacy(&self.private) else {
             return Err(json!({ "private": ["is invalid"] }));
         };
         let ready = Ready { name, is_private, event, id: text(self.id), payload };
@@ -250,17 +250,6 @@ impl Ready {
     }
 }
 
-/// What the words for yes and no are that are taken. Anything else may be meant as a yes, and what is private must not go out to all.
-fn truth(value: &Value) -> Option<bool> {
-    match value {
-        Value::Null => Some(false),
-        Value::Bool(truth) => Some(*truth),
-        Value::String(word) if word == "1" || word.eq_ignore_ascii_case("true") => Some(true),
-        Value::String(word) if word == "0" || word.eq_ignore_ascii_case("false") => Some(false),
-        _ => None,
-    }
-}
-
 /// The message of a body that is a payload.
 fn one(asking: &Asking<'_>, name: &str, body: &[u8], payload_size_max: usize) -> Result<Vec<Ready>, Told> {
     let content_type = asking.parts.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("invalid"));
@@ -275,7 +264,7 @@ fn one(asking: &Asking<'_>, name: &str, body: &[u8], payload_size_max: usize) ->
     let payload = payload.ok_or_else(|| unprocessable(json!({ "payload": ["is invalid"] })))?;
     let query = Params::parse(asking.parts.uri.query().unwrap_or_default()).unwrap_or_default();
     let private = query.str("private").map_or(Value::Null, Value::from);
-    let is_private = truth(&private).ok_or_else(|| unprocessable(json!({ "private": ["is invalid"] })))?;
+    let is_private = privacy(&private).ok_or_else(|| unprocessable(json!({ "private": ["is invalid"] })))?;
     let event = asking.found.params.str("event").unwrap_or_default().to_owned();
     let ready = Ready { name: name.to_owned(), is_private, event, id: None, payload };
     ready.check(payload_size_max).map(|ready| vec![ready]).map_err(unprocessable)

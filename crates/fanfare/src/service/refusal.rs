@@ -240,7 +240,9 @@ impl Refusal {
             }
             Refusal::Rejected(_) => "not allowed to connect: the credential is missing, or not accepted here",
             Refusal::Panicked => "the server failed to decide who may connect: its log has the reason",
-            Refusal::Topic => "a topic has 1 to 255 bytes and no control characters",
+            Refusal::Topic => {
+                "a topic has 1 to 255 bytes and no control characters, and only private channels begin with private-realtime:"
+            }
             Refusal::TopicTaken => "the topic has a publisher",
             Refusal::TopicUnknown => "nobody has started this topic",
             Refusal::TopicUnavailable => "the broker does not say which server has this topic: try again later",

@@ -1,6 +1,8 @@
 //! The end of a join: it leaves its topics, its channel is told, and what waited behind it is answered.
 
-use fanfare_proto::frame::Outgoing;
+use std::borrow::Cow;
+
+use fanfare_proto::frame::{CHANNEL_CRASH, Outgoing};
 use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::session::Entry;
@@ -35,9 +37,16 @@ impl Socket {
 
     fn end_saying(&mut self, turn: &mut Turn, slot: usize, ended: Ended, is_error: bool) {
         let left = ended == Ended::Left;
+        let reason = match &ended {
+            Ended::Stopped(Stop::Error(reason)) if self.dialect.says_why_it_stops() => Cow::from(reason.clone()),
+            _ => CHANNEL_CRASH.into(),
+        };
         let entry = self.end(turn, slot, ended);
         let (join_ref, topic) = (entry.join_ref(), &**entry.topic());
-        let frame = if is_error { Outgoing::Error { join_ref, topic } } else { Outgoing::Close { join_ref, topic } };
+        let frame = match is_error {
+            true => Outgoing::Error { join_ref, topic, reason: &reason },
+            false => Outgoing::Close { join_ref, topic },
+        };
         if !left || self.dialect.tells_replaced(&self.info) {
             self.send(turn, frame);
         }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use fanfare::Supabase;
+use fanfare::{Endpoint, Mount, Supabase};
 use fanfare_proto::websocket::frame::Opcode;
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, Received};
+use crate::support::serve;
+use crate::support::stage::Stage;
 use crate::support::supabase::{House, key, private, realtime, realtime_with, token, user};
 
 #[tokio::test]
@@ -111,7 +113,7 @@ async fn supabase_19_and_21_joins_with_whatever_they_have() {
     let served = realtime().await;
     let mut client = served.supabase("2.0.0").await;
     client.enter("realtime:a", json!({})).await;
-    client.enter("realtime:b", json!({"config": {"broadcast": 7, "presence": "x", "private": []}})).await;
+    client.enter("realtime:b", json!({"config": {"broadcast": 7, "presence": "x", "private": null}})).await;
     client.enter("realtime:c", json!(null)).await;
     let bindings = json!([{"event": "*", "schema": "public"}, {"event": "INSERT", "schema": "public", "table": "t"}]);
     let reply = client.try_join("realtime:d", json!({"config": {"postgres_changes": bindings}})).await;
@@ -228,6 +230,33 @@ async fn supabase_22_private_channels_only() {
     let reason = "PrivateOnly: This project only allows private channels";
     assert_eq!(client.try_join("realtime:a", json!({})).await["response"]["reason"], reason);
     client.enter("realtime:a", private(&user("ada"), json!({}))).await;
+}
+
+#[tokio::test]
+async fn supabase_25_a_wish_for_privacy_in_other_words_does_not_lead_to_the_public_channel() {
+    let served = realtime().await;
+    let mut client = served.supabase("2.0.0").await;
+    for said in [json!(1), json!("1"), json!("yes"), json!([])] {
+        let reply = client.try_join("realtime:a", json!({"config": {"private": said}})).await;
+        assert_eq!(reply["status"], "error", "an anonymous member of a private channel: {said} {reply}");
+    }
+}
+
+#[tokio::test]
+async fn supabase_25_private_channels_are_reached_by_no_other_mount() {
+    let phoenix = Mount::new().channel("private-realtime:*", Stage::default()).channel("*", Stage::default());
+    let hub = Mount::hub().topic_prefix("private-").waits_for_topic(true);
+    let supabase = Mount::supabase(Supabase::new(House));
+    let builder = Endpoint::builder().mount("/phoenix", phoenix).mount("/hub", hub).mount("/realtime/v1", supabase);
+    let served = serve(builder).await;
+    let mut client = served.client_at("/phoenix/websocket?vsn=2.0.0").await;
+    assert_eq!(client.try_join("realtime:a", json!({})).await["status"], "ok");
+    let reply = client.try_join("private-realtime:a", json!({})).await;
+    assert_eq!(reply, json!({"status": "error", "response": {"reason": "unmatched topic"}}));
+    for (domain, status) in [("realtime:a", 403), ("realtime-a", 101)] {
+        let connected = Client::connect(served.address, &format!("/hub/sub/{domain}/b"), &[]).await;
+        assert_eq!(connected.err().map_or(101, |answer| answer.status), status, "{domain}");
+    }
 }
 
 #[tokio::test]

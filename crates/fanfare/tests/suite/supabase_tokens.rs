@@ -25,7 +25,8 @@ async fn ends(client: &mut Client, message: &str, event: &str) {
     assert_eq!((extension, status, &told["channel"]), (&json!("system"), &json!("error"), &json!("a")));
     assert!(told["message"].as_str().unwrap().starts_with(message), "{told}");
     let end = client.frame().await;
-    assert_eq!(json!([end[0], end[2], end[3]]), json!([TOPIC, TOPIC, event]));
+    let payload = if event == "phx_error" { json!({"reason": "token expired"}) } else { json!({}) };
+    assert_eq!(json!([end[0], end[2], end[3], end[4]]), json!([TOPIC, TOPIC, event, payload]));
     client.assert_untouched().await;
 }
 
@@ -80,6 +81,8 @@ async fn supabase_42_a_channel_whose_token_expires_ends_with_an_error_so_that_cl
     client.enter("realtime:b", json!({})).await;
     client.enter(TOPIC, private(&short("authenticated"), json!({}))).await;
     ends(&mut client, "Token has expired ", "phx_error").await;
+    let crashed = served.counter("channels", "crashed");
+    assert_eq!((served.counter("channels", "token_expired"), crashed), (1, 0), "it has a name of its own");
     client.enter(TOPIC, private(&user("ada"), json!({}))).await;
     let served = realtime_with(Supabase::new(House).closes_expired(true)).await;
     let mut client = served.supabase("2.0.0").await;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::frame::CHANNEL_CRASH;
 use crate::json::NESTING_MAX;
 use crate::payload::JsonText;
 
@@ -274,7 +275,7 @@ fn ends_of_channels() {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(run(close), closed);
-        assert_eq!(run(error), failed);
+        assert_eq!(run(|format, join_ref, topic, out| error(format, join_ref, topic, CHANNEL_CRASH, out)), failed);
     }
     let v2 = (r#"["1","1","t","phx_close",{}]"#, r#"["1","1","t","phx_error",{"reason":"channel_crash"}]"#);
     check(Format::V2, &Ref::string("1"), v2.0, v2.1);

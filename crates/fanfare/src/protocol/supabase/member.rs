@@ -17,6 +17,7 @@ use crate::authority::{Bearer, Rights, RightsRequest, Settings, TokenFault};
 use crate::channel::{Channel, Context, Flow, Joined, Mutes, Refused, Reply, Stop};
 use crate::error::{BoxError, Error};
 use crate::event::Event;
+use crate::fact::Kind;
 use crate::message::Broadcast;
 
 /// The channel of all topics.
@@ -106,8 +107,8 @@ impl Members {
             false => Reply::error(json!({ "reason": reason })),
         };
         if !member.rights.broadcast_write {
-            cx.tell_refused(
-                Event::NotAllowed,
+            cx.tell(
+                (Kind::PushRefused, Event::NotAllowed),
                 format_args!("broadcasts to the topic are not among the member's rights"),
             );
             return Ok(refused(cx, &told::may_not_write(channel_name(cx.topic()))));
@@ -182,11 +183,15 @@ impl Members {
     /// Tells a member why its channel ends, and how it ends: a client comes back from an error, and never from a close.
     fn over(&self, cx: &mut Context<Later>, fault: &TokenFault) -> Result<Stop, Error> {
         let name = channel_name(cx.topic()).to_owned();
-        cx.push("system", system("system", false, &fault.text(), &name))?;
-        Ok(match fault {
-            TokenFault::Expired(_) if !self.0.closes_expired => Stop::Error("its token has expired".to_owned()),
-            _ => Stop::Normal,
-        })
+        let text = fault.text();
+        cx.push("system", system("system", false, &text, &name))?;
+        let (event, comes_back) = match fault {
+            TokenFault::Expired(_) => (Event::TokenExpired, !self.0.closes_expired),
+            _ => (Event::TokenRefused, false),
+        };
+        let next = if comes_back { "the client joins again with a new one" } else { "the client stays away" };
+        cx.tell((Kind::Ended, event), format_args!("{text}: {next}"));
+        Ok(if comes_back { Stop::Error("token expired".to_owned()) } else { Stop::Normal })
     }
 }
 

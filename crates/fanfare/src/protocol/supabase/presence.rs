@@ -13,6 +13,7 @@ use super::member::Later;
 use crate::channel::{Context, Refused, Reply};
 use crate::error::Error;
 use crate::event::Event;
+use crate::fact::Kind;
 
 /// The longest key, in bytes.
 const KEY_SIZE_MAX: usize = 255;
@@ -84,8 +85,8 @@ impl Shown {
             return Ok(refused("a presence message is an object with `event`, which is track or untrack"));
         }
         if !is_allowed {
-            cx.tell_refused(
-                Event::NotAllowed,
+            cx.tell(
+                (Kind::PushRefused, Event::NotAllowed),
                 format_args!("to be present in the topic is not among the member's rights"),
             );
             return Ok(Reply::error(Payload::Json(JsonText::empty_object())));

@@ -18,19 +18,20 @@ pub(crate) struct Violation {
 }
 
 impl Schema {
-    pub(super) fn open(_: &Path) -> Result<Self, String> {
-        Err("this build checks no schemas: build it with the feature `schema`, or leave `schemas` out".into())
+    pub(crate) fn open(file: &Path) -> Result<Self, String> {
+        let file = file.display();
+        Err(format!("{file}: this build checks no schemas: build it with the feature `schema`, or leave `schemas` out"))
     }
 
-    pub(super) fn check(&self, _: &Payload) -> Result<(), Vec<Violation>> {
+    pub(crate) fn check(&self, _: &Payload) -> Result<(), Vec<Violation>> {
         match *self {}
     }
 
-    pub(super) fn check_large(&self, _: &Payload) -> Result<(), Vec<Violation>> {
+    pub(crate) fn check_large(&self, _: &Payload) -> Result<(), Vec<Violation>> {
         match *self {}
     }
 
-    pub(super) fn document(&self) -> &Value {
+    pub(crate) fn document(&self) -> &Value {
         match *self {}
     }
 }

@@ -1,0 +1,60 @@
+//! The files that schemas stand in, and those that they refer to: in the same folder or below it.
+
+use std::error::Error;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use jsonschema::{Retrieve, Uri};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
+
+/// The largest file of a schema, in bytes.
+const FILE_SIZE_MAX: u64 = 262_144;
+
+/// What stays as it is in the path of a URI.
+const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Reads a file.
+///
+/// # Errors
+/// Why it is not taken.
+pub(super) fn read(file: &Path) -> Result<Value, String> {
+    let shown = file.display();
+    let mut text = String::new();
+    let opened = fs::File::open(file).map_err(|error| format!("cannot read the schema {shown}: {error}"))?;
+    let size = opened.take(FILE_SIZE_MAX + 1).read_to_string(&mut text);
+    let size = size.map_err(|error| format!("cannot read the schema {shown}: {error}"))?;
+    if size as u64 > FILE_SIZE_MAX {
+        return Err(format!("{shown} has more than {FILE_SIZE_MAX} bytes, the most that the file of a schema has"));
+    }
+    serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}"))
+}
+
+/// What a file is called in references.
+pub(super) fn uri(file: &Path) -> String {
+    format!("file://{}", utf8_percent_encode(&file.to_string_lossy(), IN_PATHS))
+}
+
+/// The file that is called so.
+pub(super) fn path_of(uri: &str) -> Option<PathBuf> {
+    let path = uri.strip_prefix("file://")?.split('#').next()?;
+    percent_decode_str(path).decode_utf8().ok().map(|path| PathBuf::from(&*path))
+}
+
+/// Finds what a schema refers to: files below a folder.
+#[derive(Debug, Clone)]
+pub(super) struct Below(pub(super) PathBuf);
+
+impl Retrieve for Below {
+    fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn Error + Send + Sync>> {
+        let folder = self.0.display();
+        let refused = || format!("it refers to {uri}: a schema can refer only to files in the folder {folder}");
+        let file = path_of(uri.as_str()).ok_or_else(refused)?;
+        let file = fs::canonicalize(&file).map_err(|error| format!("it refers to {}: {error}", file.display()))?;
+        if !file.starts_with(&self.0) {
+            return Err(refused().into());
+        }
+        Ok(read(&file)?)
+    }
+}
