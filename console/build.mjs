@@ -2,8 +2,7 @@
 // Same sources and lock file, same bytes: nothing here depends on the time, the machine or the output folder.
 
 import {build} from "esbuild"
-import {copyFile, mkdir, readFile, rm, writeFile} from "node:fs/promises"
-import {createRequire} from "node:module"
+import {copyFile, mkdir, readFile, readdir, rm, writeFile} from "node:fs/promises"
 import {dirname, join, resolve} from "node:path"
 import {fileURLToPath} from "node:url"
 
@@ -25,10 +24,16 @@ const options = {
   charset: "utf8",
   logLevel: "warning",
 }
-await build({...options, entryPoints: ["demo/app.js", "demo/app.css"], banner: {js: await phoenixNotice()}})
+await build({...options, entryPoints: ["demo/app.js", "demo/app.css"], banner: {js: await notice("phoenix")}})
 const scripts = PROTOCOLS.map(name => `demo/protocols/${name}.js`)
 await build({...options, entryPoints: [...scripts, "demo/protocols/protocols.css"]})
+await build({
+  ...options,
+  entryPoints: ["demo/supabase.js", "demo/supabase.css"],
+  banner: {js: [await notice("@supabase/realtime-js"), await notice("@supabase/phoenix")].join("\n")},
+})
 await writeFile(join(out, "demo/index.html"), await filled("demo/index.html", "./"))
+await writeFile(join(out, "demo/supabase.html"), await filled("demo/supabase.html", "supabase.html"))
 for (const name of PROTOCOLS) await writeFile(join(out, `demo/${name}.html`), await page(name))
 await build({
   ...options,
@@ -36,7 +41,7 @@ await build({
   entryPoints: ["console/console.jsx", "console/console.css"],
   jsxFactory: "h",
   target: ["es2021", "chrome100", "firefox100", "safari15.4"],
-  banner: {js: await preactNotice()},
+  banner: {js: await notice("preact")},
 })
 await copyFile(join(root, "console/index.html"), join(out, "console/index.html"))
 
@@ -66,18 +71,11 @@ function fill(text, parts) {
   return text.replace(/{{(\w+)}}/g, (_, part) => parts[part])
 }
 
-// The bundle holds a copy of the client, whose licence asks for its notice to go with every copy.
-async function phoenixNotice() {
-  const client = dirname(createRequire(import.meta.url).resolve("phoenix"))
-  const pkg = join(client, "../..")
+// A bundle holds a copy of its client, whose licence asks for its notice to go with every copy.
+async function notice(client) {
+  const pkg = join(root, "node_modules", client)
   const {version} = JSON.parse(await readFile(join(pkg, "package.json"), "utf8"))
-  const licence = await readFile(join(pkg, "LICENSE.md"), "utf8")
-  return `/*! Contains phoenix ${version} (npm).\n\n${licence.trim()}\n*/`
-}
-
-async function preactNotice() {
-  const pkg = dirname(createRequire(import.meta.url).resolve("preact/package.json"))
-  const {version} = JSON.parse(await readFile(join(pkg, "package.json"), "utf8"))
-  const licence = await readFile(join(pkg, "LICENSE"), "utf8")
-  return `/*! Contains preact ${version} (npm).\n\n${licence.trim()}\n*/`
+  const file = (await readdir(pkg)).find(name => /^licen[cs]e/i.test(name))
+  const licence = await readFile(join(pkg, file), "utf8")
+  return `/*! Contains ${client} ${version} (npm).\n\n${licence.trim()}\n*/`
 }

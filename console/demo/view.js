@@ -1,7 +1,7 @@
 // Writes to the document what the lobby tells.
 
 import {Log, isolated, make, setText, showFate, text, timeOf} from "./log.js"
-import {hueOf, initialsOf, isBlank} from "./names.js"
+import {avatar, named, showPeople} from "./people.js"
 
 const TRANSPORT_NAMES = {websocket: "WebSocket", longpoll: "Long-poll"}
 
@@ -29,7 +29,7 @@ export function addPending(name, body) {
   return log.append(entry, true)
 }
 
-export {showFate}
+export {showFate, showPeople}
 
 export function remarkOf(name, what) {
   log.remark(isolated(named(name)), ` ${what}`)
@@ -40,24 +40,6 @@ export function remark(what) {
   const entry = log.remark(what)
   entry.classList.add("weighty")
   return {change: sentence => setText(entry.firstElementChild, sentence)}
-}
-
-export function showPeople(list, ownName) {
-  const sorted = [...list].sort((a, b) => (b.name === ownName) - (a.name === ownName) || a.name.localeCompare(b.name))
-  setText(element("people-count"), String(list.length))
-  element("people").replaceChildren(...sorted.map(({name, count, nodes}) => {
-    const item = make("li")
-    item.append(avatar(name), isolated(named(name)))
-    if (name === ownName) item.append(make("span", "tag", "you"))
-    for (const node of nodes) item.append(make("span", "tag", node))
-    if (count > 1) {
-      const times = make("span", "tag", `×${count}`)
-      times.title = `${count} connections`
-      item.append(times)
-    }
-    return item
-  }))
-  if (list.length === 0) element("people").append(make("li", "none", "Nobody that this page can see."))
 }
 
 export function showNotice(message) {
@@ -107,15 +89,4 @@ function bubble(name, body, at, own) {
   said.dir = "auto"
   entry.append(avatar(author), make("div", "content", head, said))
   return entry
-}
-
-function named(name) {
-  return isBlank(name) ? "somebody without a name" : name
-}
-
-function avatar(name) {
-  const mark = make("span", "avatar", initialsOf(name))
-  mark.style.setProperty("--hue", hueOf(name))
-  mark.setAttribute("aria-hidden", "true")
-  return mark
 }

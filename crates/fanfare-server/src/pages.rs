@@ -21,7 +21,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
-static DEMO: [File; 10] = [
+static DEMO: [File; 13] = [
     File { path: "/", content_type: HTML, content: include_bytes!("../../../console/dist/demo/index.html") },
     File { path: "/app.js", content_type: JAVASCRIPT, content: include_bytes!("../../../console/dist/demo/app.js") },
     File { path: "/app.css", content_type: CSS, content: include_bytes!("../../../console/dist/demo/app.css") },
@@ -42,6 +42,21 @@ static DEMO: [File; 10] = [
         path: "/rooms.js",
         content_type: JAVASCRIPT,
         content: include_bytes!("../../../console/dist/demo/rooms.js"),
+    },
+    File {
+        path: "/supabase.html",
+        content_type: HTML,
+        content: include_bytes!("../../../console/dist/demo/supabase.html"),
+    },
+    File {
+        path: "/supabase.js",
+        content_type: JAVASCRIPT,
+        content: include_bytes!("../../../console/dist/demo/supabase.js"),
+    },
+    File {
+        path: "/supabase.css",
+        content_type: CSS,
+        content: include_bytes!("../../../console/dist/demo/supabase.css"),
     },
     File {
         path: "/protocols.css",

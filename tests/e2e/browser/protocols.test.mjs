@@ -63,6 +63,31 @@ describe("pages of the other protocols", () => {
     })
   }
 
+  test("cursors: two windows show each other's pointers and names, by Supabase's client", async () => {
+    const other = await browser.newPage()
+    other.on("pageerror", error => troubles.push(String(error)))
+    for (const [window, name] of [[page, "Ada"], [other, "Bob"]]) {
+      await window.goto(`${server.http}/supabase.html`)
+      await window.locator('#state[data-state="open"]').waitFor()
+      await window.fill("#name", name)
+      await window.press("#name", "Enter")
+    }
+    const people = window => window.locator("#people bdi").allTextContents()
+    await eventually(async () => (await people(page)).join() === "Ada,Bob", "who is here, oneself first")
+    await eventually(async () => (await people(other)).join() === "Bob,Ada", "who is here, oneself first")
+    const {x, y, width, height} = await page.locator("#stage").boundingBox()
+    await page.mouse.move(x + width / 4, y + height / 2)
+    const cursor = other.locator(".cursor")
+    await cursor.waitFor()
+    assert.equal(await cursor.locator("bdi").textContent(), "Ada")
+    const at = await cursor.evaluate(cursor => [cursor.style.getPropertyValue("--x"), cursor.style.getPropertyValue("--y")])
+    assert.ok(Math.abs(at[0] - 0.25) < 0.02 && Math.abs(at[1] - 0.5) < 0.02, at.join())
+    await page.goto("about:blank")
+    await eventually(async () => (await cursor.count()) === 0, "a pointer goes with its window")
+    await eventually(async () => (await people(other)).join() === "Bob", "and so does its name")
+    await other.close()
+  })
+
   test("hub_7, hub_8: the hub's publisher and subscriber", async () => {
     await page.goto(`${server.http}/hub.html`)
     assert.ok(await page.isDisabled("#say button"))

@@ -62,8 +62,8 @@ fn explain(url: &str, admin: SocketAddr, token: &Secret) -> String {
         "
 A lobby for trying things out. Anybody who can reach this address can join room:lobby and write there.
 
-  Page       {url}/    open it in two tabs and chat; its links lead to the hub, the bridge and
-             the rooms
+  Page       {url}/    open it in two tabs and chat; its links lead to the hub, the bridge,
+             the rooms, and cursors by Supabase's client
   Socket     {socket}/socket    for any Phoenix client: topic \"room:lobby\", event \"new_msg\"
   Stream     curl -gN '{url}/events/room:lobby?params[name]=curl'
   Console    http://{admin}/#token={token}
