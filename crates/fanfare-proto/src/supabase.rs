@@ -10,6 +10,7 @@ mod changes;
 mod config;
 mod filter;
 mod frames;
+mod like;
 mod named;
 mod reasons;
 

@@ -165,6 +165,8 @@ pub struct Joined<S> {
     pub(crate) catch_up: Option<usize>,
     /// From where on it gets what its topic has kept, without being told so in the reply.
     pub(crate) since: Option<Since>,
+    /// It gets that, and what comes, once its channel says so.
+    pub(crate) waits: bool,
     /// What of its topic it does not get.
     pub(crate) mutes: Mutes,
 }
@@ -172,7 +174,8 @@ pub struct Joined<S> {
 impl<S> Joined<S> {
     /// Joined, with the empty object as the reply.
     pub fn new(state: S) -> Self {
-        Joined { state, reply: Ok(Payload::default()), meta: None, catch_up: None, since: None, mutes: Mutes::NOTHING }
+        let (reply, mutes) = (Ok(Payload::default()), Mutes::NOTHING);
+        Joined { state, reply, meta: None, catch_up: None, since: None, waits: false, mutes }
     }
 
     /// What the client gets as the response: anything that serializes to JSON, or binary.

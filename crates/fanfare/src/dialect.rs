@@ -105,9 +105,10 @@ impl Dialect {
         self == Dialect::Supabase
     }
 
-    /// Whether a client can be in a topic at all: in a private channel of Supabase's clients, only they can.
+    /// Whether a client can be in a topic at all: in a private channel of Supabase's clients, only they can, and they alone are told of a
+    /// table's changes, row by row.
     pub(crate) fn reaches(self, topic: &str) -> bool {
-        self == Dialect::Supabase || !supabase::is_private(topic)
+        self == Dialect::Supabase || !(supabase::is_private(topic) || topic.starts_with(supabase::CHANGES))
     }
 
     /// Whether what is published on a topic that connect gave reaches the socket. A publisher has its place among the socket's

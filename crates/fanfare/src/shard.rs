@@ -253,6 +253,7 @@ impl Shard {
             Command::PushState { join, state } => {
                 self.with(join.socket, |socket, turn| socket.push_state(turn, join.serial, presence::STATE, &state));
             }
+            Command::Feed { join } => self.with(join.socket, |socket, turn| socket.feed_on(turn, join.serial)),
             Command::Mute { join, mutes } => self.with(join.socket, |socket, _| socket.mute(join.serial, mutes)),
             Command::Reply(late) => {
                 let LateReply { join, msg_ref, reply } = *late;

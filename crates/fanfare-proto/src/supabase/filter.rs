@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
+use super::like::Like;
+
 /// The longest filter, in bytes.
 const SIZE_MAX: usize = 4_096;
 
@@ -33,6 +35,7 @@ enum Test {
     /// Null, true or false.
     Is(Value),
     Distinct(String),
+    Like(Like),
 }
 
 const EQUAL: &[Ordering] = &[Ordering::Equal];
@@ -86,6 +89,13 @@ impl Condition {
             "gt" => compared(GREATER),
             "gte" => compared(AT_LEAST),
             "isdistinct" => Test::Distinct(unquoted(value)),
+            "like" => Test::Like(Like::parse(&unquoted(value), false)?),
+            "ilike" => Test::Like(Like::parse(&unquoted(value), true)?),
+            "match" | "imatch" => {
+                return Err(format!(
+                    "`{operator}` is not served here, since its patterns are PostgreSQL's: use like or ilike"
+                ));
+            }
             "in" => {
                 let list = value.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).ok_or_else(wrong)?;
                 let values: Vec<_> = split(list).into_iter().map(unquoted).collect();
@@ -102,8 +112,8 @@ impl Condition {
             }),
             _ => {
                 return Err(format!(
-                    "the operator {operator:.40?} is not served here: there are eq, neq, lt, lte, gt, gte, in, is and \
-                     isdistinct, each with `not.` before it"
+                    "the operator {operator:.40?} is not served here: there are eq, neq, lt, lte, gt, gte, in, is, \
+                     isdistinct, like and ilike, each with `not.` before it"
                 ));
             }
         };
@@ -122,6 +132,11 @@ impl Test {
                 (!found.is_null()).then_some(is_one)
             }
             Test::Is(value) => Some(found == value),
+            Test::Like(like) => match found {
+                Value::Null => None,
+                Value::String(text) => Some(like.matches(text)),
+                other => Some(like.matches(&other.to_string())),
+            },
             Test::Distinct(value) if found.is_null() => Some(value != "null"),
             Test::Distinct(value) => Some(compare(found, value) != Some(Ordering::Equal)),
         }
@@ -219,6 +234,10 @@ mod tests {
         check(&row, "name=in.(Bob,Eve)", false);
         check(&row, "name=not.in.(Bob,Eve)", true);
         check(&row, "name=neq.Bob", true);
+        check(&row, "name=like.Ada%", true);
+        check(&row, "name=like.ada%", false);
+        check(&row, "name=ilike.ada%", true);
+        check(&row, "name=not.like.B%", true);
         check(&row, "at=gt.2026-08-20", true);
         check(&row, "ok=eq.true", true);
         check(&row, "ok=is.true", true);
@@ -227,7 +246,7 @@ mod tests {
         check(&row, r#"tags=eq."[\"a\",\"b\"]""#, true);
         // Nulls, and columns that there are not.
         for column in ["none", "missing"] {
-            for test in ["eq.null", "neq.1", "not.eq.1", "in.(null)", "not.in.(1)", "lt.1"] {
+            for test in ["eq.null", "neq.1", "not.eq.1", "in.(null)", "not.in.(1)", "lt.1", "like.%", "not.like.a"] {
                 check(&row, &format!("{column}={test}"), false);
             }
             check(&row, &format!("{column}=is.null"), true);
@@ -249,7 +268,9 @@ mod tests {
         check("id=eq", "write column=operator.value");
         check("id=eq.1,", "write column=operator.value");
         check("id=in.1,2", "write column=operator.value");
-        check("id=like.a%", "the operator \"like\" is not served here");
+        check("id=similar.a%", "the operator \"similar\" is not served here");
+        check("id=match.^a", "use like or ilike");
+        check("id=like.a\\", "ends with a backslash");
         check("id=is.5", "`is` takes null");
         check(&vec!["a=eq.1"; CONDITIONS_MAX + 1].join(","), "21 conditions, more than 20");
         check(&format!("a=in.({})", vec!["1"; VALUES_MAX + 1].join(",")), "101 values, more than 100");

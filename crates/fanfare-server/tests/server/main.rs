@@ -50,6 +50,7 @@ mod source_kinds;
 mod sources;
 mod status_commands;
 mod supabase;
+mod supabase_over_nodes;
 mod support;
 mod tap;
 mod tls;

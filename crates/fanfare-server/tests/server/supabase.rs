@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::issuer::{Issuer, Kind, shared};
 use crate::support::{Client, Folder, Server, eventually, run};
 
-const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
+pub(crate) const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
 
 /// As in the specification, and an issuer with key pairs beside the secret.
 fn config(jwks: &str) -> String {
@@ -79,7 +79,7 @@ fn claims(role: &str, sub: &str, seconds: i64) -> String {
 }
 
 /// A token of Supabase Auth carries a `kid` that is in no key set.
-fn token(role: &str, sub: &str, seconds: i64) -> String {
+pub(crate) fn token(role: &str, sub: &str, seconds: i64) -> String {
     shared(
         Algorithm::HS256,
         SECRET.as_bytes(),
@@ -88,7 +88,7 @@ fn token(role: &str, sub: &str, seconds: i64) -> String {
     )
 }
 
-fn anon() -> String {
+pub(crate) fn anon() -> String {
     token("anon", "", 3_600)
 }
 
@@ -111,7 +111,7 @@ impl Realtime {
 
 impl Client {
     /// Pushes as a client of version 1.0.0, and returns the reply's status and response.
-    fn ask(&mut self, topic: &str, event: &str, payload: Value) -> (String, Value) {
+    pub(crate) fn ask(&mut self, topic: &str, event: &str, payload: Value) -> (String, Value) {
         self.send(json!({"topic": topic, "event": event, "payload": payload, "ref": "1"}));
         loop {
             let frame = self.receive();
@@ -122,12 +122,12 @@ impl Client {
         }
     }
 
-    fn enter(&mut self, topic: &str, token: &str, config: Value) -> (String, Value) {
+    pub(crate) fn enter(&mut self, topic: &str, token: &str, config: Value) -> (String, Value) {
         self.ask(topic, "phx_join", json!({"config": config, "access_token": token}))
     }
 
     /// The next broadcast.
-    fn hear(&mut self) -> Value {
+    pub(crate) fn hear(&mut self) -> Value {
         loop {
             let frame = self.receive();
             if frame["event"] == "broadcast" {
@@ -138,7 +138,7 @@ impl Client {
 }
 
 #[track_caller]
-fn ok(answer: (String, Value)) {
+pub(crate) fn ok(answer: (String, Value)) {
     assert_eq!(answer.0, "ok", "{}", answer.1);
 }
 

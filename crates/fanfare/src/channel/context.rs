@@ -316,6 +316,11 @@ impl<I> Context<I> {
         self.send_command(Command::Mute { join: self.join, mutes });
     }
 
+    /// What this join has missed may follow, behind all that its channel has sent it so far.
+    pub(crate) fn feed(&self) -> Result<(), Error> {
+        self.socket.shard.send_to_join(Command::Feed { join: self.join }, 0)
+    }
+
     pub(crate) fn tracker(&self) -> TrackerId {
         TrackerId { shard: self.socket.shard.number(), join: self.join }
     }

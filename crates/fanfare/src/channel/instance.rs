@@ -112,6 +112,8 @@ pub(crate) struct Admitted {
     pub(crate) catch_up: Option<usize>,
     /// From where on it gets what its topic has kept, whatever its client says.
     pub(crate) since: Option<Since>,
+    /// It gets that once its channel says so.
+    pub(crate) waits: bool,
     pub(crate) mutes: Mutes,
 }
 
@@ -198,11 +200,11 @@ const STRANGE_STATE: &str = "the join's state is of another channel, which is a 
 
 /// What a channel says to a join that it lets in, with the join's state.
 fn admitted<S>(joined: Joined<S>) -> Result<(S, Admitted), Refused> {
-    let Joined { state, reply, meta, catch_up, since, mutes } = joined;
+    let Joined { state, reply, meta, catch_up, since, waits, mutes } = joined;
     let crashed = |what: &str, error| Refused::crashed(Error::unserializable(what, &error).to_string());
     let reply = reply.map_err(|error| crashed("the reply to the join", error))?;
     let meta = meta.transpose().map_err(|error| crashed("the member's meta", error))?;
-    Ok((state, Admitted { reply, meta, catch_up, since, mutes }))
+    Ok((state, Admitted { reply, meta, catch_up, since, waits, mutes }))
 }
 
 /// One callback for one job. `Err` is why the join crashed.

@@ -123,6 +123,8 @@ pub(crate) enum Command {
     Verified { socket: SocketKey, verified: Box<Verified> },
     /// Let a join's channel see what is broadcast on another topic from some time on, or (`None`) no longer.
     Listen { join: JoinKey, topic: Arc<str>, since: Option<Tick> },
+    /// A join gets what it has missed, for which it has waited.
+    Feed { join: JoinKey },
     /// A join gets more or less of its topic than before.
     Mute { join: JoinKey, mutes: Mutes },
     /// Anything rare, when the engine's clock has come so far.
@@ -146,13 +148,14 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it concerns one socket or join, and nobody else could tell when it is carried out.
     pub(crate) fn is_for_one(&self) -> bool {
-        use Command::{Finished, Info, InfoAt, Listen, PageRead, Push, PushPresent, PushState, Reply, Verified};
+        use Command::{Feed, Finished, Info, InfoAt, Listen, PageRead, Push, PushPresent, PushState, Reply, Verified};
         matches!(
             self,
             Push { .. }
                 | PushPresent { .. }
                 | PushState { .. }
                 | Reply(_)
+                | Feed { .. }
                 | Finished(_)
                 | Info { .. }
                 | InfoAt { .. }
@@ -177,6 +180,7 @@ impl fmt::Debug for Command {
             Command::TellPresent(_) => "TellPresent",
             Command::PushPresent { .. } => "PushPresent",
             Command::PushState { .. } => "PushState",
+            Command::Feed { .. } => "Feed",
             Command::Mute { .. } => "Mute",
             Command::Reply(_) => "Reply",
             Command::Finished(_) => "Finished",

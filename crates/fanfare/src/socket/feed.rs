@@ -42,11 +42,26 @@ fn portion(outbox: Bounds) -> Bounds {
 impl Socket {
     /// A live join that has been sent all up to a position gets what was read for it, and what has come since.
     pub(super) fn begin_feeding(&mut self, turn: &mut Turn, slot: usize, at: Position, replay: Replay, held: Held) {
-        let Replay { head, number, messages, .. } = replay;
-        let feed = Feed { page: messages.into_iter(), at, head, number, held };
-        self.catch_up(slot, CatchingUp::Feeding(feed));
+        self.prepare_feed(slot, at, replay, held, false);
         let serial = self.entry(slot).serial();
         self.feed_join(turn, serial);
+    }
+
+    /// The same before it begins; `waits` where it begins once its channel says so.
+    pub(super) fn prepare_feed(&mut self, slot: usize, at: Position, replay: Replay, held: Held, waits: bool) {
+        let Replay { head, number, messages, .. } = replay;
+        let feed = Feed { page: messages.into_iter(), at, head, number, held, waits };
+        self.catch_up(slot, CatchingUp::Feeding(feed));
+    }
+
+    /// A join's channel has said what it had to say before.
+    pub(crate) fn feed_on(&mut self, turn: &mut Turn, serial: u32) {
+        let Some(slot) = self.slot(serial) else { return };
+        let Phase::Live(Membership { catching_up: Some(catching_up), .. }) = &mut self.seat(slot).phase else { return };
+        if let CatchingUp::Feeding(feed) = &mut **catching_up {
+            feed.waits = false;
+            self.feed_join(turn, serial);
+        }
     }
 
     fn catch_up(&mut self, slot: usize, how: CatchingUp) {
@@ -65,12 +80,15 @@ impl Socket {
     }
 
     /// Sends a join of what it missed as much as its socket takes now.
-    fn feed_join(&mut self, turn: &mut Turn, serial: u32) {
+    pub(super) fn feed_join(&mut self, turn: &mut Turn, serial: u32) {
         while let Some(slot) = self.slot(serial) {
             let has_room = self.has_room_for_missed(slot);
             let entry = self.session.entry_mut(slot);
             let Phase::Live(Membership { catching_up: Some(catching_up), .. }) = &mut entry.data.phase else { return };
             let CatchingUp::Feeding(feed) = &mut **catching_up else { return };
+            if feed.waits {
+                return;
+            }
             if !has_room {
                 self.is_behind = true;
                 return;

@@ -136,7 +136,8 @@ impl Socket {
         // Whoever has left or joined anew meanwhile gets its messages by that join, and would get them twice.
         let (at, held) = if is_over { (replay.head, Some(Vec::new())) } else { (from, held) };
         let messages = if missed && !is_over { replay.messages } else { Vec::new() };
-        self.begin_feeding(turn, slot, at, Replay { messages, ..replay }, held);
+        self.prepare_feed(slot, at, Replay { messages, ..replay }, held, admitted.waits);
+        self.feed_join(turn, serial);
         self.after_joining(turn, serial);
     }
 

@@ -132,6 +132,8 @@ pub(crate) struct Feed {
     /// By which messages are compared with that.
     pub(crate) number: u64,
     pub(crate) held: Held,
+    /// Its channel has something to say before.
+    pub(crate) waits: bool,
 }
 
 impl Seat {

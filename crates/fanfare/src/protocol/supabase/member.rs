@@ -41,7 +41,7 @@ pub(super) struct Member {
 /// What a member has yet to be told or to do.
 pub(super) enum Later {
     /// It was answered.
-    Begin { wants_presence: bool, wants_replication: bool },
+    Begin { wants_presence: bool, wants_replication: bool, replays: bool },
     /// Whether changes of the database come may be known now.
     Changes,
     /// The same of what its functions send.
@@ -236,10 +236,11 @@ impl Channel for Members {
         let since = self.since(cx, config.replay.filter(|_| rights.broadcast_read)).await?;
         // Clients of old versions cannot say that they want to know who is there, and do.
         let wants_presence = config.presence.unwrap_or(cx.socket().version() == Version::V1) && rights.presence_read;
-        cx.send(Later::Begin { wants_presence, wants_replication: config.replication_ready })?;
+        let (wants_replication, replays) = (config.replication_ready, since.is_some());
+        cx.send(Later::Begin { wants_presence, wants_replication, replays })?;
         let (acks, own) = (config.ack, config.own);
         let member = Member { bearer, token, rights, acks, own, shown, watch, generation: 0 };
-        Ok(Joined { since, mutes: mutes(rights), ..Joined::new(member).reply(config.reply()) })
+        Ok(Joined { since, waits: replays, mutes: mutes(rights), ..Joined::new(member).reply(config.reply()) })
     }
 
     async fn handle_in(
@@ -261,13 +262,17 @@ impl Channel for Members {
 
     async fn handle_info(&self, member: &mut Member, cx: &mut Context<Later>, later: Later) -> Result<Flow, BoxError> {
         match later {
-            Later::Begin { wants_presence, wants_replication } => {
+            Later::Begin { wants_presence, wants_replication, replays } => {
                 if wants_presence {
                     cx.push_presence_state().await?;
                 }
                 member.watch.tell(&self.0, cx)?;
                 if wants_replication {
                     self.replicates(cx)?;
+                }
+                // Who is there and what is served come first, then what was kept, and then what is new.
+                if replays {
+                    cx.feed()?;
                 }
                 member.mind(cx);
                 Ok(Flow::Continue)
