@@ -1,7 +1,7 @@
 // What the pages are made of.
 
 import {h} from "preact"
-import {useEffect, useState} from "preact/hooks"
+import {useEffect, useRef, useState} from "preact/hooks"
 import {ask, listen} from "./api.js"
 import {clock, count as counted} from "./format.js"
 
@@ -139,6 +139,9 @@ export function Plot({title, values, show}) {
 export function Destroy({label, count, onDo, disabled, yes = "Close them", no = "Keep them"}) {
   const [state, setState] = useState({})
   const needsTyping = count > 100
+  const shown = useRef()
+  // What was pressed has gone: whoever uses the keyboard goes on where the question, or its answer, is.
+  useEffect(() => shown.current?.focus(), [state.isAsking, state.done])
   const run = async () => {
     setState({isRunning: true})
     try {
@@ -147,7 +150,7 @@ export function Destroy({label, count, onDo, disabled, yes = "Close them", no = 
       setState({error})
     }
   }
-  if (state.done) return <p role="status">{state.done}</p>
+  if (state.done) return <p role="status" tabIndex={-1} ref={shown}>{state.done}</p>
   if (!state.isAsking) {
     return (
       <span>
@@ -158,7 +161,7 @@ export function Destroy({label, count, onDo, disabled, yes = "Close them", no = 
   }
   const isReady = !needsTyping || state.typed === String(count)
   return (
-    <fieldset class="confirm">
+    <fieldset class="confirm" tabIndex={-1} ref={shown}>
       <legend>{label}: {counted(count, "socket")} will be closed</legend>
       {needsTyping && <Field label={`Type ${count} to go on`}><input inputMode="numeric" onInput={event => setState({...state, typed: event.target.value})} /></Field>}
       <button type="button" class="danger" disabled={!isReady} onClick={run}>{yes}</button>

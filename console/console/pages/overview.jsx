@@ -31,12 +31,14 @@ export function Overview() {
         ["sockets", number(figures?.sockets)],
         ["joined", number(figures?.members)],
         ["deliveries/s", number(figures?.delivered_per_s)],
+        ["p99", figures?.p99_ms === null || !figures ? "–" : `${number(figures.p99_ms)} ms`],
         ["received/s", number(figures?.received_per_s)],
         ["drops/s", number(figures && sum(figures.dropped_per_s))],
         ["memory", bytes(figures?.memory_bytes)],
       ]} />
       <div class="plots">
         <Plot title="deliveries/s" values={of("delivered_per_s")} show={number} />
+        <Plot title="p99 in ms" values={of("p99_ms")} show={number} />
         <Plot title="sent/s" values={of("sent_bytes_per_s")} show={bytes} />
         <Plot title="drops/s" values={drops} show={number} />
         <Plot title="memory" values={of("memory_bytes")} show={bytes} />

@@ -343,6 +343,21 @@ mod tests {
     }
 
     #[test]
+    fn with_tls_the_cookie_is_of_this_host_and_never_sent_without() {
+        for (is_secure, expected) in [
+            (false, "fanfare_session=c; HttpOnly; SameSite=Strict; Path=/; Max-Age=9"),
+            (true, "__Host-fanfare_session=c; HttpOnly; SameSite=Strict; Path=/; Max-Age=9; Secure"),
+        ] {
+            let response = with_cookie(Response::default(), "c", is_secure, 9);
+            assert_eq!(response.headers()[SET_COOKIE], expected);
+            let pair = expected.split(';').next().unwrap().parse().unwrap();
+            let headers = HeaderMap::from_iter([(COOKIE, pair)]);
+            assert_eq!(given(&headers, is_secure).as_deref(), Some("c"));
+            assert_eq!(given(&headers, !is_secure), None);
+        }
+    }
+
+    #[test]
     fn a_request_with_a_session_comes_from_our_own_pages() {
         let check = |headers: &[(&'static str, &'static str)], is_needed: bool| {
             let named = |&(name, value): &(&'static str, &'static str)| {

@@ -131,6 +131,7 @@ fn figures_are_streamed() {
         client.push(&joined, "a", "e", json!({}));
         let next = sample(&mut stream);
         let is_told = next["overview"]["delivered_per_s"].as_f64().unwrap() > 0.0;
+        assert!(!is_told || next["overview"]["p99_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{next}");
         is_told && next["topics"]["topics"][0]["topic"] == "a" && next["shards"][0]["sockets"].is_u64()
     });
     let info = ask(&server, "/api/info");

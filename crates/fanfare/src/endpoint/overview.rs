@@ -24,6 +24,9 @@ pub struct Overview {
     pub waiting_sockets: u64,
     /// The bytes that wait.
     pub waiting_bytes: u64,
+    /// How long messages took from their publication until they were written to all members that take them, one for each message and
+    /// shard: the bounds of buckets in microseconds, the last one without any, and how many fell into each.
+    pub written: Vec<(u64, u64)>,
     /// Messages that were lost, by reason.
     pub dropped: Vec<(&'static str, u64)>,
     /// By the patterns of channels.
@@ -97,9 +100,23 @@ impl Endpoint {
             sent_bytes: sum(|figures| figures.outflow.bytes_websocket.get() + figures.outflow.bytes_stream.get()),
             waiting_sockets: sum(|figures| figures.outflow.waiting_sockets.get()),
             waiting_bytes: sum(|figures| figures.outflow.waiting_bytes.get()),
+            written: self.written(),
             dropped: dropped.map(|&event| (event.name().1, self.count_of(event))).collect(),
             channels,
             shards: shards.collect(),
         }
+    }
+
+    fn written(&self) -> Vec<(u64, u64)> {
+        let mut all: Vec<(u64, u64)> = Vec::new();
+        for shard in self.shards() {
+            for (number, (bound, count)) in shard.figures().written.buckets().enumerate() {
+                match all.get_mut(number) {
+                    Some((_, sum)) => *sum += count,
+                    None => all.push((bound, count)),
+                }
+            }
+        }
+        all
     }
 }

@@ -57,6 +57,12 @@ impl<C: Count> Histogram<C> {
         self.counts[bucket].grow(times);
         self.sum_us.grow(us.saturating_mul(times));
     }
+
+    /// How many fell into each bucket, with its bound in microseconds.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let bounds = self.bounds_us.iter().copied().chain([u64::MAX]);
+        bounds.zip(self.counts.iter().map(|count| count.now()))
+    }
 }
 
 /// What histograms with the same bounds have counted together.
