@@ -23,6 +23,7 @@ use crate::log::Filter;
 use crate::metrics::{Metrics, Requests};
 use crate::pages;
 use crate::reload::Reloader;
+use crate::upgrade::Upgrades;
 
 mod answer;
 mod bounds;
@@ -55,7 +56,7 @@ use answer::{ApiError, Code};
 /// What there is, for those who guess.
 const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/topic/TOPIC, GET /api/members/TOPIC, GET /api/sockets, \
                       GET and DELETE /api/sockets/SOCKET, GET /api/info, GET /api/live, GET /api/top, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/nodes, GET /api/counters, GET /api/why, POST /api/reload, GET /api/config, POST /api/drain, GET and POST /api/log, GET /api/tap, POST, GET and DELETE /api/session, GET /api/health, GET /metrics, GET /livez and GET /readyz";
+                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/nodes, GET /api/counters, GET /api/why, POST /api/reload, POST /api/upgrade, GET /api/config, POST /api/drain, GET and POST /api/log, GET /api/tap, POST, GET and DELETE /api/session, GET /api/health, GET /metrics, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -65,6 +66,8 @@ pub(crate) struct Api {
     pub(crate) live: InForce,
     /// Reads the configuration again.
     pub(crate) reloader: Arc<Reloader>,
+    /// Hands over to a new process.
+    pub(crate) upgrades: Upgrades,
     pub(crate) bodies: Bodies,
     /// With the parts whose state the health report tells.
     pub(crate) health: Health,
@@ -107,6 +110,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/config", get(operate::config))
         .route("/api/drain", post(operate::drain))
         .route("/api/log", get(operate::log_level).post(operate::log))
+        .route("/api/upgrade", post(operate::upgrade))
         .route(session::PATH, get(session::tell).post(session::log_in).delete(session::log_out))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)

@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Disconnect(client::Disconnect),
     /// Have a running server read its configuration again; nothing changes unless all of it is right
     Reload(client::Reload),
+    /// Have a new process take over from a running server, with no client refused: the program and its configuration as they are now
+    Upgrade(client::Upgrade),
     /// Have a running server drain and end, as SIGTERM does
     Drain(client::Drain),
     /// Print what a running server logs, or change it until the server reads its configuration again

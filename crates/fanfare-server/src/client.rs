@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::cli::client::{Disconnect, Drain, History, Log, Presence, Pub, Reload, Status, Sub, Tap, Top, Topics, Why};
+use crate::cli::client::{
+    Disconnect, Drain, History, Log, Presence, Pub, Reload, Status, Sub, Tap, Top, Topics, Upgrade, Why,
+};
 use crate::terminal::print;
 
 mod address;
@@ -229,6 +231,20 @@ pub(crate) fn log(asked: &Log) -> Result<(), String> {
         place.print_line(&answer, |answer| {
             let (level, configured) = (cell(&answer["level"]), cell(&answer["configured"]));
             if level == configured { level } else { format!("{level}  (configured: {configured})") }
+        })
+    })
+}
+
+/// Runs `fanfare upgrade`.
+///
+/// # Errors
+/// Why no new process has taken over.
+pub(crate) fn upgrade(asked: &Upgrade) -> Result<(), String> {
+    let place = Place::new(&asked.output);
+    block_on(async {
+        let answer = Api::new(&asked.api)?.post("/api/upgrade", String::new()).await?;
+        place.print_line(&answer, |answer| {
+            format!("process {} has taken over; the one before closes its sockets and ends", answer["process"])
         })
     })
 }

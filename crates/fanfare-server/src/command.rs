@@ -29,9 +29,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
             run::dev(given, config).map(done)
         }
         Command::Serve { config, settings } => {
-            let given = Given::file(config, settings);
-            let config = given.read()?;
-            run::serve(given, config).map(done)
+            return run::serve(Given::file(config, settings)).map(done);
         }
         Command::Check { config, connect, settings } => {
             let config = Given::file(config, settings).read()?;
@@ -87,6 +85,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Why(asked) => client::why(&asked).map(done),
         Command::Disconnect(asked) => client::disconnect(&asked).map(done),
         Command::Reload(asked) => client::reload(&asked).map(done),
+        Command::Upgrade(asked) => client::upgrade(&asked).map(done),
         Command::Drain(asked) => client::drain(&asked).map(done),
         Command::Log(asked) => client::log(&asked).map(done),
         Command::Token(token) => {

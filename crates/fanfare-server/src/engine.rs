@@ -45,8 +45,13 @@ pub(crate) struct Engine {
 }
 
 /// Builds the engine and takes out of the configuration what belongs to it.
-/// `given` is the broker of a node that shares it with others in this process.
-pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -> Result<Engine, String> {
+/// `given` is the broker of a node that shares it with others in this process. All is made but the engine itself before `may_open` is waited
+/// for: a process that is to be taken over has its histories up to then.
+pub(crate) async fn build(
+    config: &mut Config,
+    given: Option<fanfare::Broker>,
+    may_open: impl Future<Output = Result<(), String>>,
+) -> Result<Engine, String> {
     let mut shared = Shared { lookups: lookups(config)?, ..Shared::default() };
     let broker = match (given, &config.broker) {
         (None, Some(settings)) => Some(broker::settled(settings, config.limits.message_size_max.0 as usize)?),
@@ -110,6 +115,7 @@ pub(crate) async fn build(config: &mut Config, given: Option<fanfare::Broker>) -
     if names_sockets {
         builder = builder.observer(connections.clone());
     }
+    may_open.await?;
     let endpoint = builder.build().await.map_err(|error| error.to_string())?;
     let mut parts: Vec<Arc<dyn Part>> = Vec::new();
     parts.extend(shared.lookups.values().map(|lookup| lookup.clone() as Arc<dyn Part>));

@@ -37,6 +37,7 @@ mod health;
 mod hook;
 mod http_client;
 mod identity;
+mod inherited;
 mod live;
 mod log;
 mod message;
@@ -59,6 +60,7 @@ mod source;
 mod supabase;
 mod terminal;
 mod tls;
+mod upgrade;
 mod webhook;
 
 /// An idle connection takes 40 % less memory with it than with the system's (docs/performance.md).

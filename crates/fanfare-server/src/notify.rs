@@ -24,6 +24,14 @@ impl Notifier {
         Self(Some(tokio::spawn(repeat(endpoint.clone()))))
     }
 
+    /// Another process is the server now, and tells the rest. This one drains, which the service manager takes for no end.
+    pub(crate) fn handed_over(self, process: u32) {
+        if let Some(repeating) = self.0 {
+            repeating.abort();
+            tell(&[NotifyState::MainPid(process)]);
+        }
+    }
+
     /// It drains, and ends then.
     pub(crate) fn stopping(self) {
         if self.0.is_some() {

@@ -12,7 +12,7 @@ use axum::extract::Request;
 use fanfare::serve::{self, Closing, Server};
 use fanfare::{Bodies, Drain, Endpoint, OriginPolicy};
 use fanfare_proto::origin::RequestOrigin;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::bridge::Publisher;
@@ -23,24 +23,29 @@ use crate::connections::Connections;
 use crate::contract::Contracts;
 use crate::descriptors::{Descriptors, Shares};
 use crate::engine::Engine;
+use crate::inherited::{Inherited, Role};
 use crate::live::Health;
 use crate::live::{InForce, Live};
 use crate::log::Filter;
 use crate::metrics::{Metrics, ServerFigures};
 use crate::notify::Notifier;
 use crate::reload::{Exchanged, Reloader};
-use crate::signals::{Asked, ServerSignals};
+use crate::signals::ServerSignals;
 use crate::source::Sources;
-use crate::terminal::Given;
+use crate::terminal::{Failure, Given};
 use crate::tls::Certificates;
+use crate::upgrade::{Answer, Takeover, Upgrades};
 use crate::webhook::Webhook;
 use crate::{admin, engine, log, pages, webhook};
 
 mod dev;
+mod hand_over;
 mod node;
 
 pub(crate) use dev::{DEV, dev};
 pub(crate) use node::node;
+
+use hand_over::{Doors, Left};
 
 /// How long listeners may take to end after the drain.
 const CLOSING_MAX: Duration = Duration::from_secs(2);
@@ -49,10 +54,30 @@ const CLOSING_MAX: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Why it could not start.
-pub(crate) fn serve(given: Given, config: Config) -> Result<(), String> {
+pub(crate) fn serve(given: Given) -> Result<(), Failure> {
+    let takeover = Takeover::begin()?;
+    let served = serve_after(given, takeover.clone());
+    if let (Err(why), Some(takeover)) = (&served, takeover) {
+        takeover.failed(&why.text);
+    }
+    served
+}
+
+fn serve_after(given: Given, takeover: Option<Takeover>) -> Result<(), Failure> {
+    let inherited = Inherited::take()?;
+    let config = given.read()?;
+    let differences = inherited.differences(&config);
+    if takeover.is_some() && !differences.is_empty() {
+        let text = format!("{}: an upgrade keeps its addresses; restart the server instead", differences.join(", "));
+        return Err(text.into());
+    }
     let admin = config.admin.as_ref().map(|admin| admin.listen.0);
     block_on(async {
-        let mut running = Running::new(Some(given), config, Extra::default()).await?;
+        let extra = Extra { inherited, takeover: takeover.clone(), is_upgradable: true, ..Extra::default() };
+        let mut running = Running::new(Some(given), config, extra).await?;
+        for difference in differences {
+            tracing::warn!("{difference}: the listener that was given counts");
+        }
         let router = running.endpoint.routes();
         let url = running.listen(router).await?;
         if let Some(address) = admin {
@@ -62,8 +87,10 @@ pub(crate) fn serve(given: Given, config: Config) -> Result<(), String> {
         running.listen_metrics().await?;
         running.tell_what_is_served(&url);
         announce("serve", &url);
+        running.takeover = takeover;
         running.until_stopped(std::future::pending()).await
     })
+    .map_err(Failure::from)
 }
 
 /// A server with its listeners.
@@ -90,6 +117,14 @@ struct Running {
     for_clients: Listeners,
     /// They stay until the last client is gone.
     for_back_offices: Listeners,
+    /// Not listened on yet.
+    inherited: Inherited,
+    /// What a new process is given.
+    doors: Doors,
+    /// Who may ask for one, and what this hears of it by; none asks where there can be none.
+    upgrades: (Upgrades, Option<mpsc::Receiver<Answer>>),
+    /// The process that waits for this one to serve.
+    takeover: Option<Takeover>,
 }
 
 /// What a server has that no configuration says.
@@ -99,6 +134,11 @@ struct Extra {
     token: Option<Secret>,
     /// Shared with other nodes in this process.
     broker: Option<fanfare::Broker>,
+    inherited: Inherited,
+    /// What it takes over from.
+    takeover: Option<Takeover>,
+    /// Whether the command that has started it starts another like it.
+    is_upgradable: bool,
 }
 
 /// Listeners that stop together.
@@ -111,7 +151,7 @@ struct Listeners {
 impl Running {
     /// `given` is from where the configuration can be read again.
     async fn new(given: Option<Given>, mut config: Config, extra: Extra) -> Result<Self, String> {
-        let Extra { token, broker } = extra;
+        let Extra { token, broker, inherited, takeover, is_upgradable } = extra;
         let filter = log::start(&config.log);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -123,8 +163,14 @@ impl Running {
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max + metrics_max);
         let imprint = config.imprint();
         let certificates = Certificates::read(&config)?.map(Certificates::start);
+        let may_open = async {
+            match takeover {
+                Some(takeover) => takeover.wait_for_go().await,
+                None => Ok(()),
+            }
+        };
         let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, publisher } =
-            engine::build(&mut config, broker).await?;
+            engine::build(&mut config, broker, may_open).await?;
         let live = Live::new(1, &config, token.as_ref(), equipment.parts(), topics);
         let live = Arc::new(ArcSwap::from_pointee(live));
         let certificates_kept = certificates.clone();
@@ -140,7 +186,9 @@ impl Running {
             certificates.clone(),
         );
         let metrics = Metrics::new(&health, figures, auth_figures);
-        let (for_clients, for_back_offices) = Default::default();
+        let (for_clients, for_back_offices, doors) = Default::default();
+        let (asks, asked) = Upgrades::new();
+        let upgrades = (asks, is_upgradable.then_some(asked));
         Ok(Self {
             config,
             endpoint,
@@ -160,15 +208,31 @@ impl Running {
             shares,
             for_clients,
             for_back_offices,
+            inherited,
+            doors,
+            upgrades,
+            takeover: None,
         })
+    }
+
+    /// Listens on an address, or on what was given for it, which can be given on.
+    async fn open(&mut self, role: Role, address: SocketAddr, help: &str) -> Result<Server, String> {
+        let server = match self.inherited.remove(role) {
+            Some(listener) => Server::from_listener(listener).await.map_err(|error| error.to_string())?,
+            None => Server::bind(address).await.map_err(|error| format!("{error}, or {help}"))?,
+        };
+        let listener = server.listener().map_err(|error| error.to_string())?;
+        self.doors.add(role, listener, server.pause());
+        Ok(server)
     }
 
     /// Listens for clients: the URL that reaches it.
     async fn listen(&mut self, router: Router) -> Result<String, String> {
         let limits = self.limits(self.shares.clients, Some(self.config.limits.connections_per_address_max.0));
         let settings = &self.config.server;
-        let proxies = settings.proxies(&settings.address_from);
-        let server = bind(settings.listen.0, "listen").await?.limits(limits).proxies(proxies);
+        let (proxies, address) = (settings.proxies(&settings.address_from), settings.listen.0);
+        let server = self.open(Role::Clients, address, "take another address with --listen").await?;
+        let server = server.limits(limits).proxies(proxies);
         // Nothing stands around the endpoints.
         let server = server.upgrades_first();
         let address = address_of(&server)?;
@@ -197,13 +261,15 @@ impl Running {
         let limits = self.limits(most, None);
         let source = admin.map(|admin| &admin.address_from);
         let proxies = source.map(|source| self.config.server.proxies(source)).unwrap_or_default();
-        let server = bind(address, "admin").await?.named("admin").limits(limits).proxies(proxies);
+        let server = self.open(Role::Admin, address, "take another address with --admin").await?;
+        let server = server.named(Role::Admin.name()).limits(limits).proxies(proxies);
         let address = address_of(&server)?;
         let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
         let router = admin::router(admin::Api {
             endpoint: self.endpoint.clone(),
             live: self.live.clone(),
             reloader: self.reloader.clone(),
+            upgrades: self.upgrades.0.clone(),
             bodies,
             health: self.health.clone(),
             metrics: self.metrics.clone(),
@@ -223,9 +289,8 @@ impl Running {
     async fn listen_metrics(&mut self) -> Result<(), String> {
         let Some(settings) = &self.config.metrics else { return Ok(()) };
         let most = settings.connections_max.0.min(self.shares.admin);
-        let server =
-            Server::bind(settings.listen.0).await.map_err(|error| format!("{error}, or change metrics.listen"))?;
-        let server = server.named("metrics").limits(self.limits(most, None));
+        let server = self.open(Role::Metrics, settings.listen.0, "change metrics.listen").await?;
+        let server = server.named(Role::Metrics.name()).limits(self.limits(most, None));
         tracing::info!("metrics and probes are on http://{}", address_of(&server)?);
         let router = admin::for_prometheus(&self.health, &self.metrics);
         self.for_back_offices.spawn(server, router, &self.endpoint);
@@ -257,30 +322,40 @@ impl Running {
         }
     }
 
-    /// Serves until a signal, or until it is told to end, then drains. A second SIGTERM or SIGINT ends it immediately.
+    /// Serves until a signal, until it is told to end, or until another process has taken over, then drains. A second SIGTERM or SIGINT ends it immediately.
     async fn until_stopped(mut self, told: impl Future<Output = ()>) -> Result<(), String> {
         // Not before clients can connect: what a source hands over while nobody is there is gone.
         self.sources.start(&self.endpoint);
         let notifier = Notifier::ready(&self.endpoint);
-        let (reloader, stop) = (self.reloader.clone(), self.stop.clone());
-        let stopped = async {
-            while let Asked::Reload = self.signals.next().await {
-                let reloader = reloader.clone();
-                // It has its own line in the log, and whoever stops the server does not wait for it.
-                tokio::spawn(async move { reloader.reload(false).await });
+        if let Some(takeover) = self.takeover.take() {
+            takeover.serving();
+        }
+        let stop = self.stop.clone();
+        let left = tokio::select! {
+            left = self.until_left() => left,
+            () = told => Left::Stopped,
+            () = stop.notified() => {
+                tracing::info!("asked by the HTTP API to drain and end");
+                Left::Stopped
             }
         };
-        tokio::select! {
-            () = stopped => {}
-            () = told => {}
-            () = stop.notified() => tracing::info!("asked by the HTTP API to drain and end"),
+        let (successor, failed) = match left {
+            Left::Stopped => (None, None),
+            Left::HandedOver(process) => (Some(process), None),
+            Left::Broken(reason) => (None, Some(reason)),
+        };
+        // What is given on to nobody any more is closed with the server that listens on it.
+        drop(std::mem::take(&mut self.doors));
+        match successor {
+            Some(process) => notifier.handed_over(process),
+            None => notifier.stopping(),
         }
-        notifier.stopping();
         let webhooks = self.webhooks.clone();
         let mut signals = self.signals;
         let ended = End {
             drain: self.live.load().drain,
             announce: self.live.load().announce,
+            is_succeeded: successor.is_some(),
             health: &self.health,
             endpoint: &self.endpoint,
             sources: self.sources,
@@ -295,7 +370,7 @@ impl Running {
         }
         webhook::report_losses(&webhooks);
         tracing::info!("stopped");
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -303,6 +378,8 @@ impl Running {
 struct End<'r> {
     drain: Drain,
     announce: Duration,
+    /// Another process serves those who come.
+    is_succeeded: bool,
     health: &'r Health,
     endpoint: &'r Endpoint,
     sources: Sources,
@@ -313,9 +390,13 @@ struct End<'r> {
 }
 
 impl End<'_> {
-    async fn run(self) {
+    async fn run(mut self) {
         let drain = self.drain;
-        if !self.announce.is_zero() {
+        if self.is_succeeded {
+            // Whoever publishes and whatever sources hand over is for the new process, which has the clients that come.
+            self.for_back_offices.stop();
+            self.sources.stop(CLOSING_MAX).await;
+        } else if !self.announce.is_zero() {
             self.health.is_leaving.store(true, Ordering::Relaxed);
             tracing::info!(announce_s = self.announce.as_secs(), "going to drain; a second signal stops at once");
             tokio::time::sleep(self.announce).await;
@@ -362,11 +443,6 @@ fn block_on(run: impl Future<Output = Result<(), String>>) -> Result<(), String>
     // A task that blocks must not keep the process.
     runtime.shutdown_timeout(CLOSING_MAX);
     result
-}
-
-async fn bind(address: SocketAddr, flag: &str) -> Result<Server, String> {
-    let server = Server::bind(address).await;
-    server.map_err(|error| format!("{error}, or take another address with --{flag}"))
 }
 
 fn address_of(server: &Server) -> Result<SocketAddr, String> {

@@ -33,6 +33,8 @@ pub(crate) enum Asked {
     Stop,
     /// To read its configuration again.
     Reload,
+    /// To hand over to a new process.
+    Upgrade,
 }
 
 /// What a server does with signals.
@@ -78,10 +80,30 @@ impl ServerSignals {
                     tracing::info!(signal = "SIGQUIT", next = "the server drains and ends", "a signal");
                     return Asked::Stop;
                 }
+                _ = self.user2.recv() => {
+                    tracing::info!(signal = "SIGUSR2", next = "the server is upgraded", "a signal");
+                    return Asked::Upgrade;
+                }
+                _ = self.user1.recv() => "SIGUSR1",
+            };
+            tracing::warn!(signal, next = "nothing: it has no meaning here; SIGTERM stops the server", "a signal");
+        }
+    }
+
+    /// While the server hands over: waits until it is to stop instead.
+    pub(crate) async fn until_stop(&mut self) {
+        loop {
+            let signal = tokio::select! {
+                () = self.ends.next() => {
+                    self.is_ending = true;
+                    return;
+                }
+                _ = self.quit.recv() => return,
+                _ = self.hangup.recv() => "SIGHUP",
                 _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",
             };
-            tracing::warn!(signal, next = "nothing: it has no meaning here; SIGTERM stops the server", "a signal");
+            tracing::warn!(signal, next = "nothing: the server is being upgraded", "a signal");
         }
     }
 

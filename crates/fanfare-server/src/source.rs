@@ -122,7 +122,7 @@ impl Sources {
     }
 
     /// Lets each finish what it has begun, for so long at most.
-    pub(crate) async fn stop(mut self, limit: Duration) {
+    pub(crate) async fn stop(&mut self, limit: Duration) {
         self.stop.send_replace(true);
         let finished = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(limit, finished).await.is_err() {

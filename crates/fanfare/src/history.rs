@@ -56,6 +56,12 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     /// Waits until all that was accepted is as safe as it gets.
     fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
+    /// Keeps nothing more, lets go of what only one process at a time can have, and gives whether there was such a thing. What is kept can
+    /// still be read.
+    fn close(&self) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        Box::pin(std::future::ready(false))
+    }
+
     /// The epoch at an offset of a topic's log, if that has several epochs whose offsets can be compared.
     fn epoch_at(&self, _topic: &str, _offset: u64) -> Option<Epoch> {
         None

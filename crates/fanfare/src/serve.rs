@@ -7,12 +7,14 @@ mod connection;
 mod door;
 mod guest;
 mod heads;
+mod pause;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,6 +42,9 @@ use arrival::tell_of_stranger;
 use connection::{Served, Shared};
 use door::{Door, Entered, slot, turn_away};
 use guest::Guest;
+use pause::Arriving;
+
+pub use pause::Pause;
 
 /// A storm of reconnecting clients waits in the kernel rather than being refused.
 const BACKLOG: i32 = 16_384;
@@ -83,6 +88,7 @@ pub struct Server {
     limits: Limits,
     proxies: Proxies,
     upgrades_first: bool,
+    pause: Pause,
     #[cfg(feature = "tls")]
     tls: Option<tokio_rustls::TlsAcceptor>,
 }
@@ -105,26 +111,39 @@ impl Server {
     /// # Errors
     /// The address is in use, or not one of this machine.
     pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let limits = Limits::default();
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None);
         let bound = socket.and_then(|socket| {
             socket.set_reuse_address(true)?;
-            socket.set_nonblocking(true)?;
             socket.bind(&address.into())?;
-            socket.listen(BACKLOG)?;
-            // Connections have it from their listener.
-            socket.set_tcp_nodelay(true)?;
-            watched(TcpListener::from_std(socket.into()))
+            Server::on(socket)
         });
-        let listener = bound.map_err(|error| {
+        bound.map_err(|error| {
             Error::invalid(format!("cannot listen on {address}: {error}; {}", what_helps(address, error.kind())))
-        })?;
+        })
+    }
+
+    /// Listens on what somebody else has opened: the service manager that has started this process, or the process before.
+    ///
+    /// # Errors
+    /// It cannot be listened on.
+    pub async fn from_listener(listener: std::net::TcpListener) -> Result<Self, Error> {
+        Server::on(listener.into())
+            .map_err(|error| Error::io("the listener that was given cannot be listened on", error))
+    }
+
+    fn on(socket: socket2::Socket) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.listen(BACKLOG)?;
+        // Connections have it from their listener.
+        socket.set_tcp_nodelay(true)?;
+        let limits = Limits::default();
         let server = Server {
-            listener,
+            listener: watched(TcpListener::from_std(socket.into()))?,
             name: "clients",
             limits,
             proxies: Proxies::default(),
             upgrades_first: false,
+            pause: Pause::new(),
             #[cfg(feature = "tls")]
             tls: None,
         };
@@ -178,6 +197,20 @@ impl Server {
         self.listener.get_ref().local_addr().map_err(|error| Error::io("the listener has no address", error))
     }
 
+    /// The listener itself, to be given to another process.
+    ///
+    /// # Errors
+    /// The system has no more descriptors.
+    pub fn listener(&self) -> Result<std::net::TcpListener, Error> {
+        let listener = self.listener.get_ref().as_fd().try_clone_to_owned();
+        listener.map(Into::into).map_err(|error| Error::io("the listener cannot be duplicated", error))
+    }
+
+    /// What lets it accept nothing for a while.
+    pub fn pause(&self) -> Pause {
+        self.pause.clone()
+    }
+
     /// Serves an axum application until `shutdown` is done, then stops accepting. Drain the endpoint after that, so that
     /// sockets and waiting polls end, and then [`finish`](Closing::finish).
     #[cfg(feature = "axum")]
@@ -213,9 +246,13 @@ impl Server {
             stopped,
         });
         let mut shutdown = pin!(shutdown);
+        let pause = self.pause;
+        let mut is_accepting = pause.is_accepting();
         loop {
+            let accepts = *is_accepting.borrow_and_update();
             let readable = tokio::select! {
-                readable = listener.readable() => readable,
+                readable = listener.readable(), if accepts => readable,
+                _ = is_accepting.changed() => continue,
                 () = &mut shutdown => break,
             };
             let accepted = readable.map(|mut readable| {
@@ -225,7 +262,7 @@ impl Server {
                     let (tcp, peer) = accepted?;
                     shared.door.figures.accepted.fetch_add(1, Ordering::Relaxed);
                     let connection = Connection::new(peer, is_secure);
-                    receive(Served { shared: shared.clone(), connection }, tcp, upgrades_first);
+                    receive(Served { shared: shared.clone(), connection }, tcp, pause.arrives(), upgrades_first);
                     Ok(())
                 })
             });
@@ -253,7 +290,7 @@ impl Server {
 }
 
 /// Takes a connection in that was accepted, or turns it away.
-fn receive<S, B>(mut served: Served<S>, tcp: TcpStream, upgrades_first: bool)
+fn receive<S, B>(mut served: Served<S>, tcp: TcpStream, arriving: Arriving, upgrades_first: bool)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
     S::Future: Send,
@@ -273,7 +310,7 @@ where
         Entered::Let(place, of_address) if upgrades_first => {
             let (shard, deadline) = (endpoint.next_shard().clone(), Instant::now() + *handshake_timeout);
             served.connection.slot = Some(slot(place, of_address));
-            let host: Box<dyn Host> = Box::new(Guest { served, deadline });
+            let host: Box<dyn Host> = Box::new(Guest { served, deadline, arriving });
             let newcomer = Newcomer { stream: tcp, host };
             return shard.send_promptly(Command::Welcome(newcomer));
         }
@@ -281,7 +318,7 @@ where
     };
     tokio::spawn(async move {
         match tokio::net::TcpStream::from_std(tcp.into()) {
-            Ok(tcp) => served.receive(tcp, entered).await,
+            Ok(tcp) => served.receive(tcp, entered, arriving).await,
             Err(error) => served.tell(&error),
         }
     });

@@ -10,6 +10,7 @@ mod panics;
 mod rest;
 mod restart;
 mod stalled;
+mod upgrades;
 mod vanished;
 
 use crate::{Finding, Setting};
@@ -123,6 +124,14 @@ pub(crate) const ROWS: &[Row] = &[
                   are neither acknowledged nor parked; the health report says that something is wrong; all goes on \
                   within 15 s of there being room",
         check: disk::check,
+    },
+    Row {
+        number: 23,
+        what: "upgrades under a stream of connects",
+        happens: "four processes take over, one from the other, while strangers connect at 2,000 a second, a publisher repeats \
+                  what is not answered, and 1,000 clients on topics with a history on disk come back and resume",
+        bars: "no connect is refused, and none waits for more than 3 s; each client gets every number once and in order",
+        check: upgrades::check,
     },
 ];
 

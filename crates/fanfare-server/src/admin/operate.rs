@@ -1,4 +1,4 @@
-//! What operators do: `POST /api/reload`, `/api/drain` and `/api/log`, and what they look at: `GET /api/config`.
+//! What operators do: `POST /api/reload`, `/api/upgrade`, `/api/drain` and `/api/log`, and what they look at: `GET /api/config`.
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -99,6 +99,15 @@ fn understood<T: Setting>(name: &str, text: &str) -> Result<T, ApiError> {
         let faults: String = faults.into_iter().map(|fault| fault.text).collect();
         ApiError::invalid(format!("{name}: {faults}"))
     })
+}
+
+/// Hands over to a new process, and answers once that serves.
+pub(super) async fn upgrade(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    Bodies::discard(&headers, body);
+    match api.upgrades.ask().await {
+        Ok(process) => Ok(Answer(json!({ "process": process })).into_response()),
+        Err(reason) => Err(ApiError::new(Code::NotUpgraded, reason)),
+    }
 }
 
 fn wrong(report: &Report) -> Response {

@@ -27,7 +27,7 @@ pub(super) fn needed(method: &Method, path: &str) -> Option<Right> {
         super::session::PATH => None,
         "/api/publish" => Some(Right::Publish),
         "/api/disconnect" => Some(Right::Disconnect),
-        "/api/reload" | "/api/config" | "/api/drain" | "/api/log" => Some(Right::Operate),
+        "/api/reload" | "/api/upgrade" | "/api/config" | "/api/drain" | "/api/log" => Some(Right::Operate),
         _ if method == Method::DELETE => Some(Right::Disconnect),
         "/api/tap" => Some(Right::Tap),
         _ if path.starts_with("/api/history/") || path.starts_with("/api/presence/") => Some(Right::Tap),
@@ -104,6 +104,7 @@ mod tests {
             ("DELETE", "/api/sockets/0-1-1", Some(Right::Disconnect)),
             ("DELETE", "/api/connections/a", Some(Right::Disconnect)),
             ("POST", "/api/reload", Some(Right::Operate)),
+            ("POST", "/api/upgrade", Some(Right::Operate)),
             ("GET", "/api/config", Some(Right::Operate)),
             ("GET", "/api/session", None),
         ] {

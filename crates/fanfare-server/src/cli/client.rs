@@ -286,6 +286,15 @@ pub(crate) struct Reload {
     pub(crate) api: Api,
 }
 
+/// What is upgraded.
+#[derive(Debug, Args)]
+pub(crate) struct Upgrade {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
 /// How a result is printed.
 #[derive(Debug, Args)]
 pub(crate) struct Output {

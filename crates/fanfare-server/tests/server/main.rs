@@ -54,5 +54,6 @@ mod supabase_over_nodes;
 mod support;
 mod tap;
 mod tls;
+mod upgrade;
 mod webhooks;
 mod why;

@@ -167,21 +167,7 @@ impl Server {
 
     /// An upgrade of any path.
     pub(crate) fn upgrade(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Client, u16> {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut request =
-            tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{}{path}", self.address))
-                .unwrap();
-        for (name, value) in headers {
-            request.headers_mut().insert(*name, value.parse().unwrap());
-        }
-        match tungstenite::client(request, stream) {
-            Ok((socket, _)) => Ok(Client { socket, next_ref: 1 }),
-            Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
-                Err(response.status().as_u16())
-            }
-            Err(error) => panic!("{error}"),
-        }
+        dial(&self.address, path, headers)
     }
 
     /// A request to the listener for clients.
@@ -288,6 +274,24 @@ pub(crate) fn run(args: &[&str]) -> (bool, String, String) {
     (output.status.success(), text(output.stdout), text(output.stderr))
 }
 
+/// A connection that is upgraded, or the status of the refusal.
+pub(crate) fn dial(address: &str, path: &str, headers: &[(&'static str, &str)]) -> Result<Client, u16> {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request =
+        tungstenite::client::IntoClientRequest::into_client_request(format!("ws://{address}{path}")).unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    match tungstenite::client(request, stream) {
+        Ok((socket, _)) => Ok(Client { socket, next_ref: 1 }),
+        Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
+            Err(response.status().as_u16())
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// A WebSocket client that knows nothing of channels.
 pub(crate) struct Client {
     socket: WebSocket<TcpStream>,
@@ -376,18 +380,23 @@ impl Client {
         }
     }
 
-    /// The payload of the next frame with this event, if one comes before the close frame.
-    pub(crate) fn receive_event_before_close(&mut self, event: &str) -> Option<Value> {
+    /// The next frame, if one comes before the close frame.
+    pub(crate) fn receive_before_close(&mut self) -> Option<Value> {
         loop {
             match self.read().expect("a frame") {
                 Message::Close(_) => return None,
-                Message::Text(text) => {
-                    let frame: Value = serde_json::from_str(&text).unwrap();
-                    if frame[3] == event {
-                        return Some(frame[4].clone());
-                    }
-                }
+                Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
                 _ => {}
+            }
+        }
+    }
+
+    /// The payload of the next frame with this event, if one comes before the close frame.
+    pub(crate) fn receive_event_before_close(&mut self, event: &str) -> Option<Value> {
+        loop {
+            let frame = self.receive_before_close()?;
+            if frame[3] == event {
+                return Some(frame[4].clone());
             }
         }
     }

@@ -86,6 +86,15 @@ impl Endpoint {
         }
     }
 
+    /// Lets go of the directory of the histories, so that another process can have it, and gives whether there is one. From now on messages to
+    /// topics with a history are refused as unavailable; what is kept can still be read. Drain the endpoint after that.
+    pub async fn close_history(&self) -> bool {
+        match &self.0.history {
+            Some(history) => history.close().await,
+            None => false,
+        }
+    }
+
     /// Whether a drain has begun.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Acquire)

@@ -48,7 +48,8 @@ pub(super) struct Disk<F: Files = Directory> {
     time: Time,
     desk: Arc<Desk<F>>,
     is_failing: Arc<AtomicBool>,
-    writer: Option<JoinHandle<()>>,
+    /// Until it is let go.
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Where the writer finds its work.
@@ -138,7 +139,7 @@ impl<F: Files> Disk<F> {
             Worker { writer, desk: desk.clone(), time: time.clone(), interval, sync_at: None, is_syncing: false };
         let thread = thread::Builder::new().name("fanfare-history".to_owned()).spawn(move || work.run());
         let thread = thread.map_err(|error| Error::io("the history's thread could not be started", error))?;
-        Ok(Disk { limits, topics, time, desk, is_failing, writer: Some(thread) })
+        Ok(Disk { limits, topics, time, desk, is_failing, writer: Mutex::new(Some(thread)) })
     }
 
     /// What there is no room for, if a message of this size is one too many.
@@ -157,9 +158,10 @@ impl<F: Files> Store for Disk<F> {
     fn append(&self, append: Append) {
         let size = waiting_size(&append);
         let mut work = self.desk.work.lock();
-        let refused = match work.has_ended {
-            true => Some("the history's thread has ended".to_owned()),
-            false => self.full(&work, size),
+        let refused = match (work.is_ending, work.has_ended) {
+            (true, _) => Some("its history is closed, since another process takes over".to_owned()),
+            (_, true) => Some("the history's thread has ended".to_owned()),
+            _ => self.full(&work, size),
         };
         if let Some(why) = refused {
             drop(work);
@@ -182,11 +184,29 @@ impl<F: Files> Store for Disk<F> {
 
     fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (done, flushed) = oneshot::channel();
-        self.desk.work.lock().flushes.push(done);
+        let mut work = self.desk.work.lock();
+        if !work.has_ended {
+            work.flushes.push(done);
+        }
+        drop(work);
         self.desk.arrived.notify_one();
         Box::pin(async move {
             // Without a writer nothing is left to be done.
             let _ = flushed.await;
+        })
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        self.desk.work.lock().is_ending = true;
+        self.desk.arrived.notify_one();
+        let writer = self.writer.lock().take();
+        Box::pin(async move {
+            // The directory is let go of when the thread is gone. A panic was seen where it was.
+            let closed = tokio::task::spawn_blocking(|| drop(writer.map(JoinHandle::join)));
+            if tokio::time::timeout(ENDING_TIMEOUT, closed).await.is_err() {
+                tracing::error!("the history's disk has stalled: its directory is not let go of");
+            }
+            true
         })
     }
 
@@ -207,7 +227,7 @@ impl<F: Files> Drop for Disk<F> {
         let mut work = self.desk.work.lock();
         work.is_ending = true;
         self.desk.arrived.notify_one();
-        let Some(writer) = self.writer.take() else { return };
+        let Some(writer) = self.writer.get_mut().take() else { return };
         // What the writer has handed on may have been the last that held the store.
         if writer.thread().id() == thread::current().id() {
             return;

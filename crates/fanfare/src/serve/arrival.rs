@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{First, Served};
 use super::door::{Entered, slot, turn_away};
+use super::pause::Arriving;
 use crate::address::{self, Full};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
@@ -25,7 +26,7 @@ const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<S> Served<S> {
     /// Serves a connection from its beginning.
-    pub(super) async fn receive<B>(mut self, mut tcp: TcpStream, mut entered: Entered)
+    pub(super) async fn receive<B>(mut self, mut tcp: TcpStream, mut entered: Entered, arriving: Arriving)
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
         S::Future: Send,
@@ -58,13 +59,14 @@ impl<S> Served<S> {
             }
         };
         let full = refused.as_ref().map(|(full, _)| *full);
+        let first = First { arriving: Some(arriving), ..First::default() };
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.shared.tls {
             let (endpoint, peer) = (&self.shared.endpoint, self.connection.peer);
             let accepted = tokio::time::timeout(timeout, tls.accept(tcp)).await;
             self.shared.door.figures.shook_hands(matches!(accepted, Ok(Ok(_))));
             match accepted {
-                Ok(Ok(stream)) => self.run(stream, First::default(), timeout, full).await,
+                Ok(Ok(stream)) => self.run(stream, first, timeout, full).await,
                 Ok(Err(error)) => endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}")),
                 Err(_) => {
                     let detail = format_args!("the TLS handshake took longer than {timeout:?} (handshake_timeout)");

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use super::door::Door;
 use super::heads::{self, HEAD_SIZE_MAX, HEADERS_MAX};
+use super::pause::Arriving;
 use crate::address::Full;
 use crate::body::Body;
 use crate::endpoint::Endpoint;
@@ -61,6 +62,8 @@ pub(super) struct First {
     pub(super) deadline: Option<Instant>,
     /// Its answer has been begun.
     pub(super) begun: Option<Begun>,
+    /// Until it has come.
+    pub(super) arriving: Option<Arriving>,
 }
 
 /// The answer to a request to upgrade on its way.
@@ -83,16 +86,16 @@ impl<S> Served<S> {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let handover = Handover::default();
-        let First { bytes, deadline, begun } = first;
+        let First { bytes, deadline, begun, arriving } = first;
         let (stream, seen) = Watched::new(stream, bytes, handover.clone());
         let (served, requests) = (Arc::new(self), Arc::new(AtomicUsize::new(0)));
-        let (asks, begun) = (handover.clone(), Mutex::new(begun));
+        let (asks, first) = (handover.clone(), Mutex::new((begun, arriving)));
         let (serves, counts, head) = (served.clone(), requests.clone(), seen.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(asks.clone());
             let number = counts.fetch_add(1, Ordering::Relaxed);
             let has_two_lengths = head.is_ambiguous(number);
-            let (served, begun) = (serves.clone(), begun.lock().take());
+            let (served, (begun, _)) = (serves.clone(), std::mem::take(&mut *first.lock()));
             async move {
                 Ok::<_, Infallible>(match begun {
                     Some(begun) => served.go_on(request, begun).await.map(Either::Right),

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::connection::{Begun, First, Served};
 use super::heads;
+use super::pause::Arriving;
 use crate::body::Body;
 use crate::guard::panic_message;
 use crate::mailbox::ShardHandle;
@@ -32,6 +33,7 @@ pub(super) struct Guest<S> {
     pub(super) served: Served<S>,
     /// The head of the first request must have come by then.
     pub(super) deadline: Instant,
+    pub(super) arriving: Arriving,
 }
 
 impl<S, B> Host for Guest<S>
@@ -108,8 +110,8 @@ where
 
     /// Lets the library serve the connection.
     fn go_on(self, stream: TcpStream, bytes: Bytes, begun: Option<Begun>) {
-        let Guest { served, deadline } = self;
-        let first = First { bytes, deadline: Some(deadline), begun };
+        let Guest { served, deadline, arriving } = self;
+        let first = First { bytes, deadline: Some(deadline), begun, arriving: Some(arriving) };
         let runtime = served.shared.endpoint.runtime().clone();
         runtime.spawn(async move {
             let timeout = served.shared.handshake_timeout;

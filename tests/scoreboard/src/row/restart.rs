@@ -22,7 +22,7 @@ use crate::figure::{Figure, count, milliseconds};
 use crate::server::{Server, ask};
 use crate::{Finding, Setting};
 
-const TOPICS: u64 = 100;
+pub(super) const TOPICS: u64 = 100;
 
 /// Clients share them.
 const KEYS: u64 = 10;
@@ -40,7 +40,7 @@ const DRAIN: Duration = Duration::from_secs(3);
 const ALL_BACK: Duration = Duration::from_secs(5);
 
 /// Nothing takes longer.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// phoenix.js waits for so long before it connects again, and then for 5 s each time.
 const BACKOFF_MS: [u64; 9] = [10, 50, 100, 150, 200, 250, 500, 1_000, 2_000];
@@ -95,21 +95,21 @@ impl Outcome {
 
 /// What the clients have seen.
 #[derive(Default)]
-struct Tally {
-    joined: AtomicU64,
+pub(super) struct Tally {
+    pub(super) joined: AtomicU64,
     closed_1012: AtomicU64,
-    lost: AtomicU64,
-    doubled: AtomicU64,
-    gaps: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) doubled: AtomicU64,
+    pub(super) gaps: AtomicU64,
     /// Clients that have the last number.
-    done: AtomicU64,
+    pub(super) done: AtomicU64,
     /// The last number, once it is known; 0 before.
-    last: AtomicU64,
+    pub(super) last: AtomicU64,
 }
 
 fn run(setting: &Setting, drains: bool) -> Result<Outcome, String> {
     let clients = setting.size(1_000, 10_000);
-    let folder = Folder::new();
+    let folder = Folder::new("restart");
     let configuration = |listen: SocketAddr| {
         format!(
             "listen = '{listen}'\ndrain = '{}ms'\n[history]\ndir = {:?}\n[keys.clients]\nstore = 'sqlite'\npath = {:?}\n\
@@ -186,7 +186,7 @@ fn make_keys(setting: &Setting, folder: &Path, configuration: &str) -> Result<Ve
 }
 
 /// Publishes numbers to all topics until it is told to stop, each until it is acknowledged: the last number.
-fn publish(admin: Arc<Mutex<SocketAddr>>, stop: Arc<AtomicBool>) -> thread::JoinHandle<u64> {
+pub(super) fn publish(admin: Arc<Mutex<SocketAddr>>, stop: Arc<AtomicBool>) -> thread::JoinHandle<u64> {
     thread::spawn(move || {
         let mut n = 0;
         while !stop.load(Ordering::Relaxed) {
@@ -201,7 +201,7 @@ fn publish(admin: Arc<Mutex<SocketAddr>>, stop: Arc<AtomicBool>) -> thread::Join
 }
 
 /// Whether all topics were given a number, or had it.
-fn publish_number(admin: SocketAddr, n: u64) -> bool {
+pub(super) fn publish_number(admin: SocketAddr, n: u64) -> bool {
     let (payload, key) = (json!({ "n": n }), n.to_string());
     let message =
         |topic: u64| json!({ "topic": format!("n:{topic}"), "event": "n", "payload": payload, "idempotency_key": key });
@@ -210,18 +210,18 @@ fn publish_number(admin: SocketAddr, n: u64) -> bool {
     answer.is_ok_and(|answer| answer["error"].is_null() && answer["published"].is_u64())
 }
 
-struct Client {
-    address: SocketAddr,
-    key: String,
-    topic: String,
-    tally: Arc<Tally>,
+pub(super) struct Client {
+    pub(super) address: SocketAddr,
+    pub(super) key: String,
+    pub(super) topic: String,
+    pub(super) tally: Arc<Tally>,
     /// The last number.
-    seen: u64,
+    pub(super) seen: u64,
 }
 
 impl Client {
     /// Connects for ever.
-    async fn live(mut self) {
+    pub(super) async fn live(mut self) {
         let (mut attempts, mut position) = (0, json!(true));
         loop {
             if let Ok(mut stream) = self.connect().await {
@@ -309,11 +309,11 @@ async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<(u8, Vec<u8>
 }
 
 /// Where the server keeps its history and its keys.
-struct Folder(std::path::PathBuf);
+pub(super) struct Folder(pub(super) std::path::PathBuf);
 
 impl Folder {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("fanfare-scoreboard-{}-restart", std::process::id()));
+    pub(super) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("fanfare-scoreboard-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Self(path)
     }
