@@ -7,6 +7,7 @@ mod autobahn;
 mod counts;
 mod dashboard;
 mod dependencies;
+mod distribution;
 mod docs;
 mod fuzz;
 mod graph;
@@ -43,6 +44,9 @@ usage: cargo xtask <command>
   tables              write the tables of docs/ that are made from the code; the Rust tests compare them
   dashboard           write deploy/grafana/fanfare.json from its table; the tests compare it
   docs [FILE...]      run the commands and snippets of README.md and docs/
+  packages            make what is given to users, and try it: crates, systemd, Debian, container, Kubernetes; takes minutes
+       --only NAME      one of these
+       --program FILE   of this program instead of a build with the profile `dist`
 ";
 
 fn main() -> ExitCode {
@@ -75,6 +79,7 @@ fn run(command: &str, args: &[String]) -> Result<(), String> {
         "tables" => no_more(args).and_then(|()| tables::write()),
         "dashboard" => no_more(args).and_then(|()| dashboard::write()),
         "docs" => docs::run(args),
+        "packages" => distribution::run(args),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

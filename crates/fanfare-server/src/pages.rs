@@ -22,79 +22,39 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 
 static DEMO: [File; 13] = [
-    File { path: "/", content_type: HTML, content: include_bytes!("../../../console/dist/demo/index.html") },
-    File { path: "/app.js", content_type: JAVASCRIPT, content: include_bytes!("../../../console/dist/demo/app.js") },
-    File { path: "/app.css", content_type: CSS, content: include_bytes!("../../../console/dist/demo/app.css") },
-    File { path: "/hub.html", content_type: HTML, content: include_bytes!("../../../console/dist/demo/hub.html") },
-    File { path: "/hub.js", content_type: JAVASCRIPT, content: include_bytes!("../../../console/dist/demo/hub.js") },
-    File {
-        path: "/bullet.html",
-        content_type: HTML,
-        content: include_bytes!("../../../console/dist/demo/bullet.html"),
-    },
-    File {
-        path: "/bullet.js",
-        content_type: JAVASCRIPT,
-        content: include_bytes!("../../../console/dist/demo/bullet.js"),
-    },
-    File { path: "/rooms.html", content_type: HTML, content: include_bytes!("../../../console/dist/demo/rooms.html") },
-    File {
-        path: "/rooms.js",
-        content_type: JAVASCRIPT,
-        content: include_bytes!("../../../console/dist/demo/rooms.js"),
-    },
-    File {
-        path: "/supabase.html",
-        content_type: HTML,
-        content: include_bytes!("../../../console/dist/demo/supabase.html"),
-    },
-    File {
-        path: "/supabase.js",
-        content_type: JAVASCRIPT,
-        content: include_bytes!("../../../console/dist/demo/supabase.js"),
-    },
-    File {
-        path: "/supabase.css",
-        content_type: CSS,
-        content: include_bytes!("../../../console/dist/demo/supabase.css"),
-    },
-    File {
-        path: "/protocols.css",
-        content_type: CSS,
-        content: include_bytes!("../../../console/dist/demo/protocols.css"),
-    },
+    File { path: "/", content_type: HTML, content: include_bytes!("../pages/demo/index.html") },
+    File { path: "/app.js", content_type: JAVASCRIPT, content: include_bytes!("../pages/demo/app.js") },
+    File { path: "/app.css", content_type: CSS, content: include_bytes!("../pages/demo/app.css") },
+    File { path: "/hub.html", content_type: HTML, content: include_bytes!("../pages/demo/hub.html") },
+    File { path: "/hub.js", content_type: JAVASCRIPT, content: include_bytes!("../pages/demo/hub.js") },
+    File { path: "/bullet.html", content_type: HTML, content: include_bytes!("../pages/demo/bullet.html") },
+    File { path: "/bullet.js", content_type: JAVASCRIPT, content: include_bytes!("../pages/demo/bullet.js") },
+    File { path: "/rooms.html", content_type: HTML, content: include_bytes!("../pages/demo/rooms.html") },
+    File { path: "/rooms.js", content_type: JAVASCRIPT, content: include_bytes!("../pages/demo/rooms.js") },
+    File { path: "/supabase.html", content_type: HTML, content: include_bytes!("../pages/demo/supabase.html") },
+    File { path: "/supabase.js", content_type: JAVASCRIPT, content: include_bytes!("../pages/demo/supabase.js") },
+    File { path: "/supabase.css", content_type: CSS, content: include_bytes!("../pages/demo/supabase.css") },
+    File { path: "/protocols.css", content_type: CSS, content: include_bytes!("../pages/demo/protocols.css") },
 ];
 
 static CONSOLE: [File; 3] = [
-    File { path: "/", content_type: HTML, content: include_bytes!("../../../console/dist/console/index.html") },
-    File {
-        path: "/console.js",
-        content_type: JAVASCRIPT,
-        content: include_bytes!("../../../console/dist/console/console.js"),
-    },
-    File {
-        path: "/console.css",
-        content_type: CSS,
-        content: include_bytes!("../../../console/dist/console/console.css"),
-    },
+    File { path: "/", content_type: HTML, content: include_bytes!("../pages/console/index.html") },
+    File { path: "/console.js", content_type: JAVASCRIPT, content: include_bytes!("../pages/console/console.js") },
+    File { path: "/console.css", content_type: CSS, content: include_bytes!("../pages/console/console.css") },
 ];
 
 /// `fanfare-resume`: a module for pages to import, its types, and the package as npm installs it.
 static CLIENT: [File; 3] = [
-    File {
-        path: "/fanfare-resume.js",
-        content_type: JAVASCRIPT,
-        content: include_bytes!("../../../clients/javascript/resume.js"),
-    },
+    File { path: "/fanfare-resume.js", content_type: JAVASCRIPT, content: include_bytes!("../resume/resume.js") },
     File {
         path: "/fanfare-resume.d.ts",
         content_type: "application/typescript; charset=utf-8",
-        content: include_bytes!("../../../clients/javascript/resume.d.ts"),
+        content: include_bytes!("../resume/resume.d.ts"),
     },
     File {
         path: "/fanfare-resume.tgz",
         content_type: "application/gzip",
-        content: include_bytes!("../../../clients/javascript/dist/fanfare-resume.tgz"),
+        content: include_bytes!("../resume/fanfare-resume.tgz"),
     },
 ];
 

@@ -70,7 +70,7 @@ describe("the guide to deploying", () => {
 
   test("systemd accepts the unit", {skip: !isThere("systemd-analyze") && "systemd is not installed"}, () => {
     const unit = join(folder, "fanfare.service")
-    writeFileSync(unit, file("deploy.md", "fanfare.service").replaceAll("/usr/local/bin/fanfare", process.execPath))
+    writeFileSync(unit, file("deploy.md", "fanfare.service").replaceAll("/usr/bin/fanfare", process.execPath))
     const {stdout, stderr} = spawnSync("systemd-analyze", ["verify", "--man=no", unit], {encoding: "utf8"})
     const complaints = (stdout + stderr).split("\n").filter(line => line.includes("fanfare.service"))
     assert.deepEqual(complaints, [])
