@@ -19,6 +19,11 @@ pub(crate) fn is_nats(url: &str) -> bool {
     ["nats://", "tls://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
+/// Whether it is that of a Redis Cluster.
+pub(crate) fn is_redis_cluster(url: &str) -> bool {
+    ["redis+cluster://", "rediss+cluster://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 /// The addresses of the servers that one names; it has been found to be right.
 pub(crate) fn addresses(url: &str) -> Vec<String> {
     let mut addresses: Vec<String> = Vec::new();

@@ -121,9 +121,13 @@ async fn nats(_url: &str, _config: &Config, _keeps: bool) -> Answer {
 /// What a server says of itself, in time.
 async fn details(url: String, config: &Config, keeps: bool) -> Answer {
     let asked = async {
+        // Which ones they are changes: the links have found them.
+        let found = |what: &str| Ok(Found { what: what.to_owned(), warnings: Vec::new() });
         if url.starts_with("redis+sentinel://") {
-            // Which one it is changes: the link has found it.
-            return Ok(Found { what: "a Redis, found by its sentinels".to_owned(), warnings: Vec::new() });
+            return found("a Redis, found by its sentinels");
+        }
+        if broker::is_redis_cluster(&url) {
+            return found("a Redis Cluster");
         }
         match broker::is_nats(&url) {
             true => nats(&url, config, keeps).await,

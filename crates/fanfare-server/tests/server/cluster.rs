@@ -94,6 +94,43 @@ fn members_chat_whichever_node_they_are_on() {
 }
 
 #[test]
+fn members_chat_over_a_redis_cluster_and_only_topics_of_a_master_that_is_gone_wait() {
+    let mut servers = redis::start_cluster(0);
+    let url = format!("redis+cluster://127.0.0.1:9,127.0.0.1:{}", servers[0].port);
+    let nodes = [(); 2].map(|()| Server::serve(&config_of(&url)));
+    nodes.iter().for_each(is_connected);
+    // At least one at each master.
+    let topics: Vec<_> = (0..12).map(|number| format!("room:{number}")).collect();
+    let mut members = [0, 1].map(|node: usize| nodes[node].connect(""));
+    for topic in &topics {
+        eventually(|| nodes.iter().all(|node| node.publish(topic, 0).status == 200));
+        members.iter_mut().for_each(|member| drop(member.join(topic, json!({}))));
+    }
+    for (number, topic) in (1..).zip(&topics) {
+        publish(&nodes[number as usize % 2], message(topic, number));
+        assert_eq!(members.each_mut().map(receive), [number; 2], "{topic}");
+    }
+    let all = history(&nodes[0], "?since=0:0");
+    assert_eq!((&all["recovered"], numbers(&all).last()), (&json!(true), Some(&2)));
+    let folder = Folder::new();
+    let file = folder.write("fanfare.toml", &config_of(&url));
+    let (is_ok, said, _) = run(&["check", "--connect", "--config", file.to_str().unwrap()]);
+    assert!(is_ok && said.matches("ok: broker redis cluster 127.0.0.1:").count() == 3, "{said}");
+    servers[2].kill();
+    let fares = || {
+        let statuses: Vec<u16> = topics.iter().map(|topic| nodes[0].publish(topic, 9).status).collect();
+        let fine = statuses.iter().filter(|status| **status == 200).count();
+        (fine, statuses.iter().filter(|status| **status == 503).count())
+    };
+    eventually(|| {
+        let (fine, refused) = fares();
+        fine > 0 && refused > 0 && fine + refused == topics.len()
+    });
+    servers[2].restart();
+    eventually(|| fares().0 == topics.len());
+}
+
+#[test]
 fn members_chat_over_a_nats_and_go_on_when_it_is_back() {
     let mut nats = nats::start();
     let config = format!(

@@ -1,7 +1,10 @@
 //! Redis, with its append-only file, so that streams survive a kill. What stands in the file `more.conf` of its folder
 //! counts from its next start on.
 
+use std::net::TcpListener;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use super::process::{Folder, Service, run};
 
@@ -49,6 +52,52 @@ pub(crate) fn start_sentinel(master: u16) -> Service {
         ]);
         command
     })
+}
+
+/// Servers of a cluster: three masters that have a third of the slots each, and as many replicas of the first.
+pub(crate) fn start_cluster(replicas: usize) -> Vec<Service> {
+    let start = || {
+        // The port where they talk to each other, which is the same after a restart.
+        let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let lines = format!(
+            "cluster-enabled yes\ncluster-port {bus}\ncluster-node-timeout 2000\ncluster-require-full-coverage no\n\
+             cluster-replica-validity-factor 0\n"
+        );
+        let service = start_with(&lines);
+        (service, bus)
+    };
+    let (services, buses): (Vec<_>, Vec<_>) = (0..3 + replicas).map(|_| start()).unzip();
+    let [third, two_thirds] = ["5460", "10921"];
+    for (number, range) in [["0", third], ["5461", two_thirds], ["10922", "16383"]].iter().enumerate() {
+        services[number].redis(&["CLUSTER", "ADDSLOTSRANGE", range[0], range[1]]);
+    }
+    for (number, service) in services.iter().enumerate() {
+        service.redis(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+        if number > 0 {
+            let (port, bus) = (services[0].port.to_string(), buses[0].to_string());
+            service.redis(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
+        }
+    }
+    let first = services[0].redis(&["CLUSTER", "MYID"]);
+    let knows_all = |service: &Service| {
+        let info = service.redis(&["CLUSTER", "INFO"]);
+        info.contains(&format!("cluster_known_nodes:{}", services.len())) && info.contains("cluster_state:ok")
+    };
+    let wait_for = |is_so: &dyn Fn() -> bool| {
+        for _ in 0..6_000 {
+            if is_so() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it is no cluster after a minute");
+    };
+    wait_for(&|| services.iter().all(knows_all));
+    for replica in &services[3..] {
+        wait_for(&|| replica.redis(&["CLUSTER", "REPLICATE", &first]) == "OK");
+        wait_for(&|| replica.redis(&["INFO", "replication"]).contains("master_link_status:up"));
+    }
+    services
 }
 
 fn command(folder: &Folder, port: u16) -> Command {

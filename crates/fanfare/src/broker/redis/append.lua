@@ -1,14 +1,14 @@
 -- Adds messages to the log of a topic and gives them to the nodes that are attached to it: all or nothing.
--- KEYS: stream, meta, live channel, and with an idempotency key the newer and the older keys.
--- ARGV: what holds for all, packed; with KEYS[4] the idempotency key; the envelopes.
+-- KEYS: stream, meta, and with an idempotency key the newer and the older keys.
+-- ARGV: what holds for all, packed; the live channel; with KEYS[3] the idempotency key; the envelopes.
 -- A script that fails half-way is not rolled back: whatever can fail, fails before the first write or in it.
 local session, fresh, now, count, bytes, age, expects, expected_epoch, expected_offset =
   struct.unpack('<c8c8I8I8I8I8Bc8I8', ARGV[1])
-local keyed = KEYS[4] ~= nil
-local first_envelope = keyed and 3 or 2
+local keyed = KEYS[3] ~= nil
+local first_envelope = keyed and 4 or 3
 
 if keyed then
-  local seen = redis.call('HGET', KEYS[4], ARGV[2]) or redis.call('HGET', KEYS[5], ARGV[2])
+  local seen = redis.call('HGET', KEYS[3], ARGV[3]) or redis.call('HGET', KEYS[4], ARGV[3])
   if seen then return 'R' .. seen end
 end
 
@@ -86,16 +86,16 @@ redis.call('SET', KEYS[2], struct.pack('<c8I8I8I8I8', session, offset, total, ch
 
 if keyed then
   -- The field without a name says since when the newer keys are the newer ones. They are its 1,024 or those of five minutes.
-  local since = redis.call('HGET', KEYS[4], '')
-  if since and (now - since >= 300000 or redis.call('HLEN', KEYS[4]) > 1024) then
-    redis.call('RENAME', KEYS[4], KEYS[5])
-    redis.call('PEXPIRE', KEYS[5], 300000)
+  local since = redis.call('HGET', KEYS[3], '')
+  if since and (now - since >= 300000 or redis.call('HLEN', KEYS[3]) > 1024) then
+    redis.call('RENAME', KEYS[3], KEYS[4])
+    redis.call('PEXPIRE', KEYS[4], 300000)
     since = false
   end
-  redis.call('HSET', KEYS[4], ARGV[2], epoch .. struct.pack('<I8', offset))
+  redis.call('HSET', KEYS[3], ARGV[3], epoch .. struct.pack('<I8', offset))
   if not since then
-    redis.call('HSET', KEYS[4], '', now)
-    redis.call('PEXPIRE', KEYS[4], 600000)
+    redis.call('HSET', KEYS[3], '', now)
+    redis.call('PEXPIRE', KEYS[3], 600000)
   end
 end
 
@@ -116,5 +116,5 @@ if #ARGV > first_envelope then
   end
   content = table.concat(content)
 end
-redis.call('SPUBLISH', KEYS[3], struct.pack('<Bc8I8', flags, epoch, offset_before + 1) .. before .. content)
+redis.call('SPUBLISH', ARGV[2], struct.pack('<Bc8I8', flags, epoch, offset_before + 1) .. before .. content)
 return 'N' .. epoch .. struct.pack('<I8', offset) .. epoch_before

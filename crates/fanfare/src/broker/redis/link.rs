@@ -6,7 +6,7 @@
 //! connection from its beginning to its end), `standing` (what is asked of the server at the beginning and every few seconds).
 
 mod connected;
-mod standing;
+pub(super) mod standing;
 
 use std::io;
 use std::sync::Arc;
@@ -18,13 +18,14 @@ use hashbrown::HashMap;
 use mio::{Poll, Waker};
 
 use self::connected::Connected;
-use super::request::Request;
+use super::moves::Moves;
+use super::request::{Request, Subscribed};
 use super::sentinel;
 use super::server::Server;
 use super::url::Url;
 use crate::broker::queue::{Command as _, Queue};
 use crate::broker::turns::{self, End, WAKER};
-use crate::broker::{Deliver, LinkId, LinkState, Undone};
+use crate::broker::{Deliver, Incarnation, LinkId, LinkState, Undone};
 
 /// What a link is for.
 pub(super) enum Role {
@@ -34,8 +35,8 @@ pub(super) enum Role {
         id: LinkId,
         /// Told of what arrives.
         deliver: Arc<dyn Deliver>,
-        /// The channel of this node.
-        inbox: Box<[u8]>,
+        /// Who it is.
+        node: Incarnation,
         /// The bytes of a canary with this number.
         canary: Box<dyn Fn(u64) -> Bytes + Send>,
     },
@@ -48,6 +49,8 @@ pub(super) enum Role {
 pub(super) struct Target {
     pub(super) url: Url,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    /// In a cluster, who is told what the server does not have.
+    pub(super) moves: Option<Arc<dyn Moves>>,
 }
 
 /// A link. It ends when this is dropped.
@@ -57,16 +60,21 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Starts the thread, which connects.
+    /// Starts the thread, which connects and attaches these topics.
     ///
     /// # Errors
     /// The system gives no thread or no place to wait for events.
-    pub(super) fn start(name: &str, role: Role, target: Target, server: Arc<Server>) -> io::Result<Self> {
+    pub(super) fn start(
+        name: &str,
+        role: Role,
+        target: Target,
+        server: Arc<Server>,
+        attached: Attached,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let queue = Arc::new(Queue::new(server.name.clone(), "spread topics over more servers", waker));
-        let thread =
-            Thread { queue: queue.clone(), server, role, target, poll, attached: HashMap::default(), failures: 0 };
+        let thread = Thread { queue: queue.clone(), server, role, target, poll, attached, failures: 0 };
         thread::Builder::new().name(name.to_owned()).spawn(move || thread.run())?;
         Ok(Link { queue })
     }
@@ -94,7 +102,7 @@ impl Drop for Link {
 }
 
 /// The topics that are to be subscribed to whenever there is a connection, and whether their heads are wanted.
-type Attached = HashMap<Arc<str>, bool, foldhash::fast::RandomState>;
+pub(super) type Attached = HashMap<Arc<str>, bool, foldhash::fast::RandomState>;
 
 struct Thread {
     queue: Arc<Queue<Request>>,
@@ -124,6 +132,9 @@ impl Thread {
                 self.server.pulse.is_down(&why);
             }
             self.queue.refuse(Some(why.clone()));
+            if let Some(moves) = &self.target.moves {
+                moves.look();
+            }
             let wait = turns::backoff(self.failures, self.server.draw());
             let (queue, attached) = (&self.queue, &mut self.attached);
             if turns::wait(&mut self.poll, queue, wait, |requests| refuse(queue, attached, requests, &why)) {
@@ -134,7 +145,7 @@ impl Thread {
 
     /// Everything from the connection's beginning to its end.
     fn connect_and_serve(&mut self) -> End {
-        let Target { url, tls } = &self.target;
+        let Target { url, tls, .. } = &self.target;
         let timeout = self.server.timeout;
         let place = match &url.sentinels {
             None => Ok((url.host.clone(), url.port)),
@@ -177,15 +188,20 @@ impl Thread {
     }
 }
 
-/// Refuses what has not been sent, except for detaching: that is done.
+/// Refuses what has not been sent, except for detaching, which is done, and for what the next connection attaches.
 fn refuse(queue: &Queue<Request>, attached: &mut Attached, requests: Vec<Request>, why: &Arc<str>) {
     for request in requests {
-        if let Request::Unsubscribe { topic, .. } = &request {
-            attached.remove(topic);
-            queue.settled(request.size());
-            request.answer(Ok(Value::Null));
-        } else {
-            queue.undone(request, Undone::Refused(why.clone()));
+        match &request {
+            Request::Unsubscribe { topic, .. } => {
+                attached.remove(topic);
+                queue.settled(request.size());
+                request.answer(Ok(Value::Null));
+            }
+            Request::Subscribe { topic, with_head, told: Subscribed::Moved } => {
+                *attached.entry(topic.clone()).or_default() |= with_head;
+                queue.settled(request.size());
+            }
+            _ => queue.undone(request, Undone::Refused(why.clone())),
         }
     }
 }

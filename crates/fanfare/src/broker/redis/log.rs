@@ -1,5 +1,6 @@
 //! The logs of topics: streams, which the scripts write and read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,8 +11,9 @@ use parking_lot::Mutex;
 use super::names::Kind;
 use super::request::{Appends, Request, bounds, unexpected};
 use super::scripts::{self, Script};
+use super::slots::Slot;
 use super::{Place, Redis};
-use crate::broker::{Append, Done, Entry, Log, Page, Read, Stamp, Transport as _, Undone};
+use crate::broker::{Append, Done, Entry, LinkId, Log, Page, Read, Stamp, Transport as _, Undone};
 
 /// So many heads are asked for at once: a script must not take long.
 const HEADS_MAX: usize = 64;
@@ -20,12 +22,15 @@ impl Log for Redis {
     fn append(&self, append: Append) {
         match self.carries(append.envelope.len()) {
             Err(undone) => (append.done)(Err(undone)),
-            Ok(()) => self.place(&append.topic).ordered.put(Request::Append(Appends::new(append))),
+            Ok(()) => self.put(&append.topic.clone(), [Request::Append(Appends::new(append))]),
         }
     }
 
     fn read(&self, topic: &Arc<str>, read: Read, done: Done<Page>) {
-        let place = self.place(topic);
+        let place = match self.place(topic) {
+            Ok(place) => place,
+            Err(undone) => return done(Err(undone)),
+        };
         let server = &place.server;
         let parts = vec![
             Bytes::from_static(b"2"),
@@ -45,7 +50,10 @@ impl Log for Redis {
         if topics.is_empty() {
             return done(Ok(Vec::new()));
         }
-        let parts = self.by_place(&topics);
+        let parts = match self.by_place(&topics) {
+            Ok(parts) => parts,
+            Err(undone) => return done(Err(undone)),
+        };
         let gathered = Gathered { heads: vec![None; topics.len()], parts: parts.len(), done: Some(done) };
         let gathered = Arc::new(Mutex::new(gathered));
         for (place, indexes) in parts {
@@ -60,6 +68,9 @@ impl Log for Redis {
         }
     }
 }
+
+/// Topics of which one command asks, by their places in a list, and the server that it goes to.
+type Part = (Arc<Place>, Vec<usize>);
 
 /// Heads that have come so far.
 struct Gathered {
@@ -101,17 +112,22 @@ fn heads(value: Value<'_>, count: usize) -> Option<Vec<Position>> {
 
 impl Redis {
     /// Where topics are, as many to a command as it may ask for.
-    fn by_place(&self, topics: &[Arc<str>]) -> Vec<(&Place, Vec<usize>)> {
-        let mut parts: Vec<(&Place, Vec<usize>)> = Vec::new();
+    fn by_place(&self, topics: &[Arc<str>]) -> Result<Vec<Part>, Undone> {
+        let mut parts: Vec<Part> = Vec::new();
+        // By server and slot, the one to which the next topic is added.
+        let mut open: BTreeMap<(LinkId, Option<Slot>), usize> = BTreeMap::new();
         for (index, topic) in topics.iter().enumerate() {
-            let place = self.place(topic);
-            let has_room = |(at, indexes): &&mut (&Place, Vec<usize>)| at.id == place.id && indexes.len() < HEADS_MAX;
-            match parts.iter_mut().rev().find(has_room) {
-                Some((_, indexes)) => indexes.push(index),
-                None => parts.push((place, vec![index])),
+            let place = self.place(topic)?;
+            let key = (place.id, self.slot(topic));
+            match open.get(&key).and_then(|part| parts.get_mut(*part)) {
+                Some((_, indexes)) if indexes.len() < HEADS_MAX => indexes.push(index),
+                _ => {
+                    open.insert(key, parts.len());
+                    parts.push((place, vec![index]));
+                }
             }
         }
-        parts
+        Ok(parts)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::slots::{Slot, slot_of};
 use crate::broker::Incarnation;
 
 /// What stands between the braces for all registers.
@@ -30,6 +31,14 @@ pub(super) enum Kind {
     /// Their names in order.
     CellNames = b'R' as isize,
 }
+
+/// The inbox of a node in a Redis Cluster, where it goes wherever its slot goes, as topics do. Those of clients have no control
+/// characters.
+pub(super) fn inbox_topic(of: Incarnation) -> String {
+    format!("{INBOX}{of}")
+}
+
+const INBOX: &str = "\u{1}inbox:";
 
 /// The names in one namespace.
 #[derive(Debug, Clone)]
@@ -78,9 +87,25 @@ impl Names {
         self.of(kind, REGISTERS)
     }
 
+    /// The slot of all of a topic, in a Redis Cluster.
+    pub(super) fn slot(&self, topic: &str) -> Slot {
+        let name = self.of(Kind::Live, topic);
+        slot_of(&name[self.namespace.len() + 4..name.len() - 1])
+    }
+
     /// The cell that tells a flushed server from the one before.
     pub(super) fn life(&self) -> Vec<u8> {
         [self.namespace.as_bytes(), b":life"].concat()
+    }
+
+    /// The same for a server of a Redis Cluster, with a tag whose slot it has.
+    pub(super) fn life_with(&self, tag: &str) -> Vec<u8> {
+        [&self.life()[..], b":{", tag.as_bytes(), b"}"].concat()
+    }
+
+    /// The channel of a canary, with a tag of that kind.
+    pub(super) fn canary_with(&self, tag: &str) -> Vec<u8> {
+        self.of(Kind::Inbox, tag)
     }
 
     /// What a channel is; `None` if it is not ours.
@@ -88,7 +113,10 @@ impl Names {
         let rest = channel.strip_prefix(self.namespace.as_bytes())?;
         let tag = rest.get(4..)?.strip_suffix(b"}")?;
         match &rest[..4] {
-            b":l:{" => Some(Channel::Live(topic(tag)?)),
+            b":l:{" => match topic(tag)? {
+                inbox if inbox.starts_with(INBOX) => Some(Channel::Inbox),
+                topic => Some(Channel::Live(topic)),
+            },
             b":n:{" => Some(Channel::Inbox),
             _ => None,
         }
@@ -124,6 +152,7 @@ mod tests {
             let channel = names.of(Kind::Live, topic);
             assert_eq!(channel, name.as_bytes());
             assert_eq!(names.channel(&channel), Some(Channel::Live(topic.into())));
+            assert_eq!(names.slot(topic), slot_of(&channel[6..channel.len() - 1]));
         }
     }
 
@@ -131,6 +160,8 @@ mod tests {
     fn other_channels_are_not_ours() {
         let names = Names::new("ff");
         assert_eq!(names.channel(b"ff:n:{07}"), Some(Channel::Inbox));
+        let inbox = names.of(Kind::Live, &inbox_topic(Incarnation::new(7).unwrap()));
+        assert_eq!(names.channel(&inbox), Some(Channel::Inbox));
         for channel in [&b""[..], b"ff", b"ff:l:", b"ff:l:{", b"ff:s:{a}", b"gg:l:{a}", b"fff:l:{a}", b"ff:l:{\xff}"] {
             assert_eq!(names.channel(channel), None, "{channel:?}");
         }

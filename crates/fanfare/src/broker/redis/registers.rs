@@ -1,5 +1,7 @@
 //! Registers: fields of one hash, with their names in order beside it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fanfare_proto::resp::{Items, Value};
 
@@ -14,12 +16,16 @@ const CELLS_MAX: usize = 32;
 
 impl Registers for Redis {
     fn get(&self, name: &str, done: Done<Option<Cell>>) {
-        let cells = self.of_registers().server.names.registers(Kind::Cells);
+        let place = match self.of_registers() {
+            Ok(place) => place,
+            Err(undone) => return done(Err(undone)),
+        };
+        let cells = place.server.names.registers(Kind::Cells);
         let parts = vec![Bytes::from_static(b"HGET"), cells.into(), Bytes::copy_from_slice(name.as_bytes())];
         let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
             done(answer.and_then(|value| maybe_cell(value).ok_or_else(|| unexpected("the register"))));
         });
-        self.of_registers().bulk.put(Request::Call { script: None, parts, answered });
+        place.bulk.put(Request::Call { script: None, parts, answered });
     }
 
     fn put_if(&self, name: &str, revision: Option<u64>, value: Bytes, done: Done<Swapped>) {
@@ -47,17 +53,25 @@ impl Registers for Redis {
 
 impl Redis {
     fn change(&self, name: &str, expected: Bytes, value: Option<Bytes>, done: Done<Swapped>) {
-        let mut parts = self.cells_and_names();
+        let place = match self.of_registers() {
+            Ok(place) => place,
+            Err(undone) => return done(Err(undone)),
+        };
+        let mut parts = place.cells_and_names();
         parts.extend([Bytes::copy_from_slice(name.as_bytes()), expected]);
         parts.extend(value);
         let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
             done(answer.and_then(|value| swapped(value).ok_or_else(|| unexpected("the register"))));
         });
-        self.of_registers().bulk.put(Request::Call { script: Some(Script::ChangeCell), parts, answered });
+        place.bulk.put(Request::Call { script: Some(Script::ChangeCell), parts, answered });
     }
 
     fn list_more(&self, from: Vec<u8>, to: Bytes, mut listed: Vec<(String, Cell)>, done: Done<Vec<(String, Cell)>>) {
-        let mut parts = self.cells_and_names();
+        let place = match self.of_registers() {
+            Ok(place) => place,
+            Err(undone) => return done(Err(undone)),
+        };
+        let mut parts = place.cells_and_names();
         parts.extend([from.into(), to.clone(), CELLS_MAX.to_string().into()]);
         let redis = self.clone();
         let answered = Box::new(move |answer: Result<Value<'_>, Undone>| {
@@ -74,17 +88,19 @@ impl Redis {
                 }
             }
         });
-        self.of_registers().bulk.put(Request::Call { script: Some(Script::ListCells), parts, answered });
+        place.bulk.put(Request::Call { script: Some(Script::ListCells), parts, answered });
     }
 
     /// The server of all registers.
-    fn of_registers(&self) -> &Place {
+    fn of_registers(&self) -> Result<Arc<Place>, Undone> {
         self.place(REGISTERS)
     }
+}
 
+impl Place {
     /// The keys of a script about registers.
     fn cells_and_names(&self) -> Vec<Bytes> {
-        let names = &self.of_registers().server.names;
+        let names = &self.server.names;
         vec![Bytes::from_static(b"2"), names.registers(Kind::Cells).into(), names.registers(Kind::CellNames).into()]
     }
 }

@@ -38,6 +38,17 @@ pub(super) enum Request {
     Append(Appends),
     /// Anything else.
     Call { script: Option<Script>, parts: Vec<Bytes>, answered: Answered },
+    /// What another server of a cluster does not have.
+    Redirected(Box<Redirected>),
+}
+
+/// A command that another server of a cluster does not have.
+pub(super) struct Redirected {
+    pub(super) request: Request,
+    /// So many servers have sent it away.
+    pub(super) hops: u8,
+    /// Its slot is on its way to this server, which is to carry it out all the same.
+    pub(super) asks: bool,
 }
 
 /// Where something is published.
@@ -52,6 +63,8 @@ pub(super) enum Subscribed {
     Done(Done<Attached>),
     /// Whoever is told of the next command, and finds here why not.
     Shared(Arc<OnceLock<Undone>>),
+    /// The node, that something may have been lost: the topic was attached elsewhere.
+    Moved,
 }
 
 /// Messages for one log that go in one call.
@@ -102,6 +115,7 @@ impl Request {
                 }
                 parts.iter().for_each(|part| write_part(part, out));
             }
+            Request::Redirected(redirected) => redirected.request.write(server, shas, out),
         }
     }
 
@@ -114,7 +128,7 @@ impl Request {
                 (Subscribed::Shared(why), Err(undone)) => {
                     let _ = why.set(undone);
                 }
-                (Subscribed::Shared(_), Ok(_)) => {}
+                (Subscribed::Shared(_), Ok(_)) | (Subscribed::Moved, _) => {}
             },
             Request::Unsubscribe { done, .. } => done(answer.map(drop)),
             Request::Publish { done, .. } => {
@@ -125,6 +139,7 @@ impl Request {
             }
             Request::Append(appends) => appends.answer(answer),
             Request::Call { answered, .. } => answered(answer),
+            Request::Redirected(redirected) => redirected.request.answer(answer),
         }
     }
 
@@ -143,12 +158,13 @@ impl Command for Request {
                 Request::Publish { envelope, to: To::Node(_), .. } => envelope.len(),
                 Request::Append(appends) => appends.size,
                 Request::Call { parts, .. } => parts.iter().map(Bytes::len).sum(),
+                Request::Redirected(redirected) => redirected.request.size(),
             }
     }
 
     fn is_always_taken(&self) -> bool {
-        // Also without a connection there is something that is not to be made again.
-        matches!(self, Request::Unsubscribe { .. })
+        // Also without a connection there is something that is not to be made again, or is to be made by the next one.
+        matches!(self, Request::Unsubscribe { .. } | Request::Subscribe { told: Subscribed::Moved, .. })
     }
 
     fn undone(self, why: Undone) {
@@ -186,15 +202,17 @@ impl Appends {
     }
 
     fn write(&self, server: &Server, shas: &Shas, out: &mut Vec<u8>) {
-        const PLAIN: [Kind; 3] = [Kind::Stream, Kind::Meta, Kind::Live];
-        const KEYED: [Kind; 5] = [Kind::Stream, Kind::Meta, Kind::Live, Kind::Keys, Kind::OldKeys];
+        const PLAIN: [Kind; 2] = [Kind::Stream, Kind::Meta];
+        const KEYED: [Kind; 4] = [Kind::Stream, Kind::Meta, Kind::Keys, Kind::OldKeys];
         let kinds = if self.key.is_some() { &KEYED[..] } else { &PLAIN[..] };
-        write_command_head(4 + kinds.len() + usize::from(self.key.is_some()) + self.messages.len(), out);
+        write_command_head(5 + kinds.len() + usize::from(self.key.is_some()) + self.messages.len(), out);
         write_part(b"EVALSHA", out);
         write_part(shas.of(Script::Append), out);
-        write_part(if self.key.is_some() { b"5" } else { b"3" }, out);
+        write_part(if self.key.is_some() { b"4" } else { b"2" }, out);
         kinds.iter().for_each(|kind| write_part(&server.names.of(*kind, &self.topic), out));
         write_part(&self.head(server), out);
+        // No key: while a slot moves, a cluster wants all keys of a script to be on one server.
+        write_part(&server.names.of(Kind::Live, &self.topic), out);
         if let Some(key) = &self.key {
             write_part(key.as_bytes(), out);
         }

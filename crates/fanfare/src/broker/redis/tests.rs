@@ -1,9 +1,10 @@
 //! The broker over a real Redis, started for each test. What every broker promises is tried by `broker/suite`; here is what only Redis
 //! has: `appends` and `reads` (what the scripts keep and throw away), `breaks` (connections that break, servers
-//! that stop, forget or refuse), `failover`, `cost`.
+//! that stop, forget or refuse), `failover`, `clusters` (slots that move, masters that die), `cost`.
 
 mod appends;
 mod breaks;
+mod clusters;
 mod cost;
 mod failover;
 mod reads;

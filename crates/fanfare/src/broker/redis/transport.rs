@@ -5,20 +5,25 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use fanfare_proto::resp::Value;
 
-use super::names::Kind;
+use super::names::{Kind, inbox_topic};
 use super::request::{Answered, Request, Subscribed, To, unexpected};
 use super::scripts::{self, Script};
-use super::{Place, Redis};
+use super::{Place, Places, Redis};
 use crate::broker::{Attached, BrokerLink, Done, Incarnation, LinkId, Transport, Undone};
 
 impl Transport for Redis {
     fn attach(&self, topic: &Arc<str>, wants_head: bool, done: Done<Attached>) {
-        let topic = topic.clone();
-        if !wants_head {
-            let place = self.place(&topic);
-            let told = Subscribed::Done(done);
-            return place.ordered.put(Request::Subscribe { topic, with_head: false, told });
+        if let Places::Cluster(router) = &self.places {
+            router.want(topic, wants_head);
         }
+        if !wants_head {
+            let told = Subscribed::Done(done);
+            return self.put(topic, [Request::Subscribe { topic: topic.clone(), with_head: false, told }]);
+        }
+        let place = match self.place(topic) {
+            Ok(place) => place,
+            Err(undone) => return done(Err(undone)),
+        };
         // Both in one write, so that what is missing after the one is in the answer to the other.
         let refusal = Arc::new(OnceLock::new());
         let refused = refusal.clone();
@@ -32,59 +37,73 @@ impl Transport for Redis {
                 None => head.map(|head| Attached { head: Some(head) }),
             });
         };
-        let place = self.place(&topic);
-        let heads = place.heads_of([&*topic], Box::new(answered));
+        let heads = place.heads_of([&**topic], Box::new(answered));
         let subscribe = Request::Subscribe { topic: topic.clone(), with_head: true, told: Subscribed::Shared(refusal) };
-        place.ordered.put_all([subscribe, heads]);
+        self.put(topic, [subscribe, heads]);
     }
 
     fn detach(&self, topic: &str, done: Done<()>) {
-        self.place(topic).ordered.put(Request::Unsubscribe { topic: topic.into(), done });
+        if let Places::Cluster(router) = &self.places {
+            router.unwant(topic);
+        }
+        self.put(topic, [Request::Unsubscribe { topic: topic.into(), done }]);
     }
 
     fn publish(&self, topic: &Arc<str>, envelope: Bytes, done: Done<Option<u64>>) {
-        let done = Box::new(move |answer: Result<u64, Undone>| done(answer.map(Some)));
-        self.publish_to(self.place(topic), To::Topic(topic.clone()), envelope, done);
+        let done: Done<u64> = Box::new(move |answer| done(answer.map(Some)));
+        match self.carries(envelope.len()) {
+            Err(undone) => done(Err(undone)),
+            Ok(()) => self.put(topic, [Request::Publish { to: To::Topic(topic.clone()), envelope, done }]),
+        }
     }
 
     fn send(&self, to: Incarnation, envelope: Bytes, done: Done<()>) {
         let told = move |answer: Result<u64, Undone>| {
             done(answer.and_then(|receivers| if receivers == 0 { Err(Undone::Gone) } else { Ok(()) }));
         };
-        // A node has an inbox at every server.
-        let place = self.places.iter().find(|place| place.server.pulse.is_beating()).unwrap_or(&self.places[0]);
-        self.publish_to(place, To::Node(to), envelope, Box::new(told));
+        if let Err(undone) = self.carries(envelope.len()) {
+            return told(Err(undone));
+        }
+        match &self.places {
+            Places::Fixed(places) => {
+                // A node has an inbox at every server.
+                let place = places.iter().find(|place| place.server.pulse.is_beating()).unwrap_or(&places[0]);
+                place.ordered.put(Request::Publish { to: To::Node(to), envelope, done: Box::new(told) });
+            }
+            Places::Cluster(router) => {
+                let inbox = inbox_topic(to);
+                let to = To::Topic(inbox.as_str().into());
+                router.put(&inbox, [Request::Publish { to, envelope, done: Box::new(told) }]);
+            }
+        }
     }
 
     fn carries(&self, size: usize) -> Result<(), Undone> {
-        self.places.iter().try_for_each(|place| place.server.carries(size))
+        match &self.places {
+            Places::Fixed(places) => places.iter().try_for_each(|place| place.server.carries(size)),
+            Places::Cluster(router) => router.places().iter().try_for_each(|place| place.server.carries(size)),
+        }
     }
 
     fn link_of(&self, topic: &str) -> LinkId {
-        self.place(topic).id
+        self.place(topic).map_or(LinkId(u32::MAX), |place| place.id)
     }
 
     fn links(&self) -> Vec<LinkId> {
-        self.places.iter().map(|place| place.id).collect()
+        self.all().iter().map(|place| place.id).collect()
     }
 
     fn stands(&self) -> Vec<(LinkId, BrokerLink)> {
-        let stands = |place: &Place| (place.id, place.server.pulse.stands(&place.server.name));
-        self.places.iter().map(stands).collect()
+        let stands = |place: &Arc<Place>| (place.id, place.server.pulse.stands(&place.server.name));
+        match &self.places {
+            Places::Fixed(places) => places.iter().map(stands).collect(),
+            Places::Cluster(router) => router.stands(),
+        }
     }
 
     fn renew(&self, link: LinkId) {
-        if let Some(place) = self.places.iter().find(|place| place.id == link) {
+        if let Some(place) = self.all().iter().find(|place| place.id == link) {
             place.ordered.renew();
-        }
-    }
-}
-
-impl Redis {
-    fn publish_to(&self, place: &Place, to: To, envelope: Bytes, done: Done<u64>) {
-        match self.carries(envelope.len()) {
-            Err(undone) => done(Err(undone)),
-            Ok(()) => place.ordered.put(Request::Publish { to, envelope, done }),
         }
     }
 }

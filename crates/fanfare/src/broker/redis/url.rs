@@ -1,5 +1,6 @@
-//! The address of a Redis: `redis://user:password@host:6379`, and `rediss://` for TLS; of several servers, with commas between; and of
-//! the sentinels of one, `redis+sentinel://user:password@host:26379,host:26379/NAME`.
+//! The address of a Redis: `redis://user:password@host:6379`, and `rediss://` for TLS; of several servers, with commas between; of
+//! the sentinels of one, `redis+sentinel://user:password@host:26379,host:26379/NAME`; and of a Redis Cluster,
+//! `redis+cluster://user:password@host:6379,host:6379`.
 
 use std::fmt;
 
@@ -33,12 +34,38 @@ pub(super) struct Url {
 /// More servers are never meant.
 const SERVERS_MAX: usize = 100;
 
-impl Url {
-    /// Reads one address or several, with commas between.
+/// What an address names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Servers {
+    /// Those that share the topics and know nothing of each other; one of them may be the master that sentinels know.
+    Several(Vec<Url>),
+    /// Some of a Redis Cluster, all with the same credentials.
+    Cluster(Vec<Url>),
+}
+
+impl Servers {
+    /// Reads an address.
     ///
     /// # Errors
-    /// What is wrong with one of them and what to write instead. The text has no password.
-    pub(super) fn parse_all(text: &str) -> Result<Vec<Self>, String> {
+    /// What is wrong with it and what to write instead. The text has no password.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        for (scheme, tls) in [("redis+cluster://", false), ("rediss+cluster://", true)] {
+            if let Some(rest) = text.strip_prefix(scheme) {
+                return Url::of_cluster(rest, tls).map(Servers::Cluster);
+            }
+        }
+        Url::parse_all(text).map(Servers::Several)
+    }
+
+    pub(super) fn urls(&self) -> &[Url] {
+        let (Servers::Several(urls) | Servers::Cluster(urls)) = self;
+        urls
+    }
+}
+
+impl Url {
+    /// Reads one address or several, with commas between.
+    fn parse_all(text: &str) -> Result<Vec<Self>, String> {
         if let Some(rest) = text.strip_prefix("redis+sentinel://") {
             return Url::by_sentinels(rest).map(|url| vec![url]);
         }
@@ -58,6 +85,33 @@ impl Url {
             0 => Url::parse(text).map(|url| vec![url]),
             1..=SERVERS_MAX => Ok(urls),
             count => Err(format!("{count} servers are more than {SERVERS_MAX}")),
+        }
+    }
+
+    fn of_cluster(rest: &str, tls: bool) -> Result<Vec<Self>, String> {
+        let expected = "write it as redis+cluster://user:password@host:6379,host:6379, with some of the cluster's servers, or \
+                        rediss+cluster:// for TLS";
+        let (credentials, places) = match rest.rsplit_once('@') {
+            Some((credentials, places)) => (format!("{credentials}@"), places),
+            None => (String::new(), rest),
+        };
+        if let Some((_, path)) = places.split_once('/') {
+            return Err(format!("the path {path:?} has no meaning: {expected}"));
+        }
+        let mut urls: Vec<Url> = Vec::new();
+        for place in places.split(',') {
+            let Authority { user, password, host, port } =
+                authority::parse(&format!("{credentials}{place}"), PORT, expected)?;
+            if user.is_some() && password.is_none() {
+                return Err(format!(
+                    "it has a user without a password: {expected}, with \":\" before a password alone"
+                ));
+            }
+            urls.push(Url { host, port, tls, user, password, sentinels: None });
+        }
+        match urls.len() {
+            ..=SERVERS_MAX => Ok(urls),
+            count => Err(format!("{count} servers are more than {SERVERS_MAX}: some of the cluster's are enough")),
         }
     }
 
@@ -214,5 +268,30 @@ mod tests {
     fn only_the_address_is_shown() {
         let url = Url::parse("redis://chat:secret@[::1]:7000").unwrap();
         assert_eq!(format!("{url} {url:?}"), "[::1]:7000 Url([::1]:7000)");
+    }
+
+    #[test]
+    fn servers_of_a_cluster() {
+        let url = |host: &str, port, tls, user: Option<&str>, password: Option<&str>| {
+            let (user, password) = (user.map(Into::into), password.map(Into::into));
+            Url { host: host.into(), port, tls, user, password, sentinels: None }
+        };
+        for (text, expected) in [
+            ("redis+cluster://a", Ok(vec![url("a", 6379, false, None, None)])),
+            (
+                "rediss+cluster://chat:a,@a:1,[::1]",
+                Ok(vec![url("a", 1, true, Some("chat"), Some("a,")), url("::1", 6379, true, Some("chat"), Some("a,"))]),
+            ),
+            ("redis+cluster://", Err("it names no host: write it as redis+cluster://")),
+            ("redis+cluster://a,,b", Err("it names no host: write it as redis+cluster://")),
+            ("redis+cluster://a/0", Err("the path \"0\" has no meaning")),
+            ("redis+cluster://secret@a", Err("it has a user without a password")),
+        ] {
+            match (Servers::parse(text), expected) {
+                (Ok(Servers::Cluster(urls)), Ok(expected)) => assert!(urls == expected, "{text}: {urls:?}"),
+                (Err(error), Err(start)) => assert!(error.starts_with(start), "{text}: {error}"),
+                (outcome, _) => panic!("{text}: {outcome:?}"),
+            }
+        }
     }
 }

@@ -33,6 +33,8 @@ conform! {
     #[cfg(feature = "redis")]
     redis: redis_at::single() => transport, log, registers;
     #[cfg(feature = "redis")]
+    redis_cluster: redis_at::cluster() => transport, log, registers;
+    #[cfg(feature = "redis")]
     several_redis: redis_at::several() => transport, log, registers;
 }
 

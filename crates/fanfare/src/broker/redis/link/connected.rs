@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use fanfare_proto::resp::{Scanner, write_command};
 
+use super::super::moves::Moves;
 use super::super::names::Kind;
-use super::super::request::{REQUEST_SIZE, Request};
+use super::super::request::{REQUEST_SIZE, Redirected, Request};
 use super::super::scripts::{Script, Shas};
 use super::super::server::Server;
+use super::super::slots::tag_within;
 use super::standing::Question;
 use super::{Attached, Role, Target};
 use crate::broker::buffered::Buffered;
@@ -37,6 +39,11 @@ pub(super) struct Connected<'a> {
     queue: &'a Queue<Request>,
     server: &'a Server,
     role: &'a Role,
+    moves: Option<&'a dyn Moves>,
+    /// The channel of this node, by which the canary comes.
+    inbox: Vec<u8>,
+    /// The cell that tells whether the server was flushed.
+    life_key: Vec<u8>,
     attached: &'a mut Attached,
     buffered: Buffered,
     scanner: Scanner,
@@ -70,9 +77,11 @@ struct Waiting {
 
 enum What {
     /// Somebody's; nobody's any more if it has taken too long.
-    Theirs { request: Option<Request>, size: usize, confirmation: Confirmation },
-    /// Attaches a topic again.
-    Attach(Confirmation),
+    Theirs { request: Option<Request>, size: usize, confirmation: Confirmation, hops: u8 },
+    /// Attaches a topic again, or this node's inbox.
+    Attach(Confirmation, Option<Arc<str>>),
+    /// The next command is for a slot that is on its way here.
+    Asking,
     /// Attaching is over.
     AllAttached,
     /// The answer says how the server stands.
@@ -94,15 +103,20 @@ impl<'a> Connected<'a> {
         queue: &'a Queue<Request>,
         server: &'a Server,
         role: &'a Role,
-        target: &Target,
+        target: &'a Target,
         attached: &'a mut Attached,
         wire: Wire,
     ) -> Self {
         let now = Instant::now();
+        let moves = target.moves.as_deref();
+        let (inbox, life_key) = homes(server, role, moves);
         let mut connected = Connected {
             queue,
             server,
             role,
+            moves,
+            inbox,
+            life_key,
             attached,
             buffered: Buffered::new(wire),
             scanner: Scanner::new(server.envelope_size_max + STRING_OVERHEAD_MAX),
@@ -194,6 +208,16 @@ impl<'a> Connected<'a> {
 
     /// Sends a command of somebody else.
     fn send(&mut self, request: Request) {
+        let (request, hops) = match request {
+            Request::Redirected(redirected) => {
+                let Redirected { request, hops, asks } = *redirected;
+                if asks {
+                    self.send_own(What::Asking, &[b"ASKING"]);
+                }
+                (request, hops)
+            }
+            request => (request, 0),
+        };
         let size = request.size();
         let confirmation = match &request {
             Request::Subscribe { topic, with_head, .. } => {
@@ -213,7 +237,8 @@ impl<'a> Connected<'a> {
         };
         request.write(self.server, &self.shas, &mut self.buffered.out);
         let deadline = Instant::now() + self.server.timeout;
-        self.waiting.push_back(Waiting { what: What::Theirs { request: Some(request), size, confirmation }, deadline });
+        let what = What::Theirs { request: Some(request), size, confirmation, hops };
+        self.waiting.push_back(Waiting { what, deadline });
     }
 
     /// Sends a command of our own.
@@ -245,7 +270,7 @@ impl<'a> Connected<'a> {
 
     fn ask_how_it_stands(&mut self) {
         self.send_own(What::Question(Question::Session), &[b"INFO", b"replication"]);
-        let (key, life) = (self.server.names.life(), self.server.draw());
+        let (key, life) = (self.life_key.clone(), self.server.draw());
         let what = What::Question(Question::Life(life));
         self.send_own(what, &[b"SET", &key, life.to_string().as_bytes(), b"NX", b"GET"]);
         self.send_own(What::Question(Question::Time(Instant::now())), &[b"TIME"]);
@@ -267,8 +292,9 @@ impl<'a> Connected<'a> {
 
     /// The server stands well: all topics are attached, as far as there is room for what is on its way.
     fn begin_to_attach(&mut self, since: Instant) {
-        if let Role::Ordered { inbox, .. } = self.role {
-            self.send_own(What::Attach(Confirmation::Subscribed), &[b"SSUBSCRIBE", inbox]);
+        if let Role::Ordered { .. } = self.role {
+            let inbox = self.inbox.clone();
+            self.send_own(What::Attach(Confirmation::Subscribed, None), &[b"SSUBSCRIBE", &inbox]);
         }
         self.stage = Stage::Attaching { since, topics: Some(self.attached.keys().cloned().collect()) };
         self.attach_more();
@@ -286,11 +312,12 @@ impl<'a> Connected<'a> {
             let channel = server.names.of(Kind::Live, &topic);
             let meta = server.names.of(Kind::Meta, &topic);
             let [session, fresh] = [server.session(), server.draw()].map(u64::to_le_bytes);
-            self.send_own(What::Attach(Confirmation::Subscribed), &[b"SSUBSCRIBE", &channel]);
+            self.send_own(What::Attach(Confirmation::Subscribed, Some(topic.clone())), &[b"SSUBSCRIBE", &channel]);
             if with_head {
                 // So that a log that the server does not know begins again, and that once.
                 let sha = self.shas.of(Script::Heads).to_vec();
-                self.send_own(What::Attach(Confirmation::Answer), &[b"EVALSHA", &sha, b"1", &meta, &session, &fresh]);
+                let what = What::Attach(Confirmation::Answer, Some(topic));
+                self.send_own(what, &[b"EVALSHA", &sha, b"1", &meta, &session, &fresh]);
             }
         }
         let left = (!topics.is_empty()).then_some(topics);
@@ -299,6 +326,20 @@ impl<'a> Connected<'a> {
         }
         if let Stage::Attaching { topics, .. } = &mut self.stage {
             *topics = left;
+        }
+    }
+}
+
+/// The names that a connection has for itself: that of its canary's channel, and that of the server's life. In a cluster they are in slots that
+/// the server has.
+fn homes(server: &Server, role: &Role, moves: Option<&dyn Moves>) -> (Vec<u8>, Vec<u8>) {
+    let Role::Ordered { node, .. } = role else { return Default::default() };
+    match moves {
+        None => (server.names.inbox(*node), server.names.life()),
+        Some(moves) => {
+            let slots = moves.slots();
+            let canary = tag_within(&format!("{node}-"), &slots);
+            (server.names.canary_with(&canary), server.names.life_with(&tag_within("", &slots)))
         }
     }
 }

@@ -113,13 +113,16 @@ pub(super) fn is_of_the_server(error: &[u8]) -> bool {
 const ALLOWED: &str = "docs/cluster.md has what the user of a node has to be allowed";
 
 /// An error in words, with the next step where there is one.
-pub(super) fn in_words(error: &[u8]) -> String {
+pub(in crate::broker::redis) fn in_words(error: &[u8]) -> String {
     let text = String::from_utf8_lossy(error);
     match code(error) {
         b"NOAUTH" | b"WRONGPASS" => format!("it says {text}; check the user and password in the broker's address"),
         b"NOPERM" => format!("it says {text}; {ALLOWED}"),
         _ if error.starts_with(DENIED) => format!("it says {text}; {ALLOWED}"),
         b"WRONGTYPE" => format!("it says {text}; give this cluster a namespace that no other software uses"),
+        b"TRYAGAIN" => {
+            format!("it says {text}; the slot of the topic is on its way to another server: try again later")
+        }
         b"OOM" => format!("it says {text}; raise maxmemory, or let topics keep less"),
         _ if error.starts_with(TOO_LARGE) => format!("it says {text}; send less, or raise proto-max-bulk-len"),
         b"NOPROTO" => format!("it says {text}; sharded channels need Redis {VERSION_MIN}.0 or newer"),

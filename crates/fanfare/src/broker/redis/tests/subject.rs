@@ -8,20 +8,29 @@ use crate::broker::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Parts};
 
 /// One server.
 pub(in crate::broker) fn single() -> Servers {
-    Servers(vec![redis_server::start()])
+    Servers { services: vec![redis_server::start()], is_cluster: false }
 }
 
 /// Three that know nothing of each other.
 pub(in crate::broker) fn several() -> Servers {
-    Servers((0..3).map(|_| redis_server::start()).collect())
+    Servers { services: (0..3).map(|_| redis_server::start()).collect(), is_cluster: false }
 }
 
-pub(in crate::broker) struct Servers(Vec<Service>);
+/// Three masters of a cluster.
+pub(in crate::broker) fn cluster() -> Servers {
+    Servers { services: redis_server::start_cluster(0), is_cluster: true }
+}
+
+pub(in crate::broker) struct Servers {
+    services: Vec<Service>,
+    is_cluster: bool,
+}
 
 impl Servers {
     pub(super) fn url(&self) -> String {
-        let urls: Vec<_> = self.0.iter().map(|service| format!("redis://127.0.0.1:{}", service.port)).collect();
-        urls.join(",")
+        let urls: Vec<_> = self.services.iter().map(|service| format!("redis://127.0.0.1:{}", service.port)).collect();
+        // One knows the others.
+        if self.is_cluster { urls[0].replace("redis://", "redis+cluster://") } else { urls.join(",") }
     }
 }
 
@@ -31,7 +40,7 @@ impl Subject for Servers {
     }
 
     fn links(&self) -> usize {
-        self.0.len()
+        self.services.len()
     }
 
     fn envelope_size_max(&self) -> Option<usize> {
@@ -40,7 +49,7 @@ impl Subject for Servers {
 
     fn evict(&self, topic: &str, only_messages: bool) -> bool {
         let kinds = if only_messages { &["s"][..] } else { &["s", "m"] };
-        for (service, kind) in self.0.iter().flat_map(|service| kinds.iter().map(move |kind| (service, kind))) {
+        for (service, kind) in self.services.iter().flat_map(|service| kinds.iter().map(move |kind| (service, kind))) {
             service.redis(&["DEL", &format!("ff:{kind}:{{{topic}}}")]);
         }
         true

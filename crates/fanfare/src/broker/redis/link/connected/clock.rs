@@ -70,9 +70,10 @@ impl Connected<'_> {
     }
 
     fn send_canary(&mut self, now: Instant) -> Result<(), String> {
-        let Role::Ordered { inbox, canary, .. } = self.role else { return self.look_for_an_answer(now) };
+        let Role::Ordered { canary, .. } = self.role else { return self.look_for_an_answer(now) };
         if let Some(bytes) = self.canary.due(now, canary)? {
-            self.send_own(What::Canary, &[b"SPUBLISH", inbox, &bytes]);
+            let inbox = self.inbox.clone();
+            self.send_own(What::Canary, &[b"SPUBLISH", &inbox, &bytes]);
         }
         Ok(())
     }

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use fanfare_proto::resp::{Items, Value};
 
-use super::super::super::names::Channel;
-use super::super::super::request::Request;
+use super::super::super::moves::Lane;
+use super::super::super::names::{Channel, Kind, Names, inbox_topic};
+use super::super::super::request::{Redirected, Request, Subscribed};
 use super::super::super::scripts::Live;
+use super::super::super::slots::Redirection;
 use super::super::standing::{self, Question};
 use super::super::{LinkState, Role};
 use super::{Confirmation, Connected, Stage, Waiting, What};
@@ -51,17 +53,33 @@ impl Connected<'_> {
             }
             (b"ssubscribe", ..) => self.confirmed(Confirmation::Subscribed),
             (b"sunsubscribe", channel, _) => {
-                let asked =
-                    self.waiting.front().is_some_and(|waiting| waiting.confirmation() == Confirmation::Unsubscribed);
-                match asked {
-                    true => self.confirmed(Confirmation::Unsubscribed),
-                    false => {
-                        let channel = String::from_utf8_lossy(channel);
-                        Err(format!("it has ended the subscription to {channel:?}, which nobody asked for"))
-                    }
-                }
+                let asked = self.waiting.front().is_some_and(|waiting| waiting.ends(&self.server.names, channel));
+                if asked { self.confirmed(Confirmation::Unsubscribed) } else { self.has_ended(channel) }
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The server has ended a subscription by itself: in a cluster, since its slot has gone.
+    fn has_ended(&mut self, channel: &[u8]) -> Result<(), String> {
+        match (self.server.names.channel(channel), self.moves) {
+            (Some(Channel::Live(topic)), Some(moves)) => {
+                if let Some((topic, _)) = self.attached.remove_entry(&*topic) {
+                    moves.lost(&topic);
+                }
+                Ok(())
+            }
+            (Some(Channel::Inbox), Some(moves)) if channel != self.inbox => {
+                let Role::Ordered { node, .. } = self.role else { return Ok(()) };
+                if let Some((topic, _)) = self.attached.remove_entry(&*inbox_topic(*node)) {
+                    moves.lost(&topic);
+                }
+                Ok(())
+            }
+            _ => {
+                let channel = String::from_utf8_lossy(channel);
+                Err(format!("it has ended the subscription to {channel:?}, which nobody asked for"))
+            }
         }
     }
 
@@ -101,18 +119,58 @@ impl Connected<'_> {
             _ => Ok(()),
         };
         match (waiting.what, error) {
-            (What::Theirs { request, size, .. }, error) => self.settle(request, size, value, error),
+            (What::Theirs { request, size, hops, .. }, error) => self.settle((request, hops), size, value, error),
+            (What::Attach(confirmation, Some(topic)), Some(error)) if self.is_elsewhere(error) => {
+                if confirmation == Confirmation::Subscribed
+                    && self.attached.remove(&topic).is_some()
+                    && let Some(moves) = self.moves
+                {
+                    moves.lost(&topic);
+                }
+            }
+            // The command behind it says what is wrong.
+            (What::Asking, _) => {}
             (What::Question(Question::PartMax), Some(_)) => {}
             (What::Question(question), None) => self.told(question, value)?,
             (What::AllAttached, None) => self.is_up(),
-            (What::Attach(_) | What::Canary, None) => {}
+            (What::Attach(..) | What::Canary, None) => {}
             (_, Some(error)) => return Err(standing::in_words(error)),
         }
         broken
     }
 
-    fn settle(&mut self, request: Option<Request>, size: usize, value: Value<'_>, error: Option<&[u8]>) {
+    /// Whether an error says that the slot is, or will soon be, at another server of the cluster.
+    fn is_elsewhere(&self, error: &[u8]) -> bool {
+        self.moves.is_some() && (Redirection::read(error).is_some() || standing::code(error) == b"TRYAGAIN")
+    }
+
+    /// Hands a command on that another server has, if the error says so; otherwise it is given back.
+    fn hand_on(&mut self, request: Request, hops: u8, size: usize, error: &[u8]) -> Option<Request> {
+        let (Some(moves), Some(to)) = (self.moves, Redirection::read(error)) else { return Some(request) };
+        self.queue.settled(size);
+        match &request {
+            // What has gone is not attached any more.
+            Request::Unsubscribe { .. } => {
+                request.answer(Ok(Value::Null));
+                return None;
+            }
+            Request::Subscribe { topic, .. } => drop(self.attached.remove(topic)),
+            _ => {}
+        }
+        let lane = if let Role::Ordered { .. } = self.role { Lane::Ordered } else { Lane::Bulk };
+        moves.redirected(lane, Redirected { request, hops: hops + 1, asks: to.is_ask }, to);
+        None
+    }
+
+    fn settle(&mut self, (request, hops): (Option<Request>, u8), size: usize, value: Value<'_>, error: Option<&[u8]>) {
         let Some(request) = request else { return self.queue.settled(size) };
+        let request = match error {
+            Some(error) => match self.hand_on(request, hops, size, error) {
+                Some(request) => request,
+                None => return,
+            },
+            None => request,
+        };
         match error {
             Some(error) if standing::code(error) == b"NOSCRIPT" => {
                 if self.unloaded.is_empty() {
@@ -136,6 +194,11 @@ impl Connected<'_> {
                     late.for_each(|request| self.queue.undone(request, Undone::refused(why)));
                 }
                 self.queue.settled(size);
+                if let (Request::Subscribe { topic, told: Subscribed::Moved, .. }, Role::Ordered { deliver, .. }) =
+                    (&request, self.role)
+                {
+                    deliver.doubtful(topic);
+                }
                 request.answer(Ok(value));
             }
         }
@@ -201,13 +264,23 @@ impl Connected<'_> {
 impl Waiting {
     pub(super) fn confirmation(&self) -> Confirmation {
         match self.what {
-            What::Theirs { confirmation, .. } | What::Attach(confirmation) => confirmation,
-            What::AllAttached | What::Question(_) | What::Canary => Confirmation::Answer,
+            What::Theirs { confirmation, .. } | What::Attach(confirmation, _) => confirmation,
+            What::AllAttached | What::Question(_) | What::Canary | What::Asking => Confirmation::Answer,
+        }
+    }
+
+    /// Whether it asks for the end of the subscription to this channel.
+    fn ends(&self, names: &Names, channel: &[u8]) -> bool {
+        match &self.what {
+            What::Theirs { request: Some(Request::Unsubscribe { topic, .. }), .. } => {
+                names.of(Kind::Live, topic) == channel
+            }
+            _ => self.confirmation() == Confirmation::Unsubscribed,
         }
     }
 
     /// Whether nobody's command waits here.
     fn is_over(&self) -> bool {
-        matches!(self.what, What::Canary | What::Question(_) | What::Theirs { request: None, .. })
+        matches!(self.what, What::Asking | What::Canary | What::Question(_) | What::Theirs { request: None, .. })
     }
 }
