@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A number that grows, whoever writes it.
 pub(crate) trait Count: Default {
     fn grow(&self, n: u64);
-    #[cfg(feature = "metrics")]
     fn now(&self) -> u64;
 }
 
@@ -15,7 +14,6 @@ impl Count for Cell {
         self.add(n);
     }
 
-    #[cfg(feature = "metrics")]
     fn now(&self) -> u64 {
         self.get()
     }
@@ -27,7 +25,6 @@ impl Count for AtomicU64 {
         self.fetch_add(n, Ordering::Relaxed);
     }
 
-    #[cfg(feature = "metrics")]
     fn now(&self) -> u64 {
         self.load(Ordering::Relaxed)
     }

@@ -75,7 +75,7 @@ impl<S> Served<S> {
             }
             return;
         }
-        self.run(tcp, First::default(), timeout, full).await;
+        self.run(tcp, first, timeout, full).await;
     }
 
     /// Reads who the client is from the header of the proxy.
