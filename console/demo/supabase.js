@@ -154,7 +154,8 @@ function showSample() {
   element("sample").textContent = [
     "const supabase = createClient(",
     `  "${location.origin}", ANON_KEY)`,
-    'const room = supabase.channel("cursors")',
+    "const room =",
+    '  supabase.channel("cursors")',
     'room.on("broadcast", {event: "cursor"},',
     "  ({payload}) => console.log(payload))",
     "room.subscribe()",

@@ -130,6 +130,23 @@ describe("screenshots", () => {
     await page.context().close()
   })
 
+  test("the cursors", async () => {
+    const [page, other] = [await open("supabase"), await open("supabase")]
+    for (const [window, name] of [[page, "Ann"], [other, "Bartholomew Featherstonehaugh-Marchbanks"]]) {
+      await window.locator("#state[data-state=open]").waitFor()
+      await window.fill("#name", name)
+      await window.press("#name", "Enter")
+    }
+    await page.locator("#people li").getByText("Bartholomew").waitFor()
+    await look(page, "cursors-empty")
+    await other.focus("#stage")
+    await other.keyboard.press("ArrowRight")
+    await page.locator(".cursor").getByText("Bartholomew").waitFor()
+    await look(page, "cursors")
+    await page.context().close()
+    await other.context().close()
+  })
+
   async function open(name) {
     const context = await browser.newContext({viewport: SIZES.desktop, locale: "en-GB"})
     const page = await context.newPage()
