@@ -44,6 +44,7 @@ mod stream;
 mod tap;
 mod token;
 mod top;
+mod wants;
 mod why;
 
 pub(crate) use bounds::Bounds;

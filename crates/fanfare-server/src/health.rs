@@ -33,6 +33,11 @@ pub(crate) trait Part: Send + Sync + fmt::Debug {
         None
     }
 
+    /// How old the last thing was that it took over from others, if these say when it was made.
+    fn lag(&self) -> Option<Duration> {
+        None
+    }
+
     /// How much it has yet to tell others, if it keeps that.
     fn waiting(&self) -> Option<usize> {
         None

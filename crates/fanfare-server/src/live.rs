@@ -82,6 +82,7 @@ fn limits(config: &Config) -> Vec<(&'static str, u64)> {
     let (limits, history) = (&config.limits, &config.history);
     let mut all = vec![
         ("connections_per_address_max", limits.connections_per_address_max.0),
+        ("handshakes_max", limits.handshakes_max.0),
         ("joins_max", limits.joins_max.0),
         ("message_size_max", limits.message_size_max.0),
         ("outbox_bytes_max", limits.outbox_bytes_max.0),
@@ -95,6 +96,8 @@ fn limits(config: &Config) -> Vec<(&'static str, u64)> {
         ("error_rate", limits.error_rate.0),
         ("ping_rate", limits.ping_rate.0),
     ];
+    let admin = config.admin.as_ref();
+    all.extend(admin.and_then(|admin| admin.publish_rate).map(|rate| ("admin_publish_rate", rate.0)));
     all.extend(limits.message_rate.map(|rate| ("message_rate", rate.0)));
     all.extend(limits.bytes_rate.map(|rate| ("bytes_rate", rate.0)));
     all.extend(limits.user_message_rate.map(|rate| ("user_message_rate", rate.0)));

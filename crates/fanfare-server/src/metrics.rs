@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 
 #[cfg(test)]
 pub(crate) use families::FAMILIES;
-pub(crate) use requests::Requests;
+pub(crate) use requests::{Login, Requests};
 pub(crate) use server::ServerFigures;
 
 use crate::auth::AuthFigures;

@@ -318,6 +318,7 @@ impl Running {
             connections_max: connections_max as usize,
             connections_per_address_max: per_address_max.map_or(usize::MAX, |max| max as usize),
             handshake_timeout: self.config.limits.handshake_timeout.0,
+            handshakes_max: self.config.limits.handshakes_max.0 as usize,
             vanished_timeout: self.config.limits.vanished_timeout(),
         }
     }

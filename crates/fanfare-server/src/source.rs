@@ -222,6 +222,8 @@ pub(crate) struct Standing {
     published: AtomicU64,
     /// How often the engine took nothing.
     waits: AtomicU64,
+    /// How old the last message was when it was published, in milliseconds; none where that is not known.
+    lag_ms: AtomicU64,
     skipped: [AtomicU64; Skip::ALL.len()],
     brake: HeldBack,
 }
@@ -238,6 +240,7 @@ impl Standing {
             received: AtomicU64::new(0),
             published: AtomicU64::new(0),
             waits: AtomicU64::new(0),
+            lag_ms: AtomicU64::new(u64::MAX),
             skipped: Default::default(),
             brake: HeldBack::new(LINES_PER_SECOND_MAX, 1),
         }
@@ -279,6 +282,13 @@ impl Standing {
         if self.is_waiting.load(Ordering::Relaxed) && self.is_waiting.swap(false, Ordering::Relaxed) {
             tracing::info!(source = self.name, "what a source has can be published again");
         }
+    }
+
+    /// The engine has taken a message that was made at a time, in milliseconds since 1970.
+    #[cfg(feature = "redis")]
+    fn was_made_at(&self, made_ms: u64) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        self.lag_ms.store((now.as_millis() as u64).saturating_sub(made_ms), Ordering::Relaxed);
     }
 
     /// Messages are lost, since too many wait.
@@ -332,6 +342,10 @@ impl Part for Standing {
         let skipped = skipped.map(|(skip, counter)| (skip.name(), counter.load(Ordering::Relaxed)));
         let own = health::numbers(&COUNTED, [&self.received, &self.published, &self.losses, &self.waits]);
         own.into_iter().chain(skipped).collect()
+    }
+
+    fn lag(&self) -> Option<Duration> {
+        Some(self.lag_ms.load(Ordering::Relaxed)).filter(|&lag_ms| lag_ms < u64::MAX).map(Duration::from_millis)
     }
 }
 

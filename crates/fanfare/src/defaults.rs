@@ -48,6 +48,8 @@ fn the_guide_has_the_defaults_of_the_engine() {
         ("limits.write_timeout", ms(mount.write_timeout)),
         ("limits.connections_max", number(server.connections_max)),
         ("limits.connections_per_address_max", number(server.connections_per_address_max)),
+        ("limits.handshakes_max", number(server.handshakes_max)),
+        ("limits.penalty", ms(mount.rates.penalty)),
         ("limits.sessions_max", number(gate.sessions_max)),
         ("limits.sessions_per_address_max", number(gate.sessions_per_address_max)),
         ("limits.handshake_timeout", ms(server.handshake_timeout)),

@@ -12,6 +12,7 @@ mod pulse;
 mod started;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::cluster::Cluster;
 use crate::error::Error;
 use crate::event::past::PastFact;
 use crate::event::{Counters, Event, Tally};
+use crate::fact::{Fact, Kind, Who};
 use crate::figures::{Labels, SharedFigures};
 use crate::gate::{Bodies, Gate};
 use crate::history::Store;
@@ -206,6 +208,14 @@ impl Endpoint {
         let mut facts: Vec<_> = all.flat_map(|past| past.all()).collect();
         facts.sort_by_key(|fact| fact.at);
         facts
+    }
+
+    /// Whoever publishes over an API in front of this endpoint has more messages than `admin.publish_rate` allows: counts it, logs it, and
+    /// keeps it among the [last facts](Endpoint::facts).
+    pub fn publishing_refused(&self, address: Option<SocketAddr>, detail: &str) {
+        let who = Who { address, ..Who::default() };
+        let (kind, event, code) = (Kind::Limited, Event::ApiPublishRateRefused, Some(429));
+        Fact { kind, event, who, topic: None, code, detail: format_args!("{detail}") }.tell(self.own_counters());
     }
 
     /// Watches messages: what is published, what clients send, and what they are answered, at most `rate` of them a second. It ends

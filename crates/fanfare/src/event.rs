@@ -63,6 +63,8 @@ counters! {
     RejectedAddressRate = "connections", "refused_address_rate";
     /// Refused with 429: the user has as many sockets as `limits.sockets_per_user_max`.
     RejectedUser = "connections", "refused_user";
+    /// Refused with 429: a socket of this user at this address was closed for a rate, no longer than `limits.penalty` ago.
+    RejectedPenalty = "connections", "refused_penalty";
     /// Refused with 503: the server is draining.
     RejectedDrain = "connections", "refused_drain";
     /// Refused with 500: the code that decides who can connect panicked.
@@ -143,6 +145,8 @@ counters! {
     PublishRateRefused = "limits", "publish_rate_refused";
     /// What was let pass without being counted against a rate of addresses, users or topics, since `limits.keys_max` of these were remembered already.
     KeysMaxPassed = "limits", "keys_max_passed";
+    /// Requests to the HTTP API that were not published, since they had more messages than `admin.publish_rate` allows. Their senders were told.
+    ApiPublishRateRefused = "limits", "admin_publish_rate_refused";
     /// Joins beyond `limits.join_rate`. Their senders were told when to try again.
     JoinRateRefused = "limits", "join_rate_refused";
     /// Sockets that were closed, since they had sent more that could not be than `limits.error_rate` allows.

@@ -6,6 +6,7 @@ mod accept_rate;
 mod bodies;
 mod bullet;
 mod keyed;
+mod penalties;
 mod session;
 mod token;
 
@@ -27,6 +28,8 @@ use accept_rate::AcceptRate;
 pub use bodies::{Bodies, BodyError, Collected};
 pub(crate) use bullet::{BulletSessions, Client, Listing, Place};
 use keyed::KeyedRates;
+pub(crate) use penalties::Penalized;
+use penalties::Penalties;
 pub(crate) use session::SessionHandle;
 pub(crate) use token::{SessionClaims, TokenKey};
 
@@ -85,6 +88,8 @@ pub(crate) struct Gate {
     pub(crate) user_rates: KeyedRates<Arc<str>>,
     /// What members of topics may send into them.
     pub(crate) topic_rates: KeyedRates<Arc<str>>,
+    /// Who is not let in for a while.
+    pub(crate) penalties: Penalties,
     /// How many sockets users have.
     pub(crate) users: Arc<Users>,
     pub(crate) bullet_sessions: BulletSessions,
@@ -121,6 +126,7 @@ impl Gate {
                 .map(|rate| (rate, KeyedRates::new(settings.keys_max))),
             user_rates: KeyedRates::new(settings.keys_max),
             topic_rates: KeyedRates::new(settings.keys_max),
+            penalties: Penalties::new(settings.keys_max),
             users: Arc::default(),
             bullet_sessions: BulletSessions::default(),
             token_key: TokenKey::generate()?,

@@ -284,7 +284,7 @@ impl Presence {
         if let Some(shared) = stripe.get_mut(topic).and_then(|of_topic| of_topic.shared.as_mut()) {
             shared.rows.changed(&diff);
         }
-        endpoint.figures().presence.changed(diff.joins.len(), diff.leaves.len());
+        endpoint.figures().presence.changed(&diff);
         self.merged(endpoint, stripe, topic, diff);
     }
 

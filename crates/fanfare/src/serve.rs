@@ -64,6 +64,8 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     /// A client has so long for a request's whole head, and so long again for a TLS handshake. Default 10 s.
     pub handshake_timeout: Duration,
+    /// How many connections there may be whose first request has not been answered. Others are closed with 503.
+    pub handshakes_max: usize,
     /// A connection is given up when the client's system has acknowledged nothing for so long of what was sent to it, and not
     /// the system's own probes either: the client has vanished, without a word. Nor does a client that takes nothing acknowledge anything;
     /// keep it above the mounts' [`write_timeout`](crate::Mount::write_timeout). Default 45 s.
@@ -76,6 +78,7 @@ impl Default for Limits {
             connections_max: 1_000_000,
             connections_per_address_max: 100_000,
             handshake_timeout: Duration::from_secs(10),
+            handshakes_max: 10_000,
             vanished_timeout: Duration::from_secs(45),
         }
     }
@@ -298,6 +301,13 @@ where
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     let Shared { endpoint, door, handshake_timeout, .. } = &*served.shared;
+    let handshake = match door.handshake() {
+        Ok(handshake) => handshake,
+        Err(full) => {
+            endpoint.tell_of_full(served.connection.peer, full);
+            return turn_away(&tcp, full);
+        }
+    };
     let entered = match door.enter(served.connection.peer) {
         Entered::Stranger => {
             let detail = format_args!("connections begin with a PROXY header here, and this is no trusted proxy's");
@@ -310,7 +320,7 @@ where
         Entered::Let(place, of_address) if upgrades_first => {
             let (shard, deadline) = (endpoint.next_shard().clone(), Instant::now() + *handshake_timeout);
             served.connection.slot = Some(slot(place, of_address));
-            let host: Box<dyn Host> = Box::new(Guest { served, deadline, arriving });
+            let host: Box<dyn Host> = Box::new(Guest { served, deadline, arriving, handshake });
             let newcomer = Newcomer { stream: tcp, host };
             return shard.send_promptly(Command::Welcome(newcomer));
         }
@@ -318,7 +328,7 @@ where
     };
     tokio::spawn(async move {
         match tokio::net::TcpStream::from_std(tcp.into()) {
-            Ok(tcp) => served.receive(tcp, entered, arriving).await,
+            Ok(tcp) => served.receive(tcp, entered, arriving, handshake).await,
             Err(error) => served.tell(&error),
         }
     });

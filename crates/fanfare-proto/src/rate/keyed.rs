@@ -20,6 +20,11 @@ impl<K: Eq + Hash + Clone> Keyed<K> {
         Keyed { buckets: HashMap::new(), keys_max, swept_ns: None }
     }
 
+    /// The bucket of a key, if it has one.
+    pub fn get(&self, key: &K) -> Option<Bucket> {
+        self.buckets.get(key).copied()
+    }
+
     /// Does something with the bucket of a key. `None` if it has none and there is no room for another.
     pub fn with<T>(&mut self, key: &K, now_ns: u64, act: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
         if let Some(bucket) = self.buckets.get_mut(key) {

@@ -1,7 +1,7 @@
 //! Answers of the API.
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query};
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -153,12 +153,6 @@ pub(super) fn of_path(path: Result<Path<String>, PathRejection>) -> Result<Strin
     let Path(text) =
         path.map_err(|error| ApiError::invalid(format!("the path cannot be read: {}", error.body_text())))?;
     Ok(text)
-}
-
-/// What stands in a query, which takes what is listed.
-pub(super) fn asked<T>(query: Result<Query<T>, QueryRejection>, takes: &str) -> Result<T, ApiError> {
-    let Query(asked) = query.map_err(|error| ApiError::invalid(format!("{}; it takes {takes}", error.body_text())))?;
-    Ok(asked)
 }
 
 /// A JSON answer.

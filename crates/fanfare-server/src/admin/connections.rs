@@ -3,20 +3,21 @@
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use fanfare::shown_address;
 use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, Code, of_path};
 use super::query::Page;
+use super::wants::Wants;
 use crate::connections::Connection;
 
 /// The keys with sockets, in order; `next` is what to ask for as `after` to go on.
 pub(super) async fn list(
     State(api): State<Api>,
-    page: Result<Query<Page>, QueryRejection>,
+    page: Result<Wants<Page>, ApiError>,
 ) -> Result<Answer<Value>, ApiError> {
     let (limit, after) = Page::checked(page)?;
     let (keys, total) = api.connections.page(after.as_deref(), limit + 1);

@@ -1,7 +1,6 @@
 //! `GET /api/contract`: what may be sent to the topics, for compilers and other tools.
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use clap::ValueEnum;
@@ -9,6 +8,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::answer::ApiError;
+use super::wants::{Parameter, Parameters, Wants};
 use crate::contract::Format;
 
 #[derive(Debug, Deserialize)]
@@ -17,13 +17,16 @@ pub(super) struct Wanted {
     format: Option<String>,
 }
 
+impl Parameters for Wanted {
+    const TAKES: &'static [Parameter] = &[("format", "jsonschema, asyncapi or typescript")];
+}
+
 /// The contracts of all channels in the form that is asked for.
 pub(super) async fn contract(
     State(api): State<Api>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    wanted: Result<Wants<Wanted>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let Query(Wanted { format }) =
-        wanted.map_err(|error| ApiError::invalid(format!("{}; it takes format", error.body_text())))?;
+    let Wants(Wanted { format }) = wanted?;
     let format = match &format {
         None => Format::Jsonschema,
         Some(name) => Format::from_str(name, false).map_err(|_| {

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use fanfare::{Rates, Since, SocketHandle, TopicMember, TopicOrder, TopicQuery, TopicRow, check_topic};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{Answer, ApiError, asked, of_path};
+use super::answer::{Answer, ApiError, of_path};
 use super::connections::shown;
 use super::query::checked_limit;
 use super::sockets;
+use super::wants::{AFTER, LIMIT, Parameter, Parameters, Wants};
 use crate::config::{from_text, value::Span};
 use crate::identity::Identity;
 
@@ -31,6 +32,16 @@ pub(super) struct WhichTopics {
     window: Option<String>,
 }
 
+impl Parameters for WhichTopics {
+    const TAKES: &'static [Parameter] = &[
+        ("prefix", "the beginning of topics"),
+        ("sort", "name, members or rate"),
+        LIMIT,
+        AFTER,
+        ("window", "a time such as 1s"),
+    ];
+}
+
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Sort {
@@ -43,10 +54,9 @@ enum Sort {
 /// The topics with somebody in them, and those of hubs that are started; `next` is what to ask for as `after` to go on.
 pub(super) async fn topics(
     State(api): State<Api>,
-    query: Result<Query<WhichTopics>, QueryRejection>,
+    query: Result<Wants<WhichTopics>, ApiError>,
 ) -> Result<Answer<Value>, ApiError> {
-    let WhichTopics { prefix, sort, limit, after, window } =
-        asked(query, "prefix, sort (name, members or rate), limit, after and window")?;
+    let Wants(WhichTopics { prefix, sort, limit, after, window }) = query?;
     let query = TopicQuery {
         prefix,
         order: match sort {
@@ -153,14 +163,18 @@ pub(super) struct WhichMembers {
     after: Option<String>,
 }
 
+impl Parameters for WhichMembers {
+    const TAKES: &'static [Parameter] = &[LIMIT, AFTER];
+}
+
 /// The clients in a topic.
 pub(super) async fn members(
     State(api): State<Api>,
     topic: Result<Path<String>, PathRejection>,
-    query: Result<Query<WhichMembers>, QueryRejection>,
+    query: Result<Wants<WhichMembers>, ApiError>,
 ) -> Result<Answer<Value>, ApiError> {
     let topic = checked_topic(topic)?;
-    let WhichMembers { limit, after } = asked(query, "limit and after")?;
+    let Wants(WhichMembers { limit, after }) = query?;
     let from = match after {
         None => (0, 0),
         Some(after) => {

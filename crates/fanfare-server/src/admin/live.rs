@@ -3,8 +3,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use fanfare::{Overview, TopicOrder, TopicQuery};
@@ -14,9 +13,10 @@ use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
-use super::answer::{Answer, ApiError, asked};
+use super::answer::{Answer, ApiError};
 use super::listing::{self, rounded};
 use super::stream::Form;
+use super::wants::{Parameter, Parameters, Wants};
 use crate::access::Caller;
 use crate::config::{from_text, value::Span};
 use crate::metrics::resident_bytes;
@@ -33,6 +33,11 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) struct What {
     what: Option<String>,
     every: Option<String>,
+}
+
+impl Parameters for What {
+    const TAKES: &'static [Parameter] =
+        &[("what", "overview, topics, shards and health, with commas between them"), ("every", "a time such as 1s")];
 }
 
 /// What a sample has.
@@ -59,9 +64,9 @@ struct Running {
 pub(super) async fn live(
     State(api): State<Api>,
     headers: HeaderMap,
-    query: Result<Query<What>, QueryRejection>,
+    query: Result<Wants<What>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let What { what, every } = asked(query, "what (overview, topics, shards, health) and every")?;
+    let Wants(What { what, every }) = query?;
     let mut parts = Parts::default();
     for name in what.as_deref().unwrap_or("overview").split(',') {
         *match name {

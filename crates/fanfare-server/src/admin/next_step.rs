@@ -54,6 +54,12 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "refused_address_rate" => {
             "raise limits.accept_rate_per_address; if the address is a proxy's, set trusted_proxies and address_from"
         }
+        "refused_penalty" => {
+            "see why its socket was closed (`fanfare why --kind closed`) and let the client send less; limits.penalty is how long it has to wait"
+        }
+        "admin_publish_rate_refused" => {
+            "let the back end publish less, or wait as Retry-After says, or raise admin.publish_rate"
+        }
         "refused_user" | "displaced" => "let the user close other connections, or raise limits.sockets_per_user_max",
         "join_rate_refused" => {
             "let the client wait as retry_after_ms says, or raise limits.join_rate or limits.join_burst"

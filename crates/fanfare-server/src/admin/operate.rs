@@ -1,8 +1,7 @@
 //! What operators do: `POST /api/reload`, `/api/upgrade`, `/api/drain` and `/api/log`, and what they look at: `GET /api/config`.
 
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use fanfare::Bodies;
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, Code};
+use super::wants::{Parameter, Parameters, Wants};
 use crate::config::problem::Told;
 use crate::config::server::LogLevel;
 use crate::config::value::{Setting, Span};
@@ -29,16 +29,19 @@ pub(super) struct Asked {
     check: bool,
 }
 
+impl Parameters for Asked {
+    const TAKES: &'static [Parameter] = &[("check", "true or false")];
+}
+
 /// Reads the configuration again, and puts it in force unless only a check is asked for.
 pub(super) async fn reload(
     State(api): State<Api>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Wants<Asked>, ApiError>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     Bodies::discard(&headers, body);
-    let Query(Asked { check }) =
-        asked.map_err(|error| ApiError::invalid(format!("{}; it takes check=true", error.body_text())))?;
+    let Wants(Asked { check }) = asked?;
     match api.reloader.reload(check).await {
         Ok(done) => Ok(Answer(json!({ "generation": done.generation, "changed": done.changed })).into_response()),
         Err(failure @ Failure::RestartNeeded(_)) => Err(ApiError::new(Code::RestartNeeded, failure.to_string())),

@@ -1,10 +1,10 @@
 //! `POST /api/publish` and `POST /api/disconnect`.
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use fanfare::{Publisher, check_topic};
+use fanfare::{Connection, Publisher, check_topic};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,7 +26,12 @@ struct Disconnect {
 
 /// Publishes all messages of a request or, if one of them is not in order, none. Then each stands for itself: one that
 /// cannot be kept, or whose topic is not where it expects it, does not hold up the others.
-pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn publish(
+    State(api): State<Api>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let body = api.bodies.collect(&headers, body, API_BODY_SIZE_MAX as usize).await?;
     let messages = message::parse(&body).map_err(|fault| ApiError::invalid(fault.text))?;
     drop(body);
@@ -34,7 +39,7 @@ pub(super) async fn publish(State(api): State<Api>, headers: HeaderMap, body: Bo
         let checked = api.contracts.check(&message.topic, &message.event, &message.payload).await;
         checked.map_err(|misfit| ApiError::invalid(format!("message {i}: {}", misfit.text())))?;
     }
-    api.publishing.take(api.live.load().publish_rate, messages.len())?;
+    api.publishing.take(api.live.load().publish_rate, messages.len(), &api.endpoint, connection.peer)?;
     // All are on their way, in their order, before the first is waited for: a store writes them together.
     let results = join_all(messages.iter().map(|message| message.publish(&api.endpoint, Publisher::Api))).await;
     let hints = hints(&api, messages.iter().map(|message| &*message.topic));

@@ -1,7 +1,7 @@
 //! What the API tells: health, presence, histories, counters.
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use fanfare::{NodeSummary, Since, Stored, check_topic};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, of_path};
+use super::wants::{AFTER, LIMIT, Parameter, Parameters, Wants};
 use crate::health;
 
 /// How many items one answer may list.
@@ -24,11 +25,14 @@ pub(super) struct Page {
     after: Option<String>,
 }
 
+impl Parameters for Page {
+    const TAKES: &'static [Parameter] = &[LIMIT, AFTER];
+}
+
 impl Page {
     /// How many items, and behind which.
-    pub(super) fn checked(page: Result<Query<Self>, QueryRejection>) -> Result<(usize, Option<String>), ApiError> {
-        let Query(page) =
-            page.map_err(|error| ApiError::invalid(format!("{}; it takes limit and after", error.body_text())))?;
+    pub(super) fn checked(page: Result<Wants<Self>, ApiError>) -> Result<(usize, Option<String>), ApiError> {
+        let Wants(page) = page?;
         Ok((checked_limit(page.limit)?, page.after))
     }
 }
@@ -83,15 +87,18 @@ pub(super) struct Part {
     since: Option<String>,
 }
 
+impl Parameters for Part {
+    const TAKES: &'static [Parameter] = &[LIMIT, ("since", "a position such as 5e1f:42, or 0:0 for the beginning")];
+}
+
 /// What a topic has kept: all behind a position, or the newest.
 pub(super) async fn history(
     State(api): State<Api>,
     topic: Result<Path<String>, PathRejection>,
-    part: Result<Query<Part>, QueryRejection>,
+    part: Result<Wants<Part>, ApiError>,
 ) -> Result<Answer<Kept>, ApiError> {
     let topic = of_path(topic)?;
-    let Query(part) =
-        part.map_err(|error| ApiError::invalid(format!("{}; it takes limit and since", error.body_text())))?;
+    let Wants(part) = part?;
     let limit = checked_limit(part.limit)?;
     let since = match part.since {
         None => Since::Now,

@@ -1,9 +1,10 @@
 //! How many messages a second the HTTP API takes.
 
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use fanfare::Rate;
+use fanfare::{Endpoint, Rate};
 use fanfare_proto::rate::Bucket;
 
 use super::answer::ApiError;
@@ -23,7 +24,13 @@ impl Default for Publishing {
 
 impl Publishing {
     /// Lets a request with so many messages pass, all of them or none.
-    pub(super) fn take(&self, rate: Option<Rate>, messages: usize) -> Result<(), ApiError> {
+    pub(super) fn take(
+        &self,
+        rate: Option<Rate>,
+        messages: usize,
+        endpoint: &Endpoint,
+        peer: SocketAddr,
+    ) -> Result<(), ApiError> {
         let Some(rate) = rate else { return Ok(()) };
         let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,6 +40,7 @@ impl Publishing {
                 rate.each_second(),
                 rate.at_once()
             );
+            endpoint.publishing_refused(Some(peer), &text);
             ApiError::rate_limited(text, wait_ns.div_ceil(1_000_000_000))
         })
     }

@@ -21,6 +21,7 @@ use super::Api;
 use super::answer::{Answer, ApiError, Code};
 use crate::access::{Access, Caller, Digest, digest_of};
 use crate::message;
+use crate::metrics;
 
 /// Where sessions begin and end.
 pub(super) const PATH: &str = "/api/session";
@@ -227,6 +228,7 @@ pub(super) async fn log_in(
     check_origin(&headers, false)?;
     let (address, now) = (network(connection.peer.ip()), Instant::now());
     if let Err(seconds) = api.sessions.may_try(address, now) {
+        api.metrics.requests.count_login(metrics::Login::Limited);
         let text = format!("too many wrong tokens from this address: try again in {seconds} s");
         let mut response = ApiError::new(Code::TooMany, text).into_response();
         response.headers_mut().insert(axum::http::header::RETRY_AFTER, seconds.into());
@@ -238,6 +240,7 @@ pub(super) async fn log_in(
     let digest = digest_of(token.as_bytes());
     let Some(access) = Access::find(&live.tokens, &digest) else {
         api.sessions.failed(address, now);
+        api.metrics.requests.count_login(metrics::Login::Failed);
         let address = shown_address(connection.peer);
         tracing::warn!(event = "admin_login_failed", %address, "somebody has tried to log in with a wrong token");
         return Err(ApiError::new(Code::Unauthorized, "this is not an API token of this server"));
@@ -246,6 +249,7 @@ pub(super) async fn log_in(
     getrandom::fill(&mut random).map_err(|_| ApiError::new(Code::Internal, "the system gives no random bytes"))?;
     let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     api.sessions.begin(&cookie, digest, now)?;
+    api.metrics.requests.count_login(metrics::Login::Ok);
     let caller = access.caller();
     tracing::info!(event = "admin_action", token = &*caller.name, action = "log in", "somebody has logged in");
     let told = Answer(json!({ "name": &*caller.name, "rights": caller.rights.names() }));

@@ -2,15 +2,16 @@
 
 use std::net::IpAddr;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use fanfare::{SocketId, SocketOrder, SocketQuery, SocketReport, Transport, shown_address};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{Answer, ApiError, Code, asked, of_path};
+use super::answer::{Answer, ApiError, Code, of_path};
 use super::query::checked_limit;
+use super::wants::{AFTER, LIMIT, Parameter, Parameters, Wants};
 
 /// So many topics of a socket are told.
 const TOPICS_MAX: usize = 1_000;
@@ -32,6 +33,19 @@ pub(super) struct Which {
     after: Option<String>,
 }
 
+impl Parameters for Which {
+    const TAKES: &'static [Parameter] = &[
+        ("user", "the id of a socket"),
+        ("address", "an IP address"),
+        ("endpoint", "a path"),
+        ("transport", "websocket, longpoll or sse"),
+        ("topic", "a topic"),
+        ("sort", "age, waiting or received"),
+        LIMIT,
+        AFTER,
+    ];
+}
+
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Sort {
@@ -44,10 +58,9 @@ enum Sort {
 /// The sockets that fit, in an order; `next` is what to ask for as `after` to go on.
 pub(super) async fn list(
     State(api): State<Api>,
-    query: Result<Query<Which>, QueryRejection>,
+    query: Result<Wants<Which>, ApiError>,
 ) -> Result<Answer<Value>, ApiError> {
-    let takes = "user, address, endpoint, transport, topic, sort (age, waiting or received), limit and after";
-    let Which { user, address, endpoint, transport, topic, sort, limit, after } = asked(query, takes)?;
+    let Wants(Which { user, address, endpoint, transport, topic, sort, limit, after }) = query?;
     let transport = transport.map(|name| {
         [Transport::WebSocket, Transport::LongPoll, Transport::EventStream]
             .into_iter()
@@ -120,14 +133,19 @@ pub(super) struct How {
     reason: Option<String>,
 }
 
+impl Parameters for How {
+    const TAKES: &'static [Parameter] =
+        &[("code", "1001, 1008, 1012, 1013 or 3000 to 4999"), ("reason", "a text for the client")];
+}
+
 /// Closes one socket.
 pub(super) async fn close(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
-    how: Result<Query<How>, QueryRejection>,
+    how: Result<Wants<How>, ApiError>,
 ) -> Result<Answer<Value>, ApiError> {
     let (text, id) = checked_id(id)?;
-    let How { code, reason } = asked(how, "code and reason")?;
+    let Wants(How { code, reason }) = how?;
     if code.is_some_and(|code| !matches!(code, 1001 | 1008 | 1012 | 1013 | 3000..=4999)) {
         return Err(ApiError::invalid("code: it takes 1001, 1008, 1012, 1013 or 3000 to 4999"));
     }

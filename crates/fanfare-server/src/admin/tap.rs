@@ -7,8 +7,7 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use fanfare::{Direction, Endpoint, Tap, TapFilter, Tapped};
@@ -22,6 +21,7 @@ use super::answer::{ApiError, Code};
 use super::mask::{self, Shown};
 use super::stream::Form;
 use super::token::check_right;
+use super::wants::{Parameter, Parameters, Wants};
 use crate::access::Caller;
 use crate::config::token::Right;
 use crate::moment;
@@ -50,6 +50,19 @@ pub(super) struct Asked {
     event: Option<String>,
     payload: Option<Payloads>,
     rate: Option<u32>,
+}
+
+impl Parameters for Asked {
+    const TAKES: &'static [Parameter] = &[
+        ("topic", "a topic, or a pattern such as room:*"),
+        ("user", "the id of a socket"),
+        ("address", "an IP address"),
+        ("socket", "the id of a socket in GET /api/sockets"),
+        ("direction", "in or out"),
+        ("event", "names of events, with commas between them"),
+        ("payload", "masked, none or full"),
+        ("rate", "1 to 200"),
+    ];
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,12 +95,9 @@ pub(super) async fn tap(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Wants<Asked>, ApiError>,
 ) -> Result<Response, ApiError> {
-    let Query(asked) = asked.map_err(|error| {
-        let text = error.body_text();
-        ApiError::invalid(format!("{text}; it takes topic, user, address, socket, direction, event, payload and rate"))
-    })?;
+    let Wants(asked) = asked?;
     if asked.topic.is_none() && asked.user.is_none() && asked.address.is_none() && asked.socket.is_none() {
         return Err(ApiError::invalid("name what to watch: topic (such as room:*), user, address or socket"));
     }

@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use fanfare::{Endpoint, SocketReport, TopicOrder, TopicQuery};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{Answer, ApiError, asked};
+use super::answer::{Answer, ApiError};
 use super::listing::{self, checked_window, rounded};
 use super::query::checked_limit;
+use super::wants::{LIMIT, Parameter, Parameters, Wants};
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -23,6 +23,11 @@ pub(super) struct What {
     by: By,
     limit: Option<usize>,
     window: Option<String>,
+}
+
+impl Parameters for What {
+    const TAKES: &'static [Parameter] =
+        &[("by", "topics, users, addresses or channels"), LIMIT, ("window", "a time such as 5s")];
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -38,9 +43,9 @@ enum By {
 /// The rows with most in a window of time.
 pub(super) async fn top(
     State(api): State<Api>,
-    query: Result<Query<What>, QueryRejection>,
+    query: Result<Wants<What>, ApiError>,
 ) -> Result<Answer<Value>, ApiError> {
-    let What { by, limit, window } = asked(query, "by (topics, users, addresses or channels), limit and window")?;
+    let Wants(What { by, limit, window }) = query?;
     let limit = checked_limit(limit)?;
     let window = window.as_deref().map_or(Ok(WINDOW), checked_window)?;
     let _one_of_few = api.bounds.listing().await;

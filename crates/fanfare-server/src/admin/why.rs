@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use fanfare::PastFact;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,6 +12,7 @@ use super::Api;
 use super::answer::{Answer, ApiError};
 use super::next_step::next_step;
 use super::query::checked_limit;
+use super::wants::{LIMIT, Parameter, Parameters, Wants};
 use crate::config::section::listed;
 use crate::config::{from_text, value::Span};
 use crate::moment;
@@ -29,6 +29,17 @@ pub(super) struct Asked {
     limit: Option<usize>,
 }
 
+impl Parameters for Asked {
+    const TAKES: &'static [Parameter] = &[
+        ("user", "the id of a socket"),
+        ("address", "an IP address"),
+        ("topic", "a topic"),
+        ("kind", "a kind of fact, such as refused"),
+        ("since", "a time such as 10m"),
+        LIMIT,
+    ];
+}
+
 /// The same, understood.
 struct Filter {
     user: Option<String>,
@@ -41,11 +52,9 @@ struct Filter {
 /// The facts that fit, the newest first, and how many there are.
 pub(super) async fn why(
     State(api): State<Api>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Wants<Asked>, ApiError>,
 ) -> Result<Answer<Value>, ApiError> {
-    let Query(asked) = asked.map_err(|error| {
-        ApiError::invalid(format!("{}; it takes user, address, topic, kind, since and limit", error.body_text()))
-    })?;
+    let Wants(asked) = asked?;
     let limit = checked_limit(asked.limit)?;
     let filter = Filter::read(asked)?;
     let mut facts = api.endpoint.facts();

@@ -62,6 +62,10 @@ section! {
         ping_rate: Count<1, 1_000_000> = "10" => Connect,
         /// How many it may send at once when it was quiet. Left out: ten times `ping_rate`.
         ping_burst: Option<Count<1, 10_000_000>> = "" => Connect,
+        /// For how long a client is not let in again whose socket was closed for one of these rates: it is answered 429 with a `Retry-After`, since
+        /// stock clients come back at once. A client is a user, by the id of its socket (`endpoint.socket_id`), at an address; clients without an
+        /// id are all those of their address. `0s`: it may come back at once.
+        penalty: Span<0, 3_600_000> = "\"5s\"" => Connect,
         /// How many messages may wait behind a join that is not answered yet, or behind a busy topic.
         waiting_frames_max: Count<1, 1_000_000> = "1024" => Connect,
         /// The same in bytes of payload, for all topics of a socket together.
@@ -92,6 +96,8 @@ section! {
         /// kept for the admin listener and the server itself. The next one is answered 503 and closed, but an `EventSource` is told
         /// to come again.
         connections_max: Count<1, 100_000_000> = "1000000",
+        /// How many connections there may be whose first request has not been answered, on each listener. The next one is answered 503 and closed.
+        handshakes_max: Count<1, 100_000_000> = "10000",
         /// How many connections one address may hold. The next one is answered 429 and closed. Of IPv6 a /64
         /// counts as one address. Behind a proxy all clients have its address, unless `address_from` says what tells theirs.
         connections_per_address_max: Count<1, 100_000_000> = "100000",

@@ -56,7 +56,8 @@ pub(super) fn mount(settings: &Settings, common: &Common<'_>) -> Mount {
         .message_rate(limits.message_rate())
         .bytes_rate(limits.bytes_rate())
         .error_rate(limits.error_rate())
-        .ping_rate(limits.ping_rate());
+        .ping_rate(limits.ping_rate())
+        .penalty(limits.penalty.0);
     mount = mount.user_message_rate(limits.user_message_rate());
     if let Some(max) = limits.sockets_per_user_max {
         mount = mount.sockets_per_user(max.0 as usize, limits.sockets_per_user_over == OverUser::Oldest);

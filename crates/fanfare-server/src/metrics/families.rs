@@ -12,10 +12,12 @@ pub(crate) const FAMILIES: &[Family] = &[
     WEBHOOK_EVENTS,
     WEBHOOK_QUEUED,
     SOURCE_MESSAGES,
+    SOURCE_LAG,
     KEY_LOOKUPS,
     BRIDGE_MESSAGES,
     API_REQUESTS,
     API_REQUEST_SECONDS,
+    ADMIN_LOGINS,
     SCHEMA_MISFITS,
     READY,
     BUILD_INFO,
@@ -202,4 +204,18 @@ pub(super) const CERTIFICATE_ENDS: Family = Family::gauge(
     &["name"],
     "When the certificates that are served expire, since 1970.",
     "What renews them has to write the files of `[tls]`: they are looked at once a minute.",
+);
+
+pub(super) const SOURCE_LAG: Family = Family::gauge(
+    "fanfare_source_lag_seconds",
+    &["source"],
+    "How old the last message of a source was when it was published. Only streams of Redis say when a message was made.",
+    "If it grows, more is added than is published: see `fanfare_source_messages_total{result=\"waits\"}`.",
+);
+
+pub(super) const ADMIN_LOGINS: Family = Family::counter(
+    "fanfare_admin_logins_total",
+    &["result"],
+    "Sessions of the console: `ok`, `failed` (a wrong token), or `limited` (too many of these from an address).",
+    "Many that failed: somebody tries tokens. The log has their addresses.",
 );

@@ -62,6 +62,10 @@ impl Collector for PartFigures {
             let hooks = live.parts.iter().filter_map(|part| Some((part.name(), part.timings()?)));
             hooks.into_iter().try_for_each(|(name, timings)| samples.timings(&[name], timings))
         })?;
+        families::SOURCE_LAG.encode(&mut encoder, |samples| {
+            let sources = live.parts.iter().filter_map(|part| Some((part.name(), part.lag()?)));
+            sources.into_iter().try_for_each(|(name, lag)| samples.gauge(&[name], lag.as_secs_f64()))
+        })?;
         families::WEBHOOK_QUEUED.encode(&mut encoder, |samples| {
             let webhooks = live.parts.iter().filter_map(|part| Some((part.name(), part.waiting()?)));
             webhooks.into_iter().try_for_each(|(name, waiting)| samples.gauge(&[name], waiting as f64))

@@ -18,6 +18,17 @@ use super::families;
 /// What is counted instead of a route or a method that the API does not have.
 const OTHER: &str = "other";
 
+/// What can come of a login.
+const LOGINS: [&str; 3] = ["ok", "failed", "limited"];
+
+/// What has come of a login.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Login {
+    Ok,
+    Failed,
+    Limited,
+}
+
 /// The counts. Cheap to clone.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Requests(Arc<Mutex<Counts>>);
@@ -27,9 +38,16 @@ pub(crate) struct Requests(Arc<Mutex<Counts>>);
 struct Counts {
     answered: BTreeMap<(String, &'static str, StatusCode), u64>,
     took: BTreeMap<(String, &'static str), Timings>,
+    /// By result.
+    logins: [u64; LOGINS.len()],
 }
 
 impl Requests {
+    /// Counts a login.
+    pub(crate) fn count_login(&self, login: Login) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).logins[login as usize] += 1;
+    }
+
     /// Counts the answer to a request.
     pub(crate) async fn count(State(requests): State<Self>, request: Request, next: Next) -> Response {
         let route = request.extensions().get::<MatchedPath>().map_or(OTHER, MatchedPath::as_str).to_owned();
@@ -65,6 +83,10 @@ impl Collector for Requests {
             counts.answered.iter().try_for_each(|((route, method, status), count)| {
                 samples.counter(&[route, method, status.as_str()], *count)
             })
+        })?;
+        families::ADMIN_LOGINS.encode(&mut encoder, |samples| {
+            let mut logins = LOGINS.iter().zip(counts.logins);
+            logins.try_for_each(|(result, count)| samples.counter(&[result], count))
         })?;
         families::API_REQUEST_SECONDS.encode(&mut encoder, |samples| {
             counts.took.iter().try_for_each(|((route, method), timings)| samples.timings(&[route, method], timings))

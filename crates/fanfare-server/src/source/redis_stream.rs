@@ -279,6 +279,11 @@ impl<'s> Group<'s> {
             }
         };
         let published = publish.publish(&mut taken).await;
+        // Redis begins an id with the time, unless whoever has added the entry has chosen another.
+        let made_ms = entry.id.split('-').next().and_then(|time| time.parse().ok());
+        if let (Ok(()), Some(made_ms)) = (&published, made_ms) {
+            publish.standing.was_made_at(made_ms);
+        }
         if published == Err(Refusal::NotNow) {
             *self.unfinished = Some(Unfinished { stream: stream.to_owned(), id: entry.id.clone(), taken });
         }

@@ -76,7 +76,13 @@ fn publishes_have_positions_by_which_the_history_is_read() {
         ("/api/history/plain", 422, "keeps no history"),
         ("/api/history/room:1?since=x", 422, "since: \\\"x\\\" is not a position"),
         ("/api/history/room:1?limit=0", 422, "limit: 0 is not accepted: it takes 1 to 1000"),
-        ("/api/history/room:1?page=1", 422, "it takes limit and since"),
+        ("/api/history/room:1?page=1", 422, "page: there is no such parameter: it takes limit, since"),
+        ("/api/history/room:1?limit=x", 422, "limit: \\\"x\\\" is not accepted: it takes 1 to 1000"),
+        ("/api/history/room:1?limit=1&limit=2", 422, "limit: it is given more than once: give it once"),
+        ("/api/history/room:1?limit=%FF", 422, "is not accepted: it takes 1 to 1000"),
+        ("/api/topics?sort=size", 422, "sort: \\\"size\\\" is not accepted: it takes name, members or rate"),
+        ("/api/sockets?address=me", 422, "address: \\\"me\\\" is not accepted: it takes an IP address"),
+        ("/api/tap?topic=a&rate=many", 422, "rate: \\\"many\\\" is not accepted: it takes 1 to 200"),
     ] {
         let answer = server.api("GET", path, &Value::Null);
         assert!(answer.status == status && answer.body.contains(part), "{path}: {answer:?}");

@@ -1,6 +1,6 @@
 //! The bounds of the configuration hold.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -35,8 +35,13 @@ fn long_poll_requests_have_limits() {
     let post = |body: &str| http(&server.address, "POST", path, &headers, body);
     let line = r#"[null,"1","phoenix","heartbeat",{}]"#;
     assert_eq!(post(&format!("{line}\n{line}")).json(), json!({"status": 200}));
-    assert_eq!(post(&format!("{line}\n{line}\n{line}")).status, 413);
-    assert_eq!(post(&"x".repeat(2_001)).status, 413);
+    for (body, key) in [
+        (format!("{line}\n{line}\n{line}"), "more than 2 messages (longpoll_messages_max)"),
+        ("x".repeat(2_001), "larger than 2000 bytes (longpoll_body_size_max)"),
+    ] {
+        let answer = post(&body);
+        assert!(answer.status == 413 && answer.body.contains(key), "{key}: {answer:?}");
+    }
     // The session has lost nothing by it.
     assert_eq!(post(line).json(), json!({"status": 200}));
 }
@@ -79,7 +84,6 @@ fn connections_of_back_offices_are_counted() {
 
 /// A connection that has had an answer and stays open.
 fn kept_connection(address: &str) -> TcpStream {
-    use std::io::Write;
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
@@ -192,12 +196,109 @@ fn topics_users_and_the_api_have_rates() {
     assert!(["1", "2"].contains(&answer.headers["retry-after"].as_str()), "{answer:?}");
     assert_eq!(answer.json()["error"]["code"], "rate_limited");
     assert_eq!(server.counter("messages", "published"), before, "nothing of it");
+    let facts = server.api("GET", "/api/why?kind=limited", &json!(null)).json()["facts"].take();
+    let fact = facts.as_array().unwrap().iter().find(|fact| fact["reason"] == "admin_publish_rate_refused");
+    let fact = fact.unwrap_or_else(|| panic!("{facts}"));
+    assert_eq!((&fact["address"], &fact["code"]), (&json!("127.0.0.1"), &json!(429)), "{fact}");
+    assert!(fact["next"].as_str().unwrap().contains("admin.publish_rate"), "{fact}");
+    told(
+        &server,
+        &[
+            "fanfare_limit{limit=\"admin_publish_rate\"} 2",
+            "fanfare_limited_total{limit=\"admin_publish_rate\",action=\"refused\"} 1",
+        ],
+    );
+}
+
+/// Metrics have these lines.
+#[track_caller]
+fn told(server: &Server, lines: &[&str]) {
+    let bearer = format!("Bearer {TOKEN}");
+    let metrics = http(&server.admin(), "GET", "/metrics", &[("authorization", &bearer)], "").body;
+    for line in lines {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+}
+
+#[test]
+fn whoever_was_closed_for_a_rate_is_refused_for_a_while_and_nobody_else() {
+    let secret = "a-shared-secret-of-more-than-thirty-two-bytes";
+    let server = Server::serve(&format!(
+        "limits = {{ ping_rate = 1, ping_burst = 2, penalty = '2s' }}\n\
+         [auth.j]\nkind = 'jwt'\nsecret = '{secret}'\nrequire_exp = false\n\
+         [[endpoint]]\nauth = 'j'\nsocket_id = 'user:{{sub}}'\n[[channel]]\ntopic = '*'\njoin = 'open'\n"
+    ));
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let query = |user: &str| {
+        let token = jsonwebtoken::encode(&Default::default(), &json!({ "sub": user }), &key).unwrap();
+        format!("token={token}")
+    };
+    let (ada, bob) = (query("ada"), query("bob"));
+    let mut other = server.connect(&ada);
+    let mut client = server.connect(&ada);
+    (0..8).for_each(|_| client.send_text(r#"[null,"1","phoenix","heartbeat",{}]"#));
+    assert_eq!(client.receive_close(), 1008);
+    let closed = Instant::now();
+    let refused = http(&server.address, "GET", &format!("/socket/longpoll?vsn=2.0.0&{ada}"), &[], "");
+    assert_eq!((refused.status, &refused.headers["retry-after"][..]), (429, "2"), "{refused:?}");
+    assert!(refused.body.contains("too much was sent in too short a time"), "{refused:?}");
+    assert_eq!(server.try_connect(&ada).err(), Some(429));
+    server.connect(&bob).heartbeat();
+    // A socket that is open already stays so.
+    other.heartbeat();
+    eventually(|| server.try_connect(&ada).is_ok());
+    assert!(closed.elapsed() >= Duration::from_millis(1_900), "{:?}", closed.elapsed());
+    let facts = server.api("GET", "/api/why?kind=refused", &json!(null)).json()["facts"].take();
+    assert_eq!((&facts[0]["reason"], &facts[0]["code"]), (&json!("refused_penalty"), &json!(429)), "{facts}");
+    assert!(facts[0]["next"].as_str().unwrap().contains("limits.penalty"), "{facts}");
+    assert!(server.counter("connections", "refused_penalty") >= 2);
+}
+
+#[test]
+fn connections_that_say_nothing_are_counted() {
+    let server = lobby("limits.handshakes_max = 2");
+    let mut client = server.connect("");
+    let silent: Vec<_> = (0..2).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    eventually(|| {
+        let mut next = TcpStream::connect(&server.address).unwrap();
+        next.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let mut answer = String::new();
+        let _ = next.read_to_string(&mut answer);
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1")
+    });
+    told(
+        &server,
+        &[
+            "fanfare_handshakes{listener=\"clients\"} 2",
+            "fanfare_handshakes{listener=\"admin\"} 1",
+            "fanfare_limit{limit=\"handshakes_max\"} 2",
+        ],
+    );
+    let facts = server.api("GET", "/api/why?kind=refused", &json!(null)).json()["facts"].take();
+    assert_eq!((&facts[0]["reason"], &facts[0]["code"]), (&json!("refused_limit"), &json!(503)), "{facts}");
+    assert!(facts[0]["detail"].as_str().unwrap().contains("(handshakes_max)"), "{facts}");
+    // Those that have been answered do not count, whether they are sockets or wait for another request.
+    client.heartbeat();
+    drop(silent);
+    eventually(|| is_served(&server));
+    let kept: Vec<_> = (0..3)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(b"GET /nothing HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 404");
+            stream
+        })
+        .collect();
+    assert_eq!(kept.len(), 3);
 }
 
 #[test]
 fn joins_errors_and_pings_have_rates() {
     let server = Server::serve(
-        "limits = { join_burst = 4, error_rate = 1, error_burst = 3, ping_burst = 5 }\n[[channel]]\ntopic = 'room:*'\njoin = 'open'\n",
+        "limits = { join_burst = 4, error_rate = 1, error_burst = 3, ping_burst = 5, penalty = '0s' }\n[[channel]]\ntopic = 'room:*'\njoin = 'open'\n",
     );
     let mut client = server.connect("");
     let replies: Vec<_> = (0..6).map(|n| client.join(&format!("room:{n}"), json!({}))).collect();
@@ -336,7 +437,6 @@ fn heads_that_can_be_understood_in_two_ways_are_refused() {
 }
 
 fn is_served(server: &Server) -> bool {
-    use std::io::Write;
     let mut stream = TcpStream::connect(&server.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");

@@ -109,6 +109,7 @@ fn cases(folder: &Folder) -> Vec<Case> {
             ("user_message_rate", "", "7"),
             ("sockets_per_user_max", "", "7"),
             ("ping_burst", "", "7"),
+            ("penalty", "", "'7s'"),
             ("waiting_frames_max", "", "7"),
             ("waiting_bytes_max", "", "'1MB'"),
             ("outbox_bytes_max", "", "'1MB'"),

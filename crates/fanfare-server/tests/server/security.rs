@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use fanfare_tables::Table;
+use serde_json::Value;
 
 use crate::support::{Folder, PATIENCE, Server, TOKEN, http};
 
@@ -36,7 +37,7 @@ const ROWS: [(&str, &[&str]); 50] = [
         &["security_6_heads_are_bounded", "headers_of_a_handshake"],
     ),
     ("The time for a handshake is absolute", &["rooms_5_a_handshake_has_an_absolute_limit"]),
-    ("So is that for a handshake of TLS: no test yet", &[]),
+    ("So is that for a handshake of TLS", &["security_8_a_handshake_of_tls_has_an_absolute_limit"]),
     ("TLS is 1.2 or newer", &["security_9_tls_is_new_enough"]),
     (
         "Connections are bounded by address and in total, before the upgrade",
@@ -250,6 +251,8 @@ fn security_6_heads_are_bounded() {
             assert_eq!(status == 431, is_refused, "{count} headers of {size} bytes: {status}");
         }
     }
+    let facts = server.api("GET", "/api/why?kind=refused", &Value::Null).body;
+    assert!(facts.contains("more than 16384 bytes or 100 headers, which is fixed: send fewer or shorter"), "{facts}");
     server.connect("").heartbeat();
 }
 

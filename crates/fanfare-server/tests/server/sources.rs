@@ -1,12 +1,12 @@
 //! Messages from Redis, PostgreSQL and NATS, which are killed and come back in the middle of it.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::services::{Service, nats, postgres, redis};
-use crate::support::{Client, Server, eventually};
+use crate::support::{Client, Server, TOKEN, eventually, http};
 
 /// A server with one source, and a Phoenix endpoint where everything can be joined.
 fn server(source: &str) -> Server {
@@ -164,6 +164,19 @@ fn redis_streams_are_acknowledged_once_published() {
     is_connected(&first);
     add(&service, &envelope(1));
     assert_eq!(client.receive_event("e"), json!({"n": 1}));
+    // One that has waited for a minute.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let id = format!("{}-0", (now - Duration::from_secs(60)).as_millis());
+    service.redis(&["XADD", "s2", &id, "data", &envelope(1)]);
+    assert_eq!(client.receive_event("e"), json!({"n": 1}));
+    eventually(|| {
+        let bearer = format!("Bearer {TOKEN}");
+        let metrics = http(&first.admin(), "GET", "/metrics", &[("authorization", &bearer)], "").body;
+        let lag = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("fanfare_source_lag_seconds{source=\"")?.split_once("\"} "));
+        lag.is_some_and(|(_, lag)| (60.0..120.0).contains(&lag.parse().unwrap()))
+    });
     add(&service, "poison");
     eventually(|| service.redis(&["XLEN", "parked"]) == "1");
     assert!(service.redis(&["XRANGE", "parked", "-", "+"]).contains("poison"));

@@ -1,8 +1,9 @@
 //! TLS from the configuration.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -37,6 +38,41 @@ fn a_certificate_makes_it_https() {
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer);
     assert!(!String::from_utf8_lossy(&answer).contains("HTTP/1.1 200"));
+}
+
+/// Whether its client says nothing, or a byte now and then.
+#[test]
+fn security_8_a_handshake_of_tls_has_an_absolute_limit() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = Folder::new();
+    let (cert, key) =
+        (folder.write("cert.pem", &made.cert.pem()), folder.write("key.pem", &made.signing_key.serialize_pem()));
+    let server =
+        Server::serve(&format!("limits.handshake_timeout = '300ms'\n[tls]\ncert = {cert:?}\nkey = {key:?}\n{LOBBY}"));
+    let begun = Instant::now();
+    let connect = || {
+        let stream = TcpStream::connect(&server.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        stream
+    };
+    // The head of a record of 512 bytes, and of a ClientHello within it.
+    let hello = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3].into_iter().chain(std::iter::repeat(0));
+    let (mut silent, mut slow, mut hello) = (connect(), connect(), hello);
+    let is_over = |stream: &mut TcpStream| match stream.read(&mut [0; 64]) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    };
+    let mut sent = 0;
+    while !is_over(&mut slow) {
+        assert!(begun.elapsed() < PATIENCE, "{sent} bytes were taken one by one");
+        sent += usize::from(slow.write_all(&[hello.next().unwrap()]).is_ok());
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(290) && sent < 400, "{sent} bytes after {:?}", begun.elapsed());
+    while !is_over(&mut silent) {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    let told = server.wait_for_stderr(|log| log.contains("TLS handshake took longer than 300ms").then_some(()));
+    assert!(told.is_some(), "{}", server.stderr());
 }
 
 /// Something that there is nothing to warn of.

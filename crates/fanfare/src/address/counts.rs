@@ -30,6 +30,8 @@ pub(crate) enum Full {
     Server(usize),
     /// The client's address has this many already, which is its bound.
     Address(usize),
+    /// This many connections have not asked for anything yet, which is the bound of these.
+    Handshakes(usize),
 }
 
 /// One of an address's places; given back when dropped.

@@ -120,6 +120,9 @@ impl Endpoint {
         families::CONNECTIONS_ACCEPTED.encode(encoder, |samples| {
             listeners.iter().try_for_each(|listener| samples.counter(&[listener.name], of(&listener.accepted)))
         })?;
+        families::HANDSHAKES.encode(encoder, |samples| {
+            listeners.iter().try_for_each(|listener| samples.gauge(&[listener.name], listener.handshakes() as f64))
+        })?;
         families::TLS_HANDSHAKES.encode(encoder, |samples| {
             listeners.iter().try_for_each(|listener| {
                 samples.counter(&[listener.name, "ok"], of(&listener.tls[0]))?;
@@ -264,10 +267,12 @@ impl Endpoint {
             families::HISTORY_TOPICS.encode(encoder, |samples| samples.gauge(&[size.store], size.topics as f64))?;
             families::HISTORY_BYTES.encode(encoder, |samples| samples.gauge(&[size.store], size.bytes as f64))?;
         }
-        let Appends { kept, repeated, failed, took } = &self.figures().appends;
+        let Appends { repeated, failed, took } = &self.figures().appends;
+        let (repeated, failed) = (repeated.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
+        let kept = took.count().saturating_sub(repeated + failed);
         families::HISTORY_APPENDS.encode(encoder, |samples| {
             let results = [("ok", kept), ("repeated", repeated), ("failed", failed)];
-            results.into_iter().try_for_each(|(result, n)| samples.counter(&[result], n.load(Ordering::Relaxed)))
+            results.into_iter().try_for_each(|(result, n)| samples.counter(&[result], n))
         })?;
         families::HISTORY_APPEND.encode(encoder, |samples| samples.histograms(&[], [took]))?;
         self.tell_events(encoder, &families::RESUMES, "resumes", |_| true)?;

@@ -65,6 +65,14 @@ impl<C: Count> Histogram<C> {
     }
 }
 
+#[cfg(feature = "metrics")]
+impl<C: Count> Histogram<C> {
+    /// How many things took some time.
+    pub(crate) fn count(&self) -> u64 {
+        self.counts.iter().map(C::now).sum()
+    }
+}
+
 /// What histograms with the same bounds have counted together.
 #[cfg(feature = "metrics")]
 #[derive(Debug, Default)]

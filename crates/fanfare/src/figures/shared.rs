@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use fanfare_proto::presence::Diff;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -21,7 +22,7 @@ pub(crate) struct SharedFigures {
 /// Messages that a history was to keep.
 #[derive(Debug, Default)]
 pub(crate) struct Appends {
-    pub(crate) kept: AtomicU64,
+    /// Those that were not; the others were kept.
     pub(crate) repeated: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) took: Histogram<AtomicU64>,
@@ -45,13 +46,16 @@ pub(crate) struct ListenerFigures {
     pub(crate) tls: [AtomicU64; 2],
     places: Arc<Semaphore>,
     places_max: usize,
+    handshakes: Arc<Semaphore>,
+    handshakes_max: usize,
 }
 
 impl ListenerFigures {
-    /// Of a listener with so many places.
-    pub(crate) fn new(name: &'static str, places: Arc<Semaphore>) -> Arc<Self> {
-        let places_max = places.available_permits();
-        Arc::new(ListenerFigures { name, accepted: AtomicU64::new(0), tls: Default::default(), places, places_max })
+    /// Of a listener with so many places, and so many for connections that have not asked for anything yet.
+    pub(crate) fn new(name: &'static str, places: Arc<Semaphore>, handshakes: Arc<Semaphore>) -> Arc<Self> {
+        let (places_max, handshakes_max) = (places.available_permits(), handshakes.available_permits());
+        let (accepted, tls) = Default::default();
+        Arc::new(ListenerFigures { name, accepted, tls, places, places_max, handshakes, handshakes_max })
     }
 
     /// A handshake of TLS has ended.
@@ -64,6 +68,12 @@ impl ListenerFigures {
     #[cfg(feature = "metrics")]
     pub(crate) fn connections(&self) -> u64 {
         (self.places_max - self.places.available_permits()) as u64
+    }
+
+    /// How many have not asked for anything yet.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn handshakes(&self) -> u64 {
+        (self.handshakes_max - self.handshakes.available_permits()) as u64
     }
 }
 
@@ -84,8 +94,12 @@ impl SharedFigures {
 
 impl PresenceFigures {
     /// Members have come and gone.
-    pub(crate) fn changed(&self, came: usize, went: usize) {
-        self.came.fetch_add(came as u64, Ordering::Relaxed);
-        self.went.fetch_add(went as u64, Ordering::Relaxed);
+    pub(crate) fn changed(&self, diff: &Diff) {
+        for (presences, counter) in [(&diff.joins, &self.came), (&diff.leaves, &self.went)] {
+            if !presences.is_empty() {
+                let metas: usize = presences.iter().map(|(_, metas)| metas.len()).sum();
+                counter.fetch_add(metas as u64, Ordering::Relaxed);
+            }
+        }
     }
 }

@@ -21,6 +21,11 @@ impl<K: Eq + Hash + Clone> KeyedRates<K> {
         KeyedRates { locks: std::array::from_fn(|_| Mutex::new(Keyed::new(of_each))), hashes: Default::default() }
     }
 
+    /// The bucket of a key, if it has one.
+    pub(super) fn get(&self, key: &K) -> Option<Bucket> {
+        self.locks[self.hashes.hash_one(key) as usize % LOCKS].lock().get(key)
+    }
+
     /// Does something with the bucket of a key. `None` if there is no room for it.
     pub(crate) fn with<T>(&self, key: &K, now_ns: u64, act: impl FnOnce(&mut Bucket) -> T) -> Option<T> {
         self.locks[self.hashes.hash_one(key) as usize % LOCKS].lock().with(key, now_ns, act)

@@ -1,5 +1,7 @@
 //! How often clients of a mount may do what they do.
 
+use std::time::Duration;
+
 use fanfare_proto::rate::Rate;
 
 use super::Mount;
@@ -18,7 +20,7 @@ pub enum OverRate {
 }
 
 /// The rates of one socket; `None` is no limit.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Rates {
     pub(crate) messages: Option<Rate>,
     pub(crate) bytes: Option<Rate>,
@@ -29,10 +31,29 @@ pub(crate) struct Rates {
     pub(crate) joins: Option<Rate>,
     pub(crate) errors: Option<Rate>,
     pub(crate) pings: Option<Rate>,
+    /// For how long a client is not let in again whose socket was closed for a rate.
+    pub(crate) penalty: Duration,
     /// Whether any route has a rate.
     pub(crate) are_of_topics: bool,
     /// Whether messages are counted at all: what each of them is asked.
     pub(crate) are_of_messages: bool,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Rates {
+            messages: None,
+            bytes: None,
+            over: None,
+            of_user: None,
+            joins: None,
+            errors: None,
+            pings: None,
+            penalty: Duration::from_secs(5),
+            are_of_topics: false,
+            are_of_messages: false,
+        }
+    }
 }
 
 impl Mount {
@@ -93,6 +114,14 @@ impl Mount {
     /// How often a client may send a ping or a heartbeat. Beyond it its socket is closed with 1008. Default: no limit.
     pub fn ping_rate(mut self, rate: impl Into<Option<Rate>>) -> Self {
         self.rates.pings = rate.into();
+        self
+    }
+
+    /// For how long a client is not let in again whose socket was closed for one of these rates: it is answered 429. A client is a user, by the
+    /// [id](crate::Connected::id) that connect gave it, at an address; clients without an id are all those of their address. Default 5 s;
+    /// nothing for zero.
+    pub fn penalty(mut self, penalty: Duration) -> Self {
+        self.rates.penalty = penalty;
         self
     }
 

@@ -26,8 +26,13 @@ const TURNED_AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl<S> Served<S> {
     /// Serves a connection from its beginning.
-    pub(super) async fn receive<B>(mut self, mut tcp: TcpStream, mut entered: Entered, arriving: Arriving)
-    where
+    pub(super) async fn receive<B>(
+        mut self,
+        mut tcp: TcpStream,
+        mut entered: Entered,
+        arriving: Arriving,
+        handshake: OwnedSemaphorePermit,
+    ) where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
         S::Future: Send,
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -59,7 +64,7 @@ impl<S> Served<S> {
             }
         };
         let full = refused.as_ref().map(|(full, _)| *full);
-        let first = First { arriving: Some(arriving), ..First::default() };
+        let first = First { arriving: Some(arriving), handshake: Some(handshake), ..First::default() };
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.shared.tls {
             let (endpoint, peer) = (&self.shared.endpoint, self.connection.peer);

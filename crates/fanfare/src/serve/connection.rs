@@ -18,7 +18,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::door::Door;
@@ -64,6 +64,8 @@ pub(super) struct First {
     pub(super) begun: Option<Begun>,
     /// Until it has come.
     pub(super) arriving: Option<Arriving>,
+    /// The place of the connection among those that have not asked for anything yet, until the answer.
+    pub(super) handshake: Option<OwnedSemaphorePermit>,
 }
 
 /// The answer to a request to upgrade on its way.
@@ -86,17 +88,18 @@ impl<S> Served<S> {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let handover = Handover::default();
-        let First { bytes, deadline, begun, arriving } = first;
+        let First { bytes, deadline, begun, arriving, handshake } = first;
         let (stream, seen) = Watched::new(stream, bytes, handover.clone());
         let (served, requests) = (Arc::new(self), Arc::new(AtomicUsize::new(0)));
-        let (asks, first) = (handover.clone(), Mutex::new((begun, arriving)));
+        let (asks, first) = (handover.clone(), Mutex::new((begun, arriving, handshake)));
         let (serves, counts, head) = (served.clone(), requests.clone(), seen.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(asks.clone());
             let number = counts.fetch_add(1, Ordering::Relaxed);
             let has_two_lengths = head.is_ambiguous(number);
-            let (served, (begun, _)) = (serves.clone(), std::mem::take(&mut *first.lock()));
+            let (served, (begun, _, handshake)) = (serves.clone(), std::mem::take(&mut *first.lock()));
             async move {
+                let _until_answered = handshake;
                 Ok::<_, Infallible>(match begun {
                     Some(begun) => served.go_on(request, begun).await.map(Either::Right),
                     None => served.answer(request, number, has_two_lengths, full).await,
@@ -132,7 +135,13 @@ impl<S> Served<S> {
         tokio::select! {
             // A client that keeps its connection for later, or goes while it waits for an answer, has no request that is refused.
             result = served_all => if let Err(error) = result && !seen.is_between_requests() {
-                served.tell(&error);
+                match error.is_parse_too_large() {
+                    true => served.tell(&format_args!(
+                        "the head of a request has more than {HEAD_SIZE_MAX} bytes or {HEADERS_MAX} headers, which is fixed: send fewer or \
+                         shorter headers, such as cookies"
+                    )),
+                    false => served.tell(&error),
+                }
             },
             // A shard has the connection.
             () = handover.is_done() => {}

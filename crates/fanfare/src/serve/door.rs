@@ -23,6 +23,7 @@ pub(super) struct Door {
     pub(super) figures: Arc<ListenerFigures>,
     addresses: Arc<AddressCounts>,
     turned_away: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
     pub(super) proxies: Proxies,
 }
 
@@ -43,12 +44,14 @@ impl Door {
         // A server of few connections may have few descriptors.
         let turned_away = (limits.connections_max / 8).clamp(1, TURNED_AWAY_MAX);
         let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
+        let handshakes = Arc::new(Semaphore::new(limits.handshakes_max.min(Semaphore::MAX_PERMITS)));
         Door {
             limits: *limits,
-            figures: ListenerFigures::new(name, places.clone()),
+            figures: ListenerFigures::new(name, places.clone(), handshakes.clone()),
             places,
             addresses: AddressCounts::new(usize::MAX, limits.connections_per_address_max),
             turned_away: Arc::new(Semaphore::new(turned_away)),
+            handshakes,
             proxies,
         }
     }
@@ -72,6 +75,12 @@ impl Door {
         };
         let full = Full::Server(self.limits.connections_max);
         place.map_or_else(|| self.turn_away(full), |place| Entered::Let(place, of_address))
+    }
+
+    /// A place among the connections that have not asked for anything yet.
+    pub(super) fn handshake(&self) -> Result<OwnedSemaphorePermit, Full> {
+        let permit = self.handshakes.clone().try_acquire_owned();
+        permit.map_err(|_| Full::Handshakes(self.limits.handshakes_max))
     }
 
     /// What becomes of a connection that has a place, once its client is known.
@@ -115,7 +124,7 @@ pub(super) fn slot(_in_total: OwnedSemaphorePermit, of_address: Option<AddressSl
 /// Answers without reading the request, so that a refusal costs next to nothing. A client that speaks TLS sees an error.
 pub(super) fn turn_away(tcp: &impl AsFd, full: Full) {
     let answer: &[u8] = match full {
-        Full::Server(_) => {
+        Full::Server(_) | Full::Handshakes(_) => {
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         }
         Full::Address(_) => {

@@ -17,6 +17,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use mio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::connection::{Begun, First, Served};
@@ -34,6 +35,7 @@ pub(super) struct Guest<S> {
     /// The head of the first request must have come by then.
     pub(super) deadline: Instant,
     pub(super) arriving: Arriving,
+    pub(super) handshake: OwnedSemaphorePermit,
 }
 
 impl<S, B> Host for Guest<S>
@@ -110,8 +112,9 @@ where
 
     /// Lets the library serve the connection.
     fn go_on(self, stream: TcpStream, bytes: Bytes, begun: Option<Begun>) {
-        let Guest { served, deadline, arriving } = self;
-        let first = First { bytes, deadline: Some(deadline), begun, arriving: Some(arriving) };
+        let Guest { served, deadline, arriving, handshake } = self;
+        let first =
+            First { bytes, deadline: Some(deadline), begun, arriving: Some(arriving), handshake: Some(handshake) };
         let runtime = served.shared.endpoint.runtime().clone();
         runtime.spawn(async move {
             let timeout = served.shared.handshake_timeout;

@@ -21,7 +21,7 @@ use crate::address::{AddressSlot, block};
 use crate::connect::{ConnectRequest, Connected, GivenTopic, SocketInfo};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
-use crate::gate::{Listing, SessionHandle};
+use crate::gate::{Listing, Penalized, SessionHandle};
 use crate::mailbox::{AdmittedSocket, ShardHandle};
 use crate::transport::handover::Handover;
 use crate::transport::longpoll::{OneByOne, PollSession};
@@ -108,6 +108,17 @@ impl Asking<'_> {
                 self.endpoint.own_counters().count(Event::KeysMaxPassed);
                 Ok(())
             }
+        }
+    }
+
+    /// Whether a client may come again whose last socket was closed for a rate.
+    fn check_penalty(&self, user: Option<&Arc<str>>) -> Result<(), Refusal> {
+        let address = self.connection.map(|connection| connection.peer.ip());
+        let now_ns = self.endpoint.clock().now_us().saturating_mul(1_000);
+        let client = Penalized::of(address, user);
+        match client.map_or(0, |client| self.endpoint.gate().penalties.left_ns(&client, now_ns)) {
+            0 => Ok(()),
+            left_ns => Err(Refusal::Penalty(left_ns.div_ceil(1_000_000_000) as u32)),
         }
     }
 
@@ -198,6 +209,7 @@ impl Asking<'_> {
         }
         topics.iter_mut().for_each(|given| given.since = given.since.or(connected.since));
         let id: Option<Arc<str>> = connected.id.map(Arc::from);
+        self.check_penalty(id.as_ref())?;
         let of_user =
             self.endpoint.gate().place_of_user(&found.mount, id.as_deref()).map_err(Refusal::TooManyOfUser)?;
         let ownership = match topics.first() {

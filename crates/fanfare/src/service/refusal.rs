@@ -28,6 +28,7 @@ impl From<Full> for Refusal {
         match full {
             Full::Server(max) => Refusal::TooManyConnections(max),
             Full::Address(max) => Refusal::TooManyFromAddress(max),
+            Full::Handshakes(max) => Refusal::TooManyHandshakes(max),
         }
     }
 }
@@ -85,10 +86,14 @@ pub(super) enum Refusal {
     TooManySessions(Full),
     /// The server has as many connections as it may have.
     TooManyConnections(usize),
+    /// As many connections as there may be have not asked for anything yet.
+    TooManyHandshakes(usize),
     /// The same of the client's address.
     TooManyFromAddress(usize),
     /// More clients of this address connect than are let in: come again after so many seconds.
     AddressRate(u32),
+    /// A socket of this client was closed for a rate: come again after so many seconds.
+    Penalty(u32),
     /// The user has as many sockets as it may have.
     TooManyOfUser(usize),
     /// More clients connect in this second than are let in: come again after so many.
@@ -142,6 +147,7 @@ impl Refusal {
             Refusal::TooManyTopics
             | Refusal::TooManySessions(_)
             | Refusal::TooManyConnections(_)
+            | Refusal::TooManyHandshakes(_)
             | Refusal::TooManyFromAddress(_)
             | Refusal::Body(BodyError::NoRoom) => Event::RejectedLimit,
             Refusal::Ambiguous(_) | Refusal::Body(_) | Refusal::TooManyMessages(_) | Refusal::NotText => {
@@ -150,6 +156,7 @@ impl Refusal {
             Refusal::Rate(_) => Event::RejectedRate,
             Refusal::AddressRate(_) => Event::RejectedAddressRate,
             Refusal::TooManyOfUser(_) => Event::RejectedUser,
+            Refusal::Penalty(_) => Event::RejectedPenalty,
             Refusal::Draining => Event::RejectedDrain,
             Refusal::Ended => Event::RejectedEnded,
         }
@@ -180,12 +187,14 @@ impl Refusal {
             Refusal::TooManySessions(Full::Address(_))
             | Refusal::TooManyFromAddress(_)
             | Refusal::AddressRate(_)
+            | Refusal::Penalty(_)
             | Refusal::TooManyOfUser(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Body(BodyError::NoRoom)
             | Refusal::TopicUnavailable
             | Refusal::TooManyTopics
-            | Refusal::TooManySessions(Full::Server(_))
+            | Refusal::TooManySessions(Full::Server(_) | Full::Handshakes(_))
             | Refusal::TooManyConnections(_)
+            | Refusal::TooManyHandshakes(_)
             | Refusal::Rate(_)
             | Refusal::Draining
             | Refusal::Ended => StatusCode::SERVICE_UNAVAILABLE,
@@ -195,7 +204,7 @@ impl Refusal {
     /// After which time a client may be let in that is refused now. `None` where it has to change something.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let seconds = match self {
-            Refusal::Rate(seconds) | Refusal::AddressRate(seconds) => *seconds,
+            Refusal::Rate(seconds) | Refusal::AddressRate(seconds) | Refusal::Penalty(seconds) => *seconds,
             _ if is_passing(self.status()) => 1,
             _ => return None,
         };
@@ -247,12 +256,18 @@ impl Refusal {
             Refusal::TopicUnknown => "nobody has started this topic",
             Refusal::TopicUnavailable => "the broker does not say which server has this topic: try again later",
             Refusal::TooManyTopics => "there are too many topics: try again later",
+            Refusal::Body(BodyError::TooLarge(max)) => {
+                return format!(
+                    "the body is larger than {max} bytes (longpoll_body_size_max): send it in several requests, or raise that"
+                )
+                .into();
+            }
             Refusal::Body(error) => return error.to_string().into(),
             Refusal::TooManyMessages(max) => {
-                return format!("the request has more than {max} messages: send them in several requests").into();
+                return format!("the request has more than {max} messages (longpoll_messages_max): send them in several requests, or raise that").into();
             }
             Refusal::NotText => "the body is not UTF-8",
-            Refusal::TooManySessions(Full::Server(_)) => {
+            Refusal::TooManySessions(Full::Server(_) | Full::Handshakes(_)) => {
                 "the server has as many sessions as it may have: try again later"
             }
             Refusal::TooManySessions(Full::Address(max)) => {
@@ -262,6 +277,9 @@ impl Refusal {
                 .into();
             }
             Refusal::TooManyConnections(_) => "the server has as many connections as it may have: try again later",
+            Refusal::TooManyHandshakes(_) => {
+                "as many connections as may be have not asked for anything yet: try again later"
+            }
             Refusal::TooManyFromAddress(max) => {
                 return format!(
                     "this address has {max} connections, as many as it may have: close some, or try again later"
@@ -276,6 +294,9 @@ impl Refusal {
                     "the user has {max} connections, which is as many as one may have: close one, or try again later"
                 )
                 .into();
+            }
+            Refusal::Penalty(_) => {
+                "the last connection was closed, since too much was sent in too short a time: send less, and try again as Retry-After says"
             }
             Refusal::Rate(_) => "more clients connect in this second than are let in: try again as Retry-After says",
             Refusal::Draining => "the server is shutting down: connect again",
@@ -299,7 +320,7 @@ impl Refusal {
                 .into()
             }
             Refusal::Rejected(rejected) => rejected.detail().into(),
-            Refusal::TooManySessions(Full::Server(max)) => {
+            Refusal::TooManySessions(Full::Server(max) | Full::Handshakes(max)) => {
                 format!("the server has all of its {max} sessions and event streams (sessions_max)").into()
             }
             Refusal::TooManySessions(Full::Address(max)) => {
@@ -307,6 +328,9 @@ impl Refusal {
             }
             Refusal::TooManyConnections(max) => {
                 format!("the listener has all of its {max} connections (connections_max)").into()
+            }
+            Refusal::TooManyHandshakes(max) => {
+                format!("{max} connections of the listener have not asked for anything yet (handshakes_max)").into()
             }
             Refusal::TooManyFromAddress(max) => {
                 format!("the address has all of its {max} connections (connections_per_address_max)").into()
@@ -507,9 +531,11 @@ mod tests {
             Refusal::TooManySessions(Full::Server(100)),
             Refusal::TooManySessions(Full::Address(10)),
             Refusal::TooManyConnections(100),
+            Refusal::TooManyHandshakes(100),
             Refusal::TooManyFromAddress(10),
             Refusal::AddressRate(2),
             Refusal::TooManyOfUser(5),
+            Refusal::Penalty(5),
             Refusal::Rate(2),
             Refusal::Draining,
             Refusal::Ended,

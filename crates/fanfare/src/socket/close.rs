@@ -43,6 +43,7 @@ impl Socket {
                     rate.at_once()
                 );
                 self.close_because(turn, reason, detail);
+                self.penalize(turn);
             }
             CloseReason::Slow => {
                 let (bytes, frames) = self.carrier.waiting();

@@ -10,6 +10,7 @@ use crate::channel::Status;
 use crate::close_reason::CloseReason;
 use crate::event::{Action, Event, Limit};
 use crate::fact::{Fact, Kind};
+use crate::gate::Penalized;
 use crate::mount::OverRate;
 use crate::transport::Carrier;
 
@@ -206,6 +207,17 @@ impl Socket {
     fn close_for(&self, turn: &mut Turn, limit: Limit, rate: Rate) {
         turn.count(limit.event(Action::Closed));
         self.close_later(turn, CloseReason::OverRate(limit, rate));
+    }
+
+    /// The client is not let in again for a while: stock clients come back at once.
+    pub(super) fn penalize(&self, turn: &Turn) {
+        let penalty = self.info.mount.rates.penalty;
+        let client = Penalized::of(self.info.peer.map(|peer| peer.ip()), self.info.id.as_ref());
+        if let Some(client) = client.filter(|_| !penalty.is_zero())
+            && !self.info.endpoint.gate().penalties.impose(&client, penalty, now_ns(turn))
+        {
+            turn.count(Event::KeysMaxPassed);
+        }
     }
 
     fn tell_limited(&self, turn: &Turn, beyond: Beyond, action: Action, topic: Option<&str>) {

@@ -200,7 +200,8 @@ async fn bytes_have_a_rate_and_what_is_larger_than_its_burst_passes_when_it_was_
 
 #[tokio::test]
 async fn whoever_is_not_to_send_so_much_is_closed_with_1008_if_that_is_wanted() {
-    let door = Door::open(|mount| mount.message_rate(MESSAGES).over_rate(OverRate::Close)).await;
+    let door =
+        Door::open(|mount| mount.message_rate(MESSAGES).over_rate(OverRate::Close).penalty(Duration::ZERO)).await;
     let frames = [
         ("/socket/websocket?vsn=2.0.0", r#"["1","1","room:1","echo",{}]"#),
         ("/rooms", r#"{"join":"lobby"}"#),
@@ -266,7 +267,7 @@ async fn joins_have_a_rate_and_one_beyond_it_leaves_the_socket_as_it_is() {
 
 #[tokio::test]
 async fn whoever_errs_too_often_is_closed() {
-    let door = Door::open(|mount| mount.error_rate(Rate::per_second(1).burst(4))).await;
+    let door = Door::open(|mount| mount.error_rate(Rate::per_second(1).burst(4)).penalty(Duration::ZERO)).await;
     // In a socket that has joined a topic: each of them is one error.
     let errors = [
         json!([null, "1", "nowhere", "phx_join", {}]),
@@ -296,7 +297,7 @@ async fn whoever_errs_too_often_is_closed() {
 
 #[tokio::test]
 async fn whoever_pings_too_often_is_closed() {
-    let door = Door::open(|mount| mount.ping_rate(Rate::per_second(1).burst(3))).await;
+    let door = Door::open(|mount| mount.ping_rate(Rate::per_second(1).burst(3)).penalty(Duration::ZERO)).await;
     for (number, target) in ["/socket/websocket?vsn=2.0.0", "/rooms", "/hub/sub/d/t"].into_iter().enumerate() {
         let mut client = door.client(target).await;
         for _ in 0..3 {

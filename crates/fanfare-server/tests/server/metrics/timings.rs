@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::exposition::Exposition;
 use super::scrape;
 use crate::back_end::{BackEnd, Reply};
-use crate::support::{Folder, Server, eventually};
+use crate::support::{Folder, Server, TOKEN, eventually, http};
 
 const LATE: Duration = Duration::from_millis(120);
 
@@ -129,4 +129,21 @@ fn presences_and_taps_are_told() {
     tap.kill().unwrap();
     tap.wait().unwrap();
     eventually(|| scrape(&server).value("fanfare_taps") == 0.0);
+}
+
+#[test]
+fn logins_are_told() {
+    let server = Server::serve("[metrics]\nlisten = '127.0.0.1:0'\n[[channel]]\npreset = 'lobby'\n");
+    let admin = server.admin();
+    let log_in = |token: &str| {
+        let headers = [("content-type", "application/json"), ("sec-fetch-site", "same-origin")];
+        http(&admin, "POST", "/api/session", &headers, &json!({ "token": token }).to_string()).status
+    };
+    assert_eq!(log_in(TOKEN), 200);
+    let wrong: Vec<_> = (0..7).map(|_| log_in("of-something-else-that-is-long")).collect();
+    assert!(wrong.contains(&401) && wrong.contains(&429), "{wrong:?}");
+    let told = scrape(&server);
+    let of = |result: &str| told.value(&format!("fanfare_admin_logins_total{{result=\"{result}\"}}"));
+    let count = |status: u16| wrong.iter().filter(|wrong| **wrong == status).count() as f64;
+    assert_eq!((of("ok"), of("failed"), of("limited")), (1.0, count(401), count(429)));
 }

@@ -7,6 +7,7 @@ pub const FAMILIES: &[Family] = &[
     CONNECTIONS,
     CONNECTIONS_ACCEPTED,
     CONNECTIONS_REFUSED,
+    HANDSHAKES,
     TLS_HANDSHAKES,
     HANDSHAKE,
     SOCKETS,
@@ -307,6 +308,13 @@ pub(super) const CONNECTIONS_ACCEPTED: Family = Family::counter(
     &["listener"],
     "Connections that were accepted, those included that were turned away then.",
     "Compare it with those refused.",
+);
+
+pub(super) const HANDSHAKES: Family = Family::gauge(
+    "fanfare_handshakes",
+    &["listener"],
+    "Connections whose first request has not been answered.",
+    "At `limits.handshakes_max` others are turned away. Many of them are clients that connect and say nothing.",
 );
 
 pub(super) const TLS_HANDSHAKES: Family = Family::counter(
