@@ -10,15 +10,18 @@ use fanfare_mutations::broken;
 use fanfare_proto::message::Incoming;
 use fanfare_proto::origin::{OriginPattern, OriginPolicy, RequestOrigin, is_host_and_port};
 use fanfare_proto::params::{Params, decode_path_segment};
+use fanfare_proto::payload::{JsonText, Payload};
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::phoenix::token::Content;
 use fanfare_proto::phoenix::{auth_token, codec, longpoll, term};
 use fanfare_proto::position::Since;
+use fanfare_proto::supabase::{Change, JoinConfig, Wanted};
 use fanfare_proto::topic::{Pattern, check_topic};
 use fanfare_proto::websocket::decoder::{Decoder, Item, Limits, Role, Scratch};
 use fanfare_proto::websocket::deflate::Deflater;
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use fanfare_proto::{bullet, rooms, supabase};
+use serde_json::json;
 
 /// A message has no more in it than its frame had.
 fn assert_within(message: &Incoming<'_>, frame: usize) {
@@ -151,6 +154,34 @@ fn frames_of_rooms_and_supabase() {
             for is_text in [true, false] {
                 let _ = supabase::decode(version, is_text, bytes);
             }
+        }
+    });
+}
+
+/// What a join of a Supabase client wants: whether it is private is read before the rest, and to the same effect. Filters are read, and then have a row.
+#[test]
+fn joins_and_filters_of_supabase() {
+    let joins: [&[u8]; 2] = [
+        br#"{"config":{"broadcast":{"ack":"true","replay":{"since":5,"limit":3}},"presence":{"key":"k"},"private":true},"access_token":"t"}"#,
+        br#"{"config":{"postgres_changes":[{"event":"*","schema":"s"}],"private":"no"},"user_token":null}"#,
+    ];
+    broken(&joins, |bytes| {
+        let Ok(json) = JsonText::parse(bytes.to_vec()) else { return };
+        let payload = Payload::from(json);
+        let config = JoinConfig::of(&payload);
+        assert_eq!(config.private, JoinConfig::is_private(&payload));
+        let _ = config.reply();
+    });
+    let filters: [&[u8]; 3] =
+        [br#"id=eq.1,name=not.in.(a,"b,\"c")"#, br"name=ilike.%a_b\%,id=gte.0", b"ok=is.null,at=lt.2026"];
+    let row = json!({"id": 1, "name": "xaxb%", "ok": null, "at": "2025"});
+    let change = json!({"schema": "public", "table": "t", "type": "INSERT", "record": row});
+    let change = Change::of(&change.into()).unwrap();
+    broken(&filters, |bytes| {
+        let Ok(filter) = str::from_utf8(bytes) else { return };
+        let binding = json!({"event": "*", "schema": "public", "table": "t", "filter": filter});
+        if let Ok(wanted) = Wanted::of(1, binding.as_object().unwrap()) {
+            assert!(change.told(&[wanted], false).len() <= 1);
         }
     });
 }
