@@ -50,11 +50,25 @@ impl std::fmt::Debug for Access {
 }
 
 /// Who asks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Caller {
     /// The name of the token.
     pub(crate) name: Arc<str>,
     pub(crate) rights: Rights,
+    token: Digest,
+}
+
+impl Caller {
+    /// Whether the token still counts, with the rights that it had: what goes on for long asks again and again.
+    pub(crate) fn still_may(&self, tokens: &[Access]) -> bool {
+        Access::find(tokens, &self.token).is_some_and(|access| access.rights == self.rights)
+    }
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Caller").field("name", &self.name).field("rights", &self.rights).finish_non_exhaustive()
+    }
 }
 
 impl Access {
@@ -78,7 +92,7 @@ impl Access {
     }
 
     pub(crate) fn caller(&self) -> Caller {
-        Caller { name: self.name.clone(), rights: self.rights }
+        Caller { name: self.name.clone(), rights: self.rights, token: self.digest }
     }
 }
 

@@ -52,6 +52,7 @@ struct Parts {
 /// What goes on from sample to sample.
 struct Running {
     api: Api,
+    caller: Caller,
     form: Form,
     parts: Parts,
     every: Duration,
@@ -63,6 +64,7 @@ struct Running {
 /// The streams of samples.
 pub(super) async fn live(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     query: Result<Wants<What>, ApiError>,
 ) -> Result<Response, ApiError> {
@@ -95,7 +97,7 @@ pub(super) async fn live(
     let permit = api.bounds.stream()?;
     let form = Form::of(&headers);
     let before = (api.endpoint.overview(), Instant::now());
-    let running = Running { api, form, parts, every, before, is_first: true, _one_of_few: permit };
+    let running = Running { api, caller, form, parts, every, before, is_first: true, _one_of_few: permit };
     Ok(form.answer(stream::unfold(running, |mut running| async move {
         let sample = running.next().await?;
         Some((Ok::<_, Infallible>(sample), running))
@@ -103,16 +105,16 @@ pub(super) async fn live(
 }
 
 impl Running {
-    /// The next sample; `None` ends the stream when the server drains.
+    /// The next sample; `None` ends the stream when the server drains, or the token counts no more.
     async fn next(&mut self) -> Option<String> {
-        let endpoint = self.api.endpoint.clone();
-        let drains = async {
-            while !endpoint.is_draining() {
+        let (endpoint, live, caller) = (self.api.endpoint.clone(), self.api.live.clone(), self.caller.clone());
+        let ends = async {
+            while !endpoint.is_draining() && caller.still_may(&live.load().tokens) {
                 tokio::time::sleep(LOOK).await;
             }
         };
         tokio::select! {
-            () = drains => None,
+            () = ends => None,
             sample = self.sample() => Some(sample),
         }
     }

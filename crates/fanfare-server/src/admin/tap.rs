@@ -1,7 +1,7 @@
 //! `GET /api/tap`: what is published, what clients send, and what they are answered, as it happens.
 //!
 //! A stream of server-sent events, or of JSON lines for whoever accepts `application/x-ndjson`. It ends after an hour, when the server
-//! drains, or when its reader goes.
+//! drains, when its token counts no more, or when its reader goes.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -24,6 +24,7 @@ use super::token::check_right;
 use super::wants::{Parameter, Parameters, Wants};
 use crate::access::Caller;
 use crate::config::token::Right;
+use crate::live::InForce;
 use crate::moment;
 
 /// So many messages a second are told at most.
@@ -84,6 +85,8 @@ enum Payloads {
 struct Running {
     tap: Tap,
     endpoint: Endpoint,
+    live: InForce,
+    caller: Caller,
     shown: Shown,
     form: Form,
     ends: Instant,
@@ -129,6 +132,8 @@ pub(super) async fn tap(
     let running = Running {
         tap,
         endpoint: api.endpoint,
+        live: api.live,
+        caller,
         shown: match asked.payload {
             Some(Payloads::None) => Shown::None,
             Some(Payloads::Full) => Shown::Full,
@@ -152,7 +157,8 @@ impl Running {
             tokio::select! {
                 biased;
                 _ = self.looks.tick() => {
-                    if self.endpoint.is_draining() || Instant::now() >= self.ends {
+                    let may_go_on = self.caller.still_may(&self.live.load().tokens);
+                    if self.endpoint.is_draining() || Instant::now() >= self.ends || !may_go_on {
                         return None;
                     }
                     self.quiet += 1;

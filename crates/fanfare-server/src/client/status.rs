@@ -10,7 +10,7 @@ use crate::cli::client::Status;
 pub(super) async fn run(asked: &Status, place: &Place) -> Result<(), String> {
     let api = Api::new(&asked.api)?;
     let info = api.get("/api/info").await?;
-    let mut samples = Lines::of(api.open("/api/live?what=overview,shards,health&every=1s").await?);
+    let mut samples = Lines::of(api.open("/api/live?what=overview,shards,health&every=500ms").await?);
     // The first one has no rates: it is what the second is compared with.
     let mut sample = Value::Null;
     for _ in 0..2 {

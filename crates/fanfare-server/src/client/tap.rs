@@ -53,7 +53,7 @@ async fn follow(asked: &Tap, place: &Place, path: &str) -> Result<(), String> {
             return Ok(());
         }
     }
-    Err("the server has ended the tap: it drains, or the hour is over".into())
+    Err("the server has ended the tap: it drains, the hour is over, or the token counts no more".into())
 }
 
 /// `12:01:07  ←  user 42   room:lobby  new_msg      64 B  {"body":"hi"}`

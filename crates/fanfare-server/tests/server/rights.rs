@@ -1,8 +1,12 @@
 //! Who may do what over the HTTP API, by a token or by a session in a browser.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Server, TOKEN, http};
+use crate::support::{Answer, PATIENCE, Server, TOKEN, http};
 
 const CONFIG: &str = "
 [[endpoint]]
@@ -80,12 +84,31 @@ fn a_token_ends_with_its_configuration() {
     let server = server();
     let cookie = log_in(&server, SHOP);
     assert_eq!(ask(&server, "GET", "/api/session", &[("cookie", &cookie)], "").status, 200);
+    let mut tap = server
+        .command(&["tap", "--topic", "a"])
+        .env("FANFARE_ADMIN_TOKEN", SHOP)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(tap.stderr.take().unwrap()).lines();
+    assert_eq!(told.next().unwrap().unwrap(), "watching");
     server.rewrite(CONFIG.split("[[admin.token]]\nname = 'shop'").next().unwrap());
     let reloaded = server.reload();
     assert_eq!((reloaded.status, &reloaded.json()["changed"]), (200, &json!(["admin.token"])));
     assert_eq!(with_token(&server, SHOP, "POST", "/api/publish").status, 401);
     assert_eq!(ask(&server, "GET", "/api/session", &[("cookie", &cookie)], "").status, 401);
     assert_eq!(with_token(&server, BOARD, "GET", "/api/topics").status, 200);
+    assert_eq!(tap.wait().unwrap().code(), Some(1));
+    assert!(told.next().unwrap().unwrap().contains("the token counts no more"));
+    // So does a stream of samples, which began before.
+    let mut live = TcpStream::connect(server.admin()).unwrap();
+    live.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(live, "GET /api/live HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {BOARD}\r\n\r\n").unwrap();
+    let mut samples = BufReader::new(live).lines();
+    assert!(samples.any(|line| line.unwrap().contains("event: sample")));
+    server.rewrite(CONFIG.split("[[admin.token]]").next().unwrap());
+    assert_eq!(server.reload().status, 200);
+    assert!(samples.any(|line| line.unwrap() == "0"), "the last chunk");
 }
 
 const OURS: [(&str, &str); 2] = [("content-type", "application/json"), ("sec-fetch-site", "same-origin")];

@@ -177,11 +177,13 @@ const ROWS: [(&str, &[&str]); 50] = [
             "without_a_token_the_api_is_closed",
             "what_looks_closed_and_is_open_is_refused",
             "a_stranger_gets_metrics_where_that_was_written_down_and_nothing_else",
+            "a_token_does_what_it_may",
+            "wrong_tokens_are_braked",
         ],
     ),
     (
         "No answer lets pages of all origins in with credentials",
-        &["security_49_no_answer_is_for_all_pages_with_credentials"],
+        &["security_49_no_answer_is_for_all_pages_with_credentials", "a_page_of_somebody_else_changes_nothing"],
     ),
     ("Dependencies have no known faults", &["cargo xtask dependencies"]),
 ];

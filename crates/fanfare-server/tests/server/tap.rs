@@ -132,7 +132,7 @@ fn one_user_one_direction_and_one_event_are_chosen() {
     );
     let mut full =
         Tap::start(&server, &["--topic", "room:1", "--event", "b", "--payload", "full", "--direction", "out"]);
-    let mut one = None;
+    let (mut clients, mut one) = (Vec::new(), None);
     for id in ["7", "8"] {
         let mut client = connect(&server, id);
         if id == "8" {
@@ -142,7 +142,11 @@ fn one_user_one_direction_and_one_event_are_chosen() {
         }
         let joined = client.join_ok("room:1");
         client.push(&joined, "room:1", "b", json!({"token": "seen"}));
-        client.push(&joined, "room:1", "c", json!({}));
+        clients.push((client, joined));
+        // Those that are there already say something as well.
+        for (client, joined) in &mut clients {
+            client.push(joined, "room:1", "c", json!({}));
+        }
         server.api("POST", "/api/publish", &json!({"topic": "room:1", "event": "c"}));
     }
     let (mut one, name) = one.unwrap();

@@ -139,7 +139,10 @@ fn no_credential_is_in_a_fact() {
 #[test]
 fn facts_are_followed_as_they_happen() {
     let server = eventful();
-    let mut follow = server.command(&["why", "--follow", "--kind", "refused"]).stdout(Stdio::piped()).spawn().unwrap();
+    let command = server.command(&["why", "--follow", "--kind", "refused"]);
+    let mut patient = Command::new("timeout");
+    patient.arg("20").arg(command.get_program()).args(command.get_args()).env("FANFARE_ADMIN_TOKEN", TOKEN);
+    let mut follow = patient.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines();
     let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!(next()["count"], 1);
@@ -147,7 +150,7 @@ fn facts_are_followed_as_they_happen() {
     assert_eq!(server.http("GET", "/nowhere", &[], "").status, 404);
     let mut seen: Vec<_> = (0..2).map(|_| next()).map(|fact| (fact["code"].clone(), fact["count"].clone())).collect();
     seen.sort_by_key(|(code, _)| code.as_u64());
-    follow.kill().unwrap();
+    assert!(Command::new("kill").arg(follow.id().to_string()).status().unwrap().success());
     follow.wait().unwrap();
     assert_eq!(seen, [(json!(403), json!(2)), (json!(404), json!(1))], "again with its number, and what is new");
 }
