@@ -2,13 +2,14 @@
 //!
 //! Two connections, each with a thread. NATS keeps the order of each connection, and its answer to a `PING` says that all before it was
 //! handled, which is how a node knows that it is subscribed, and that what it has published was taken. The *live* one carries messages and
-//! what goes with them, the *bulk* one what may take long. `nats/` has the parts: `transport`, `log` (the contracts), `link` (a connection),
+//! what goes with them, the *bulk* one what may take long. `nats/` has the parts: `transport`, `log`, `registers` (the contracts), `link` (a connection),
 //! `request` (commands), `stream` (what keeps logs), `api` (what JetStream is asked), `subjects` (names), `server` (what is known of it),
 //! `url`.
 
 mod api;
 mod link;
 mod log;
+mod registers;
 mod request;
 mod server;
 mod stream;
@@ -29,7 +30,7 @@ use self::server::Server;
 use self::subjects::Subjects;
 use self::url::Url;
 use super::wire::client_tls;
-use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Logs, Parts, settings};
+use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Log, Logs, Parts, Registers, settings};
 use crate::error::Error;
 
 /// A NATS of version 2.9 or newer between nodes: those with the same cluster of servers and namespace are one cluster.
@@ -127,7 +128,9 @@ impl NatsBroker {
         // Without logs nothing takes long.
         let bulk = if keeps { link("nats-bulk", Role::Bulk)? } else { live.clone() };
         let nats = Arc::new(Nats { server: server.clone(), live, bulk });
-        Ok(Parts { transport: nats.clone(), log: keeps.then_some(nats), registers: None })
+        let log = keeps.then(|| nats.clone() as Arc<dyn Log>);
+        let registers = keeps.then(|| nats.clone() as Arc<dyn Registers>);
+        Ok(Parts { transport: nats, log, registers })
     }
 }
 

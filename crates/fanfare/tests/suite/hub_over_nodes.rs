@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare::testing::{Lockstep, Pipe};
-use fanfare::{Broker, Connect, ConnectRequest, Connected, Endpoint, MemoryBroker, Mount, Rejected};
+use fanfare::{Broker, Connect, ConnectRequest, Connected, Endpoint, MemoryBroker, Mount, Policy, Rejected, Retention};
 use http::Request;
 
 use crate::support::brokers::AnyBroker;
@@ -27,7 +27,9 @@ const GRACE: Duration = Duration::from_millis(300);
 
 fn node(broker: Broker) -> fanfare::Builder {
     let mount = || Mount::hub().connect(Named).owner_grace(GRACE);
-    let builder = Endpoint::builder().broker(broker).mount("/ws", mount());
+    // A NATS has registers where it has a JetStream, and that where topics have a history.
+    let kept = Policy::new().history(Retention::default());
+    let builder = Endpoint::builder().broker(broker).policy("kept", kept).mount("/ws", mount());
     builder.mount("/replacing", mount().topic_prefix("r:").replaces_publisher(true))
 }
 
@@ -43,6 +45,11 @@ async fn two_nodes(broker: &AnyBroker) -> [Served; 2] {
 /// Those that have registers.
 async fn on_each_broker(run: impl AsyncFn([Served; 2])) {
     run(two_nodes(&AnyBroker::memory()).await).await;
+    #[cfg(feature = "nats")]
+    {
+        let nats = AnyBroker::jetstream();
+        run(two_nodes(&nats).await).await;
+    }
     #[cfg(feature = "redis")]
     {
         let redis = AnyBroker::redis();

@@ -104,9 +104,14 @@ pub(super) fn kept(answer: &Value) -> Option<Kept> {
 
 /// The last message of a subject: its number, and whether it has no content.
 pub(super) fn last(answer: &Value) -> Option<(u64, bool)> {
+    last_content(answer).map(|(sequence, content)| (sequence, content.is_empty()))
+}
+
+/// The same with its content.
+pub(super) fn last_content(answer: &Value) -> Option<(u64, Vec<u8>)> {
     let message = &answer["message"];
     let data = message["data"].as_str().map_or(Some(Vec::new()), |data| STANDARD.decode(data).ok())?;
-    Some((message["seq"].as_u64()?, data.is_empty()))
+    Some((message["seq"].as_u64()?, data))
 }
 
 /// Where a message was kept that is handed on: the stream, its number, and that of the subject's message before it.

@@ -4,7 +4,7 @@
 //! yet. So each position is that of a record, also before the first message; "from the start" can be told from "from the oldest that is left";
 //! and a position is in the log iff its record is there. Streams keep one record more than their topics keep messages.
 
-mod scan;
+pub(super) mod scan;
 
 use std::sync::Arc;
 
@@ -219,7 +219,7 @@ impl Nats {
     }
 
     /// Asks something that has one answer.
-    fn ask(
+    pub(super) fn ask(
         link: &Link,
         number: u64,
         subject: String,
@@ -237,11 +237,11 @@ impl Nats {
         link.put(Request::Ask { number, subject: subject.into(), headers, payload, answered: Box::new(once) });
     }
 
-    fn refused(&self, refusal: &Refusal) -> Undone {
+    pub(super) fn refused(&self, refusal: &Refusal) -> Undone {
         refusal.undone(&self.server.name)
     }
 
-    fn unexpected(&self) -> Undone {
+    pub(super) fn unexpected(&self) -> Undone {
         Undone::unknown(format!("{}: the answer of its JetStream makes no sense", self.server.name))
     }
 

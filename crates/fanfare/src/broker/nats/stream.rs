@@ -15,6 +15,9 @@ use sha2::{Digest, Sha256};
 
 use super::subjects::Subjects;
 
+/// The class of the stream that keeps registers, which is none of topics.
+pub(super) const REGISTERS: u64 = 0;
+
 /// What is kept longer than its topic says, so that positions of a topic that was quiet for long are known.
 const AGE_MORE_MS: u64 = 24 * 3_600_000;
 
@@ -75,22 +78,24 @@ impl Known {
 }
 
 impl Stream {
-    /// One for each class.
+    /// One for each class, and if there are any, one for registers.
     pub(super) fn all(kinds: &[Retention]) -> Vec<Self> {
         let mut streams: Vec<Stream> = Vec::new();
         for kind in kinds {
             let class = class(kind);
             match streams.iter_mut().find(|stream| stream.class == class) {
                 Some(stream) => stream.age_max_ms = stream.age_max_ms.max(kind.age_max_ms),
-                None => streams.push(Stream {
-                    class,
-                    age_max_ms: kind.age_max_ms,
-                    known: Mutex::new(None),
-                    seen: AtomicU64::new(0),
-                }),
+                None => streams.push(Stream::new(class, kind.age_max_ms)),
             }
         }
+        if !streams.is_empty() {
+            streams.push(Stream::new(REGISTERS, 0));
+        }
         streams
+    }
+
+    fn new(class: u64, age_max_ms: u64) -> Self {
+        Stream { class, age_max_ms, known: Mutex::new(None), seen: AtomicU64::new(0) }
     }
 
     /// The stream as it is known to be.
@@ -121,6 +126,17 @@ impl Stream {
     pub(super) fn config(&self, subjects: &Subjects, name: &str) -> Value {
         let nanoseconds = |ms: u64| ms.saturating_mul(1_000_000).min(i64::MAX as u64);
         let all = subjects.kept_all(self.class);
+        if self.class == REGISTERS {
+            return json!({
+                "name": name,
+                "subjects": [all],
+                "retention": "limits",
+                "discard": "old",
+                "storage": "file",
+                "num_replicas": 1,
+                "max_msgs_per_subject": 1,
+            });
+        }
         json!({
             "name": name,
             "subjects": [all],
@@ -145,7 +161,11 @@ impl Stream {
     pub(super) fn look_at(&self, subjects: &Subjects, info: &Value, seen: u64) -> Result<Found, String> {
         let config = &info["config"];
         let name = config["name"].as_str().unwrap_or_default();
-        if config["republish"]["dest"].as_str() != Some(&*subjects.live_all()) {
+        let is_ours = match self.class {
+            REGISTERS => config["max_msgs_per_subject"] == 1,
+            _ => config["republish"]["dest"].as_str() == Some(&*subjects.live_all()),
+        };
+        if !is_ours {
             return Err(format!(
                 "the stream {name:?} has the subjects of this namespace and is none of a node's: choose another namespace, or \
                  delete it"
@@ -156,6 +176,9 @@ impl Stream {
             return Ok(Found::Lost);
         }
         let wanted = self.config(subjects, name);
+        if self.class == REGISTERS {
+            return Ok(Found::Good);
+        }
         if config["max_age"].as_u64().is_some_and(|age| age > 0 && Some(age) < wanted["max_age"].as_u64()) {
             let mut longer = config.clone();
             longer["max_age"] = wanted["max_age"].clone();

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::stream::REGISTERS;
 use crate::broker::Incarnation;
 
 /// The subjects of a node in one namespace.
@@ -30,16 +31,20 @@ impl Subjects {
         subject
     }
 
-    /// What is kept of a topic, in the stream of a class.
+    /// What is kept of a topic, in the stream of a class; of registers that is 0.
     pub(super) fn kept(&self, class: u64, topic: &str) -> String {
-        let mut subject = format!("{}.h.{class}.0.", self.namespace);
+        let mut subject = self.kept_all(class);
+        subject.pop();
         encode(topic, &mut subject);
         subject
     }
 
     /// All that the stream of a class keeps.
     pub(super) fn kept_all(&self, class: u64) -> String {
-        format!("{}.h.{class}.0.>", self.namespace)
+        match class {
+            REGISTERS => format!("{}.r.>", self.namespace),
+            class => format!("{}.h.{class}.0.>", self.namespace),
+        }
     }
 
     /// The live messages of all topics.

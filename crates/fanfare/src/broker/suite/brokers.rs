@@ -29,7 +29,7 @@ conform! {
     #[cfg(feature = "nats")]
     nats: nats_at::core() => transport;
     #[cfg(feature = "nats")]
-    jetstream: nats_at::jetstream() => transport, log;
+    jetstream: nats_at::jetstream() => transport, log, registers;
     #[cfg(feature = "redis")]
     redis: redis_at::single() => transport, log, registers;
     #[cfg(feature = "redis")]

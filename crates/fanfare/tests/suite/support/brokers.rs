@@ -34,6 +34,12 @@ impl AnyBroker {
         AnyBroker::Nats(nats_server::start())
     }
 
+    /// A NATS that keeps logs and registers.
+    #[cfg(feature = "nats")]
+    pub(crate) fn jetstream() -> Self {
+        AnyBroker::Nats(nats_server::start_jetstream())
+    }
+
     #[cfg(feature = "redis")]
     pub(crate) fn redis() -> Self {
         AnyBroker::Redis(redis_server::start())

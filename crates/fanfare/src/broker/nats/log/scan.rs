@@ -13,18 +13,21 @@ use crate::broker::{Done, Undone};
 /// A reader that nobody has asked for so long is thrown away by the server, in seconds.
 const READER_FOR_S: u64 = 10;
 
+/// There is no last record that counts.
+pub(in crate::broker::nats) const ALL: u64 = u64::MAX;
+
 /// What is to be read.
-pub(super) struct Scan {
-    pub(super) stream: Arc<str>,
-    pub(super) subject: String,
-    pub(super) from: u64,
-    /// The last record that counts, which is there.
-    pub(super) until: u64,
-    pub(super) keep: Keep,
+pub(in crate::broker::nats) struct Scan {
+    pub(in crate::broker::nats) stream: Arc<str>,
+    pub(in crate::broker::nats) subject: String,
+    pub(in crate::broker::nats) from: u64,
+    /// The last record that counts, which is there; or [`ALL`].
+    pub(in crate::broker::nats) until: u64,
+    pub(in crate::broker::nats) keep: Keep,
 }
 
 /// Which of them are of interest.
-pub(super) enum Keep {
+pub(in crate::broker::nats) enum Keep {
     /// The first, up to so many, or until they are larger than that.
     First { count: usize, bytes: usize },
     /// The last, up to so many, and one at least, with not many more bytes.
@@ -34,24 +37,24 @@ pub(super) enum Keep {
 }
 
 /// What was read.
-pub(super) struct Scanned {
+pub(in crate::broker::nats) struct Scanned {
     /// How many there are from the first on.
-    pub(super) total: u64,
+    pub(in crate::broker::nats) total: u64,
     /// What time it was there.
-    pub(super) now_ms: u64,
-    pub(super) records: Vec<Record>,
+    pub(in crate::broker::nats) now_ms: u64,
+    pub(in crate::broker::nats) records: Vec<Record>,
 }
 
 /// A record of a topic.
-pub(super) struct Record {
-    pub(super) sequence: u64,
-    pub(super) time_ms: u64,
-    pub(super) payload: Bytes,
+pub(in crate::broker::nats) struct Record {
+    pub(in crate::broker::nats) sequence: u64,
+    pub(in crate::broker::nats) time_ms: u64,
+    pub(in crate::broker::nats) payload: Bytes,
 }
 
 impl Nats {
     /// Reads.
-    pub(super) fn scan(&self, scan: Scan, done: Done<Scanned>) {
+    pub(in crate::broker::nats) fn scan(&self, scan: Scan, done: Done<Scanned>) {
         let number = self.server.number();
         let reader = self.server.subjects.reader(number);
         let (subject, body) = api::reader(&scan.stream, &reader, &scan.subject, scan.from, READER_FOR_S);
@@ -60,6 +63,7 @@ impl Nats {
             Err(undone) => done(Err(undone)),
             Ok(Err(refusal)) => done(Err(nats.refused(&refusal))),
             Ok(Ok(answer)) => match api::reading(&answer) {
+                Some((0, now_ms)) => done(Ok(Scanned { total: 0, now_ms, records: Vec::new() })),
                 Some((total, now_ms)) => {
                     nats.pull(number, &reader, scan, Scanned { total, now_ms, records: Vec::new() }, done)
                 }
@@ -118,7 +122,10 @@ impl Gathering {
     fn take(&mut self, message: &Message<'_>) -> Option<Result<(), Undone>> {
         let Some(brought) = message.reply.and_then(api::brought) else {
             // There are no more, and the last one has not come.
-            return Some(Err(Undone::refused("the log is behind; read it again")));
+            return Some(match self.scan.until {
+                ALL => Ok(()),
+                _ => Err(Undone::refused("the log is behind; read it again")),
+            });
         };
         self.left = self.left.saturating_sub(1);
         if brought.sequence <= self.scan.until {

@@ -76,7 +76,8 @@ impl Connection<'_> {
             }
             (Err(refusal), Question::Info(place, _)) if self.was_up() => {
                 let class = server.streams[place].class;
-                return Err(format!("the stream of topics with up to {class} messages is not there: {}", refusal.text));
+                let what = if class == 0 { "of registers" } else { "of topics" };
+                return Err(format!("the stream {what} (class {class}) is not there: {}", refusal.text));
             }
             // It is gone already.
             (Err(_), Question::Delete(place)) => {
