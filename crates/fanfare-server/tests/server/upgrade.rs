@@ -264,9 +264,10 @@ fn nobody_is_refused_while_processes_take_over_and_nothing_kept_is_lost_or_doubl
         publisher.join().unwrap();
         followers.map(|follower| follower.join().unwrap())
     });
-    let all: Vec<u64> = (1..last.load(Ordering::Relaxed)).collect();
-    assert!(all.len() > 20, "{} were published", all.len());
     for seen in seen {
+        // Whoever has joined first of all may have missed the first numbers.
+        let all: Vec<u64> = (seen[0]..last.load(Ordering::Relaxed)).collect();
+        assert!(all.len() > 20, "{seen:?}");
         assert_eq!(seen, all);
     }
     // The service manager is told by each who comes next, and by the next that it lives.
