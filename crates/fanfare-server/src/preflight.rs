@@ -228,33 +228,43 @@ impl Preflight<'_> {
         let Some(admin) = &mut draft.admin else { return };
         let mut tokens = admin.token.take().unwrap_or_default();
         let given = Given::new("token", &tokens.own, &admin.token_env, &admin.token_file);
+        // The environment gives one token, and leaves the tables of the file where they are.
+        let is_in_file = admin.places.rank("token") == 1 || tokens.own.is_some();
         let opened = self.open(&given, &admin.places);
         if let Some((key, token)) = &opened
-            && token.expose().chars().count() < TOKEN_CHARS_MIN
+            && let Err(text) = check_token(token)
         {
-            let text = format!("the token is shorter than {TOKEN_CHARS_MIN} characters, so that it could be guessed");
-            admin.places.problem(self.problems, key, text);
+            admin.places.problem(self.problems, key, format!("the token {text}"));
         }
         note(&mut admin.places, &opened);
-        tokens.own = opened.map(|(_, token)| token);
+        let mut known: Vec<(Secret, String)> = Vec::new();
+        known.extend(opened.iter().map(|(key, token)| (token.clone(), format!("admin.{key}"))));
         for named in &mut tokens.named {
             admin.places.note("token", format!("{} {:?}", named.name, named.may).as_bytes());
+            let (name, at) = (&named.name, is_in_file.then_some(named.at));
             let place = match &named.from {
                 From::Variable(name) => SecretPlace::Variable(name),
                 From::File(path) => SecretPlace::File(path),
             };
-            match place.open(self.overrides.variables()) {
-                Ok(token) if token.expose().chars().count() < TOKEN_CHARS_MIN => {
-                    let text = format!("the token {:?} is shorter than {TOKEN_CHARS_MIN} characters", named.name);
-                    admin.places.problem(self.problems, "token", text);
+            let token = match place.open(self.overrides.variables()) {
+                Ok(token) => token,
+                Err(text) => {
+                    admin.places.problem_within(self.problems, "token", at, format!("{name:?}: {text}"));
+                    continue;
                 }
-                Ok(token) => {
-                    admin.places.note("token", token.expose().as_bytes());
-                    named.opened = Some(token);
-                }
-                Err(text) => admin.places.problem(self.problems, "token", format!("{:?}: {text}", named.name)),
+            };
+            if let Err(text) = check_token(&token) {
+                admin.places.problem_within(self.problems, "token", at, format!("the token {name:?} {text}"));
+            } else if let Some((_, other)) = known.iter().find(|(secret, _)| *secret == token) {
+                let text = format!("the token {name:?} is the same secret as {other}: give each a secret of its own");
+                admin.places.problem_within(self.problems, "token", at, text);
+            } else {
+                admin.places.note("token", token.expose().as_bytes());
+                known.push((token.clone(), format!("the token {name:?}")));
+                named.opened = Some(token);
             }
         }
+        tokens.own = opened.map(|(_, token)| token);
         admin.token = Some(tokens);
     }
 
@@ -308,6 +318,33 @@ impl Preflight<'_> {
             Ok(_) => {}
         }
     }
+}
+
+/// Whether a token can be sent in a header, and is too long to be guessed.
+///
+/// # Errors
+/// What is wrong with it, and what to do; nothing of the token itself.
+fn check_token(token: &Secret) -> Result<(), String> {
+    let token = token.expose();
+    let unfit = token.chars().position(|c| !(' '..='~').contains(&c));
+    if token.contains(['\n', '\r']) {
+        return Err("has several lines, and is sent in a header, which is one: leave the token alone there".into());
+    }
+    if let Some(at) = unfit {
+        let at = at + 1;
+        return Err(format!(
+            "cannot be sent in a header: its character {at} is none of ASCII's; take letters and digits"
+        ));
+    }
+    if token.starts_with(' ') || token.ends_with(' ') {
+        return Err("begins or ends with a blank, which no header keeps: remove it".into());
+    }
+    if token.chars().count() < TOKEN_CHARS_MIN {
+        return Err(format!(
+            "is shorter than {TOKEN_CHARS_MIN} characters, so that it could be guessed: take a longer one"
+        ));
+    }
+    Ok(())
 }
 
 /// What a secret is counts as a part of the key that says where it is.

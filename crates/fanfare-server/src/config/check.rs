@@ -2,6 +2,7 @@
 //! open, settings without effect, and what looks wrong without being so.
 
 use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
 
 use super::auth::AuthKind;
 use super::channel::Presence;
@@ -37,7 +38,7 @@ impl Draft {
         if let Some(tls) = &self.tls {
             tls.check(&self.certificates, problems);
         }
-        self.check_metrics(problems);
+        self.check_listeners(problems);
         self.check_proxies(problems, warnings);
         self.check_ready_needs(problems);
         self.check_limits(problems);
@@ -114,25 +115,25 @@ impl Draft {
             );
             admin.places.problem(problems, "listen", text);
         }
-        if let Some(server) = &self.server
-            && server.listen == admin.listen
-            && admin.listen.0.port() != 0
-        {
-            admin.places.problem(problems, "listen", format!("{} is the address of `listen` too", admin.listen.0));
-        }
     }
 
-    fn check_metrics(&self, problems: &mut Problems) {
-        let Some(metrics) = &self.metrics else { return };
-        let address = metrics.listen.0;
-        let others = [
-            ("`listen`", self.server.as_ref().map(|server| server.listen.0)),
-            ("`admin.listen`", self.admin.as_ref().map(|admin| admin.listen.0)),
-        ];
-        for (name, other) in others {
-            if other == Some(address) && address.port() != 0 {
-                metrics.places.problem(problems, "listen", format!("{address} is the address of {name} too"));
+    /// Listeners that cannot be there at the same time.
+    fn check_listeners(&self, problems: &mut Problems) {
+        let mut others = Vec::from_iter(self.server.as_ref().map(|server| ("listen", server.listen.0)));
+        let admin = self.admin.as_ref().map(|admin| ("admin.listen", &admin.places, admin.listen.0));
+        let metrics = self.metrics.as_ref().map(|metrics| ("metrics.listen", &metrics.places, metrics.listen.0));
+        for (own, places, address) in admin.into_iter().chain(metrics) {
+            for (name, other) in others.iter().filter(|(_, other)| clash(address, *other)) {
+                let text = match address == *other {
+                    true => format!("{address} is the address of `{name}` too"),
+                    false => format!(
+                        "{address} and {other}, which is `{name}`, cannot both be listened on: one of them is every \
+                         interface, or both are the same one; take another port"
+                    ),
+                };
+                places.problem(problems, "listen", text);
             }
+            others.push((own, address));
         }
     }
 
@@ -251,4 +252,11 @@ impl Draft {
             }
         }
     }
+}
+
+/// Whether two listeners cannot be there at the same time: on every interface there is also each of them, and on every one of IPv6 each of IPv4.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let (ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let has = |all: IpAddr, ip: IpAddr| all.is_unspecified() && (all.is_ipv6() || ip.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && (ip == other_ip || has(ip, other_ip) || has(other_ip, ip))
 }

@@ -196,7 +196,18 @@ impl Places {
 
     /// Adds a problem with a key, at its place or else at the section's.
     pub(crate) fn problem(&self, problems: &mut Problems, key: &str, text: impl Into<String>) {
-        let place = self.keys.get(key).unwrap_or(&self.header).clone();
+        self.problem_within(problems, key, None, text);
+    }
+
+    /// The same with a part of its value, which begins at this byte of the file; `None` if it does not stand there.
+    pub(crate) fn problem_within(
+        &self,
+        problems: &mut Problems,
+        key: &str,
+        at: Option<usize>,
+        text: impl Into<String>,
+    ) {
+        let place = at.map_or_else(|| self.keys.get(key).unwrap_or(&self.header).clone(), Place::File);
         let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
         problems.add(place, name, text);
     }

@@ -445,6 +445,106 @@ fn problems_of_flags_and_variables_name_them() {
 }
 
 #[test]
+fn problems_of_tokens_name_their_table_and_no_secret() {
+    let secret = "s".repeat(64);
+    let variables = [
+        ("ONE", secret.as_str()),
+        ("TWO", secret.as_str()),
+        ("OTHER", "another-token-of-the-tests"),
+        ("SHORT", "short"),
+        ("LINES", "first-line-of-a-token\nand-a-second"),
+        ("BLANK", "a-token-with-a-blank-at-its-end "),
+        ("LETTER", "a-token-with-an-\u{fc}-in-it"),
+    ];
+    let check = |content: &str, expected: &[&str]| {
+        let report = preflight::parse("f.toml", content, &overrides(&[], &variables)).map(|_| ());
+        let report = report.map_err(|report| report.to_string()).err().unwrap_or_default();
+        let lines: Vec<&str> = report.lines().collect();
+        assert_eq!(lines.len(), expected.len(), "{content}: {report}");
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(expected), "{content}: {report}\nwithout {expected}");
+        }
+        assert!(!report.contains(&secret[..10]) && !report.contains("-line-"), "{report}");
+    };
+    let table = |name: &str, from: &str| format!("[[admin.token]]\nname = '{name}'\n{from}\nmay = ['read']\n");
+    let [a, b] = [table("a", "token_env = 'ONE'"), table("b", "token_env = 'TWO'")];
+    let other = table("o", "token_env = 'OTHER'");
+    check(&format!("[admin]\n{other}{a}"), &[]);
+    let twice = "admin.token: the token \"b\" is the same secret as the token \"a\"";
+    check(&format!("[admin]\n{other}{a}{b}"), &[&format!("f.toml:10:1: {twice}")]);
+    let own = "admin.token: the token \"b\" is the same secret as admin.token_env";
+    check(&format!("[admin]\ntoken_env = 'ONE'\n{other}{b}"), &[&format!("f.toml:7:1: {own}")]);
+    let missing = table("m", "token_file = '/no-such-folder/token'");
+    let short = table("s", "token_env = 'SHORT'");
+    check(
+        &format!("[admin]\n{other}\n{missing}\n{short}"),
+        &[
+            "f.toml:7:1: admin.token: \"m\": cannot read /no-such-folder/token",
+            "f.toml:12:1: admin.token: the token \"s\" is shorter",
+        ],
+    );
+    // What cannot stand in a header.
+    for (variable, part) in [("LINES", "several lines"), ("BLANK", "a blank"), ("LETTER", "character 17")] {
+        let report = preflight::parse(
+            "f.toml",
+            &format!("[admin]\n{other}{}", table("x", &format!("token_env = '{variable}'"))),
+            &overrides(&[], &variables),
+        );
+        let report = report.map(|_| ()).unwrap_err().to_string();
+        assert!(report.starts_with("f.toml:6:1: admin.token: the token \"x\" ") && report.contains(part), "{report}");
+        let own = format!("[admin]\ntoken_env = '{variable}'");
+        let report = preflight::parse("f.toml", &own, &overrides(&[], &variables)).map(|_| ()).unwrap_err().to_string();
+        assert!(report.starts_with("f.toml:2:13: admin.token_env: ") && report.contains(part), "{report}");
+    }
+    // The environment's token leaves the tables where they are.
+    let both = [&variables[..], &[("FANFARE_ADMIN_TOKEN", secret.as_str())]].concat();
+    let report = preflight::parse("f.toml", &format!("\n{other}{b}"), &overrides(&[], &both)).map(|_| ()).unwrap_err();
+    assert!(
+        report.to_string().starts_with("f.toml:6:1: admin.token: the token \"b\" is the same secret as"),
+        "{report}"
+    );
+}
+
+#[test]
+fn problems_of_lists_within_sections_name_their_own_lines() {
+    let pair = "[[tls.certificate]]\ncert = 'no-such-cert'\nkey = 'no-such-key'\n";
+    let report = parse(&format!("{pair}{pair}\n[[tls.certificate]]\ncert = 'c'\n")).map(|_| ()).unwrap_err();
+    let places: Vec<_> = report.lines().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+    assert!(
+        places.contains(&"f.toml:2:8:") && places.contains(&"f.toml:5:8:") && places.contains(&"f.toml:8:1:"),
+        "{report}"
+    );
+}
+
+#[test]
+fn listeners_that_would_be_in_one_anothers_way_are_refused() {
+    #[track_caller]
+    fn check(first: &str, second: &str, clashes: bool) {
+        for (other, key) in [("admin", "admin.listen"), ("metrics", "metrics.listen")] {
+            let token = if other == "admin" { "token_env = 'MY_SECRET'\n" } else { "" };
+            let content = format!("listen = '{first}'\n[{other}]\n{token}listen = '{second}'\n");
+            let report = parse(&content).map(|_| ()).err().unwrap_or_default();
+            let is_told = report.contains(key) && report.contains("`listen`");
+            assert_eq!((is_told, report.is_empty()), (clashes, !clashes), "{content}: {report}");
+        }
+    }
+    check("127.0.0.1:4000", "127.0.0.1:4000", true);
+    check("127.0.0.1:4000", "0.0.0.0:4000", true);
+    check("0.0.0.0:4000", "127.0.0.1:4000", true);
+    check("127.0.0.1:4000", "[::]:4000", true);
+    check("[::]:4000", "0.0.0.0:4000", true);
+    check("[::1]:4000", "[::]:4000", true);
+    check("[::ffff:127.0.0.1]:4000", "127.0.0.1:4000", true);
+    check("[::1]:4000", "0.0.0.0:4000", false);
+    check("127.0.0.1:4000", "127.0.0.2:4000", false);
+    check("127.0.0.1:4000", "0.0.0.0:4001", false);
+    check("127.0.0.1:0", "0.0.0.0:0", false);
+    let both = "[admin]\nlisten = '127.0.0.1:5000'\n[metrics]\nlisten = '0.0.0.0:5000'\n";
+    let report = parse(both).map(|_| ()).unwrap_err();
+    assert!(report.contains("metrics.listen") && report.contains("`admin.listen`"), "{report}");
+}
+
+#[test]
 fn mistyped_variables_are_warned_of() {
     let overrides = overrides(&[], &[("FANFARE_LISEN", "x"), ("FANFARE_PORT_4000_TCP", "x"), ("HOME", "x")]);
     let config = preflight::parse("f.toml", "[[channel]]\npreset = 'lobby'", &overrides).unwrap();

@@ -47,6 +47,8 @@ pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) from: From,
     pub(crate) may: Vec<Right>,
+    /// Where its table begins in the text that has it.
+    pub(crate) at: usize,
     /// The token itself, once it was read.
     pub(crate) opened: Option<Secret>,
 }
@@ -131,5 +133,5 @@ fn read_named(raw: &Raw<'_>) -> Result<Named, Vec<Fault>> {
         let rights = listed(Right::ALL.iter().map(|right| right.name()));
         fault(format!("the token {name:?} needs may, a list with some of {rights}"))
     })?;
-    Ok(Named { name, from, may, opened: None })
+    Ok(Named { name, from, may, at: raw.span().start, opened: None })
 }
