@@ -3,8 +3,8 @@
 //! What is new is read, checked and built before anything of it counts. A key that cannot change without a restart refuses all.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Mutex;
@@ -37,6 +37,8 @@ pub(crate) enum Failure {
     RestartNeeded(Vec<String>),
     /// What it asks for cannot be had.
     Impossible(String),
+    /// Nothing is read now: the server is about to end, or hands over.
+    Held(&'static str),
 }
 
 impl fmt::Display for Failure {
@@ -48,6 +50,7 @@ impl fmt::Display for Failure {
                 write!(f, "{} {needs} a restart; nothing was changed", keys.join(", "))
             }
             Self::Impossible(reason) => write!(f, "{reason}; nothing was changed"),
+            Self::Held(reason) => write!(f, "{reason}; nothing was changed"),
         }
     }
 }
@@ -109,6 +112,8 @@ pub(crate) struct Reloader {
     certificates: Option<Arc<Certificates>>,
     token: Option<Secret>,
     reloads: Arc<Reloads>,
+    /// Why nothing is read now, if nothing is.
+    held: std::sync::Mutex<Option<&'static str>>,
     /// One after the other.
     running: Mutex<Running>,
 }
@@ -123,8 +128,9 @@ impl Reloader {
     /// `imprint` is that of the configuration that the server was started with.
     pub(crate) fn new(given: Option<Given>, imprint: Imprint, exchanged: Exchanged) -> Arc<Self> {
         let Exchanged { live, equipment, filter, certificates, token } = exchanged;
-        let (reloads, running) = (Reloads::none_yet(), Mutex::new(Running { imprint, equipment }));
-        Arc::new(Self { given, live, filter, certificates, token, reloads, running })
+        let (reloads, held, running) =
+            (Reloads::none_yet(), Default::default(), Mutex::new(Running { imprint, equipment }));
+        Arc::new(Self { given, live, filter, certificates, token, reloads, held, running })
     }
 
     /// How that went so far.
@@ -132,11 +138,21 @@ impl Reloader {
         &self.reloads
     }
 
+    /// From now on nothing is put in force, for this reason, or with `None` again whatever is asked for.
+    pub(crate) fn hold(&self, reason: Option<&'static str>) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+
     /// Puts what is configured now in force, or only says what that would change.
     ///
     /// # Errors
     /// Why everything stays as it is.
     pub(crate) async fn reload(&self, only_checks: bool) -> Result<Done, Failure> {
+        let held = *self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = held.filter(|_| !only_checks) {
+            tracing::warn!(reason, "the configuration is not read again");
+            return Err(Failure::Held(reason));
+        }
         let result = self.run(only_checks).await;
         if !only_checks {
             self.reloads.ended(result.is_ok());
@@ -176,7 +192,12 @@ impl Reloader {
         let prepared = running.equipment.prepare(&mut config, &is_same).await?;
         let changed: Vec<String> = changes.into_iter().map(|Change { key, .. }| key).collect();
         let old = self.live.load_full();
-        if only_checks || changed.is_empty() {
+        if only_checks {
+            return Ok(Done { generation: old.generation, changed });
+        }
+        if changed.is_empty() {
+            // What somebody has asked for meanwhile is over all the same.
+            self.filter.set(&config.log.level);
             return Ok(Done { generation: old.generation, changed });
         }
         // Only the first of these can fail.

@@ -79,12 +79,13 @@ fn serve_after(given: Given, takeover: Option<Takeover>) -> Result<(), Failure> 
             tracing::warn!("{difference}: the listener that was given counts");
         }
         let router = running.endpoint.routes();
-        let url = running.listen(router).await?;
-        if let Some(address) = admin {
-            let address = running.listen_admin(address).await?;
+        let bound = running.bind(admin.as_slice()).await?;
+        let url = running.listen(bound.clients, router)?;
+        if let Some(server) = bound.admin {
+            let address = running.listen_admin(server)?;
             tracing::info!("the HTTP API listens on http://{address}");
         }
-        running.listen_metrics().await?;
+        running.listen_metrics(bound.metrics)?;
         running.tell_what_is_served(&url);
         announce("serve", &url);
         running.takeover = takeover;
@@ -139,6 +140,13 @@ struct Extra {
     takeover: Option<Takeover>,
     /// Whether the command that has started it starts another like it.
     is_upgradable: bool,
+}
+
+/// Addresses that are taken, and nothing is served yet.
+struct Bound {
+    clients: Server,
+    admin: Option<Server>,
+    metrics: Option<Server>,
 }
 
 /// Listeners that stop together.
@@ -215,6 +223,29 @@ impl Running {
         })
     }
 
+    /// Takes all addresses before anything is served: a start that fails because of the last one has told and served nobody. The HTTP
+    /// API has the first of its own that can be had.
+    async fn bind(&mut self, admin: &[SocketAddr]) -> Result<Bound, String> {
+        let address = self.config.server.listen.0;
+        let clients = self.open(Role::Clients, address, "take another address with --listen").await?;
+        let mut of_admin = None;
+        for (at, address) in admin.iter().enumerate() {
+            match self.open(Role::Admin, *address, "take another address with --admin").await {
+                Ok(server) => {
+                    of_admin = Some(server);
+                    break;
+                }
+                Err(error) if at + 1 == admin.len() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        let metrics = match self.config.metrics.as_ref().map(|metrics| metrics.listen.0) {
+            Some(address) => Some(self.open(Role::Metrics, address, "change metrics.listen").await?),
+            None => None,
+        };
+        Ok(Bound { clients, admin: of_admin, metrics })
+    }
+
     /// Listens on an address, or on what was given for it, which can be given on.
     async fn open(&mut self, role: Role, address: SocketAddr, help: &str) -> Result<Server, String> {
         let server = match self.inherited.remove(role) {
@@ -226,12 +257,11 @@ impl Running {
         Ok(server)
     }
 
-    /// Listens for clients: the URL that reaches it.
-    async fn listen(&mut self, router: Router) -> Result<String, String> {
+    /// Serves clients: the URL that reaches it.
+    fn listen(&mut self, server: Server, router: Router) -> Result<String, String> {
         let limits = self.limits(self.shares.clients, Some(self.config.limits.connections_per_address_max.0));
         let settings = &self.config.server;
-        let (proxies, address) = (settings.proxies(&settings.address_from), settings.listen.0);
-        let server = self.open(Role::Clients, address, "take another address with --listen").await?;
+        let proxies = settings.proxies(&settings.address_from);
         let server = server.limits(limits).proxies(proxies);
         // Nothing stands around the endpoints.
         let server = server.upgrades_first();
@@ -253,15 +283,14 @@ impl Running {
         Ok(url)
     }
 
-    /// Listens for back offices: the address.
-    async fn listen_admin(&mut self, address: SocketAddr) -> Result<SocketAddr, String> {
+    /// Serves back offices: the address.
+    fn listen_admin(&mut self, server: Server) -> Result<SocketAddr, String> {
         let admin = self.config.admin.as_ref();
         let most = admin.map_or(self.shares.admin, |admin| admin.connections_max.0.min(self.shares.admin));
         // A proxy in front may be the only one that connects here.
         let limits = self.limits(most, None);
         let source = admin.map(|admin| &admin.address_from);
         let proxies = source.map(|source| self.config.server.proxies(source)).unwrap_or_default();
-        let server = self.open(Role::Admin, address, "take another address with --admin").await?;
         let server = server.named(Role::Admin.name()).limits(limits).proxies(proxies);
         let address = address_of(&server)?;
         let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
@@ -285,11 +314,10 @@ impl Running {
         Ok(address)
     }
 
-    /// Listens for Prometheus, if that is wanted.
-    async fn listen_metrics(&mut self) -> Result<(), String> {
-        let Some(settings) = &self.config.metrics else { return Ok(()) };
+    /// Serves Prometheus, if that is wanted.
+    fn listen_metrics(&mut self, server: Option<Server>) -> Result<(), String> {
+        let (Some(settings), Some(server)) = (&self.config.metrics, server) else { return Ok(()) };
         let most = settings.connections_max.0.min(self.shares.admin);
-        let server = self.open(Role::Metrics, settings.listen.0, "change metrics.listen").await?;
         let server = server.named(Role::Metrics.name()).limits(self.limits(most, None));
         tracing::info!("metrics and probes are on http://{}", address_of(&server)?);
         let router = admin::for_prometheus(&self.health, &self.metrics);
@@ -340,6 +368,7 @@ impl Running {
                 Left::Stopped
             }
         };
+        self.reloader.hold(Some("the server drains"));
         let (successor, failed) = match left {
             Left::Stopped => (None, None),
             Left::HandedOver(process) => (Some(process), None),

@@ -48,6 +48,7 @@ codes! {
     Timeout = "timeout", REQUEST_TIMEOUT, "The body of the request did not come in time.";
     Conflict = "conflict", CONFLICT, "A message expects its topic at another position than the topic is at. The other messages of the request are published.";
     RestartNeeded = "restart_needed", CONFLICT, "The configuration has changed in a key that counts only after a restart. Nothing was changed.";
+    NotReloaded = "not_reloaded", CONFLICT, "The server drains or is being upgraded: it reads its configuration no more. Nothing was changed.";
     NotUpgraded = "not_upgraded", CONFLICT, "No new process has taken over. The old one serves as before, unless the message says that its histories are closed.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";

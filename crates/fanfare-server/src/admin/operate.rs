@@ -46,6 +46,7 @@ pub(super) async fn reload(
         Ok(done) => Ok(Answer(json!({ "generation": done.generation, "changed": done.changed })).into_response()),
         Err(failure @ Failure::RestartNeeded(_)) => Err(ApiError::new(Code::RestartNeeded, failure.to_string())),
         Err(Failure::Wrong(report)) => Ok(wrong(&report)),
+        Err(failure @ Failure::Held(_)) => Err(ApiError::new(Code::NotReloaded, failure.to_string())),
         Err(failure @ Failure::Impossible(_)) => Err(ApiError::new(Code::Internal, failure.to_string())),
     }
 }

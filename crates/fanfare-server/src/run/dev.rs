@@ -29,15 +29,12 @@ pub(crate) fn dev(given: Given, config: Config) -> Result<(), String> {
         let extra = Extra { token: Some(token.clone()), ..Extra::default() };
         let mut running = Running::new(Some(given), config, extra).await?;
         let router = running.endpoint.routes().merge(pages::demo());
-        let url = running.listen(router).await?;
-        let admin = match wanted {
-            Some(address) => running.listen_admin(address).await?,
-            None => match running.listen_admin(ADMIN).await {
-                Ok(address) => address,
-                Err(_) => running.listen_admin(SocketAddr::new(ADMIN.ip(), 0)).await?,
-            },
-        };
-        running.listen_metrics().await?;
+        let admin = wanted.map_or_else(|| vec![ADMIN, SocketAddr::new(ADMIN.ip(), 0)], |address| vec![address]);
+        let bound = running.bind(&admin).await?;
+        let url = running.listen(bound.clients, router)?;
+        let admin = bound.admin.ok_or("the HTTP API has no address")?;
+        let admin = running.listen_admin(admin)?;
+        running.listen_metrics(bound.metrics)?;
         announce("dev", &url);
         // As with the line on the standard output: nobody may be there to read it.
         let _ = writeln!(std::io::stderr(), "{}", explain(&url, admin, &token));

@@ -103,6 +103,7 @@ impl Running {
                 },
                 Some(answer) = requested(&mut requests) => Some(answer),
             };
+            self.reloader.hold(Some("the server is being upgraded"));
             let outcome = tokio::select! {
                 outcome = self.doors.hand_over(&self.endpoint) => outcome,
                 () = self.signals.until_stop() => return Left::Stopped,
@@ -110,6 +111,7 @@ impl Running {
             match &outcome {
                 Ok(process) => tracing::info!(process, "another process has taken over: this one drains and ends"),
                 Err(Failed::Unharmed(reason)) => {
+                    self.reloader.hold(None);
                     tracing::error!(reason, "the upgrade has failed: this process serves as before");
                 }
                 Err(Failed::Closed(reason)) => tracing::error!(

@@ -17,8 +17,9 @@ pub(crate) fn node(
 ) -> Result<(), String> {
     block_on(async {
         let mut running = Running::new(None, config, Extra { broker, ..Extra::default() }).await?;
+        let bound = running.bind(&[]).await?;
         let router = running.endpoint.routes().merge(pages::demo());
-        let url = running.listen(router).await?;
+        let url = running.listen(bound.clients, router)?;
         listens(&url);
         running.until_stopped(told).await
     })

@@ -126,6 +126,18 @@ fn an_address_in_use_is_named() {
 }
 
 #[test]
+fn nothing_is_served_while_an_address_is_missing() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = format!("metrics.listen={}", taken.local_addr().unwrap());
+    for command in ["serve", "dev"] {
+        let (ok, stdout, stderr) =
+            run(&[command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--set", &metrics]);
+        assert!(!ok && stdout.is_empty() && stderr.contains("metrics.listen"), "{stderr}");
+        assert!(!stderr.contains("listens on") && !stderr.contains("HTTP API"), "{stderr}");
+    }
+}
+
+#[test]
 fn check_is_silent_or_says_what_is_wrong() {
     let folder = Folder::new();
     let good = folder.write("good.toml", "[[channel]]\npreset = 'lobby'\n");
