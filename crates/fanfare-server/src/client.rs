@@ -17,6 +17,7 @@ mod address;
 mod api;
 mod backoff;
 mod dial;
+mod escape;
 mod lines;
 mod place;
 mod protocol;
@@ -61,7 +62,7 @@ pub(crate) fn subscribe(asked: &Sub) -> Result<(), String> {
 pub(crate) fn presence(asked: &Presence) -> Result<(), String> {
     block_on(async {
         let answer = Api::new(&asked.api)?.get(&format!("/api/presence/{}", encoded(&asked.topic))).await?;
-        print(&format!("{answer}\n"))
+        print_json(&answer.to_string())
     })
 }
 
@@ -102,7 +103,8 @@ pub(crate) fn history(asked: &History) -> Result<(), String> {
             let limit = left.min(MESSAGES_A_PAGE);
             let body = api.text(&format!("/api/history/{}?limit={limit}{behind}", encoded(&asked.topic))).await?;
             let kept: Kept<'_> = read(&body)?;
-            print(&kept.messages.iter().map(|message| format!("{message}\n")).collect::<String>())?;
+            let lines = kept.messages.iter().map(|message| format!("{}\n", escape::json(message.get())));
+            print(&lines.collect::<String>())?;
             if !kept.recovered {
                 return Err(format!("messages are missing before these: the topic is at {} now", kept.position));
             }
@@ -153,6 +155,11 @@ pub(crate) fn why(asked: &Why) -> Result<(), String> {
     block_on(why::run(asked, &place))
 }
 
+/// Prints an answer as it is.
+fn print_json(json: &str) -> Result<(), String> {
+    print(&format!("{}\n", escape::json(json)))
+}
+
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| format!("the answer is none of ours: {error}"))
 }
@@ -180,7 +187,7 @@ pub(crate) fn disconnect(asked: &Disconnect) -> Result<(), String> {
     block_on(async {
         let body: Value = json!({ "id": asked.id });
         let answer = Api::new(&asked.api)?.post("/api/disconnect", body.to_string()).await?;
-        print(&format!("{answer}\n"))
+        print_json(&answer.to_string())
     })
 }
 
@@ -189,10 +196,20 @@ pub(crate) fn disconnect(asked: &Disconnect) -> Result<(), String> {
 /// # Errors
 /// Why nothing was changed.
 pub(crate) fn reload(asked: &Reload) -> Result<(), String> {
+    let place = Place::new(&asked.output);
     block_on(async {
         let path = if asked.check { "/api/reload?check=true" } else { "/api/reload" };
         let answer = Api::new(&asked.api)?.post(path, String::new()).await?;
-        print(&format!("{answer}\n"))
+        place.print_line(&answer, |answer| {
+            let keys: Vec<_> = answer["changed"].as_array().into_iter().flatten().map(cell).collect();
+            match (keys.is_empty(), asked.check) {
+                (true, _) => format!("configuration {} is in force: nothing has changed", answer["generation"]),
+                (false, true) => format!("would change: {}", keys.join(", ")),
+                (false, false) => {
+                    format!("configuration {} is in force, with a change of {}", answer["generation"], keys.join(", "))
+                }
+            }
+        })
     })
 }
 

@@ -283,6 +283,8 @@ pub(crate) struct Reload {
     #[arg(long)]
     pub(crate) check: bool,
     #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
     pub(crate) api: Api,
 }
 

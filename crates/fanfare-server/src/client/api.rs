@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::Value;
 
-use super::address;
+use super::{address, escape};
 use crate::cli::Settings;
 use crate::cli::client::Api as Args;
 use crate::config::secret::Secret;
@@ -142,7 +142,7 @@ impl Api {
             )),
             (status, Ok(answer)) if answer["error"]["message"].is_string() => {
                 let message = answer["error"]["message"].as_str().unwrap_or_default();
-                Err(format!("{base}: {message} (status {})", status.as_u16()))
+                Err(format!("{base}: {} (status {})", escape::lines(message), status.as_u16()))
             }
             (status, _) => Err(format!(
                 "{base}: the answer, with status {}, is none of the HTTP API's; --admin names its address",

@@ -8,9 +8,13 @@ use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use time::UtcOffset;
 
+use super::escape::{json, plain};
 use crate::cli::client::Output;
 use crate::moment;
 use crate::terminal::print;
+
+/// So many columns has a terminal that says it has none, as one in a container without a window does.
+const COLUMNS_UNKNOWN: u16 = 80;
 
 /// The standard output.
 pub(super) struct Place {
@@ -61,11 +65,14 @@ impl Place {
         row: impl Fn(&'v Value) -> [String; N],
     ) -> Result<bool, String> {
         if !self.is_for_people {
-            print(&values.iter().map(|value| format!("{value}\n")).collect::<String>())?;
+            print(&values.iter().map(|value| format!("{}\n", json(&value.to_string()))).collect::<String>())?;
             return Ok(false);
         }
         let mut table = Table::new();
         table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        if table.width() == Some(0) {
+            table.set_width(COLUMNS_UNKNOWN);
+        }
         table.add_rows(titles.map(|titles| titles.map(str::to_owned)).into_iter().chain(values.iter().map(row)));
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
@@ -80,7 +87,7 @@ impl Place {
     /// # Errors
     /// It cannot be printed.
     pub(super) fn print_line(&self, value: &Value, row: impl FnOnce(&Value) -> String) -> Result<(), String> {
-        let line = if self.is_for_people { row(value) } else { value.to_string() };
+        let line = if self.is_for_people { row(value) } else { json(&value.to_string()).into_owned() };
         print(&format!("{line}\n"))
     }
 
@@ -90,12 +97,11 @@ impl Place {
     }
 }
 
-/// A text of an answer for a table: control characters, which a terminal would obey, are shown.
+/// A value of an answer for a table.
 pub(super) fn cell(value: &Value) -> String {
-    let text = match value {
-        Value::Null => return String::new(),
-        Value::String(text) => text.as_str(),
-        other => return other.to_string(),
-    };
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => plain(text).into_owned(),
+        other => json(&other.to_string()).into_owned(),
+    }
 }

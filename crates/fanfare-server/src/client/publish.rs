@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::{escape, print_json};
 use crate::cli::client::Pub;
-use crate::terminal::print;
 
 /// As many as the API takes in one request.
 const BATCH_MESSAGES_MAX: usize = 1_000;
@@ -73,7 +73,7 @@ pub(super) async fn run(asked: &Pub) -> Result<(), String> {
             let message = Message { idempotency_key: key, expect, ..message };
             let mut answer = send(&api, &[message], asked.allow_reserved).await?;
             for hint in answer["hints"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                eprintln!("{hint}");
+                eprintln!("{}", escape::plain(hint));
             }
             let mut told = json!({ "published": answer["published"] });
             if let Some(position) = answer.pointer_mut("/messages/0/position").filter(|position| !position.is_null()) {
@@ -82,7 +82,7 @@ pub(super) async fn run(asked: &Pub) -> Result<(), String> {
             told
         }
     };
-    print(&format!("{answer}\n"))
+    print_json(&answer.to_string())
 }
 
 impl Form {

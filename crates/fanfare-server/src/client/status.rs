@@ -40,7 +40,8 @@ pub(super) async fn run(asked: &Status, place: &Place) -> Result<(), String> {
     place.print_line(&told, |told| {
         let ready = if told["ready"] == true { "ready".to_owned() } else { format!("not ready: {}", cell(&told["reasons"])) };
         let dropped = overview["dropped_per_s"].as_object();
-        let dropped: f64 = dropped.into_iter().flatten().filter_map(|(_, rate)| rate.as_f64()).sum();
+        // The sum of no numbers is -0.
+        let dropped = dropped.into_iter().flatten().filter_map(|(_, rate)| rate.as_f64()).fold(0.0, |sum, rate| sum + rate);
         let p99 = overview["p99_ms"].as_f64().map_or_else(String::new, |ms| format!("p99 {ms} ms  "));
         format!(
             "{ready}  {} sockets  {} joined  {} deliveries/s  {p99}drops {dropped}/s  {} MiB  {} shards  configuration {}  version {}  since {}",

@@ -10,10 +10,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::address;
 use super::backoff::Backoff;
 use super::dial::{Dialer, Socket};
 use super::protocol::{self, Frame, Protocol, Said};
+use super::{address, escape};
 use crate::cli::client::Sub;
 use crate::config::secret::Secret;
 use crate::signals::Signals;
@@ -169,10 +169,10 @@ impl Subscription {
     async fn say(&mut self, said: Vec<Said>) -> Option<Result<(), String>> {
         for said in said {
             match said {
-                Said::Note(text) => note(&text),
-                Said::Fatal(text) => return Some(Err(text)),
-                Said::Line(mut line) => {
-                    line.push('\n');
+                Said::Note(text) => note(&escape::plain(&text)),
+                Said::Fatal(text) => return Some(Err(escape::plain(&text).into_owned())),
+                Said::Line(line) => {
+                    let line = format!("{}\n", escape::json(&line));
                     let printed = tokio::select! {
                         printed = print(&mut self.stdout, &line) => printed,
                         () = self.signals.next() => return Some(self.stopped()),

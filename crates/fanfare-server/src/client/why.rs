@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::address::encoded;
 use super::api::Api;
+use super::escape::plain;
 use super::place::{Place, cell};
 use crate::cli::client::Why;
 use crate::terminal::print;
@@ -45,7 +46,7 @@ pub(super) async fn run(asked: &Why, place: &Place) -> Result<(), String> {
             "nothing was refused, closed or dropped that fits; the server keeps the last facts only, and none over a restart"
         );
     }
-    print(&hints(facts).map(|hint| format!("next: {hint}\n")).collect::<String>())
+    print(&hints(facts).map(|hint| format!("next: {}\n", plain(hint))).collect::<String>())
 }
 
 /// Prints facts as they happen; one that has happened again is printed again, with its number.

@@ -179,11 +179,16 @@ fn a_table_for_people_and_lines_for_programs() {
 
 /// What a command prints on a terminal 200 characters wide.
 pub(crate) fn on_a_terminal(command: &Command) -> String {
+    on_a_terminal_of(200, command)
+}
+
+/// The same on one of another width.
+pub(crate) fn on_a_terminal_of(columns: u32, command: &Command) -> String {
     let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
     let words: Vec<_> = words.iter().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let mut script = Command::new("script");
     script
-        .args(["-qec", &format!("stty cols 200; {}", words.join(" ")), "/dev/null"])
+        .args(["-qec", &format!("stty cols {columns}; {}", words.join(" ")), "/dev/null"])
         .env("FANFARE_ADMIN_TOKEN", TOKEN);
     let output = script.output().unwrap();
     assert!(output.status.success(), "{output:?}");
