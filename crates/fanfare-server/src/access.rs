@@ -41,6 +41,8 @@ pub(crate) struct Access {
     name: Arc<str>,
     digest: Digest,
     rights: Rights,
+    /// The configuration with which it began to count. One that was away for a while is another one.
+    pub(crate) since: u64,
 }
 
 impl std::fmt::Debug for Access {
@@ -72,18 +74,24 @@ impl std::fmt::Debug for Caller {
 }
 
 impl Access {
-    /// Those that a configuration has; `otherwise` counts where it has none with all rights.
-    pub(crate) fn all(tokens: Option<&Tokens>, otherwise: Option<&Secret>) -> Vec<Self> {
+    /// Those that the configuration of this number has, after others; `otherwise` counts where it has none with all rights.
+    pub(crate) fn all(
+        generation: u64,
+        before: &[Self],
+        tokens: Option<&Tokens>,
+        otherwise: Option<&Secret>,
+    ) -> Vec<Self> {
         let own = tokens.and_then(|tokens| tokens.own.as_ref()).or(otherwise);
         let own = own.map(|token| Self::new(OWN, token, Rights::ALL));
         let named = tokens.into_iter().flat_map(|tokens| &tokens.named);
         let named =
             named.filter_map(|named| Some(Self::new(&named.name, named.opened.as_ref()?, Rights::of(&named.may))));
-        own.into_iter().chain(named).collect()
+        let since = |access: &Self| Self::find(before, &access.digest).map_or(generation, |before| before.since);
+        own.into_iter().chain(named).map(|access| Self { since: since(&access), ..access }).collect()
     }
 
     fn new(name: &str, token: &Secret, rights: Rights) -> Self {
-        Self { name: name.into(), digest: digest_of(token.expose().as_bytes()), rights }
+        Self { name: name.into(), digest: digest_of(token.expose().as_bytes()), rights, since: 0 }
     }
 
     /// The one with this digest.

@@ -181,7 +181,8 @@ fn told(right: Right, token: &str, action: &str) {
 
 fn admit(api: &Api, request: &Request, is_secure: bool, right: Option<Right>) -> Result<Caller, ApiError> {
     let live = api.live.load();
-    let caller = match token::bearer(&live.tokens, request.headers())? {
+    let unknown = || api.bounds.tell_wrong_token(request.extensions().get::<Connection>().map(|known| known.peer));
+    let caller = match token::bearer(&live.tokens, request.headers(), unknown)? {
         Some(caller) => caller,
         None => session::of(&api.sessions, &live.tokens, request.method(), request.headers(), is_secure)?
             .ok_or_else(token::missing)?,

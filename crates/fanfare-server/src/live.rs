@@ -47,9 +47,10 @@ pub(crate) struct Live {
 pub(crate) type InForce = Arc<ArcSwap<Live>>;
 
 impl Live {
-    /// Of a configuration; `token` is the one that counts where it has none.
+    /// Of a configuration, after one with tokens; `token` is the one that counts where it has none.
     pub(crate) fn new(
         generation: u64,
+        tokens_before: &[Access],
         config: &Config,
         token: Option<&Secret>,
         parts: Vec<Arc<dyn Part>>,
@@ -68,7 +69,7 @@ impl Live {
                 .as_ref()
                 .and_then(|admin| admin.publish_rate)
                 .map(|per_second| rate(per_second.0, 2 * per_second.0)),
-            tokens: Access::all(given, token),
+            tokens: Access::all(generation, tokens_before, given, token),
             parts,
             topics,
             readiness: config.broker.as_ref().map_or(Readiness::Fail, |broker| broker.readiness),

@@ -207,7 +207,7 @@ impl Reloader {
         }
         self.filter.set(&config.log.level);
         let generation = old.generation + 1;
-        self.live.store(Arc::new(Live::new(generation, &config, self.token.as_ref(), parts, topics)));
+        self.live.store(Arc::new(Live::new(generation, &old.tokens, &config, self.token.as_ref(), parts, topics)));
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }

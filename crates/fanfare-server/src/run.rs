@@ -179,7 +179,7 @@ impl Running {
         };
         let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, publisher } =
             engine::build(&mut config, broker, may_open).await?;
-        let live = Live::new(1, &config, token.as_ref(), equipment.parts(), topics);
+        let live = Live::new(1, &[], &config, token.as_ref(), equipment.parts(), topics);
         let live = Arc::new(ArcSwap::from_pointee(live));
         let certificates_kept = certificates.clone();
         let kept = filter.clone();

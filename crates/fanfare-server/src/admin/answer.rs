@@ -52,7 +52,7 @@ codes! {
     NotUpgraded = "not_upgraded", CONFLICT, "No new process has taken over. The old one serves as before, unless the message says that its histories are closed.";
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, "The body is over 8,000,000 bytes.";
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
-    TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps, streams or sessions as there can be: end one. Or too many wrong tokens: try again after the seconds that `Retry-After` says.";
+    TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps or streams as there can be: end one. Or too many logins with wrong tokens: try again after the seconds that `Retry-After` says.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "More messages than `admin.publish_rate` allows. None of them is published: send them again after the seconds that `Retry-After` says.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says. Without that header, and with `\"delivered\": \"local\"`, the members on this node have it, and get it twice if it is sent again.";

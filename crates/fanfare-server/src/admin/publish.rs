@@ -11,9 +11,15 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError};
+use super::token::check_right;
+use crate::access::Caller;
 use crate::config::limits::API_BODY_SIZE_MAX;
 use crate::config::section::listed;
+use crate::config::token::Right;
 use crate::message;
+
+/// A message of this event closes the sockets whose id is its topic.
+const DISCONNECT: &str = "disconnect";
 
 /// This many hints are given.
 const HINTS_MAX: usize = 10;
@@ -29,12 +35,16 @@ struct Disconnect {
 pub(super) async fn publish(
     State(api): State<Api>,
     Extension(connection): Extension<Connection>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let body = api.bodies.collect(&headers, body, API_BODY_SIZE_MAX as usize).await?;
     let messages = message::parse(&body).map_err(|fault| ApiError::invalid(fault.text))?;
     drop(body);
+    if messages.iter().any(|message| message.event == DISCONNECT) {
+        check_right(&caller, Right::Disconnect)?;
+    }
     for (i, message) in messages.iter().enumerate() {
         let checked = api.contracts.check(&message.topic, &message.event, &message.payload).await;
         checked.map_err(|misfit| ApiError::invalid(format!("message {i}: {}", misfit.text())))?;

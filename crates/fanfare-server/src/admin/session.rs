@@ -17,8 +17,8 @@ use fanfare_proto::cookie;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Api;
 use super::answer::{Answer, ApiError, Code};
+use super::{Api, token};
 use crate::access::{Access, Caller, Digest, digest_of};
 use crate::message;
 use crate::metrics;
@@ -32,7 +32,7 @@ const IDLE_MAX: Duration = Duration::from_secs(30 * 60);
 /// And in any case after this.
 const AGE_MAX: Duration = Duration::from_secs(12 * 3_600);
 
-/// So many there can be.
+/// So many there can be. One more takes the place of another, of the token that has most: no token keeps the others out.
 const SESSIONS_MAX: usize = 100;
 
 /// So many times a minute an address may try a wrong token.
@@ -58,6 +58,8 @@ pub(crate) struct Sessions {
 #[derive(Debug)]
 struct Session {
     token: Digest,
+    /// Since when the token counted as it began.
+    since: u64,
     began: Instant,
     used: Instant,
 }
@@ -69,8 +71,10 @@ struct Failures {
 }
 
 impl Session {
-    fn is_over(&self, now: Instant) -> bool {
-        now.duration_since(self.used) >= IDLE_MAX || now.duration_since(self.began) >= AGE_MAX
+    /// By which token it goes on, if it does.
+    fn access<'t>(&self, tokens: &'t [Access], now: Instant) -> Option<&'t Access> {
+        let is_over = now.duration_since(self.used) >= IDLE_MAX || now.duration_since(self.began) >= AGE_MAX;
+        Access::find(tokens, &self.token).filter(|access| !is_over && access.since == self.since)
     }
 }
 
@@ -78,34 +82,34 @@ impl Sessions {
     /// Whose session a cookie names, if its token still counts.
     fn find(&self, cookie: &str, tokens: &[Access], now: Instant) -> Option<Caller> {
         let mut open = locked(&self.open);
-        let name = digest_of(cookie.as_bytes());
-        let session = open.get_mut(&name)?;
-        let access = Access::find(tokens, &session.token).filter(|_| !session.is_over(now));
-        match access {
+        let cookie = digest_of(cookie.as_bytes());
+        let session = open.get_mut(&cookie)?;
+        match session.access(tokens, now) {
             Some(access) => {
                 session.used = now;
                 Some(access.caller())
             }
             None => {
-                open.remove(&name);
+                open.remove(&cookie);
                 None
             }
         }
     }
 
-    /// Begins a session; `cookie` is known to nobody yet.
-    ///
-    /// # Errors
-    /// There are as many as there can be.
-    fn begin(&self, cookie: &str, token: Digest, now: Instant) -> Result<(), ApiError> {
+    /// Begins a session of one of these tokens; `cookie` is known to nobody yet.
+    fn begin(&self, cookie: &str, token: Digest, tokens: &[Access], now: Instant) {
+        let Some(since) = Access::find(tokens, &token).map(|access| access.since) else { return };
         let mut open = locked(&self.open);
-        open.retain(|_, session| !session.is_over(now));
+        open.retain(|_, session| session.access(tokens, now).is_some());
         if open.len() >= SESSIONS_MAX {
-            let text = format!("there are {SESSIONS_MAX} sessions, as many as there can be: log out of one first");
-            return Err(ApiError::new(Code::TooMany, text));
+            let count = |token: &Digest| open.values().filter(|session| session.token == *token).count();
+            let oldest =
+                open.iter().max_by_key(|(_, session)| (count(&session.token), now.duration_since(session.used)));
+            if let Some(cookie) = oldest.map(|(cookie, _)| *cookie) {
+                open.remove(&cookie);
+            }
         }
-        open.insert(digest_of(cookie.as_bytes()), Session { token, began: now, used: now });
-        Ok(())
+        open.insert(digest_of(cookie.as_bytes()), Session { token, since, began: now, used: now });
     }
 
     fn end(&self, cookie: &str) {
@@ -185,8 +189,12 @@ pub(super) fn of(
 /// # Errors
 /// A page of somebody else asks, which could not read the answer, but could take up taps and streams.
 fn check_reader(headers: &HeaderMap) -> Result<(), ApiError> {
-    // A browser says `none` of an address that was typed.
-    let is_ours = headers.get(FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none");
+    // A browser says `none` of an address that was typed, and of a page of ours it need not say anything.
+    let is_ours = match (text(headers, &FETCH_SITE), text(headers, &ORIGIN)) {
+        (Some(site), _) => site == "same-origin" || site == "none",
+        (None, Some(origin)) => is_own(origin, headers),
+        (None, None) => true,
+    };
     is_ours.then_some(()).ok_or_else(|| ApiError::new(Code::Forbidden, "a session is for this server's own pages only"))
 }
 
@@ -194,14 +202,10 @@ fn check_reader(headers: &HeaderMap) -> Result<(), ApiError> {
 /// The request may come from a page of somebody else: it is no JSON, or of another origin. A browser says where it comes from; where
 /// none is needed, a program may leave that out.
 fn check_origin(headers: &HeaderMap, is_needed: bool) -> Result<(), ApiError> {
-    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let is_json = text(&CONTENT_TYPE).is_some_and(|kind| kind.split(';').next() == Some("application/json"));
-    let is_ours = match (text(&FETCH_SITE), text(&ORIGIN)) {
+    let is_json = text(headers, &CONTENT_TYPE).is_some_and(|kind| kind.split(';').next() == Some("application/json"));
+    let is_ours = match (text(headers, &FETCH_SITE), text(headers, &ORIGIN)) {
         (Some(site), _) => site == "same-origin",
-        (None, Some(origin)) => {
-            let host = origin.split_once("://").map(|(_, host)| host);
-            host.is_some() && host == text(&HOST)
-        }
+        (None, Some(origin)) => is_own(origin, headers),
         (None, None) => !is_needed,
     };
     if is_json && is_ours {
@@ -210,6 +214,16 @@ fn check_origin(headers: &HeaderMap, is_needed: bool) -> Result<(), ApiError> {
     let text = "a request with a session needs the header `Content-Type: application/json` and has to come from this server's own \
                 pages; programs send the header `Authorization: Bearer TOKEN` instead";
     Err(ApiError::new(Code::Forbidden, text))
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// Whether a page is of the host that the request is for.
+fn is_own(origin: &str, headers: &HeaderMap) -> bool {
+    let host = origin.split_once("://").map(|(_, host)| host);
+    host.is_some() && host == text(headers, &HOST)
 }
 
 #[derive(Deserialize)]
@@ -235,20 +249,20 @@ pub(super) async fn log_in(
         return Ok(response);
     }
     let body = api.bodies.collect(&headers, body, BODY_SIZE_MAX).await?;
-    let Login { token } = message::decode(&body, r#"{"token": "…"}"#).map_err(ApiError::invalid)?;
+    let Login { token: given } = message::decode(&body, r#"{"token": "…"}"#).map_err(ApiError::invalid)?;
     let live = api.live.load();
-    let digest = digest_of(token.as_bytes());
+    let digest = digest_of(given.as_bytes());
     let Some(access) = Access::find(&live.tokens, &digest) else {
         api.sessions.failed(address, now);
         api.metrics.requests.count_login(metrics::Login::Failed);
         let address = shown_address(connection.peer);
         tracing::warn!(event = "admin_login_failed", %address, "somebody has tried to log in with a wrong token");
-        return Err(ApiError::new(Code::Unauthorized, "this is not an API token of this server"));
+        return Err(token::unknown());
     };
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|_| ApiError::new(Code::Internal, "the system gives no random bytes"))?;
     let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    api.sessions.begin(&cookie, digest, now)?;
+    api.sessions.begin(&cookie, digest, &live.tokens, now);
     api.metrics.requests.count_login(metrics::Login::Ok);
     let caller = access.caller();
     tracing::info!(event = "admin_action", token = &*caller.name, action = "log in", "somebody has logged in");
@@ -287,42 +301,60 @@ mod tests {
     use super::*;
     use crate::config::secret::Secret;
 
-    fn tokens() -> Vec<Access> {
-        Access::all(None, Some(&Secret::new("a-token-of-some-length".into())))
+    /// The token with all rights, as it began to count with the configuration of this number.
+    fn tokens(generation: u64, token: &str) -> Vec<Access> {
+        Access::all(generation, &[], None, Some(&Secret::new(token.into())))
     }
+
+    const TOKEN: &str = "a-token-of-some-length";
 
     #[test]
     fn sessions_end_unused_old_or_with_their_token() {
-        let (sessions, tokens, now) = (Sessions::default(), tokens(), Instant::now());
-        let digest = digest_of(b"a-token-of-some-length");
+        let (sessions, tokens, now) = (Sessions::default(), tokens(1, TOKEN), Instant::now());
+        let digest = digest_of(TOKEN.as_bytes());
         let minutes = |minutes: u64| now + Duration::from_secs(minutes * 60);
-        sessions.begin("unused", digest, now).unwrap();
+        sessions.begin("unused", digest, &tokens, now);
         assert!(sessions.find("unused", &tokens, minutes(29)).is_some());
         assert!(sessions.find("unused", &tokens, minutes(58)).is_some(), "it was used meanwhile");
         assert!(sessions.find("unused", &tokens, minutes(88)).is_none());
-        sessions.begin("old", digest, now).unwrap();
+        sessions.begin("old", digest, &tokens, now);
         for at in (0..720).step_by(20) {
             assert!(sessions.find("old", &tokens, minutes(at)).is_some(), "{at}");
         }
         assert!(sessions.find("old", &tokens, minutes(720)).is_none());
-        sessions.begin("without", digest, now).unwrap();
+        sessions.begin("without", digest, &tokens, now);
         assert!(sessions.find("without", &[], now).is_none());
         assert!(sessions.find("another", &tokens, now).is_none());
     }
 
     #[test]
-    fn there_is_a_bound_of_sessions() {
+    fn a_token_that_comes_back_does_not_bring_its_sessions() {
+        let (sessions, first, now) = (Sessions::default(), tokens(1, TOKEN), Instant::now());
+        sessions.begin("c", digest_of(TOKEN.as_bytes()), &first, now);
+        let kept = Access::all(2, &first, None, Some(&Secret::new(TOKEN.into())));
+        assert!(sessions.find("c", &kept, now).is_some(), "a reload that changes something else ends nothing");
+        assert!(sessions.find("c", &tokens(4, TOKEN), now).is_none(), "it was away in the third configuration");
+    }
+
+    #[test]
+    fn one_session_too_many_takes_the_place_of_another_of_the_token_that_has_most() {
         let (sessions, now) = (Sessions::default(), Instant::now());
-        for number in 0..SESSIONS_MAX {
-            sessions.begin(&number.to_string(), Digest::default(), now).unwrap();
+        let tokens = [tokens(1, TOKEN), tokens(1, "a-token-of-somebody-else")].concat();
+        let [board, ops] = [TOKEN, "a-token-of-somebody-else"].map(|token| digest_of(token.as_bytes()));
+        sessions.begin("ops", ops, &tokens, now);
+        let later = |number: usize| now + Duration::from_millis(number as u64);
+        for number in 1..SESSIONS_MAX {
+            sessions.begin(&format!("board {number}"), board, &tokens, later(number));
         }
-        assert!(sessions.begin("one more", Digest::default(), now).is_err());
-        sessions.end("7");
-        sessions.begin("one more", Digest::default(), now).unwrap();
-        assert!(
-            sessions.begin("later", Digest::default(), now + IDLE_MAX).is_ok(),
-            "those that are over count no more"
-        );
+        for (number, cookie) in ["ops again", "ops once more"].into_iter().enumerate() {
+            sessions.begin(cookie, ops, &tokens, later(SESSIONS_MAX + number));
+        }
+        let lives = |cookie: &str| sessions.find(cookie, &tokens, later(SESSIONS_MAX + 9)).is_some();
+        assert!(["ops", "ops again", "ops once more", "board 3", "board 99"].into_iter().all(lives));
+        assert!(!lives("board 1") && !lives("board 2"), "those that were used longest ago");
+        assert_eq!(locked(&sessions.open).len(), SESSIONS_MAX);
+        sessions.begin("without those whose token is gone", ops, &tokens[1..], later(200));
+        assert_eq!(locked(&sessions.open).len(), 4);
     }
 
     #[test]
@@ -380,5 +412,20 @@ mod tests {
         }
         assert!(!check(&[json, ("host", "a:1"), ("origin", "http://b:1")], false));
         assert!(!check(&[json, ("host", "a:1"), ("origin", "null")], false));
+        let reads = |headers: &[(&'static str, &'static str)]| {
+            let named = |&(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            check_reader(&headers.iter().map(named).collect()).is_ok()
+        };
+        assert!(reads(&[]) && reads(&[("sec-fetch-site", "none")]) && reads(&[("sec-fetch-site", "same-origin")]));
+        assert!(reads(&[("host", "a:1"), ("origin", "http://a:1")]));
+        for headers in [
+            &[("sec-fetch-site", "same-site")][..],
+            &[("host", "a:1"), ("origin", "http://b:1")],
+            &[("host", "a:1"), ("origin", "null")],
+        ] {
+            assert!(!reads(headers), "{headers:?}");
+        }
     }
 }

@@ -35,11 +35,11 @@ pub(super) fn needed(method: &Method, path: &str) -> Option<Right> {
     }
 }
 
-/// Who sends a request with a token; `None` if there is none.
+/// Who sends a request with a token; `None` if there is none. Of one that does not count it is `told`.
 ///
 /// # Errors
 /// None is set, or it is another one.
-pub(super) fn bearer(tokens: &[Access], headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+pub(super) fn bearer(tokens: &[Access], headers: &HeaderMap, told: impl FnOnce()) -> Result<Option<Caller>, ApiError> {
     if tokens.is_empty() {
         let text = "no API token is set, so that the API is closed; set token_env or token_file in [admin], or the \
                     environment variable FANFARE_ADMIN_TOKEN, and start again";
@@ -47,11 +47,17 @@ pub(super) fn bearer(tokens: &[Access], headers: &HeaderMap) -> Result<Option<Ca
     }
     let Some(header) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let given = after_scheme(header.as_bytes());
-    match given.and_then(|given| Access::find(tokens, &digest_of(given))) {
-        Some(access) => Ok(Some(access.caller())),
-        None if given.is_none() => Err(missing()),
-        None => Err(ApiError::new(Code::Unauthorized, "this is not the API token of this server")),
-    }
+    let given = given.ok_or_else(missing)?;
+    let caller = Access::find(tokens, &digest_of(given)).map(|access| Some(access.caller()));
+    caller.ok_or_else(|| {
+        told();
+        unknown()
+    })
+}
+
+/// A token that does not count.
+pub(super) fn unknown() -> ApiError {
+    ApiError::new(Code::Unauthorized, "this is not an API token of this server")
 }
 
 /// Nobody says who asks.
@@ -75,8 +81,11 @@ mod tests {
         fn check_header(header: Option<&'static str>, is_right: bool) {
             let own = Secret::new("right-token-of-some-length".into());
             let headers = header.map(|header| (AUTHORIZATION, header.parse().unwrap())).into_iter().collect();
-            let who = bearer(&Access::all(None, Some(&own)), &headers);
+            let mut is_told = false;
+            let who = bearer(&Access::all(1, &[], None, Some(&own)), &headers, || is_told = true);
             assert_eq!(matches!(who, Ok(Some(_))), is_right, "{header:?}");
+            let is_wrong = header.is_some_and(|header| header.starts_with("Bearer ")) && !is_right;
+            assert_eq!(is_told, is_wrong, "{header:?}");
         }
         check_header(Some("Bearer right-token-of-some-length"), true);
         check_header(Some("bearer  right-token-of-some-length "), true);
@@ -87,7 +96,7 @@ mod tests {
         check_header(Some("Basic right-token-of-some-length"), false);
         check_header(Some("right-token-of-some-length"), false);
         check_header(None, false);
-        assert!(bearer(&[], &HeaderMap::new()).is_err());
+        assert!(bearer(&[], &HeaderMap::new(), || ()).is_err());
     }
 
     #[test]

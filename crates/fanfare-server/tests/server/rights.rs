@@ -80,6 +80,34 @@ fn a_token_does_what_it_may() {
 }
 
 #[test]
+fn a_message_that_closes_sockets_needs_the_right_to_close_them() {
+    let server = server();
+    let closes = r#"{"messages":[{"topic":"user:7","event":"e"},{"topic":"user:7","event":"disconnect"}]}"#;
+    let publish =
+        |token: &str| ask(&server, "POST", "/api/publish", &[("authorization", &format!("Bearer {token}"))], closes);
+    let refused = publish(SHOP);
+    let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(refused.status == 403 && message.contains("lacks the right disconnect"), "{refused:?}");
+    assert_eq!(server.counter("messages", "published"), 0, "nothing of the request is published");
+    assert_eq!(publish(TOKEN).status, 200);
+}
+
+#[test]
+fn whoever_tries_tokens_is_seen() {
+    let server = server();
+    for number in 0..7 {
+        assert_eq!(with_token(&server, &format!("a-token-that-is-none-{number}"), "GET", "/api/topics").status, 401);
+    }
+    assert_eq!(with_token(&server, BOARD, "GET", "/api/topics").status, 200, "nobody else is kept out");
+    let lines = server.wait_for_stderr(|log| {
+        let lines = log.lines().filter(|line| line.contains("admin_token_unknown"));
+        Some(lines.map(str::to_owned).collect::<Vec<_>>()).filter(|lines| lines.len() == 5)
+    });
+    assert!(lines.unwrap()[0].contains("address=\"127.0.0.1"), "{}", server.stderr());
+    assert!(!server.stderr().contains("a-token-that-is-none"));
+}
+
+#[test]
 fn a_token_ends_with_its_configuration() {
     let server = server();
     let cookie = log_in(&server, SHOP);
