@@ -16,7 +16,7 @@ use super::Api;
 use super::answer::{Answer, ApiError};
 use super::listing::{self, rounded};
 use super::stream::Form;
-use super::wants::{Parameter, Parameters, Wants};
+use super::wants::{Nothing, Parameter, Parameters, Wants};
 use crate::access::Caller;
 use crate::config::{from_text, value::Span};
 use crate::metrics::resident_bytes;
@@ -219,7 +219,11 @@ fn shards((before, at): &(Overview, Instant), (now, now_at): &(Overview, Instant
 }
 
 /// What the node is, and since when.
-pub(super) async fn info(State(api): State<Api>, Extension(caller): Extension<Caller>) -> Answer<Value> {
+pub(super) async fn info(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    _: Wants<Nothing>,
+) -> Answer<Value> {
     let overview = api.endpoint.overview();
     Answer(json!({
         "version": env!("CARGO_PKG_VERSION"),

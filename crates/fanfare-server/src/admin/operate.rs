@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, Code};
-use super::wants::{Parameter, Parameters, Wants};
+use super::wants::{Nothing, Parameter, Parameters, Wants};
 use crate::config::problem::Told;
 use crate::config::server::LogLevel;
 use crate::config::value::{Setting, Span};
@@ -52,7 +52,7 @@ pub(super) async fn reload(
 }
 
 /// What the configuration in force says, key by key.
-pub(super) async fn config(State(api): State<Api>) -> Answer<Value> {
+pub(super) async fn config(State(api): State<Api>, _: Wants<Nothing>) -> Answer<Value> {
     let live = api.live.load();
     Answer(json!({ "generation": live.generation, "keys": &*live.told }))
 }
@@ -81,21 +81,27 @@ struct Logged {
 }
 
 /// What is logged.
-pub(super) async fn log_level(State(api): State<Api>) -> Answer<Value> {
+pub(super) async fn log_level(State(api): State<Api>, _: Wants<Nothing>) -> Answer<Value> {
     let (level, configured) = api.filter.levels();
     Answer(json!({ "level": level, "configured": configured }))
 }
 
 /// Logs more or less, until the configuration is read again or for some time.
-pub(super) async fn log(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Answer<Value>, ApiError> {
+pub(super) async fn log(
+    State(api): State<Api>,
+    asked: Result<Wants<Nothing>, ApiError>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Answer<Value>, ApiError> {
     let body = api.bodies.collect(&headers, body, BODY_SIZE_MAX).await?;
+    let asked = asked?;
     let takes = r#"{"level": "info,fanfare=debug", "for": "10m"}"#;
     let Logged { level, span } = message::decode(&body, takes).map_err(ApiError::invalid)?;
     let level: LogLevel = understood("level", &level)?;
     let span = span.map(|text| understood::<Span<1_000, 86_400_000>>("for", &text)).transpose()?;
     tracing::info!(event = "log_level", level = %level.0, for_s = span.map(|span| span.0.as_secs()), "the log is changed");
     api.filter.ask_for(level, span.map(|span| span.0));
-    Ok(log_level(State(api)).await)
+    Ok(log_level(State(api), asked).await)
 }
 
 fn understood<T: Setting>(name: &str, text: &str) -> Result<T, ApiError> {

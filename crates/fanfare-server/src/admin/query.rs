@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, of_path};
-use super::wants::{AFTER, LIMIT, Parameter, Parameters, Wants};
+use super::wants::{AFTER, LIMIT, Nothing, Parameter, Parameters, Wants};
 use crate::health;
 
 /// How many items one answer may list.
@@ -53,7 +53,7 @@ pub(super) async fn health(State(api): State<Api>) -> Answer<Value> {
 }
 
 /// The nodes of the cluster, this one first, and what they have together. Of each it is what it has said within the last seconds.
-pub(super) async fn nodes(State(api): State<Api>) -> Answer<Value> {
+pub(super) async fn nodes(State(api): State<Api>, _: Wants<Nothing>) -> Answer<Value> {
     let mut nodes = api.endpoint.nodes();
     nodes.sort_by_key(|node| !node.is_self);
     let sum = |of: fn(&NodeSummary) -> u64| nodes.iter().map(of).sum::<u64>();
@@ -126,7 +126,7 @@ fn raw(stored: &Stored) -> Box<RawValue> {
 }
 
 /// What was counted since the start, by name and reason.
-pub(super) async fn counters(State(api): State<Api>) -> Answer<Value> {
+pub(super) async fn counters(State(api): State<Api>, _: Wants<Nothing>) -> Answer<Value> {
     let counters = api.endpoint.counters();
     let of_engine = counters.iter().map(|(name, reason, value)| ((*name).to_owned(), *reason, *value));
     let live = api.live.load();

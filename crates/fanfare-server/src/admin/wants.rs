@@ -3,6 +3,7 @@
 use axum::extract::{FromRequestParts, Query};
 use axum::http::Uri;
 use axum::http::request::Parts;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::ApiError;
@@ -21,6 +22,15 @@ pub(super) type Parameter = (&'static str, &'static str);
 pub(super) trait Parameters: DeserializeOwned {
     /// All of them.
     const TAKES: &'static [Parameter];
+}
+
+/// Of a path that takes none.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+impl Parameters for Nothing {
+    const TAKES: &'static [Parameter] = &[];
 }
 
 /// What a query says.
@@ -44,7 +54,8 @@ fn fault(uri: &Uri, takes: &[Parameter], text: &str) -> ApiError {
     let name_of = |pair: &(String, String)| takes.iter().find(|(name, _)| *name == pair.0);
     if let Some((name, _)) = pairs.iter().find(|pair| name_of(pair).is_none()) {
         let names = listed(takes.iter().map(|(name, _)| *name));
-        return ApiError::invalid(format!("{name:.64}: there is no such parameter: it takes {names}"));
+        let takes = if names.is_empty() { "nothing in its query" } else { &names };
+        return ApiError::invalid(format!("{name:.64}: there is no such parameter: it takes {takes}"));
     }
     let twice = takes.iter().find(|(name, _)| pairs.iter().filter(|pair| pair.0 == *name).count() > 1);
     if let Some((name, _)) = twice {
