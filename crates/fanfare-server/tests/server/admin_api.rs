@@ -33,7 +33,7 @@ fn requests_need_the_token() {
         let answer = ask("GET", path, &[]);
         check_error(&answer, 401, "unauthorized", "Authorization: Bearer");
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
-        check_error(&ask("GET", path, &[("authorization", "Bearer wrong")]), 401, "unauthorized", "not the API token");
+        check_error(&ask("GET", path, &[("authorization", "Bearer wrong")]), 401, "unauthorized", "not an API token");
     }
     assert_eq!(ask("GET", "/api/topics", &[("authorization", &format!("Bearer {TOKEN}"))]).status, 200);
     // Load balancers have no token.
