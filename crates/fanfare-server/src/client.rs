@@ -259,7 +259,7 @@ pub(crate) fn log(asked: &Log) -> Result<(), String> {
 pub(crate) fn upgrade(asked: &Upgrade) -> Result<(), String> {
     let place = Place::new(&asked.output);
     block_on(async {
-        let answer = Api::new(&asked.api)?.post("/api/upgrade", String::new()).await?;
+        let answer = Api::new(&asked.api)?.post(api::UPGRADE, String::new()).await?;
         place.print_line(&answer, |answer| {
             format!("process {} has taken over; the one before closes its sockets and ends", answer["process"])
         })

@@ -13,3 +13,6 @@ mod files;
 pub(crate) use absent::{Schema, Violation};
 #[cfg(feature = "schema")]
 pub(crate) use compiled::{Schema, Violation};
+
+/// The comment that stands in the place of a schema that would contain itself: which values fit is not said there.
+pub(crate) const SELF_REFERENCE: &str = "the schema refers to itself here";

@@ -98,7 +98,13 @@ pub(super) async fn disconnect(
     let Disconnect { id } = message::decode(&body, r#"{"id": "user_socket:7"}"#).map_err(ApiError::invalid)?;
     check_topic(&id).map_err(|error| ApiError::invalid(format!("id: {}", error.to_string().replace("topic", "id"))))?;
     let closed = api.endpoint.disconnect(&id).await;
-    Ok(Answer(json!({ "ok": true, "closed": closed })))
+    let mut answer = json!({ "ok": true, "closed": closed });
+    // They do not say how many they have closed.
+    let others = api.endpoint.nodes().iter().filter(|node| !node.is_self).count();
+    if others > 0 {
+        answer["other_nodes"] = others.into();
+    }
+    Ok(Answer(answer))
 }
 
 /// What to say of topics that nobody can be in: who publishes there has most likely mistyped one.

@@ -24,6 +24,12 @@ const VARIABLE: &str = "FANFARE_ADMIN_TOKEN";
 /// A presence or a page of topics can be long; more than this is no answer of ours.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(30), body_size_max: 64_000_000 };
 
+/// Where an upgrade is asked for.
+pub(super) const UPGRADE: &str = "/api/upgrade";
+
+/// An upgrade takes as long as the new process may take to prepare and to open the histories.
+const UPGRADE_LIMITS: Limits = Limits { timeout: Duration::from_secs(150), ..LIMITS };
+
 /// The API of one server.
 pub(super) struct Api {
     client: Client,
@@ -118,8 +124,9 @@ impl Api {
 
     async fn ask(&self, method: Method, path: &str, body: String) -> Result<(Bytes, Value), String> {
         let request = self.request(method, path, body)?;
+        let limits = if path == UPGRADE { UPGRADE_LIMITS } else { LIMITS };
         let (status, body) =
-            self.client.exchange(request, LIMITS).await.map_err(|failure| self.unreachable(&failure))?;
+            self.client.exchange(request, limits).await.map_err(|failure| self.unreachable(&failure))?;
         self.judge(status, body)
     }
 

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::schema::SELF_REFERENCE;
+
 /// What says nothing of which values fit.
 const ANNOTATIONS: [&str; 10] = [
     "$comment",
@@ -92,6 +94,14 @@ impl Compare<'_> {
             if old != new {
                 self.add(path, "the schemas differ, too deep to compare them");
             }
+            return;
+        }
+        let is_cut = |keys: &Map<String, Value>| keys.get("$comment").is_some_and(|text| text == SELF_REFERENCE);
+        if is_cut(old_keys) != is_cut(new_keys) {
+            self.add(
+                path,
+                "one of the two refers to itself here, so that they cannot be compared: it has to stay the same",
+            );
             return;
         }
         let (inner, outer) = match self.sender {
@@ -274,6 +284,11 @@ mod tests {
             (with(&|s| s["additionalProperties"] = false.into()), Some("not named are not taken"), None),
             (with(&|s| s["properties"]["a"]["pattern"] = "x".into()), Some("pattern has changed"), Some("pattern has")),
             (with(&|s| s["properties"]["a"]["enum"] = json!(["x"])), Some("only some values"), None),
+            (
+                with(&|s| s["properties"]["a"] = json!({ "$comment": SELF_REFERENCE })),
+                Some("/a: one of the two refers to itself here"),
+                Some("/a: one of the two refers to itself here"),
+            ),
         ] {
             let contract = |schema: &Value| {
                 json!({"fanfare_contract": 1, "channels": {"r": {

@@ -158,7 +158,7 @@ impl Walk {
         let name = format!("{}#{fragment}", base.as_str());
         if let Some((_, choices)) = self.within.iter().find(|(within, _)| *within == name) {
             self.chooses_itself |= self.choices > *choices;
-            return Ok(json!({ "$comment": "the schema refers to itself here" }));
+            return Ok(json!({ "$comment": super::SELF_REFERENCE }));
         }
         let file = path_of(base.as_str()).unwrap_or_else(|| at.file.clone());
         self.references += 1;

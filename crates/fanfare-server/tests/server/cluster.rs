@@ -73,6 +73,9 @@ fn numbers(history: &Value) -> Vec<u64> {
 fn members_chat_whichever_node_they_are_on() {
     let redis = redis::start();
     let nodes = nodes(&redis);
+    // Each closes its own, and says how many others were asked to.
+    let disconnect = || nodes[0].api("POST", "/api/disconnect", &json!({"id": "nobody"})).json();
+    eventually(|| disconnect() == json!({"ok": true, "closed": 0, "other_nodes": 1}));
     for topic in ["room:1", "plain"] {
         let [mut one, mut two] = [0, 1].map(|node: usize| nodes[node].connect(""));
         let refs = [one.join_ok(topic), two.join_ok(topic)];
