@@ -115,6 +115,13 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// Before its first message, as far as its epochs are remembered from the beginning.
+    pub(crate) fn beginning(&self) -> Option<Head> {
+        let (epoch, first) = self.epochs.iter().next()?;
+        let position = Position { epoch, offset: first };
+        (first == 0).then(|| Head { position, epochs: Epochs::new(epoch, first) })
+    }
+
     /// Whether a position is one of the log's. Messages behind it may be gone all the same.
     pub(crate) fn has(&self, position: Position) -> bool {
         position.offset <= self.position.offset && self.epochs.at(position.offset) == Some(position.epoch)

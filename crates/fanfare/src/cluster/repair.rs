@@ -135,14 +135,21 @@ impl Cluster {
                 }
                 let detail = format_args!("the log does not have the messages behind {since} any more");
                 self.note_lost(topic, Event::BrokerGap, 1, detail);
-                tracing::warn!(%topic, from = %since, to = %head.position, "messages of the topic are gone");
+                // Another log than the one that was known has perhaps everything since its beginning.
+                let is_another = head.epochs.iter().all(|(epoch, _)| epoch != since.epoch);
+                let newest = head.position;
+                let head = head.beginning().filter(|_| is_another).unwrap_or(head);
                 let to = head.position;
+                tracing::warn!(%topic, from = %since, %to, "messages of the topic are gone");
                 chain.jump(head);
                 topics.windows.forget(topic);
                 if let Some(local) = self.local.get() {
                     local.has_lost(topic, Some(since), Some(to));
                 }
-                return self.end_repair(topics, topic, mark, now_ms);
+                return match to == newest {
+                    true => self.end_repair(topics, topic, mark, now_ms),
+                    false => self.start_repair(topics, topic),
+                };
             }
             for Entry { stamp, envelope } in entries {
                 let arrived = Arrived::read(&envelope).unwrap_or_else(|| Arrived::unread(self.incarnation));

@@ -123,6 +123,28 @@ fn a_client_goes_on_where_it_was_on_another_node() {
     }
 }
 
+/// What was before is lost, which is told. What the broker has got since, before a node was back, is not.
+#[test]
+fn what_a_broker_has_since_it_forgot_everything_reaches_members() {
+    let mut nodes = nodes(2);
+    let mut member = joined(&mut nodes, 1, "room:kept", json!({ "gap": true }));
+    nodes.publish(0, tick("room:kept", 1)).unwrap();
+    nodes.advance(10);
+    assert_eq!(member.heard(), ["tick {\"n\":1}"]);
+    let away = nodes.incarnations[1];
+    nodes.broker.break_link(away, true);
+    nodes.broker.flush();
+    nodes.advance(3_000);
+    nodes.publish(0, tick("room:kept", 2)).unwrap();
+    nodes.advance(10);
+    assert_eq!(member.heard(), [""; 0]);
+    nodes.broker.let_back(away);
+    nodes.advance(3_000);
+    let heard = member.heard();
+    assert!(heard[0].starts_with("gap ") && heard[0].contains(":0\""), "up to where the log begins: {heard:?}");
+    assert_eq!(heard[1..], ["tick {\"n\":2}"]);
+}
+
 /// Positions of two epochs cannot be compared, and messages of both must come once, in order, whichever comes first.
 #[test]
 fn an_epoch_may_begin_while_a_join_reads() {
