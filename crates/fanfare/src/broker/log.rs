@@ -122,6 +122,13 @@ impl Head {
         (first == 0).then(|| Head { position, epochs: Epochs::new(epoch, first) })
     }
 
+    /// Where it was at a position of its own.
+    pub(crate) fn back_at(&self, position: Position) -> Head {
+        let known = self.epochs.iter().filter(|(_, first)| *first <= position.offset);
+        let epochs = Epochs::from_list(known).unwrap_or_else(|| Epochs::new(position.epoch, position.offset));
+        Head { position, epochs }
+    }
+
     /// Whether a position is one of the log's. Messages behind it may be gone all the same.
     pub(crate) fn has(&self, position: Position) -> bool {
         position.offset <= self.position.offset && self.epochs.at(position.offset) == Some(position.epoch)

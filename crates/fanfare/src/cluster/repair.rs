@@ -31,7 +31,13 @@ const PAGE_BYTES: usize = 1024 * 1024;
 
 /// What a repair reads.
 pub(super) fn page(since: Position, retention: Retention) -> Read {
-    Read { since: Since::Position(since), limit: PAGE_MESSAGES, bytes_max: PAGE_BYTES, newest: 0, retention }
+    Read {
+        since: Since::Position(since),
+        limit: PAGE_MESSAGES,
+        bytes_max: PAGE_BYTES,
+        newest: PAGE_MESSAGES,
+        retention,
+    }
 }
 
 impl Cluster {
@@ -135,10 +141,12 @@ impl Cluster {
                 }
                 let detail = format_args!("the log does not have the messages behind {since} any more");
                 self.note_lost(topic, Event::BrokerGap, 1, detail);
-                // Another log than the one that was known has perhaps everything since its beginning.
+                // Another log than the one that was known has perhaps everything since its beginning, and the same one its newest messages.
                 let is_another = head.epochs.iter().all(|(epoch, _)| epoch != since.epoch);
+                let oldest = entries.first().map(|entry| head.back_at(entry.stamp.prev));
                 let newest = head.position;
-                let head = head.beginning().filter(|_| is_another).unwrap_or(head);
+                let later = head.beginning().filter(|_| is_another).or(oldest).filter(|later| later.position != since);
+                let head = later.unwrap_or(head);
                 let to = head.position;
                 tracing::warn!(%topic, from = %since, %to, "messages of the topic are gone");
                 chain.jump(head);

@@ -145,6 +145,32 @@ fn what_a_broker_has_since_it_forgot_everything_reaches_members() {
     assert_eq!(heard[1..], ["tick {\"n\":2}"]);
 }
 
+/// The same of a log that keeps less than a node has missed.
+#[test]
+fn what_a_log_still_has_reaches_members_that_have_missed_more() {
+    let mut nodes = Nodes::new(1, 2, 1, || {
+        let few = Policy::new().history(Retention { messages_max: 3, ..Retention::default() });
+        Endpoint::builder().policy("room:few", few).mount("/socket", stage())
+    });
+    let mut member = joined(&mut nodes, 1, "room:few", json!({ "gap": true }));
+    nodes.publish(0, tick("room:few", 1)).unwrap();
+    nodes.advance(10);
+    assert_eq!(member.heard(), ["tick {\"n\":1}"]);
+    let away = nodes.incarnations[1];
+    nodes.broker.break_link(away, true);
+    for n in 2..=8 {
+        nodes.publish(0, tick("room:few", n)).unwrap();
+    }
+    nodes.broker.let_back(away);
+    nodes.advance(3_000);
+    let heard = member.heard();
+    assert!(heard[0].starts_with("gap ") && heard[0].contains(":5\""), "{heard:?}");
+    assert_eq!(heard[1..], ["tick {\"n\":6}", "tick {\"n\":7}", "tick {\"n\":8}"]);
+    nodes.publish(0, tick("room:few", 9)).unwrap();
+    nodes.advance(10);
+    assert_eq!(member.heard(), ["tick {\"n\":9}"]);
+}
+
 /// Positions of two epochs cannot be compared, and messages of both must come once, in order, whichever comes first.
 #[test]
 fn an_epoch_may_begin_while_a_join_reads() {
