@@ -1,6 +1,7 @@
 //! The broker: a node connects as any other does and waits for its own message to come back, which shows that all that it needs is
 //! allowed. What its servers are and how they are set is asked besides.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use fanfare::{BrokerLink, Drain, Endpoint};
@@ -67,25 +68,25 @@ async fn links(settings: &Settings, config: &Config) -> Result<Vec<BrokerLink>, 
     let broker = broker::settled(settings, config.limits.message_size_max.0 as usize)?;
     let node = Endpoint::builder().shards(1).broker(broker).build().await.map_err(|error| error.to_string())?;
     let (since, mut links) = (Instant::now(), node.broker_links());
-    let begun: Vec<_> = links.iter().map(|link| link.down.clone()).collect();
-    let mut reasons = vec![None; links.len()];
+    // By their names: those of a cluster are found one after the other.
+    let (mut begun, mut reasons) = (HashMap::new(), HashMap::new());
     while since.elapsed() < PATIENCE {
         links = node.broker_links();
-        for ((link, reason), begun) in links.iter().zip(&mut reasons).zip(&begun) {
-            if link.down.is_some() && link.down != *begun {
-                reason.clone_from(&link.down);
+        for link in &links {
+            let first = begun.entry(link.name.clone()).or_insert_with(|| link.down.clone());
+            if let Some(reason) = link.down.as_ref().filter(|_| link.down != *first) {
+                reasons.insert(link.name.clone(), reason.clone());
             }
         }
         let has_failed = since.elapsed() > REASON_AFTER;
-        let mut each = links.iter().zip(&reasons);
-        if each.all(|(link, reason)| link.round.is_some() || (has_failed && reason.is_some())) {
+        if links.iter().all(|link| link.round.is_some() || (has_failed && reasons.contains_key(&link.name))) {
             break;
         }
         sleep(LOOK_EVERY).await;
     }
     // A link that breaks again and again may be up at this moment.
-    for (link, reason) in links.iter_mut().zip(reasons).filter(|(link, _)| link.round.is_none()) {
-        link.down = reason.or(link.down.take());
+    for link in links.iter_mut().filter(|link| link.round.is_none()) {
+        link.down = reasons.remove(&link.name).or(link.down.take());
     }
     // So that others need not find out.
     node.drain(Drain::default()).await;
