@@ -129,7 +129,7 @@ impl<T> Chain<T> {
         gone.into_iter().map(|held| (held.stamp, held.message)).collect()
     }
 
-    /// The log does not have what comes behind the last message: the chain goes on from the log's head, and what is between is told as
+    /// The log does not have what comes behind the last message: the chain goes on from another place of the log, and what is between is told as
     /// a gap.
     pub(super) fn jump(&mut self, head: Head) {
         let number = self.number();
