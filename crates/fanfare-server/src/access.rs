@@ -39,7 +39,7 @@ impl Rights {
 #[derive(Clone)]
 pub(crate) struct Access {
     name: Arc<str>,
-    digest: Digest,
+    pub(crate) digest: Digest,
     rights: Rights,
     /// The configuration with which it began to count. One that was away for a while is another one.
     pub(crate) since: u64,

@@ -97,8 +97,7 @@ impl Sessions {
     }
 
     /// Begins a session of one of these tokens; `cookie` is known to nobody yet.
-    fn begin(&self, cookie: &str, token: Digest, tokens: &[Access], now: Instant) {
-        let Some(since) = Access::find(tokens, &token).map(|access| access.since) else { return };
+    fn begin(&self, cookie: &str, access: &Access, tokens: &[Access], now: Instant) {
         let mut open = locked(&self.open);
         open.retain(|_, session| session.access(tokens, now).is_some());
         if open.len() >= SESSIONS_MAX {
@@ -109,7 +108,10 @@ impl Sessions {
                 open.remove(&cookie);
             }
         }
-        open.insert(digest_of(cookie.as_bytes()), Session { token, since, began: now, used: now });
+        open.insert(
+            digest_of(cookie.as_bytes()),
+            Session { token: access.digest, since: access.since, began: now, used: now },
+        );
     }
 
     fn end(&self, cookie: &str) {
@@ -251,8 +253,7 @@ pub(super) async fn log_in(
     let body = api.bodies.collect(&headers, body, BODY_SIZE_MAX).await?;
     let Login { token: given } = message::decode(&body, r#"{"token": "…"}"#).map_err(ApiError::invalid)?;
     let live = api.live.load();
-    let digest = digest_of(given.as_bytes());
-    let Some(access) = Access::find(&live.tokens, &digest) else {
+    let Some(access) = Access::find(&live.tokens, &digest_of(given.as_bytes())) else {
         api.sessions.failed(address, now);
         api.metrics.requests.count_login(metrics::Login::Failed);
         let address = shown_address(connection.peer);
@@ -262,7 +263,7 @@ pub(super) async fn log_in(
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|_| ApiError::new(Code::Internal, "the system gives no random bytes"))?;
     let cookie: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    api.sessions.begin(&cookie, digest, &live.tokens, now);
+    api.sessions.begin(&cookie, access, &live.tokens, now);
     api.metrics.requests.count_login(metrics::Login::Ok);
     let caller = access.caller();
     tracing::info!(event = "admin_action", token = &*caller.name, action = "log in", "somebody has logged in");
@@ -311,18 +312,17 @@ mod tests {
     #[test]
     fn sessions_end_unused_old_or_with_their_token() {
         let (sessions, tokens, now) = (Sessions::default(), tokens(1, TOKEN), Instant::now());
-        let digest = digest_of(TOKEN.as_bytes());
         let minutes = |minutes: u64| now + Duration::from_secs(minutes * 60);
-        sessions.begin("unused", digest, &tokens, now);
+        sessions.begin("unused", &tokens[0], &tokens, now);
         assert!(sessions.find("unused", &tokens, minutes(29)).is_some());
         assert!(sessions.find("unused", &tokens, minutes(58)).is_some(), "it was used meanwhile");
         assert!(sessions.find("unused", &tokens, minutes(88)).is_none());
-        sessions.begin("old", digest, &tokens, now);
+        sessions.begin("old", &tokens[0], &tokens, now);
         for at in (0..720).step_by(20) {
             assert!(sessions.find("old", &tokens, minutes(at)).is_some(), "{at}");
         }
         assert!(sessions.find("old", &tokens, minutes(720)).is_none());
-        sessions.begin("without", digest, &tokens, now);
+        sessions.begin("without", &tokens[0], &tokens, now);
         assert!(sessions.find("without", &[], now).is_none());
         assert!(sessions.find("another", &tokens, now).is_none());
     }
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_token_that_comes_back_does_not_bring_its_sessions() {
         let (sessions, first, now) = (Sessions::default(), tokens(1, TOKEN), Instant::now());
-        sessions.begin("c", digest_of(TOKEN.as_bytes()), &first, now);
+        sessions.begin("c", &first[0], &first, now);
         let kept = Access::all(2, &first, None, Some(&Secret::new(TOKEN.into())));
         assert!(sessions.find("c", &kept, now).is_some(), "a reload that changes something else ends nothing");
         assert!(sessions.find("c", &tokens(4, TOKEN), now).is_none(), "it was away in the third configuration");
@@ -340,7 +340,7 @@ mod tests {
     fn one_session_too_many_takes_the_place_of_another_of_the_token_that_has_most() {
         let (sessions, now) = (Sessions::default(), Instant::now());
         let tokens = [tokens(1, TOKEN), tokens(1, "a-token-of-somebody-else")].concat();
-        let [board, ops] = [TOKEN, "a-token-of-somebody-else"].map(|token| digest_of(token.as_bytes()));
+        let [board, ops] = [&tokens[0], &tokens[1]];
         sessions.begin("ops", ops, &tokens, now);
         let later = |number: usize| now + Duration::from_millis(number as u64);
         for number in 1..SESSIONS_MAX {
@@ -393,13 +393,15 @@ mod tests {
         }
     }
 
+    fn headers_of(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        let named = |&(name, value): &_| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.iter().map(named).collect()
+    }
+
     #[test]
     fn a_request_with_a_session_comes_from_our_own_pages() {
         let check = |headers: &[(&'static str, &'static str)], is_needed: bool| {
-            let named = |&(name, value): &(&'static str, &'static str)| {
-                (HeaderName::from_static(name), HeaderValue::from_static(value))
-            };
-            check_origin(&headers.iter().map(named).collect(), is_needed).is_ok()
+            check_origin(&headers_of(headers), is_needed).is_ok()
         };
         let json = ("content-type", "application/json");
         assert!(check(&[json, ("sec-fetch-site", "same-origin")], true));
@@ -412,12 +414,7 @@ mod tests {
         }
         assert!(!check(&[json, ("host", "a:1"), ("origin", "http://b:1")], false));
         assert!(!check(&[json, ("host", "a:1"), ("origin", "null")], false));
-        let reads = |headers: &[(&'static str, &'static str)]| {
-            let named = |&(name, value): &(&'static str, &'static str)| {
-                (HeaderName::from_static(name), HeaderValue::from_static(value))
-            };
-            check_reader(&headers.iter().map(named).collect()).is_ok()
-        };
+        let reads = |headers: &[(&'static str, &'static str)]| check_reader(&headers_of(headers)).is_ok();
         assert!(reads(&[]) && reads(&[("sec-fetch-site", "none")]) && reads(&[("sec-fetch-site", "same-origin")]));
         assert!(reads(&[("host", "a:1"), ("origin", "http://a:1")]));
         for headers in [
