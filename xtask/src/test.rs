@@ -18,6 +18,7 @@ const STEPS: &[Step] = &[
     Step { name: "format", what: "rustfmt", run: || cargo(&["fmt", "--all", "--check", "--", "--files-with-diff"]) },
     Step { name: "layering", what: "the repository's own rules", run: layering::check },
     Step { name: "dependencies", what: "licences, sources, bans, unused, advisories", run: dependencies::check },
+    Step { name: "built", what: "the built pages and packages in the repository are up to date", run: built },
     Step { name: "clippy", what: "clippy on everything, warnings denied", run: clippy },
     Step { name: "clippy-minimal", what: "clippy on the crate without features", run: clippy_minimal },
     Step { name: "rustdoc", what: "documentation without warnings", run: rustdoc },
@@ -103,6 +104,13 @@ fn cargo(args: &[&str]) -> Result<(), String> {
     process::run(Command::new("cargo").current_dir(repository::root()).args(args))
 }
 
+/// What they are built from is often only a text. A step that runs at the end would find it after half an hour.
+fn built() -> Result<(), String> {
+    let folder = repository::root().join("tests/e2e");
+    process::run(Command::new("sh").arg("install.sh").current_dir(&folder))?;
+    process::run(Command::new("node").args(["--test", "console/dist.test.mjs"]).current_dir(&folder))
+}
+
 fn clippy() -> Result<(), String> {
     cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny=warnings"])
 }
@@ -136,7 +144,6 @@ fn bench() -> Result<(), String> {
     process::run(Command::new(repository::release_program("compare")).args(["--quick", "--no-build"]))
 }
 
-/// Its script installs the clients from npm and PyPI.
 fn e2e() -> Result<(), String> {
     let mut script = Command::new(repository::root().join("tests/e2e/run.sh"));
     script.env("FANFARE_BIN", repository::release_program("fanfare"));

@@ -1,6 +1,7 @@
 //! A service that a test has started privately, on a free port and with a folder of its own; it is stopped with its test. It can be
 //! killed and started again on the same port with what it has stored.
 
+use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -56,6 +57,12 @@ impl Service {
         let children = String::from_utf8(children.stdout).unwrap();
         let hanging = Hanging(children.split_whitespace().chain([&*pid]).map(str::to_owned).collect());
         run(Command::new("kill").arg("-STOP").args(&hanging.0));
+        // `kill` returns when the signals are sent. Until its threads have taken them, a service goes on answering.
+        let deadline = Instant::now() + PATIENCE;
+        while !hanging.0.iter().all(|process| is_stopped(process)) {
+            assert!(Instant::now() < deadline, "it does not stop");
+            thread::sleep(Duration::from_millis(1));
+        }
         hanging
     }
 
@@ -72,6 +79,16 @@ impl Service {
 
 /// The processes of a service that hangs.
 pub(crate) struct Hanging(Vec<String>);
+
+/// Whether all threads of the process are stopped, or it is gone.
+fn is_stopped(process: &str) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may contain some.
+        stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with(['T', 't', 'Z', 'X']))
+    })
+}
 
 impl Drop for Hanging {
     fn drop(&mut self) {
