@@ -128,6 +128,8 @@ describe("other npm packages", () => {
     assert.deepEqual(await answer(socket.channel("elsewhere").join()), {status: "error", response: {reason: "unmatched topic"}})
     await answer(channel.leave())
     socket.disconnect()
+    // These clients go on with their heartbeats when they are disconnected, and Node would not end.
+    clearInterval(socket.heartbeatTimer)
     npm.disconnect()
   }
 })
