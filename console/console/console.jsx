@@ -12,6 +12,9 @@ import {TapPage, Why} from "./pages/watch.jsx"
 
 const PAGES = [["", "Overview"], ["topics", "Topics"], ["sockets", "Sockets"], ["tap", "Tap"], ["why", "Why"], ["publish", "Publish"], ["config", "Config"]]
 
+// The right that a page needs.
+const needed = page => ({tap: "tap", history: "tap", publish: "publish", config: "operate"})[page] ?? "read"
+
 function here() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?")
   const [page, ...rest] = path.split("/")
@@ -71,21 +74,29 @@ function App() {
       <header>
         <span class="brand">Fanfare</span>
         <nav aria-label="Pages">
-          {PAGES.map(([path, title]) => <a href={`#/${path}`} aria-current={current === path ? "page" : undefined}>{title}</a>)}
+          {PAGES.map(([path, title]) => {
+            const lacking = session.rights.includes(needed(path)) ? undefined : `needs the right ${needed(path)}`
+            return (
+              <a href={`#/${path}`} class={lacking && "lacking"} title={lacking} aria-current={current === path ? "page" : undefined}>
+                {title}{lacking && <span class="visually-hidden">, {lacking}</span>}
+              </a>
+            )
+          })}
         </nav>
         <span class="tools">
           <button type="button" onClick={() => setDark(next(dark))} aria-label={`Colours: ${dark || "as the system"}`} title="Colours">{dark === "dark" ? "☾" : dark === "light" ? "☀" : "◐"}</button>
           <button type="button" onClick={logOut}>Log out</button>
         </span>
       </header>
-      <main id="main"><Page key={location.hash} place={place} rights={session.rights} /></main>
+      <main id="main"><Page key={location.hash} place={place} session={session} /></main>
     </div>
   )
 }
 
 const next = scheme => ({"": "dark", dark: "light", light: ""})[scheme]
 
-function Page({place: {page, name, given}, rights}) {
+function Page({place: {page, name, given}, session: {name: token, rights}}) {
+  if (!rights.includes(needed(page))) return <Lacking page={page} token={token} />
   switch (page) {
     case "": return <Overview />
     case "topics": return <Topics />
@@ -95,10 +106,20 @@ function Page({place: {page, name, given}, rights}) {
     case "socket": return <Socket id={name} rights={rights} />
     case "tap": return <TapPage given={given} rights={rights} />
     case "why": return <Why given={given} />
-    case "config": return <Config rights={rights} />
-    case "publish": return <Publish given={given} rights={rights} />
+    case "config": return <Config />
+    case "publish": return <Publish given={given} />
     default: return <div><h1 tabIndex={-1}>Not here</h1><p>There is no such page. <a href="#/">Overview</a></p></div>
   }
+}
+
+function Lacking({page, token}) {
+  const [, title] = PAGES.find(([path]) => path === page) ?? [page, page[0].toUpperCase() + page.slice(1)]
+  return (
+    <div>
+      <h1 tabIndex={-1}>{title}</h1>
+      <p>The token {token} lacks the right {needed(page)}. Add it to <code>may</code> of its <code>[[admin.token]]</code>, or log in with another token.</p>
+    </div>
+  )
 }
 
 function Login({before, onDone}) {

@@ -58,10 +58,12 @@ pub(crate) struct Caller {
     pub(crate) name: Arc<str>,
     pub(crate) rights: Rights,
     token: Digest,
+    /// The session that the request goes by, if it has one: a digest of its cookie.
+    pub(crate) session: Option<Digest>,
 }
 
 impl Caller {
-    /// Whether the token still counts, with the rights that it had: what goes on for long asks again and again.
+    /// Whether the token still counts, with the rights that it had.
     pub(crate) fn still_may(&self, tokens: &[Access]) -> bool {
         Access::find(tokens, &self.token).is_some_and(|access| access.rights == self.rights)
     }
@@ -100,7 +102,7 @@ impl Access {
     }
 
     pub(crate) fn caller(&self) -> Caller {
-        Caller { name: self.name.clone(), rights: self.rights, token: self.digest }
+        Caller { name: self.name.clone(), rights: self.rights, token: self.digest, session: None }
     }
 }
 

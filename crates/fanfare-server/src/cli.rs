@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Check a configuration file: print its mistakes, or nothing if there are none
     Check {
         /// The configuration, a TOML file. Left out: fanfare.toml, or the environment alone if there is none
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
+        /// The same, as other commands take it
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// Connect to every server that it names, and print what each is and which of its settings are wrong

@@ -61,7 +61,7 @@ pub(crate) fn subscribe(asked: &Sub) -> Result<(), String> {
 /// Why there is no answer.
 pub(crate) fn presence(asked: &Presence) -> Result<(), String> {
     block_on(async {
-        let answer = Api::new(&asked.api)?.get(&format!("/api/presence/{}", encoded(&asked.topic))).await?;
+        let answer = Api::new(&asked.api)?.get(&format!("/api/presence/{}", encoded(&asked.topic)), "presence").await?;
         print_json(&answer.to_string())
     })
 }
@@ -76,7 +76,7 @@ pub(crate) fn topics(asked: &Topics) -> Result<(), String> {
         let api = Api::new(&asked.api)?;
         let mut after = String::new();
         loop {
-            let page = api.get(&format!("/api/topics?limit={TOPICS_A_PAGE}{after}")).await?;
+            let page = api.get(&format!("/api/topics?limit={TOPICS_A_PAGE}{after}"), "topics").await?;
             let topics = page["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
             place.print_below(["MEMBERS", "TOPIC"], topics, |topic| {
                 ["members", "topic"].map(|name| cell(&topic[name]))
@@ -101,8 +101,9 @@ pub(crate) fn history(asked: &History) -> Result<(), String> {
         loop {
             let behind = since.as_ref().map_or_else(String::new, |since| format!("&since={}", encoded(since)));
             let limit = left.min(MESSAGES_A_PAGE);
-            let body = api.text(&format!("/api/history/{}?limit={limit}{behind}", encoded(&asked.topic))).await?;
-            let kept: Kept<'_> = read(&body)?;
+            let path = format!("/api/history/{}?limit={limit}{behind}", encoded(&asked.topic));
+            let body = api.text(&path, "messages").await?;
+            let kept: Kept<'_> = read(&api, &body)?;
             let lines = kept.messages.iter().map(|message| format!("{}\n", escape::json(message.get())));
             print(&lines.collect::<String>())?;
             if !kept.recovered {
@@ -110,7 +111,7 @@ pub(crate) fn history(asked: &History) -> Result<(), String> {
             }
             left -= kept.messages.len() as u32;
             let Some(last) = kept.messages.last().filter(|_| since.is_some() && left > 0) else { return Ok(()) };
-            let Placed { position } = read(last.get())?;
+            let Placed { position } = read(&api, last.get())?;
             if position == kept.position {
                 return Ok(());
             }
@@ -160,18 +161,20 @@ fn print_json(json: &str) -> Result<(), String> {
     print(&format!("{}\n", escape::json(json)))
 }
 
-fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| format!("the answer is none of ours: {error}"))
+fn read<'a, T: Deserialize<'a>>(api: &Api, text: &'a str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| api.strange(&error.to_string()))
 }
 
 /// A message of the answer, as far as it is looked at.
 #[derive(Deserialize)]
+#[serde(expecting = "a message")]
 struct Placed<'a> {
     position: &'a str,
 }
 
 /// The API's answer. Messages are printed as they come, numbers with all their digits.
 #[derive(Deserialize)]
+#[serde(expecting = "messages and a position")]
 struct Kept<'a> {
     position: String,
     recovered: bool,
@@ -186,7 +189,7 @@ struct Kept<'a> {
 pub(crate) fn disconnect(asked: &Disconnect) -> Result<(), String> {
     block_on(async {
         let body: Value = json!({ "id": asked.id });
-        let answer = Api::new(&asked.api)?.post("/api/disconnect", body.to_string()).await?;
+        let answer = Api::new(&asked.api)?.post("/api/disconnect", body.to_string(), "closed").await?;
         print_json(&answer.to_string())
     })
 }
@@ -199,7 +202,7 @@ pub(crate) fn reload(asked: &Reload) -> Result<(), String> {
     let place = Place::new(&asked.output);
     block_on(async {
         let path = if asked.check { "/api/reload?check=true" } else { "/api/reload" };
-        let answer = Api::new(&asked.api)?.post(path, String::new()).await?;
+        let answer = Api::new(&asked.api)?.post(path, String::new(), "changed").await?;
         place.print_line(&answer, |answer| {
             let keys: Vec<_> = answer["changed"].as_array().into_iter().flatten().map(cell).collect();
             match (keys.is_empty(), asked.check) {
@@ -220,7 +223,7 @@ pub(crate) fn reload(asked: &Reload) -> Result<(), String> {
 pub(crate) fn drain(asked: &Drain) -> Result<(), String> {
     let place = Place::new(&asked.output);
     block_on(async {
-        let answer = Api::new(&asked.api)?.post("/api/drain", String::new()).await?;
+        let answer = Api::new(&asked.api)?.post("/api/drain", String::new(), "draining").await?;
         place.print_line(&answer, |answer| {
             format!(
                 "the server drains: {} sockets are closed within {} s, then it ends",
@@ -239,10 +242,10 @@ pub(crate) fn log(asked: &Log) -> Result<(), String> {
     block_on(async {
         let api = Api::new(&asked.api)?;
         let answer = match &asked.level {
-            None => api.get("/api/log").await?,
+            None => api.get("/api/log", "level").await?,
             Some(level) => {
                 let span = asked.span.map(|span| format!("{}ms", span.as_millis()));
-                api.post("/api/log", json!({ "level": level, "for": span }).to_string()).await?
+                api.post("/api/log", json!({ "level": level, "for": span }).to_string(), "level").await?
             }
         };
         place.print_line(&answer, |answer| {
@@ -259,7 +262,7 @@ pub(crate) fn log(asked: &Log) -> Result<(), String> {
 pub(crate) fn upgrade(asked: &Upgrade) -> Result<(), String> {
     let place = Place::new(&asked.output);
     block_on(async {
-        let answer = Api::new(&asked.api)?.post(api::UPGRADE, String::new()).await?;
+        let answer = Api::new(&asked.api)?.post(api::UPGRADE, String::new(), "process").await?;
         place.print_line(&answer, |answer| {
             format!("process {} has taken over; the one before closes its sockets and ends", answer["process"])
         })

@@ -31,8 +31,8 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve { config, settings } => {
             return run::serve(Given::file(config, settings)).map(done);
         }
-        Command::Check { config, connect, settings } => {
-            let config = Given::file(config, settings).read()?;
+        Command::Check { file, config, connect, settings } => {
+            let config = Given::file(file.or(config), settings).read()?;
             for warning in &config.warnings {
                 eprintln!("warning: {warning}");
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Request, StatusCode, Uri, request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -123,19 +124,22 @@ impl Client {
         answer.unwrap_or_else(|_| Err(Failure::Down(format!("no answer within {:?}", limits.timeout))))
     }
 
-    /// The same where a good answer goes on for longer than anybody waits.
+    /// The same where a good answer goes on for longer than anybody waits, in this form.
     ///
     /// # Errors
     /// Why there is none.
     pub(crate) async fn open(
         &self,
         request: Request<Full<Bytes>>,
+        form: &str,
         limits: Limits,
     ) -> Result<(StatusCode, Opened), Failure> {
         let begin = async {
             let answer = self.0.request(request).await.map_err(|error| Failure::Down(explain(&error)))?;
             let status = answer.status();
-            if status.is_success() {
+            let is_asked_for =
+                answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == form.as_bytes());
+            if status.is_success() && is_asked_for {
                 return Ok((status, Opened::Stream(Body::new(answer.into_body()))));
             }
             Ok((status, Opened::Whole(collect(answer.into_body(), limits.body_size_max).await?)))

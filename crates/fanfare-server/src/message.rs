@@ -35,10 +35,11 @@ impl Fault {
 
 /// One message, or several.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Envelope<'a> {
     topic: Option<String>,
     event: Option<String>,
+    /// `null` is as good as nothing, as it is for the others.
     #[serde(borrow)]
     payload: Option<&'a RawValue>,
     idempotency_key: Option<String>,
@@ -50,7 +51,7 @@ struct Envelope<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Item<'a> {
     topic: String,
     event: String,
@@ -190,7 +191,9 @@ mod tests {
         check(r#"{"messages":[{"topic":"a","event":"b"},{"topic":"c","event":"d"}]}"#, "");
         check(r#"{"topic":"a","event":"phx_close","allow_reserved":true}"#, "");
         check("", "the body is not like");
-        check("[]", "the body is not like");
+        check("[]", "expected an object");
+        check("5", "invalid type: integer `5`, expected an object");
+        check(r#"{"messages":[5]}"#, "invalid type: integer `5`, expected an object");
         check(r#"{"topic":"a","evnt":"b"}"#, "unknown field `evnt`");
         check(r#"{"topic":"a"}"#, "event is missing");
         check(r#"{"event":"a"}"#, "topic is missing");
@@ -213,6 +216,9 @@ mod tests {
         );
         check(r#"{"topic":"a","event":"b","expect":"3"}"#, "expect: \"3\" is not a position");
         check(r#"{"messages":[{"topic":"a","event":"b"},{"topic":"","event":"d"}]}"#, "message 1: the topic is empty");
+        check(r#"{"topic":"a","event":"b","payload":null,"expect":null}"#, "");
+        let null = parse(br#"{"messages":[{"topic":"a","event":"b","payload":null}]}"#).unwrap();
+        assert_eq!(null[0].payload, Payload::default());
         let many = vec![r#"{"topic":"a","event":"b"}"#; MESSAGES_MAX + 1].join(",");
         check(&format!(r#"{{"messages":[{many}]}}"#), "1001 messages are more than 1000");
     }

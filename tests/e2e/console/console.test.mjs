@@ -198,8 +198,12 @@ describe("the console", () => {
     const {page, context} = await open({token: BOARD, hash: "#/topic/room%3Alobby"})
     await heading(page, "room:lobby")
     assert.deepEqual(await page.locator(".actions a").allInnerTexts(), ["Why"])
-    await page.evaluate(() => { location.hash = "#/tap" })
-    await shows(page, "lacks the right tap")
+    assert.deepEqual(await page.locator("nav a.lacking").allTextContents(), ["Tap, needs the right tap", "Publish, needs the right publish", "Config, needs the right operate"])
+    for (const [name, right] of [["tap", "tap"], ["history/room%3Alobby", "tap"], ["publish", "publish"], ["config", "operate"]]) {
+      await page.evaluate(name => { location.hash = `#/${name}` }, name)
+      await shows(page, `The token board lacks the right ${right}.`)
+    }
+    await clean(page, "a page that is not for everybody")
     await context.close()
   })
 

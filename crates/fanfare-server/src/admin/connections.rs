@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::answer::{Answer, ApiError, Code, of_path};
 use super::query::Page;
-use super::wants::Wants;
+use super::wants::{Nothing, Wants};
 use crate::connections::Connection;
 
 /// The keys with sockets, in order; `next` is what to ask for as `after` to go on.
@@ -31,6 +31,7 @@ pub(super) async fn list(
 pub(super) async fn one(
     State(api): State<Api>,
     key: Result<Path<String>, PathRejection>,
+    _: Wants<Nothing>,
 ) -> Result<Answer<Value>, ApiError> {
     let key = of_path(key)?;
     let sockets = api.connections.lookup(&key);
@@ -45,6 +46,7 @@ pub(super) async fn one(
 pub(super) async fn close(
     State(api): State<Api>,
     key: Result<Path<String>, PathRejection>,
+    _: Wants<Nothing>,
 ) -> Result<Answer<Value>, ApiError> {
     let key = of_path(key)?;
     match api.connections.close(&key) {

@@ -13,7 +13,7 @@ use super::answer::{Answer, ApiError, of_path};
 use super::connections::shown;
 use super::query::checked_limit;
 use super::sockets;
-use super::wants::{AFTER, LIMIT, Parameter, Parameters, Wants};
+use super::wants::{AFTER, LIMIT, Nothing, Parameter, Parameters, Wants};
 use crate::config::{from_text, value::Span};
 use crate::identity::Identity;
 
@@ -119,6 +119,7 @@ fn publisher(socket: &SocketHandle) -> Value {
 pub(super) async fn topic(
     State(api): State<Api>,
     topic: Result<Path<String>, PathRejection>,
+    _: Wants<Nothing>,
 ) -> Result<Answer<Value>, ApiError> {
     let topic = checked_topic(topic)?;
     let report = api.endpoint.topic(&topic, WINDOW).await;

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Api;
 use super::answer::{Answer, ApiError};
 use super::listing::{self, rounded};
-use super::stream::Form;
+use super::stream::{Form, LOOK, may_go_on};
 use super::wants::{Nothing, Parameter, Parameters, Wants};
 use crate::access::Caller;
 use crate::config::{from_text, value::Span};
@@ -24,9 +24,6 @@ use crate::moment;
 
 /// So many topics are in a sample: those with most deliveries.
 const TOPICS: usize = 50;
-
-/// How soon a stream notices that the server drains.
-const LOOK: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,11 +102,11 @@ pub(super) async fn live(
 }
 
 impl Running {
-    /// The next sample; `None` ends the stream when the server drains, or the token counts no more.
+    /// The next sample; `None` ends the stream.
     async fn next(&mut self) -> Option<String> {
-        let (endpoint, live, caller) = (self.api.endpoint.clone(), self.api.live.clone(), self.caller.clone());
+        let (api, caller) = (self.api.clone(), self.caller.clone());
         let ends = async {
-            while !endpoint.is_draining() && caller.still_may(&live.load().tokens) {
+            while may_go_on(&api, &caller) {
                 tokio::time::sleep(LOOK).await;
             }
         };

@@ -58,22 +58,28 @@ pub(super) async fn config(State(api): State<Api>, _: Wants<Nothing>) -> Answer<
 }
 
 /// Ends the server as SIGTERM does: it drains first.
-pub(super) async fn drain(State(api): State<Api>, headers: HeaderMap, body: Body) -> Answer<Value> {
+pub(super) async fn drain(
+    State(api): State<Api>,
+    asked: Result<Wants<Nothing>, ApiError>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Answer<Value>, ApiError> {
     Bodies::discard(&headers, body);
+    asked?;
     let live = api.live.load();
     let sockets = api.endpoint.overview().sockets;
     api.stop.notify_one();
-    Answer(json!({
+    Ok(Answer(json!({
         "draining": true,
         "sockets": sockets,
         "announce_s": live.announce.as_secs_f64(),
         "limit_s": live.drain.limit.as_secs_f64(),
-    }))
+    })))
 }
 
 /// What is to be logged, and for how long.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Logged {
     level: String,
     #[serde(rename = "for")]
@@ -112,8 +118,14 @@ fn understood<T: Setting>(name: &str, text: &str) -> Result<T, ApiError> {
 }
 
 /// Hands over to a new process, and answers once that serves.
-pub(super) async fn upgrade(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn upgrade(
+    State(api): State<Api>,
+    asked: Result<Wants<Nothing>, ApiError>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     Bodies::discard(&headers, body);
+    asked?;
     match api.upgrades.ask().await {
         Ok(process) => Ok(Answer(json!({ "process": process })).into_response()),
         Err(reason) => Err(ApiError::new(Code::NotUpgraded, reason)),

@@ -25,7 +25,7 @@ const DISCONNECT: &str = "disconnect";
 const HINTS_MAX: usize = 10;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Disconnect {
     id: String,
 }

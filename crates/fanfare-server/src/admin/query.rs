@@ -48,7 +48,7 @@ pub(super) fn checked_limit(limit: Option<usize>) -> Result<usize, ApiError> {
 
 /// That the server is up, for load balancers, and how the parts stand that depend on others. Needs no token and tells
 /// nothing else. Always 200: another node would have the same trouble with a source that is down.
-pub(super) async fn health(State(api): State<Api>) -> Answer<Value> {
+pub(super) async fn health(State(api): State<Api>, _: Wants<Nothing>) -> Answer<Value> {
     Answer(health::report(&api.live.load().parts, &api.endpoint.broker_links()))
 }
 
@@ -71,6 +71,7 @@ pub(super) async fn nodes(State(api): State<Api>, _: Wants<Nothing>) -> Answer<V
 pub(super) async fn presence(
     State(api): State<Api>,
     topic: Result<Path<String>, PathRejection>,
+    _: Wants<Nothing>,
 ) -> Result<Answer<Value>, ApiError> {
     let topic = of_path(topic)?;
     check_topic(&topic).map_err(|error| ApiError::invalid(error.to_string()))?;

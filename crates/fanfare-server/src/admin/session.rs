@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::answer::{Answer, ApiError, Code};
+use super::wants::{Nothing, Wants};
 use super::{Api, token};
 use crate::access::{Access, Caller, Digest, digest_of};
 use crate::message;
@@ -81,13 +82,24 @@ impl Session {
 impl Sessions {
     /// Whose session a cookie names, if its token still counts.
     fn find(&self, cookie: &str, tokens: &[Access], now: Instant) -> Option<Caller> {
+        self.use_of(digest_of(cookie.as_bytes()), tokens, now)
+    }
+
+    /// Whether what somebody reads may go on: it is asked again and again. A session that something is read by is in use.
+    pub(super) fn still_may(&self, caller: &Caller, tokens: &[Access]) -> bool {
+        let goes_on = |session| self.use_of(session, tokens, Instant::now()).is_some();
+        caller.still_may(tokens) && caller.session.is_none_or(goes_on)
+    }
+
+    fn use_of(&self, cookie: Digest, tokens: &[Access], now: Instant) -> Option<Caller> {
         let mut open = locked(&self.open);
-        let cookie = digest_of(cookie.as_bytes());
         let session = open.get_mut(&cookie)?;
         match session.access(tokens, now) {
             Some(access) => {
                 session.used = now;
-                Some(access.caller())
+                let mut caller = access.caller();
+                caller.session = Some(cookie);
+                Some(caller)
             }
             None => {
                 open.remove(&cookie);
@@ -157,15 +169,21 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The cookie's name. With TLS no other host and no unencrypted page can set one of this name.
-fn cookie_name(is_secure: bool) -> &'static str {
-    if is_secure { "__Host-fanfare_session" } else { "fanfare_session" }
+/// The cookie's name. With TLS no other host and no unencrypted page can set one of this name. To browsers all ports of a host are one
+/// when it comes to cookies, so that the port that they know the server by is part of it.
+fn cookie_name(headers: &HeaderMap, is_secure: bool) -> String {
+    let host = text(headers, &HOST).unwrap_or_default();
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let prefix = if is_secure { "__Host-" } else { "" };
+    let port = port.map_or_else(String::new, |port| format!("_{port}"));
+    format!("{prefix}fanfare_session{port}")
 }
 
 fn given(headers: &HeaderMap, is_secure: bool) -> Option<String> {
+    let wanted = cookie_name(headers, is_secure);
     let cookies = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
     let mut pairs = cookies.flat_map(cookie::pairs);
-    pairs.find(|(name, _)| *name == cookie_name(is_secure)).map(|(_, value)| value.to_owned())
+    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned())
 }
 
 /// Whose session a request belongs to, if it has one.
@@ -229,7 +247,7 @@ fn is_own(origin: &str, headers: &HeaderMap) -> bool {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Login {
     token: String,
 }
@@ -268,7 +286,7 @@ pub(super) async fn log_in(
     let caller = access.caller();
     tracing::info!(event = "admin_action", token = &*caller.name, action = "log in", "somebody has logged in");
     let told = Answer(json!({ "name": &*caller.name, "rights": caller.rights.names() }));
-    Ok(with_cookie(told.into_response(), &cookie, connection.is_secure, AGE_MAX.as_secs()))
+    Ok(with_cookie(told.into_response(), &cookie_name(&headers, connection.is_secure), &cookie, AGE_MAX))
 }
 
 /// Ends the session that the request belongs to.
@@ -280,16 +298,17 @@ pub(super) async fn log_out(
     if let Some(cookie) = given(&headers, connection.is_secure) {
         api.sessions.end(&cookie);
     }
-    with_cookie(Answer(json!({ "ok": true })).into_response(), "", connection.is_secure, 0)
+    let name = cookie_name(&headers, connection.is_secure);
+    with_cookie(Answer(json!({ "ok": true })).into_response(), &name, "", Duration::ZERO)
 }
 
 /// Who asks, and what they may do.
-pub(super) async fn tell(Extension(caller): Extension<Caller>) -> Response {
+pub(super) async fn tell(Extension(caller): Extension<Caller>, _: Wants<Nothing>) -> Response {
     Answer(json!({ "name": &*caller.name, "rights": caller.rights.names() })).into_response()
 }
 
-fn with_cookie(mut response: Response, cookie: &str, is_secure: bool, age_s: u64) -> Response {
-    let (name, secure) = (cookie_name(is_secure), if is_secure { "; Secure" } else { "" });
+fn with_cookie(mut response: Response, name: &str, cookie: &str, age: Duration) -> Response {
+    let (age_s, secure) = (age.as_secs(), if name.starts_with("__Host-") { "; Secure" } else { "" });
     let text = format!("{name}={cookie}; HttpOnly; SameSite=Strict; Path=/; Max-Age={age_s}{secure}");
     if let Ok(value) = HeaderValue::from_str(&text) {
         response.headers_mut().insert(SET_COOKIE, value);
@@ -380,16 +399,22 @@ mod tests {
 
     #[test]
     fn with_tls_the_cookie_is_of_this_host_and_never_sent_without() {
-        for (is_secure, expected) in [
-            (false, "fanfare_session=c; HttpOnly; SameSite=Strict; Path=/; Max-Age=9"),
-            (true, "__Host-fanfare_session=c; HttpOnly; SameSite=Strict; Path=/; Max-Age=9; Secure"),
+        for (is_secure, own, expected) in [
+            (false, "a", "fanfare_session=c; HttpOnly; SameSite=Strict; Path=/; Max-Age=9"),
+            (false, "a:4001", "fanfare_session_4001=c; HttpOnly; SameSite=Strict; Path=/; Max-Age=9"),
+            (true, "[::1]", "__Host-fanfare_session=c; HttpOnly; SameSite=Strict; Path=/; Max-Age=9; Secure"),
+            (true, "[::1]:4001", "__Host-fanfare_session_4001=c; HttpOnly; SameSite=Strict; Path=/; Max-Age=9; Secure"),
         ] {
-            let response = with_cookie(Response::default(), "c", is_secure, 9);
+            let host = |host: &str| (HOST, HeaderValue::from_str(host).unwrap());
+            let name = cookie_name(&HeaderMap::from_iter([host(own)]), is_secure);
+            let response = with_cookie(Response::default(), &name, "c", Duration::from_secs(9));
             assert_eq!(response.headers()[SET_COOKIE], expected);
-            let pair = expected.split(';').next().unwrap().parse().unwrap();
-            let headers = HeaderMap::from_iter([(COOKIE, pair)]);
-            assert_eq!(given(&headers, is_secure).as_deref(), Some("c"));
-            assert_eq!(given(&headers, !is_secure), None);
+            let pair: HeaderValue = expected.split(';').next().unwrap().parse().unwrap();
+            let given_at =
+                |at: &str, is_secure| given(&HeaderMap::from_iter([host(at), (COOKIE, pair.clone())]), is_secure);
+            assert_eq!(given_at(own, is_secure).as_deref(), Some("c"));
+            assert_eq!(given_at(own, !is_secure), None);
+            assert_eq!(given_at("a:4002", is_secure), None, "the cookie of another server on this host");
         }
     }
 

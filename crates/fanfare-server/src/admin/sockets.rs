@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::answer::{Answer, ApiError, Code, of_path};
 use super::query::checked_limit;
-use super::wants::{AFTER, LIMIT, Parameter, Parameters, Wants};
+use super::wants::{AFTER, LIMIT, Nothing, Parameter, Parameters, Wants};
 
 /// So many topics of a socket are told.
 const TOPICS_MAX: usize = 1_000;
@@ -117,6 +117,7 @@ pub(super) fn row(socket: &SocketReport) -> Value {
 pub(super) async fn one(
     State(api): State<Api>,
     id: Result<Path<String>, PathRejection>,
+    _: Wants<Nothing>,
 ) -> Result<Answer<Value>, ApiError> {
     let (text, id) = checked_id(id)?;
     let (socket, mut topics) = api.endpoint.find_socket(id, TOPICS_MAX).await.ok_or_else(|| gone(&text))?;

@@ -1,6 +1,7 @@
 //! Answers that go on: server-sent events for browsers, JSON lines for whoever accepts `application/x-ndjson`.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -8,6 +9,17 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use serde_json::Value;
+
+use super::Api;
+use crate::access::Caller;
+
+/// How soon what goes on notices that it is to end.
+pub(super) const LOOK: Duration = Duration::from_millis(500);
+
+/// Whether what somebody reads may go on: not when the server drains, and no longer than the token and the session that it is read by.
+pub(super) fn may_go_on(api: &Api, caller: &Caller) -> bool {
+    !api.endpoint.is_draining() && api.sessions.still_may(caller, &api.live.load().tokens)
+}
 
 /// In which of the two it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

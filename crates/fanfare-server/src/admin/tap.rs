@@ -1,7 +1,7 @@
 //! `GET /api/tap`: what is published, what clients send, and what they are answered, as it happens.
 //!
 //! A stream of server-sent events, or of JSON lines for whoever accepts `application/x-ndjson`. It ends after an hour, when the server
-//! drains, when its token counts no more, or when its reader goes.
+//! drains, when its token or its session counts no more, or when its reader goes.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use fanfare::{Direction, Endpoint, Tap, TapFilter, Tapped};
+use fanfare::{Direction, Tap, TapFilter, Tapped};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -19,21 +19,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::Api;
 use super::answer::{ApiError, Code};
 use super::mask::{self, Shown};
-use super::stream::Form;
+use super::stream::{Form, LOOK, may_go_on};
 use super::token::check_right;
 use super::wants::{Parameter, Parameters, Wants};
 use crate::access::Caller;
 use crate::config::token::Right;
-use crate::live::InForce;
 use crate::moment;
 
 /// So many messages a second are told at most.
 const RATE_MAX: u32 = 200;
 
 const TIME_MAX: Duration = Duration::from_secs(3_600);
-
-/// How soon a tap notices that the server drains.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// After so many looks without a message the reader is sent something, so that one that has vanished is found out.
 const QUIET_LOOKS: u32 = 30;
@@ -84,8 +80,7 @@ enum Payloads {
 /// What goes on from message to message.
 struct Running {
     tap: Tap,
-    endpoint: Endpoint,
-    live: InForce,
+    api: Api,
     caller: Caller,
     shown: Shown,
     form: Form,
@@ -131,8 +126,7 @@ pub(super) async fn tap(
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let running = Running {
         tap,
-        endpoint: api.endpoint,
-        live: api.live,
+        api,
         caller,
         shown: match asked.payload {
             Some(Payloads::None) => Shown::None,
@@ -157,8 +151,7 @@ impl Running {
             tokio::select! {
                 biased;
                 _ = self.looks.tick() => {
-                    let may_go_on = self.caller.still_may(&self.live.load().tokens);
-                    if self.endpoint.is_draining() || Instant::now() >= self.ends || !may_go_on {
+                    if Instant::now() >= self.ends || !may_go_on(&self.api, &self.caller) {
                         return None;
                     }
                     self.quiet += 1;

@@ -24,6 +24,9 @@ const VARIABLE: &str = "FANFARE_ADMIN_TOKEN";
 /// A presence or a page of topics can be long; more than this is no answer of ours.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(30), body_size_max: 64_000_000 };
 
+/// The form of answers that go on.
+const LINES: &str = "application/x-ndjson";
+
 /// Where an upgrade is asked for.
 pub(super) const UPGRADE: &str = "/api/upgrade";
 
@@ -72,25 +75,34 @@ impl Api {
         Ok(Self { client: Client::new()?, base: base.trim_end_matches('/').to_owned(), authorization })
     }
 
+    /// An answer, which has a member of this name.
+    ///
     /// # Errors
     /// Why there is no good answer.
-    pub(super) async fn get(&self, path: &str) -> Result<Value, String> {
-        Ok(self.ask(Method::GET, path, String::new()).await?.1)
+    pub(super) async fn get(&self, path: &str, member: &str) -> Result<Value, String> {
+        Ok(self.ask(Method::GET, path, String::new(), member).await?.1)
     }
 
     /// The same as text.
     ///
     /// # Errors
     /// Why there is no good answer.
-    pub(super) async fn text(&self, path: &str) -> Result<String, String> {
-        let (body, _) = self.ask(Method::GET, path, String::new()).await?;
-        String::from_utf8(body.into()).map_err(|_| "the answer is not UTF-8".to_owned())
+    pub(super) async fn text(&self, path: &str, member: &str) -> Result<String, String> {
+        let (body, _) = self.ask(Method::GET, path, String::new(), member).await?;
+        String::from_utf8(body.into()).map_err(|_| self.strange("it is not UTF-8"))
     }
 
+    /// The answer to a request that does something, which has a member of this name.
+    ///
     /// # Errors
     /// Why there is no good answer.
-    pub(super) async fn post(&self, path: &str, body: String) -> Result<Value, String> {
-        Ok(self.ask(Method::POST, path, body).await?.1)
+    pub(super) async fn post(&self, path: &str, body: String, member: &str) -> Result<Value, String> {
+        Ok(self.ask(Method::POST, path, body, member).await?.1)
+    }
+
+    /// What to say of an answer that another server must have given.
+    pub(super) fn strange(&self, why: &str) -> String {
+        format!("{}: this is no answer of Fanfare's HTTP API: {why}; --admin names the API's address", self.base)
     }
 
     /// An answer that goes on: JSON lines.
@@ -99,12 +111,13 @@ impl Api {
     /// Why there is none.
     pub(super) async fn open(&self, path: &str) -> Result<BodyDataStream, String> {
         let mut request = self.request(Method::GET, path, String::new())?;
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/x-ndjson"));
-        let (status, body) = self.client.open(request, LIMITS).await.map_err(|failure| self.unreachable(&failure))?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(LINES));
+        let (status, body) =
+            self.client.open(request, LINES, LIMITS).await.map_err(|failure| self.unreachable(&failure))?;
         match body {
             Opened::Stream(body) => Ok(body.into_data_stream()),
             Opened::Whole(body) => match self.judge(status, body) {
-                Ok(_) => Err(format!("{}: the answer ended before it began", self.base)),
+                Ok(_) => Err(self.strange("it is not in lines")),
                 Err(error) => Err(error),
             },
         }
@@ -122,12 +135,16 @@ impl Api {
             .map_err(|error| format!("{base}: {error}"))
     }
 
-    async fn ask(&self, method: Method, path: &str, body: String) -> Result<(Bytes, Value), String> {
+    async fn ask(&self, method: Method, path: &str, body: String, member: &str) -> Result<(Bytes, Value), String> {
         let request = self.request(method, path, body)?;
         let limits = if path == UPGRADE { UPGRADE_LIMITS } else { LIMITS };
         let (status, body) =
             self.client.exchange(request, limits).await.map_err(|failure| self.unreachable(&failure))?;
-        self.judge(status, body)
+        let (body, answer) = self.judge(status, body)?;
+        match answer.get(member) {
+            Some(_) => Ok((body, answer)),
+            None => Err(self.strange(&format!("it has no `{member}`"))),
+        }
     }
 
     fn unreachable(&self, failure: &Failure) -> String {
@@ -151,10 +168,7 @@ impl Api {
                 let message = answer["error"]["message"].as_str().unwrap_or_default();
                 Err(format!("{base}: {} (status {})", escape::lines(message), status.as_u16()))
             }
-            (status, _) => Err(format!(
-                "{base}: the answer, with status {}, is none of the HTTP API's; --admin names its address",
-                status.as_u16()
-            )),
+            (status, _) => Err(self.strange(&format!("it is no JSON, with the status {}", status.as_u16()))),
         }
     }
 }

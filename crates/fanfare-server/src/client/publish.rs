@@ -21,7 +21,7 @@ const LINE_SIZE_MAX: u64 = 1_000_000;
 const BUFFER_SIZE: usize = 64 * 1024;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Message {
     topic: String,
     event: String,
@@ -111,7 +111,7 @@ impl Form {
 async fn send(api: &Api, messages: &[Message], allow_reserved: bool) -> Result<Value, String> {
     let body = serde_json::to_string(&Body { messages, allow_reserved })
         .map_err(|error| format!("cannot encode the messages: {error}"))?;
-    api.post("/api/publish", body).await
+    api.post("/api/publish", body, "published").await
 }
 
 /// Publishes the standard input as it comes: how many messages that were.

@@ -9,13 +9,13 @@ use crate::cli::client::Status;
 
 pub(super) async fn run(asked: &Status, place: &Place) -> Result<(), String> {
     let api = Api::new(&asked.api)?;
-    let info = api.get("/api/info").await?;
+    let info = api.get("/api/info", "generation").await?;
     let mut samples = Lines::of(api.open("/api/live?what=overview,shards,health&every=500ms").await?);
     // The first one has no rates: it is what the second is compared with.
     let mut sample = Value::Null;
     for _ in 0..2 {
         let line = samples.next().await?.ok_or("the server drains: it tells nothing more")?;
-        sample = serde_json::from_slice(&line).map_err(|_| "the answer is none of ours")?;
+        sample = serde_json::from_slice(&line).map_err(|_| api.strange("it is no JSON"))?;
     }
     let shards = sample["shards"].as_array().map(Vec::as_slice).unwrap_or_default();
     if asked.shards {

@@ -15,7 +15,7 @@ pub(super) async fn run(asked: &Top, place: &Place) -> Result<(), String> {
     let path = format!("/api/top?by={}&limit={}&window={}ms", asked.by.name(), asked.limit, asked.every.as_millis());
     loop {
         // The server watches for so long before it answers: that is the pause.
-        let answer = api.get(&path).await?;
+        let answer = api.get(&path, "rows").await?;
         let rows = answer["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
         if place.is_for_people() && !asked.once {
             print(CLEAR)?;

@@ -36,7 +36,7 @@ pub(super) async fn run(asked: &Why, place: &Place) -> Result<(), String> {
     if asked.follow {
         return follow(&api, &path, place).await;
     }
-    let answer = api.get(&path).await?;
+    let answer = api.get(&path, "facts").await?;
     let facts = answer["facts"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !place.print(facts, |fact| row(fact, place))? {
         return Ok(());
@@ -53,7 +53,7 @@ pub(super) async fn run(asked: &Why, place: &Place) -> Result<(), String> {
 async fn follow(api: &Api, path: &str, place: &Place) -> Result<(), String> {
     let mut known: HashMap<String, u64> = HashMap::new();
     loop {
-        let answer = api.get(path).await?;
+        let answer = api.get(path, "facts").await?;
         let facts = answer["facts"].as_array().map(Vec::as_slice).unwrap_or_default();
         let counted = facts.iter().map(|fact| (name(fact), fact["count"].as_u64().unwrap_or(1)));
         let counted: HashMap<String, u64> = counted.collect();

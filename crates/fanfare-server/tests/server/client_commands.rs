@@ -336,7 +336,44 @@ fn what_goes_wrong_with_the_api_is_explained() {
     fails(&with_input(unreachable, ""), &format!("{nobody}: no connection"));
     let mut elsewhere = fanfare(&["topics", "--admin", &format!("http://{}", server.address)]);
     elsewhere.env("FANFARE_ADMIN_TOKEN", TOKEN);
-    fails(&with_input(elsewhere, ""), "none of the HTTP API's");
+    fails(&with_input(elsewhere, ""), "no answer of Fanfare's HTTP API");
+}
+
+#[test]
+fn another_server_is_told_from_one_of_ours() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("http://{}", listener.local_addr().unwrap());
+    let asked: [(&[&str], &str, &str); 6] = [
+        (&["why"], "[]", "it has no `facts`"),
+        (&["topics"], r#"{"data": []}"#, "it has no `topics`"),
+        (&["top", "--once"], "5", "it has no `rows`"),
+        (&["history", "a"], r#"{"messages": 5}"#, "expected a sequence"),
+        (&["tap", "--topic", "a"], "<html>", "it is no JSON, with the status 200"),
+        (&["tap", "--topic", "a"], "{}", "it is not in lines"),
+    ];
+    let answers = asked.map(|(_, body, _)| body);
+    let serving = std::thread::spawn(move || {
+        for body in answers {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).unwrap();
+            }
+            let length = body.len();
+            write!(stream.get_mut(), "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+                .unwrap();
+        }
+    });
+    for (args, body, why) in asked {
+        let mut command = fanfare(&[args, &["--admin", &admin]].concat());
+        command.env("FANFARE_ADMIN_TOKEN", TOKEN);
+        let ended = with_input(command, "");
+        fails(&ended, &format!("{admin}: this is no answer of Fanfare's HTTP API"));
+        fails(&ended, why);
+        assert!(!format!("{ended:?}").contains("struct"), "{args:?} {body}");
+    }
+    serving.join().unwrap();
 }
 
 #[test]

@@ -151,6 +151,9 @@ fn check_is_silent_or_says_what_is_wrong() {
     assert!(lines[1].starts_with(&format!("{bad}:3:9: channel.topic: \"a*b\" is not accepted")), "{stderr}");
     let (ok, _, served) = run(&["serve", "--config", bad]);
     assert!(!ok && served == stderr, "{served}");
+    assert_eq!(run(&["check", bad]), (false, String::new(), stderr), "the file without a flag");
+    let (ok, _, stderr) = run(&["check", bad, "--config", bad]);
+    assert!(!ok && stderr.contains("cannot be used with"), "{stderr}");
     let (ok, _, stderr) = run(&["check", "--config", "no-such-file.toml"]);
     assert!(!ok && stderr.contains("no-such-file.toml") && stderr.contains("fanfare init"), "{stderr}");
 }

@@ -109,10 +109,23 @@ fn wrong_questions_are_explained() {
         ("GET", "/api/live?what=all", "overview, topics, shards and health"),
         ("GET", "/api/live?every=1h", "every"),
         ("GET", "/api/top?by=names", "topics, users, addresses or channels"),
+        ("GET", "/api/health?part=keys", "part: there is no such parameter: it takes nothing in its query"),
+        ("GET", "/api/presence/a?limit=1", "limit: there is no such parameter"),
+        ("GET", "/api/topic/a?window=1s", "window: there is no such parameter"),
+        ("GET", "/api/sockets/0-0-0?topics=1", "topics: there is no such parameter"),
+        ("GET", "/api/connections/a?limit=1", "limit: there is no such parameter"),
+        ("DELETE", "/api/connections/a?code=4001", "code: there is no such parameter"),
+        ("GET", "/api/session?x", "x: there is no such parameter"),
+        ("POST", "/api/drain?check=true", "check: there is no such parameter"),
+        ("POST", "/api/upgrade?check=true", "check: there is no such parameter"),
     ] {
         let answer = server.api(method, path, &Value::Null);
         assert_eq!(answer.status, 422, "{path}: {answer:?}");
         assert!(answer.body.contains(part), "{path}: {answer:?}");
+    }
+    // Those that ask these add what they like.
+    for path in ["/livez?x=1", "/readyz?x=1", "/metrics?x=1"] {
+        assert_eq!(server.api("GET", path, &Value::Null).status, 200, "{path}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may do what over the HTTP API, by a token or by a session in a browser.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 
@@ -129,14 +129,39 @@ fn a_token_ends_with_its_configuration() {
     assert_eq!(tap.wait().unwrap().code(), Some(1));
     assert!(told.next().unwrap().unwrap().contains("the token counts no more"));
     // So does a stream of samples, which began before.
-    let mut live = TcpStream::connect(server.admin()).unwrap();
-    live.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(live, "GET /api/live HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {BOARD}\r\n\r\n").unwrap();
-    let mut samples = BufReader::new(live).lines();
-    assert!(samples.any(|line| line.unwrap().contains("event: sample")));
+    let mut samples = stream(&server, "/api/live", &format!("authorization: Bearer {BOARD}"), "event: sample");
     server.rewrite(CONFIG.split("[[admin.token]]").next().unwrap());
     assert_eq!(server.reload().status, 200);
     assert!(samples.any(|line| line.unwrap() == "0"), "the last chunk");
+}
+
+/// The lines of an answer that goes on, behind the first that has this in it.
+fn stream(server: &Server, path: &str, header: &str, first: &str) -> Lines<BufReader<TcpStream>> {
+    let admin = server.admin();
+    let mut stream = TcpStream::connect(&admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {admin}\r\n{header}\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    assert!(lines.any(|line| line.unwrap().contains(first)), "{path}");
+    lines
+}
+
+#[test]
+fn what_a_session_reads_ends_with_it() {
+    let server = server();
+    let [ended, other] = [(); 2].map(|()| log_in(&server, TOKEN));
+    let read = |path: &str, cookie: &str, first: &str| stream(&server, path, &format!("cookie: {cookie}"), first);
+    let of_ended = [("/api/live", "event: sample"), ("/api/tap?topic=a", ": ")];
+    let of_ended = of_ended.map(|(path, first)| (path, read(path, &ended, first)));
+    let mut of_other = read("/api/live?every=500ms", &other, "event: sample");
+    let session = [OURS[0], OURS[1], ("cookie", &*ended)];
+    assert_eq!(ask(&server, "DELETE", "/api/session", &session, "").status, 200);
+    for (path, mut lines) in of_ended {
+        assert!(lines.any(|line| line.unwrap() == "0"), "{path}: the last chunk");
+    }
+    for _ in 0..2 {
+        assert!(of_other.any(|line| line.unwrap().contains("event: sample")), "another session goes on");
+    }
 }
 
 const OURS: [(&str, &str); 2] = [("content-type", "application/json"), ("sec-fetch-site", "same-origin")];
@@ -147,6 +172,11 @@ fn log_in(server: &Server, token: &str) -> String {
     assert_eq!(answer.status, 200, "{answer:?}");
     let cookie = &answer.headers["set-cookie"];
     assert!(cookie.contains("; HttpOnly; SameSite=Strict; Path=/"), "{cookie}");
+    let port = server.admin().rsplit(':').next().unwrap().to_owned();
+    assert!(
+        cookie.starts_with(&format!("fanfare_session_{port}=")),
+        "two servers of a host keep theirs apart: {cookie}"
+    );
     cookie.split(';').next().unwrap().to_owned()
 }
 
