@@ -58,6 +58,12 @@ impl Bucket {
         full_after.saturating_sub(rate.time_of(burst))
     }
 
+    /// How much of a burst may happen now.
+    pub fn left(self, rate: Rate, now_ns: u64) -> u32 {
+        let used = u128::from(self.0.saturating_sub(now_ns)) * u128::from(rate.per_second);
+        rate.burst.saturating_sub(u32::try_from(used.div_ceil(u128::from(SECOND_NS))).unwrap_or(u32::MAX))
+    }
+
     /// It happens, whether there is room for it or not: what is too much has to be waited for by the next.
     pub fn charge(&mut self, rate: Rate, now_ns: u64, cost: u64) {
         self.0 = self.0.max(now_ns).saturating_add(rate.time_of(cost));
@@ -134,6 +140,9 @@ mod tests {
             }
         }
         let mut bucket = Bucket::default();
+        let ten = Rate::per_second(10).burst(4);
+        let left = [0, 50, 100, 350, 400].map(|at_ms| Bucket(400 * MS).left(ten, at_ms * MS));
+        assert_eq!((left, Bucket(u64::MAX).left(ten, 0)), ([0, 0, 1, 3, 4], 0));
         let most = Rate::per_second(u32::MAX).burst(u32::MAX);
         assert_eq!((bucket.take(most, u64::MAX, u64::MAX), bucket.is_full(u64::MAX)), (Ok(()), true), "no overflow");
     }

@@ -13,6 +13,7 @@ mod frames;
 mod like;
 mod named;
 mod reasons;
+mod regular;
 
 pub use self::changes::{CHANGES, Change, Row, Wanted, changes_topic};
 pub use self::config::{JoinConfig, ReplayWish, Sent, privacy};

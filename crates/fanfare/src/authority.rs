@@ -1,7 +1,8 @@
 //! Whose tokens count with Supabase's clients, and what they give the right to: what a user of the crate writes. `settings` has what a
-//! mount for them is set to.
+//! mount for them is set to, `token_hash` by what a token is known again.
 
 mod settings;
+mod token_hash;
 
 use std::any::Any;
 use std::fmt;
@@ -14,6 +15,7 @@ use fanfare_proto::supabase::Row;
 pub use fanfare_proto::supabase::TokenFault;
 pub use settings::Supabase;
 pub(crate) use settings::{Asked, AuthorityRef, Settings};
+pub(crate) use token_hash::{TokenHash, hash};
 
 use crate::guard::guarded;
 

@@ -18,6 +18,7 @@ use arc_swap::{ArcSwap, Guard};
 use fanfare_proto::rate::Rate;
 
 use crate::address::{AddressCounts, AddressFrom, Proxies};
+use crate::authority::TokenHash;
 use crate::connect::{UserSlot, Users};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
@@ -88,6 +89,8 @@ pub(crate) struct Gate {
     pub(crate) user_rates: KeyedRates<Arc<str>>,
     /// What members of topics may send into them.
     pub(crate) topic_rates: KeyedRates<Arc<str>>,
+    /// What is posted with a token from an address.
+    pub(crate) post_rates: KeyedRates<(IpAddr, TokenHash)>,
     /// Who is not let in for a while.
     pub(crate) penalties: Penalties,
     /// How many sockets users have.
@@ -126,6 +129,7 @@ impl Gate {
                 .map(|rate| (rate, KeyedRates::new(settings.keys_max))),
             user_rates: KeyedRates::new(settings.keys_max),
             topic_rates: KeyedRates::new(settings.keys_max),
+            post_rates: KeyedRates::new(settings.keys_max),
             penalties: Penalties::new(settings.keys_max),
             users: Arc::default(),
             bullet_sessions: BulletSessions::default(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::filter::Filter;
+use super::filter::{Filter, REGULAR_MAX};
 use crate::payload::{JsonText, Payload};
 
 /// What the engine's topic of a table begins with.
@@ -43,11 +43,13 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Reads a binding of a join.
-    ///
-    /// # Errors
-    /// Why it cannot be served, for whoever wrote it.
-    pub fn of(id: u32, binding: &Map<String, Value>) -> Result<Self, String> {
+    /// Reads the bindings of a join, which have the ids 1, 2, 3… Of each that cannot be served, why, for whoever wrote it.
+    pub fn all(bindings: &[Map<String, Value>]) -> Vec<Result<Self, String>> {
+        let mut regular_left = REGULAR_MAX;
+        bindings.iter().zip(1..).map(|(binding, id)| Self::of(id, binding, &mut regular_left)).collect()
+    }
+
+    fn of(id: u32, binding: &Map<String, Value>, regular_left: &mut usize) -> Result<Self, String> {
         let text = |name: &str| match binding.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty() && *text != "*")),
@@ -72,7 +74,7 @@ impl Wanted {
             operation,
             schema: text("schema")?.map(str::to_owned),
             table: text("table")?.map(str::to_owned),
-            filter: Filter::parse(text("filter")?.unwrap_or_default())?,
+            filter: Filter::parse(text("filter")?.unwrap_or_default(), regular_left)?,
             select: select.filter(|columns| !columns.is_empty()),
         })
     }
@@ -219,7 +221,7 @@ mod tests {
     use super::*;
 
     fn wanted(id: u32, binding: Value) -> Result<Wanted, String> {
-        Wanted::of(id, binding.as_object().unwrap())
+        Wanted::of(id, binding.as_object().unwrap(), &mut REGULAR_MAX.clone())
     }
 
     fn told(change: &Value, bindings: &[Value], with_before: bool) -> Vec<Value> {

@@ -1,11 +1,13 @@
 //! Filters of `postgres_changes`: `column=operator.value`, several with commas between, all of which have to hold. As in SQL, a
 //! comparison with a null is neither true nor false, so that no filter finds it but `is` and `isdistinct`.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::Value;
 
 use super::like::Like;
+use super::regular::Regular;
 
 /// The longest filter, in bytes.
 const SIZE_MAX: usize = 4_096;
@@ -15,6 +17,9 @@ const CONDITIONS_MAX: usize = 20;
 
 /// How many values `in` may have.
 const VALUES_MAX: usize = 100;
+
+/// How many regular expressions there may be in all filters of a join: to compile one takes as long as many joins.
+pub(super) const REGULAR_MAX: usize = 2;
 
 /// Which rows are wanted.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -36,6 +41,7 @@ enum Test {
     Is(Value),
     Distinct(String),
     Like(Like),
+    Regular(Regular),
 }
 
 const EQUAL: &[Ordering] = &[Ordering::Equal];
@@ -46,22 +52,22 @@ const GREATER: &[Ordering] = &[Ordering::Greater];
 const AT_LEAST: &[Ordering] = &[Ordering::Greater, Ordering::Equal];
 
 impl Filter {
-    /// Reads a filter.
+    /// Reads a filter, of a join that may have so many regular expressions yet.
     ///
     /// # Errors
     /// What is wrong with it, for whoever wrote it.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, regular_left: &mut usize) -> Result<Self, String> {
         if text.len() > SIZE_MAX {
             return Err(format!("the filter has {} bytes, more than {SIZE_MAX}", text.len()));
         }
         if text.is_empty() {
             return Ok(Filter::default());
         }
-        let conditions = split(text).into_iter().map(Condition::parse).collect::<Result<Vec<_>, _>>()?;
-        match conditions.len() {
-            0..=CONDITIONS_MAX => Ok(Filter(conditions)),
-            count => Err(format!("the filter has {count} conditions, more than {CONDITIONS_MAX}")),
+        let parts = split(text);
+        if parts.len() > CONDITIONS_MAX {
+            return Err(format!("the filter has {} conditions, more than {CONDITIONS_MAX}", parts.len()));
         }
+        parts.into_iter().map(|part| Condition::parse(part, regular_left)).collect::<Result<_, _>>().map(Filter)
     }
 
     /// Whether a row is wanted, of which `column` gives the values.
@@ -75,7 +81,7 @@ impl Filter {
 }
 
 impl Condition {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, regular_left: &mut usize) -> Result<Self, String> {
         let wrong = || format!("{text:.80?} is no condition: write column=operator.value");
         let (column, rest) = text.split_once('=').filter(|(column, _)| !column.is_empty()).ok_or_else(wrong)?;
         let (negated, rest) = rest.strip_prefix("not.").map_or((false, rest), |rest| (true, rest));
@@ -92,9 +98,10 @@ impl Condition {
             "like" => Test::Like(Like::parse(&unquoted(value), false)?),
             "ilike" => Test::Like(Like::parse(&unquoted(value), true)?),
             "match" | "imatch" => {
-                return Err(format!(
-                    "`{operator}` is not served here, since its patterns are PostgreSQL's: use like or ilike"
-                ));
+                *regular_left = regular_left.checked_sub(1).ok_or_else(|| {
+                    format!("the filters of a join have at most {REGULAR_MAX} conditions with match or imatch")
+                })?;
+                Test::Regular(Regular::parse(&unquoted(value), operator == "imatch")?)
             }
             "in" => {
                 let list = value.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).ok_or_else(wrong)?;
@@ -113,7 +120,7 @@ impl Condition {
             _ => {
                 return Err(format!(
                     "the operator {operator:.40?} is not served here: there are eq, neq, lt, lte, gt, gte, in, is, \
-                     isdistinct, like and ilike, each with `not.` before it"
+                     isdistinct, like, ilike, match and imatch, each with `not.` before it"
                 ));
             }
         };
@@ -132,14 +139,20 @@ impl Test {
                 (!found.is_null()).then_some(is_one)
             }
             Test::Is(value) => Some(found == value),
-            Test::Like(like) => match found {
-                Value::Null => None,
-                Value::String(text) => Some(like.matches(text)),
-                other => Some(like.matches(&other.to_string())),
-            },
+            Test::Like(like) => Some(like.matches(&written(found)?)),
+            Test::Regular(regular) => Some(regular.matches(&written(found)?)),
             Test::Distinct(value) if found.is_null() => Some(value != "null"),
             Test::Distinct(value) => Some(compare(found, value) != Some(Ordering::Equal)),
         }
+    }
+}
+
+/// A column's value as a text; `None` for a null.
+fn written(found: &Value) -> Option<Cow<'_, str>> {
+    match found {
+        Value::Null => None,
+        Value::String(text) => Some(text.into()),
+        other => Some(other.to_string().into()),
     }
 }
 
@@ -218,7 +231,8 @@ mod tests {
         });
         #[track_caller]
         fn check(row: &Value, filter: &str, expected: bool) {
-            let filter = Filter::parse(filter).unwrap_or_else(|error| panic!("{filter}: {error}"));
+            let filter =
+                Filter::parse(filter, &mut REGULAR_MAX.clone()).unwrap_or_else(|error| panic!("{filter}: {error}"));
             assert_eq!(filter.matches(|column| row.get(column).cloned()), expected, "{filter:?}");
         }
         check(&row, "", true);
@@ -238,6 +252,12 @@ mod tests {
         check(&row, "name=like.ada%", false);
         check(&row, "name=ilike.ada%", true);
         check(&row, "name=not.like.B%", true);
+        check(&row, "name=match.^Ada", true);
+        check(&row, "name=match.^ada", false);
+        check(&row, "name=imatch.^ada", true);
+        check(&row, "name=not.match.^B", true);
+        check(&row, r#"name=match."^Ada, \\W[A]\\W$""#, true);
+        check(&row, "id=match.^90,n=match.5$", true);
         check(&row, "at=gt.2026-08-20", true);
         check(&row, "ok=eq.true", true);
         check(&row, "ok=is.true", true);
@@ -246,7 +266,18 @@ mod tests {
         check(&row, r#"tags=eq."[\"a\",\"b\"]""#, true);
         // Nulls, and columns that there are not.
         for column in ["none", "missing"] {
-            for test in ["eq.null", "neq.1", "not.eq.1", "in.(null)", "not.in.(1)", "lt.1", "like.%", "not.like.a"] {
+            for test in [
+                "eq.null",
+                "neq.1",
+                "not.eq.1",
+                "in.(null)",
+                "not.in.(1)",
+                "lt.1",
+                "like.%",
+                "not.like.a",
+                "match.",
+                "not.match.a",
+            ] {
                 check(&row, &format!("{column}={test}"), false);
             }
             check(&row, &format!("{column}=is.null"), true);
@@ -260,7 +291,7 @@ mod tests {
     fn what_is_no_filter_is_explained() {
         #[track_caller]
         fn check(filter: &str, part: &str) {
-            let error = Filter::parse(filter).unwrap_err();
+            let error = Filter::parse(filter, &mut REGULAR_MAX.clone()).unwrap_err();
             assert!(error.contains(part), "{filter:.40}: {error}");
         }
         check("id", "write column=operator.value");
@@ -269,7 +300,8 @@ mod tests {
         check("id=eq.1,", "write column=operator.value");
         check("id=in.1,2", "write column=operator.value");
         check("id=similar.a%", "the operator \"similar\" is not served here");
-        check("id=match.^a", "use like or ilike");
+        check("id=match.(a", "is not served: unclosed group");
+        check(&["id=match.a"; REGULAR_MAX + 1].join(","), "at most 2 conditions with match or imatch");
         check("id=like.a\\", "ends with a backslash");
         check("id=is.5", "`is` takes null");
         check(&vec!["a=eq.1"; CONDITIONS_MAX + 1].join(","), "21 conditions, more than 20");

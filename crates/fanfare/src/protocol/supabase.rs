@@ -93,6 +93,7 @@ impl Mount {
         let mut mount = Mount::new().longpoll(false).origin(self.origin.clone());
         mount.dialect = Dialect::Supabase;
         mount.limits = self.limits;
+        mount.rates = self.rates;
         mount.websocket_path = None;
         mount.authority = Some(authority);
         Some((format!("{parent}{BESIDE}"), mount))

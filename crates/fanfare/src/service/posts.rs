@@ -1,5 +1,7 @@
 //! Messages that are published by POST requests of Supabase's clients: several as one JSON body, or one whose body is its
-//! payload. The answers are those that clients know.
+//! payload. The answers are those that clients know. `rate` has how often that may be.
+
+mod rate;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -114,7 +116,8 @@ impl Asking<'_> {
             return Err(refusal.unwrap_or(Refusal::Ended));
         };
         // Nothing of a body is read before it is known whose it is.
-        let Ok(bearer) = settings.verify(credential(headers)).await else {
+        let token = credential(headers);
+        let Ok(bearer) = settings.verify(token).await else {
             Bodies::discard(headers, body);
             return Ok(message(StatusCode::UNAUTHORIZED, "Unauthorized"));
         };
@@ -125,9 +128,17 @@ impl Asking<'_> {
             None => batch(&body, found.mount.limits.body_lines_max, settings.payload_size_max),
         };
         drop(body);
-        Ok(match messages {
-            Ok(messages) => self.publish_all(settings, &bearer, messages).await,
-            Err(Told(status, body)) => answer(status, Some(body)),
+        let messages = match messages {
+            Ok(messages) => messages,
+            Err(Told(status, body)) => return Ok(answer(status, Some(body))),
+        };
+        Ok(match self.spend(token, messages.len()) {
+            Ok(left) => {
+                let mut answer = self.publish_all(settings, &bearer, messages).await;
+                left.into_iter().for_each(|left| left.tell(&mut answer));
+                answer
+            }
+            Err(too_many) => too_many.answer(),
         })
     }
 

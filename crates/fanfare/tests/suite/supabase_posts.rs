@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use fanfare::{Endpoint, Mount, Rate, Supabase};
 use serde_json::{Value, json};
 
-use crate::support::Served;
 use crate::support::client::Client;
 use crate::support::http::{Answer, request};
-use crate::support::supabase::{key, private, realtime, token, user};
+use crate::support::supabase::{House, key, private, realtime, token, user};
+use crate::support::{Served, serve};
 
 const BATCH: &str = "/realtime/v1/api/broadcast";
 
@@ -148,6 +149,30 @@ async fn supabase_45_one_message_whose_body_is_its_payload() {
     assert_eq!(post("a/events/e?private=true", None, b"{}").await.status, 403);
     assert_eq!(post(&format!("{}/events/e", "x".repeat(250)), None, b"{}").await.status, 422);
     client.assert_untouched().await;
+}
+
+#[tokio::test]
+async fn supabase_44_a_token_has_the_rate_of_a_socket() {
+    let options = Supabase::new(House);
+    let rate = Rate::per_second(1).burst(3);
+    let builder = Endpoint::builder().mount("/realtime/v1", Mount::supabase(options).message_rate(rate));
+    let served = serve(builder).await;
+    let one = json!({"topic": "a", "event": "e", "payload": {}});
+    let of = async |token: &str, count: usize| {
+        let answer = post(&served, BATCH, token, &batch(json!(vec![one.clone(); count]))).await;
+        let told =
+            ["x-rate-limit", "x-rate-limit-remaining", "x-rate-rolling"].map(|name| answer.headers[name].clone());
+        (answer, told)
+    };
+    let (key, other) = (key(), user("ada"));
+    let (answer, told) = of(&key, 1).await;
+    assert_eq!((answer.status, told.join(" ").as_str()), (202, "1 2 1"));
+    let (answer, told) = of(&key, 3).await;
+    assert_eq!((answer.status, told.join(" ").as_str()), (429, "1 2 1"));
+    assert_eq!(answer.json(), json!({"message": "You have exceeded your rate limit"}));
+    assert_eq!(answer.headers["retry-after"], "1");
+    assert_eq!(of(&key, 2).await.0.status, 202);
+    assert_eq!(of(&other, 3).await.0.status, 202);
 }
 
 #[tokio::test]

@@ -56,8 +56,8 @@ impl Watch {
             };
         }
         let (mut wanted, mut fault) = (Vec::new(), None);
-        for (binding, id) in config.postgres_changes.iter().zip(1..) {
-            let served = Wanted::of(id, binding).and_then(|wanted| {
+        for (read, id) in Wanted::all(&config.postgres_changes).into_iter().zip(1..) {
+            let served = read.and_then(|wanted| {
                 let is_served = settings.tables.iter().any(|(schema, table)| wanted.covers(schema, table));
                 is_served.then_some(wanted).ok_or_else(|| "changes of this table are not served here".to_owned())
             });

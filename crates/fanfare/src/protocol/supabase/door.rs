@@ -1,8 +1,7 @@
 //! Who may connect: whoever has an API key that is a good token. What is refused is said in the words of Supabase.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use fanfare_proto::supabase::TokenFault;
 use http::header::CONTENT_TYPE;
@@ -10,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::authority::{Bearer, Settings};
+use crate::authority::{Bearer, Settings, TokenHash, hash};
 use crate::body::Body;
 use crate::connect::{Connect, ConnectRequest, Connected, Rejected};
 
@@ -26,22 +25,6 @@ pub(super) struct KeyHolder {
     pub(super) token: TokenHash,
     /// The topics on which it was told what is not served here.
     told: Mutex<HashSet<u64>>,
-}
-
-/// A token, to be compared with another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TokenHash(u64);
-
-impl TokenHash {
-    pub(super) fn of(token: &str) -> Self {
-        TokenHash(hash(token))
-    }
-}
-
-/// Clients must not be able to choose two texts that are taken for one.
-pub(super) fn hash(text: &str) -> u64 {
-    static HASH: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    HASH.hash_one(text)
 }
 
 impl KeyHolder {

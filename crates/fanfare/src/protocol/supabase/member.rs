@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::changes::{LOOK_EVERY, Watch};
-use super::door::{KeyHolder, TokenHash};
+use super::door::KeyHolder;
 use super::presence::Shown;
-use crate::authority::{Bearer, Rights, RightsRequest, Settings, TokenFault};
+use crate::authority::{Bearer, Rights, RightsRequest, Settings, TokenFault, TokenHash};
 use crate::channel::{Channel, Context, Flow, Joined, Mutes, Refused, Reply, Stop};
 use crate::error::{BoxError, Error};
 use crate::event::Event;

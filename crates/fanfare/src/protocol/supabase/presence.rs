@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::door::hash;
 use super::member::Later;
+use crate::authority::hash;
 use crate::channel::{Context, Refused, Reply};
 use crate::error::Error;
 use crate::event::Event;
