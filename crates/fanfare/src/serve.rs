@@ -258,18 +258,15 @@ impl Server {
                 _ = is_accepting.changed() => continue,
                 () = &mut shutdown => break,
             };
-            let accepted = readable.map(|mut readable| {
-                // Until nobody is left, or something is wrong.
-                (0..ACCEPTS_MAX).try_for_each(|_| {
-                    let Ok(accepted) = readable.try_io(|listener| listener.get_ref().accept()) else { return Ok(()) };
-                    let (tcp, peer) = accepted?;
+            let accepted = readable.and_then(|mut readable| {
+                let waiting = || readable.try_io(|listener| listener.get_ref().accept()).ok();
+                take_waiting(waiting, |(tcp, peer)| {
                     shared.door.figures.accepted.fetch_add(1, Ordering::Relaxed);
                     let connection = Connection::new(peer, is_secure);
                     receive(Served { shared: shared.clone(), connection }, tcp, pause.arrives(), upgrades_first);
-                    Ok(())
                 })
             });
-            if let Err(error) = accepted.flatten() {
+            if let Err(error) = accepted {
                 // Out of descriptors, or a client that went away: neither ends the server.
                 event::not_accepted(self.name, &error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -290,6 +287,15 @@ impl Server {
         #[cfg(not(feature = "tls"))]
         return false;
     }
+}
+
+/// Takes what waits, until nothing is left, something is wrong, or it is time to look at other things.
+fn take_waiting<T>(mut waiting: impl FnMut() -> Option<io::Result<T>>, mut take: impl FnMut(T)) -> io::Result<()> {
+    for _ in 0..ACCEPTS_MAX {
+        let Some(next) = waiting() else { break };
+        take(next?);
+    }
+    Ok(())
 }
 
 /// Takes a connection in that was accepted, or turns it away.
@@ -392,5 +398,22 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_time().unwrap(), limits.vanished_timeout);
         #[cfg(target_os = "linux")]
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(limits.vanished_timeout));
+    }
+
+    #[test]
+    fn as_many_are_accepted_as_wait() {
+        let accept = |waiting: Vec<Option<io::Result<u8>>>| {
+            let mut asked = 0;
+            let mut waiting = waiting.into_iter().inspect(|_| asked += 1);
+            let mut taken = 0;
+            let outcome = take_waiting(|| waiting.next().unwrap(), |_| taken += 1);
+            drop(waiting);
+            (asked, taken, outcome.is_ok())
+        };
+        let nobody = || None;
+        let one = || Some(Ok(1));
+        assert_eq!(accept(vec![one(), one(), nobody(), one()]), (3, 2, true), "the system is not asked again");
+        assert_eq!(accept(vec![one(), Some(Err(io::ErrorKind::ConnectionAborted.into())), one()]), (2, 1, false));
+        assert_eq!(accept((0..=ACCEPTS_MAX).map(|_| one()).collect()), (ACCEPTS_MAX, ACCEPTS_MAX, true));
     }
 }

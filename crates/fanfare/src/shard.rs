@@ -414,7 +414,7 @@ impl Shard {
         }
     }
 
-    /// Forgets a socket that has ended.
+    /// Forgets a socket that has ended. Its descriptor is closed with it, after which the poll tells nothing of it.
     fn forget(&mut self, key: SocketKey) {
         if self.socket(key).is_none() {
             return;
@@ -428,10 +428,6 @@ impl Shard {
             self.lent.figures().lifetimes.observe(lived_ms.saturating_mul(1_000));
         }
         self.lent.backlog.pool.forget(socket.carrier.outbox_if_any());
-        if let Carrier::Wire(wire) = &mut socket.carrier {
-            // Closing the descriptor would do the same; this keeps the order of events plain.
-            let _ = wire.stream.deregister(self.poll.registry());
-        }
         if let Some(id) = &socket.info.id
             && let Some(sockets) = self.by_id.get_mut(id)
         {

@@ -65,18 +65,6 @@ impl Stream {
         }
     }
 
-    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            Stream::Awaited => Ok(()),
-            Stream::Tcp(stream) => registry.deregister(stream),
-            Stream::Bridged(stream) => registry.deregister(stream),
-            #[cfg(feature = "tls")]
-            Stream::Tls(stream) => registry.deregister(&mut stream.tcp),
-            #[cfg(feature = "testing")]
-            Stream::Memory(_) => Ok(()),
-        }
-    }
-
     /// Ends our direction after what was written; the other is read until the client ends it too.
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
