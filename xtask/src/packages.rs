@@ -51,6 +51,11 @@ const NEEDS: &[Need] = &[
         present: &[("sh", &["-c", "command -v nginx && command -v caddy && command -v haproxy && command -v openssl"])],
     },
     Need {
+        packages: &["pebble"],
+        used_for: "a certificate authority for the tests of ACME",
+        present: &[("sh", &["-c", "command -v pebble && command -v pebble-challtestsrv"])],
+    },
+    Need {
         packages: &["prometheus"],
         used_for: "promtool, which checks metrics and alerts",
         present: &[("promtool", &["--version"])],

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+pub(crate) mod acme;
 pub(crate) mod auth;
 pub(crate) mod bridge;
 pub(crate) mod broker;
@@ -41,6 +42,7 @@ pub(crate) mod url;
 pub(crate) mod value;
 pub(crate) mod webhook;
 
+use acme::Acme;
 use auth::Auth;
 use bridge::Bridge;
 use broker::Broker;
@@ -64,10 +66,11 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 19] = [
+const SECTIONS: [&Section; 20] = [
     Server::SECTION,
     Tls::SECTION,
     Certificate::SECTION,
+    Acme::SECTION,
     Endpoint::SECTION,
     Auth::SECTION,
     Keys::SECTION,
@@ -93,6 +96,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     /// Beside the one of [`Tls`].
     pub(crate) certificates: Vec<Certificate>,
+    pub(crate) acme: Option<Acme>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) auths: BTreeMap<String, Auth>,
     pub(crate) keys: BTreeMap<String, Keys>,
@@ -164,6 +168,8 @@ pub(crate) struct Draft {
     pub(crate) server: Option<Server>,
     pub(crate) tls: Option<Tls>,
     pub(crate) certificates: Vec<Certificate>,
+    /// The inner one is `None` where it is there and cannot be read.
+    pub(crate) acme: Option<Option<Acme>>,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) auths: BTreeMap<String, Option<Auth>>,
     pub(crate) keys: BTreeMap<String, Option<Keys>>,
@@ -188,6 +194,7 @@ impl Draft {
             server: self.server?,
             tls: self.tls,
             certificates: self.certificates,
+            acme: self.acme.map_or(Some(None), |acme| acme.map(Some))?,
             endpoints: self.endpoints,
             auths: complete(self.auths)?,
             keys: complete(self.keys)?,
@@ -229,8 +236,9 @@ impl Sections<'_, '_> {
         let table = Some(self.table);
         let mut draft = Draft {
             server: self.section(Server::SECTION, "", Place::Nowhere, table, |reader| Server::read(reader, &names)),
-            tls: self.optional(Tls::SECTION, |reader| Tls::read(reader, &["certificate"])),
+            tls: self.optional(Tls::SECTION, |reader| Tls::read(reader, &["certificate", "acme"])),
             certificates: self.list(Certificate::SECTION, |reader| Certificate::read(reader, &[])),
+            acme: self.is_present(Acme::SECTION).then(|| self.single(Acme::SECTION, |reader| Acme::read(reader, &[]))),
             endpoints: self.list(Endpoint::SECTION, |reader| Endpoint::read(reader, &[])),
             auths: self.named(Auth::SECTION, |reader| Auth::read(reader, &[])),
             keys: self.named(Keys::SECTION, |reader| Keys::read(reader, &[])),
@@ -252,12 +260,16 @@ impl Sections<'_, '_> {
             let read = |reader: Reader<'_, '_>| Endpoint::read(reader, &[]);
             draft.endpoints.extend(self.section(Endpoint::SECTION, Endpoint::SECTION.name, Place::Nowhere, None, read));
         }
+        // The environment alone may give the one within the other.
+        if draft.acme.is_some() && find(self.table, Tls::SECTION.name).is_none() && draft.tls.is_none() {
+            draft.tls = self.single(Tls::SECTION, |reader| Tls::read(reader, &[]));
+        }
         draft
     }
 
     /// A section that counts as empty when it is not there.
     fn single<T>(&mut self, section: &'static Section, read: impl FnOnce(Reader<'_, '_>) -> Option<T>) -> Option<T> {
-        let Some((at, raw)) = find(self.table, section.name) else {
+        let Some((at, raw)) = find_below(self.table, section.name) else {
             return self.section(section, section.name, Place::Nowhere, None, read);
         };
         let place = Place::File(at);
@@ -274,8 +286,11 @@ impl Sections<'_, '_> {
 
     /// A section that means something by being there.
     fn optional<T>(&mut self, section: &'static Section, read: impl FnOnce(Reader<'_, '_>) -> Option<T>) -> Option<T> {
-        let is_present = find(self.table, section.name).is_some() || self.overrides.mentions(section);
-        is_present.then(|| self.single(section, read)).flatten()
+        self.is_present(section).then(|| self.single(section, read)).flatten()
+    }
+
+    fn is_present(&self, section: &Section) -> bool {
+        find_below(self.table, section.name).is_some() || self.overrides.mentions(section)
     }
 
     /// Those of the tables of `[[section]]` that can be read.

@@ -1,7 +1,7 @@
 //! Every server that a configuration names is asked once who it is and whether it is set as it should be: `fanfare check --connect`.
 //!
 //! All are asked at the same time, and each has [`PATIENCE`]. Nothing is written, except what a node of a cluster sends to itself.
-//! `contact/` has the servers: `broker`, `redis`, `nats`, `tcp` (those of which only a connection is wanted).
+//! `contact/` has the servers: `broker`, `redis`, `nats`, `acme`, `tcp` (those of which only a connection is wanted).
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,6 +18,7 @@ use crate::config::secret::Secret;
 use crate::config::source::{Kind, Source};
 use crate::terminal::print;
 
+mod acme;
 mod broker;
 #[cfg(feature = "nats")]
 mod nats;
@@ -63,6 +64,9 @@ pub(crate) fn run(config: &Config) -> Result<ExitCode, String> {
 /// In the order of the documentation of the sections.
 async fn all(config: &Config) -> Vec<(String, Answer)> {
     let mut asked: Vec<Asked<'_>> = Vec::new();
+    if let Some(settings) = &config.acme {
+        asked.push(one("tls.acme".to_owned(), acme::ask(settings)));
+    }
     for (name, auth) in &config.auths {
         asked.extend(auth.jwks_url.iter().map(|url| one(format!("auth.{name}.jwks_url"), tcp::ask(url))));
     }

@@ -3,7 +3,7 @@
 use fanfare_tables::Table;
 
 use crate::config::limits::Limits;
-use crate::{apikey, hook, metrics, source, webhook};
+use crate::{apikey, hook, metrics, source, tls, webhook};
 
 #[test]
 fn metrics_of_the_server_stand_in_the_guide() {
@@ -64,6 +64,7 @@ fn counters_of_parts_stand_in_the_guide() {
         ("sources.NAME", source::counted()),
         ("stores.NAME", apikey::lookup::COUNTED.to_vec()),
         ("bridge.redis", source::publisher::COUNTED.to_vec()),
+        ("certificates.acme", tls::COUNTED.to_vec()),
     ];
     let mut table = Table::new(&["name", "reason", "counts"]);
     for (part, counted) in &parts {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Request, StatusCode, Uri, request};
+use axum::http::{Request, Response, StatusCode, Uri, request};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -120,6 +120,18 @@ impl Client {
         request: Request<Full<Bytes>>,
         limits: Limits,
     ) -> Result<(StatusCode, Bytes), Failure> {
+        self.whole(request, limits).await.map(|answer| (answer.status(), answer.into_body()))
+    }
+
+    /// The same with the headers of the answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(crate) async fn whole(
+        &self,
+        request: Request<Full<Bytes>>,
+        limits: Limits,
+    ) -> Result<Response<Bytes>, Failure> {
         let answer = tokio::time::timeout(limits.timeout, self.send(request, limits.body_size_max)).await;
         answer.unwrap_or_else(|_| Err(Failure::Down(format!("no answer within {:?}", limits.timeout))))
     }
@@ -148,10 +160,10 @@ impl Client {
         answer.unwrap_or_else(|_| Err(Failure::Down(format!("no answer within {:?}", limits.timeout))))
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>, body_size_max: usize) -> Result<(StatusCode, Bytes), Failure> {
+    async fn send(&self, request: Request<Full<Bytes>>, body_size_max: usize) -> Result<Response<Bytes>, Failure> {
         let answer = self.0.request(request).await.map_err(|error| Failure::Down(explain(&error)))?;
-        let status = answer.status();
-        Ok((status, collect(answer.into_body(), body_size_max).await?))
+        let (head, body) = answer.into_parts();
+        Ok(Response::from_parts(head, collect(body, body_size_max).await?))
     }
 }
 

@@ -48,7 +48,6 @@ mod notify;
 mod pages;
 mod policy;
 mod preflight;
-mod ranking;
 mod reach;
 mod reload;
 mod routes;

@@ -72,6 +72,7 @@ impl Preflight<'_> {
         self.check_hooks(draft);
         self.check_admin(draft);
         self.check_tls(draft);
+        self.check_acme(draft);
         self.check_descriptors(draft);
     }
 
@@ -285,6 +286,24 @@ impl Preflight<'_> {
         }
         for certificate in &mut draft.certificates {
             self.check_certificate(&mut certificate.places, &certificate.cert, &certificate.key);
+        }
+    }
+
+    /// How certificates are ordered.
+    fn check_acme(&mut self, draft: &mut Draft) {
+        let Some(Some(acme)) = &mut draft.acme else { return };
+        let given = Given::new("eab_key", &acme.eab_key, &acme.eab_key_env, &acme.eab_key_file);
+        let opened = self.open(&given, &acme.places);
+        note(&mut acme.places, &opened);
+        let key = opened.as_ref().map_or("domains", |(key, _)| key).to_owned();
+        acme.eab_key = opened.map(|(_, key)| key);
+        if let Err(text) = tls::Orders::new(acme) {
+            acme.places.problem(self.problems, &key, text);
+        }
+        if acme.cache_dir.exists() && !acme.cache_dir.is_dir() {
+            let text =
+                format!("{} is a file; it takes a folder, which is made if there is none", acme.cache_dir.display());
+            acme.places.problem(self.problems, "cache_dir", text);
         }
     }
 

@@ -203,8 +203,10 @@ impl Reloader {
         // Only the first of these can fail.
         let Seen { parts, topics } = running.equipment.put_in_force(prepared)?;
         if let (Some(certificates), Some(new)) = (&self.certificates, certificates) {
-            certificates.replace(new);
+            certificates.replace(new, running.equipment.endpoint());
         }
+        let of_certificates = self.certificates.as_ref().and_then(|certificates| certificates.part());
+        let parts = parts.into_iter().chain(of_certificates).collect();
         self.filter.set(&config.log.level);
         let generation = old.generation + 1;
         self.live.store(Arc::new(Live::new(generation, &old.tokens, &config, self.token.as_ref(), parts, topics)));

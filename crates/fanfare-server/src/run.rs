@@ -179,7 +179,12 @@ impl Running {
         };
         let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, publisher } =
             engine::build(&mut config, broker, may_open).await?;
-        let live = Live::new(1, &[], &config, token.as_ref(), equipment.parts(), topics);
+        if let Some(certificates) = &certificates {
+            certificates.order(&endpoint);
+        }
+        let of_certificates = certificates.as_ref().and_then(|certificates| certificates.part());
+        let parts = equipment.parts().into_iter().chain(of_certificates).collect();
+        let live = Live::new(1, &[], &config, token.as_ref(), parts, topics);
         let live = Arc::new(ArcSwap::from_pointee(live));
         let certificates_kept = certificates.clone();
         let kept = filter.clone();
@@ -369,6 +374,9 @@ impl Running {
             }
         };
         self.reloader.hold(Some("the server drains"));
+        if let Some(certificates) = &self.certificates {
+            certificates.rest();
+        }
         let (successor, failed) = match left {
             Left::Stopped => (None, None),
             Left::HandedOver(process) => (Some(process), None),

@@ -1,13 +1,14 @@
-//! The certificates of the configuration: read from their files, exchanged while the server runs, chosen by the name that a client asks
-//! for.
+//! The certificates of the configuration: read from their files or ordered (`acme`), exchanged while the server runs, chosen by the name
+//! that a client asks for.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use fanfare::Endpoint;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -20,6 +21,19 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use crate::config::Config;
+use crate::health::Part;
+
+#[cfg(not(feature = "acme"))]
+mod absent;
+#[cfg(feature = "acme")]
+mod acme;
+
+#[cfg(not(feature = "acme"))]
+use absent as acme;
+
+#[cfg(test)]
+pub(crate) use acme::COUNTED;
+pub(crate) use acme::Settings as Orders;
 
 /// How often the files are looked at: whoever renews certificates tells nobody.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -46,7 +60,14 @@ pub(crate) struct Served {
     /// The names of hosts that it is for.
     names: Vec<String>,
     key: Arc<CertifiedKey>,
+    begins: SystemTime,
     ends: SystemTime,
+}
+
+impl Served {
+    fn is_for(&self, host: &str) -> bool {
+        self.names.iter().any(|name| covers(name, host))
+    }
 }
 
 /// Reads both files.
@@ -61,7 +82,8 @@ pub(crate) fn load(cert: &Path, key: &Path) -> Result<Served, Fault> {
     };
     let certificate = Certificate::from_der(first);
     let certificate = certificate.map_err(|error| Fault::Cert(format!("{}: {error}", cert.display())))?;
-    let (names, ends) = (names(&certificate), certificate.tbs_certificate.validity.not_after.to_system_time());
+    let (names, validity) = (names(&certificate), certificate.tbs_certificate.validity);
+    let (begins, ends) = (validity.not_before.to_system_time(), validity.not_after.to_system_time());
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| Fault::Key(explain(key, &error)))?;
     let certified = CertifiedKey::from_der(certs, private, &aws_lc_rs::default_provider());
     let certified = certified.map_err(|error| match error {
@@ -71,7 +93,7 @@ pub(crate) fn load(cert: &Path, key: &Path) -> Result<Served, Fault> {
         }
         _ => Fault::Key(format!("{} cannot be used as the key of {}: {error}", key.display(), cert.display())),
     })?;
-    Ok(Served { names, key: Arc::new(certified), ends })
+    Ok(Served { names, key: Arc::new(certified), begins, ends })
 }
 
 fn names(certificate: &Certificate) -> Vec<String> {
@@ -87,7 +109,12 @@ fn names(certificate: &Certificate) -> Vec<String> {
 
 /// The certificates in force. Those who have connected by one keep it.
 #[derive(Debug)]
-pub(crate) struct Certificates(ArcSwap<Current>);
+pub(crate) struct Certificates {
+    of_files: ArcSwap<Current>,
+    ordered: Arc<acme::Ordered>,
+    /// What orders them, by its settings.
+    driver: Mutex<Option<acme::Driver>>,
+}
 
 #[derive(Debug)]
 struct Current {
@@ -124,9 +151,12 @@ impl Current {
     }
 }
 
-/// Certificates that were read and can be served.
+/// Certificates that were read and can be served, and how others are ordered.
 #[derive(Debug)]
-pub(crate) struct Loaded(Current);
+pub(crate) struct Loaded {
+    of_files: Current,
+    orders: Option<acme::Settings>,
+}
 
 impl Certificates {
     /// Reads the files that a configuration names, if it wants TLS.
@@ -138,12 +168,17 @@ impl Certificates {
         let others = config.certificates.iter().map(|certificate| (&*certificate.cert, &*certificate.key));
         let files = tls.files().into_iter().chain(others);
         let files = files.map(|(cert, key)| Files { cert: cert.to_owned(), key: key.to_owned() });
-        Current::load(files.collect()).map(Loaded).map(Some)
+        let (of_files, orders) = (Current::load(files.collect())?, config.acme.as_ref().map(acme::Settings::new));
+        Ok(Some(Loaded { of_files, orders: orders.transpose()? }))
     }
 
     /// Serves them, and looks at their files from now on.
-    pub(crate) fn start(Loaded(current): Loaded) -> Arc<Self> {
-        let certificates = Arc::new(Self(ArcSwap::from_pointee(current)));
+    pub(crate) fn start(Loaded { of_files, orders }: Loaded) -> Arc<Self> {
+        let certificates = Arc::new(Self {
+            of_files: ArcSwap::from_pointee(of_files),
+            ordered: Arc::new(acme::Ordered::new(orders.as_ref())),
+            driver: Mutex::new(orders.map(acme::Driver::resting)),
+        });
         let watched = Arc::downgrade(&certificates);
         tokio::spawn(async move {
             loop {
@@ -157,20 +192,41 @@ impl Certificates {
     }
 
     /// Serves others to whoever connects from now on.
-    pub(crate) fn replace(&self, Loaded(current): Loaded) {
-        self.0.store(Arc::new(current));
+    pub(crate) fn replace(&self, Loaded { of_files, orders }: Loaded, endpoint: &Endpoint) {
+        self.of_files.store(Arc::new(of_files));
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        if driver.as_ref().map(acme::Driver::settings) != orders.as_ref() {
+            self.ordered.replace(orders.as_ref());
+            *driver = orders.map(|settings| acme::Driver::resting(settings).running(&self.ordered, endpoint));
+        }
+    }
+
+    /// Orders those that are to be ordered, from now on. The endpoint is what requests of a certificate authority are counted with.
+    pub(crate) fn order(&self, endpoint: &Endpoint) {
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        *driver = driver.take().map(|driver| driver.running(&self.ordered, endpoint));
+    }
+
+    /// Orders none any more: this process ends, or another does it.
+    pub(crate) fn rest(&self) {
+        self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// How those stand that are ordered, if any are.
+    pub(crate) fn part(&self) -> Option<Arc<dyn Part>> {
+        self.ordered.is_wanted().then(|| self.ordered.clone() as Arc<dyn Part>)
     }
 
     /// Reads files again that have changed. What cannot be served is told, and the old ones stay in force.
     fn look(&self) {
-        let current = self.0.load();
+        let current = self.of_files.load();
         if current.files.iter().all(|(files, weight)| files.weight().is_none_or(|now| now == *weight)) {
             return;
         }
         let files: Vec<Files> = current.files.iter().map(|(files, _)| files.clone()).collect();
         match Current::load(files.clone()) {
             Ok(new) => {
-                self.0.store(Arc::new(new));
+                self.of_files.store(Arc::new(new));
                 let expires_in_days = files.iter().filter_map(|files| days_left(&files.cert)).min();
                 tracing::info!(
                     expires_in_days,
@@ -187,7 +243,8 @@ impl Certificates {
     /// When they expire, by the first name that each is for: of several, the first that does.
     pub(crate) fn ends(&self) -> BTreeMap<String, SystemTime> {
         let mut ends = BTreeMap::new();
-        for served in &self.0.load().served {
+        let (of_files, ordered) = (self.of_files.load(), self.ordered.served());
+        for served in of_files.served.iter().chain(ordered.as_deref()) {
             let name = served.names.first().cloned().unwrap_or_default();
             ends.entry(name).and_modify(|end: &mut SystemTime| *end = served.ends.min(*end)).or_insert(served.ends);
         }
@@ -202,20 +259,23 @@ impl Certificates {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), acme::ALPN.to_vec()];
         Ok(config)
     }
 }
 
 impl ResolvesServerCert for Certificates {
-    /// The first that is for the name, or else the first.
+    /// The first that is for the name, or else the first; for a certificate authority what shows that the name is ours.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.0.load();
         let asked = hello.server_name().map(str::to_ascii_lowercase);
-        let is_for =
-            |served: &&Served| asked.as_ref().is_some_and(|asked| served.names.iter().any(|name| covers(name, asked)));
-        let found = current.served.iter().find(is_for).or(current.served.first());
-        found.map(|served| served.key.clone())
+        if hello.alpn().is_some_and(|mut protocols| protocols.next() == Some(acme::ALPN) && protocols.next().is_none())
+        {
+            return self.ordered.proof(&asked?);
+        }
+        let (of_files, ordered) = (self.of_files.load(), self.ordered.served());
+        let all = || of_files.served.iter().chain(ordered.as_deref());
+        let is_for = |served: &&Served| asked.as_ref().is_some_and(|asked| served.is_for(asked));
+        all().find(is_for).or(all().next()).map(|served| served.key.clone())
     }
 }
 
@@ -286,8 +346,10 @@ mod tests {
             made.cert.der().to_vec()
         };
         let first = write();
-        let certificates = Certificates(ArcSwap::from_pointee(Current::load(vec![files.clone()]).unwrap()));
-        let served = || certificates.0.load().served[0].key.cert[0].to_vec();
+        let of_files = ArcSwap::from_pointee(Current::load(vec![files.clone()]).unwrap());
+        let certificates =
+            Certificates { of_files, ordered: Arc::new(acme::Ordered::new(None)), driver: Mutex::default() };
+        let served = || certificates.of_files.load().served[0].key.cert[0].to_vec();
         assert_eq!(served(), first);
         certificates.look();
         assert_eq!(served(), first);

@@ -35,16 +35,18 @@ pub(super) async fn run(asked: &Status, place: &Place) -> Result<(), String> {
     let overview = &sample["overview"];
     let told = json!({
         "version": info["version"], "started_at": info["started_at"], "generation": info["generation"], "shards": shards.len(),
-        "ready": sample["health"]["ready"], "reasons": sample["health"]["reasons"], "overview": overview,
+        "ready": sample["health"]["ready"], "reasons": sample["health"]["reasons"], "parts": sample["health"]["parts"],
+        "overview": overview,
     });
     place.print_line(&told, |told| {
+        let troubled = troubled(&told["parts"]);
         let ready = if told["ready"] == true { "ready".to_owned() } else { format!("not ready: {}", cell(&told["reasons"])) };
         let dropped = overview["dropped_per_s"].as_object();
         // The sum of no numbers is -0.
         let dropped = dropped.into_iter().flatten().filter_map(|(_, rate)| rate.as_f64()).fold(0.0, |sum, rate| sum + rate);
         let p99 = overview["p99_ms"].as_f64().map_or_else(String::new, |ms| format!("p99 {ms} ms  "));
         format!(
-            "{ready}  {} sockets  {} joined  {} deliveries/s  {p99}drops {dropped}/s  {} MiB  {} shards  configuration {}  version {}  since {}",
+            "{ready}  {troubled}{} sockets  {} joined  {} deliveries/s  {p99}drops {dropped}/s  {} MiB  {} shards  configuration {}  version {}  since {}",
             overview["sockets"],
             overview["members"],
             overview["delivered_per_s"],
@@ -55,4 +57,30 @@ pub(super) async fn run(asked: &Status, place: &Place) -> Result<(), String> {
             place.time(&told["started_at"]),
         )
     })
+}
+
+/// The parts that are not well, in the words of the health report.
+fn troubled(parts: &Value) -> String {
+    let named = parts.as_object().into_iter().flatten().filter_map(|(kind, names)| Some((kind, names.as_object()?)));
+    let states = named.flat_map(|(kind, names)| {
+        names.iter().map(move |(name, told)| {
+            let state = told.get("state").unwrap_or(told).as_str().unwrap_or_default();
+            (state, format!("{kind}.{name} is {state}  "))
+        })
+    });
+    states.filter(|(state, _)| *state != "ok").map(|(_, text)| text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_are_not_well_are_named() {
+        let parts = json!({
+            "status": "degraded", "hooks": { "a": "ok", "b": "stale" }, "broker": { "redis": { "state": "unavailable" } },
+        });
+        assert_eq!(troubled(&parts), "broker.redis is unavailable  hooks.b is stale  ");
+        assert_eq!(troubled(&Value::Null), "");
+    }
 }

@@ -150,6 +150,7 @@ impl Config {
         ];
         all.extend(self.tls.iter().map(|tls| (Tls::SECTION, &tls.places)));
         all.extend(self.certificates.iter().map(|certificate| (Certificate::SECTION, &certificate.places)));
+        all.extend(self.acme.iter().map(|acme| (Acme::SECTION, &acme.places)));
         all.extend(self.endpoints.iter().map(|endpoint| (Endpoint::SECTION, &endpoint.places)));
         all.extend(self.auths.values().map(|auth| (Auth::SECTION, &auth.places)));
         all.extend(self.keys.values().map(|keys| (Keys::SECTION, &keys.places)));

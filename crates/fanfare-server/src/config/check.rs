@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use super::acme::Challenge;
 use super::auth::AuthKind;
 use super::channel::Presence;
 use super::endpoint::{Endpoint, Protocol};
@@ -36,7 +37,11 @@ impl Draft {
         self.check_endpoints(problems);
         self.check_admin(problems);
         if let Some(tls) = &self.tls {
-            tls.check(&self.certificates, problems);
+            tls.check(&self.certificates, self.acme.is_some(), problems);
+        }
+        if let Some(Some(acme)) = &self.acme {
+            acme.check(problems);
+            acme.warn(self.server.as_ref().map_or(443, |server| server.listen.0.port()), warnings);
         }
         self.check_listeners(problems);
         self.check_proxies(problems, warnings);
@@ -67,6 +72,7 @@ impl Draft {
         let secrets = secrets.chain(of_endpoints.flat_map(|keys| keys.named.iter().map(|(variable, _)| variable)));
         let secrets = secrets.chain(self.hooks.values().flatten().filter_map(|hook| hook.secret_env.as_ref()));
         let secrets = secrets.chain(self.webhooks.iter().filter_map(|webhook| webhook.secret_env.as_ref()));
+        let secrets = secrets.chain(self.acme.iter().flatten().filter_map(|acme| acme.eab_key_env.as_ref()));
         secrets.chain(self.admin.iter().filter_map(|admin| admin.token_env.as_ref()))
     }
 
@@ -122,7 +128,9 @@ impl Draft {
         let mut others = Vec::from_iter(self.server.as_ref().map(|server| ("listen", server.listen.0)));
         let admin = self.admin.as_ref().map(|admin| ("admin.listen", &admin.places, admin.listen.0));
         let metrics = self.metrics.as_ref().map(|metrics| ("metrics.listen", &metrics.places, metrics.listen.0));
-        for (own, places, address) in admin.into_iter().chain(metrics) {
+        let answers = self.acme.iter().flatten().filter(|acme| acme.challenge == Challenge::Http);
+        let answers = answers.map(|acme| ("tls.acme.http_listen", &acme.places, acme.http_listen.0));
+        for (own, places, address) in admin.into_iter().chain(metrics).chain(answers) {
             for (name, other) in others.iter().filter(|(_, other)| clash(address, *other)) {
                 let text = match address == *other {
                     true => format!("{address} is the address of `{name}` too"),
@@ -131,7 +139,7 @@ impl Draft {
                          interface, or both are the same one; take another port"
                     ),
                 };
-                places.problem(problems, "listen", text);
+                places.problem(problems, own.rsplit('.').next().unwrap_or(own), text);
             }
             others.push((own, address));
         }

@@ -185,7 +185,7 @@ section! {
         /// The private key: PKCS #8, PKCS #1 or SEC 1.
         key: Option<PathBuf> = "" => Once,
     }
-    later ["acme"]
+    later []
 }
 
 section! {
@@ -264,14 +264,15 @@ impl Tls {
         Some((self.cert.as_deref()?, self.key.as_deref()?))
     }
 
-    /// Checks that there is one, here or among `others`.
-    pub(super) fn check(&self, others: &[Certificate], problems: &mut Problems) {
+    /// Checks that there is one: here, among `others`, or one that is ordered.
+    pub(super) fn check(&self, others: &[Certificate], is_ordered: bool, problems: &mut Problems) {
         let missing = match (&self.cert, &self.key) {
             (Some(_), None) => ("key", "is missing: it takes the file with the private key of `cert`"),
             (None, Some(_)) => ("cert", "is missing: it takes the file with the certificate of `key`"),
-            (None, None) if others.is_empty() => (
+            (None, None) if others.is_empty() && !is_ordered => (
                 "cert",
-                "is missing: give `cert` and `key`, or a `[[tls.certificate]]` for each of several certificates",
+                "is missing: give `cert` and `key`, a `[[tls.certificate]]` for each of several certificates, or `[tls.acme]` to order \
+                 one",
             ),
             _ => return,
         };

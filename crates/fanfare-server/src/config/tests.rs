@@ -706,3 +706,49 @@ fn broken_configurations() {
         }
     });
 }
+
+#[test]
+fn mistakes_about_ordered_certificates_are_explained() {
+    let minimal = "domains = 'a.example'\ncache_dir = 'acme'\naccept_terms = true\n";
+    let config = parse(&format!("[tls.acme]\n{minimal}")).unwrap();
+    assert!(
+        config
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("connects to port 443 of each domain, and `listen` has port 4000"))
+    );
+    let without = |line: &str| {
+        minimal.lines().filter(|one| !one.starts_with(line)).map(|one| format!("{one}\n")).collect::<String>()
+    };
+    for (lines, part) in [
+        (without("domains"), "tls.acme.domains: is missing: it takes the name of a host"),
+        (without("cache_dir"), "tls.acme.cache_dir: is missing"),
+        (without("accept"), "tls.acme.accept_terms: must be true: the certificate authority (acme-v02"),
+        (minimal.replace("a.example", "*.example"), "only the challenge dns-01, which is not supported"),
+        (minimal.replace("a.example", "192.0.2.7"), "it is an address; a certificate is for names"),
+        (minimal.replace("'a.example'", "['a.example', 'A.example']"), "a.example stands there twice"),
+        (
+            format!("{minimal}contact = 'nobody'"),
+            "tls.acme.contact: \"nobody\" is not accepted: it takes an e-mail address",
+        ),
+        (format!("{minimal}challenge = 'dns-01'"), "\"dns-01\" is not accepted: it is not supported in this version"),
+        (format!("{minimal}directory = 'http://ca.example/dir'"), "is an http:// address of another machine"),
+        (
+            format!("{minimal}http_listen = '0.0.0.0:80'"),
+            "tls.acme.http_listen: has no effect with challenge = \"tls-alpn-01\"",
+        ),
+        (
+            format!("{minimal}challenge = 'http-01'\nhttp_listen = '0.0.0.0:4000'"),
+            "tls.acme.http_listen: 0.0.0.0:4000 and 127.0.0.1:4000, which is `listen`",
+        ),
+        (format!("{minimal}eab_kid = 'kid'"), "tls.acme.eab_kid: needs the key that belongs to it"),
+        (format!("{minimal}eab_key = 'a2V5'"), "tls.acme.eab_kid: is missing"),
+        (format!("{minimal}eab_kid = 'kid'\neab_key = 'no key!'"), "tls.acme.eab_key: is not in base64url"),
+        (format!("{minimal}eab_kid = 'kid'\neab_key_env = 'NO_SUCH'"), "the environment variable NO_SUCH is not set"),
+        (minimal.replace("'acme'", "'Cargo.toml'"), "tls.acme.cache_dir: Cargo.toml is a file; it takes a folder"),
+    ] {
+        let report = parse(&format!("[tls.acme]\n{lines}")).unwrap_err();
+        // Nothing is said of what is left out since this is there.
+        assert!(report.contains(part) && !report.contains("tls.cert:"), "{part:?} is not in {report}");
+    }
+}

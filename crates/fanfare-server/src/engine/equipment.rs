@@ -238,6 +238,11 @@ impl Equipment {
         Ok(Seen { parts: self.parts(), topics: assembled.topics })
     }
 
+    /// What it has made.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Those whose state the health report tells.
     pub(crate) fn parts(&self) -> Vec<Arc<dyn Part>> {
         let fetched = self.known.fetched.values().map(|fetched| fetched.clone() as Arc<dyn Part>);

@@ -15,6 +15,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     SOURCE_LAG,
     KEY_LOOKUPS,
     BRIDGE_MESSAGES,
+    CERTIFICATE_ORDERS,
     API_REQUESTS,
     API_REQUEST_SECONDS,
     ADMIN_LOGINS,
@@ -76,6 +77,13 @@ pub(super) const BRIDGE_MESSAGES: Family = Family::counter(
     &["bridge", "result"],
     "Messages that the bridge was to tell Redis.",
     "`lost`: Redis was away for longer than `bridge.queue_max` lasts.",
+);
+
+pub(super) const CERTIFICATE_ORDERS: Family = Family::counter(
+    "fanfare_tls_certificate_orders_total",
+    &["name", "result"],
+    "Certificates that were ordered by ACME: `issued`, or `failed`.",
+    "The log has the certificate authority's own words, and when the next try is.",
 );
 
 pub(super) const API_REQUESTS: Family = Family::counter(
@@ -203,7 +211,7 @@ pub(super) const CERTIFICATE_ENDS: Family = Family::gauge(
     "fanfare_tls_certificate_not_after_timestamp_seconds",
     &["name"],
     "When the certificates that are served expire, since 1970.",
-    "What renews them has to write the files of `[tls]`: they are looked at once a minute.",
+    "What renews them has to write the files of `[tls]`, which are looked at once a minute; for `[tls.acme]`, the log says why it was not renewed.",
 );
 
 pub(super) const SOURCE_LAG: Family = Family::gauge(

@@ -16,12 +16,13 @@ use crate::live::InForce;
 pub(super) struct PartFigures(pub(super) InForce);
 
 /// Which metric has the counters of a kind of part.
-const BY_KIND: [(&str, &Family); 5] = [
+const BY_KIND: [(&str, &Family); 6] = [
     ("hooks", &families::HOOK_REQUESTS),
     ("webhooks", &families::WEBHOOK_EVENTS),
     ("sources", &families::SOURCE_MESSAGES),
     ("stores", &families::KEY_LOOKUPS),
     ("bridge", &families::BRIDGE_MESSAGES),
+    ("certificates", &families::CERTIFICATE_ORDERS),
 ];
 
 /// How credentials were judged.

@@ -1,5 +1,6 @@
 //! The binary over real sockets: a process is started, clients connect, frames are typed by hand.
 
+mod acme;
 mod admin_api;
 mod api_keys;
 mod authentication;

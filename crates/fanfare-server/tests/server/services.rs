@@ -5,6 +5,7 @@
 pub(crate) mod mongo;
 pub(crate) mod nats;
 pub(crate) mod nats_server;
+pub(crate) mod pebble;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;

@@ -66,7 +66,8 @@ impl Server {
         Self::serve_at_with(address, config, |_| {})
     }
 
-    fn serve_at_with(address: &str, config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+    /// The same with more in the environment.
+    pub(crate) fn serve_at_with(address: &str, config: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = Folder::new();
         let file = folder.write("fanfare.toml", config);
         let mut command = fanfare(&["serve", "--config", file.to_str().unwrap(), "--listen", address]);
