@@ -85,7 +85,7 @@ pub(crate) enum Command {
     Topics(client::Topics),
     /// Print messages of a running server as they pass: what is published, what clients send and are answered
     Tap(client::Tap),
-    /// Print where most happens on a running server, again and again
+    /// Print where most happens on a running server, again and again; on a terminal `s` sorts, `/` filters, `q` quits
     Top(client::Top),
     /// Print whether a running server is ready, and how much it has and does
     Status(client::Status),

@@ -48,6 +48,7 @@ mod notify;
 mod pages;
 mod policy;
 mod preflight;
+mod ranking;
 mod reach;
 mod reload;
 mod routes;

@@ -67,6 +67,7 @@ pub(super) async fn topics(
         limit: checked_limit(limit)?,
         after,
         window: window.as_deref().map(checked_window).transpose()?,
+        ..TopicQuery::default()
     };
     let _one_of_few = api.bounds.listing().await;
     let page = api.endpoint.list_topics(&query).await;

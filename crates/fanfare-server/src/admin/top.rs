@@ -13,6 +13,7 @@ use super::answer::{Answer, ApiError};
 use super::listing::{self, checked_window, rounded};
 use super::query::checked_limit;
 use super::wants::{LIMIT, Parameter, Parameters, Wants};
+use crate::ranking::{By, Column};
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -21,23 +22,21 @@ const WINDOW: Duration = Duration::from_secs(1);
 pub(super) struct What {
     #[serde(default)]
     by: By,
+    sort: Option<Column>,
+    #[serde(default)]
+    filter: String,
     limit: Option<usize>,
     window: Option<String>,
 }
 
 impl Parameters for What {
-    const TAKES: &'static [Parameter] =
-        &[("by", "topics, users, addresses or channels"), LIMIT, ("window", "a time such as 5s")];
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum By {
-    #[default]
-    Topics,
-    Users,
-    Addresses,
-    Channels,
+    const TAKES: &'static [Parameter] = &[
+        ("by", "topics, users, addresses or channels"),
+        ("sort", "name, members, topics, sockets, published, delivered, bytes, received or waiting"),
+        ("filter", "a part of names"),
+        LIMIT,
+        ("window", "a time such as 5s"),
+    ];
 }
 
 /// The rows with most in a window of time.
@@ -45,23 +44,49 @@ pub(super) async fn top(
     State(api): State<Api>,
     query: Result<Wants<What>, ApiError>,
 ) -> Result<Answer<Value>, ApiError> {
-    let Wants(What { by, limit, window }) = query?;
+    let Wants(What { by, sort, filter, limit, window }) = query?;
     let limit = checked_limit(limit)?;
+    let sort = by.checked(sort).map_err(|error| ApiError::invalid(format!("sort: {error}")))?;
     let window = window.as_deref().map_or(Ok(WINDOW), checked_window)?;
     let _one_of_few = api.bounds.listing().await;
     let rows = match by {
-        By::Topics => topics(&api.endpoint, limit, window).await,
-        By::Channels => channels(&api.endpoint, limit, window).await,
-        By::Users => sockets(&api.endpoint, limit, window, |socket| socket.user.clone()).await,
+        By::Topics => topics(&api.endpoint, sort, filter, limit, window).await,
+        By::Channels => ranked(channels(&api.endpoint, window).await, sort, &filter, limit),
+        By::Users => ranked(sockets(&api.endpoint, window, |socket| socket.user.clone()).await, sort, &filter, limit),
         By::Addresses => {
-            sockets(&api.endpoint, limit, window, |socket| socket.address.map(|address| address.ip().to_string())).await
+            let address = |socket: &SocketReport| socket.address.map(|address| address.ip().to_string());
+            ranked(sockets(&api.endpoint, window, address).await, sort, &filter, limit)
         }
     };
     Ok(Answer(json!({ "window_s": window.as_secs_f64(), "rows": rows })))
 }
 
-async fn topics(endpoint: &Endpoint, limit: usize, window: Duration) -> Vec<Value> {
-    let query = TopicQuery { order: TopicOrder::Rate, limit, window: Some(window), ..TopicQuery::default() };
+/// The first of these rows. Those that have as much of it stay in their order.
+fn ranked(mut rows: Vec<Value>, sort: Column, filter: &str, limit: usize) -> Vec<Value> {
+    rows.retain(|row| name_of(row).contains(filter));
+    let most = |row: &Value| row[sort.field()].as_f64().unwrap_or_default();
+    rows.sort_by(|a, b| match sort {
+        Column::Name => name_of(a).cmp(name_of(b)),
+        _ => most(b).total_cmp(&most(a)),
+    });
+    rows.truncate(limit);
+    rows
+}
+
+fn name_of(row: &Value) -> &str {
+    row["name"].as_str().unwrap_or_default()
+}
+
+/// There may be a million of them: they are never all in memory with what is told of them.
+async fn topics(endpoint: &Endpoint, sort: Column, filter: String, limit: usize, window: Duration) -> Vec<Value> {
+    let order = match sort {
+        Column::Name => TopicOrder::Name,
+        Column::Members => TopicOrder::Members,
+        Column::Published => TopicOrder::Published,
+        Column::Bytes => TopicOrder::Bytes,
+        _ => TopicOrder::Rate,
+    };
+    let query = TopicQuery { contains: filter, order, limit, window: Some(window), ..TopicQuery::default() };
     let page = endpoint.list_topics(&query).await;
     let named = |mut row: Value| {
         row["name"] = row["topic"].take();
@@ -73,26 +98,19 @@ async fn topics(endpoint: &Endpoint, limit: usize, window: Duration) -> Vec<Valu
     page.topics.iter().map(listing::row).map(named).collect()
 }
 
-async fn channels(endpoint: &Endpoint, limit: usize, window: Duration) -> Vec<Value> {
+async fn channels(endpoint: &Endpoint, window: Duration) -> Vec<Value> {
     let (before, at) = (endpoint.overview(), Instant::now());
     tokio::time::sleep(window).await;
     let (after, seconds) = (endpoint.overview(), at.elapsed().as_secs_f64());
-    let mut rows: Vec<_> = before
-        .channels
-        .iter()
-        .zip(&after.channels)
-        .map(|(before, after)| (rounded(after.delivered.saturating_sub(before.delivered) as f64 / seconds), after))
-        .collect();
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let row = |(rate, channel): (f64, &fanfare::ChannelFigures)| {
+    let row = |(before, after): (&fanfare::ChannelFigures, &fanfare::ChannelFigures)| {
         json!({
-            "name": channel.channel,
-            "topics": channel.topics,
-            "members": channel.members,
-            "delivered_per_s": rate,
+            "name": after.channel,
+            "topics": after.topics,
+            "members": after.members,
+            "delivered_per_s": rounded(after.delivered.saturating_sub(before.delivered) as f64 / seconds),
         })
     };
-    rows.into_iter().take(limit).map(row).collect()
+    before.channels.iter().zip(&after.channels).map(row).collect()
 }
 
 /// What the sockets of one user or address come to.
@@ -105,12 +123,7 @@ struct Sum {
 
 type Sums = HashMap<String, Sum>;
 
-async fn sockets(
-    endpoint: &Endpoint,
-    limit: usize,
-    window: Duration,
-    name: fn(&SocketReport) -> Option<String>,
-) -> Vec<Value> {
+async fn sockets(endpoint: &Endpoint, window: Duration, name: fn(&SocketReport) -> Option<String>) -> Vec<Value> {
     let add = |mut sums: Sums, socket: SocketReport| {
         if let Some(name) = name(&socket) {
             let sum = sums.entry(name).or_default();
@@ -124,12 +137,12 @@ async fn sockets(
     tokio::time::sleep(window).await;
     let after = endpoint.fold_sockets(Sums::new(), add).await;
     let seconds = at.elapsed().as_secs_f64();
-    let rate = |name: &str, sum: &Sum| {
+    let row = |(name, sum): (&String, &Sum)| {
         let before = before.get(name).map_or(0, |before| before.received);
-        rounded(sum.received.saturating_sub(before) as f64 / seconds)
+        let received = rounded(sum.received.saturating_sub(before) as f64 / seconds);
+        json!({ "name": name, "sockets": sum.sockets, "received_per_s": received, "waiting_bytes": sum.waiting_bytes })
     };
-    let mut rows: Vec<_> = after.iter().map(|(name, sum)| (rate(name, sum), name, sum)).collect();
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.2.sockets.cmp(&a.2.sockets)).then(a.1.cmp(b.1)));
-    let row = |(rate, name, sum): (f64, &String, &Sum)| json!({ "name": name, "sockets": sum.sockets, "received_per_s": rate, "waiting_bytes": sum.waiting_bytes });
-    rows.into_iter().take(limit).map(row).collect()
+    let mut sums: Vec<_> = after.iter().collect();
+    sums.sort_by(|(a, of_a), (b, of_b)| of_b.sockets.cmp(&of_a.sockets).then(a.cmp(b)));
+    sums.into_iter().map(row).collect()
 }

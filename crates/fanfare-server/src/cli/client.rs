@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::duration;
 use crate::config::url::Url;
 use crate::config::value::Text;
+use crate::ranking::{By, Column};
 
 /// What is published, and where to.
 #[derive(Debug, Args)]
@@ -169,8 +170,14 @@ pub(crate) struct Tap {
 #[derive(Debug, Args)]
 pub(crate) struct Top {
     /// What the rows are
-    #[arg(long, value_enum, default_value_t = TopBy::Topics)]
-    pub(crate) by: TopBy,
+    #[arg(long, value_enum, default_value_t = By::Topics)]
+    pub(crate) by: By,
+    /// The column with the most first: one of those that the rows have [default: delivered, or received of users and addresses]
+    #[arg(long, value_enum, value_name = "COLUMN")]
+    pub(crate) sort: Option<Column>,
+    /// Only rows whose names contain this
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) filter: String,
     /// Print at most this many rows
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
@@ -184,31 +191,6 @@ pub(crate) struct Top {
     pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) api: Api,
-}
-
-/// What the rows are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TopBy {
-    /// Topics, those first with most deliveries
-    Topics,
-    /// Users, those first that send most
-    Users,
-    /// IP addresses, those first that send most
-    Addresses,
-    /// Channels, those first with most deliveries
-    Channels,
-}
-
-impl TopBy {
-    /// As the HTTP API calls it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Topics => "topics",
-            Self::Users => "users",
-            Self::Addresses => "addresses",
-            Self::Channels => "channels",
-        }
-    }
 }
 
 /// What is told of a server.

@@ -64,22 +64,31 @@ impl Place {
         values: &'v [Value],
         row: impl Fn(&'v Value) -> [String; N],
     ) -> Result<bool, String> {
+        let titles = titles.map(|titles| titles.map(str::to_owned).to_vec());
+        print(&self.table(titles, values, |value| row(value).to_vec()))?;
+        Ok(self.is_for_people)
+    }
+
+    /// What is printed of rows: a table, or the values that they are made of, one a line.
+    pub(super) fn table<'v>(
+        &self,
+        titles: Option<Vec<String>>,
+        values: &'v [Value],
+        row: impl Fn(&'v Value) -> Vec<String>,
+    ) -> String {
         if !self.is_for_people {
-            print(&values.iter().map(|value| format!("{}\n", json(&value.to_string()))).collect::<String>())?;
-            return Ok(false);
+            return values.iter().map(|value| format!("{}\n", json(&value.to_string()))).collect();
         }
         let mut table = Table::new();
         table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         if table.width() == Some(0) {
             table.set_width(COLUMNS_UNKNOWN);
         }
-        table.add_rows(titles.map(|titles| titles.map(str::to_owned)).into_iter().chain(values.iter().map(row)));
+        table.add_rows(titles.into_iter().chain(values.iter().map(row)));
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
         }
-        let text: String = table.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-        print(&text)?;
-        Ok(true)
+        table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
     /// Prints one row of many, as soon as it is there.

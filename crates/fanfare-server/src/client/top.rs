@@ -2,45 +2,64 @@
 
 use serde_json::Value;
 
+use super::address::encoded;
 use super::api::Api;
 use super::place::{Place, cell};
-use crate::cli::client::{Top, TopBy};
+use crate::cli::client::Top;
+use crate::ranking::{By, Column};
 use crate::terminal::print;
+
+mod screen;
 
 /// Clears the screen of a terminal.
 const CLEAR: &str = "\x1b[2J\x1b[H";
 
+/// What is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct View {
+    by: By,
+    column: Column,
+    /// A part of the names, or nothing.
+    filter: String,
+}
+
 pub(super) async fn run(asked: &Top, place: &Place) -> Result<(), String> {
+    let mut view = View { by: asked.by, column: asked.by.checked(asked.sort)?, filter: asked.filter.clone() };
     let api = Api::new(&asked.api)?;
-    let path = format!("/api/top?by={}&limit={}&window={}ms", asked.by.name(), asked.limit, asked.every.as_millis());
+    if place.is_for_people() && !asked.once && screen::is_typed_at() {
+        return screen::run(asked, place, &api, &mut view).await;
+    }
     loop {
-        // The server watches for so long before it answers: that is the pause.
-        let answer = api.get(&path, "rows").await?;
-        let rows = answer["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let rows = view.ask(&api, asked).await?;
         if place.is_for_people() && !asked.once {
             print(CLEAR)?;
         }
-        show(asked.by, rows, place)?;
+        print(&view.table(&rows, place))?;
         if asked.once {
             return Ok(());
         }
     }
 }
 
-fn show(by: TopBy, rows: &[Value], place: &Place) -> Result<(), String> {
-    let cells = |row: &Value, names: [&str; 5]| names.map(|name| cell(&row[name]));
-    let (titles, names) = match by {
-        TopBy::Topics => (
-            ["TOPIC", "MEMBERS", "IN/S", "OUT/S", "BYTES/S"],
-            ["name", "members", "published_per_s", "delivered_per_s", "bytes_per_s"],
-        ),
-        TopBy::Channels => {
-            (["CHANNEL", "TOPICS", "MEMBERS", "OUT/S", ""], ["name", "topics", "members", "delivered_per_s", ""])
+impl View {
+    /// The rows. The server watches for as long as is asked before it answers: that is the pause.
+    async fn ask(&self, api: &Api, asked: &Top) -> Result<Vec<Value>, String> {
+        let Self { by, column, filter } = self;
+        let (by, column, window) = (by.name(), column.name(), asked.every.as_millis());
+        let filter = if filter.is_empty() { String::new() } else { format!("&filter={}", encoded(filter)) };
+        let path = format!("/api/top?by={by}&sort={column}&limit={}&window={window}ms{filter}", asked.limit);
+        let mut answer = api.get(&path, "rows").await?;
+        match answer["rows"].take() {
+            Value::Array(rows) => Ok(rows),
+            _ => Err(api.strange("`rows` is no list")),
         }
-        TopBy::Users | TopBy::Addresses => (
-            ["NAME", "SOCKETS", "RECEIVED/S", "WAITING", ""],
-            ["name", "sockets", "received_per_s", "waiting_bytes", ""],
-        ),
-    };
-    place.print_below(titles, rows, |row| cells(row, names))
+    }
+
+    /// The rows as a table, or as lines for programs.
+    fn table(&self, rows: &[Value], place: &Place) -> String {
+        let columns = self.by.columns();
+        let mark = |column: &Column| if *column == self.column { " ▾" } else { "" };
+        let titles = columns.iter().map(|column| format!("{}{}", column.title(), mark(column))).collect();
+        place.table(Some(titles), rows, |row| columns.iter().map(|column| cell(&row[column.field()])).collect())
+    }
 }

@@ -109,6 +109,8 @@ fn wrong_questions_are_explained() {
         ("GET", "/api/live?what=all", "overview, topics, shards and health"),
         ("GET", "/api/live?every=1h", "every"),
         ("GET", "/api/top?by=names", "topics, users, addresses or channels"),
+        ("GET", "/api/top?sort=size", "published, delivered, bytes, received or waiting"),
+        ("GET", "/api/top?by=users&sort=members", "they have name, sockets, received, waiting"),
         ("GET", "/api/health?part=keys", "part: there is no such parameter: it takes nothing in its query"),
         ("GET", "/api/presence/a?limit=1", "limit: there is no such parameter"),
         ("GET", "/api/topic/a?window=1s", "window: there is no such parameter"),

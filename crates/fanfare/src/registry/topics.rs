@@ -22,6 +22,8 @@ const SLICE: usize = 4_096;
 pub struct TopicQuery {
     /// Only those that begin like this.
     pub prefix: String,
+    /// Only those that have this in their names.
+    pub contains: String,
     /// Which come first.
     pub order: TopicOrder,
     /// At most so many.
@@ -43,6 +45,17 @@ pub enum TopicOrder {
     Members,
     /// Those first through which most deliveries pass.
     Rate,
+    /// Those first in which most is published.
+    Published,
+    /// Those first by the bytes of their deliveries.
+    Bytes,
+}
+
+impl TopicOrder {
+    /// Whether it says how much passes.
+    fn is_of_rates(self) -> bool {
+        matches!(self, Self::Rate | Self::Published | Self::Bytes)
+    }
 }
 
 /// A part of a list of topics.
@@ -118,7 +131,7 @@ impl Endpoint {
     /// A page of the topics that have members on this node, and of those that a hub's publisher has started. Some may appear and
     /// vanish meanwhile: what was there all the time is told.
     pub async fn list_topics(&self, query: &TopicQuery) -> TopicPage {
-        let window = query.window.or((query.order == TopicOrder::Rate).then_some(Duration::from_secs(1)));
+        let window = query.window.or(query.order.is_of_rates().then_some(Duration::from_secs(1)));
         let Some(window) = window else {
             return self.page_of_topics(query, None).await;
         };
@@ -190,6 +203,7 @@ impl Endpoint {
                 break;
             }
         }
+        seen.retain(|topic, _| topic.contains(&query.contains));
         let total = seen.len();
         let after = query.after.as_deref().map(|text| rank_of_cursor(query.order, text));
         let mut best = Best::<Rank, (Seen, Option<Rates>)>::new(query.limit);
@@ -200,7 +214,9 @@ impl Endpoint {
             let value = match query.order {
                 TopicOrder::Name => 0,
                 TopicOrder::Members => u64::MAX - seen.members as u64,
-                TopicOrder::Rate => u64::MAX - rates.map_or(0, |rates| rates.delivered.round() as u64),
+                TopicOrder::Rate => most(rates, |rates| rates.delivered),
+                TopicOrder::Published => most(rates, |rates| rates.published),
+                TopicOrder::Bytes => most(rates, |rates| rates.bytes),
             };
             let rank = (value, topic);
             if after.as_ref().is_none_or(|after| rank > *after) {
@@ -242,6 +258,11 @@ impl Endpoint {
                 holder.filter(|holder| !holder.is_waiting).map(|holder| holder.node.to_string());
         }
     }
+}
+
+/// The highest goes first.
+fn most(rates: Option<Rates>, of: fn(&Rates) -> f64) -> u64 {
+    u64::MAX - rates.as_ref().map_or(0, |rates| of(rates).round() as u64)
 }
 
 fn cursor(order: TopicOrder, (value, topic): &Rank) -> String {

@@ -86,12 +86,24 @@ async fn what_passes_through_topics_is_told() {
     };
     let publisher = tokio::spawn(async move {
         loop {
-            endpoint.broadcast("room:busy", "n", json!({ "n": 1 })).await.unwrap();
+            for _ in 0..2 {
+                endpoint.broadcast("room:busy", "n", json!({ "n": 1 })).await.unwrap();
+            }
+            endpoint.broadcast("room:quiet", "n", json!({ "text": "x".repeat(2_000) })).await.unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
     let page = served.endpoint.list_topics(&query).await;
     let report = served.endpoint.topic("room:busy", Duration::from_millis(400)).await;
+    for (order, contains, first) in [
+        (TopicOrder::Published, "", "room:busy"),
+        (TopicOrder::Bytes, "", "room:quiet"),
+        (TopicOrder::Published, "qui", "room:quiet"),
+    ] {
+        let contains = contains.to_owned();
+        let page = served.endpoint.list_topics(&TopicQuery { order, contains, ..query.clone() }).await;
+        assert_eq!(page.topics[0].summary.topic, first, "{order:?}");
+    }
     publisher.abort();
     assert_eq!((page.topics.len(), &*page.topics[0].summary.topic), (1, "room:busy"));
     assert_eq!((report.members.iter().sum::<usize>(), &*report.channel), (4, "room:*"));
