@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use fanfare::{Bodies, Connection, Endpoint};
 use tokio::sync::Notify;
 
@@ -33,11 +33,13 @@ mod listing;
 mod live;
 mod mask;
 mod next_step;
+mod openapi;
 mod operate;
 mod probe;
 mod publish;
 mod query;
 mod rate;
+mod routes;
 mod session;
 mod sockets;
 mod stream;
@@ -53,11 +55,6 @@ pub(crate) use rate::Publishing;
 pub(crate) use session::Sessions;
 
 use answer::{ApiError, Code};
-
-/// What there is, for those who guess.
-const ROUTES: &str = "POST /api/publish, POST /api/disconnect, GET /api/topics, GET /api/topic/TOPIC, GET /api/members/TOPIC, GET /api/sockets, \
-                      GET and DELETE /api/sockets/SOCKET, GET /api/info, GET /api/live, GET /api/top, GET /api/presence/TOPIC, \
-                      GET /api/history/TOPIC, GET /api/connections, GET and DELETE /api/connections/KEY, GET /api/contract, GET /api/nodes, GET /api/counters, GET /api/why, POST /api/reload, POST /api/upgrade, GET /api/config, POST /api/drain, GET and POST /api/log, GET /api/tap, POST, GET and DELETE /api/session, GET /api/health, GET /metrics, GET /livez and GET /readyz";
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -86,33 +83,8 @@ pub(crate) struct Api {
 
 /// Everything on the admin listener.
 pub(crate) fn router(api: Api) -> Router {
-    let guarded = Router::new()
-        .route("/api/publish", post(publish::publish))
-        .route("/api/disconnect", post(publish::disconnect))
-        .route("/api/topics", get(listing::topics))
-        .route("/api/topic/{*topic}", get(listing::topic))
-        .route("/api/members/{*topic}", get(listing::members))
-        .route("/api/sockets", get(sockets::list))
-        .route("/api/sockets/{id}", get(sockets::one).delete(sockets::close))
-        .route("/api/info", get(live::info))
-        .route("/api/live", get(live::live))
-        .route("/api/top", get(top::top))
-        .route("/api/presence/{*topic}", get(query::presence))
-        .route("/api/history/{*topic}", get(query::history))
-        .route("/api/connections", get(connections::list))
-        .route("/api/connections/{*key}", get(connections::one).delete(connections::close))
-        .route("/api/contract", get(contract::contract))
-        .route("/api/nodes", get(query::nodes))
-        .route("/api/counters", get(query::counters))
-        .route("/api/why", get(why::why))
-        .route("/api/tap", get(tap::tap))
+    let guarded = routes::guarded()
         .merge(scrapes(&api.metrics))
-        .route("/api/reload", post(operate::reload))
-        .route("/api/config", get(operate::config))
-        .route("/api/drain", post(operate::drain))
-        .route("/api/log", get(operate::log_level).post(operate::log))
-        .route("/api/upgrade", post(operate::upgrade))
-        .route(session::PATH, get(session::tell).post(session::log_in).delete(session::log_out))
         .route("/api/{*path}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(api.clone(), guard));
@@ -193,7 +165,7 @@ fn admit(api: &Api, request: &Request, is_secure: bool, right: Option<Right>) ->
 
 async fn unknown(request: Request) -> ApiError {
     let path = request.uri().path();
-    ApiError::new(Code::NotFound, format!("there is no {path}; there is {ROUTES}"))
+    ApiError::new(Code::NotFound, format!("there is no {path}; there is {}", routes::all()))
 }
 
 async fn nothing_else(request: Request) -> ApiError {

@@ -31,6 +31,7 @@ mod mistakes;
 mod moving;
 mod names;
 mod nobody_delays_another;
+mod openapi;
 mod operating;
 mod other_clients;
 mod outages;
