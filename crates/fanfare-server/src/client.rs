@@ -12,6 +12,7 @@ use crate::cli::client::{
     Disconnect, Drain, History, Log, Presence, Pub, Reload, Status, Sub, Tap, Top, Topics, Upgrade, Why,
 };
 use crate::terminal::print;
+use crate::upgrade::ANSWER_MAX;
 
 mod address;
 mod api;
@@ -262,7 +263,7 @@ pub(crate) fn log(asked: &Log) -> Result<(), String> {
 pub(crate) fn upgrade(asked: &Upgrade) -> Result<(), String> {
     let place = Place::new(&asked.output);
     block_on(async {
-        let answer = Api::new(&asked.api)?.post(api::UPGRADE, String::new(), "process").await?;
+        let answer = Api::new(&asked.api)?.post_within(ANSWER_MAX, "/api/upgrade", "process").await?;
         place.print_line(&answer, |answer| {
             format!("process {} has taken over; the one before closes its sockets and ends", answer["process"])
         })

@@ -33,6 +33,10 @@ const FAILED: &str = "failed ";
 /// A new process may take so long until it is prepared, and as long again to open the histories.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whoever asks for an upgrade is answered by then: both have passed, and what this process does between them, which is to let clients
+/// arrive and to close its histories.
+pub(crate) const ANSWER_MAX: Duration = PATIENCE.saturating_mul(2).saturating_add(Duration::from_secs(30));
+
 /// No line is longer.
 const LINE_SIZE_MAX: u64 = 64 * 1024;
 

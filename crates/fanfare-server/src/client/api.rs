@@ -27,12 +27,6 @@ const LIMITS: Limits = Limits { timeout: Duration::from_secs(30), body_size_max:
 /// The form of answers that go on.
 const LINES: &str = "application/x-ndjson";
 
-/// Where an upgrade is asked for.
-pub(super) const UPGRADE: &str = "/api/upgrade";
-
-/// An upgrade takes as long as the new process may take to prepare and to open the histories.
-const UPGRADE_LIMITS: Limits = Limits { timeout: Duration::from_secs(150), ..LIMITS };
-
 /// The API of one server.
 pub(super) struct Api {
     client: Client,
@@ -80,7 +74,7 @@ impl Api {
     /// # Errors
     /// Why there is no good answer.
     pub(super) async fn get(&self, path: &str, member: &str) -> Result<Value, String> {
-        Ok(self.ask(Method::GET, path, String::new(), member).await?.1)
+        Ok(self.ask(Method::GET, path, String::new(), member, LIMITS).await?.1)
     }
 
     /// The same as text.
@@ -88,7 +82,7 @@ impl Api {
     /// # Errors
     /// Why there is no good answer.
     pub(super) async fn text(&self, path: &str, member: &str) -> Result<String, String> {
-        let (body, _) = self.ask(Method::GET, path, String::new(), member).await?;
+        let (body, _) = self.ask(Method::GET, path, String::new(), member, LIMITS).await?;
         String::from_utf8(body.into()).map_err(|_| self.strange("it is not UTF-8"))
     }
 
@@ -97,7 +91,16 @@ impl Api {
     /// # Errors
     /// Why there is no good answer.
     pub(super) async fn post(&self, path: &str, body: String, member: &str) -> Result<Value, String> {
-        Ok(self.ask(Method::POST, path, body, member).await?.1)
+        Ok(self.ask(Method::POST, path, body, member, LIMITS).await?.1)
+    }
+
+    /// The same where it may take so long.
+    ///
+    /// # Errors
+    /// Why there is no good answer.
+    pub(super) async fn post_within(&self, timeout: Duration, path: &str, member: &str) -> Result<Value, String> {
+        let limits = Limits { timeout, ..LIMITS };
+        Ok(self.ask(Method::POST, path, String::new(), member, limits).await?.1)
     }
 
     /// What to say of an answer that another server must have given.
@@ -135,9 +138,15 @@ impl Api {
             .map_err(|error| format!("{base}: {error}"))
     }
 
-    async fn ask(&self, method: Method, path: &str, body: String, member: &str) -> Result<(Bytes, Value), String> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+        member: &str,
+        limits: Limits,
+    ) -> Result<(Bytes, Value), String> {
         let request = self.request(method, path, body)?;
-        let limits = if path == UPGRADE { UPGRADE_LIMITS } else { LIMITS };
         let (status, body) =
             self.client.exchange(request, limits).await.map_err(|failure| self.unreachable(&failure))?;
         let (body, answer) = self.judge(status, body)?;

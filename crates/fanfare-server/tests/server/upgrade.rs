@@ -128,13 +128,28 @@ fn what_cannot_take_over_leaves_the_old_process_serving() {
         assert!(told.contains(expected), "{script}: {told}");
         still(script);
     }
+    // What asks for another one meanwhile is told that it comes to nothing.
+    let (begins, end) = ("an upgrade: a new process is started", up.folder.path("end"));
+    let begun = up.server.stderr().matches(begins).count();
+    up.script(&format!("while ! [ -e {} ]; do sleep 0.05; done; exit 9", end.display()));
+    up.server.signal("-USR2");
+    eventually(|| up.server.stderr().matches(begins).count() > begun);
+    up.server.signal("-USR2");
+    let told = up.server.wait_for_stderr(|log| {
+        let line = log.lines().rfind(|line| line.contains("SIGUSR2"))?;
+        line.contains("nothing: the server is being upgraded").then_some(())
+    });
+    assert!(told.is_some(), "{}", up.server.stderr());
+    std::fs::write(&end, "").unwrap();
+    eventually(|| up.server.stderr().contains("exit status: 9"));
+    still("two signals");
     std::fs::remove_file(&up.program).unwrap();
     assert!(up.refused().contains("cannot start"));
     still("no program");
     // A signal asks for the same, and the log has what the API would have said.
     up.server.signal("-USR2");
     let told = up.server.wait_for_stderr(|log| {
-        (log.matches("the upgrade has failed: this process serves as before").count() >= 9).then_some(())
+        (log.matches("the upgrade has failed: this process serves as before").count() >= 10).then_some(())
     });
     assert!(told.is_some(), "{}", up.server.stderr());
     still("a signal");
