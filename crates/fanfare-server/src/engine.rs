@@ -6,7 +6,7 @@ use fanfare::{Endpoint, Pattern};
 
 use crate::apikey::Watch;
 use crate::auth::AuthFigures;
-use crate::bridge::{Bridge, Publisher};
+use crate::bridge::Bridge;
 use crate::broker;
 use crate::config::Config;
 use crate::connections::{Audience, Connections};
@@ -41,7 +41,7 @@ pub(crate) struct Engine {
     /// How credentials were judged.
     pub(crate) auth_figures: AuthFigures,
     /// What may have something to tell others before the end.
-    pub(crate) publisher: Option<Publisher>,
+    pub(crate) bridge: Option<Bridge>,
 }
 
 /// Builds the engine and takes out of the configuration what belongs to it.
@@ -105,22 +105,23 @@ pub(crate) async fn build(
     for (path, mount) in std::mem::take(&mut assembled.mounts) {
         builder = builder.mount(&path, mount);
     }
-    let publisher = shared.bridge.as_ref().map(|bridge| bridge.publisher.clone());
     let sources = Sources::new(std::mem::take(&mut config.sources), &shared.standings, shared.contracts.clone());
     let key = config.bridge.as_mut().and_then(|bridge| bridge.key.take());
     let bridge = shared.bridge.clone();
-    let connections = Connections::new(key, bridge.map(|bridge| Box::new(bridge) as Box<dyn Audience>));
+    let audience = bridge.clone().map(|bridge| Box::new(bridge) as Box<dyn Audience>);
+    let connections = Connections::new(key, audience);
     // Sockets without a key are in no table, and the engine has less to do where nobody observes.
-    let names_sockets = publisher.is_some() || config.endpoints.iter().any(names_sockets);
+    let names_sockets = bridge.is_some() || config.endpoints.iter().any(names_sockets);
     if names_sockets {
         builder = builder.observer(connections.clone());
     }
     may_open.await?;
     let endpoint = builder.build().await.map_err(|error| error.to_string())?;
+    enroll(&endpoint, &webhooks, bridge.as_ref());
     let mut parts: Vec<Arc<dyn Part>> = Vec::new();
     parts.extend(shared.lookups.values().map(|lookup| lookup.clone() as Arc<dyn Part>));
     parts.extend(webhooks.iter().map(|webhook| webhook.clone() as Arc<dyn Part>));
-    parts.extend(publisher.iter().map(Publisher::part));
+    parts.extend(bridge.iter().map(|bridge| bridge.publisher.part()));
     parts.extend(sources.parts());
     if config.history.dir.is_some() {
         parts.push(Arc::new(Histories(endpoint.clone())));
@@ -138,7 +139,18 @@ pub(crate) async fn build(
         names_sockets,
         parts,
     };
-    Ok(Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, publisher })
+    Ok(Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, bridge })
+}
+
+/// Webhooks of one name, and the bridges, tell as one over all nodes.
+fn enroll(endpoint: &Endpoint, webhooks: &[Arc<Webhook>], bridge: Option<&Bridge>) {
+    for (number, webhook) in webhooks.iter().enumerate() {
+        let name = webhook.name();
+        // Of those that have one name in one file each tells for itself.
+        let before = webhooks[..number].iter().filter(|other| other.name() == name).count();
+        webhook.enroll(endpoint, &format!("webhook {before} {name}"));
+    }
+    bridge.into_iter().for_each(|bridge| bridge.enroll(endpoint));
 }
 
 /// The store of histories in a directory, as the health report tells of it.

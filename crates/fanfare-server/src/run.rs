@@ -15,7 +15,7 @@ use fanfare_proto::origin::RequestOrigin;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::bridge::Publisher;
+use crate::bridge::Bridge;
 use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::config::section::listed;
@@ -112,7 +112,7 @@ struct Running {
     connections: Connections,
     contracts: Contracts,
     sources: Sources,
-    publisher: Option<Publisher>,
+    bridge: Option<Bridge>,
     signals: ServerSignals,
     shares: Shares,
     for_clients: Listeners,
@@ -177,7 +177,7 @@ impl Running {
                 None => Ok(()),
             }
         };
-        let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, publisher } =
+        let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, bridge } =
             engine::build(&mut config, broker, may_open).await?;
         if let Some(certificates) = &certificates {
             certificates.order(&endpoint);
@@ -216,7 +216,7 @@ impl Running {
             connections,
             contracts,
             sources,
-            publisher,
+            bridge,
             signals,
             shares,
             for_clients,
@@ -400,7 +400,7 @@ impl Running {
             for_clients: self.for_clients,
             for_back_offices: self.for_back_offices,
             webhooks: &webhooks,
-            publisher: self.publisher.as_ref(),
+            bridge: self.bridge.as_ref(),
         };
         tokio::select! {
             () = ended.run() => {}
@@ -424,7 +424,7 @@ struct End<'r> {
     for_clients: Listeners,
     for_back_offices: Listeners,
     webhooks: &'r [Arc<Webhook>],
-    publisher: Option<&'r Publisher>,
+    bridge: Option<&'r Bridge>,
 }
 
 impl End<'_> {
@@ -447,9 +447,9 @@ impl End<'_> {
         self.sources.stop(CLOSING_MAX).await;
         self.for_clients.finish().await;
         self.for_back_offices.finish().await;
-        webhook::finish(self.webhooks).await;
-        if let Some(publisher) = self.publisher {
-            publisher.finish(CLOSING_MAX).await;
+        webhook::finish(self.webhooks, self.endpoint).await;
+        if let Some(bridge) = self.bridge {
+            bridge.finish(CLOSING_MAX).await;
         }
     }
 }

@@ -1,16 +1,17 @@
-//! A `[[webhook]]`: the user's own back end, which is told over HTTP what happens on this node.
+//! A `[[webhook]]`: the user's own back end, which is told over HTTP what happens on this node, or on all nodes of a cluster.
 //!
 //! The engine's threads leave what they have seen in the `tracker`, under a lock that is held for a moment. A task takes it
-//! from there through the `queue` to the back end; `delivery` is one request with its repetitions.
+//! from there through the `queue` to the back end; `delivery` is one request with its repetitions. In a cluster what the tracker says goes on a
+//! roll instead, which has one node tell of it.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use fanfare::{HeldBack, Observer, SocketHandle};
+use fanfare::{Endpoint, HeldBack, Herald, News, Observer, Roll, SocketHandle};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -32,6 +33,9 @@ use tracker::Tracker;
 /// How long [`finish`] lets them send what waits.
 const FINISH_MAX: Duration = Duration::from_secs(5);
 
+/// How often a webhook that stops looks whether its roll is empty.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// More losses than these in a second are counted rather than logged one by one.
 const LINES_PER_SECOND_MAX: u64 = 1;
 
@@ -43,6 +47,10 @@ pub(crate) struct Webhook {
     seen: Mutex<Seen>,
     /// There is something to do.
     wake: Notify,
+    /// Where nodes tell as one.
+    roll: OnceLock<Roll>,
+    /// Other nodes tell what has gone with this one.
+    is_left_to_others: AtomicBool,
     stop: watch::Sender<bool>,
     ended: watch::Sender<bool>,
     counts: Counts,
@@ -102,6 +110,8 @@ impl Webhook {
             }),
             current: ArcSwap::from_pointee(Current { signer: Signer::new(settings.secret.as_ref())?, settings }),
             wake: Notify::new(),
+            roll: OnceLock::new(),
+            is_left_to_others: AtomicBool::new(false),
             stop: watch::Sender::new(false),
             ended: watch::Sender::new(false),
             counts: Counts::default(),
@@ -111,6 +121,19 @@ impl Webhook {
         });
         tokio::spawn(webhook.clone().run());
         Ok(webhook)
+    }
+
+    /// Tells as one with the other nodes, where there are some. To be called before anything happens.
+    pub(crate) fn enroll(self: &Arc<Self>, endpoint: &Endpoint, name: &str) {
+        let grace = self.current.load().settings.grace.0;
+        if let Some(roll) = endpoint.roll(name, grace, Teller(Arc::downgrade(self))) {
+            // It is called once.
+            let _ = self.roll.set(roll);
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// What [`replace`](Self::replace) takes.
@@ -147,14 +170,16 @@ impl Webhook {
             for batch in batches {
                 requests.spawn(self.clone().deliver(batch));
             }
-            if stops && requests.is_empty() {
+            let is_over = self.is_left_to_others.load(Ordering::Relaxed) || self.roll.get().is_none_or(Roll::is_empty);
+            if stops && requests.is_empty() && is_over {
                 break;
             }
+            let due = if stops { Some(Instant::now() + LOOK) } else { due };
             tokio::select! {
                 () = self.wake.notified() => {}
                 _ = stop.changed() => {}
                 () = until(due) => {}
-                Some(Ok(batch)) = requests.join_next() => self.seen().queue.done(&batch),
+                Some(Ok(batch)) = requests.join_next() => self.done(&batch),
             }
         }
         self.ended.send_replace(true);
@@ -163,7 +188,9 @@ impl Webhook {
     /// The next batches to send, at most so many, and when to look again even if nothing happens.
     fn next(&self, count_max: usize, stops: bool) -> (Vec<Vec<Event>>, Option<Instant>) {
         let mut seen = self.seen();
-        let gone = if stops { seen.tracker.all_gone(SystemTime::now()) } else { seen.tracker.gone(Instant::now()) };
+        let is_the_end = stops && !self.is_left_to_others.load(Ordering::Relaxed);
+        let gone =
+            if is_the_end { seen.tracker.all_gone(SystemTime::now()) } else { seen.tracker.gone(Instant::now()) };
         for (subject, at) in gone {
             self.tell(&mut seen, subject, false, at);
         }
@@ -173,17 +200,35 @@ impl Webhook {
         (batches, seen.tracker.next_due())
     }
 
-    /// Queues an event, if it is wanted.
+    /// Tells it, or has it told by the node that does.
     fn tell(&self, seen: &mut Seen, subject: Subject, is_here: bool, at: SystemTime) {
-        let current = self.current.load();
-        if !current.settings.wants(subject.kind(is_here)) {
-            return;
+        let name = self.roll.get().map(|roll| (roll, subject.name()));
+        match name.filter(|(_, name)| name.len() <= Roll::NAME_SIZE_MAX) {
+            Some((roll, name)) => roll.set(&name, is_here, at),
+            None => drop(self.queue(seen, Event { id: self.current.load().signer.id(), subject, is_here, at })),
         }
-        if !seen.queue.push(Event { id: current.signer.id(), subject, is_here, at }) {
+    }
+
+    /// Queues an event: whether it is, since it is wanted and there is room.
+    fn queue(&self, seen: &mut Seen, event: Event) -> bool {
+        if !self.current.load().settings.wants(event.subject.kind(event.is_here)) {
+            return false;
+        }
+        let is_queued = seen.queue.push(event);
+        if !is_queued {
             self.counts.queue_full.fetch_add(1, Ordering::Relaxed);
             if let Some(held_back) = self.brake.pass() {
                 tracing::warn!(webhook = self.name, held_back, "queue_max events wait, so that one is dropped");
             }
+        }
+        is_queued
+    }
+
+    /// These are sent, or given up.
+    fn done(&self, batch: &[Event]) {
+        self.seen().queue.done(batch);
+        if let Some(roll) = self.roll.get() {
+            batch.iter().for_each(|event| roll.told(&event.subject.name()));
         }
     }
 
@@ -240,9 +285,11 @@ async fn until(due: Option<Instant>) {
     }
 }
 
-/// Tells that everybody is gone, and gives what waits a few seconds.
-pub(crate) async fn finish(webhooks: &[Arc<Webhook>]) {
+/// Tells that everybody is gone, and gives what waits a few seconds. Where there are other nodes, these tell it: clients go on there.
+pub(crate) async fn finish(webhooks: &[Arc<Webhook>], endpoint: &Endpoint) {
+    let has_others = endpoint.nodes().iter().any(|node| !node.is_self);
     for webhook in webhooks {
+        webhook.is_left_to_others.store(has_others && webhook.roll.get().is_some(), Ordering::Relaxed);
         webhook.stop.send_replace(true);
     }
     let all_sent = async {
@@ -258,6 +305,23 @@ pub(crate) async fn finish(webhooks: &[Arc<Webhook>]) {
 /// Says what has not been sent.
 pub(crate) fn report_losses(webhooks: &[Arc<Webhook>]) {
     webhooks.iter().for_each(|webhook| webhook.report_loss());
+}
+
+/// What a roll has this node tell.
+struct Teller(Weak<Webhook>);
+
+impl Herald for Teller {
+    fn tell(&self, news: News) {
+        let Some(webhook) = self.0.upgrade() else { return };
+        let is_queued = Subject::named(&news.name).is_some_and(|subject| {
+            let event = Event { id: news.id, subject, is_here: news.is_here, at: news.at };
+            webhook.queue(&mut webhook.seen(), event)
+        });
+        match webhook.roll.get() {
+            Some(roll) if !is_queued => roll.told(&news.name),
+            _ => webhook.wake.notify_one(),
+        }
+    }
 }
 
 /// The observer of the engine's.

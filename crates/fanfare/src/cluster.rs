@@ -18,6 +18,7 @@ mod links;
 mod publish;
 mod read;
 mod repair;
+mod roll;
 mod store;
 mod tell;
 mod timers;
@@ -50,6 +51,8 @@ use window::Windows;
 
 pub(crate) use holds::{HoldOver, Holder, NotHeld};
 pub(crate) use publish::refused;
+pub(crate) use roll::Roll;
+pub use roll::{Herald, News};
 
 /// So many locks share the topics between them.
 const STRIPES: usize = 64;
@@ -112,6 +115,8 @@ pub(crate) struct Cluster {
     /// They stay so for about so long.
     grace_ms: u64,
     holds: Holds,
+    /// Counts what rolls have told.
+    told: AtomicU64,
     counters: Counters,
 }
 
@@ -187,6 +192,7 @@ impl Cluster {
             lingering: AtomicUsize::new(0),
             grace_ms: broker.grace.as_millis() as u64,
             holds: Holds::new(hasher()),
+            told: AtomicU64::new(0),
             counters: Counters::default(),
         })
     }

@@ -9,6 +9,7 @@ pub mod metrics;
 mod overview;
 mod publishing;
 mod pulse;
+mod rolls;
 mod started;
 
 use std::fmt;
@@ -48,6 +49,8 @@ use elsewhere::Elsewhere;
 pub use overview::{ChannelFigures, Overview, ShardFigures};
 pub(crate) use publishing::Once;
 pub use pulse::NodeSummary;
+pub use rolls::Roll;
+use rolls::Rolls;
 pub(crate) use started::Ownership;
 use started::Started;
 
@@ -85,6 +88,7 @@ struct Engine {
     publishing_timeout: Duration,
     started: Started,
     alive: holding::Alive,
+    rolls: Rolls,
     /// There if other nodes are.
     cluster: Option<Arc<Cluster>>,
     draining: AtomicBool,
@@ -129,6 +133,7 @@ impl Endpoint {
             publishing_timeout,
             started: Started::default(),
             alive: holding::Alive::default(),
+            rolls: Rolls::default(),
             cluster,
             draining: AtomicBool::new(false),
             turn: AtomicUsize::new(0),

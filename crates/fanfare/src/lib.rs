@@ -82,10 +82,11 @@ pub use builder::Builder;
 #[cfg(feature = "contract")]
 pub use channel::Contract;
 pub use channel::{Channel, Context, Ended, Flow, JoinSender, Joined, Refused, Reply, ReplyHandle, Stop};
+pub use cluster::{Herald, News};
 pub use connect::{Connect, ConnectRequest, Connected, Rejected, SocketHandle, SocketInfo};
 #[cfg(feature = "metrics")]
 pub use endpoint::metrics;
-pub use endpoint::{ChannelFigures, Drain, Endpoint, NodeSummary, Overview, ShardFigures};
+pub use endpoint::{ChannelFigures, Drain, Endpoint, NodeSummary, Overview, Roll, ShardFigures};
 pub use error::{BoxError, Error};
 pub use event::HeldBack;
 pub use event::past::PastFact;

@@ -12,11 +12,12 @@ use super::url::Url;
 use super::value::{Count, OneOrMore, Span, Text, choice};
 
 section! {
-    /// A back end that is told over HTTP when topics get their first member on this node or lose their last, and when users
-    /// come and go. What it gets, with examples: `docs/hooks.md`.
+    /// A back end that is told over HTTP when topics get their first member or lose their last, and when users come and go. The
+    /// nodes of a cluster tell it as one. What it gets, with examples: `docs/hooks.md`.
     struct Webhook: "webhook", Form::List;
     keys {
-        /// What it is called in the log and the health report. Left out: its number in the file, from 1.
+        /// What it is called in the log and the health report. Left out: its number in the file, from 1. Nodes of a cluster tell
+        /// as one for those of one name.
         name: Option<String> = "",
         /// Where events are posted. Redirects are not followed.
         url: Url = "" => Once,

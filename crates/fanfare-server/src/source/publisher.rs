@@ -54,8 +54,15 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    messages: VecDeque<(Arc<str>, Bytes)>,
+    messages: VecDeque<Message>,
     bytes: usize,
+}
+
+struct Message {
+    channel: Arc<str>,
+    content: Bytes,
+    /// Called once Redis has it.
+    taken: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl RedisPublisher {
@@ -83,19 +90,36 @@ impl RedisPublisher {
 
     /// Publishes as soon as it can be. `false`: too much is waiting already, and this is lost.
     pub(crate) fn publish(&self, channel: &Arc<str>, message: impl Into<Bytes>) -> bool {
-        let message = message.into();
+        self.put(Message { channel: channel.clone(), content: message.into(), taken: None }).is_ok()
+    }
+
+    /// The same, and calls `over` once Redis has it, or it is lost.
+    pub(crate) fn publish_then(
+        &self,
+        channel: &Arc<str>,
+        message: impl Into<Bytes>,
+        over: impl FnOnce() + Send + 'static,
+    ) {
+        let message = Message { channel: channel.clone(), content: message.into(), taken: Some(Box::new(over)) };
+        if let Err(Message { taken: Some(over), .. }) = self.put(message) {
+            over();
+        }
+    }
+
+    /// A message for which there is no room comes back.
+    fn put(&self, message: Message) -> Result<(), Message> {
         let mut waiting = self.0.waiting();
-        let is_full = waiting.messages.len() >= self.0.waiting_max || waiting.bytes + message.len() > BYTES_MAX;
-        if is_full {
+        let size = message.content.len();
+        if waiting.messages.len() >= self.0.waiting_max || waiting.bytes + size > BYTES_MAX {
             drop(waiting);
             self.0.count_lost();
-            return false;
+            return Err(message);
         }
-        waiting.bytes += message.len();
-        waiting.messages.push_back((channel.clone(), message));
+        waiting.bytes += size;
+        waiting.messages.push_back(message);
         drop(waiting);
         self.0.more.notify_one();
-        true
+        Ok(())
     }
 
     /// Waits until nothing waits, for so long at most.
@@ -130,14 +154,19 @@ impl Shared {
 
     /// The next messages, which stay where they are until they were sent.
     fn next(&self) -> Vec<(Arc<str>, Bytes)> {
-        self.waiting().messages.iter().take(BATCH_MAX).cloned().collect()
+        let next = |message: &Message| (message.channel.clone(), message.content.clone());
+        self.waiting().messages.iter().take(BATCH_MAX).map(next).collect()
     }
 
     fn sent(&self, count: usize) {
-        let mut waiting = self.waiting();
-        let bytes: usize = waiting.messages.drain(..count).map(|(_, message)| message.len()).sum();
-        waiting.bytes -= bytes;
+        let sent: Vec<Message> = {
+            let mut waiting = self.waiting();
+            let sent: Vec<Message> = waiting.messages.drain(..count).collect();
+            waiting.bytes -= sent.iter().map(|message| message.content.len()).sum::<usize>();
+            sent
+        };
         self.published.fetch_add(count as u64, Ordering::Relaxed);
+        sent.into_iter().filter_map(|message| message.taken).for_each(|taken| taken());
     }
 }
 

@@ -17,6 +17,22 @@ pub(super) enum Subject {
 }
 
 impl Subject {
+    /// What it is called on a roll.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Topic(topic) => format!("t:{topic}"),
+            Self::User(user) => format!("u:{user}"),
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name.split_at_checked(2)? {
+            ("t:", topic) => Some(Self::Topic(topic.into())),
+            ("u:", user) => Some(Self::User(user.into())),
+            _ => None,
+        }
+    }
+
     /// The event of its coming, or going.
     pub(super) fn kind(&self, is_here: bool) -> EventKind {
         match (self, is_here) {
@@ -67,6 +83,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn names() {
+        for subject in [Subject::Topic("u:1".into()), Subject::User("t:".into()), Subject::User("é".into())] {
+            assert_eq!(Subject::named(&subject.name()), Some(subject));
+        }
+        assert_eq!((Subject::named("t"), Subject::named("x:1"), Subject::named("aé")), (None, None, None));
+    }
 
     #[test]
     fn bodies() {

@@ -499,6 +499,37 @@ fn bridge_4_bridge_11_keys_are_told_when_they_come_and_go() {
     assert_eq!(gone, [told("disconnected", "10")]);
 }
 
+#[test]
+fn nodes_of_a_cluster_tell_the_bridge_of_a_key_once() {
+    let redis = redis_server::start();
+    let config = format!(
+        "{CHANNEL}\n[auth.users]\nkind = 'jwt'\nalgorithms = 'HS256'\nsecret = '{SECRET}'\n[[endpoint]]\nauth = 'users'\n\
+         [broker]\nurl = '{0}'\n[bridge]\nurl = '{0}'\nkey = '{{sub}}'",
+        redis.redis_url()
+    );
+    let nodes = [Server::serve(&config), Server::serve(&config)];
+    let mut connection = redis.redis_connect("");
+    let mut heard = connection.as_pubsub();
+    heard.subscribe(&["connected", "disconnected"]).unwrap();
+    heard.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut next = || {
+        let message = heard.get_message().unwrap();
+        format!("{} {}", message.get_channel_name(), message.get_payload::<String>().unwrap())
+    };
+    let connect = |node: usize, sub: &str| nodes[node].connect(&format!("token={}", token(sub)));
+    let first = connect(0, "7");
+    assert_eq!(next(), "connected 7");
+    let second = connect(1, "7");
+    // A node asks the broker in order.
+    drop(connect(1, "8"));
+    assert_eq!([next(), next()], ["connected 8", "disconnected 8"]);
+    drop(first);
+    drop(connect(0, "9"));
+    assert_eq!([next(), next()], ["connected 9", "disconnected 9"]);
+    drop(second);
+    assert_eq!(next(), "disconnected 7");
+}
+
 /// Starts Redis again; three messages, and then one more. Whoever subscribes after the start might miss the first, so the
 /// server's own attempts are held up by a password until somebody listens.
 fn hear_from_the_start(redis: &mut Service) -> std::sync::mpsc::Receiver<Vec<(String, String)>> {

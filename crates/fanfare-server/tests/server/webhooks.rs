@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::back_end::{BackEnd, Reply, Request, signature_of, wait_for};
-use crate::support::{SILENCE, Server, http};
+use crate::services::redis;
+use crate::support::{SILENCE, Server, eventually, http};
 
 const TAKEN: fn(&Request) -> Reply = |_| Reply::Json(json!({}));
 
@@ -301,4 +302,43 @@ fn requests_are_signed_each_time() {
         assert_eq!(request.headers["webhook-signature"], signature_of(request, secret));
     }
     assert_eq!(requests[0].headers["webhook-id"], requests[1].headers["webhook-id"]);
+}
+
+#[test]
+fn nodes_of_a_cluster_tell_a_topic_and_a_user_once() {
+    let (redis, back_end) = (redis::start(), BackEnd::new(TAKEN));
+    let broker = format!("[broker]\nurl = '{}'\n[drain]\nevery = '0s'\n", redis.redis_url());
+    let node = || Server::serve(&(broker.clone() + &config(&back_end.url(), "grace = '300ms'")));
+    let (a, b) = (node(), node());
+    let nodes = |node: &Server| node.api("GET", "/api/nodes", &Value::Null).json()["nodes"].as_array().unwrap().len();
+    eventually(|| nodes(&a) == 2 && nodes(&b) == 2);
+    let mut expected = vec!["user_online user_socket:7", "topic_occupied room:1"];
+    let mut on_a = connect_as(&a, "/users", "7");
+    on_a.join_ok("room:1");
+    expect(&back_end, &expected);
+    let mut on_b = connect_as(&b, "/users", "7");
+    on_b.join_ok("room:1");
+    on_b.join_ok("room:2");
+    expected.push("topic_occupied room:2");
+    expect(&back_end, &expected);
+    // The other node has them still. What a node had that ends is told by the others, if clients do not come back there.
+    drop(on_a);
+    let mut third = connect_as(&a, "/users", "8");
+    third.join_ok("room:3");
+    expected.extend(["user_online user_socket:8", "topic_occupied room:3"]);
+    expect(&back_end, &expected);
+    assert!(a.terminate().success());
+    expected.extend(["user_offline user_socket:8", "topic_vacated room:3"]);
+    expect(&back_end, &expected);
+    drop(on_b);
+    expected.extend(["topic_vacated room:1", "topic_vacated room:2", "user_offline user_socket:7"]);
+    expect(&back_end, &expected);
+    // The last one tells it itself.
+    let mut fourth = connect_as(&b, "/claims", "9");
+    fourth.join_ok("room:4");
+    assert!(b.terminate().success());
+    expected.extend(["user_online 9", "topic_occupied room:4", "topic_vacated room:4", "user_offline 9"]);
+    expect(&back_end, &expected);
+    let ids: HashSet<_> = events(&back_end.requests()).iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!(ids.len(), expected.len());
 }

@@ -232,7 +232,7 @@ impl Cluster {
         registers.delete_if(&name, revision, Box::new(done));
     }
 
-    fn registers(&self) -> Option<&Arc<dyn Registers>> {
+    pub(super) fn registers(&self) -> Option<&Arc<dyn Registers>> {
         self.parts.get()?.registers.as_ref()
     }
 

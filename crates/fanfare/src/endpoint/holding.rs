@@ -135,10 +135,14 @@ impl Endpoint {
         let Some(cluster) = &self.0.cluster else { return };
         cluster.retry_holds();
         if self.is_alone() {
+            self.look_after_rolls(false);
             return self.started().close_all(&CloseReason::Alone);
         }
-        let Some(alive) = presence::alive_nodes(self) else { return };
-        let before = self.0.alive.lock().replace(alive.clone());
+        let alive = presence::alive_nodes(self);
+        let before = alive.as_ref().map(|alive| self.0.alive.lock().replace(alive.clone()));
+        let is_changed = alive.is_some() && before.as_ref().map(Option::as_ref) != Some(alive.as_ref());
+        self.look_after_rolls(is_changed);
+        let (Some(alive), Some(before)) = (alive, before) else { return };
         if before.is_some_and(|before| before.is_subset(&alive)) {
             return;
         }

@@ -124,8 +124,10 @@ pub(crate) fn lets_go(endpoint: &Endpoint, topic: &str) -> bool {
     is_over
 }
 
-/// What other nodes said may have been lost: all of it is asked for, and they are told what they should have.
+/// What other nodes said may have been lost: all of it is asked for, and they are told what they should have. They may have believed that
+/// this one is lost.
 pub(crate) fn repair(endpoint: &Endpoint) {
+    endpoint.check_rolls();
     if let Some(exchange) = endpoint.exchange() {
         exchange.leases(|leases| leases.renew(endpoint.clock().now_ms()));
         let topics = |presence: &Presence| {

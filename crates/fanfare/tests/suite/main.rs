@@ -46,6 +46,7 @@ mod publishers_wait_for_room;
 mod rates;
 mod requests_at_the_door;
 mod resume;
+mod rolls;
 mod rooms;
 mod rooms_2;
 mod secrets_are_not_shown;
