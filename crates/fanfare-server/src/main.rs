@@ -31,6 +31,7 @@ mod demo;
 mod descriptors;
 mod engine;
 mod expiry;
+mod file;
 #[cfg(test)]
 mod guide_tables;
 mod health;

@@ -30,7 +30,7 @@ const TOKEN_CHARS_MIN: usize = 16;
 /// # Errors
 /// The file cannot be read, or everything that is wrong with it, with the overrides, and with what it names.
 pub(crate) fn load(path: &Path, overrides: &Overrides) -> Result<Config, Report> {
-    let content = std::fs::read_to_string(path).map_err(|error| {
+    let content = crate::file::read_text(path).map_err(|error| {
         let next = match error.kind() {
             std::io::ErrorKind::NotFound => "; `fanfare init` writes one to start from",
             std::io::ErrorKind::InvalidData => "; a configuration is UTF-8 text",

@@ -272,7 +272,10 @@ impl Running {
         let server = server.upgrades_first();
         let address = address_of(&server)?;
         let (server, url) = match &self.certificates {
-            Some(certificates) => (server.tls(Arc::new(certificates.config()?)), format!("https://{address}")),
+            Some(certificates) => {
+                let http2 = self.config.tls.as_ref().is_some_and(|tls| tls.http2);
+                (server.tls(Arc::new(certificates.config(http2)?)), format!("https://{address}"))
+            }
             None => (server, format!("http://{address}")),
         };
         // Behind the endpoints, so that none of their paths is taken. What nothing serves is refused by the engine, so that it is told and

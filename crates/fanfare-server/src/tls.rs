@@ -75,6 +75,8 @@ impl Served {
 /// # Errors
 /// A file cannot be read or is not what it should be, or the key is not that of the certificate.
 pub(crate) fn load(cert: &Path, key: &Path) -> Result<Served, Fault> {
+    crate::file::check(cert).map_err(|error| Fault::Cert(explain(cert, &PemError::Io(error))))?;
+    crate::file::check(key).map_err(|error| Fault::Key(explain(key, &PemError::Io(error))))?;
     let certs = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certs = certs.map_err(|error| Fault::Cert(explain(cert, &error)))?;
     let Some(first) = certs.first() else {
@@ -136,7 +138,7 @@ impl Files {
     fn weight(&self) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         for file in [&self.cert, &self.key] {
-            std::fs::read(file).ok()?.hash(&mut hasher);
+            crate::file::read(file).ok()?.hash(&mut hasher);
         }
         Some(hasher.finish())
     }
@@ -251,15 +253,16 @@ impl Certificates {
         ends
     }
 
-    /// How TLS is spoken with them.
+    /// How TLS is spoken with them, and whether HTTP/2 is.
     ///
     /// # Errors
     /// The library cannot do what we ask of it.
-    pub(crate) fn config(self: &Arc<Self>) -> Result<ServerConfig, String> {
+    pub(crate) fn config(self: &Arc<Self>, http2: bool) -> Result<ServerConfig, String> {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"http/1.1".to_vec(), acme::ALPN.to_vec()];
+        let http2 = http2.then(|| b"h2".to_vec());
+        config.alpn_protocols = http2.into_iter().chain([b"http/1.1".to_vec(), acme::ALPN.to_vec()]).collect();
         Ok(config)
     }
 }

@@ -7,6 +7,8 @@ mod connection;
 mod door;
 mod guest;
 mod heads;
+#[cfg(feature = "tls")]
+mod http2;
 mod pause;
 
 use std::convert::Infallible;
@@ -185,7 +187,9 @@ impl Server {
         self
     }
 
-    /// Speaks TLS.
+    /// Speaks TLS. Where the configuration has `h2` among its ALPN protocols, clients that choose it are served over HTTP/2: a connection
+    /// has up to 100 requests at a time, WebSockets by extended CONNECT (RFC 8441) among them, each of which takes a place of
+    /// [`Limits::connections_max`] of its own. A connection that carries nothing for [`Limits::handshake_timeout`] is ended.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
         self.tls = Some(config.into());

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict"
 import {after, before, describe, test} from "node:test"
 import {Inbox, eventually, sleep, within} from "../support/deadline.mjs"
-import {CLIENTS, PUBLISHABLE, Visit, anon, broadcasts, enter, startSupabase, subscribe, subscribed, user} from "../support/supabase.mjs"
+import {CLIENTS, PUBLISHABLE, Visit, anon, broadcasts, enter, startSupabase, subscribe, subscribed, token, user} from "../support/supabase.mjs"
 
 const NAMES = Object.keys(CLIENTS)
 
@@ -122,6 +122,58 @@ describe("Supabase's clients", {concurrency: 4}, () => {
         const [status, message] = await told.next()
         assert.equal(status, "CHANNEL_ERROR", message)
         await subscribed(told)
+      }))
+
+      test("joins again while it leaves", () => visit(async visit => {
+        const client = visit.client(name)
+        await enter(client.channel(topic("stays too")))
+        const config = {broadcast: {self: true, ack: true}}
+        const first = client.channel(topic("both"), {config})
+        await enter(first)
+        const left = first.unsubscribe()
+        const second = client.channel(topic("both"), {config})
+        const heard = broadcasts(second, "e")
+        await subscribed(subscribe(second))
+        assert.equal(await left, "ok")
+        assert.equal(await second.send({type: "broadcast", event: "e", payload: {n: 1}}), "ok")
+        assert.deepEqual((await heard.next()).payload, {n: 1})
+      }))
+
+      test("shows two tabs under one key, whatever they do first", () => visit(async visit => {
+        const open = async tab => {
+          const channel = visit.client(name).channel(topic("tabs"), {config: {presence: {key: "ada", enabled: true}}})
+          channel.on("presence", {event: "sync"}, () => {})
+          await enter(channel)
+          assert.equal(await channel.untrack(), "ok")
+          assert.equal(await channel.track({tab}), "ok")
+          return channel
+        }
+        const [one, two] = [await open(1), await open(2)]
+        const shows = async (channel, tabs) => {
+          const shown = () => JSON.stringify((channel.presenceState().ada ?? []).map(({tab}) => tab).sort())
+          await eventually(() => shown() === JSON.stringify(tabs), `${tabs}: ${shown()}`)
+        }
+        for (const channel of [one, two]) await shows(channel, [1, 2])
+        await one.untrack()
+        await shows(two, [2])
+        await one.track({tab: 3})
+        await shows(two, [2, 3])
+        await two.unsubscribe()
+        await shows(one, [3])
+      }))
+
+      test("is told why a new token ends its channel", () => visit(async visit => {
+        const client = visit.client(name)
+        const told = subscribe(client.channel(`team:${topic("denied")}`, {config: {private: true}}))
+        // The join may leave before this, and is refused then.
+        client.setAuth(user("ada"))
+        await subscribed(told)
+        const channel = client.getChannels()[0]
+        const ends = new Inbox("a system message")
+        channel.on("system", {}, message => ends.put(message))
+        await client.setAuth(token("anon", "nobody"))
+        assert.match((await ends.next()).message, /You do not have permissions to read from this Channel topic: team:denied/)
+        assert.equal((await told.next())[0], "CLOSED")
       }))
 
       test("leaves and joins again", () => visit(async visit => {

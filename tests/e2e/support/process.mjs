@@ -157,6 +157,13 @@ class Server {
     return counters.find(({name, reason}) => name === counter && reason === why).value
   }
 
+  /** The value of a metric, which is named with its labels. */
+  async metric(name) {
+    const response = await fetch(`${this.admin}/metrics`, {headers: {authorization: `Bearer ${TOKEN}`}})
+    const line = (await response.text()).split("\n").find(line => line.startsWith(`${name} `))
+    return Number(line?.split(" ").at(-1))
+  }
+
   async #api(path, request = {}) {
     const headers = {"content-type": "application/json", authorization: `Bearer ${TOKEN}`}
     const response = await fetch(`${this.admin}/api/${path}`, {...request, headers})

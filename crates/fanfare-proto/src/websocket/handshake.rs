@@ -110,6 +110,19 @@ pub fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<U
     }
 }
 
+/// Checks a request that opens a stream of HTTP/2 as a WebSocket (RFC 8441, section 5): a `CONNECT` with this `:protocol`. It has no key, and
+/// nothing is said about the connection.
+///
+/// # Errors
+/// What it lacks.
+pub fn check_connect(protocol: &str, headers: &HeaderMap) -> Result<(), HandshakeError> {
+    match protocol {
+        "websocket" if only(headers, &header::SEC_WEBSOCKET_VERSION) == Some(VERSION) => Ok(()),
+        "websocket" => Err(HandshakeError::Version),
+        _ => Err(HandshakeError::Upgrade),
+    }
+}
+
 /// The subprotocols that the client offers, in its order.
 pub fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL)
@@ -203,6 +216,22 @@ mod tests {
             &["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="],
             Some(HandshakeError::Key),
         );
+    }
+
+    #[test]
+    fn what_is_an_extended_connect_and_what_is_not() {
+        let version = |value: &'static str| {
+            HeaderMap::from_iter([(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(value))])
+        };
+        for (protocol, headers, expected) in [
+            ("websocket", version("13"), Ok(())),
+            ("websocket", version("8"), Err(HandshakeError::Version)),
+            ("websocket", HeaderMap::new(), Err(HandshakeError::Version)),
+            ("connect-udp", version("13"), Err(HandshakeError::Upgrade)),
+            ("", version("13"), Err(HandshakeError::Upgrade)),
+        ] {
+            assert_eq!(check_connect(protocol, &headers), expected, "{protocol}");
+        }
     }
 
     #[test]

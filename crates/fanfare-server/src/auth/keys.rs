@@ -157,7 +157,7 @@ pub(crate) fn load(settings: &Auth) -> Result<Option<KeySet>, Fault> {
     }
     if let Some(file) = &settings.jwks_file {
         let fault = |text| Fault { setting: "jwks_file", text: format!("{}: {text}", file.display()) };
-        let text = std::fs::read(file).map_err(|error| fault(format!("cannot be read: {error}")))?;
+        let text = crate::file::read(file).map_err(|error| fault(format!("cannot be read: {error}")))?;
         return jwk::parse(&text, algorithms).map(Some).map_err(|error| fault(error.into()));
     }
     Ok(None)

@@ -150,7 +150,7 @@ fn from_variable(name: &str, variables: &BTreeMap<String, String>) -> Result<Str
 }
 
 fn from_file(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = crate::file::read_text(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     // Editors and `echo` end a file with a newline that is not meant.
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(format!("{} is empty; it takes the secret", path.display())),

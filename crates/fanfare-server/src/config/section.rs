@@ -157,7 +157,7 @@ impl Places {
 
     /// As [`note`](Self::note), of the content of a file.
     pub(crate) fn note_file(&mut self, key: &str, file: &Path) {
-        if let Ok(content) = std::fs::read(file) {
+        if let Ok(content) = crate::file::read(file) {
             self.note(key, &content);
         }
     }

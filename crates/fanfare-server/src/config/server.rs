@@ -184,6 +184,9 @@ section! {
         cert: Option<PathBuf> = "" => Once,
         /// The private key: PKCS #8, PKCS #1 or SEC 1.
         key: Option<PathBuf> = "" => Once,
+        /// Offers HTTP/2 by ALPN beside HTTP/1.1: requests, and WebSockets by extended CONNECT (RFC 8441), share a connection. A message over HTTP/2
+        /// costs the server more, see the [guide](deploy.md#http2-http3-and-webtransport).
+        http2: bool = "false",
     }
     later []
 }

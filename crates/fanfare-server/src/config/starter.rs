@@ -248,6 +248,7 @@ mod tests {
             "eab_key_env",
             "eab_key_file",
             "eab_key",
+            "http2",
             "credential_within",
             "transports",
             "socket_id",

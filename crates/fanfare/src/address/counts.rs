@@ -50,6 +50,9 @@ pub(crate) enum ConnectionSlot {
     Proxy { _in_total: OwnedSemaphorePermit },
     /// Of one such request.
     Request { _connection: Arc<ConnectionSlot>, _of_address: AddressSlot },
+    /// Of a socket that shares its connection with others.
+    #[cfg(feature = "tls")]
+    Stream { _connection: Arc<ConnectionSlot>, _in_total: OwnedSemaphorePermit, _of_address: AddressSlot },
 }
 
 impl AddressCounts {

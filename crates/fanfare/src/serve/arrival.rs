@@ -14,6 +14,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{First, Served};
 use super::door::{Entered, slot, turn_away};
+#[cfg(feature = "tls")]
+use super::http2;
 use super::pause::Arriving;
 use crate::address::{self, Full};
 use crate::endpoint::Endpoint;
@@ -71,6 +73,9 @@ impl<S> Served<S> {
             let accepted = tokio::time::timeout(timeout, tls.accept(tcp)).await;
             self.shared.door.figures.shook_hands(matches!(accepted, Ok(Ok(_))));
             match accepted {
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(http2::NAME) => {
+                    self.run_http2(stream, first, timeout, full).await;
+                }
                 Ok(Ok(stream)) => self.run(stream, first, timeout, full).await,
                 Ok(Err(error)) => endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}")),
                 Err(_) => {

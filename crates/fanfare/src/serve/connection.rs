@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -194,7 +194,8 @@ impl<S> Served<S> {
         if number > 0 {
             connection.began = std::time::Instant::now();
         }
-        let fault = heads::fault(&parts.uri, parts.version, &parts.headers);
+        let version = parts.version;
+        let fault = heads::fault(&parts.uri, version, &parts.headers);
         let fault = fault.or(has_two_lengths.then_some(TWO_LENGTHS));
         let mut answer = match (fault, full) {
             (Some(fault), _) => endpoint.turn_away_malformed(&connection, fault),
@@ -207,7 +208,9 @@ impl<S> Served<S> {
                 Err(full) => endpoint.turn_away(&Arc::new(parts), &connection, full),
             },
         };
-        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        if version < Version::HTTP_2 {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Err(Box::new(answer))
     }
 

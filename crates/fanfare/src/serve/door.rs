@@ -113,6 +113,22 @@ impl Door {
     }
 }
 
+#[cfg(feature = "tls")]
+impl Door {
+    /// The same with places of its own for a socket that shares its connection with others, which it keeps as well.
+    ///
+    /// # Errors
+    /// The server or the address has no place left.
+    pub(super) fn beside(&self, mut connection: Connection) -> Result<Connection, Full> {
+        let Some(_connection) = connection.slot.take() else { return Ok(connection) };
+        let full = |_| Full::Server(self.limits.connections_max);
+        let _in_total = self.places.clone().try_acquire_owned().map_err(full)?;
+        let _of_address = self.addresses.take(connection.peer.ip())?;
+        connection.slot = Some(Arc::new(ConnectionSlot::Stream { _connection, _in_total, _of_address }));
+        Ok(connection)
+    }
+}
+
 /// The place that a connection keeps.
 pub(super) fn slot(_in_total: OwnedSemaphorePermit, of_address: Option<AddressSlot>) -> Arc<ConnectionSlot> {
     Arc::new(match of_address {

@@ -33,7 +33,7 @@ impl Endpoint {
         B::Data: Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        if request.headers().contains_key(UPGRADE) {
+        if request.headers().contains_key(UPGRADE) || request.method() == Method::CONNECT {
             return self.websocket(found, request).await;
         }
         let connection = Connection::of(&request, self);

@@ -1,7 +1,7 @@
 //! The WebSocket upgrade. The checks come in the order of Phoenix, so that a client sees the same refusals.
 //!
 //! Most requests come through an HTTP library, which gives up the connection below. Our own server also lets a shard read the first
-//! request of a connection ([`let_in`](Endpoint::let_in)).
+//! request of a connection ([`let_in`](Endpoint::let_in)). Over HTTP/2 it is an extended CONNECT, which the answer 200 accepts.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use fanfare_proto::websocket::{deflate, handshake};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
 use super::admission::Asking;
@@ -37,7 +38,7 @@ impl Endpoint {
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
         let asking = Asking { endpoint: self, found, parts, connection, transport: Transport::WebSocket };
         let answer = async {
-            if parts.method != Method::GET {
+            if parts.method != Method::GET && !asks_by_connect(parts) {
                 return Err(Refusal::Method("GET"));
             }
             // What comes of it after the answer would be read as frames.
@@ -82,22 +83,35 @@ impl Endpoint {
     }
 }
 
+/// Whether a stream of HTTP/2 is to become a WebSocket (RFC 8441).
+pub(super) fn asks_by_connect(parts: &Parts) -> bool {
+    parts.method == Method::CONNECT && parts.extensions.get::<Protocol>().is_some()
+}
+
 impl Asking<'_> {
     async fn let_in(&self, shard: Option<ShardHandle>) -> Result<Upgrading, Refusal> {
         let (endpoint, mount, parts) = (self.endpoint, &self.found.mount, self.parts);
         let admitted = self.admit(self.read()?).await?;
-        let upgrade = handshake::check(&parts.method, parts.version, &parts.headers).map_err(Refusal::Handshake)?;
+        let accept = match parts.extensions.get::<Protocol>() {
+            Some(protocol) => handshake::check_connect(protocol.as_str(), &parts.headers).map(|()| None),
+            None => handshake::check(&parts.method, parts.version, &parts.headers).map(|upgrade| Some(upgrade.accept)),
+        };
+        let accept = accept.map_err(Refusal::Handshake)?;
         let agreement = if mount.compression { deflate::negotiate(&parts.headers) } else { None };
         let window_bits = agreement.as_ref().map(|agreement| agreement.window_bits);
         let shard = shard.unwrap_or_else(|| endpoint.next_shard().clone());
         let socket = self.socket(shard, admitted).await?;
 
         let mut answer = Response::new(Body::default());
-        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        if accept.is_some() {
+            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        }
         let headers = answer.headers_mut();
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(SEC_WEBSOCKET_ACCEPT, upgrade.accept);
+        if let Some(accept) = accept {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
         if let (Some(protocol), _) = credential::subprotocol(mount, &parts.headers)? {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }

@@ -23,6 +23,7 @@ mod deltas;
 mod every_protocol_in_its_own_form;
 mod everything_that_grows_has_a_bound;
 mod examples;
+mod http2;
 mod hub;
 mod hub_over_nodes;
 mod joins_of_one_socket;

@@ -154,6 +154,13 @@ async fn supabase_51_and_52_what_is_not_served_is_told_and_the_rest_comes() {
     client.is_told("error", "binding 1 of postgres_changes: changes of this table are not served here").await;
     served.change(&change("INSERT", "orders", json!({"owner": "anon"}), Value::Null)).await;
     assert_eq!(client.learns().await["ids"], json!([2]));
+    // All that is wrong is told, up to a bound.
+    let mut client = served.supabase("2.0.0").await;
+    client.listen(&key(), json!(vec![others.clone(); 12])).await;
+    client.is_told("error", "served here; binding 2 of postgres_changes: changes").await;
+    let mut client = served.supabase("2.0.0").await;
+    client.listen(&key(), json!(vec![others.clone(); 12])).await;
+    client.is_told("error", "binding 10 of postgres_changes: changes of this table are not served here; 2 more").await;
     for (binding, reason) in [
         (others, "changes of this table are not served here"),
         (json!({"schema": "public", "filter": "id=match.(a"}), "the pattern \"(a\" is not served: unclosed group"),

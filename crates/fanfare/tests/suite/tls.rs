@@ -4,7 +4,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use fanfare::serve::Server;
+use fanfare::serve::{Limits, Server};
 use fanfare::{Drain, Endpoint, Mount};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
@@ -18,34 +18,42 @@ use crate::support::http::head;
 use crate::support::stage::Stage;
 use crate::support::{counter, eventually, stage};
 
-struct Secure {
-    endpoint: Endpoint,
+pub(crate) struct Secure {
+    pub(crate) endpoint: Endpoint,
     address: SocketAddr,
     connector: TlsConnector,
 }
 
 impl Secure {
     async fn serve() -> Secure {
+        Secure::with(Limits::default(), &[]).await
+    }
+
+    /// A server and its clients, who know these protocols of ALPN.
+    pub(crate) async fn with(limits: Limits, alpn: &[&str]) -> Secure {
+        let alpn: Vec<_> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let certificate = certified.cert.der().clone();
         let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
         let config = rustls::ServerConfig::builder().with_no_client_auth();
-        let config = config.with_single_cert(vec![certificate.clone()], key).unwrap();
+        let mut config = config.with_single_cert(vec![certificate.clone()], key).unwrap();
+        config.alpn_protocols = alpn.clone();
         let mut roots = rustls::RootCertStore::empty();
         roots.add(certificate).unwrap();
-        let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let mut client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        client.alpn_protocols = alpn;
 
         let events = Mount::stream().channel("room:*", Stage::default());
         let builder = Endpoint::builder().shards(2).mount("/socket", stage()).mount("/events", events);
         let endpoint = builder.build().await.unwrap();
-        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().tls(Arc::new(config));
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().limits(limits).tls(Arc::new(config));
         let address = server.local_addr().unwrap();
         let served = endpoint.clone();
         tokio::spawn(async move { server.serve(served.clone(), &served, pending()).await });
         Secure { endpoint, address, connector: Arc::new(client).into() }
     }
 
-    async fn connect(&self) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         self.connector.connect(name, tcp).await.unwrap()

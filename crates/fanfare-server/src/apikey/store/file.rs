@@ -110,8 +110,8 @@ fn read_if_changed(path: &Path, before: Option<Version>) -> Result<Option<(Versi
 }
 
 fn read(path: &Path) -> Result<Vec<Line>, Unavailable> {
-    let text =
-        fs::read_to_string(path).map_err(|error| Unavailable(format!("cannot read {}: {error}", path.display())))?;
+    let text = crate::file::check(path).and_then(|()| fs::read_to_string(path));
+    let text = text.map_err(|error| Unavailable(format!("cannot read {}: {error}", path.display())))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let parsed = lines.map(|(number, line)| {
         // The error's own text may quote the line.

@@ -48,7 +48,7 @@ pub(super) fn is_long(bytes: &[u8]) -> bool {
 }
 
 fn read(file: &Path) -> Result<Vec<Vec<u8>>, String> {
-    let text = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = crate::file::read(file).map_err(|error| format!("cannot be read: {error}"))?;
     let (mut rest, mut keys) = (text.as_slice(), Vec::new());
     // The parser's own errors may quote the file.
     while let Some((kind, bytes)) = pem::from_buf(&mut rest).map_err(|_| "is not a PEM file".to_owned())? {

@@ -27,6 +27,9 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often a join that waits for changes looks whether they come before it is refused. Clients give up after ten seconds.
 const LOOKS_MAX: u32 = 14;
 
+/// This many faults of the bindings of a join are told.
+const FAULTS_MAX: usize = 10;
+
 /// What a member wants to know of a database.
 #[derive(Default)]
 pub(super) struct Watch {
@@ -55,7 +58,7 @@ impl Watch {
                 false => Ok(Watch { wanted: Vec::new(), news: Some(News::Fault(NOT_SERVED.to_owned())) }),
             };
         }
-        let (mut wanted, mut fault) = (Vec::new(), None);
+        let (mut wanted, mut faults) = (Vec::new(), Vec::new());
         for (read, id) in Wanted::all(&config.postgres_changes).into_iter().zip(1..) {
             let served = read.and_then(|wanted| {
                 let is_served = settings.tables.iter().any(|(schema, table)| wanted.covers(schema, table));
@@ -63,10 +66,11 @@ impl Watch {
             });
             match served {
                 Ok(served) => wanted.push(served),
-                Err(reason) => fault = fault.or(Some(format!("binding {id} of postgres_changes: {reason}"))),
+                Err(reason) => faults.push(format!("binding {id} of postgres_changes: {reason}")),
             }
         }
-        match fault {
+        let mut news = None;
+        match all_of(&faults) {
             Some(reason) if config.waits_for_changes => return refused(&reason),
             _ if config.waits_for_changes => {
                 let mut looks = 0;
@@ -78,14 +82,14 @@ impl Watch {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
             }
-            _ => {}
+            fault => news = fault.map(News::Fault),
         }
         for (schema, table) in &settings.tables {
             if wanted.iter().any(|wanted| wanted.covers(schema, table)) {
                 cx.subscribe(&changes_topic(schema, table))?;
             }
         }
-        Ok(Watch { wanted, news: Some(fault.map_or(News::Served, News::Fault)) })
+        Ok(Watch { wanted, news: news.or(Some(News::Served)) })
     }
 
     /// Tells the member how what it has asked for stands, now or when it can be told.
@@ -132,6 +136,16 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// What is wrong with bindings, in one text.
+fn all_of(faults: &[String]) -> Option<String> {
+    let more = match faults.len().saturating_sub(FAULTS_MAX) {
+        0 => String::new(),
+        more => format!("; {more} more"),
+    };
+    let told = &faults[..faults.len().min(FAULTS_MAX)];
+    (!told.is_empty()).then(|| told.join("; ") + &more)
 }
 
 /// What a message says; the members of a shard get it one after the other, and it is read once for all.

@@ -62,7 +62,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         assert_eq!(answer.headers["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let inflates = answer.headers.contains_key("sec-websocket-extensions");
-        Ok(Client { stream, decoder: Decoder::new(Role::Client), received: VecDeque::new(), next_ref: 0, inflates })
+        Ok(Client { inflates, ..Client::on(stream) })
+    }
+
+    /// A client on a stream that was made for it without an upgrade.
+    pub(crate) fn on(stream: S) -> Self {
+        Client { stream, decoder: Decoder::new(Role::Client), received: VecDeque::new(), next_ref: 0, inflates: false }
     }
 
     /// Sends one frame.
