@@ -38,6 +38,7 @@ pub(crate) mod template;
 mod tests;
 pub(crate) mod token;
 pub(crate) mod told;
+pub(crate) mod traces;
 pub(crate) mod url;
 pub(crate) mod value;
 pub(crate) mod webhook;
@@ -58,6 +59,7 @@ use problem::{Place, Problems};
 use section::{Form, Reader, Section, find, find_below};
 use server::{Admin, Certificate, Drain, Log, Server, Tls};
 use source::Source;
+use traces::Traces;
 use value::Raw;
 use webhook::Webhook;
 
@@ -66,7 +68,7 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 20] = [
+const SECTIONS: [&Section; 21] = [
     Server::SECTION,
     Tls::SECTION,
     Certificate::SECTION,
@@ -87,6 +89,7 @@ const SECTIONS: [&Section; 20] = [
     Limits::SECTION,
     Drain::SECTION,
     Log::SECTION,
+    Traces::SECTION,
 ];
 
 /// A configuration that was found to be right.
@@ -113,6 +116,7 @@ pub(crate) struct Config {
     pub(crate) limits: Limits,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
+    pub(crate) traces: Option<Traces>,
     /// What looks wrong but may be meant.
     pub(crate) warnings: Vec<String>,
     /// All of it, for whoever may see it.
@@ -186,6 +190,7 @@ pub(crate) struct Draft {
     pub(crate) limits: Option<Limits>,
     pub(crate) drain: Option<Drain>,
     pub(crate) log: Option<Log>,
+    pub(crate) traces: Option<Traces>,
 }
 
 impl Draft {
@@ -211,6 +216,7 @@ impl Draft {
             limits: self.limits?,
             drain: self.drain?,
             log: self.log?,
+            traces: self.traces,
             warnings,
             told: Vec::new(),
         })
@@ -255,6 +261,7 @@ impl Sections<'_, '_> {
             limits: self.single(Limits::SECTION, |reader| Limits::read(reader, &[])),
             drain: self.single(Drain::SECTION, |reader| Drain::read(reader, &[])),
             log: self.single(Log::SECTION, |reader| Log::read(reader, &[])),
+            traces: self.optional(Traces::SECTION, |reader| Traces::read(reader, &[])),
         };
         if find(self.table, Endpoint::SECTION.name).is_none() {
             let read = |reader: Reader<'_, '_>| Endpoint::read(reader, &[]);

@@ -62,6 +62,7 @@ mod source;
 mod supabase;
 mod terminal;
 mod tls;
+mod traces;
 mod upgrade;
 mod webhook;
 

@@ -34,6 +34,7 @@ use crate::signals::ServerSignals;
 use crate::source::Sources;
 use crate::terminal::{Failure, Given};
 use crate::tls::Certificates;
+use crate::traces::Traces;
 use crate::upgrade::{Answer, Takeover, Upgrades};
 use crate::webhook::Webhook;
 use crate::{admin, engine, log, pages, webhook};
@@ -108,6 +109,8 @@ struct Running {
     certificates: Option<Arc<Certificates>>,
     health: Health,
     metrics: Arc<Metrics>,
+    /// Where spans go, if anywhere.
+    traces: Option<Arc<Traces>>,
     webhooks: Vec<Arc<Webhook>>,
     connections: Connections,
     contracts: Contracts,
@@ -190,6 +193,8 @@ impl Running {
         let kept = filter.clone();
         let exchanged = Exchanged { live: live.clone(), equipment, filter, certificates: certificates_kept, token };
         let reloader = Reloader::new(given, imprint, exchanged);
+        let spans = Arc::default();
+        let traces = Traces::start(config.traces.as_ref(), config.cluster.name(), &spans)?;
         let health = Health { endpoint: endpoint.clone(), live: live.clone(), is_leaving: Arc::default() };
         let figures = ServerFigures::new(
             health.clone(),
@@ -197,6 +202,7 @@ impl Running {
             shares.clients,
             reloader.reloads().clone(),
             certificates.clone(),
+            spans,
         );
         let metrics = Metrics::new(&health, figures, auth_figures);
         let (for_clients, for_back_offices, doors) = Default::default();
@@ -212,6 +218,7 @@ impl Running {
             certificates,
             health,
             metrics: Arc::new(metrics),
+            traces: traces.map(Arc::new),
             webhooks,
             connections,
             contracts,
@@ -310,6 +317,7 @@ impl Running {
             bodies,
             health: self.health.clone(),
             metrics: self.metrics.clone(),
+            traces: self.traces.clone(),
             connections: self.connections.clone(),
             publishing: Arc::default(),
             contracts: self.contracts.clone(),

@@ -22,7 +22,7 @@ macro_rules! codes {
             #[cfg(test)]
             const ALL: &'static [Code] = &[$(Code::$variant,)*];
 
-            fn name(self) -> &'static str {
+            pub(super) fn name(self) -> &'static str {
                 match self { $(Code::$variant => $name,)* }
             }
 
@@ -86,16 +86,22 @@ impl ApiError {
     }
 }
 
+impl Code {
+    /// What kind an error of the engine is.
+    pub(super) fn of(error: &Error) -> Self {
+        match () {
+            () if error.is_invalid() => Self::Invalid,
+            () if error.is_conflict() => Self::Conflict,
+            () if error.is_unavailable() => Self::Unavailable,
+            () if error.is_unknown() => Self::Unknown,
+            () => Self::Internal,
+        }
+    }
+}
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        let code = match () {
-            () if error.is_invalid() => Code::Invalid,
-            () if error.is_conflict() => Code::Conflict,
-            () if error.is_unavailable() => Code::Unavailable,
-            () if error.is_unknown() => Code::Unknown,
-            () => Code::Internal,
-        };
-        let told = Self::new(code, error.to_string());
+        let told = Self::new(Code::of(&error), error.to_string());
         match error.is_only_here() {
             // Sent again it comes twice: that is not for a program to decide by a header.
             true => Self { is_only_here: true, retry_after_s: None, ..told },

@@ -162,6 +162,7 @@ impl Config {
         all.extend(self.webhooks.iter().map(|webhook| (Webhook::SECTION, &webhook.places)));
         all.extend(self.admin.iter().map(|admin| (Admin::SECTION, &admin.places)));
         all.extend(self.metrics.iter().map(|metrics| (Metrics::SECTION, &metrics.places)));
+        all.extend(self.traces.iter().map(|traces| (Traces::SECTION, &traces.places)));
         all
     }
 }

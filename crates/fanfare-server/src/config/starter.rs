@@ -118,6 +118,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("admin.token_file", "\"token.txt\""),
     ("admin.token", "\"at least 16 characters\""),
     ("metrics.listen", "\"127.0.0.1:9464\""),
+    ("traces.endpoint", "\"http://127.0.0.1:4318\""),
 ];
 
 const HEAD: &str = "\

@@ -220,6 +220,10 @@ fn bad_configurations_are_explained() {
         "listen = '127.0.0.1:80'\n[metrics]\nlisten = '127.0.0.1:80'",
         &["metrics.listen: 127.0.0.1:80 is the address of `listen`"],
     );
+    for ratio in ["1.5", "-0.1", "nan"] {
+        let expected = format!("f.toml:2:9: traces.ratio: {ratio} is not accepted: it takes a number from 0.0 to 1.0");
+        check(&format!("[traces]\nratio = {ratio}"), &[&expected]);
+    }
     check("[metrics]\nconnections_max = 5", &["metrics.listen: is missing"]);
     check("[metrics]\nlisten = 'x'", &["f.toml:2:10: metrics.listen: \"x\" is not accepted: it takes an IP address"]);
     check("[broker]\nurl = 'redis://'", &["f.toml:2:7: broker.url: it names no host"]);

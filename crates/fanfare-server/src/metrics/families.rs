@@ -27,6 +27,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     CONFIG_RELOADED,
     CONFIG_RELOADED_AT,
     CERTIFICATE_ENDS,
+    TRACE_SPANS,
     RUNTIME_TASKS,
     CPU,
     OPEN_FDS,
@@ -219,6 +220,13 @@ pub(super) const SOURCE_LAG: Family = Family::gauge(
     &["source"],
     "How old the last message of a source was when it was published. Only streams of Redis say when a message was made.",
     "If it grows, more is added than is published: see `fanfare_source_messages_total{result=\"waits\"}`.",
+);
+
+pub(super) const TRACE_SPANS: Family = Family::counter(
+    "fanfare_trace_spans_total",
+    &["result"],
+    "Spans for the collector: `sent`, `dropped` (more than 2,048 waited), or `failed` (the collector has not taken them).",
+    "`failed`: the log says why. `dropped`: trace less, see `traces.ratio`.",
 );
 
 pub(super) const ADMIN_LOGINS: Family = Family::counter(

@@ -14,6 +14,7 @@ use crate::contract::Contracts;
 use crate::live::Health;
 use crate::reload::Reloads;
 use crate::tls::Certificates;
+use crate::traces::Counts;
 
 /// What does not change while it runs, and how it stands.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub(crate) struct ServerFigures {
     connections_max: u64,
     reloads: Arc<Reloads>,
     certificates: Option<Arc<Certificates>>,
+    spans: Arc<Counts>,
 }
 
 impl ServerFigures {
@@ -36,8 +38,9 @@ impl ServerFigures {
         connections_max: u64,
         reloads: Arc<Reloads>,
         certificates: Option<Arc<Certificates>>,
+        spans: Arc<Counts>,
     ) -> Self {
-        Self { health, contracts, runtime: Handle::current(), connections_max, reloads, certificates }
+        Self { health, contracts, runtime: Handle::current(), connections_max, reloads, certificates, spans }
     }
 }
 
@@ -72,6 +75,9 @@ impl Collector for ServerFigures {
                 let since_epoch = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
                 samples.gauge(&[&name], since_epoch.as_secs_f64())
             })
+        })?;
+        families::TRACE_SPANS.encode(&mut encoder, |samples| {
+            self.spans.numbers().iter().try_for_each(|(result, count)| samples.counter(&[result], *count))
         })?;
         let tasks = self.runtime.metrics().num_alive_tasks();
         families::RUNTIME_TASKS.encode(&mut encoder, |samples| samples.gauge(&[], tasks as f64))

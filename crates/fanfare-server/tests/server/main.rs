@@ -56,6 +56,7 @@ mod supabase_over_nodes;
 mod support;
 mod tap;
 mod tls;
+mod traces;
 mod upgrade;
 mod webhooks;
 mod why;
