@@ -6,6 +6,7 @@ mod container;
 mod crates;
 mod debian;
 mod kubernetes;
+mod sbom;
 mod systemd;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,7 @@ const PACKAGES: &[Package] = &[
         needs: &[],
         run: |_| crates::check(),
     },
+    Package { name: "sbom", what: "the list of all that the program is made of", needs: &[], run: |_| sbom::make() },
     Package {
         name: "debian",
         what: "the package for Debian: installed, started, upgraded and purged in a system of its own",
@@ -124,7 +126,17 @@ fn build() -> Result<PathBuf, String> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(repository::root()).args(if can_be_audited { &["auditable", "build"][..] } else { &["build"] });
     process::run(cargo.args(["--profile=dist", "--package=fanfare-server"]))?;
-    Ok(repository::target().join("dist/fanfare"))
+    let program = repository::target().join("dist/fanfare");
+    if can_be_audited && !has_list(&program)? {
+        return Err(format!("{} has no list of its dependencies", program.display()));
+    }
+    Ok(program)
+}
+
+/// Whether a program has the list of its dependencies, by the name of the section that it is in.
+fn has_list(program: &Path) -> Result<bool, String> {
+    let bytes = std::fs::read(program).map_err(|error| format!("{}: {error}", program.display()))?;
+    Ok(bytes.windows(8).any(|window| window == b".dep-v0\0"))
 }
 
 /// The version of all that is released.
