@@ -24,6 +24,11 @@ pub(crate) fn is_redis_cluster(url: &str) -> bool {
     ["redis+cluster://", "rediss+cluster://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
+/// Whether it is that of a Redis that sentinels know.
+pub(crate) fn is_redis_sentinel(url: &str) -> bool {
+    ["redis+sentinel://", "rediss+sentinel://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
 /// The addresses of the servers that one names; it has been found to be right.
 pub(crate) fn addresses(url: &str) -> Vec<String> {
     let mut addresses: Vec<String> = Vec::new();

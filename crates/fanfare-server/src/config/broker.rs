@@ -20,7 +20,8 @@ section! {
         url_file: Option<PathBuf> = "",
         /// The address: `redis://user:password@host:6379`, or `rediss://` for TLS, of a Redis of version 7.0 or newer, several of which
         /// share the topics, with commas between and the same ones on all nodes;
-        /// `redis+sentinel://user:password@host:26379,host:26379/NAME`, for the master that sentinels call so;
+        /// `redis+sentinel://user:password@host:26379,host:26379/NAME`, or `rediss+sentinel://` for TLS, for the master that sentinels call
+        /// so, with `?sentinel=user:password` behind that if they want a password of their own;
         /// `redis+cluster://user:password@host:6379,host:6379`, or `rediss+cluster://` for TLS, with some servers of a Redis Cluster; or
         /// `nats://user:password@host:4222`,
         /// `nats://token@host:4222`, or `tls://` to insist on TLS, of a NATS of version 2.9 or newer, several servers of which are

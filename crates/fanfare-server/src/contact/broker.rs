@@ -124,7 +124,7 @@ async fn details(url: String, config: &Config, keeps: bool) -> Answer {
     let asked = async {
         // Which ones they are changes: the links have found them.
         let found = |what: &str| Ok(Found { what: what.to_owned(), warnings: Vec::new() });
-        if url.starts_with("redis+sentinel://") {
+        if broker::is_redis_sentinel(&url) {
             return found("a Redis, found by its sentinels");
         }
         if broker::is_redis_cluster(&url) {

@@ -110,6 +110,18 @@ fn a_broker_that_cannot_be_used_is_told_with_the_next_step() {
         assert_lines(&said, &expected);
     }
 
+    let sentinel = redis::start_sentinel(port, "requirepass m4rk3r\n");
+    let named = format!("broker redis chat by its sentinels 127.0.0.1:{}", sentinel.port);
+    let theirs = "…; the sentinels' own user and password stand at the end of the broker's address";
+    for (password, is_well, expected) in [
+        ("m4rk3r", true, "a Redis, found by its sentinels; a node's own message was back after … ms"),
+        ("wr0ng", false, &*format!("the sentinel 127.0.0.1:{}: …WRONGPASS{theirs}", sentinel.port)),
+    ] {
+        let (ok, said) = broker(&format!("redis+sentinel://127.0.0.1:{}/chat?sentinel=:{password}", sentinel.port));
+        assert!(ok == is_well && !said.contains("m4rk3r"), "{password}: {said}");
+        assert_lines(&said, &[format!("{}: {named}: {expected}", if is_well { "ok" } else { "error" })]);
+    }
+
     let (plain, none) = (nats::start(), "it has no JetStream, …: start it with -js");
     let prepare = |folder: &Folder| {
         let users = "[{ user: chat, password: m4rk3r, permissions: { publish: \"ff.>\", subscribe: \"ff.>\" } }]";

@@ -19,6 +19,10 @@ pub(super) fn parse(text: &str, default_port: u16, expected: &str) -> Result<Aut
         Some((credentials, place)) => (Some(credentials), place),
         None => (None, text),
     };
+    if place.contains('?') {
+        // It may be a password.
+        return Err(format!("nothing stands behind a \"?\" here: {expected}"));
+    }
     let (host, port) = match place.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {
             let number = port.parse().ok().filter(|port| *port != 0);
@@ -30,20 +34,22 @@ pub(super) fn parse(text: &str, default_port: u16, expected: &str) -> Result<Aut
     if host.is_empty() {
         return Err(format!("it names no host: {expected}"));
     }
-    let (user, password) = match credentials {
-        None => (None, None),
-        Some(credentials) => {
-            let decoded = |text: &str| {
-                decode(text).ok_or_else(|| "a user or password with \"%\" that is not percent-encoded".to_owned())
-            };
-            let (user, password) = match credentials.split_once(':') {
-                Some((user, password)) => (user, Some(decoded(password)?)),
-                None => (credentials, None),
-            };
-            (Some(decoded(user)?).filter(|user| !user.is_empty()), password)
-        }
-    };
+    let (user, password) = credentials.map(self::credentials).transpose()?.unwrap_or_default();
     Ok(Authority { user, password, host: host.to_owned(), port })
+}
+
+/// Reads the part in front of the host: `user:password`, either of which may be missing.
+///
+/// # Errors
+/// What is wrong with it. The text has no password.
+pub(super) fn credentials(text: &str) -> Result<(Option<String>, Option<String>), String> {
+    let decoded =
+        |text: &str| decode(text).ok_or_else(|| "a user or password with \"%\" that is not percent-encoded".to_owned());
+    let (user, password) = match text.split_once(':') {
+        Some((user, password)) => (user, Some(decoded(password)?)),
+        None => (text, None),
+    };
+    Ok((Some(decoded(user)?).filter(|user| !user.is_empty()), password))
 }
 
 /// Writes where something is.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::wire::{Wire, tls_in_words};
+use super::wire::{self, Wire, tls_in_words};
 
 /// One read takes at most so many bytes.
 const READ_SIZE: usize = 64 * 1024;
@@ -29,11 +29,14 @@ impl Buffered {
         Buffered { wire, out: Vec::new(), written: 0, input: vec![0; 2 * READ_SIZE], filled: 0, first: None }
     }
 
-    /// Whether the other side may want TLS: it has said nothing, or what TLS says of bytes that make no sense to it.
+    /// Whether the other side may want TLS.
     pub(super) fn may_want_tls(&self) -> bool {
-        /// How an alert begins.
-        const ALERT: u8 = 21;
-        !self.wire.is_tls() && self.first.is_none_or(|first| first == ALERT)
+        !self.wire.is_tls() && wire::may_want_tls(self.first)
+    }
+
+    /// Whether the other side is spoken to with TLS and has not said anything.
+    pub(super) fn may_have_no_tls(&self) -> bool {
+        self.wire.is_tls() && self.first.is_none()
     }
 
     /// Whether there is room for more to be written.

@@ -66,8 +66,9 @@ impl RedisBroker {
     /// The one at an address: `redis://user:password@host:6379`, or `rediss://` for TLS, which trusts the authorities that the system
     /// trusts. Several addresses with commas between are servers that know nothing of each other and share the topics: name the same
     /// ones on all nodes. `redis+sentinel://user:password@host:26379,host:26379/NAME` is the master that sentinels know by this name,
-    /// wherever it is at the time. `redis+cluster://user:password@host:6379,host:6379` names some servers of a Redis Cluster, which say where
-    /// the others are; `rediss+cluster://` for TLS.
+    /// wherever it is at the time; with `?sentinel=user:password` behind that where the sentinels want a password of their own, and
+    /// `rediss+sentinel://` for TLS with all of them. `redis+cluster://user:password@host:6379,host:6379` names some servers of a Redis
+    /// Cluster, which say where the others are; `rediss+cluster://` for TLS.
     pub fn new(url: &str) -> Self {
         RedisBroker {
             url: url.to_owned(),

@@ -86,6 +86,17 @@ impl Wire {
     }
 }
 
+/// What to look at where TLS is spoken to, and says nothing.
+pub(super) const MAY_HAVE_NO_TLS: &str = "; does the server speak TLS on this port?";
+
+/// Whether one that was spoken to without TLS may want it, by the first byte that came: it has said nothing, or what TLS says of bytes that
+/// make no sense to it.
+pub(super) fn may_want_tls(first: Option<u8>) -> bool {
+    /// How an alert begins.
+    const ALERT: u8 = 21;
+    first.is_none_or(|first| first == ALERT)
+}
+
 /// What is wrong with TLS, with the next step where there is one.
 pub(super) fn tls_in_words(error: &io::Error) -> String {
     let text = error.to_string();
@@ -94,7 +105,7 @@ pub(super) fn tls_in_words(error: &io::Error) -> String {
     } else if text.contains("not valid for name") || text.contains("NotValidForName") {
         "; write the host as its certificate has it in the broker's address"
     } else if text.contains("InvalidContentType") {
-        "; does the server speak TLS on this port?"
+        MAY_HAVE_NO_TLS
     } else if text.contains("CertificateRequired") {
         "; it asks for a certificate of the node, which has none: let it ask for a password"
     } else {

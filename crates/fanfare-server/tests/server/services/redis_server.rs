@@ -17,45 +17,89 @@ pub(crate) fn start_with(lines: &str) -> Service {
     Service::start(|folder| drop(folder.write("more.conf", lines)), command)
 }
 
-/// With TLS only, this certificate and key, and the password `secret`.
-pub(crate) fn start_tls(certificate: &str, key: &str) -> Service {
+/// A certificate and its key, as a service that speaks TLS reads them.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity<'a> {
+    pub(crate) certificate: &'a str,
+    pub(crate) key: &'a str,
+}
+
+impl Identity<'_> {
+    /// Writes both into the folder of a service, and how Redis is told of them.
+    fn write(self, folder: &Folder) -> String {
+        let certificate = folder.write("certificate.pem", self.certificate);
+        let key = folder.write("key.pem", self.key);
+        format!(
+            "tls-cert-file {0}\ntls-key-file {1}\ntls-ca-cert-file {0}\ntls-auth-clients no\ntls-replication yes\n",
+            certificate.display(),
+            key.display()
+        )
+    }
+}
+
+/// With TLS only, the password `secret`, and these lines of configuration.
+pub(crate) fn start_tls(identity: Identity<'_>, lines: &str) -> Service {
     let prepare = |folder: &Folder| {
-        folder.write("certificate.pem", certificate);
-        folder.write("key.pem", key);
+        let tls = identity.write(folder);
+        drop(folder.write("more.conf", &format!("{tls}requirepass secret\nmasterauth secret\n{lines}")));
     };
     Service::start(prepare, |folder, port| {
         let mut command = command(folder, 0);
-        command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no", "--requirepass", "secret"]);
-        command.arg("--tls-cert-file").arg(folder.path("certificate.pem"));
-        command.arg("--tls-key-file").arg(folder.path("key.pem"));
+        command.args(["--tls-port", &port.to_string()]);
         command
     })
 }
 
-/// A sentinel that is alone to decide over a master at this port, which it calls `chat`.
-pub(crate) fn start_sentinel(master: u16) -> Service {
+/// A sentinel that is alone to decide over a master at this port, which it calls `chat`; with these lines of configuration.
+pub(crate) fn start_sentinel(master: u16, lines: &str) -> Service {
+    Service::start(
+        |folder| write_sentinel(folder, master, lines),
+        |folder, port| {
+            let mut command = sentinel(folder);
+            command.args(["--port", &port.to_string()]);
+            command
+        },
+    )
+}
+
+/// The same with TLS only, over a master that has it as well.
+pub(crate) fn start_sentinel_tls(master: u16, identity: Identity<'_>, lines: &str) -> Service {
     let prepare = |folder: &Folder| {
-        let settings = format!(
-            "sentinel monitor chat 127.0.0.1 {master} 1\nsentinel down-after-milliseconds chat 500\n\
-             sentinel failover-timeout chat 5000\n"
-        );
-        drop(folder.write("sentinel.conf", &settings));
+        let tls = identity.write(folder);
+        write_sentinel(folder, master, &format!("{tls}sentinel auth-pass chat secret\n{lines}"));
     };
     Service::start(prepare, |folder, port| {
-        let mut command = Command::new("redis-server");
-        command.arg(folder.path("sentinel.conf")).args([
-            "--sentinel",
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-        ]);
+        let mut command = sentinel(folder);
+        command.args(["--port", "0", "--tls-port", &port.to_string()]);
         command
     })
+}
+
+fn write_sentinel(folder: &Folder, master: u16, lines: &str) {
+    let settings = format!(
+        "sentinel monitor chat 127.0.0.1 {master} 1\nsentinel down-after-milliseconds chat 500\n\
+         sentinel failover-timeout chat 5000\n{lines}"
+    );
+    folder.write("sentinel.conf", &settings);
+}
+
+fn sentinel(folder: &Folder) -> Command {
+    let mut command = Command::new("redis-server");
+    command.arg(folder.path("sentinel.conf")).args(["--sentinel", "--bind", "127.0.0.1"]);
+    command
 }
 
 /// Servers of a cluster: three masters that have a third of the slots each, and as many replicas of the first.
 pub(crate) fn start_cluster(replicas: usize) -> Vec<Service> {
+    start_cluster_of(replicas, start_with)
+}
+
+/// The same with TLS only, and the password `secret`.
+pub(crate) fn start_cluster_tls(identity: Identity<'_>) -> Vec<Service> {
+    start_cluster_of(0, |lines| start_tls(identity, &format!("tls-cluster yes\n{lines}")))
+}
+
+fn start_cluster_of(replicas: usize, start: impl Fn(&str) -> Service) -> Vec<Service> {
     let start = || {
         // The port where they talk to each other, which is the same after a restart.
         let bus = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -63,8 +107,7 @@ pub(crate) fn start_cluster(replicas: usize) -> Vec<Service> {
             "cluster-enabled yes\ncluster-port {bus}\ncluster-node-timeout 2000\ncluster-require-full-coverage no\n\
              cluster-replica-validity-factor 0\n"
         );
-        let service = start_with(&lines);
-        (service, bus)
+        (start(&lines), bus)
     };
     let (services, buses): (Vec<_>, Vec<_>) = (0..3 + replicas).map(|_| start()).unzip();
     let [third, two_thirds] = ["5460", "10921"];
@@ -112,8 +155,18 @@ fn command(folder: &Folder, port: u16) -> Command {
 }
 
 impl Service {
-    /// What `redis-cli` answers.
+    /// What `redis-cli` answers, which connects as the server wants it.
     pub(crate) fn redis(&self, args: &[&str]) -> String {
-        run(Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(args)).trim().to_owned()
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-p", &self.port.to_string()]);
+        if self.has_tls() {
+            cli.args(["--tls", "--insecure", "-a", "secret", "--no-auth-warning"]);
+        }
+        run(cli.args(args)).trim().to_owned()
+    }
+
+    /// Whether it was started with TLS, and a password.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.folder.path("certificate.pem").exists()
     }
 }

@@ -9,8 +9,7 @@ use fanfare_proto::resp::{Scanner, Value, write_command};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::link::standing;
-use crate::broker::wire::tls_in_words;
+use crate::broker::wire::{MAY_HAVE_NO_TLS, may_want_tls, tls_in_words};
 
 /// No answer is larger: a cluster of a thousand servers has some 200 KiB to say.
 const ANSWER_SIZE_MAX: usize = 4 * 1024 * 1024;
@@ -22,6 +21,10 @@ pub(super) struct Asker {
     pub(super) password: Option<String>,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) timeout: Duration,
+    /// What an address begins with whose servers speak TLS.
+    pub(super) tls_scheme: &'static str,
+    /// What an error of the server means, with the next step.
+    pub(super) in_words: fn(&[u8]) -> String,
 }
 
 impl Asker {
@@ -36,8 +39,14 @@ impl Asker {
         read: impl FnOnce(Value<'_>) -> Result<T, String>,
     ) -> Result<T, String> {
         let in_words = |error: io::Error| error.to_string();
-        let address = (host, port).to_socket_addrs().map_err(in_words)?.next().ok_or("its name has no addresses")?;
-        let tcp = TcpStream::connect_timeout(&address, self.timeout).map_err(in_words)?;
+        let mut connected = Err("its name has no addresses".to_owned());
+        for address in (host, port).to_socket_addrs().map_err(in_words)? {
+            connected = TcpStream::connect_timeout(&address, self.timeout).map_err(in_words);
+            if connected.is_ok() {
+                break;
+            }
+        }
+        let tcp = connected?;
         let clock = tcp.try_clone().map_err(in_words)?;
         tcp.set_write_timeout(Some(self.timeout)).map_err(in_words)?;
         match &self.tls {
@@ -57,12 +66,16 @@ impl Asker {
         question: &[&[u8]],
         read: impl FnOnce(Value<'_>) -> Result<T, String>,
     ) -> Result<T, String> {
+        let deadline = Instant::now() + self.timeout;
+        let late = |is_silent: bool| {
+            let hint = if self.tls.is_some() && is_silent { MAY_HAVE_NO_TLS } else { "" };
+            format!("it has not answered within {:?}{hint}", self.timeout)
+        };
         let in_words = |error: io::Error| match error.kind() {
             io::ErrorKind::InvalidData => tls_in_words(&error),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(true),
             _ => error.to_string(),
         };
-        let deadline = Instant::now() + self.timeout;
-        let late = || format!("it has not answered within {:?}", self.timeout);
         clock.set_read_timeout(Some(self.timeout)).map_err(in_words)?;
         let mut out = Vec::new();
         let user = self.user.as_deref().unwrap_or("default").as_bytes();
@@ -75,9 +88,14 @@ impl Asker {
         let (mut scanner, mut bytes) = (Scanner::new(ANSWER_SIZE_MAX), Vec::new());
         let mut is_greeted = false;
         loop {
-            match scanner.frame(&bytes).map_err(|fault| fault.to_string())? {
+            let hint = || {
+                let may_want_tls = self.tls.is_none() && !is_greeted && may_want_tls(bytes.first().copied());
+                let hint = format!("; if the server speaks TLS, write {} in the broker's address", self.tls_scheme);
+                if may_want_tls { hint } else { String::new() }
+            };
+            match scanner.frame(&bytes).map_err(|fault| format!("{fault}{}", hint()))? {
                 Some(size) => match Value::read(&bytes[..size]) {
-                    Value::Error(error) => return Err(standing::in_words(error)),
+                    Value::Error(error) => return Err((self.in_words)(error)),
                     answer if is_greeted => return read(answer),
                     _ => {
                         is_greeted = true;
@@ -87,17 +105,17 @@ impl Asker {
                 None => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() || bytes.len() > ANSWER_SIZE_MAX {
-                        return Err(late());
+                        return Err(late(!is_greeted && bytes.is_empty()));
                     }
                     clock.set_read_timeout(Some(left)).map_err(in_words)?;
                     let mut some = [0; 16 * 1024];
                     match stream.read(&mut some) {
-                        Ok(0) => return Err("it has closed the connection".to_owned()),
+                        Ok(0) => return Err(format!("it has closed the connection{}", hint())),
                         Ok(size) => bytes.extend_from_slice(&some[..size]),
                         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                            return Err(late());
+                            return Err(late(!is_greeted && bytes.is_empty()));
                         }
-                        Err(error) => return Err(in_words(error)),
+                        Err(error) => return Err(format!("{}{}", in_words(error), hint())),
                     }
                 }
             }

@@ -22,9 +22,10 @@ use super::moves::Moves;
 use super::request::{Request, Subscribed};
 use super::sentinel;
 use super::server::Server;
-use super::url::Url;
+use super::url::{CLUSTER_TLS, SENTINEL_TLS, TLS, Url};
 use crate::broker::queue::{Command as _, Queue};
 use crate::broker::turns::{self, End, WAKER};
+use crate::broker::wire::MAY_HAVE_NO_TLS;
 use crate::broker::{Deliver, Incarnation, LinkId, LinkState, Undone};
 
 /// What a link is for.
@@ -51,6 +52,17 @@ pub(super) struct Target {
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
     /// In a cluster, who is told what the server does not have.
     pub(super) moves: Option<Arc<dyn Moves>>,
+}
+
+impl Target {
+    /// What an address begins with that leads here with TLS.
+    fn tls_scheme(&self) -> &'static str {
+        match (&self.url.sentinels, &self.moves) {
+            (Some(_), _) => SENTINEL_TLS,
+            (None, Some(_)) => CLUSTER_TLS,
+            (None, None) => TLS,
+        }
+    }
 }
 
 /// A link. It ends when this is dropped.
@@ -149,7 +161,7 @@ impl Thread {
         let timeout = self.server.timeout;
         let place = match &url.sentinels {
             None => Ok((url.host.clone(), url.port)),
-            Some(sentinels) => sentinel::master(sentinels, timeout),
+            Some(sentinels) => sentinel::master(sentinels, tls.as_ref(), timeout),
         };
         let connect = |(host, port): (String, u16)| turns::connect(&self.poll, (&host, port), timeout, tls.as_ref());
         let wire = match place.and_then(connect) {
@@ -162,8 +174,14 @@ impl Thread {
         let mut connected =
             Connected::new(&self.queue, &self.server, &self.role, &self.target, &mut self.attached, wire);
         let end = match turns::drive(&mut self.poll, || connected.turn()) {
-            End::Broken(why) => End::Broken(format!("{why}{}", connected.hint())),
-            End::Stopped => End::Stopped,
+            End::Broken(why) if connected.may_want_tls() => {
+                let scheme = self.target.tls_scheme();
+                End::Broken(format!("{why}; if the server speaks TLS, write {scheme} in the broker's address"))
+            }
+            End::Broken(why) if connected.may_have_no_tls() && !why.starts_with("TLS") => {
+                End::Broken(format!("{why}{MAY_HAVE_NO_TLS}"))
+            }
+            end => end,
         };
         let was_up = connected.was_up();
         self.failures = if was_up { 0 } else { self.failures + 1 };

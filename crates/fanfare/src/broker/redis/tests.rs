@@ -64,6 +64,48 @@ impl Node {
     }
 }
 
+/// Who servers are that speak TLS, and a client that trusts them.
+struct Trust {
+    certificate: String,
+    key: String,
+    tls: Arc<ClientConfig>,
+}
+
+impl Trust {
+    /// In a server that is reached by this name or address.
+    fn new(host: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+        let tls = tls.with_safe_default_protocol_versions().unwrap();
+        let tls = Arc::new(tls.with_root_certificates(roots).with_no_client_auth());
+        Trust { certificate: made.cert.pem(), key: made.signing_key.serialize_pem(), tls }
+    }
+
+    fn identity(&self) -> redis_server::Identity<'_> {
+        redis_server::Identity { certificate: &self.certificate, key: &self.key }
+    }
+
+    fn node(&self, url: &str) -> Node {
+        Node::with_tls(&at_url(url), || Ok(self.tls.clone()))
+    }
+}
+
+/// Why commands are refused, once they are for a reason that has this in it.
+fn refused_since(node: &Node, part: &str) {
+    let mut last = String::new();
+    let deadline = Instant::now() + PATIENCE;
+    while !last.contains(part) {
+        assert!(Instant::now() < deadline, "{last}");
+        match node.append("room", "m") {
+            Err(Undone::Refused(why)) => last = why.to_string(),
+            other => panic!("{other:?}"),
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The largest message of the nodes here.
 const MESSAGE_SIZE_MAX: usize = 1024 * 1024;
 

@@ -1,6 +1,6 @@
 //! The address of a Redis: `redis://user:password@host:6379`, and `rediss://` for TLS; of several servers, with commas between; of
-//! the sentinels of one, `redis+sentinel://user:password@host:26379,host:26379/NAME`; and of a Redis Cluster,
-//! `redis+cluster://user:password@host:6379,host:6379`.
+//! the sentinels of one, `redis+sentinel://user:password@host:26379,host:26379/NAME?sentinel=user:password`; and of a Redis Cluster,
+//! `redis+cluster://user:password@host:6379,host:6379`. `rediss+sentinel://` and `rediss+cluster://` are those with TLS.
 
 use std::fmt;
 
@@ -12,11 +12,18 @@ const PORT: u16 = 6379;
 /// The port of a sentinel where none is given.
 const SENTINEL_PORT: u16 = 26379;
 
-/// Those who know where a master is, and by which name they know it.
+/// What addresses begin with whose servers speak TLS: one or several, found by sentinels, of a cluster.
+pub(super) const TLS: &str = "rediss://";
+pub(super) const SENTINEL_TLS: &str = "rediss+sentinel://";
+pub(super) const CLUSTER_TLS: &str = "rediss+cluster://";
+
+/// Those who know where a master is, by which name they know it, and who is to ask them.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Sentinels {
     pub(super) hosts: Vec<(String, u16)>,
     pub(super) master: String,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
 }
 
 /// Where a server is, and who is to connect.
@@ -49,7 +56,7 @@ impl Servers {
     /// # Errors
     /// What is wrong with it and what to write instead. The text has no password.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        for (scheme, tls) in [("redis+cluster://", false), ("rediss+cluster://", true)] {
+        for (scheme, tls) in [("redis+cluster://", false), (CLUSTER_TLS, true)] {
             if let Some(rest) = text.strip_prefix(scheme) {
                 return Url::of_cluster(rest, tls).map(Servers::Cluster);
             }
@@ -66,8 +73,10 @@ impl Servers {
 impl Url {
     /// Reads one address or several, with commas between.
     fn parse_all(text: &str) -> Result<Vec<Self>, String> {
-        if let Some(rest) = text.strip_prefix("redis+sentinel://") {
-            return Url::by_sentinels(rest).map(|url| vec![url]);
+        for (scheme, tls) in [("redis+sentinel://", false), (SENTINEL_TLS, true)] {
+            if let Some(rest) = text.strip_prefix(scheme) {
+                return Url::by_sentinels(rest, tls).map(|url| vec![url]);
+            }
         }
         let mut urls: Vec<Url> = Vec::new();
         let mut rest = text;
@@ -115,9 +124,18 @@ impl Url {
         }
     }
 
-    fn by_sentinels(rest: &str) -> Result<Self, String> {
+    fn by_sentinels(rest: &str, tls: bool) -> Result<Self, String> {
         let expected = "write it as redis+sentinel://user:password@host:26379,host:26379/NAME, where NAME is what the sentinels call \
-                        the master, and user and password are the master's";
+                        the master, and user and password are the master's; with ?sentinel=user:password behind that if the sentinels \
+                        want a password of their own, and rediss+sentinel:// for TLS with all of them";
+        // The end comes first: a password in it may have an "@".
+        let (rest, own) = match rest.rsplit_once("?sentinel=") {
+            Some((rest, own)) => match authority::credentials(own)? {
+                (_, None) => return Err(format!("it has no password behind \"?sentinel=\": {expected}")),
+                own => (rest, own),
+            },
+            None => (rest, (None, None)),
+        };
         let (credentials, rest) = match rest.rsplit_once('@') {
             Some((credentials, rest)) => (format!("{credentials}@"), rest),
             None => (String::new(), rest),
@@ -126,6 +144,10 @@ impl Url {
             .split_once('/')
             .filter(|(_, master)| !master.is_empty())
             .ok_or_else(|| format!("it does not say what the sentinels call the master: {expected}"))?;
+        if master.contains('?') {
+            // It may be a password.
+            return Err(format!("what stands behind its \"?\" is not sentinel=user:password: {expected}"));
+        }
         let hosts = places.split(',').map(|place| {
             authority::parse(place, SENTINEL_PORT, expected).map(|Authority { host, port, .. }| (host, port))
         });
@@ -139,8 +161,9 @@ impl Url {
         if user.is_some() && password.is_none() {
             return Err(format!("it has a user without a password: {expected}, with \":\" before a password alone"));
         }
-        let sentinels = Some(Sentinels { hosts, master: master.to_owned() });
-        Ok(Url { host, port, tls: false, user, password, sentinels })
+        let (own_user, own_password) = own;
+        let sentinels = Sentinels { hosts, master: master.to_owned(), user: own_user, password: own_password };
+        Ok(Url { host, port, tls, user, password, sentinels: Some(sentinels) })
     }
 
     /// Reads an address.
@@ -181,7 +204,7 @@ impl Url {
 impl fmt::Display for Url {
     /// Where it is, without credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(Sentinels { hosts, master }) = &self.sentinels else {
+        let Some(Sentinels { hosts, master, .. }) = &self.sentinels else {
             return authority::show(&self.host, self.port, f);
         };
         write!(f, "{master} by its sentinels ")?;
@@ -228,6 +251,7 @@ mod tests {
             ("redis://secret@h", Err("it has a user without a password")),
             ("redis://:%zz@h", Err("a user or password with \"%\"")),
             ("redis://:%2@h", Err("a user or password with \"%\"")),
+            ("redis://h?sentinel=:secret", Err("nothing stands behind a \"?\" here")),
         ] {
             match (Url::parse(text), expected) {
                 (read, Ok(expected)) => assert_eq!(read, Ok(expected), "{text}"),
@@ -253,15 +277,35 @@ mod tests {
             ("redis+sentinel://a", Err("it does not say what the sentinels call the master")),
             ("redis+sentinel://a,:7/chat", Err("it names no host")),
             ("redis+sentinel://user@a/chat", Err("it has a user without a password")),
+            ("redis+sentinel://:p@a/chat?sentinel=node:@?/", Ok("chat by its sentinels a:26379")),
+            ("redis+sentinel://a/chat?sentinel=secret", Err("it has no password behind \"?sentinel=\"")),
+            ("redis+sentinel://a/chat?password=secret", Err("what stands behind its \"?\" is not sentinel=")),
+            ("redis+sentinel://a/chat?sentinel=:%", Err("a user or password with \"%\"")),
         ] {
             match (Url::parse_all(text), expected) {
                 (Ok(urls), Ok(expected)) => {
                     assert_eq!(urls.iter().map(Url::to_string).collect::<Vec<_>>().join(" "), expected);
                 }
-                (read, Err(expected)) => assert!(read.as_ref().is_err_and(|e| e.starts_with(expected)), "{read:?}"),
+                (read, Err(expected)) => {
+                    let is_so = |error: &String| error.starts_with(expected) && !error.contains("secret");
+                    assert!(read.as_ref().is_err_and(is_so), "{read:?}");
+                }
                 (Err(error), _) => panic!("{text}: {error}"),
             }
         }
+    }
+
+    #[test]
+    fn sentinels_have_credentials_of_their_own_and_tls_is_for_all() {
+        let urls = Url::parse_all("rediss+sentinel://chat:a@b:1/main?sentinel=node:c%40:d").unwrap();
+        let sentinels = urls[0].sentinels.as_ref().unwrap();
+        let own = (sentinels.user.as_deref(), sentinels.password.as_deref());
+        assert_eq!(own, (Some("node"), Some("c@:d")));
+        assert_eq!(
+            (urls[0].user.as_deref(), urls[0].password.as_deref(), urls[0].tls),
+            (Some("chat"), Some("a"), true)
+        );
+        assert_eq!((&*sentinels.master, &sentinels.hosts[..]), ("main", &[("b".to_owned(), 1)][..]));
     }
 
     #[test]

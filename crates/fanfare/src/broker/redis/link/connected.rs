@@ -138,14 +138,14 @@ impl<'a> Connected<'a> {
         matches!(self.stage, Stage::Up)
     }
 
-    /// What to try where the server has not said anything that makes sense.
-    pub(super) fn hint(&self) -> &'static str {
-        match self.stage {
-            Stage::Asking { .. } if self.buffered.may_want_tls() => {
-                "; if the server speaks TLS, write rediss:// in the broker's address"
-            }
-            _ => "",
-        }
+    /// Whether the server has not said anything that makes sense, and may want TLS.
+    pub(super) fn may_want_tls(&self) -> bool {
+        matches!(self.stage, Stage::Asking { .. }) && self.buffered.may_want_tls()
+    }
+
+    /// Whether the server has not said anything, and may have no TLS.
+    pub(super) fn may_have_no_tls(&self) -> bool {
+        self.buffered.may_have_no_tls()
     }
 
     /// Tells all who wait that they will have no answer.

@@ -101,7 +101,7 @@ const DENIED: &[u8] = b"ERR The user executing the script can't";
 pub(super) const TOO_LARGE: &[u8] = b"ERR Protocol error: invalid bulk length";
 
 /// The code of an error: its first word.
-pub(super) fn code(error: &[u8]) -> &[u8] {
+pub(in crate::broker::redis) fn code(error: &[u8]) -> &[u8] {
     error.split(|byte| *byte == b' ').next().unwrap_or_default()
 }
 

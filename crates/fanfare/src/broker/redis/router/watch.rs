@@ -7,8 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::ask::Asker;
+use super::super::link::standing;
 use super::super::slots::{Address, Map};
-use super::super::url::Url;
+use super::super::url::{CLUSTER_TLS, Url};
 use super::Router;
 
 /// How often it is asked for while all is well, and while a master is away.
@@ -61,7 +62,8 @@ impl Router {
     /// Asks for the map, and puts it into force.
     fn ask_for_map(&self) -> Result<(), String> {
         let Url { user, password, .. } = self.maker.seeds[0].clone();
-        let asker = Asker { user, password, tls: self.maker.tls.clone(), timeout: self.maker.timeout };
+        let (tls, timeout) = (self.maker.tls.clone(), self.maker.timeout);
+        let asker = Asker { user, password, tls, timeout, tls_scheme: CLUSTER_TLS, in_words: standing::in_words };
         let mut last = String::new();
         for address in self.who_may_know() {
             let (host, port) = &address;

@@ -8,20 +8,6 @@ use fanfare_proto::position::Since;
 use super::*;
 use crate::broker::{COMMANDS_WAITING_BYTES_MAX, COMMANDS_WAITING_MAX};
 
-/// Why commands are refused, once they are for a reason that has this in it.
-fn refused_since(node: &Node, part: &str) {
-    let mut last = String::new();
-    let deadline = Instant::now() + PATIENCE;
-    while !last.contains(part) {
-        assert!(Instant::now() < deadline, "{last}");
-        match node.append("room", "m") {
-            Err(Undone::Refused(why)) => last = why.to_string(),
-            other => panic!("{other:?}"),
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn a_server_that_is_killed_is_connected_to_again_and_all_topics_are_attached() {
     let mut service = redis_server::start();
@@ -257,15 +243,10 @@ fn settings_that_cannot_be_are_named() {
 
 #[test]
 fn tls_with_a_password() {
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let service = redis_server::start_tls(&key.cert.pem(), &key.signing_key.serialize_pem());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(key.cert.der().clone()).unwrap();
-    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
-    let tls = tls.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots).with_no_client_auth();
-    let tls = Arc::new(tls);
+    let trust = Trust::new("localhost");
+    let service = redis_server::start_tls(trust.identity(), "");
     let url = |host: &str| format!("rediss://:secret@{host}:{}", service.port);
-    let node = Node::with_tls(&at_url(&url("localhost")), || Ok(tls.clone()));
+    let node = trust.node(&url("localhost"));
     assert_eq!(node.next(), Told::Up);
     node.attach("room", true).unwrap();
     // More than the buffers of TLS take at once.
@@ -273,8 +254,7 @@ fn tls_with_a_password() {
         let stamp = node.stamp("room", &"x".repeat(size));
         assert_eq!(node.next(), Told::Live("room".into(), envelope(&"x".repeat(size)), Some(stamp)));
     }
-    let other = Node::with_tls(&at_url(&url("127.0.0.1")), || Ok(tls));
-    refused_since(&other, "TLS");
+    refused_since(&trust.node(&url("127.0.0.1")), "TLS");
     let plain = Node::with(&at_url(&format!("redis://:secret@localhost:{}", service.port)));
     refused_since(&plain, "if the server speaks TLS, write rediss:// in the broker's address");
 }

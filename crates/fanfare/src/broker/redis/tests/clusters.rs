@@ -85,7 +85,9 @@ fn move_slot(services: &[Service], slot: u16) {
             break;
         }
         let port = to.port.to_string();
-        let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000"];
+        migrate.extend(if to.has_tls() { &["AUTH", "secret"][..] } else { &[] });
+        migrate.push("KEYS");
         migrate.extend(keys.lines());
         from.redis(&migrate);
     }
@@ -171,4 +173,35 @@ fn what_is_no_cluster_says_so() {
     eventually(|| matches!(node.append("room", "m"), Err(Undone::Refused(why)) if why.contains(said)));
     let stands = node.parts.transport.stands();
     assert!(stands[0].1.down.as_ref().is_some_and(|why| why.contains(said)), "{stands:?}");
+}
+
+#[test]
+fn masters_that_speak_tls_with_a_password_are_found_and_followed() {
+    let trust = Trust::new("127.0.0.1");
+    let services = redis_server::start_cluster_tls(trust.identity());
+    let url = |scheme: &str, password: &str| format!("{scheme}+cluster://:{password}@127.0.0.1:{}", services[1].port);
+    let node = trust.node(&url("rediss", "secret"));
+    (0..3).for_each(|_| assert_eq!(node.next(), Told::Up));
+    node.warm_up();
+    // Somewhere at each of them.
+    for number in 0..12 {
+        let name = format!("topic:{number}");
+        node.attach(&name, true).unwrap();
+        let stamp = node.stamp(&name, "m");
+        assert_eq!(node.next(), Told::Live(name, envelope("m"), Some(stamp)));
+    }
+    let name = name_at_the_first();
+    node.attach(&name, true).unwrap();
+    let before = node.stamp(&name, "before");
+    assert_eq!(node.next(), Told::Live(name.clone(), envelope("before"), Some(before)));
+    move_slot(&services, slot_of(name.as_bytes()));
+    eventually(|| node.append(&name, "after").is_ok());
+    let page = node.read(&name, Since::Position(before.position));
+    assert_eq!((page.recovered, contents(&page)), (true, vec!["after".to_owned()]));
+    for (url, said) in [
+        (url("rediss", "wr0ng"), "check the user and password in the broker's address"),
+        (url("redis", "secret"), "if the server speaks TLS, write rediss+cluster://"),
+    ] {
+        refused_since(&trust.node(&url), said);
+    }
 }
