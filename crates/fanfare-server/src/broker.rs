@@ -53,6 +53,9 @@ fn redis(settings: &Settings, message_size_max: usize) -> Result<Broker, String>
         .timeout(settings.timeout.0)
         .message_size_max(message_size_max);
     redis.check().map_err(|error| error.to_string())?;
+    if settings.credentials.is_some() {
+        return Err("credentials are those of a NATS; the user and password of a Redis stand in its address".to_owned());
+    }
     Ok(Broker::redis(&redis))
 }
 
@@ -63,10 +66,13 @@ fn redis(_settings: &Settings, _message_size_max: usize) -> Result<Broker, Strin
 
 #[cfg(feature = "nats")]
 fn nats(settings: &Settings, message_size_max: usize) -> Result<Broker, String> {
-    let nats = fanfare::NatsBroker::new(url(settings))
+    let mut nats = fanfare::NatsBroker::new(url(settings))
         .namespace(&settings.namespace.0)
         .timeout(settings.timeout.0)
         .message_size_max(message_size_max);
+    if let Some(credentials) = &settings.credentials {
+        nats = nats.credentials(credentials.expose());
+    }
     nats.check().map_err(|error| error.to_string())?;
     Ok(Broker::nats(&nats))
 }

@@ -173,11 +173,17 @@ impl Preflight<'_> {
         }
         if let Some(broker) = &mut draft.broker {
             let given = Given::new("url", &broker.url, &broker.url_env, &broker.url_file);
-            let opened = self.open(&given, &broker.places);
-            broker.url = opened.as_ref().map(|(_, url)| url.clone());
-            if let Some((key, _)) = opened
-                && let Err(text) = crate::broker::settled(broker, 0)
-            {
+            let url = self.open(&given, &broker.places);
+            let (plain, env, file) = (&broker.credentials, &broker.credentials_env, &broker.credentials_file);
+            let credentials = self.open(&Given::new("credentials", plain, env, file), &broker.places);
+            // The address by itself first, so that each fault is told where it stands.
+            (broker.url, broker.credentials) = (url.as_ref().map(|(_, url)| url.clone()), None);
+            let mut fault = url.and_then(|(key, _)| Some((key, crate::broker::settled(broker, 0).err()?)));
+            if let (None, Some(_), Some((key, credentials))) = (&fault, &broker.url, credentials) {
+                broker.credentials = Some(credentials);
+                fault = crate::broker::settled(broker, 0).err().map(|text| (key, text));
+            }
+            if let Some((key, text)) = fault {
                 broker.places.problem(self.problems, &key, text);
             }
         }

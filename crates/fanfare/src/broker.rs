@@ -5,8 +5,8 @@
 //! `done`, from any thread, and what arrives goes to a [`Deliver`]; calls never block, since they are made on shards' threads.
 //! `broker/` has the parts: `transport` (live messages), `log` (positions, appends, reads), `registers` (compare and set), `standing`
 //! (how links stand, for those who ask); and for those that are reached over connections `wire` and `buffered` (bytes), `queue`
-//! (commands), `turns` (the thread), `canary`, `pulse` (how a link stands), `settings` (what all are told) and `authority` (a part of an
-//! address).
+//! (commands), `turns` (the thread), `canary`, `pulse` (how a link stands), `settings` (what all are told), `authority` (a part of an
+//! address) and `crc16`.
 //!
 //! **A broker is believed only as far as it can be checked.** It may lose what is live, and say late or not at all what became
 //! of a command; a log may lose its tail, and says so by another epoch. What makes an unbroken chain of that is above these
@@ -18,6 +18,8 @@ mod authority;
 mod buffered;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod canary;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod crc16;
 mod log;
 pub(crate) mod memory;
 #[cfg(feature = "nats")]

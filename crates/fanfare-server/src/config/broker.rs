@@ -28,6 +28,13 @@ section! {
         /// separated by commas; topics with a `history` need its JetStream. Better kept out of the file if it has a password: see the two
         /// keys above.
         url: Option<Secret> = "",
+        /// The environment variable that holds what a node proves who it is by, where the servers of a NATS check NKeys or JWTs: the content of
+        /// a `.creds` file, or the seed of a user's key, which begins with `SU`. The address has no user then.
+        credentials_env: Option<String> = "",
+        /// The file that holds it, as `nsc` and `nk` write it. It is read when the server starts.
+        credentials_file: Option<PathBuf> = "",
+        /// The same as text. Better kept out of the file: see the two keys above.
+        credentials: Option<Secret> = "",
         /// What all names in the broker begin with: 1 to 64 letters, digits, `-`, `_`, `.` or `:`. Nodes with the same namespace
         /// are one cluster; applications that share a broker need one each.
         namespace: Namespace = "\"ff\"",

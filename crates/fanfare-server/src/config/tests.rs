@@ -227,6 +227,14 @@ fn bad_configurations_are_explained() {
     check("[metrics]\nconnections_max = 5", &["metrics.listen: is missing"]);
     check("[metrics]\nlisten = 'x'", &["f.toml:2:10: metrics.listen: \"x\" is not accepted: it takes an IP address"]);
     check("[broker]\nurl = 'redis://'", &["f.toml:2:7: broker.url: it names no host"]);
+    for (url, credentials, said) in [
+        ("nats://h", "s3cret", "the credentials: its key is no seed of NATS: give the content of a .creds file"),
+        ("nats://u:s3cret@h", SEED, "the address has a user or a token, and there are credentials: give one of them"),
+        ("redis://h", SEED, "credentials are those of a NATS"),
+    ] {
+        let content = format!("[broker]\nurl = '{url}'\ncredentials = '{credentials}'");
+        check(&content, &[&format!("f.toml:3:15: broker.credentials: {said}")]);
+    }
     check("[[channel]]\ntopic = 'a'\nhistory = 5", &["3:11: channel.history: it takes a table of bounds such as"]);
     check(
         "[[channel]]\ntopic = 'a'\nhistory = { messages = 0, ttl = '90d', age = 1 }",
@@ -556,6 +564,9 @@ fn mistyped_variables_are_warned_of() {
     assert!(config.warnings[0].contains("FANFARE_LISEN is not a setting; did you mean FANFARE_LISTEN?"));
 }
 
+/// A key of NATS, from its documentation.
+const SEED: &str = "SUAOY5JZ2WJKVR4UO2KJ2P3SW6FZFNWEOIMAXF4WZEUNVQXXUOKGM55CYE";
+
 #[test]
 fn secrets_are_not_in_reports_or_debug_output() {
     let marker = "m4rk3r-secret";
@@ -581,6 +592,11 @@ fn secrets_are_not_in_reports_or_debug_output() {
         (format!("[hook.a]\nurl = 'https://a/'\nsecret = '{long}'"), "hook.a.secret", "set"),
         (format!("[[webhook]]\nurl = 'https://a.example/?k={marker}'"), "webhook[1].url", "https://a.example/…"),
         (format!("[broker]\nurl = 'redis://:{marker}@127.0.0.1:6379'"), "broker.url", "set"),
+        (
+            format!("[broker]\nurl = 'nats://h'\ncredentials = '{SEED}\\n# {marker}'").replace('\'', "\""),
+            "broker.credentials",
+            "set",
+        ),
         (format!("[bridge]\nurl = 'redis://:{marker}@127.0.0.1:6379'"), "bridge.url", "set"),
         (format!("[source.a]\nkind = 'redis'\nurl = 'redis://:{marker}@h'\nchannels = ['c']"), "source.a.url", "set"),
     ] {

@@ -29,7 +29,7 @@ pub(super) async fn ask(settings: &Settings, config: &Config) -> Vec<(String, An
     let is_each = links.len() == addresses.len();
     let keeps = config.channels.iter().any(|channel| channel.history.is_some());
     // A link may be to any of several servers, which then have to be asked each for itself.
-    let details = join_all(addresses.into_iter().map(|url| details(url, config, keeps))).await;
+    let details = join_all(addresses.into_iter().map(|url| details(url, settings, config, keeps))).await;
     let mut told = Vec::new();
     let mut details = details.into_iter();
     for link in links {
@@ -120,7 +120,7 @@ async fn nats(_url: &str, _config: &Config, _keeps: bool) -> Answer {
 }
 
 /// What a server says of itself, in time.
-async fn details(url: String, config: &Config, keeps: bool) -> Answer {
+async fn details(url: String, settings: &Settings, config: &Config, keeps: bool) -> Answer {
     let asked = async {
         // Which ones they are changes: the links have found them.
         let found = |what: &str| Ok(Found { what: what.to_owned(), warnings: Vec::new() });
@@ -129,6 +129,10 @@ async fn details(url: String, config: &Config, keeps: bool) -> Answer {
         }
         if broker::is_redis_cluster(&url) {
             return found("a Redis Cluster");
+        }
+        if settings.credentials.is_some() {
+            // Only a node signs with its key.
+            return found("a NATS, which knows the node's key");
         }
         match broker::is_nats(&url) {
             true => nats(&url, config, keeps).await,

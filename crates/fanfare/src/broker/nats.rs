@@ -4,9 +4,10 @@
 //! handled, which is how a node knows that it is subscribed, and that what it has published was taken. The *live* one carries messages and
 //! what goes with them, the *bulk* one what may take long. `nats/` has the parts: `transport`, `log`, `registers` (the contracts), `link` (a connection),
 //! `request` (commands), `stream` (what keeps logs), `api` (what JetStream is asked), `subjects` (names), `server` (what is known of it),
-//! `url`.
+//! `url`, `key` (who a node is, as it signs).
 
 mod api;
+mod key;
 mod link;
 mod log;
 mod registers;
@@ -25,10 +26,11 @@ use std::time::Duration;
 
 use fanfare_proto::envelope::{Content, Envelope};
 
+use self::key::Key;
 use self::link::{Link, Role, Target, Trust};
 use self::server::Server;
 use self::subjects::Subjects;
-use self::url::Url;
+use self::url::{Login, Url};
 use super::wire::client_tls;
 use super::{Deliver, ENVELOPE_OVERHEAD_MAX, Incarnation, Log, Logs, Parts, Registers, settings};
 use crate::error::Error;
@@ -50,6 +52,7 @@ pub struct NatsBroker {
     namespace: String,
     timeout: Duration,
     message_size_max: usize,
+    credentials: Option<String>,
 }
 
 impl NatsBroker {
@@ -61,6 +64,7 @@ impl NatsBroker {
             namespace: "ff".to_owned(),
             timeout: Duration::from_secs(2),
             message_size_max: 8_000_000,
+            credentials: None,
         }
     }
 
@@ -84,14 +88,34 @@ impl NatsBroker {
         self
     }
 
+    /// What a node proves who it is by where the servers check NKeys or JWTs: the content of a `.creds` file, or the seed of a user's key,
+    /// which begins with `SU`. The address has no user then.
+    pub fn credentials(mut self, content: &str) -> Self {
+        self.credentials = Some(content.to_owned());
+        self
+    }
+
     /// Looks for what cannot be, as far as that shows without a connection. [`Builder::build`](crate::Builder::build) does the same.
     ///
     /// # Errors
-    /// The address is not that of a NATS, the namespace has other characters or another length, or the timeout is zero. The text has
-    /// no password.
+    /// The address is not that of a NATS, the namespace has other characters or another length, the timeout is zero, or the credentials are
+    /// none. The text has no password.
     pub fn check(&self) -> Result<(), Error> {
-        Url::parse_all(&self.url).map_err(Error::invalid)?;
-        settings::check(&self.namespace, self.timeout)
+        self.read().map(drop)
+    }
+
+    /// The servers, and the key.
+    fn read(&self) -> Result<(Vec<Url>, Option<Key>), Error> {
+        let urls = Url::parse_all(&self.url).map_err(Error::invalid)?;
+        settings::check(&self.namespace, self.timeout)?;
+        let key = self.credentials.as_deref().map(Key::read).transpose();
+        let key = key.map_err(|why| Error::invalid(format!("the credentials: {why}")))?;
+        if key.is_some() && urls.iter().any(|url| url.login != Login::Nobody) {
+            return Err(Error::invalid(
+                "the address has a user or a token, and there are credentials: give one of them",
+            ));
+        }
+        Ok((urls, key))
     }
 
     /// Begins to connect. Until the first [`LinkState::Up`](super::LinkState::Up) all commands are refused.
@@ -103,8 +127,7 @@ impl NatsBroker {
     }
 
     fn start(&self, node: Incarnation, deliver: Arc<dyn Deliver>, logs: Logs, trust: Trust) -> Result<Parts, Error> {
-        self.check()?;
-        let urls = Url::parse_all(&self.url).map_err(Error::invalid)?;
+        let (urls, key) = self.read()?;
         if urls.iter().any(|url| url.tls) {
             // What is wrong with it is better said now.
             trust()?;
@@ -118,7 +141,7 @@ impl NatsBroker {
             logs,
         ));
         let canary = Box::new(move |number| Envelope { origin: node, number, content: Content::Canary }.to_bytes());
-        let target = Target { urls, trust };
+        let target = Target { urls, trust, key };
         let keeps = !server.streams.is_empty();
         let link = |name, role| {
             let link = Link::start(name, role, target.clone(), server.clone()).map(Arc::new);
@@ -135,7 +158,7 @@ impl NatsBroker {
 }
 
 impl fmt::Debug for NatsBroker {
-    /// Without the address, which may have a password.
+    /// Without the address, which may have a password, and without credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NatsBroker").field("namespace", &self.namespace).finish_non_exhaustive()
     }

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use mio::{Poll, Waker};
 
 use self::connection::Connection;
+use super::key::Key;
 use super::request::Request;
 use super::server::Server;
 use super::url::Url;
@@ -52,6 +53,7 @@ pub(super) type Trust = Arc<dyn Fn() -> Result<Arc<rustls::ClientConfig>, Error>
 pub(super) struct Target {
     pub(super) urls: Vec<Url>,
     pub(super) trust: Trust,
+    pub(super) key: Option<Key>,
 }
 
 /// A link. It ends when this is dropped.

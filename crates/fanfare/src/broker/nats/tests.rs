@@ -1,8 +1,9 @@
 //! The broker over a real NATS, started for each test. What every broker promises is tried by `broker/suite`; here is what only NATS has:
-//! `breaks` (connections that break, servers that stop or end), `logs` (what a JetStream keeps and loses), `refusals` (servers that refuse, or are
+//! `breaks` (connections that break, servers that stop or end), `keys` (servers that check keys), `logs` (what a JetStream keeps and loses), `refusals` (servers that refuse, or are
 //! none).
 
 mod breaks;
+mod keys;
 mod logs;
 #[path = "../../../../fanfare-server/tests/server/services/nats_server.rs"]
 mod nats_server;

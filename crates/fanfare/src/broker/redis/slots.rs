@@ -2,6 +2,8 @@
 
 use fanfare_proto::resp::Value;
 
+use crate::broker::crc16::crc16;
+
 /// So many there are.
 pub(super) const SLOTS: usize = 16_384;
 
@@ -111,18 +113,6 @@ impl Redirection {
         let (host, port) = words.next()?.rsplit_once(':')?;
         Some(Redirection { is_ask, to: (host.to_owned(), port.parse().ok()?) })
     }
-}
-
-/// CRC-16 as XMODEM has it, of which Redis makes slots.
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, byte| {
-        (0..8).fold(
-            crc ^ (u16::from(*byte) << 8),
-            |crc, _| {
-                if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-            },
-        )
-    })
 }
 
 #[cfg(test)]

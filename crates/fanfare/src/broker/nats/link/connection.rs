@@ -289,7 +289,10 @@ impl<'a> Connection<'a> {
             self.server.set_payload_max(bytes);
         }
         let name = if self.role.is_live() { "fanfare" } else { "fanfare-bulk" };
-        write_line(&["CONNECT", &greeting::connect(name, &self.url.login, is_tls)], &mut self.buffered.out);
+        // One that asks for no proof lets everybody in, or nobody who has a key.
+        let proof = self.target.key.as_ref().zip(info.nonce.as_deref()).map(|(key, nonce)| key.prove(nonce));
+        let connect = greeting::connect(name, &self.url.login, proof.as_ref(), is_tls);
+        write_line(&["CONNECT", &connect], &mut self.buffered.out);
         self.ping(Ping::Greeted);
         self.info = Some(info);
         Ok(())

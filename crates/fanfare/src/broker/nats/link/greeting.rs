@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::key::{Key, Proof};
 use super::super::url::Login;
 
 /// The oldest version that nodes are tried with.
@@ -15,8 +16,9 @@ pub(super) struct Info {
     pub(super) offers_tls: bool,
     /// It is about to end.
     pub(super) ends: bool,
-    /// It checks keys, which a node has none of.
-    wants_key: bool,
+    /// What a node is to sign that has a key.
+    pub(super) nonce: Option<String>,
+    needs_login: bool,
     version: String,
     has_headers: bool,
 }
@@ -34,7 +36,8 @@ impl Info {
             needs_tls: is("tls_required"),
             offers_tls: is("tls_available") || is("tls_required"),
             ends: is("ldm"),
-            wants_key: is("auth_required") && info["nonce"].is_string(),
+            nonce: info["nonce"].as_str().map(str::to_owned),
+            needs_login: is("auth_required"),
             version: info["version"].as_str().unwrap_or("?").to_owned(),
             has_headers: is("headers"),
         })
@@ -60,12 +63,24 @@ impl Info {
         Ok(())
     }
 
-    /// An error in words, with the next step where there is one.
-    pub(super) fn in_words(&self, error: &str) -> String {
+    /// An error in words, with the next step where there is one. `key` is the node's.
+    pub(super) fn in_words(&self, error: &str, key: Option<&Key>) -> String {
         let lower = error.to_ascii_lowercase();
-        let next = if lower.contains("authorization violation") && self.wants_key {
-            "check the user and password or the token in the broker's address; NKeys and JWTs a node has not: give it a user \
-             with a password"
+        if let (Some(key), true) = (key, lower.contains("authorization") || lower.contains("authentication")) {
+            return match self.nonce {
+                None => format!(
+                    "it says {error:?}; it checks no keys: give the node a user with a password in the broker's address, and no credentials"
+                ),
+                Some(_) => format!(
+                    "it says {error:?}; the key of the node is {}: make that a user of the server, or give the node the JWT of an account \
+                     that the server knows, and that has not ended",
+                    key.public
+                ),
+            };
+        }
+        let next = if lower.contains("authorization violation") && self.needs_login && self.nonce.is_some() {
+            "check the user and password or the token in the broker's address; where it checks NKeys or JWTs, give the node its own by \
+             credentials_file"
         } else if lower.contains("authorization") || lower.contains("authentication") {
             "check the user and password or the token in the broker's address"
         } else if lower.contains("permissions") {
@@ -86,7 +101,7 @@ impl Info {
 }
 
 /// Introduces a node.
-pub(super) fn connect(name: &str, login: &Login, is_tls: bool) -> String {
+pub(super) fn connect(name: &str, login: &Login, proof: Option<&Proof<'_>>, is_tls: bool) -> String {
     let mut connect = json!({
         "verbose": false,
         "pedantic": false,
@@ -107,6 +122,13 @@ pub(super) fn connect(name: &str, login: &Login, is_tls: bool) -> String {
             connect["user"] = name.as_str().into();
             connect["pass"] = password.as_str().into();
         }
+    }
+    if let Some(Proof { public, jwt, signature }) = proof {
+        match jwt {
+            Some(jwt) => connect["jwt"] = (*jwt).into(),
+            None => connect["nkey"] = (*public).into(),
+        }
+        connect["sig"] = signature.as_str().into();
     }
     connect.to_string()
 }

@@ -17,7 +17,7 @@ fn credentials_are_needed_and_say_so() {
         (&users, "chat:wrong@", "Authorization Violation"),
         (&token, "wrong@", "check the user and password"),
         (&token, "chat:p%40ss@", "Authorization Violation"),
-        (&keys, "", "NKeys and JWTs a node has not: give it a user with a password"),
+        (&keys, "", "where it checks NKeys or JWTs, give the node its own by credentials_file"),
     ] {
         refused_since(&open(&url(service, credentials)), said);
     }
@@ -166,11 +166,12 @@ fn settings_that_cannot_be_are_named() {
         (good.clone().namespace("a>"), "the namespace \"a>\" is not"),
         (good.clone().namespace(&"x".repeat(65)), "the namespace"),
         (good.clone().timeout(Duration::ZERO), "a timeout of 0"),
+        (good.clone().credentials("secret"), "the credentials: its key is no seed of NATS"),
     ] {
         let error = broker.check().unwrap_err().to_string();
         assert!(error.starts_with(said), "{error}");
     }
-    assert!(!format!("{:?}", at_url("nats://secret@localhost")).contains("secret"));
+    assert!(!format!("{:?}", at_url("nats://secret@localhost").credentials("secret")).contains("secret"));
 }
 
 #[test]

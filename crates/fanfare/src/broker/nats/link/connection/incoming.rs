@@ -53,10 +53,10 @@ impl Connection<'_> {
             (Said::Pong, _) => self.confirmed(),
             (Said::Error(error), Some(info)) => match greeting::forbidden(error) {
                 Some(subject) => {
-                    let why = format!("{}: {}", self.server.name, info.in_words(error));
+                    let why = format!("{}: {}", self.server.name, info.in_words(error, self.target.key.as_ref()));
                     self.forbid(subject, why)
                 }
-                None => Err(info.in_words(error)),
+                None => Err(info.in_words(error, self.target.key.as_ref())),
             },
             (Said::Ok, _) => Ok(()),
         }
