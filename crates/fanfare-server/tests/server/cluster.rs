@@ -1,5 +1,9 @@
 //! Two servers on one Redis: chat, histories, clients that resume on the other one, and a Redis that goes away; and on one NATS.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::services::Service;
@@ -21,7 +25,7 @@ url = "{url}"
 topic = "room:*"
 join = "open"
 publish = "open"
-history = {{ messages = 50 }}
+history = {{ messages = 1000 }}
 [[channel]]
 topic = "plain"
 join = "open"
@@ -97,7 +101,7 @@ fn members_chat_whichever_node_they_are_on() {
 }
 
 #[test]
-fn members_chat_over_a_redis_cluster_and_only_topics_of_a_master_that_is_gone_wait() {
+fn members_chat_over_a_redis_cluster_whose_slots_move_and_only_topics_of_a_master_that_is_gone_wait() {
     let mut servers = redis::start_cluster(0);
     let url = format!("redis+cluster://127.0.0.1:9,127.0.0.1:{}", servers[0].port);
     let nodes = [(); 2].map(|()| Server::serve(&config_of(&url)));
@@ -119,6 +123,7 @@ fn members_chat_over_a_redis_cluster_and_only_topics_of_a_master_that_is_gone_wa
     let file = folder.write("fanfare.toml", &config_of(&url));
     let (is_ok, said, _) = run(&["check", "--connect", "--config", file.to_str().unwrap()]);
     assert!(is_ok && said.matches("ok: broker redis cluster 127.0.0.1:").count() == 3, "{said}");
+    a_slot_moves_to_and_fro(&nodes, &servers, &mut members);
     servers[2].kill();
     let fares = || {
         let statuses: Vec<u16> = topics.iter().map(|topic| nodes[0].publish(topic, 9).status).collect();
@@ -131,6 +136,45 @@ fn members_chat_over_a_redis_cluster_and_only_topics_of_a_master_that_is_gone_wa
     });
     servers[2].restart();
     eventually(|| fares().0 == topics.len());
+}
+
+/// Whoever repeats with a key what was refused loses nothing, and members get each message once and in order.
+fn a_slot_moves_to_and_fro(nodes: &[Server; 2], servers: &[Service], members: &mut [Client; 2]) {
+    let topic = "room:0";
+    let slot = servers[0].redis(&["CLUSTER", "KEYSLOT", topic]).parse().unwrap();
+    let from = [5_461, 10_922, 16_384].iter().position(|end| slot < *end).unwrap();
+    let to = (from + 1) % servers.len();
+    let is_over = AtomicBool::new(false);
+    let last = thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let (mut number, mut left) = (100, 20);
+            while left > 0 {
+                let mut keyed = message(topic, number);
+                keyed["idempotency_key"] = number.to_string().into();
+                match nodes[number as usize % 2].api("POST", "/api/publish", &keyed).status {
+                    200 => (number, left) = (number + 1, left - usize::from(is_over.load(Ordering::Relaxed))),
+                    503 | 504 => {}
+                    status => panic!("{number}: {status}"),
+                }
+            }
+            number
+        });
+        for [from, to] in [[from, to], [to, from]] {
+            // As long as several messages take, in which it is not moved on.
+            let pause = || thread::sleep(Duration::from_millis(50));
+            redis::move_slot(servers, [from, to], slot, pause);
+            pause();
+        }
+        is_over.store(true, Ordering::Relaxed);
+        publisher.join().unwrap()
+    });
+    for number in 100..last {
+        assert_eq!(members.each_mut().map(receive), [number; 2], "each once and in order, up to {last}");
+    }
+    assert_eq!(
+        numbers(&nodes[1].api("GET", "/api/history/room:0?limit=20", &Value::Null).json()),
+        (last - 20..last).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -372,6 +416,12 @@ fn a_broker_that_cannot_be_is_found_by_check() {
         ("", "broker.url: the address is missing: give url_env, url_file or url"),
         ("url = 'http://secret@localhost'", "broker.url: the scheme \"http\" is not Redis: write it as redis://"),
         ("url = 'redis://:secret@h/7'", "broker.url: the database \"7\" has no effect on channels"),
+        ("url = 'redis+sentinel://h'", "broker.url: it does not say what the sentinels call the master: write it as"),
+        (
+            "url = 'redis+sentinel://h/chat?password=secret'",
+            "broker.url: what stands behind its \"?\" is not sentinel=user",
+        ),
+        ("url = 'nats://h'\ncredentials = 'secret'", "broker.credentials: the credentials: its key is no seed of NATS"),
         ("url = 'nats://secret@h/x'", "broker.url: the path \"x\" has no meaning: write it as nats://"),
         ("url = 'redis://h'\nnamespace = 'a b'", "broker.namespace: \"a b\" is not accepted: it takes 1 to 64 letters"),
         ("url = 'redis://h'\ntimeout = '0s'", "broker.timeout: \"0s\" is not accepted: it takes"),

@@ -3,7 +3,7 @@
 use redis::{Connection, FromRedisValue};
 
 use super::Service;
-pub(crate) use super::redis_server::{start, start_cluster, start_sentinel, start_with};
+pub(crate) use super::redis_server::{move_slot, start, start_cluster, start_sentinel, start_with};
 use crate::support::eventually;
 
 impl Service {

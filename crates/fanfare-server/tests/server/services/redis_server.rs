@@ -143,6 +143,33 @@ fn start_cluster_of(replicas: usize, start: impl Fn(&str) -> Service) -> Vec<Ser
     services
 }
 
+/// Moves a slot of a cluster with what is in it from one master to another, as `redis-cli --cluster reshard` does. `meanwhile` it is on its
+/// way, with all that was in it still where it was.
+pub(crate) fn move_slot(services: &[Service], [from, to]: [usize; 2], slot: u16, meanwhile: impl FnOnce()) {
+    let [from, to] = [from, to].map(|number| &services[number]);
+    let [from_id, to_id] = [from, to].map(|service| service.redis(&["CLUSTER", "MYID"]));
+    let slot = slot.to_string();
+    to.redis(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+    from.redis(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+    meanwhile();
+    loop {
+        let keys = from.redis(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
+        if keys.is_empty() {
+            break;
+        }
+        let port = to.port.to_string();
+        let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000"];
+        migrate.extend(if to.has_tls() { &["AUTH", "secret"][..] } else { &[] });
+        migrate.push("KEYS");
+        migrate.extend(keys.lines());
+        from.redis(&migrate);
+    }
+    let others = services.iter().filter(|service| ![from.port, to.port].contains(&service.port));
+    for service in [to, from].into_iter().chain(others) {
+        service.redis(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+    }
+}
+
 fn command(folder: &Folder, port: u16) -> Command {
     let mut command = Command::new("redis-server");
     let more = folder.path("more.conf");

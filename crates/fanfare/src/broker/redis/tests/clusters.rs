@@ -1,5 +1,6 @@
 //! A Redis Cluster whose slots move and whose masters die, while something is published.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fanfare_proto::position::Since;
@@ -72,30 +73,6 @@ impl Stage {
     }
 }
 
-/// Moves a slot with what is in it from the first master to the second, as `redis-cli --cluster reshard` does.
-fn move_slot(services: &[Service], slot: u16) {
-    let [from, to] = [&services[0], &services[1]];
-    let [from_id, to_id] = [from, to].map(|service| service.redis(&["CLUSTER", "MYID"]));
-    let slot = slot.to_string();
-    to.redis(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
-    from.redis(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
-    loop {
-        let keys = from.redis(&["CLUSTER", "GETKEYSINSLOT", &slot, "10"]);
-        if keys.is_empty() {
-            break;
-        }
-        let port = to.port.to_string();
-        let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000"];
-        migrate.extend(if to.has_tls() { &["AUTH", "secret"][..] } else { &[] });
-        migrate.push("KEYS");
-        migrate.extend(keys.lines());
-        from.redis(&migrate);
-    }
-    for service in [to, from, &services[2]] {
-        service.redis(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
-    }
-}
-
 fn all(since: Since) -> Read {
     let retention = Retention { messages_max: 100_000, bytes_max: 1 << 30, age_max_ms: 3_600_000 };
     Read { since, limit: 100_000, bytes_max: 1 << 30, newest: 0, retention }
@@ -115,8 +92,23 @@ fn a_slot_that_moves_takes_its_topics_along_and_nothing_is_lost() {
     node.attach(&name, true).unwrap();
     node.attach("elsewhere", true).unwrap();
     let services = &stage.services;
-    let kept = stage.keeps_meanwhile(&name, || move_slot(services, slot_of(name.as_bytes())));
+    let slot = slot_of(name.as_bytes());
+    // One of the same slot, which begins while that is on its way.
+    let born = (0..).map(|number| format!("born:{number}")).find(|name| slot_of(name.as_bytes()) == slot).unwrap();
+    let (redis, begun) = (node.redis.clone(), OnceLock::new());
+    let begin = || {
+        let (topic, envelope, retention) = (topic(&born), envelope("m"), Retention::default());
+        let append = |done| redis.append(Append { topic, envelope, retention, key: None, expected: None, done });
+        begun.set(answer(append)).unwrap();
+    };
+    let kept = stage.keeps_meanwhile(&name, || redis_server::move_slot(services, [0, 1], slot, begin));
+    // The old owner says that the new one is to be asked, which begins nothing before it has the slot.
+    let begun = begun.into_inner();
+    assert!(matches!(&begun, Some(Err(Undone::Refused(why))) if why.contains("is on its way")), "{begun:?}");
+    assert!(stage.all(&born).is_empty());
+    assert!(node.append(&born, "m").is_ok());
     assert!(kept.len() > 20);
+    assert_eq!(stage.all(&born).into_iter().map(|(content, _)| content).collect::<Vec<_>>(), ["m"]);
     assert_eq!(stage.all(&name), kept, "each that was acknowledged is there once, in the order of the calls");
     // The chain is unbroken over the move.
     assert!(kept.windows(2).all(|two| two[1].1.prev == two[0].1.position));
@@ -194,7 +186,7 @@ fn masters_that_speak_tls_with_a_password_are_found_and_followed() {
     node.attach(&name, true).unwrap();
     let before = node.stamp(&name, "before");
     assert_eq!(node.next(), Told::Live(name.clone(), envelope("before"), Some(before)));
-    move_slot(&services, slot_of(name.as_bytes()));
+    redis_server::move_slot(&services, [0, 1], slot_of(name.as_bytes()), || ());
     eventually(|| node.append(&name, "after").is_ok());
     let page = node.read(&name, Since::Position(before.position));
     assert_eq!((page.recovered, contents(&page)), (true, vec!["after".to_owned()]));
