@@ -35,6 +35,7 @@ mod openapi;
 mod operating;
 mod other_clients;
 mod outages;
+mod partitions;
 mod phoenix;
 mod probes;
 mod protocols;

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test file uses its part of this.
 
 pub(crate) mod mongo;
+pub(crate) mod namespace;
 pub(crate) mod nats;
 pub(crate) mod nats_server;
 pub(crate) mod pebble;
@@ -10,5 +11,6 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod redis_server;
+pub(crate) mod strait;
 
 pub(crate) use self::process::{Service, run};

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Message, WebSocket};
 
+use crate::services::namespace::Namespace;
 pub(crate) use crate::services::process::Folder;
 
 /// How long anything may take that is expected to happen.
@@ -86,6 +87,16 @@ impl Server {
         Self::start(command, Some(folder))
     }
 
+    /// `fanfare serve` with this file in a network of its own, with an HTTP API.
+    pub(crate) fn serve_within(namespace: &Namespace, config: &str) -> Self {
+        let folder = Folder::new();
+        let file = folder.write("fanfare.toml", config);
+        let address = format!("{}:0", namespace.address());
+        let mut command = fanfare(&["serve", "--config", file.to_str().unwrap(), "--listen", &address]);
+        command.args(["--admin", &address]).env("FANFARE_ADMIN_TOKEN", TOKEN);
+        Self::start(namespace.run(&command), Some(folder))
+    }
+
     /// Any command that starts a server.
     pub(crate) fn run(command: Command) -> Self {
         Self::start(command, None)
@@ -116,7 +127,7 @@ impl Server {
     pub(crate) fn admin(&self) -> String {
         let found = self.wait_for_stderr(|stderr| {
             let line = stderr.lines().find(|line| line.contains("HTTP API"))?;
-            let from = line.find("127.0.0.1:")?;
+            let from = line.find("127.0.0.1:").or_else(|| Some(line.find("http://")? + "http://".len()))?;
             let address = line[from..].split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':')).next()?;
             Some(address.to_owned())
         });
