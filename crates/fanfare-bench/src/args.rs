@@ -287,6 +287,9 @@ pub(crate) struct Common {
     /// the room
     #[arg(default_value = "ws://127.0.0.1:4000/socket")]
     pub(crate) url: String,
+    /// More nodes of the same cluster: connections go to the server of the URL and to these by turns
+    #[arg(long, value_name = "HOST:PORT,HOST:PORT", value_delimiter = ',')]
+    pub(crate) nodes: Vec<String>,
     /// The protocol of the server
     #[arg(long, value_enum, default_value_t = ProtocolName::Phoenix)]
     pub(crate) protocol: ProtocolName,

@@ -25,7 +25,7 @@ use crate::report::Report;
 use crate::report::progress::Progress;
 use crate::run::{Halt, Outcome, Stage, run as lead};
 use crate::stream::Dialer;
-use crate::target::Target;
+use crate::target::{self, Target};
 
 /// Connections that one local address surely has ports for.
 const PORTS: usize = 20_000;
@@ -170,7 +170,9 @@ impl<'a> Setup<'a> {
                 Some((self.common.trust.client_config()?, name))
             }
         };
-        Ok(Dialer { address: self.target.address, tls, time_stamps: false })
+        let nodes = self.common.nodes.iter().map(|node| target::resolve(node));
+        let addresses = [Ok(self.target.address)].into_iter().chain(nodes).collect::<Result<_, _>>()?;
+        Ok(Dialer { addresses, tls, time_stamps: false })
     }
 
     /// Local addresses to connect from: for a server on this machine as many as it takes.

@@ -11,7 +11,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// What it takes to open one.
 pub(crate) struct Dialer {
-    pub(crate) address: SocketAddr,
+    /// Connections go to them by turns; one at least.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// For `wss`: the configuration, and whose certificate is expected.
     pub(crate) tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
     /// Whether the kernel notes when bytes came in.
@@ -19,9 +20,15 @@ pub(crate) struct Dialer {
 }
 
 impl Dialer {
-    /// Begins to connect, from `source` if there is one.
-    pub(crate) fn dial(&self, source: Option<SocketAddr>) -> io::Result<Stream> {
-        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, Some(Protocol::TCP))?;
+    /// Where a client connects, by its number.
+    pub(crate) fn address(&self, client: usize) -> SocketAddr {
+        self.addresses[client % self.addresses.len()]
+    }
+
+    /// Begins to connect a client, from `source` if there is one.
+    pub(crate) fn dial(&self, client: usize, source: Option<SocketAddr>) -> io::Result<Stream> {
+        let address = self.address(client);
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         if let Some(source) = source {
             socket.bind(&source.into())?;
@@ -30,7 +37,7 @@ impl Dialer {
         if self.time_stamps {
             nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::ReceiveTimestampns, &true)?;
         }
-        match socket.connect(&self.address.into()) {
+        match socket.connect(&address.into()) {
             Err(error) if error.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => return Err(error),
             _ => {}
         }

@@ -47,9 +47,27 @@ impl Target {
     }
 }
 
+/// The address of one more node, from its host and port.
+///
+/// # Errors
+/// It is none, or its host is not known.
+pub(crate) fn resolve(node: &str) -> Result<SocketAddr, String> {
+    let addresses =
+        node.to_socket_addrs().map_err(|error| format!("--nodes {node}: {error}; a node looks like 127.0.0.1:4010"))?;
+    addresses.min_by_key(SocketAddr::is_ipv6).ok_or_else(|| format!("--nodes {node}: the host has no address"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes() {
+        assert_eq!(resolve("127.0.0.1:4010").unwrap().to_string(), "127.0.0.1:4010");
+        for wrong in ["127.0.0.1", "ws://127.0.0.1:4010", ":4010", ""] {
+            assert!(resolve(wrong).is_err_and(|error| error.contains("a node looks like")), "{wrong}");
+        }
+    }
 
     #[test]
     fn urls() {

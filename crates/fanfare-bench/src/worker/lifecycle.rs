@@ -55,12 +55,12 @@ impl Worker<'_> {
         self.dialled += 1;
         let sources = &self.plan.sources;
         let source = sources.get(self.dialled as usize % sources.len().max(1));
-        let dialled =
-            self.plan.dialer.dial(source.map(|address| SocketAddr::new(*address, 0))).and_then(|mut stream| {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                self.poll.registry().register(stream.tcp(), Token(index), interest)?;
-                Ok(stream)
-            });
+        let source = source.map(|address| SocketAddr::new(*address, 0));
+        let dialled = self.plan.dialer.dial(self.first + index, source).and_then(|mut stream| {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.poll.registry().register(stream.tcp(), Token(index), interest)?;
+            Ok(stream)
+        });
         self.in_flight += 1;
         let connection = &mut self.connections[index];
         connection.decoder = Decoder::new(Side::Client);
@@ -233,7 +233,11 @@ impl Worker<'_> {
         let expected = self.plan.life != Life::Stay && self.shared.counts.entered.load(Ordering::Relaxed) > 0;
         let gives_up = self.connections[index].tries >= TRIES_MAX;
         if !expected && (failure.kind == Kind::Fatal || gives_up) {
-            self.shared.fatal(format!("cannot connect to {}: {}", self.plan.dialer.address, failure.text));
+            self.shared.fatal(format!(
+                "cannot connect to {}: {}",
+                self.plan.dialer.address(self.first + index),
+                failure.text
+            ));
         } else {
             self.shared.counts.retries.fetch_add(1, Ordering::Relaxed);
             self.shared.restart.attempt_failed(failure.kind == Kind::Busy);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use mischief::{Kind, Mischief};
 use serde_json::Value;
 
-use crate::support::{Folder, Server, fanfare};
+use crate::services::redis;
+use crate::support::{Folder, Server, eventually, fanfare};
 
 /// Rooms for everybody, and rooms whose members see each other.
 const CONFIG: &str = "\
@@ -54,6 +55,29 @@ fn url(server: &Server) -> String {
 }
 
 const TOPIC: [&str; 2] = ["--topic", "bench:{room}"];
+
+#[test]
+fn clients_are_spread_over_nodes_and_every_message_arrives() {
+    let redis = redis::start();
+    let config = format!("[broker]\nurl = '{}'\n{CONFIG}", redis.redis_url());
+    let nodes = [(); 3].map(|()| Server::serve(&config));
+    for node in &nodes {
+        eventually(|| node.publish("bench:warm-up", 0).status == 200);
+    }
+    let others = format!("{},{}", nodes[1].address, nodes[2].address);
+    measured(
+        "fanout",
+        &url(&nodes[0]),
+        &[&TOPIC[..], &["--clients", "30", "--rate", "50", "--nodes", &others]].concat(),
+    );
+    for node in &nodes {
+        // Those that receive, by turns, and one that publishes.
+        let sockets = node.counter("connections", "accepted");
+        assert!((10..=11).contains(&sockets), "{sockets}");
+    }
+    let (status, _, said) = bench(&["fanout", &url(&nodes[0]), "--nodes", "nowhere"]);
+    assert!(status == 1 && said.contains("a node looks like 127.0.0.1:4010"), "{status}: {said}");
+}
 
 #[test]
 fn every_message_of_fanout_arrives() {
