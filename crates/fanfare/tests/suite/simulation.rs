@@ -71,6 +71,8 @@ struct Client {
 }
 
 struct Connection {
+    /// As whom it pushes. A client's next connection is another publisher: what the last one had sent may still wait for room.
+    publisher: usize,
     peer: Peer,
     pipe: Pipe,
     decoder: Decoder,
@@ -85,6 +87,7 @@ struct World {
     clients: Vec<Client>,
     published: Published,
     next: BTreeMap<(usize, &'static str), u64>,
+    publishers: usize,
 }
 
 /// The seed chooses the policy for slow readers, how soon a reader is one, and how much may wait to be handed out.
@@ -121,6 +124,7 @@ impl World {
             clients: (0..CLIENTS).map(|_| client()).collect(),
             published: Published::default(),
             next: BTreeMap::new(),
+            publishers: PUBLISHERS,
         }
     }
 
@@ -190,11 +194,12 @@ impl World {
         let count = self.dice.below(400);
         let this = &self.clients[client];
         let (Some(connection), Some(join_ref)) = (&this.connection, this.joins.get(topic)) else { return };
+        let by = connection.publisher;
         let mut bytes = Vec::new();
         for _ in 0..count {
-            let n = self.next.entry((PUBLISHERS + client, topic)).or_default();
+            let n = self.next.entry((by, topic)).or_default();
             *n += 1;
-            let push = json!([join_ref, null, topic, "shout", { "by": PUBLISHERS + client, "n": *n }]).to_string();
+            let push = json!([join_ref, null, topic, "shout", { "by": by, "n": *n }]).to_string();
             encode_masked(Opcode::Text, push.as_bytes(), [1, 2, 3, 4], true, false, &mut bytes);
         }
         self.lockstep.send(connection.peer, &bytes);
@@ -228,7 +233,9 @@ impl World {
         let request = Request::get("/socket/websocket?vsn=2.0.0").body(()).unwrap();
         let peer = self.lockstep.connect(request, &pipe).unwrap();
         let decoder = Decoder::new(Role::Client);
-        self.clients[client].connection = Some(Connection { peer, pipe, decoder, next_ref: 0 });
+        let publisher = self.publishers;
+        self.publishers += 1;
+        self.clients[client].connection = Some(Connection { publisher, peer, pipe, decoder, next_ref: 0 });
         self.clients[client].joins.clear();
         self.clients[client].leaves.clear();
         TOPICS.iter().for_each(|topic| self.join_topic(client, topic));
@@ -371,7 +378,7 @@ impl World {
                 let accepted = self.published.accepted.get(&((*topic).to_owned(), position.clone()));
                 assert_eq!(accepted, Some(&(*by, *n)), "seed {}: client {number}, {topic} {position}", self.seed);
             }
-            for by in 0..PUBLISHERS + CLIENTS {
+            for by in 0..self.publishers {
                 for topic in TOPICS {
                     let of = |seen: &&(&str, String, usize, u64)| (seen.0, seen.2) == (topic, by);
                     let numbers: Vec<u64> = client.seen.iter().filter(of).map(|seen| seen.3).collect();
