@@ -203,13 +203,18 @@ impl Payload {
         }
     }
 
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Json(json) => json.as_bytes(),
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(data) => data,
+        }
+    }
+
     /// Its length in bytes.
     pub fn size(&self) -> usize {
-        match self {
-            Self::Json(json) => json.0.len(),
-            Self::Text(text) => text.0.len(),
-            Self::Binary(data) => data.len(),
-        }
+        self.as_bytes().len()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::connections::{Audience, Connections};
 use crate::contract::Contracts;
 use crate::expiry::Expiry;
 use crate::health::{Part, State};
+use crate::memory;
 use crate::source::{self, Sources};
 use crate::webhook::Webhook;
 
@@ -83,7 +84,8 @@ pub(crate) async fn build(
         .body_timeout(limits.body_timeout.0)
         .publishing_waiting_max(limits.publishing_waiting_max.0 as usize)
         .publishing_waiting_bytes_max(limits.publishing_waiting_bytes_max.0 as usize)
-        .publishing_timeout(limits.publishing_timeout.0);
+        .publishing_timeout(limits.publishing_timeout.0)
+        .outboxes_bytes_max(usize::try_from(limits.outboxes_bytes_max(memory::available())).unwrap_or(usize::MAX));
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }

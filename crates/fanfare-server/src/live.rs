@@ -16,6 +16,7 @@ use crate::config::server::PartName;
 use crate::config::told::Line;
 use crate::config::value::OneOrMore;
 use crate::health::{Part, State};
+use crate::memory;
 
 /// What is in force.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ fn limits(config: &Config) -> Vec<(&'static str, u64)> {
         ("message_size_max", limits.message_size_max.0),
         ("outbox_bytes_max", limits.outbox_bytes_max.0),
         ("outbox_frames_max", limits.outbox_frames_max.0),
+        ("outboxes_bytes_max", limits.outboxes_bytes_max(memory::available())),
         ("publishing_waiting_max", limits.publishing_waiting_max.0),
         ("publishing_waiting_bytes_max", limits.publishing_waiting_bytes_max.0),
         ("bodies_bytes_max", limits.bodies_bytes_max()),

@@ -41,6 +41,7 @@ mod identity;
 mod inherited;
 mod live;
 mod log;
+mod memory;
 mod message;
 mod metrics;
 mod mint;

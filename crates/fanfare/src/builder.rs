@@ -20,6 +20,7 @@ use crate::history::{History, Store};
 use crate::interest::{Interest, ShardSet, Watch};
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
+use crate::outboxes::Outboxes;
 use crate::policy::{Policies, Policy};
 use crate::presence::{Exchange, Presence};
 use crate::room::Waiting;
@@ -38,6 +39,7 @@ pub struct Builder {
     incarnation: Option<Incarnation>,
     waiting: Waiting,
     publishing_timeout: Duration,
+    outboxes_bytes_max: usize,
     clock: Clock,
 }
 
@@ -171,6 +173,15 @@ impl Builder {
         self
     }
 
+    /// How much memory what waits for all clients may take together: for slow readers, between two polls, and what was read of histories for
+    /// clients that have missed it. What many wait for counts once. Beyond it the messages of those that hold most give way, where their
+    /// topic's policy allows that, and otherwise their sockets are closed with 1013; from three quarters of it on nothing more is read for
+    /// clients that have missed something. 1 or more. Default 1,000,000,000.
+    pub fn outboxes_bytes_max(mut self, bytes: usize) -> Self {
+        self.outboxes_bytes_max = bytes;
+        self
+    }
+
     /// How long a publisher waits for room, before it is told that the message is not published, as
     /// [unavailable](Error::is_unavailable). Default 5 s.
     pub fn publishing_timeout(mut self, timeout: Duration) -> Self {
@@ -196,7 +207,7 @@ impl Builder {
     ///
     /// # Errors
     /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
-    /// its burst is 0, the PROXY protocol is asked of requests, the broker keeps no history and topics have one, a bound of what may wait to be published is out of its range, the directory of the history cannot be used, or the system gives no more threads.
+    /// its burst is 0, the PROXY protocol is asked of requests, the broker keeps no history and topics have one, a bound of what may wait to be published, or of what may wait for all clients, is out of its range, the directory of the history cannot be used, or the system gives no more threads.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -250,6 +261,7 @@ impl Builder {
             interest: Arc::new(Interest::new(count, cluster.clone().map(|cluster| cluster as Arc<dyn Watch>))),
             policies,
             waiting: self.waiting,
+            outboxes: Arc::new(Outboxes::new(count, self.outboxes_bytes_max)?),
             labels: Arc::new(labels),
             running: Arc::default(),
             taps: Arc::default(),
@@ -309,6 +321,7 @@ impl Endpoint {
             incarnation: None,
             waiting: Waiting::DEFAULT,
             publishing_timeout: Duration::from_secs(5),
+            outboxes_bytes_max: Outboxes::BYTES_MAX,
             clock: Clock::Real(std::time::Instant::now()),
         }
     }

@@ -21,6 +21,8 @@ pub(crate) enum CloseReason {
     Undecodable,
     Drain,
     Slow,
+    /// What waits for all sockets takes too much memory, and most of it is this one's.
+    Crowded,
     Unpolled,
     /// It has sent no credential in time.
     Unauthorized,
@@ -55,7 +57,7 @@ impl CloseReason {
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
             CloseReason::Replaced => 4409,
-            CloseReason::Slow | CloseReason::Alone | CloseReason::HistoryUnavailable => 1013,
+            CloseReason::Slow | CloseReason::Crowded | CloseReason::Alone | CloseReason::HistoryUnavailable => 1013,
         }
     }
 
@@ -72,6 +74,7 @@ impl CloseReason {
             CloseReason::Undecodable => "not a message of this protocol",
             CloseReason::Drain => "the server is shutting down: connect again",
             CloseReason::Slow => "messages were not read fast enough: connect again",
+            CloseReason::Crowded => "too much waits to be read: connect again",
             CloseReason::Unpolled => "nobody asked for its messages any more",
             CloseReason::TopicEnded => "the topic has ended",
             CloseReason::Replaced => "another connection of this publisher has taken its place",
@@ -101,6 +104,7 @@ impl CloseReason {
             CloseReason::Undecodable => Event::ClosedUndecodable,
             CloseReason::Drain => Event::ClosedDrain,
             CloseReason::Slow => Event::ClosedSlow,
+            CloseReason::Crowded => Event::ClosedCrowded,
             CloseReason::Unpolled => Event::ClosedUnpolled,
             CloseReason::Unauthorized => Event::ClosedUnauthorized,
             CloseReason::OverRate(..) => Event::ClosedOverRate,

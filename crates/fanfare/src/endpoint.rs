@@ -35,6 +35,7 @@ use crate::history::Store;
 use crate::interest::Interest;
 use crate::key::SocketKey;
 use crate::mailbox::{AdmittedSocket, Command, NewSocket, Question, ShardHandle};
+use crate::outboxes::Outboxes;
 use crate::policy::Policies;
 use crate::presence::{Exchange, Presence};
 use crate::publish::Publisher;
@@ -248,6 +249,11 @@ impl Endpoint {
             attached: Some(attached),
         })));
         key.await.map_err(|_| Error::failed("the engine has ended"))
+    }
+
+    /// What waits for all sockets.
+    pub(crate) fn outboxes(&self) -> &Outboxes {
+        &self.0.surroundings.outboxes
     }
 
     pub(crate) fn shards(&self) -> &[ShardHandle] {

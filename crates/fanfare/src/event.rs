@@ -105,6 +105,8 @@ counters! {
     ClosedDrain = "closes", "drain";
     /// The client reads too slowly: what waits for it reached a limit, or it took nothing for `limits.write_timeout`.
     ClosedSlow = "closes", "slow_consumer";
+    /// What waits for all sockets took more than `limits.outboxes_bytes_max`, and this one had most of it.
+    ClosedCrowded = "closes", "outboxes_full";
     /// No credential came in time, on an endpoint where clients send theirs after they have connected.
     ClosedUnauthorized = "closes", "unauthorized";
     /// The hub's topic has ended, because its publisher has gone; or the one topic of a stream has.
@@ -147,6 +149,8 @@ counters! {
     KeysMaxPassed = "limits", "keys_max_passed";
     /// Requests to the HTTP API that were not published, since they had more messages than `admin.publish_rate` allows. Their senders were told.
     ApiPublishRateRefused = "limits", "admin_publish_rate_refused";
+    /// Sockets that were closed, since what waits for all took more than `limits.outboxes_bytes_max`, and these had most of it.
+    OutboxesMaxClosed = "limits", "outboxes_bytes_max_closed";
     /// Joins beyond `limits.join_rate`. Their senders were told when to try again.
     JoinRateRefused = "limits", "join_rate_refused";
     /// Sockets that were closed, since they had sent more that could not be than `limits.error_rate` allows.

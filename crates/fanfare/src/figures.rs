@@ -5,6 +5,7 @@
 
 mod histogram;
 mod labels;
+mod outflow;
 mod shared;
 mod underway;
 
@@ -17,6 +18,7 @@ pub(crate) use histogram::Counted;
 pub(crate) use histogram::Histogram;
 use histogram::{LONG_US, SHORT_US};
 pub(crate) use labels::Labels;
+pub(crate) use outflow::{Change, Load, Outflow};
 #[cfg(feature = "metrics")]
 pub(crate) use shared::PresenceFigures;
 pub(crate) use shared::{Appends, ListenerFigures, SharedFigures};
@@ -98,20 +100,6 @@ pub(crate) struct Received {
     pub(crate) bytes: Cell,
 }
 
-/// What has left the sockets of a shard, and what waits for those that take no more.
-#[derive(Debug, Default)]
-pub(crate) struct Outflow {
-    /// System calls that wrote a batch at once.
-    pub(crate) sends_direct: Cell,
-    /// Those that wrote what was queued.
-    pub(crate) sends_queued: Cell,
-    pub(crate) bytes_websocket: Cell,
-    pub(crate) bytes_stream: Cell,
-    pub(crate) waiting_sockets: Cell,
-    pub(crate) waiting_bytes: Cell,
-    pub(crate) waiting_frames: Cell,
-}
-
 /// What a flush of the hub has handed out.
 #[derive(Debug, Default)]
 pub(crate) struct Flushed {
@@ -126,42 +114,6 @@ impl Flushed {
     #[inline]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes_websocket + self.bytes_stream
-    }
-}
-
-impl Outflow {
-    /// A system call has written so much of what was queued.
-    #[inline]
-    pub(crate) fn sent(&self, bytes: usize, is_stream: bool) {
-        self.sends_queued.add(1);
-        self.bytes_of(is_stream).add(bytes as u64);
-    }
-
-    /// Batches were handed out, each share of them as if it had left in one send.
-    pub(crate) fn flushed(&self, flushed: &Flushed) {
-        self.sends_direct.add(flushed.shares);
-        self.bytes_websocket.add(flushed.bytes_websocket);
-        self.bytes_stream.add(flushed.bytes_stream);
-    }
-
-    /// Of a share that was counted as sent at once, so much was not.
-    pub(crate) fn not_sent(&self, sends: u64, bytes: usize, is_stream: bool) {
-        self.sends_direct.subtract(sends);
-        self.bytes_of(is_stream).subtract(bytes as u64);
-    }
-
-    /// What waits for one socket was so much, in bytes and frames, and is so much.
-    pub(crate) fn waits(&self, before: (usize, usize), now: (usize, usize)) {
-        let change = |sum: &Cell, before: usize, now: usize| {
-            sum.set(sum.get().wrapping_add(now as u64).wrapping_sub(before as u64));
-        };
-        change(&self.waiting_bytes, before.0, now.0);
-        change(&self.waiting_frames, before.1, now.1);
-        change(&self.waiting_sockets, usize::from(before.1 > 0), usize::from(now.1 > 0));
-    }
-
-    fn bytes_of(&self, is_stream: bool) -> &Cell {
-        if is_stream { &self.bytes_stream } else { &self.bytes_websocket }
     }
 }
 

@@ -89,6 +89,7 @@ fn one_of_each() -> Vec<CloseReason> {
         CloseReason::Undecodable,
         CloseReason::Drain,
         CloseReason::Slow,
+        CloseReason::Crowded,
         CloseReason::Unpolled,
         CloseReason::Unauthorized,
         CloseReason::Displaced,

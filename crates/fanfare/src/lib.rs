@@ -40,6 +40,7 @@ mod message;
 mod mount;
 mod observer;
 mod outbox;
+mod outboxes;
 mod path;
 mod policy;
 mod presence;

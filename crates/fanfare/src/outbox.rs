@@ -8,6 +8,7 @@
 //! is told, if it has asked. Of a gap that is not told nothing leaves.
 
 mod give_way;
+mod load;
 mod queue;
 
 use std::collections::VecDeque;
@@ -18,7 +19,9 @@ use fanfare_proto::chunked;
 use fanfare_proto::position::{Position, Stamp};
 use hashbrown::HashMap;
 
+use crate::figures::Load;
 use crate::gap::{Gap, Losses, Rule, Voice};
+pub(crate) use load::Seen;
 use queue::{Amount, Ends, Queue, What};
 
 /// At most this many segments leave in one `writev`.
@@ -44,8 +47,12 @@ pub(crate) struct Outbox {
     /// So many frames, the first ones, have been given to the client and may have to be given again.
     held: usize,
     losses: Losses,
-    /// What of it the shard's figures have: bytes and frames.
-    accounted: (usize, usize),
+    /// What of it the sums of its shard have.
+    accounted: Load,
+    /// What was queued since they were told.
+    given: Amount,
+    /// So many bytes of the first entry's buffer have left already.
+    spent: usize,
     /// Where those lanes' latest losses stand in their topics' histories whose readers are told.
     gaps: Vec<(u32, Position)>,
 }
@@ -93,17 +100,6 @@ impl Outbox {
         (self.waiting.bytes, self.waiting.frames)
     }
 
-    /// The shard's figures have so much of it from now on; what they had is returned.
-    pub(crate) fn account(&mut self, waiting: (usize, usize)) -> (usize, usize) {
-        std::mem::replace(&mut self.accounted, waiting)
-    }
-
-    /// Whether the shard's figures have any of it.
-    #[inline]
-    pub(crate) fn is_accounted(&self) -> bool {
-        self.accounted != (0, 0)
-    }
-
     /// For how many entries it keeps memory.
     pub(crate) fn capacity(&self) -> usize {
         self.queue.capacity()
@@ -137,21 +133,22 @@ impl Outbox {
 
     /// Queues whole frames that must not be lost, for which there is room.
     pub(crate) fn push(&mut self, bytes: Bytes, frames: usize) {
-        self.waiting += Amount { bytes: bytes.len(), frames };
+        self.add(Amount { bytes: bytes.len(), frames });
         self.queue.append(bytes, frames, 0);
     }
 
     /// Queues one frame in parts, which must not be lost and for which there is room.
     pub(crate) fn push_parts(&mut self, head: Bytes, parts: VecDeque<Bytes>) {
         let index = self.queue.append_parts(head, parts, 0);
-        self.waiting += self.queue.get(index).amount();
+        self.add(self.queue.get(index).amount());
     }
 
     /// Queues the rest of frames of which `written` bytes have left already, into an empty outbox.
     pub(crate) fn push_rest(&mut self, mut bytes: Bytes, frames: usize, written: usize) {
         let begun = rest_of_begun_frame(&bytes, written);
         bytes.advance(written);
-        self.waiting += Amount { bytes: bytes.len(), frames };
+        self.spent = written;
+        self.add(Amount { bytes: bytes.len(), frames });
         self.queue.append(bytes, frames, begun);
     }
 
@@ -182,7 +179,7 @@ impl Outbox {
             Rule::DropOldest | Rule::Latest => self.make_room_for(amount, bounds, Some(lane)),
         };
         if has_room {
-            self.waiting += amount;
+            self.add(amount);
             self.yielding += amount;
             let index = self.queue.append(bytes, 1, 0);
             self.enter_lane(index, lane, What::Message { key, position, said: stamp });
@@ -274,6 +271,12 @@ impl Outbox {
         self.skip_silent_gaps();
     }
 
+    /// Drops all, or leaves it to somebody else.
+    pub(crate) fn clear(&mut self) {
+        let (losses, accounted, given) = (self.losses, self.accounted, self.given);
+        *self = Outbox { losses, accounted, given, ..Outbox::default() };
+    }
+
     /// Drops all frames of which nothing was written yet: the stream stays well-formed.
     pub(crate) fn cut(&mut self) {
         let first = self.queue.first().map(|index| self.queue.get(index)).filter(|entry| entry.begun > 0);
@@ -281,12 +284,21 @@ impl Outbox {
             true => (entry.rest.clone(), entry.more().cloned().collect()),
             false => (entry.rest.slice(..entry.begun), VecDeque::new()),
         });
-        *self = Outbox { losses: self.losses, accounted: self.accounted, ..Outbox::default() };
+        let spent = first.map_or(0, |entry| self.spent + entry.rest.len());
+        self.clear();
         if let Some((rest, parts)) = begun {
             let size = rest.len() + parts.iter().map(Bytes::len).sum::<usize>();
-            self.waiting = Amount { bytes: size, frames: 1 };
+            self.add(Amount { bytes: size, frames: 1 });
+            // Of its buffer, what came before and comes behind.
+            self.spent = spent - rest.len();
             self.queue.append_parts(rest, parts, size);
         }
+    }
+
+    #[inline]
+    fn add(&mut self, amount: Amount) {
+        self.waiting += amount;
+        self.given += amount;
     }
 
     /// Makes what is first something that has bytes.
@@ -354,6 +366,7 @@ impl Outbox {
                 return self.begin(first, written);
             }
             written -= size;
+            self.spent = 0;
             self.leave(first);
         }
     }
@@ -367,6 +380,7 @@ impl Outbox {
             Some(past) => rest_of_begun_frame(&entry.rest[entry.begun..], past),
         };
         entry.advance(written);
+        self.spent += written;
         self.waiting.bytes -= written;
     }
 
@@ -377,7 +391,8 @@ impl Outbox {
         if is_gap {
             let entry = self.queue.get_mut(index);
             entry.frames = 1;
-            self.waiting += entry.amount();
+            let amount = entry.amount();
+            self.add(amount);
         }
     }
 

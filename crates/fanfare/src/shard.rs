@@ -6,7 +6,8 @@
 //!
 //! What a socket does in its turn is in `socket`: the shard lends it what its sockets have in common, and does what that means
 //! for others. `shard/` has the parts: `receive` (bytes in), `deliver` (frames out), `newcomers` (connections before their
-//! first request), `poll` (long-poll sessions), `members` (what is asked about many sockets, or done to them), `report`
+//! first request), `poll` (long-poll sessions), `members` (what is asked about many sockets, or done to them), `relieve`
+//! (what waits takes too much memory), `report`
 //! (what is told of one), `lockstep` (a shard without a thread).
 
 mod deliver;
@@ -16,6 +17,7 @@ mod members;
 mod newcomers;
 mod poll;
 mod receive;
+mod relieve;
 mod report;
 
 use std::io;
@@ -42,10 +44,11 @@ use crate::timers::Due;
 use crate::transport::stream::Stream;
 use crate::transport::{Carrier, Transport};
 use newcomers::Newcomers;
+use relieve::relieve;
 
 const WAKER: Token = Token(usize::MAX);
 
-/// While sockets are held up by a crowd, it is looked this often whether they still have to be.
+/// While sockets are held up by a crowd, or by what waits for all of them, it is looked this often whether they still have to be.
 const HELD_UP_LOOK: Duration = Duration::from_millis(20);
 
 /// Events taken from the kernel in one turn.
@@ -191,7 +194,7 @@ impl Shard {
             mailbox::wake_others();
             self.flush();
             self.settle();
-            if !self.lent.hub.has_batches() && self.lent.backlog.is_empty() {
+            if !self.lent.hub.has_batches() && self.lent.backlog.is_empty() && !relieve(self) {
                 return mailbox::wake_others();
             }
         }
@@ -456,8 +459,12 @@ impl Shard {
             return None;
         }
         // Nobody tells when other shards have room again.
-        let look = (!self.lent.reading.held_up.is_empty()).then_some(HELD_UP_LOOK);
+        let waits = !self.lent.reading.held_up.is_empty() || !self.lent.postponed.is_empty();
+        let look = waits.then_some(HELD_UP_LOOK);
         let timer = self.lent.timers.next_ms().into_iter().chain(self.newcomers.expiry_ms()).min();
+        // Nor that they hold more, of which this shard may have to give up some.
+        let look =
+            look.or_else(|| self.lent.surroundings.outboxes.is_above_part(self.lent.number).then_some(HELD_UP_LOOK));
         let timer = timer.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(clock.now_ms())));
         look.into_iter().chain(timer).min()
     }

@@ -4,7 +4,7 @@
 //! change another. `socket/` has the parts: `hear` (what a frame of the client's means), `joins`, `resume`, `feed`, `jobs` and
 //! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
 //! `topics` (joins without a channel), `present` (who is present in a topic), `reach` (how messages reach a join), `rates` (how often clients may do what they do), `waiting` (frames that do not leave at once),
-//! `writing` (when they do), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
+//! `writing` (when they do), `missed` (what was read for a join and not sent), `relief` (what waits takes too much memory), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
 
 mod close;
 mod credentials;
@@ -14,10 +14,12 @@ mod hear;
 mod jobs;
 mod joins;
 mod leaves;
+mod missed;
 mod present;
 mod rates;
 mod reach;
 mod reading;
+mod relief;
 mod replies;
 mod resume;
 mod seat;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use crate::clock::Clock;
 use crate::figures::Labels;
 use crate::interest::Interest;
+use crate::outboxes::Outboxes;
 use crate::policy::Policies;
 use crate::room::Waiting;
 use crate::tap::Taps;
@@ -19,6 +20,8 @@ pub(crate) struct Surroundings {
     pub(crate) policies: Arc<Policies>,
     /// What may wait to be handed out, for each shard.
     pub(crate) waiting: Waiting,
+    /// What waits for all sockets.
+    pub(crate) outboxes: Arc<Outboxes>,
     /// By which figures of topics are told apart.
     pub(crate) labels: Arc<Labels>,
     /// Runs of channels' code that went on on the runtime and are not finished.

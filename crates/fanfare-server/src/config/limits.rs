@@ -11,6 +11,11 @@ use super::value::{Count, Size, Span, choice};
 /// When a client counts as vanished, unless told otherwise.
 const VANISHED_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// What may wait for all clients together, unless told otherwise: at least so much, and so much where it is not known how much memory
+/// there is.
+const OUTBOXES_BYTES_MIN: u64 = 64_000_000;
+const OUTBOXES_BYTES: u64 = 1_000_000_000;
+
 /// How often in a row a client may join all of its topics.
 const JOINS_AGAIN: u64 = 5;
 
@@ -75,6 +80,12 @@ section! {
         outbox_bytes_max: Size<10_000, 1_000_000_000> = "\"8MB\"" => Connect,
         /// How many frames may wait for one slow reader. Beyond it the same happens.
         outbox_frames_max: Count<10, 10_000_000> = "8192" => Connect,
+        /// How much memory what waits for all clients may take together: for slow readers, between two polls, and what was read of
+        /// histories for clients that have missed it. What many wait for counts once. Beyond it the messages of those that hold most give way
+        /// where `channel.slow` lets them, and otherwise their sockets are closed with 1013; from three quarters of it on nothing more is
+        /// read for clients that have missed something. Left out: a quarter of the memory that the process may have (that of its
+        /// control group, or of the machine), at least 64 MB.
+        outboxes_bytes_max: Option<Size<1_000_000, 1_000_000_000_000>> = "",
         /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
         /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.
         /// Messages of topics with a history have as much room of their own, so that a stalled disk delays no other topic.
@@ -137,6 +148,12 @@ section! {
 pub(crate) const API_BODY_SIZE_MAX: u64 = 8_000_000;
 
 impl Limits {
+    /// What may wait for all clients together, on a machine with so much memory, if that is known.
+    pub(crate) fn outboxes_bytes_max(&self, memory: Option<u64>) -> u64 {
+        let part = |memory: Option<u64>| memory.map_or(OUTBOXES_BYTES, |memory| (memory / 4).max(OUTBOXES_BYTES_MIN));
+        self.outboxes_bytes_max.map_or_else(|| part(memory), |given| given.0)
+    }
+
     /// What the bodies of requests may take together.
     pub(crate) fn bodies_bytes_max(&self) -> u64 {
         self.bodies_bytes_max.map_or(2 * self.longpoll_body_size_max.0.max(API_BODY_SIZE_MAX), |given| given.0)
@@ -204,6 +221,13 @@ impl Limits {
         }
         if self.accept_burst.is_some() && self.accept_rate.is_none() {
             self.places.problem(problems, "accept_burst", "has no effect without `accept_rate`; set both or none");
+        }
+        if let Some(all) = self.outboxes_bytes_max.map(|all| all.0).filter(|&all| all < self.outbox_bytes_max.0) {
+            let one = self.outbox_bytes_max.0;
+            let text = format!(
+                "{all} bytes for all clients are less than outbox_bytes_max allows for one ({one}): raise it, or lower that"
+            );
+            self.places.problem(problems, "outboxes_bytes_max", text);
         }
         let (bodies, body) = (self.bodies_bytes_max(), self.longpoll_body_size_max.0);
         if bodies < 2 * body {

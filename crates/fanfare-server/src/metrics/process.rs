@@ -41,6 +41,7 @@ mod linux {
     use procfs::{Current, ProcResult, Uptime};
     use prometheus_client::encoding::DescriptorEncoder;
 
+    use crate::memory;
     use crate::metrics::families;
 
     /// What is known of the process.
@@ -75,15 +76,8 @@ mod linux {
             resident_bytes: stat.rss * procfs::page_size(),
             threads: stat.num_threads,
             started_s: booted_s + stat.starttime as f64 / ticks,
-            memory_limit_bytes: memory_limit(&process).unwrap_or(0),
+            memory_limit_bytes: memory::limit().unwrap_or(0),
         })
-    }
-
-    /// What the control group may have, if it is bounded.
-    fn memory_limit(process: &Process) -> Option<u64> {
-        let group = process.cgroups().ok()?.into_iter().find(|group| group.hierarchy == 0)?;
-        let limit = std::fs::read_to_string(format!("/sys/fs/cgroup{}/memory.max", group.pathname)).ok()?;
-        limit.trim().parse().ok()
     }
 
     impl Figures {

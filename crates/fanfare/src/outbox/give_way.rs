@@ -36,7 +36,7 @@ impl Outbox {
         }
         self.queue.get_mut(index).rest = bytes;
         self.waiting = without;
-        self.waiting += new;
+        self.add(new);
         self.yielding -= old;
         self.yielding += new;
         true
@@ -60,6 +60,13 @@ impl Outbox {
             }
         }
         true
+    }
+
+    /// Lets all messages give way that may.
+    pub(crate) fn give_way(&mut self) {
+        for lane in self.lanes.keys().copied().collect::<Vec<_>>() {
+            self.drop_all(lane);
+        }
     }
 
     /// The lane with the message that waits for the longest time.

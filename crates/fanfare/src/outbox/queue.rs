@@ -43,6 +43,9 @@ struct Parts {
     size: usize,
 }
 
+/// What a frame takes beside that and its bytes: what is known of it in its lane, and the newest of its key.
+pub(super) const IN_LANE_SIZE: usize = size_of::<InLane>() + 40;
+
 /// What is known of an entry that is in a lane.
 #[derive(Debug)]
 pub(super) struct InLane {
@@ -76,6 +79,11 @@ impl Entry {
     /// How many bytes are left of it.
     pub(super) fn size(&self) -> usize {
         self.rest.len() + self.more.as_ref().map_or(0, |more| more.size)
+    }
+
+    /// What it takes in memory beside its bytes and its place in the queue.
+    pub(super) fn size_beside(&self) -> usize {
+        if self.in_lane.is_some() { IN_LANE_SIZE } else { 0 }
     }
 
     /// Whether it is one frame in parts.

@@ -54,6 +54,15 @@ impl Socket {
                 );
                 self.close_because(turn, reason, detail);
             }
+            CloseReason::Crowded => {
+                let (bytes, frames) = self.carrier.waiting();
+                let (held, max) = (turn.surroundings.outboxes.held(), turn.surroundings.outboxes.bytes_max());
+                let detail = format_args!(
+                    "{bytes} bytes in {frames} frames waited for the client, most of all, while what waits for all takes {held} bytes of \
+                     memory and {max} are allowed: raise outboxes_bytes_max, lower outbox_bytes_max, or give the topic a policy for slow readers"
+                );
+                self.close_because(turn, reason, detail);
+            }
             _ => self.close_because(turn, reason, format_args!("{}", reason.text())),
         }
     }
@@ -85,11 +94,11 @@ impl Socket {
         if !self.is_open() {
             return;
         }
-        if !matches!(reason, CloseReason::Slow | CloseReason::Lost) {
+        if !matches!(reason, CloseReason::Slow | CloseReason::Crowded | CloseReason::Lost) {
             // What was published before, in the same turn perhaps, leaves before the end.
             (0..self.session.entries().len()).for_each(|slot| self.settle_batches(turn, slot));
         }
-        if matches!(reason, CloseReason::Slow) {
+        if matches!(reason, CloseReason::Slow | CloseReason::Crowded) {
             let (_, frames) = self.carrier.waiting();
             turn.counters().add(Event::SlowLost, frames as u64);
             self.carrier.cut();
@@ -122,6 +131,11 @@ impl Socket {
     /// The client does not take what it is sent: it loses what waits, and is told so by its end or, if it has none, by the
     /// answer to its next poll.
     pub(crate) fn too_slow(&mut self, turn: &mut Turn) {
+        self.give_up(turn, &CloseReason::Slow);
+    }
+
+    /// The same for either reason.
+    pub(super) fn give_up(&mut self, turn: &mut Turn, reason: &CloseReason) {
         let (bytes, frames) = self.carrier.waiting();
         // What had no room is one more.
         if let Carrier::Poll(session) = &mut self.carrier
@@ -143,7 +157,7 @@ impl Socket {
             fact.tell(turn.counters());
             return;
         }
-        self.close(turn, &CloseReason::Slow);
+        self.close(turn, reason);
     }
 
     /// The credential has expired: every join is told that something is wrong with it, and the socket is closed.

@@ -13,7 +13,8 @@ use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Position, Since};
 
-use super::seat::{CatchingUp, Feed, Held, Membership, Page, Phase};
+use super::missed::Missed;
+use super::seat::{CatchingUp, Feed, Held, Membership, Page, Phase, Withheld};
 use super::{Socket, Turn};
 use crate::channel::Job;
 use crate::close_reason::CloseReason;
@@ -42,16 +43,41 @@ fn portion(outbox: Bounds) -> Bounds {
 impl Socket {
     /// A live join that has been sent all up to a position gets what was read for it, and what has come since.
     pub(super) fn begin_feeding(&mut self, turn: &mut Turn, slot: usize, at: Position, replay: Replay, held: Held) {
-        self.prepare_feed(slot, at, replay, held, false);
+        self.prepare_feed(turn, slot, at, replay, held, false);
         let serial = self.entry(slot).serial();
         self.feed_join(turn, serial);
     }
 
-    /// The same before it begins; `waits` where it begins once its channel says so.
-    pub(super) fn prepare_feed(&mut self, slot: usize, at: Position, replay: Replay, held: Held, waits: bool) {
+    /// The same before it begins; `waits` where it begins once its channel says so. What cannot be sent now, since another join of the
+    /// socket gets what it has missed, or all sockets hold too much, is not kept but read again.
+    pub(super) fn prepare_feed(
+        &mut self,
+        turn: &mut Turn,
+        slot: usize,
+        at: Position,
+        replay: Replay,
+        held: Held,
+        waits: bool,
+    ) {
         let Replay { head, number, messages, .. } = replay;
-        let feed = Feed { page: messages.into_iter(), at, head, number, held, waits };
+        let has_room = self.has_room_for_missed(slot) && turn.has_room_for_missed();
+        let page = Missed::new(messages, turn.shard.figures());
+        let mut feed = Feed { page, at, head, number, held, waits };
+        if !has_room {
+            feed.put_off();
+        }
         self.catch_up(slot, CatchingUp::Feeding(feed));
+    }
+
+    /// What was read for its joins and is not sent is read again when there is room for it.
+    pub(super) fn put_off_missed(&mut self) {
+        for slot in 0..self.session.entries().len() {
+            if let Phase::Live(Membership { catching_up: Some(catching_up), .. }) = &mut self.seat(slot).phase
+                && let CatchingUp::Feeding(feed) = &mut **catching_up
+            {
+                feed.put_off();
+            }
+        }
     }
 
     /// A join's channel has said what it had to say before.
@@ -81,6 +107,12 @@ impl Socket {
 
     /// Sends a join of what it missed as much as its socket takes now.
     pub(super) fn feed_join(&mut self, turn: &mut Turn, serial: u32) {
+        self.feed_portion(turn, serial);
+        // Other sockets that are behind take what is left of the room.
+        turn.backlog.pool.account(self.carrier.outbox_if_any());
+    }
+
+    fn feed_portion(&mut self, turn: &mut Turn, serial: u32) {
         while let Some(slot) = self.slot(serial) {
             let has_room = self.has_room_for_missed(slot);
             let entry = self.session.entry_mut(slot);
@@ -92,6 +124,9 @@ impl Socket {
             if !has_room {
                 self.is_behind = true;
                 return;
+            }
+            if !turn.has_room_for_missed() {
+                return turn.postpone(self.key);
             }
             let Some(Stored { stamp, event, payload, .. }) = feed.page.next() else {
                 return self.end_page(turn, slot);
@@ -156,7 +191,7 @@ impl Socket {
         };
         self.catch_up(slot, CatchingUp::Behind { head, number });
         let serial = self.entry(slot).serial();
-        for message in held {
+        for message in held.messages {
             let Some(slot) = self.slot(serial) else { return };
             if message.stamp.is_none() || message.number > number {
                 self.send_alone(turn, slot, &message);
@@ -168,13 +203,17 @@ impl Socket {
     pub(crate) fn hold(&mut self, turn: &mut Turn, serial: u32, message: &Arc<Message>) {
         let Some(slot) = self.slot(serial) else { return };
         let limits = self.info.mount.limits;
-        let held_max = (limits.waiting_frames_max / 2).min(portion(limits.outbox).frames_max);
+        let portion = portion(limits.outbox);
+        let held_max = (limits.waiting_frames_max / 2).min(portion.frames_max);
         let Some(held) = self.seat(slot).phase.held() else { return self.send_alone(turn, slot, message) };
-        if held.as_ref().is_some_and(|held| held.len() >= held_max) {
+        let bytes = message.payload.size();
+        let is_too_much = |held: &Withheld| held.messages.len() >= held_max || held.bytes + bytes > portion.bytes_max;
+        if held.as_ref().is_some_and(is_too_much) {
             *held = None;
         }
         if let Some(held) = held {
-            held.push(message.clone());
+            held.bytes += bytes;
+            held.messages.push(message.clone());
         }
     }
 
@@ -277,6 +316,16 @@ impl Socket {
             && let Phase::Live(membership) = &mut self.seat(slot).phase
         {
             membership.catching_up = None;
+        }
+    }
+}
+
+impl Feed {
+    /// What is not sent is read again, and what has come since with it.
+    fn put_off(&mut self) {
+        if !self.page.is_empty() {
+            self.page.clear();
+            self.held = None;
         }
     }
 }

@@ -13,7 +13,7 @@ use fanfare_proto::resume::{resumed, with_messages, with_resume};
 use tokio::sync::oneshot;
 
 use super::replies::reason_payload;
-use super::seat::{CatchingUp, Membership, Page, Phase, Seat};
+use super::seat::{CatchingUp, Membership, Page, Phase, Seat, Withheld};
 use super::{Socket, Turn};
 use crate::channel::{Admitted, AnyChannel, Ended, Finished, HistoryRead, Instance, Job, Outcome};
 use crate::close_reason::CloseReason;
@@ -134,9 +134,9 @@ impl Socket {
             self.say_joined(turn, slot, from, replay.recovered);
         }
         // Whoever has left or joined anew meanwhile gets its messages by that join, and would get them twice.
-        let (at, held) = if is_over { (replay.head, Some(Vec::new())) } else { (from, held) };
+        let (at, held) = if is_over { (replay.head, Some(Withheld::default())) } else { (from, held) };
         let messages = if missed && !is_over { replay.messages } else { Vec::new() };
-        self.prepare_feed(slot, at, Replay { messages, ..replay }, held, admitted.waits);
+        self.prepare_feed(turn, slot, at, Replay { messages, ..replay }, held, admitted.waits);
         self.feed_join(turn, serial);
         self.after_joining(turn, serial);
     }

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::vec;
 
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::JsonText;
 use fanfare_proto::position::{Position, Since};
 use fanfare_proto::session::Answered;
 
+use super::missed::Missed;
 use crate::channel::{Instance, Job, Mutes};
-use crate::history::{Stored, Wanted};
+use crate::history::Wanted;
 use crate::hub::Place;
 use crate::message::Message;
 
@@ -114,17 +114,25 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn new(wanted: Wanted) -> Self {
-        Page { wanted, held: Some(Vec::new()), is_next: false }
+        Page { wanted, held: Some(Withheld::default()), is_next: false }
     }
 }
 
 /// What was published since a history was read. `None`: too much, and it is in the history.
-pub(crate) type Held = Option<Vec<Arc<Message>>>;
+pub(crate) type Held = Option<Withheld>;
+
+/// Messages that come after what is read.
+#[derive(Debug, Default)]
+pub(crate) struct Withheld {
+    pub(crate) messages: Vec<Arc<Message>>,
+    /// The bytes of their payloads.
+    pub(crate) bytes: usize,
+}
 
 /// A page of the history on its way to a client.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    pub(crate) page: vec::IntoIter<Stored>,
+    pub(crate) page: Missed,
     /// It has been sent all up to here.
     pub(crate) at: Position,
     /// Where the topic was when the page was read. If the page ends before, there is another.

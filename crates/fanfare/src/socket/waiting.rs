@@ -233,7 +233,7 @@ impl Socket {
         if has_room {
             push(outbox);
         }
-        account(outbox, session, info, backlog.counters());
+        note_losses(outbox, session, info, backlog.counters());
         if has_room { Written::Waiting } else { Written::Full }
     }
 
@@ -343,13 +343,13 @@ impl Socket {
             _ => message.encoded_at(variant, position),
         };
         outbox.offer(yielding, encode, bounds, voice);
-        account(outbox, session, info, backlog.counters());
+        note_losses(outbox, session, info, backlog.counters());
         Written::Waiting
     }
 }
 
 /// Counts what has given way. A join that resumes has been sent all of its topic only from behind that on.
-fn account(outbox: &mut Outbox, session: &mut Session<Seat>, info: &SocketInfo, counters: &impl Tally) {
+pub(super) fn note_losses(outbox: &mut Outbox, session: &mut Session<Seat>, info: &SocketInfo, counters: &impl Tally) {
     outbox.take_losses().note(|| info.who(), counters);
     for (serial, position) in outbox.take_gaps() {
         if let Some(slot) = session.position(serial)

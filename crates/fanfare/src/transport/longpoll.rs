@@ -191,7 +191,7 @@ impl PollSession {
                 self.outbox.hold();
                 self.given = given;
             } else {
-                self.outbox = Outbox::default();
+                self.outbox.clear();
                 self.position += given as u64;
             }
         }
@@ -228,7 +228,7 @@ impl PollSession {
     pub(crate) fn lose(&mut self, messages: usize) -> bool {
         let can_be_told = self.one_by_one.is_some();
         if can_be_told {
-            self.outbox = Outbox::default();
+            self.outbox.clear();
             let before = if let Some(Lost::Overflow(before)) = self.lost { before } else { 0 };
             self.lost = Some(Lost::Overflow(before + messages as u64));
         }
@@ -255,7 +255,7 @@ impl PollSession {
 
     /// Gives up what waits.
     pub(crate) fn cut(&mut self) {
-        self.outbox = Outbox::default();
+        self.outbox.clear();
     }
 
     /// Answers every poll.

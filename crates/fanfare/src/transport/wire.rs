@@ -227,19 +227,19 @@ impl Pool {
     /// Takes note of what waits for a client that takes no more.
     pub(crate) fn account(&mut self, outbox: Option<&mut Outbox>) {
         if let Some(outbox) = outbox {
-            let now = outbox.waiting();
-            self.outflow().waits(outbox.account(now), now);
+            self.outflow().waits(&outbox.account());
         }
     }
 
     /// Nothing waits in it any more: all has left, or its socket is gone.
     pub(crate) fn forget(&mut self, outbox: Option<&mut Outbox>) {
         if let Some(outbox) = outbox.filter(|outbox| outbox.is_accounted()) {
-            self.outflow().waits(outbox.account((0, 0)), (0, 0));
+            self.outflow().waits(&outbox.unaccount());
         }
     }
 
-    fn keep(&mut self, outbox: Box<Outbox>) {
+    fn keep(&mut self, mut outbox: Box<Outbox>) {
+        outbox.begin_again();
         if self.free.len() < Pool::KEPT_MAX && outbox.capacity() <= Pool::ENTRIES_MAX {
             self.free.push(outbox);
         }

@@ -69,3 +69,4 @@ mod tls;
 mod two_processes_on_one_redis;
 mod types_of_the_application;
 mod what_follows_the_answer_arrives;
+mod what_waits_for_all_is_bounded;

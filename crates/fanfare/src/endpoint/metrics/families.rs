@@ -35,6 +35,7 @@ pub const FAMILIES: &[Family] = &[
     SOCKETS_WAITING,
     OUTBOX_BYTES,
     OUTBOX_FRAMES,
+    OUTBOX_HELD,
     OUTBOX_STALL,
     SHARD_BUSY,
     SHARD_TURN_AGE,
@@ -221,6 +222,13 @@ pub(super) const OUTBOX_FRAMES: Family = Family::gauge(
     &[],
     "Frames that wait for these sockets.",
     "A socket may have `limits.outbox_frames_max`.",
+);
+
+pub(super) const OUTBOX_HELD: Family = Family::gauge(
+    "fanfare_outbox_memory_bytes",
+    &[],
+    "What all that waits takes in memory, at most: what many wait for counts once as soon as that matters.",
+    "Beyond `limits.outboxes_bytes_max` those that hold most lose it: compare it with `fanfare_limit{limit=\"outboxes_bytes_max\"}`.",
 );
 
 pub(super) const SHARD_BUSY: Family = Family::counter(

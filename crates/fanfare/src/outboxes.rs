@@ -1,0 +1,103 @@
+//! What all that waits for the sockets of a node takes in memory together, and how much that may be.
+//!
+//! A shard tells once a turn what its own takes, in a cell that only it writes. Beyond the bound, those shards that hold more than an equal
+//! part of it give something up (`shard/relieve.rs`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Error;
+use crate::event::Cell;
+
+/// The outboxes of a node, and what was read of histories for those that take it bit by bit.
+#[derive(Debug)]
+pub(crate) struct Outboxes {
+    bytes_max: AtomicU64,
+    /// By shard.
+    held: Box<[Cell]>,
+}
+
+impl Outboxes {
+    /// As much as a hundred sockets may have waiting.
+    pub(crate) const BYTES_MAX: usize = 1_000_000_000;
+
+    /// # Errors
+    /// The bound is 0.
+    pub(crate) fn new(shards: usize, bytes_max: usize) -> Result<Self, Error> {
+        if bytes_max == 0 {
+            return Err(Error::invalid("outboxes_bytes_max is 0: use 1 or more"));
+        }
+        let held = (0..shards).map(|_| Cell::default()).collect();
+        Ok(Outboxes { bytes_max: AtomicU64::new(bytes_max as u64), held })
+    }
+
+    /// How much may be held.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// How much is.
+    pub(crate) fn held(&self) -> u64 {
+        self.held.iter().map(Cell::get).sum()
+    }
+
+    /// A shard holds so much.
+    #[inline]
+    pub(crate) fn tell(&self, shard: usize, held: u64) {
+        let cell = &self.held[shard];
+        if cell.get() != held {
+            cell.set(held);
+        }
+    }
+
+    /// What a shard has to give up so that all hold seven eighths of the bound, once they hold more than that: 0 if it holds no more than an
+    /// equal part of it.
+    #[inline]
+    pub(crate) fn excess(&self, shard: usize) -> u64 {
+        let (own, max) = (self.held[shard].get(), self.bytes_max());
+        let part = max / self.held.len() as u64;
+        if own <= part { 0 } else { self.excess_of_all(own, part, max) }
+    }
+
+    #[cold]
+    fn excess_of_all(&self, own: u64, part: u64, max: u64) -> u64 {
+        let held = self.held();
+        if held <= max {
+            return 0;
+        }
+        (held - (max - max / 8)).min(own - (part - part / 8))
+    }
+
+    /// Whether a shard holds more than an equal part.
+    pub(crate) fn is_above_part(&self, shard: usize) -> bool {
+        self.held[shard].get() > self.bytes_max() / self.held.len() as u64
+    }
+
+    /// Whether more is read for those that have missed something, by a shard that holds so much now: not while three quarters of the bound
+    /// are held.
+    pub(crate) fn has_room_for_missed(&self, shard: usize, held: u64) -> bool {
+        self.held() - self.held[shard].get() + held <= self.bytes_max() / 4 * 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_gives_up_what_is_too_much_but_never_below_its_part() {
+        for (held, excess) in [
+            ([500, 500], [0, 0]),
+            // No more than all may have together.
+            ([1_000, 0], [0, 0]),
+            ([1_001, 0], [126, 0]),
+            // Who has less than its part gives up nothing.
+            ([1_000, 400], [525, 0]),
+            ([600, 500], [162, 0]),
+            ([2_000, 2_000], [1_562, 1_562]),
+        ] {
+            let outboxes = Outboxes::new(2, 1_000).unwrap();
+            held.into_iter().enumerate().for_each(|(shard, held)| outboxes.tell(shard, held));
+            assert_eq!([outboxes.excess(0), outboxes.excess(1)], excess, "{held:?}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Invariant 4 once more: each outbox has a bound, and so has what all of them hold together.
+
+use fanfare::testing::{Lockstep, Pipe};
+use fanfare::{Builder, Endpoint, Policy, Relay, Retention, Slow};
+use http::Request;
+use serde_json::{Value, json};
+
+use crate::support::guest::Guest;
+use crate::support::http::request;
+use crate::support::{counter, eventually, serve, stage};
+
+const BOUND: usize = 2_000_000;
+const BODY: usize = 20_000;
+
+fn builder() -> Builder {
+    let mount = stage().channel("drop:*", Relay).channel("kept:*", Relay);
+    let retention = Retention { messages_max: 1_000, bytes_max: 10_000_000, ..Retention::default() };
+    Endpoint::builder()
+        .outboxes_bytes_max(BOUND)
+        .policy("drop:*", Policy::new().slow(Slow::DropOldest))
+        .policy("kept:*", Policy::new().history(retention))
+        .mount("/socket", mount)
+}
+
+fn guest(lockstep: &mut Lockstep, topic: &str, params: Value) -> Guest {
+    let request = Request::get("/socket/websocket?vsn=2.0.0").body(()).unwrap();
+    let mut guest = Guest::at(lockstep, request, Pipe::keeping()).unwrap();
+    guest.join(lockstep, topic, params);
+    guest
+}
+
+/// One that is joined, and takes nothing more.
+fn unread(lockstep: &mut Lockstep, topic: &str) -> Guest {
+    let guest = guest(lockstep, topic, json!({}));
+    guest.pipe.limit(0);
+    guest
+}
+
+fn publish(lockstep: &mut Lockstep, topic: &str, n: usize) {
+    let endpoint = lockstep.endpoint().clone();
+    lockstep.run(endpoint.broadcast(topic, "n", json!({ "n": n, "body": "x".repeat(BODY) }))).unwrap();
+    lockstep.settle();
+}
+
+fn numbers(guest: &mut Guest) -> Vec<u64> {
+    guest.frames().iter().filter_map(|frame| frame[4]["n"].as_u64()).collect()
+}
+
+/// What waits, in bytes and in memory, whichever is more.
+fn held(lockstep: &Lockstep) -> u64 {
+    let overview = lockstep.endpoint().overview();
+    overview.waiting_bytes.max(overview.waiting_memory)
+}
+
+fn closed(endpoint: &Endpoint) -> u64 {
+    counter(endpoint, "closes", "outboxes_full")
+}
+
+#[test]
+fn those_that_hold_most_are_closed_1013_and_a_reader_gets_all() {
+    let mut lockstep = Lockstep::new(builder(), 2);
+    let unread: Vec<Guest> = (0..40).map(|n| unread(&mut lockstep, &format!("room:{n}"))).collect();
+    let mut reader = guest(&mut lockstep, "room:read", json!({}));
+    let rounds = 10;
+    for round in 0..rounds {
+        for n in 0..unread.len() {
+            publish(&mut lockstep, &format!("room:{n}"), round);
+            // If it is the other shard's turn to give something up.
+            lockstep.turn();
+            assert!(held(&lockstep) <= BOUND as u64);
+        }
+        publish(&mut lockstep, "room:read", round);
+        assert_eq!(numbers(&mut reader), [round as u64]);
+    }
+    let endpoint = lockstep.endpoint().clone();
+    // Eight megabytes were published to those that take nothing.
+    assert!(closed(&endpoint) > 0);
+    assert_eq!(counter(&endpoint, "limits", "outboxes_bytes_max_closed"), closed(&endpoint));
+    let fact = endpoint.facts().into_iter().find(|fact| fact.reason == "outboxes_full").unwrap();
+    assert!(fact.detail.contains("2000000 are allowed: raise outboxes_bytes_max"), "{}", fact.detail);
+    let mut codes = 0;
+    for mut guest in unread {
+        lockstep.make_room(guest.peer, &guest.pipe, usize::MAX);
+        lockstep.settle();
+        codes += guest.frames().iter().filter(|frame| **frame == json!(1013)).count();
+    }
+    assert_eq!(codes as u64, closed(&endpoint));
+    assert_eq!(endpoint.overview().waiting_memory, 0, "nothing waits any more");
+}
+
+#[test]
+fn what_many_wait_for_counts_once() {
+    let mut lockstep = Lockstep::new(builder(), 2);
+    let unread: Vec<Guest> = (0..100).map(|_| unread(&mut lockstep, "room:1")).collect();
+    for n in 0..20 {
+        publish(&mut lockstep, "room:1", n);
+    }
+    let overview = lockstep.endpoint().overview();
+    assert!(overview.waiting_bytes > 20 * BOUND as u64, "{}", overview.waiting_bytes);
+    assert_eq!(closed(lockstep.endpoint()), 0, "what is there is no more than a quarter of the bound");
+    drop(unread);
+}
+
+#[test]
+fn messages_give_way_where_their_topic_lets_them() {
+    let mut lockstep = Lockstep::new(builder(), 1);
+    let mut unread: Vec<Guest> = (0..20).map(|n| unread(&mut lockstep, &format!("drop:{n}"))).collect();
+    for n in 0..20 * unread.len() {
+        publish(&mut lockstep, &format!("drop:{}", n % unread.len()), n);
+        assert!(held(&lockstep) <= BOUND as u64);
+    }
+    assert_eq!(closed(lockstep.endpoint()), 0);
+    assert!(counter(lockstep.endpoint(), "drops", "drop_oldest") > 0);
+    // They go on with the newest.
+    let guest = &mut unread[7];
+    lockstep.make_room(guest.peer, &guest.pipe, usize::MAX);
+    publish(&mut lockstep, "drop:7", 1_000);
+    assert_eq!(numbers(guest).last(), Some(&1_000));
+}
+
+#[test]
+fn those_that_have_missed_something_wait_for_room_and_get_all() {
+    let mut lockstep = Lockstep::new(builder(), 1);
+    let (topics, messages) = (20, 20);
+    for topic in 0..topics {
+        (0..messages).for_each(|n| publish(&mut lockstep, &format!("kept:{topic}"), n));
+    }
+    let mut guests: Vec<Guest> = (0..topics)
+        .map(|topic| {
+            let request = Request::get("/socket/websocket?vsn=2.0.0").body(()).unwrap();
+            let guest = Guest::at(&mut lockstep, request, Pipe::keeping()).unwrap();
+            guest.pipe.limit(0);
+            guest.push(&mut lockstep, &format!("kept:{topic}"), "phx_join", json!({ "resume": "0:0" }));
+            lockstep.settle();
+            assert!(held(&lockstep) <= BOUND as u64);
+            guest
+        })
+        .collect();
+    for guest in &mut guests {
+        lockstep.make_room(guest.peer, &guest.pipe, usize::MAX);
+        lockstep.settle();
+        assert!(held(&lockstep) <= BOUND as u64);
+    }
+    assert_eq!(closed(lockstep.endpoint()), 0);
+    let all: Vec<u64> = (0..messages as u64).collect();
+    assert_eq!(guests.iter_mut().map(numbers).collect::<Vec<_>>(), vec![all; topics]);
+}
+
+#[tokio::test]
+async fn sessions_that_nobody_polls_are_among_them() {
+    let served = serve(builder().shards(1)).await;
+    let mut targets = Vec::new();
+    for n in 0..20 {
+        let target = "/socket/longpoll?vsn=2.0.0";
+        let begun = request(served.address, "GET", target, &[], b"").await.json();
+        let target = format!("{target}&token={}", begun["token"].as_str().unwrap());
+        let join = json!(["1", "1", format!("room:{n}"), "phx_join", {}]).to_string();
+        request(served.address, "POST", &target, &[], join.as_bytes()).await;
+        targets.push(target);
+    }
+    for n in 0..400 {
+        let payload = json!({ "body": "x".repeat(BODY) });
+        served.endpoint.broadcast(&format!("room:{}", n % 20), "n", payload).await.unwrap();
+    }
+    eventually("some are closed", async || closed(&served.endpoint) > 0).await;
+    eventually("enough", async || served.endpoint.overview().waiting_memory <= BOUND as u64).await;
+    let mut gone = 0;
+    for target in &targets {
+        let answer = request(served.address, "GET", target, &[], b"").await;
+        gone += usize::from(answer.json()["status"] == 410);
+    }
+    assert_eq!(gone as u64, closed(&served.endpoint));
+    assert_eq!(served.endpoint.overview().waiting_bytes, 0, "what was given to its client waits no more");
+}
