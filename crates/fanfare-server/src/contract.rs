@@ -18,6 +18,7 @@ mod asyncapi;
 mod command;
 mod compatible;
 mod document;
+mod named;
 mod typescript;
 
 use command::write;

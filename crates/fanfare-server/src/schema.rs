@@ -8,11 +8,10 @@ mod compiled;
 mod expanded;
 #[cfg(feature = "schema")]
 mod files;
+#[cfg(feature = "schema")]
+mod strict;
 
 #[cfg(not(feature = "schema"))]
 pub(crate) use absent::{Schema, Violation};
 #[cfg(feature = "schema")]
 pub(crate) use compiled::{Schema, Violation};
-
-/// The comment that stands in the place of a schema that would contain itself: which values fit is not said there.
-pub(crate) const SELF_REFERENCE: &str = "the schema refers to itself here";

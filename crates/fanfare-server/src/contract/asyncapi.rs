@@ -3,7 +3,8 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
-use super::document::{Address, Channel, Document, type_names};
+use super::document::{Address, Channel, Document, names_taken, type_names};
+use super::named::{Named, Names, without_definitions};
 
 /// The last part of a topic whose pattern ends in a star.
 const SUFFIX: &str = "suffix";
@@ -14,9 +15,10 @@ const TRAIT: &str = "phoenix";
 /// The document.
 pub(super) fn document(contracts: &Document) -> Value {
     let names = type_names(&contracts.channels);
+    let named = Named::of(&contracts.channels, names_taken(&names));
     let (mut channels, mut operations) = (Map::new(), Map::new());
     for (channel, name) in contracts.channels.iter().zip(&names) {
-        channels.insert(name.clone(), described(channel));
+        channels.insert(name.clone(), described(channel, &named));
         operate(&mut operations, channel, name);
     }
     let mut document = json!({
@@ -34,6 +36,10 @@ pub(super) fn document(contracts: &Document) -> Value {
             "bindings": { "ws": {} },
         } } },
     });
+    if !named.all().is_empty() {
+        let schemas = named.all().iter().map(|each| (each.name.clone(), relocated(&each.schema, &each.names)));
+        document["components"]["schemas"] = schemas.collect::<Map<_, _>>().into();
+    }
     if let Some(Address { host, protocol }) = &contracts.server {
         document["servers"] = json!({ "socket": {
             "host": host, "protocol": protocol, "description": "Phoenix Channels 2.0.0 over WebSocket",
@@ -42,10 +48,11 @@ pub(super) fn document(contracts: &Document) -> Value {
     document
 }
 
-fn described(channel: &Channel) -> Value {
+fn described(channel: &Channel, named: &Named) -> Value {
     let mut messages = Map::new();
     let mut add = |name: String, event: &str, payload: &Value| {
         let traits = json!([{ "$ref": format!("#/components/messageTraits/{TRAIT}") }]);
+        let payload = relocated(&without_definitions(payload), &named.names(payload));
         messages.insert(name, json!({ "name": event, "payload": payload, "traits": traits }));
     };
     add("join".into(), "phx_join", &channel.join);
@@ -86,6 +93,23 @@ fn operate(operations: &mut Map<String, Value>, channel: &Channel, name: &str) {
     for event in channel.on.keys() {
         let operation = json!({ "action": "send", "channel": whole, "messages": [of(&message("on", event))] });
         operations.insert(format!("{name}.on.{event}"), operation);
+    }
+}
+
+/// A schema whose references lead to the components of the document.
+fn relocated(schema: &Value, names: &Names) -> Value {
+    match schema {
+        Value::Object(members) => {
+            let each = |(key, value): (&String, &Value)| match (key.as_str(), value) {
+                ("$ref", Value::String(reference)) if names.contains_key(reference) => {
+                    (key.clone(), format!("#/components/schemas/{}", names[reference]).into())
+                }
+                _ => (key.clone(), relocated(value, names)),
+            };
+            Value::Object(members.iter().map(each).collect())
+        }
+        Value::Array(items) => items.iter().map(|item| relocated(item, names)).collect(),
+        other => other.clone(),
     }
 }
 

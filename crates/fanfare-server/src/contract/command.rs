@@ -83,7 +83,7 @@ pub(crate) fn read(file: &Path) -> Result<Document, String> {
 
 fn json(file: &Path) -> Result<Value, String> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let text = crate::file::read_text(file).map_err(|error| format!("cannot read {shown}: {error}"))?;
     serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}"))
 }
 

@@ -1,8 +1,11 @@
 //! Whether clients that were built for an earlier contract can go on: what they send is taken, and what they get is what they know.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
-use crate::schema::SELF_REFERENCE;
+use super::named::lookup;
 
 /// What says nothing of which values fit.
 const ANNOTATIONS: [&str; 10] = [
@@ -48,7 +51,8 @@ pub(super) fn breaks(old: &Value, new: &Value) -> Result<Vec<String>, String> {
             continue;
         };
         let mut check = |what: &str, before: &Value, after: &Value, sender| {
-            let mut compare = Compare { place: format!("{pattern}: {what}"), sender, found: &mut found };
+            let (place, seen) = (format!("{pattern}: {what}"), BTreeSet::new());
+            let mut compare = Compare { place, sender, whole: (before, after), seen, found: &mut found };
             compare.schemas(before, after, "", 0);
         };
         check("join", &before["join"], &after["join"], Sender::Client);
@@ -72,6 +76,10 @@ pub(super) fn breaks(old: &Value, new: &Value) -> Result<Vec<String>, String> {
 struct Compare<'f> {
     place: String,
     sender: Sender,
+    /// The two schemas, with their definitions.
+    whole: (&'f Value, &'f Value),
+    /// The pairs of references that are compared already: what contains itself is compared once.
+    seen: BTreeSet<(String, String)>,
     found: &'f mut Vec<String>,
 }
 
@@ -84,24 +92,27 @@ impl Compare<'_> {
     /// From the schema that must fit at least to the one that must not allow less: for a client that sends, the new one
     /// allows what the old one does; for a server that sends, the other way round.
     fn schemas(&mut self, old: &Value, new: &Value, path: &str, depth: usize) {
-        let (Value::Object(old_keys), Value::Object(new_keys)) = (old, new) else {
-            if old != new {
+        let (old_reference, new_reference) = (reference(old), reference(new));
+        if old_reference.is_some() || new_reference.is_some() {
+            let of = |schema: &Value, reference: Option<&str>| match reference {
+                Some(reference) => reference.to_owned(),
+                None => schema.to_string(),
+            };
+            if !self.seen.insert((of(old, old_reference), of(new, new_reference))) {
+                return;
+            }
+        }
+        let (old, new) = (resolved(self.whole.0, old), resolved(self.whole.1, new));
+        let (Value::Object(old_keys), Value::Object(new_keys)) = (&*old, &*new) else {
+            if !is_same(&old, &new) {
                 self.add(path, "the schema is another");
             }
             return;
         };
         if depth > DEPTH_MAX {
-            if old != new {
+            if !is_same(&old, &new) {
                 self.add(path, "the schemas differ, too deep to compare them");
             }
-            return;
-        }
-        let is_cut = |keys: &Map<String, Value>| keys.get("$comment").is_some_and(|text| text == SELF_REFERENCE);
-        if is_cut(old_keys) != is_cut(new_keys) {
-            self.add(
-                path,
-                "one of the two refers to itself here, so that they cannot be compared: it has to stay the same",
-            );
             return;
         }
         let (inner, outer) = match self.sender {
@@ -113,8 +124,17 @@ impl Compare<'_> {
         self.properties(old_keys, new_keys, path, depth);
         self.numbers(inner, outer, path);
         self.values(inner, outer, path);
-        if let (Some(old), Some(new)) = (old_keys.get("items"), new_keys.get("items")) {
-            self.schemas(old, new, &format!("{path}/[]"), depth + 1);
+        // What is left out allows everything.
+        let all = Value::Bool(true);
+        for (key, part) in [("items", "[]"), ("additionalProperties", "*")] {
+            if !old_keys.contains_key(key) && !new_keys.contains_key(key) {
+                continue;
+            }
+            let (old, new) = (old_keys.get(key).unwrap_or(&all), new_keys.get(key).unwrap_or(&all));
+            // Whether there may be any is seen with the properties.
+            if key == "items" || (old != false && new != false) {
+                self.schemas(old, new, &format!("{path}/{part}"), depth + 1);
+            }
         }
         self.rest(old_keys, new_keys, path);
     }
@@ -198,7 +218,7 @@ impl Compare<'_> {
         match values(inner) {
             None => self.add(path, "only some values are taken where all were, or all can come where some did"),
             Some(wanted) => {
-                for value in wanted.iter().filter(|value| !allowed.contains(value)) {
+                for value in wanted.iter().filter(|value| !allowed.iter().any(|allowed| is_same(allowed, value))) {
                     let text = match self.sender {
                         Sender::Client => format!("{value} is not taken any more"),
                         Sender::Server => format!("it can be {value} now"),
@@ -211,7 +231,9 @@ impl Compare<'_> {
 
     /// What is not understood has to be the same.
     fn rest(&mut self, old: &Map<String, Value>, new: &Map<String, Value>, path: &str) {
-        const UNDERSTOOD: [&str; 17] = [
+        const UNDERSTOOD: [&str; 19] = [
+            "$ref",
+            "$defs",
             "type",
             "required",
             "properties",
@@ -234,9 +256,46 @@ impl Compare<'_> {
         let mut keys: Vec<_> = old.keys().chain(new.keys()).filter(is_rest).collect();
         keys.sort_unstable();
         keys.dedup();
-        for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
+        let is_other = |key: &&String| match (old.get(*key), new.get(*key)) {
+            (Some(old), Some(new)) => !is_same(old, new),
+            (old, new) => old.is_some() || new.is_some(),
+        };
+        for key in keys.into_iter().filter(is_other) {
             self.add(path, format!("{key} has changed, and cannot be compared"));
         }
+    }
+}
+
+/// The definition that a schema refers to, if it does.
+fn reference(schema: &Value) -> Option<&str> {
+    schema.get("$ref").and_then(Value::as_str)
+}
+
+/// A schema in the one form that it can be compared in: an object, of what it refers to if it does. `true` is the empty one.
+fn resolved<'s>(whole: &'s Value, schema: &'s Value) -> Cow<'s, Value> {
+    let mut schema = schema;
+    // References to references; those that lead in a circle allow everything.
+    for _ in 0..DEPTH_MAX {
+        match reference(schema).map(|reference| lookup(whole, reference)) {
+            None if *schema == true => return Cow::Owned(Map::new().into()),
+            None => return Cow::Borrowed(schema),
+            Some(Some(next)) => schema = next,
+            Some(None) => break,
+        }
+    }
+    Cow::Owned(Map::new().into())
+}
+
+/// Whether two parts of schemas say the same: 1 is 1.0, and `true` is the empty schema.
+fn is_same(a: &Value, b: &Value) -> bool {
+    let is_all = |value: &Value| *value == true || value.as_object().is_some_and(Map::is_empty);
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| is_same(a, b)))
+        }
+        (a, b) => a == b || is_all(a) && is_all(b),
     }
 }
 
@@ -284,11 +343,9 @@ mod tests {
             (with(&|s| s["additionalProperties"] = false.into()), Some("not named are not taken"), None),
             (with(&|s| s["properties"]["a"]["pattern"] = "x".into()), Some("pattern has changed"), Some("pattern has")),
             (with(&|s| s["properties"]["a"]["enum"] = json!(["x"])), Some("only some values"), None),
-            (
-                with(&|s| s["properties"]["a"] = json!({ "$comment": SELF_REFERENCE })),
-                Some("/a: one of the two refers to itself here"),
-                Some("/a: one of the two refers to itself here"),
-            ),
+            (with(&|s| s["additionalProperties"] = json!({})), None, None),
+            (with(&|s| s["additionalProperties"] = string()), Some("/*: any type is not taken"), None),
+            (with(&|s| s["items"] = string()), Some("/[]: any type is not taken"), None),
         ] {
             let contract = |schema: &Value| {
                 json!({"fanfare_contract": 1, "channels": {"r": {
@@ -304,6 +361,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_same_in_other_words_breaks_nothing() {
+        let push = |schema: &Value| {
+            let channel = json!({"join": true, "push": {"e": schema}, "on": {"e": schema}, "replies": true});
+            json!({"fanfare_contract": 1, "channels": {"r": channel}})
+        };
+        let node = |name: &str, text: &str| {
+            let reference = format!("#/$defs/{name}");
+            let node = json!({"type": "object", "properties": {
+                "text": {"type": text}, "next": {"$ref": reference},
+            }});
+            json!({"$ref": reference, "$defs": {name: node}})
+        };
+        let inlined = json!({"type": "object", "properties": {"text": {"type": "string"}, "next": {"$ref": "#"}}});
+        for (old, new) in [
+            (json!({"enum": [1, 2.5]}), json!({"enum": [1.0, 2.5]})),
+            (json!({"const": {"a": [1]}}), json!({"const": {"a": [1.0]}})),
+            (json!({"multipleOf": 1}), json!({"multipleOf": 1.0})),
+            (json!(true), json!({})),
+            (json!({"properties": {"a": true}}), json!({"properties": {"a": {}}})),
+            (json!({"anyOf": [true]}), json!({"anyOf": [{}]})),
+            (node("a", "string"), node("b", "string")),
+            (node("a", "string"), inlined.clone()),
+        ] {
+            assert_eq!(breaks(&push(&old), &push(&new)).unwrap(), [""; 0], "{old} {new}");
+            assert_eq!(breaks(&push(&new), &push(&old)).unwrap(), [""; 0], "{new} {old}");
+        }
+        let found = breaks(&push(&inlined), &push(&node("a", "number"))).unwrap();
+        // Of what a client sends and of what it gets: one level of the first is written out.
+        assert_eq!(found.len(), 4, "{found:?}");
+        assert!(found[0].contains("/text: string is not taken any more, only number"), "{found:?}");
+        // What leads to nothing but itself.
+        let circle = json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}});
+        assert_eq!(breaks(&push(&circle), &push(&circle)).unwrap(), [""; 0]);
     }
 
     #[test]

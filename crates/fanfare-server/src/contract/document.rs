@@ -173,16 +173,32 @@ pub(super) fn type_names(channels: &[Channel]) -> Vec<String> {
         let name = if name.is_empty() { "Any".to_owned() } else { name };
         let name = if name.starts_with(|c: char| c.is_ascii_digit()) { format!("Topic{name}") } else { name };
         let name = if TAKEN.contains(&&*name) { format!("{name}Topic") } else { name };
-        let mut numbered = (2..).map(|number| format!("{name}{number}"));
-        let free = if taken.contains(&name) { numbered.find(|name| !taken.contains(name)) } else { Some(name) };
-        let free = free.unwrap_or_default();
-        taken.insert(free.clone());
-        free
+        free(&name, &mut taken)
     };
     channels.iter().map(name).collect()
 }
 
-fn camel<'w>(words: impl Iterator<Item = &'w str>) -> String {
+/// The names that a document has besides its definitions, which are none for them.
+pub(super) fn names_taken(types: &[String]) -> BTreeSet<String> {
+    TAKEN.iter().map(|name| (*name).to_owned()).chain(types.iter().cloned()).collect()
+}
+
+/// A name like this one that is not taken, and is from now on.
+pub(super) fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let name = match name.chars().next() {
+        None => "Part".to_owned(),
+        Some(first) if first.is_ascii_digit() => format!("Part{name}"),
+        Some(_) => name.to_owned(),
+    };
+    let mut numbered = (2..).map(|number| format!("{name}{number}"));
+    let free = if taken.contains(&name) { numbered.find(|name| !taken.contains(name)) } else { Some(name) };
+    let free = free.unwrap_or_default();
+    taken.insert(free.clone());
+    free
+}
+
+/// Words as one.
+pub(super) fn camel<'w>(words: impl Iterator<Item = &'w str>) -> String {
     let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
     words.map(capital).collect()
 }

@@ -96,7 +96,7 @@ impl Schema {
         self.validator.validate(&value).map_err(|error| vec![violation(&error)])
     }
 
-    /// The schema with what it refers to in the places of the references. Where it refers to itself, anything is allowed.
+    /// The schema with what it refers to in the places of the references. Where it refers to itself, it has `$defs`.
     pub(crate) fn document(&self) -> &Value {
         &self.document
     }
@@ -150,8 +150,28 @@ fn violation(error: &ValidationError<'_>) -> Violation {
 /// Why a schema is none. Where it refers to another file, the place is that of the reference.
 fn refused(file: &Path, error: &ValidationError<'_>) -> Fault {
     let value = cut(&error.instance().to_string(), NAME_CHARS_MAX);
-    let text = format!("not a JSON Schema: {}", cut(&error.masked_with(value).to_string(), TEXT_CHARS_MAX));
+    let mut text = format!("not a JSON Schema: {}", cut(&error.masked_with(value).to_string(), TEXT_CHARS_MAX));
+    if let (ValidationErrorKind::Format { format }, Value::String(pattern)) = (error.kind(), error.instance().as_ref())
+        && format == "regex"
+    {
+        text.push_str(&format!(": {}", why_no_pattern(pattern)));
+    }
     Fault { file: file.to_owned(), pointer: error.instance_path().to_string(), text }
+}
+
+/// What is wrong with a pattern. The library keeps it to itself.
+fn why_no_pattern(pattern: &str) -> String {
+    match regex::Regex::new(pattern) {
+        Err(regex::Error::CompiledTooBig(limit)) => {
+            format!("it takes more than {limit} bytes once it is compiled: repeat less in it")
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let line = text.lines().last().unwrap_or_default();
+            cut(line.trim_start_matches("error: "), TEXT_CHARS_MAX)
+        }
+        Ok(_) => "it cannot be matched in linear time".to_owned(),
+    }
 }
 
 fn cut(text: &str, chars_max: usize) -> String {
@@ -248,7 +268,9 @@ mod tests {
         let schema = schema(&[("schemas/main.json", main)]).unwrap();
         let faulty = json!({"replies": [{"replies": [{"text": 1}]}]});
         assert_eq!(schema.check(&payload(&faulty)).unwrap_err()[0].path, "/replies/0/replies/0/text");
-        assert!(!schema.document().to_string().contains("$ref"), "{}", schema.document());
+        let replies = json!({"items": {"$ref": "#/$defs/comment"}});
+        let comment = json!({"type": "object", "properties": {"text": {"type": "string"}, "replies": replies}});
+        assert_eq!(schema.document(), &json!({"$ref": "#/$defs/comment", "$defs": {"comment": comment}}));
     }
 
     #[test]
@@ -263,7 +285,9 @@ mod tests {
                 &format!("main.json: /type: not a JSON Schema: \"{}…", &long[1..NAME_CHARS_MAX]),
             ),
             (json!({"properties": {"a": {"pattern": "("}}}), json!({}), "main.json: /properties/a/pattern: "),
-            (json!({"pattern": "(a)\\1"}), json!({}), "main.json: /pattern: "),
+            (json!({"pattern": "(a)\\1"}), json!({}), "is not a \"regex\": backreferences are not supported"),
+            (json!({"pattern": "(?=a)"}), json!({}), "is not a \"regex\": look-around"),
+            (json!({"pattern": "((\\w{100}){100}){100}"}), json!({}), "bytes once it is compiled: repeat less in it"),
             (json!("text"), json!({}), "main.json: not a JSON Schema"),
             (json!({"items": {"$ref": "b.json#/$defs/y"}}), json!({}), "main.json: /items/$ref: "),
             (

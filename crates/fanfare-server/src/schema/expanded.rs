@@ -1,15 +1,15 @@
-//! A schema with what it refers to in the places of the references, as far as it does not refer to itself.
+//! A schema with what it refers to in the places of the references. Definitions that refer to themselves keep their names, as `$defs`.
 //!
 //! A few lines of schemas can refer to one another so often that all of it together fits into no memory. So what is made is counted while it
 //! is made, and all that is done with it later, compiling included, is done with something of a known size.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::ptr;
 
 use jsonschema::{Draft, ReferencingError, Registry, Retrieve};
 use referencing::Resolver;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::files::{path_of, uri};
 
@@ -31,7 +31,7 @@ pub(super) struct Fault {
     pub(super) text: String,
 }
 
-/// A schema without references.
+/// A schema that refers to nothing but `$defs` of its own, and to those only where it would contain itself.
 #[derive(Debug)]
 pub(super) struct Expanded {
     pub(super) document: Value,
@@ -54,7 +54,7 @@ pub(super) fn registry<'s>(
     registry.and_then(|registry| registry.prepare()).map_err(|error| Place::start(file).unresolved(&error))
 }
 
-/// Puts what a schema refers to in the places of the references. Where it refers to itself, anything is allowed.
+/// Puts what a schema refers to in the places of the references. What refers to itself becomes a definition, and stays a reference.
 ///
 /// # Errors
 /// The first reference that leads nowhere; more than [`SIZE_MAX`], [`REFERENCES_MAX`] or [`DEPTH_MAX`].
@@ -62,15 +62,43 @@ pub(super) fn expanded(schema: &Value, file: &Path, registry: &Registry<'_>) -> 
     let start = Place::start(file);
     let draft = Draft::default().detect(schema);
     let base = jsonschema::uri::from_str(&uri(file)).map_err(|error| start.unresolved(&error))?;
-    let mut walk =
-        Walk { left: SIZE_MAX, references: 0, depth: 0, choices: 0, within: Vec::new(), chooses_itself: false };
-    let mut document = walk.schema(schema, draft, &registry.resolver(base), &start)?;
+    // The first walk finds out what refers to itself, the second puts names there.
+    let mut first = Walk::default();
+    let mut document = first.schema(schema, draft, &registry.resolver(base.clone()), &start)?;
+    let mut definitions = Map::new();
+    if !first.recursive.is_empty() {
+        let mut walk = Walk { recursive: named(&first.recursive), ..Walk::default() };
+        document = walk.schema(schema, draft, &registry.resolver(base), &start)?;
+        definitions = walk.definitions;
+    }
     if let Value::Object(members) = &mut document {
         for key in ["$schema", "$id"] {
             members.remove(key);
         }
+        if !definitions.is_empty() {
+            members.insert("$defs".to_owned(), definitions.into());
+        }
     }
-    Ok(Expanded { document, chooses_itself: walk.chooses_itself })
+    Ok(Expanded { document, chooses_itself: first.chooses_itself })
+}
+
+/// Names for definitions, by the last part of what refers to them: `#/$defs/comment` is `comment`, a whole file goes by its name.
+fn named(recursive: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut taken = HashSet::new();
+    let name = |reference: &String| {
+        let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
+        let last = fragment.rsplit('/').next().filter(|last| !last.is_empty());
+        let file = || base.rsplit('/').next().and_then(|file| file.split('.').next()).unwrap_or_default();
+        let is_plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+        let name: String = last.unwrap_or_else(file).chars().filter(is_plain).collect();
+        let name = if name.is_empty() { "part".to_owned() } else { name };
+        let mut numbered = (2..).map(|number| format!("{name}{number}"));
+        let free = if taken.contains(&name) { numbered.find(|name| !taken.contains(name)) } else { Some(name) };
+        let free = free.unwrap_or_default();
+        taken.insert(free.clone());
+        free
+    };
+    recursive.keys().cloned().zip(recursive.keys().map(name).collect::<Vec<_>>()).collect()
 }
 
 /// Whether a keyword has schemas that are tried, so that a payload need not fit each of them.
@@ -129,6 +157,9 @@ struct Parts<'p> {
 struct Walk {
     /// How many bytes there may be yet.
     left: usize,
+    /// What refers to itself, and what it is called once that is known.
+    recursive: BTreeMap<String, String>,
+    definitions: Map<String, Value>,
     /// How often a reference was followed.
     references: usize,
     depth: usize,
@@ -137,6 +168,21 @@ struct Walk {
     /// The references that are being followed, and in how many choices each stands.
     within: Vec<(String, usize)>,
     chooses_itself: bool,
+}
+
+impl Default for Walk {
+    fn default() -> Self {
+        Walk {
+            left: SIZE_MAX,
+            recursive: BTreeMap::new(),
+            definitions: Map::new(),
+            references: 0,
+            depth: 0,
+            choices: 0,
+            within: Vec::new(),
+            chooses_itself: false,
+        }
+    }
 }
 
 impl Walk {
@@ -158,8 +204,10 @@ impl Walk {
         let name = format!("{}#{fragment}", base.as_str());
         if let Some((_, choices)) = self.within.iter().find(|(within, _)| *within == name) {
             self.chooses_itself |= self.choices > *choices;
-            return Ok(json!({ "$comment": super::SELF_REFERENCE }));
+            self.recursive.entry(name).or_default();
+            return Ok(true.into());
         }
+        let called = self.recursive.get(&name).filter(|called| !called.is_empty()).cloned();
         let file = path_of(base.as_str()).unwrap_or_else(|| at.file.clone());
         self.references += 1;
         if self.references > REFERENCES_MAX {
@@ -167,6 +215,14 @@ impl Walk {
                 "with all that it refers to it has more than {REFERENCES_MAX} references, the most that a schema has: refer to a definition in \
                  fewer places, or let a part be anything (`true`)"
             )));
+        }
+        if let Some(called) = called {
+            let place = Place { file, pointer: fragment.to_owned() };
+            let reference = self.reference(&called, (target, draft, &resolver), &place)?;
+            let is_shown = |name: &str| !matches!(name, "$ref" | "$defs" | "definitions");
+            let mut all = self.members(members, is_shown, &parts, at)?;
+            all.insert("$ref".to_owned(), reference.into());
+            return Ok(all.into());
         }
         self.within.push((name, self.choices));
         self.deeper(at)?;
@@ -182,6 +238,30 @@ impl Walk {
         let mut all = self.members(members, is_shown, &parts, at)?;
         all.extend(inside);
         Ok(all.into())
+    }
+
+    /// A reference to a definition, which is made if there is none yet.
+    fn reference(
+        &mut self,
+        called: &str,
+        (target, draft, resolver): (&Value, Draft, &Resolver<'_>),
+        at: &Place,
+    ) -> Result<String, Fault> {
+        if !self.definitions.contains_key(called) {
+            // What it contains may refer to it.
+            self.definitions.insert(called.to_owned(), true.into());
+            let depth = std::mem::take(&mut self.depth);
+            let mut made = self.schema(target, draft, resolver, at)?;
+            self.depth = depth;
+            if let Value::Object(members) = &mut made {
+                for key in ["$schema", "$id"] {
+                    members.remove(key);
+                }
+            }
+            self.definitions.insert(called.to_owned(), made);
+        }
+        self.count(called.len() + 20, at)?;
+        Ok(format!("#/$defs/{called}"))
     }
 
     /// A keyword's value, or what is in it.

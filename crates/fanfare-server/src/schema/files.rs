@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use jsonschema::{Retrieve, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::Value;
+use serde_json::error::Category;
+
+use super::strict::Strict;
 
 /// The largest file of a schema, in bytes.
 const FILE_SIZE_MAX: u64 = 262_144;
@@ -21,6 +24,7 @@ const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b
 /// Why it is not taken.
 pub(super) fn read(file: &Path) -> Result<Value, String> {
     let shown = file.display();
+    crate::file::check(file).map_err(|error| format!("cannot read the schema {shown}: {error}"))?;
     let mut text = String::new();
     let opened = fs::File::open(file).map_err(|error| format!("cannot read the schema {shown}: {error}"))?;
     let size = opened.take(FILE_SIZE_MAX + 1).read_to_string(&mut text);
@@ -28,7 +32,11 @@ pub(super) fn read(file: &Path) -> Result<Value, String> {
     if size as u64 > FILE_SIZE_MAX {
         return Err(format!("{shown} has more than {FILE_SIZE_MAX} bytes, the most that the file of a schema has"));
     }
-    serde_json::from_str(&text).map_err(|error| format!("{shown} is not JSON: {error}"))
+    let Strict(value) = serde_json::from_str(&text).map_err(|error| match error.classify() {
+        Category::Data => format!("{shown}: {error}"),
+        _ => format!("{shown} is not JSON: {error}"),
+    })?;
+    Ok(value)
 }
 
 /// What a file is called in references.

@@ -1,7 +1,6 @@
 //! Contracts: payloads that do not fit their schema, and the documents that are made of the schemas.
 
-use std::process::Command;
-use std::{fs, thread};
+use std::fs;
 
 use serde_json::{Value, json};
 
@@ -63,21 +62,6 @@ fn a_payload_that_does_not_fit_is_answered_with_where_and_why() {
     let log = server.wait_for_stderr(|log| log.lines().find(|line| line.contains("does not fit")).map(str::to_owned));
     let log = log.expect("the log tells of it");
     assert!(!server.stderr().contains("never in a log"), "{log}");
-}
-
-/// A named pipe gives what was written to it once: whoever reads it a second time waits for a writer that does not come.
-#[test]
-fn a_schema_is_read_and_compiled_once_for_the_check_and_for_use() {
-    let (folder, config) = contract("");
-    let pipe = folder.write("x", "").with_file_name("pipe.json");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let config = config.replace("new_msg.json", "pipe.json");
-    let writer = thread::spawn(move || fs::write(pipe, r#"{"required": ["body"]}"#));
-    let server = Server::serve(&config);
-    writer.join().unwrap().unwrap();
-    let mut client = server.connect("");
-    let join_ref = client.join_ok_with("room:1", json!({"name": "a"}));
-    assert_eq!(errors(&client.push(&join_ref, "room:1", "new_msg", json!({})))[0]["path"], "");
 }
 
 /// Members of rooms get a string and the JSON that it looks like alike, so that either may fit.
@@ -198,12 +182,14 @@ fn a_schema_that_has_changed_counts_after_a_reload() {
 fn mistakes_are_found_before_the_start() {
     let (folder, config) = contract("");
     folder.write("bad.json", r#"{"type": "strin"}"#);
+    folder.write("twice.json", r#"{"type": "object", "type": "string"}"#);
     folder.write("refers.json", r#"{"$ref": "../elsewhere.json"}"#);
     for (from, to, parts) in [
         ("new_msg = ", "new_mesage = ", vec!["new_mesage", "not among the `events`"]),
         ("new_msg.json", "absent.json", vec!["absent.json", "cannot read"]),
         ("new_msg.json", "bad.json", vec!["bad.json: /type: not a JSON Schema"]),
         ("new_msg.json", "refers.json", vec!["refers.json", "elsewhere.json"]),
+        ("new_msg.json", "twice.json", vec!["twice.json: an object has \"type\" twice", "line 1"]),
         ("schemas = {", "schemas = { phx_leave = 'x', ", vec!["phx_"]),
         ("schemas = {", "schema_mode = 'maybe'\nschemas = {", vec!["maybe", "report"]),
     ] {
@@ -240,6 +226,15 @@ fn contracts_are_written_in_three_forms_and_compared() {
     assert!(typescript.contains(r#"mood?: "happy" | "sad";"#), "{typescript}");
 
     // What a program in Rust gives is taken in the same form.
+    let thread = r##"{"$ref": "#/$defs/message", "$defs": {"message": {"properties": {"replies": {"items": {"$ref": "#/$defs/message"}}}}}}"##;
+    folder.write("mood.json", thread);
+    let (_, recursive, _) = written(&["--format", "typescript"]);
+    assert!(recursive.contains("export type Message = {") && recursive.contains("mood?: Message;"), "{recursive}");
+    let (_, asyncapi, _) = written(&["--format", "asyncapi"]);
+    let asyncapi: Value = serde_json::from_str(&asyncapi).unwrap();
+    let replies = &asyncapi["components"]["schemas"]["Message"]["properties"]["replies"];
+    assert_eq!(replies["items"]["$ref"], "#/components/schemas/Message");
+    folder.write("mood.json", r#"{"enum": ["happy", "sad"]}"#);
     let given = folder.write("given.json", &json);
     let (ok, from, stderr) = run(&["contract", "--from", given.to_str().unwrap(), "--format", "typescript"]);
     assert!(ok && from == typescript, "{stderr}{from}");

@@ -200,3 +200,32 @@ fn the_log_says_at_the_start_what_is_served() {
         );
     }
 }
+
+/// A named pipe waits for somebody who writes into it, and a device may never end.
+#[test]
+fn what_is_no_file_is_refused_and_not_waited_for() {
+    let folder = Folder::new();
+    let pipe = folder.write("x", "").with_file_name("pipe.json");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let jwt = "[auth.a]\nkind = 'jwt'\nalgorithms = ";
+    for config in [
+        format!("{jwt}['HS256']\nsecret_file = {pipe:?}"),
+        format!("{jwt}['RS256']\npublic_key_file = {pipe:?}"),
+        format!("{jwt}['RS256']\njwks_file = {pipe:?}"),
+        format!("[tls]\ncert = {pipe:?}\nkey = {pipe:?}"),
+        format!("[admin]\nlisten = '127.0.0.1:1'\ntoken_file = {pipe:?}"),
+        format!("[[channel]]\ntopic = '*'\njoin = 'open'\nschemas = {{ join = {pipe:?} }}"),
+    ] {
+        let file = folder.write("fanfare.toml", &config);
+        let (ok, _, stderr) = run(&["check", "--config", file.to_str().unwrap()]);
+        assert!(!ok && stderr.contains("it is a named pipe, and only files are read"), "{config}: {stderr}");
+    }
+    for (file, what) in [(pipe.to_str().unwrap(), "a named pipe"), ("/dev/zero", "a device")] {
+        let (ok, _, stderr) = run(&["check", "--config", file]);
+        assert!(!ok && stderr.contains(&format!("it is {what}, and only files are read")), "{stderr}");
+    }
+    // What a shell has opened ends with its writer.
+    let command = format!("{} check --config <(echo \"listen = '127.0.0.1:1'\")", env!("CARGO_BIN_EXE_fanfare"));
+    let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
