@@ -200,7 +200,8 @@ impl Driver {
             match settings.challenge {
                 Challenge::TlsAlpn => run.forever().await,
                 Challenge::Http => {
-                    tokio::join!(run.forever(), answering.forever(settings.http_listen, ordered, endpoint));
+                    // The one who answers is there before anything is asked.
+                    tokio::join!(answering.forever(settings.http_listen, ordered, endpoint), run.forever());
                 }
             }
         };
@@ -361,7 +362,8 @@ impl Run {
         let late = || Failure::Down(format!("the certificate authority has not come to an end within {ORDER_MAX:?}"));
         let pem = tokio::time::timeout(ORDER_MAX, ordered).await.unwrap_or_else(|_| Err(late()))?;
         let cache = self.cache.clone();
-        blocking(move || cache.keep_certificate(&pem)).await.map_err(Failure::Down)?;
+        // Authorities count orders: one that could not be kept is not followed by the next at once.
+        blocking(move || cache.keep_certificate(&pem)).await.map_err(Failure::Refused)?;
         self.ordered.issued.fetch_add(1, Ordering::Relaxed);
         self.adopt().await.map_err(Failure::Down)?;
         self.window.begin();

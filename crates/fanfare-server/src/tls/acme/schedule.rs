@@ -85,7 +85,9 @@ impl Window {
 /// Counts failures.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
+    /// Of the same kind, one after the other.
     times: u32,
+    is_refused: bool,
 }
 
 impl Backoff {
@@ -95,6 +97,11 @@ impl Backoff {
             Failure::Down(_) => (DOWN_FIRST, DOWN_LONGEST),
             Failure::Refused(_) => (REFUSED_FIRST, REFUSED_LONGEST),
         };
+        // An authority that was away for long, and then refuses, has refused once.
+        let is_refused = matches!(failure, Failure::Refused(_));
+        if std::mem::replace(&mut self.is_refused, is_refused) != is_refused {
+            self.times = 0;
+        }
         let wait = doubled(first, self.times, longest);
         self.times = self.times.saturating_add(1);
         wait + wait.mul_f64(chance() / 2.0)
@@ -153,5 +160,15 @@ mod tests {
         }
         check(&Failure::Down(String::new()), &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 3_600, 3_600]);
         check(&Failure::Refused(String::new()), &[3_600, 7_200, 14_400, 28_800, 57_600, 86_400, 86_400]);
+        let mut backoff = Backoff::default();
+        for (failure, least) in [
+            (Failure::Down(String::new()), 1),
+            (Failure::Down(String::new()), 2),
+            (Failure::Refused(String::new()), 3_600),
+            (Failure::Down(String::new()), 1),
+        ] {
+            let wait = backoff.next(&failure).as_secs();
+            assert!((least..=least + least / 2).contains(&wait), "{wait} for {failure:?}");
+        }
     }
 }
