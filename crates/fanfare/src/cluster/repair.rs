@@ -134,6 +134,7 @@ impl Cluster {
             let Ok(Page { head, recovered, entries }) = page else {
                 return topics.look_again(topic, now_ms + AGAIN_MS);
             };
+            let (newest, mut from) = (head.position, since);
             if !recovered {
                 if chain.last() != since {
                     // It has gone on meanwhile, and the log may have what it has now.
@@ -144,7 +145,6 @@ impl Cluster {
                 // Another log than the one that was known has perhaps everything since its beginning, and the same one its newest messages.
                 let is_another = head.epochs.iter().all(|(epoch, _)| epoch != since.epoch);
                 let oldest = entries.first().map(|entry| head.back_at(entry.stamp.prev));
-                let newest = head.position;
                 let later = head.beginning().filter(|_| is_another).or(oldest).filter(|later| later.position != since);
                 let head = later.unwrap_or(head);
                 let to = head.position;
@@ -154,17 +154,21 @@ impl Cluster {
                 if let Some(local) = self.local.get() {
                     local.has_lost(topic, Some(since), Some(to));
                 }
-                return match to == newest {
-                    true => self.end_repair(topics, topic, mark, now_ms),
-                    false => self.start_repair(topics, topic),
-                };
+                if to == newest {
+                    return self.end_repair(topics, topic, mark, now_ms);
+                }
+                if entries.first().is_none_or(|first| first.stamp.prev != to) {
+                    // The page has the newest alone of what is there.
+                    return self.start_repair(topics, topic);
+                }
+                from = to;
             }
             for Entry { stamp, envelope } in entries {
                 let arrived = Arrived::read(&envelope).unwrap_or_else(|| Arrived::unread(self.incarnation));
                 self.take(topics, topic, stamp, arrived);
             }
             let Some(chain) = topics.by_name.get(topic).and_then(|known| known.chain.as_ref()) else { return };
-            match (chain.has(head.position), chain.last() == since) {
+            match (chain.has(newest), chain.last() == from) {
                 (true, _) => self.end_repair(topics, topic, mark, now_ms),
                 (false, false) => self.start_repair(topics, topic),
                 // There is no room for what was read.

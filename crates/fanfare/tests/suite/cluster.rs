@@ -166,6 +166,7 @@ fn what_a_log_still_has_reaches_members_that_have_missed_more() {
     let heard = member.heard();
     assert!(heard[0].starts_with("gap ") && heard[0].contains(":5\""), "{heard:?}");
     assert_eq!(heard[1..], ["tick {\"n\":6}", "tick {\"n\":7}", "tick {\"n\":8}"]);
+    assert_eq!(nodes.counter(1, "broker", "repair"), 1, "it was read once");
     nodes.publish(0, tick("room:few", 9)).unwrap();
     nodes.advance(10);
     assert_eq!(member.heard(), ["tick {\"n\":9}"]);
