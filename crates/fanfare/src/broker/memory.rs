@@ -402,6 +402,7 @@ impl<T> Queue<T> {
 
 impl State {
     /// A node's link breaks, and comes back at once unless something keeps it from that.
+    #[cfg(feature = "testing")]
     fn lose_link(&mut self, who: Incarnation, why: &str) {
         let Some(node) = self.nodes.get_mut(&who).filter(|node| node.is_up && !node.is_gone) else { return };
         node.is_up = false;

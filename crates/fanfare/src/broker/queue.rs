@@ -38,15 +38,12 @@ struct Lane<C> {
     commands: Vec<C>,
     /// Why commands are refused, if they are.
     refused: Option<Arc<str>>,
-    renew: bool,
     stop: bool,
 }
 
 /// What has been put in.
 pub(super) struct Taken<C> {
     pub(super) commands: Vec<C>,
-    /// The connection is to be made again.
-    pub(super) renew: bool,
     /// The link is not needed any more.
     pub(super) stop: bool,
 }
@@ -58,7 +55,7 @@ impl<C: Command> Queue<C> {
         Queue {
             server,
             relief,
-            lane: Mutex::new(Lane { commands: Vec::new(), refused, renew: false, stop: false }),
+            lane: Mutex::new(Lane { commands: Vec::new(), refused, stop: false }),
             waker,
             waiting: AtomicUsize::new(0),
             waiting_bytes: AtomicUsize::new(0),
@@ -102,12 +99,6 @@ impl<C: Command> Queue<C> {
         }
     }
 
-    /// Has the connection made again.
-    pub(super) fn renew(&self) {
-        self.lane.lock().renew = true;
-        self.wake();
-    }
-
     /// Ends the link.
     pub(super) fn stop(&self) {
         self.lane.lock().stop = true;
@@ -119,17 +110,11 @@ impl<C: Command> Queue<C> {
         let _ = self.waker.wake();
     }
 
-    /// Where the link leads, without credentials.
-    pub(super) fn server(&self) -> &Arc<str> {
-        &self.server
-    }
-
     /// What has been put in since the last time; commands only if they are wanted.
     pub(super) fn take(&self, wants_commands: bool) -> Taken<C> {
         let mut lane = self.lane.lock();
         Taken {
             commands: if wants_commands { std::mem::take(&mut lane.commands) } else { Vec::new() },
-            renew: std::mem::take(&mut lane.renew),
             stop: lane.stop,
         }
     }

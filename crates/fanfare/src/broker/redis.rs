@@ -214,14 +214,6 @@ impl Redis {
         Ok(best.clone())
     }
 
-    /// All of them.
-    fn all(&self) -> Vec<Arc<Place>> {
-        match &self.places {
-            Places::Fixed(places) => places.to_vec(),
-            Places::Cluster(router) => router.places(),
-        }
-    }
-
     /// What topics have to have in common so that one command may be about all of them, beside the server.
     fn slot(&self, topic: &str) -> Option<Slot> {
         match &self.places {

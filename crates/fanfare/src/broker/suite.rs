@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fanfare_proto::history::Retention;
-use fanfare_proto::position::{Epoch, Position, Since};
+use fanfare_proto::position::Since;
 use parking_lot::Mutex;
 
 use crate::broker::{
@@ -53,6 +53,11 @@ pub(super) trait Subject: Sync {
     /// The largest envelope that it carries, if it has a limit of its own.
     fn envelope_size_max(&self) -> Option<usize> {
         None
+    }
+
+    /// Ends the connections over which a node is told what comes, so that it makes others. Whether it can.
+    fn ends_connections_of(&self, _node: Incarnation) -> bool {
+        false
     }
 
     /// Has it forget the messages of a topic, or all that it knows of it, without a word. Whether it can.
@@ -248,10 +253,6 @@ pub(super) fn live(name: &str, content: &str) -> Told {
 /// The contents of a page.
 pub(super) fn contents(page: &Page) -> Vec<String> {
     page.entries.iter().map(|entry| String::from_utf8(entry.envelope[1..].to_vec()).unwrap()).collect()
-}
-
-pub(super) fn at(epoch: Epoch, offset: u64) -> Since {
-    Since::Position(Position { epoch, offset })
 }
 
 pub(super) fn eventually(mut is_so: impl FnMut() -> bool) {

@@ -45,14 +45,8 @@ pub(crate) trait Transport: Send + Sync + fmt::Debug {
     /// The link that owns a topic at present.
     fn link_of(&self, topic: &str) -> LinkId;
 
-    /// All links.
-    fn links(&self) -> Vec<LinkId>;
-
     /// How each of them stands, for those who ask this node. What is counted of topics is not the broker's to know.
     fn stands(&self) -> Vec<(LinkId, BrokerLink)>;
-
-    /// Makes a link anew: what came over it cannot be trusted any more. It goes down and comes up as if it had broken.
-    fn renew(&self, link: LinkId);
 }
 
 /// What a topic's attachment has found.

@@ -96,7 +96,7 @@ pub(super) fn wait<C: Command>(
     let until = Instant::now() + time;
     let mut events = Events::with_capacity(4);
     loop {
-        let Taken { commands, stop, .. } = queue.take(true);
+        let Taken { commands, stop } = queue.take(true);
         refuse(commands);
         let left = until.saturating_duration_since(Instant::now());
         if stop || left.is_zero() {

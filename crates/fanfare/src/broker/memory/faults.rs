@@ -107,6 +107,8 @@ impl MemoryBroker {
             node.trouble.is_kept_down = keep_down;
         }
         state.lose_link(who, "a test has cut it");
+        drop(state);
+        self.0.pump_if_free();
     }
 
     /// A node's link comes back.

@@ -154,10 +154,6 @@ impl Transport for Link {
         LINK
     }
 
-    fn links(&self) -> Vec<LinkId> {
-        vec![LINK]
-    }
-
     fn stands(&self) -> Vec<(LinkId, BrokerLink)> {
         let is_up = self.broker.state.lock().nodes.get(&self.incarnation).is_some_and(|node| node.is_up);
         let down = (!is_up).then(|| "there is no link to the broker in memory".to_owned());
@@ -166,11 +162,6 @@ impl Transport for Link {
 
     fn carries(&self, _size: usize) -> Result<(), Undone> {
         Ok(())
-    }
-
-    fn renew(&self, _link: LinkId) {
-        self.broker.state.lock().lose_link(self.incarnation, "it was made anew");
-        self.broker.pump_if_free();
     }
 }
 

@@ -89,11 +89,6 @@ impl Link {
     pub(super) fn put(&self, request: Request) {
         self.queue.put(request);
     }
-
-    /// Makes the connection again.
-    pub(super) fn renew(&self) {
-        self.queue.renew();
-    }
 }
 
 impl Drop for Link {

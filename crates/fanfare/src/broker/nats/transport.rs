@@ -58,15 +58,7 @@ impl Transport for Nats {
         LinkId(0)
     }
 
-    fn links(&self) -> Vec<LinkId> {
-        vec![LinkId(0)]
-    }
-
     fn stands(&self) -> Vec<(LinkId, BrokerLink)> {
         vec![(LinkId(0), self.server.pulse.stands(&self.server.name))]
-    }
-
-    fn renew(&self, _link: LinkId) {
-        self.live.renew();
     }
 }

@@ -100,11 +100,6 @@ impl Link {
     pub(super) fn put_all<const N: usize>(&self, requests: [Request; N]) {
         self.queue.put_all(requests);
     }
-
-    /// Makes the connection again.
-    pub(super) fn renew(&self) {
-        self.queue.renew();
-    }
 }
 
 impl Drop for Link {

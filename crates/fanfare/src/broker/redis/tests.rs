@@ -23,7 +23,7 @@ use rustls::ClientConfig;
 use super::{Redis, RedisBroker};
 use crate::broker::suite::process::{self, Service};
 use crate::broker::suite::{self, PATIENCE, Told, answer, contents, envelope, eventually, topic};
-use crate::broker::{Append, Appended, LinkId, Log, Parts, Read, Transport, Undone};
+use crate::broker::{Append, Appended, Log, Parts, Read, Transport, Undone};
 use crate::error::Error;
 
 /// A node, with what only Redis has.

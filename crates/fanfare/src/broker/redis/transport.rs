@@ -89,21 +89,11 @@ impl Transport for Redis {
         self.place(topic).map_or(LinkId(u32::MAX), |place| place.id)
     }
 
-    fn links(&self) -> Vec<LinkId> {
-        self.all().iter().map(|place| place.id).collect()
-    }
-
     fn stands(&self) -> Vec<(LinkId, BrokerLink)> {
         let stands = |place: &Arc<Place>| (place.id, place.server.pulse.stands(&place.server.name));
         match &self.places {
             Places::Fixed(places) => places.iter().map(stands).collect(),
             Places::Cluster(router) => router.stands(),
-        }
-    }
-
-    fn renew(&self, link: LinkId) {
-        if let Some(place) = self.all().iter().find(|place| place.id == link) {
-            place.ordered.renew();
         }
     }
 }

@@ -45,6 +45,12 @@ impl Subject for Memory {
         self.0.open(incarnation, deliver)
     }
 
+    fn ends_connections_of(&self, _node: Incarnation) -> bool {
+        #[cfg(feature = "testing")]
+        self.0.break_link(_node.number(), false);
+        cfg!(feature = "testing")
+    }
+
     fn evict(&self, _topic: &str, _only_messages: bool) -> bool {
         #[cfg(feature = "testing")]
         self.0.evict(_topic, _only_messages);

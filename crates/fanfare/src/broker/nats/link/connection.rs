@@ -180,12 +180,9 @@ impl<'a> Connection<'a> {
     /// Takes commands, writes, reads once: how long nothing else is to be done. `None` when the link is to stop.
     pub(super) fn turn(&mut self) -> Result<Option<Duration>, String> {
         let takes = self.was_up() && self.buffered.has_room();
-        let Taken { commands, renew, stop } = self.queue.take(takes);
+        let Taken { commands, stop } = self.queue.take(takes);
         if stop {
             return Ok(None);
-        }
-        if renew {
-            return Err("the connection is made again, since what came over it cannot be trusted".to_owned());
         }
         if !commands.is_empty() {
             commands.into_iter().for_each(|request| self.send(request));

@@ -84,7 +84,7 @@ fn nodes_show_the_jwt_of_an_operator_and_sign_with_its_key() {
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1
     });
     let of_account = operator.issues(&account, &json!({ "type": "account", "version": 2, "limits": limits }), None);
-    let service = nats_server::start_with(&format!(
+    let mut service = nats_server::start_with(&format!(
         "operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_account} }}\n",
         account.public
     ));
@@ -98,7 +98,7 @@ fn nodes_show_the_jwt_of_an_operator_and_sign_with_its_key() {
     node.publish("room", "m").unwrap();
     assert_eq!(node.next(), live("room", "m"));
     // Again over a new connection, for which the server makes up something else to sign.
-    node.parts.transport.renew(crate::broker::LinkId(0));
+    service.restart();
     assert!(matches!(node.next(), Told::Down(_)));
     assert_eq!(node.next(), Told::Up);
     let ended = account.issues(&user, &allowed, Some(1_700_000_001));

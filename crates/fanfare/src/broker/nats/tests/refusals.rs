@@ -31,7 +31,7 @@ fn credentials_are_needed_and_say_so() {
 fn what_a_user_is_not_allowed_is_told_and_the_rest_goes_on() {
     let denied = "{ deny: [\"ff.l.closed\", \"ff.n.00000000000000ff\"] }";
     let permissions = format!("{{ publish: {denied}, subscribe: {denied} }}");
-    let service = nats_server::start_with(&format!(
+    let mut service = nats_server::start_with(&format!(
         "authorization {{ users = [ {{ user: chat, password: secret, permissions: {permissions} }} ] }}"
     ));
     let broker = at_url(&format!("nats://chat:secret@127.0.0.1:{}", service.port));
@@ -54,7 +54,7 @@ fn what_a_user_is_not_allowed_is_told_and_the_rest_goes_on() {
     assert_eq!(send("open"), Ok(()));
     assert_eq!(node.next(), live("open", "m"));
     // It is not tried again either.
-    node.parts.transport.renew(crate::broker::LinkId(0));
+    service.restart();
     assert!(matches!(node.next(), Told::Down(_)));
     assert_eq!(node.next(), Told::Up);
 }

@@ -167,13 +167,10 @@ impl<'a> Connected<'a> {
     /// Takes commands, writes, reads once: how long nothing else is to be done. `None` when the link is to stop.
     pub(super) fn turn(&mut self) -> Result<Option<Duration>, String> {
         let takes = self.unloaded.is_empty() && self.buffered.has_room();
-        let Taken { commands, renew, stop } = self.queue.take(takes);
+        let Taken { commands, stop } = self.queue.take(takes);
         self.send_all(commands);
         if stop {
             return Ok(None);
-        }
-        if renew {
-            return Err("the connection is made again, since what came over it cannot be trusted".to_owned());
         }
         self.attach_more();
         self.buffered.write()?;

@@ -32,9 +32,9 @@ fn another_session_begins_an_epoch_within_the_log_and_eight_are_kept() {
     let node = Node::up(&service);
     node.attach("room", true).unwrap();
     let mut stamps = vec![node.stamp("room", "0")];
-    let session = node.redis.all()[0].server.session();
+    let session = node.redis.place("room").unwrap().server.session();
     for number in 1..=9 {
-        node.redis.all()[0].server.set_session(session + number);
+        node.redis.place("room").unwrap().server.set_session(session + number);
         stamps.push(node.stamp("room", &number.to_string()));
     }
     for (stamp, before) in stamps[1..].iter().zip(&stamps) {

@@ -47,6 +47,12 @@ impl Subject for Servers {
         Some(MESSAGE_SIZE_MAX + ENVELOPE_OVERHEAD_MAX)
     }
 
+    fn ends_connections_of(&self, _node: Incarnation) -> bool {
+        // There is nobody else's.
+        self.services.iter().for_each(|service| drop(service.redis(&["CLIENT", "KILL", "TYPE", "pubsub"])));
+        true
+    }
+
     fn evict(&self, topic: &str, only_messages: bool) -> bool {
         let kinds = if only_messages { &["s"][..] } else { &["s", "m"] };
         for (service, kind) in self.services.iter().flat_map(|service| kinds.iter().map(move |kind| (service, kind))) {
