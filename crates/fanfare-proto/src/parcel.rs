@@ -1,4 +1,4 @@
-//! Requests and responses between nodes, in parts that any broker can carry.
+//! Requests and responses between nodes, in parts that a broker can carry.
 //!
 //! A part has its request's number, its own, how many there are (varints), and bytes to the end. No parts at all take a request back.
 
@@ -6,13 +6,16 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::envelope::{Fields, Unread, write_varint};
+use crate::envelope::{Fields, Unread, VARINT_SIZE_MAX, write_varint};
 
-/// A part has this many bytes at most.
-const PART_SIZE_MAX: usize = 256 * 1024;
+/// A part has this many bytes at most, and fewer where the broker carries no more.
+pub const PART_SIZE_MAX: usize = 256 * 1024;
 
 /// A request or response has this many parts at most.
-const PARTS_MAX: u64 = 256;
+pub const PARTS_MAX: usize = 256;
+
+/// What a part has beside its bytes, at most.
+pub const PART_OVERHEAD_MAX: usize = 3 * VARINT_SIZE_MAX;
 
 /// One part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,13 +28,13 @@ pub struct Part {
 }
 
 impl Part {
-    /// The parts of a request or response; none if it is too large.
-    pub fn of(number: u64, mut bytes: Bytes) -> Vec<Part> {
-        let parts = bytes.len().div_ceil(PART_SIZE_MAX).max(1) as u64;
-        if parts > PARTS_MAX {
+    /// The parts of a request or response, each with so many bytes at most; none if it is too large for [`PARTS_MAX`] of them.
+    pub fn of(number: u64, mut bytes: Bytes, size_max: usize) -> Vec<Part> {
+        let parts = bytes.len().div_ceil(size_max).max(1) as u64;
+        if parts > PARTS_MAX as u64 {
             return Vec::new();
         }
-        let next = |part| Part { number, part, parts, bytes: bytes.split_to(bytes.len().min(PART_SIZE_MAX)) };
+        let next = |part| Part { number, part, parts, bytes: bytes.split_to(bytes.len().min(size_max)) };
         (0..parts).map(next).collect()
     }
 
@@ -53,7 +56,8 @@ impl Part {
         let mut fields = Fields::new(bytes);
         let (number, part, parts) = (fields.varint()?, fields.varint()?, fields.varint()?);
         let bytes = fields.rest();
-        let makes_sense = if parts == 0 { part == 0 && bytes.is_empty() } else { part < parts && parts <= PARTS_MAX };
+        let makes_sense =
+            if parts == 0 { part == 0 && bytes.is_empty() } else { part < parts && parts <= PARTS_MAX as u64 };
         if makes_sense { Ok(Part { number, part, parts, bytes }) } else { Err(Unread::Malformed) }
     }
 
@@ -101,26 +105,29 @@ mod tests {
     #[test]
     fn what_is_sent_in_parts_is_whole_when_all_are_there() {
         #[track_caller]
-        fn check(size: usize, parts: usize) {
+        fn check(size: usize, size_max: usize, parts: usize) {
             let whole: Bytes = (0..size).map(|n| n as u8).collect::<Vec<_>>().into();
-            let sent = Part::of(7, whole.clone());
+            let sent = Part::of(7, whole.clone(), size_max);
             assert_eq!(sent.len(), parts, "{size} bytes");
             let mut parcel = Parcel::default();
             let mut came = None;
             for part in sent.iter().rev() {
                 assert_eq!(came, None);
+                assert!(part.to_bytes().len() <= size_max + PART_OVERHEAD_MAX);
                 let read = Part::read(&part.to_bytes()).unwrap();
                 assert_eq!((&read, read.number), (part, 7));
                 came = parcel.put(read);
             }
             assert_eq!(came, Some(whole).filter(|_| parts > 0));
         }
-        check(0, 1);
-        check(1, 1);
-        check(PART_SIZE_MAX, 1);
-        check(PART_SIZE_MAX + 1, 2);
-        check(3 * PART_SIZE_MAX, 3);
-        check(257 * PART_SIZE_MAX, 0);
+        for size_max in [PART_SIZE_MAX, 1_000] {
+            check(0, size_max, 1);
+            check(1, size_max, 1);
+            check(size_max, size_max, 1);
+            check(size_max + 1, size_max, 2);
+            check(3 * size_max, size_max, 3);
+            check(PARTS_MAX * size_max + 1, size_max, 0);
+        }
     }
 
     #[test]

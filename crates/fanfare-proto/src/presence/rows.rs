@@ -50,8 +50,9 @@ const ASK_AGAIN_DOUBLED_MAX: u32 = 6;
 const ANSWERS_MS: u64 = 250;
 const SILENCE_MS: u64 = 50;
 
-/// An answer or a delta has about this many bytes at most; what is more comes in parts.
-const PART_SIZE_MAX: usize = 256 * 1024;
+/// An answer or a delta has about this many bytes at most; what is more comes in parts. What is said of one tracking comes on top, so that
+/// a broker that carries 64 KiB carries all of them.
+const PART_SIZE_MAX: usize = 32 * 1024;
 
 /// A question says of as many rows what is known of them.
 const KNOWN_MAX: usize = 1_024;

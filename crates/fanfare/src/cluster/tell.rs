@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use fanfare_proto::envelope::{Content, Envelope};
+use fanfare_proto::envelope::{Content, Envelope, OVERHEAD_SIZE_MAX};
+use fanfare_proto::parcel::{PART_OVERHEAD_MAX, PART_SIZE_MAX};
 use fanfare_proto::payload::Payload;
 use tokio::sync::oneshot;
 
@@ -13,6 +14,9 @@ use crate::broker::{Done, Incarnation, Undone};
 use crate::error::Error;
 use crate::history::Append;
 use crate::message::Draft;
+
+/// A broker that does not even carry parts of this size carries no parts.
+const PART_SIZE_MIN: usize = 1024;
 
 impl Cluster {
     /// Who this node is.
@@ -34,6 +38,15 @@ impl Cluster {
             Some(parts) => parts.transport.send(to, self.sealed(content), done),
             None => done(Err(Undone::refused("the broker is not connected yet"))),
         }
+    }
+
+    /// How much of a question or an answer the broker carries in one part.
+    pub(crate) fn part_size_max(&self) -> usize {
+        let Some(parts) = self.parts.get() else { return PART_SIZE_MAX };
+        let halves = std::iter::successors(Some(PART_SIZE_MAX), |size| Some(size / 2));
+        let mut sizes = halves.take_while(|size| *size > PART_SIZE_MIN);
+        let is_carried = |size: &usize| parts.transport.carries(size + PART_OVERHEAD_MAX + OVERHEAD_SIZE_MAX).is_ok();
+        sizes.find(is_carried).unwrap_or(PART_SIZE_MIN)
     }
 
     /// Has all other nodes do something. Those that are cut off do it when they are back, where the broker keeps logs. Resolves when

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_proto::envelope::{Content, Incarnation};
-use fanfare_proto::parcel::{Parcel, Part};
+use fanfare_proto::parcel::{PARTS_MAX, Parcel, Part};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -54,6 +54,8 @@ pub(crate) enum Answered {
     Answer(Bytes),
     /// There is no such node.
     Gone,
+    /// The broker does not carry a question of more than so many bytes.
+    TooLarge(usize),
     /// It could not be asked, or has not answered in time.
     Silent,
 }
@@ -81,6 +83,10 @@ impl Endpoint {
         if presence::is_lost(self, to) {
             return Answered::Gone;
         }
+        let parts_size_max = self.part_size_max();
+        if question.len() > parts_size_max * PARTS_MAX {
+            return Answered::TooLarge(parts_size_max * PARTS_MAX);
+        }
         let (answer, answered) = oneshot::channel();
         let number = {
             let mut asked = self.0.elsewhere.asked.lock();
@@ -90,11 +96,7 @@ impl Endpoint {
             number
         };
         let waiting = Waiting { endpoint: self, to, number };
-        let parts = Part::of(number, question);
-        if parts.is_empty() {
-            return Answered::Silent;
-        }
-        for part in parts {
+        for part in Part::of(number, question, parts_size_max) {
             let endpoint = self.downgrade();
             self.tell_one(to, Content::Request(part.to_bytes()), move |told| {
                 if let (Err(undone), Some(endpoint)) = (told, endpoint.upgrade()) {
@@ -161,6 +163,15 @@ impl Endpoint {
         }
     }
 
+    /// Whether an answer to another node can be carried.
+    pub(crate) fn can_answer(&self, size: usize) -> bool {
+        size <= self.part_size_max() * PARTS_MAX
+    }
+
+    fn part_size_max(&self) -> usize {
+        self.0.cluster.as_ref().map_or(usize::MAX / PARTS_MAX, |cluster| cluster.part_size_max())
+    }
+
     fn tell_one(&self, to: Incarnation, content: Content<'_>, done: impl FnOnce(Result<(), Undone>) + Send + 'static) {
         if let Some(cluster) = &self.0.cluster {
             cluster.tell_one(to, content, Box::new(done));
@@ -172,7 +183,7 @@ async fn answer(endpoint: WeakEndpoint, id: (Incarnation, u64), question: Bytes)
     let Some(endpoint) = endpoint.upgrade() else { return };
     let answer = endpoint.answer_for_another_node(&question).await;
     endpoint.0.elsewhere.answering.lock().remove(&id);
-    for part in Part::of(id.1, answer) {
+    for part in Part::of(id.1, answer, endpoint.part_size_max()) {
         // Whoever asked has a clock.
         endpoint.tell_one(id.0, Content::Response(part.to_bytes()), |_| ());
     }

@@ -12,10 +12,12 @@ use crate::broker::{Broker, BrokerLink};
 use crate::cluster::{HoldOver, Local, NODES};
 use crate::error::Error;
 use crate::interest::{ShardSet, Watch};
-use crate::mailbox::Command;
+use crate::key::SocketKey;
+use crate::mailbox::{AdmittedSocket, Command};
 use crate::message::Message;
 use crate::presence;
 use crate::room::Share;
+use crate::transport::Carrier;
 
 /// How often a node of a cluster looks whether something is due.
 const TICK: Duration = Duration::from_millis(20);
@@ -157,5 +159,35 @@ impl Endpoint {
     /// Resolves when a topic gets what is published on other nodes; `None` if it does.
     pub(crate) fn attachment(&self, topic: &Arc<str>) -> Option<oneshot::Receiver<Result<(), Error>>> {
         self.0.cluster.as_ref()?.attachment(topic)
+    }
+
+    /// Gives a new socket to its shard, and waits until what other nodes publish to its topics from then on reaches it.
+    pub(crate) async fn attach_among_others(
+        &self,
+        admitted: AdmittedSocket,
+        carrier: Carrier,
+    ) -> Result<SocketKey, Error> {
+        let topics = self.topics_elsewhere(&admitted);
+        let key = self.attach(admitted, carrier).await?;
+        self.get_from_others(&topics).await;
+        Ok(key)
+    }
+
+    /// The topics to which a socket is joined at once, where other nodes may publish to them.
+    pub(crate) fn topics_elsewhere(&self, admitted: &AdmittedSocket) -> Vec<Arc<str>> {
+        match &self.0.cluster {
+            Some(_) => admitted.topics.iter().map(|given| given.topic.clone()).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Waits until what other nodes publish to topics with members reaches this one. If the broker does not confirm that in time nobody is
+    /// kept out: who can resume gets it then, and the others were promised nothing.
+    pub(crate) async fn get_from_others(&self, topics: &[Arc<str>]) {
+        // All are asked for before the first is waited for.
+        let attachments: Vec<_> = topics.iter().filter_map(|topic| self.attachment(topic)).collect();
+        for attached in attachments {
+            let _ = attached.await;
+        }
     }
 }

@@ -164,7 +164,8 @@ impl Asking<'_> {
         let socket = self.socket(shard.clone(), admitted).await?;
         let one_by_one = place.map(|mut place| OneByOne { was_away: place.begin(), _place: Box::new(place) });
         let session = PollSession::new(secret, self.endpoint.clock().now_ms(), slot, one_by_one);
-        let attached = self.endpoint.attach(socket, Carrier::Poll(Box::new(session))).await;
+        let carrier = Carrier::Poll(Box::new(session));
+        let attached = self.endpoint.attach_among_others(socket, carrier).await;
         Ok(SessionHandle { shard, socket: attached.map_err(|_| Refusal::Ended)?, secret })
     }
 
@@ -183,10 +184,14 @@ impl Asking<'_> {
         let socket = self.socket(shard.clone(), admitted).await?;
         let streaming = Streaming::new(framing.heartbeat(), positions, joined, slot);
         let carrier = Carrier::Wire(Wire::streaming(streaming));
+        let topics = self.endpoint.topics_elsewhere(&socket);
         let attached = self.endpoint.attach(socket, carrier).await;
         let socket = attached.map_err(|_| Refusal::Ended)?;
         let handover = self.parts.extensions.get::<Handover>().cloned();
-        Ok(Streamed::new(shard, socket, beginning, handover))
+        // Whoever goes while this waits takes the socket along.
+        let streamed = Streamed::new(shard, socket, beginning, handover);
+        self.endpoint.get_from_others(&topics).await;
+        Ok(streamed)
     }
 
     /// A place for a session of this client's address.

@@ -29,7 +29,7 @@ use crate::body::Body;
 use crate::endpoint::{Answered, Endpoint};
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
-use crate::gate::{Bodies, SessionClaims, SessionHandle};
+use crate::gate::{self, Bodies, SessionClaims, SessionHandle};
 use crate::mailbox::{Command, Post};
 use crate::transport::Transport;
 use crate::transport::longpoll::Polled;
@@ -76,7 +76,7 @@ impl Asking<'_> {
             Session::Here(claims) => self.endpoint.poll_session(claims).await,
             Session::On(node) => {
                 let patience = self.found.mount.longpoll_window + NODE_PATIENCE;
-                self.ask(node, token.as_deref(), None, patience).await
+                self.ask(node, token.as_deref(), None, patience).await?
             }
             Session::None => None,
         };
@@ -135,7 +135,7 @@ impl Asking<'_> {
             }
             Session::On(node) => {
                 let post = (content_type.unwrap_or_default(), Bytes::copy_from_slice(&body));
-                self.ask(node, token.as_deref(), Some(post), NODE_PATIENCE).await
+                self.ask(node, token.as_deref(), Some(post), NODE_PATIENCE).await?
             }
             Session::None => None,
         };
@@ -180,22 +180,29 @@ impl Asking<'_> {
         token.map_or(Session::None, |token| self.endpoint.session(token, self.found.number))
     }
 
-    /// Asks the node on which a session is; `None` if there is none any more.
+    /// Asks the node on which a session is; `None` if there is none any more. A body that the broker does not carry is refused.
     async fn ask(
         &self,
         node: Incarnation,
         token: Option<&str>,
         post: Option<(&str, Bytes)>,
         patience: Duration,
-    ) -> Option<SessionAnswer> {
-        let is_poll = post.is_none();
-        let question = SessionQuestion { mount: self.found.number, token: token.unwrap_or_default(), post };
-        match self.endpoint.ask_node(node, question.to_bytes(), patience).await {
+    ) -> Result<Option<SessionAnswer>, Refusal> {
+        let body_size = post.as_ref().map(|(_, body)| body.len());
+        let question = SessionQuestion { mount: self.found.number, token: token.unwrap_or_default(), post }.to_bytes();
+        let more = question.len() - body_size.unwrap_or_default();
+        Ok(match self.endpoint.ask_node(node, question, patience).await {
             Answered::Answer(answer) => SessionAnswer::read(&answer).ok(),
             Answered::Gone => None,
+            Answered::TooLarge(most) => {
+                return Err(Refusal::Body(gate::BodyError::TooLarge(most.saturating_sub(more))));
+            }
             // What was posted may have been handled; a client that polls again loses nothing.
-            Answered::Silent => Some(SessionAnswer { status: if is_poll { 204 } else { 503 }, body: Bytes::new() }),
-        }
+            Answered::Silent => {
+                let status = if body_size.is_none() { 204 } else { 503 };
+                Some(SessionAnswer { status, body: Bytes::new() })
+            }
+        })
     }
 }
 
@@ -217,7 +224,13 @@ impl Endpoint {
             }
             (Session::On(_) | Session::None, _) => gone,
         };
-        answer.to_bytes()
+        let answer = answer.to_bytes();
+        // It would be asked for again and again: a new session begins instead.
+        if self.can_answer(answer.len()) {
+            answer
+        } else {
+            SessionAnswer { status: 410, body: Bytes::new() }.to_bytes()
+        }
     }
 
     /// What waits for a session, or nothing after a while; `None` if it is over.

@@ -53,7 +53,7 @@ pub(super) async fn take_over(
     // By itself: whoever answers the request goes with its client.
     runtime.spawn(async move {
         let carrier = Carrier::Wire(Wire::new(Stream::Awaited, window_bits));
-        let Ok(key) = endpoint.attach(socket, carrier).await else { return };
+        let Ok(key) = endpoint.attach_among_others(socket, carrier).await else { return };
         let _ = attached.send(());
         info.shard.send_promptly(match connection(on_upgrade, &info).await {
             Some((stream, received)) => Command::Connected { socket: key, stream: Box::new(stream), received },

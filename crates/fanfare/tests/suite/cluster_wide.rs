@@ -168,6 +168,33 @@ async fn a_session_is_reached_by_a_node_that_has_not_heard_of_its_node_yet() {
     assert_eq!(poll(&b, &session).await["status"], 200);
 }
 
+#[cfg(feature = "nats")]
+#[tokio::test]
+async fn a_request_for_another_node_is_carried_in_parts_and_refused_above_the_bound() {
+    let nats = AnyBroker::nats_with("max_payload: 4096");
+    let [a, b] = two_nodes(&nats).await;
+    let begun = request(a.address, "GET", "/socket/longpoll?vsn=2.0.0", &[], b"").await.json();
+    let mut session = token(&begun);
+    assert_eq!(post(&b, &session, json!(["1", "1", "room:1", "phx_join", {}])).await["status"], 200);
+    let echo = |text: &str| json!(["1", "2", "room:1", "echo", { "text": text }]).to_string();
+    let lines = (0..20).map(|_| echo(&"x".repeat(3_000))).collect::<Vec<_>>().join("\n");
+    let send = async |session: &str, body: &str| {
+        let target = format!("/socket/longpoll?vsn=2.0.0&token={session}");
+        request(b.address, "POST", &target, &[("content-type", "application/x-ndjson")], body.as_bytes()).await
+    };
+    assert_eq!(send(&session, &lines).await.json()["status"], 200);
+    let mut got = 0;
+    while got < 21 {
+        let answer = poll(&b, &session).await;
+        got += answer["messages"].as_array().map_or(0, Vec::len);
+        session = token(&answer);
+    }
+    // 256 parts of 2048 bytes, with the token and what stands around it.
+    let refused = send(&session, &echo(&"x".repeat(256 * 2048))).await;
+    assert!(refused.status == 413 && refused.text().contains("the body is larger than 524"), "{refused:?}");
+    assert_eq!(post(&b, &session, json!(["1", "3", "room:1", "echo", {}])).await["status"], 200);
+}
+
 async fn tokens_that_name_no_session_begin_a_new_one([a, b]: [Served; 2]) {
     let begun = request(a.address, "GET", "/socket/longpoll?vsn=2.0.0", &[], b"").await.json();
     let session = token(&begun);

@@ -34,6 +34,12 @@ impl AnyBroker {
         AnyBroker::Nats(nats_server::start())
     }
 
+    /// One with these lines of configuration.
+    #[cfg(feature = "nats")]
+    pub(crate) fn nats_with(lines: &str) -> Self {
+        AnyBroker::Nats(nats_server::start_with(lines))
+    }
+
     /// A NATS that keeps logs and registers.
     #[cfg(feature = "nats")]
     pub(crate) fn jetstream() -> Self {
