@@ -89,6 +89,8 @@ pub(crate) enum Command {
     Top(client::Top),
     /// Print whether a running server is ready, and how much it has and does
     Status(client::Status),
+    /// Print the nodes of a running server's cluster, and what each has
+    Nodes(client::Nodes),
     /// Print why clients were refused or closed, and what was dropped, the last first
     Why(client::Why),
     /// Close every socket of a running server that has this id
@@ -174,8 +176,8 @@ pub(crate) struct ClusterDemo {
     /// How many nodes
     #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u8).range(1..=20))]
     pub(crate) nodes: u8,
-    /// What the nodes have between them; redis starts a redis-server that is installed, memory needs none. Left out: redis if it is
-    /// installed, else memory
+    /// What the nodes have between them: redis and nats start a redis-server or nats-server that is installed, memory needs none. Left
+    /// out: the first of them that is installed
     #[arg(long, value_name = "BROKER")]
     pub(crate) broker: Option<DemoBroker>,
     /// The address of the load balancer; the nodes take the ports after it. Port 0 chooses free ones
@@ -186,6 +188,7 @@ pub(crate) struct ClusterDemo {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum DemoBroker {
     Redis,
+    Nats,
     Memory,
 }
 

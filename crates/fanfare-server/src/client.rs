@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::cli::client::{
-    Disconnect, Drain, History, Log, Presence, Pub, Reload, Status, Sub, Tap, Top, Topics, Upgrade, Why,
+    Disconnect, Drain, History, Log, Nodes, Presence, Pub, Reload, Status, Sub, Tap, Top, Topics, Upgrade, Why,
 };
 use crate::terminal::print;
 use crate::upgrade::ANSWER_MAX;
@@ -20,6 +20,7 @@ mod backoff;
 mod dial;
 mod escape;
 mod lines;
+mod nodes;
 mod place;
 mod protocol;
 mod publish;
@@ -137,6 +138,15 @@ pub(crate) fn top(asked: &Top) -> Result<(), String> {
 pub(crate) fn status(asked: &Status) -> Result<(), String> {
     let place = Place::new(&asked.output);
     block_on(status::run(asked, &place))
+}
+
+/// Runs `fanfare nodes`.
+///
+/// # Errors
+/// Why there is no answer.
+pub(crate) fn nodes(asked: &Nodes) -> Result<(), String> {
+    let place = Place::new(&asked.output);
+    block_on(nodes::run(asked, &place))
 }
 
 /// Runs `fanfare tap`.

@@ -82,6 +82,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
         Command::Tap(asked) => client::tap(&asked).map(done),
         Command::Top(asked) => client::top(&asked).map(done),
         Command::Status(asked) => client::status(&asked).map(done),
+        Command::Nodes(asked) => client::nodes(&asked).map(done),
         Command::Why(asked) => client::why(&asked).map(done),
         Command::Disconnect(asked) => client::disconnect(&asked).map(done),
         Command::Reload(asked) => client::reload(&asked).map(done),

@@ -205,6 +205,15 @@ pub(crate) struct Status {
     pub(crate) api: Api,
 }
 
+/// Whose cluster is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) api: Api,
+}
+
 /// Which facts are asked for.
 #[derive(Debug, Args)]
 pub(crate) struct Why {

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,33 @@ const TRIES: usize = 3;
 
 /// A broker. A server of its own is killed when it is dropped: it keeps nothing.
 pub(super) enum Broker {
-    Server { name: &'static str, child: Child, address: SocketAddr },
+    Server { kind: &'static Kind, child: Child, address: SocketAddr, folder: PathBuf },
     Memory { broker: MemoryBroker, why: &'static str },
 }
+
+/// A server that a demo can start.
+pub(super) struct Kind {
+    program: &'static str,
+    scheme: &'static str,
+    /// What it is told beside its port; it keeps what it has to in the folder.
+    args: fn(&mut Command, &Path),
+}
+
+static REDIS: Kind = Kind {
+    program: "redis-server",
+    scheme: "redis",
+    args: |command, _| {
+        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    },
+};
+
+static NATS: Kind = Kind {
+    program: "nats-server",
+    scheme: "nats",
+    args: |command, folder| {
+        command.args(["--addr", "127.0.0.1", "--jetstream", "--store_dir"]).arg(folder);
+    },
+};
 
 impl Broker {
     /// Starts the one that is wanted, or one that can be had.
@@ -28,14 +53,23 @@ impl Broker {
     /// # Errors
     /// It is not installed, or does not start.
     pub(super) fn start(wanted: Option<DemoBroker>) -> Result<Self, String> {
+        let kinds = match wanted {
+            Some(DemoBroker::Memory) => return Self::memory(""),
+            Some(DemoBroker::Redis) => &[&REDIS][..],
+            Some(DemoBroker::Nats) => &[&NATS],
+            None => &[&REDIS, &NATS],
+        };
+        for kind in kinds {
+            if let Some(server) = Self::server(kind)? {
+                return Ok(server);
+            }
+        }
         match wanted {
-            Some(DemoBroker::Memory) => Self::memory(""),
-            Some(DemoBroker::Redis) => Self::redis()?
-                .ok_or_else(|| "redis-server is not installed; install it, or take --broker memory".to_owned()),
-            None => match Self::redis()? {
-                Some(redis) => Ok(redis),
-                None => Self::memory(" (redis-server is not installed)"),
-            },
+            None => Self::memory(" (neither redis-server nor nats-server is installed)"),
+            Some(_) => {
+                let program = kinds[0].program;
+                Err(format!("{program} is not installed; install it, or take --broker memory"))
+            }
         }
     }
 
@@ -44,19 +78,21 @@ impl Broker {
     }
 
     /// `None` if it is not installed.
-    fn redis() -> Result<Option<Self>, String> {
+    fn server(kind: &'static Kind) -> Result<Option<Self>, String> {
         let mut status = None;
+        let program = kind.program;
         for _ in 0..TRIES {
             let address = super::node::free(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0))?;
-            let mut command = Command::new("redis-server");
-            command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"]);
-            command.arg(address.port().to_string()).process_group(0);
+            let folder = std::env::temp_dir().join(format!("fanfare-demo-{}-{}", std::process::id(), address.port()));
+            let mut command = Command::new(program);
+            (kind.args)(&mut command, &folder);
+            command.args(["--port", &address.port().to_string()]).process_group(0);
             let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             let child = match child {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                child => child.map_err(|error| format!("cannot start redis-server: {error}"))?,
+                child => child.map_err(|error| format!("cannot start {program}: {error}"))?,
             };
-            let mut broker = Broker::Server { name: "redis-server", child, address };
+            let mut broker = Broker::Server { kind, child, address, folder };
             let deadline = Instant::now() + STARTING_MAX;
             while Instant::now() < deadline {
                 if let Err(error) = broker.check() {
@@ -69,7 +105,7 @@ impl Broker {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
-        Err(status.unwrap_or_else(|| format!("redis-server does not listen within {} s", STARTING_MAX.as_secs())))
+        Err(status.unwrap_or_else(|| format!("{program} does not listen within {} s", STARTING_MAX.as_secs())))
     }
 
     /// Whether it is still there.
@@ -78,8 +114,8 @@ impl Broker {
     /// It has ended.
     pub(super) fn check(&mut self) -> Result<(), String> {
         match self {
-            Broker::Server { name, child, address } => match child.try_wait() {
-                Ok(Some(status)) => Err(format!("{name} on {address} has ended: {status}")),
+            Broker::Server { kind, child, address, .. } => match child.try_wait() {
+                Ok(Some(status)) => Err(format!("{} on {address} has ended: {status}", kind.program)),
                 _ => Ok(()),
             },
             Broker::Memory { .. } => Ok(()),
@@ -89,7 +125,7 @@ impl Broker {
     /// In the middle of a sentence.
     pub(super) fn describe(&self) -> String {
         match self {
-            Broker::Server { name, address, .. } => format!("a {name} of their own ({address})"),
+            Broker::Server { kind, address, .. } => format!("a {} of their own ({address})", kind.program),
             Broker::Memory { why, .. } => format!("the memory of this process{why}"),
         }
     }
@@ -97,7 +133,7 @@ impl Broker {
     /// The address for nodes that are processes of their own.
     pub(super) fn url(&self) -> Option<String> {
         match self {
-            Broker::Server { address, .. } => Some(format!("redis://{address}")),
+            Broker::Server { kind, address, .. } => Some(format!("{}://{address}", kind.scheme)),
             Broker::Memory { .. } => None,
         }
     }
@@ -113,9 +149,11 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        if let Broker::Server { child, .. } = self {
+        if let Broker::Server { child, folder, .. } = self {
             let _ = child.kill();
             let _ = child.wait();
+            // Not all servers have made it.
+            let _ = std::fs::remove_dir_all(folder);
         }
     }
 }

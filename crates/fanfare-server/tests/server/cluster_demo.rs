@@ -70,7 +70,7 @@ fn hears(client: &mut Client, body: &str) -> Value {
 
 #[test]
 fn the_chat_of_a_killed_node_goes_on_on_another() {
-    for broker in ["redis", "memory"] {
+    for broker in ["redis", "nats", "memory"] {
         let mut demo = Demo::start(broker);
         let ((first, mut ann), (second, mut bob)) = (demo.visit("Ann", json!(true)), demo.visit("Bob", json!(true)));
         assert_ne!(first, second, "each connection goes to the next node");
@@ -83,7 +83,7 @@ fn the_chat_of_a_killed_node_goes_on_on_another() {
             Some((_, command)) => drop(process::run(std::process::Command::new("sh").args(["-c", command]))),
             None => demo.server().type_line(&first[5..]),
         }
-        assert_eq!(pages[0].contains("kill -9"), broker == "redis", "{pages:?}");
+        assert_eq!(pages[0].contains("kill -9"), broker != "memory", "{pages:?}");
         demo.says(&format!("{first} has ended: "));
         ann.receive_end();
         say(&mut bob, "still here?");
@@ -113,14 +113,17 @@ fn a_demo_that_cannot_be_says_why() {
     let cases: [(&[&str], &str); 3] = [
         (&["--listen", &taken], "choose another --listen address"),
         (&["--nodes", "0"], "0 is not in 1..=20"),
-        (&["--broker", "kafka"], "possible values: redis, memory"),
+        (&["--broker", "kafka"], "possible values: redis, nats, memory"),
     ];
     for (args, said) in cases {
         let (is_ok, _, error) = run(&[&["cluster", "demo"], args].concat());
         assert!(!is_ok && error.contains(said), "{args:?}: {error}");
     }
-    let mut command = fanfare(&["cluster", "demo", "--broker", "redis", "--listen", "127.0.0.1:0"]);
-    let output = command.env("PATH", "/nowhere").output().unwrap();
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("redis-server is not installed; install it, or take --broker memory"), "{error}");
+    for broker in ["redis", "nats"] {
+        let mut command = fanfare(&["cluster", "demo", "--broker", broker, "--listen", "127.0.0.1:0"]);
+        let output = command.env("PATH", "/nowhere").output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        let said = format!("{broker}-server is not installed; install it, or take --broker memory");
+        assert!(error.contains(&said), "{error}");
+    }
 }

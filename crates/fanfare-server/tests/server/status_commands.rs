@@ -1,4 +1,4 @@
-//! `fanfare top`, `status`, `completions` and `docs man`.
+//! `fanfare top`, `status`, `nodes`, `completions` and `docs man`.
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::services::redis;
 use crate::support::{Folder, Server, TOKEN, eventually, run};
 
 fn lines(server: &Server, args: &[&str]) -> Vec<Value> {
@@ -115,6 +116,23 @@ fn top_is_sorted_and_filtered_by_keys_and_leaves_the_terminal_as_it_was() {
             ["icanon", "opost"].iter().all(|flag| after.contains(flag) && !after.contains(&format!("-{flag}")));
         after.contains("ended 0") && is_as_before && shown.contains("\x1b[?25h")
     });
+}
+
+#[test]
+fn the_nodes_of_a_cluster_are_printed() {
+    let alone = Server::serve("[[endpoint]]\n");
+    let output = alone.command(&["nodes"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && output.stdout.is_empty() && said.contains("it has no [broker]"), "{said}");
+    let redis = redis::start();
+    let config =
+        format!("[broker]\nurl = '{}'\n[[endpoint]]\n[[channel]]\ntopic = '*'\njoin = 'open'\n", redis.redis_url());
+    let [one, other] = [Server::serve(&config), Server::serve(&config)];
+    let mut client = other.connect("");
+    client.join_ok("a");
+    eventually(|| lines(&one, &["nodes"]).iter().any(|node| node["self"] == false && node["joins"] == 1));
+    let nodes = lines(&one, &["nodes"]);
+    assert_eq!((nodes.len(), &nodes[0]["self"], &nodes[1]["sockets"]), (2, &json!(true), &json!(1)));
 }
 
 #[test]
