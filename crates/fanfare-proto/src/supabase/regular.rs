@@ -11,6 +11,11 @@ const SIZE_MAX: usize = 120;
 /// What a pattern may take once it is compiled, in bytes, and as much again while it runs.
 const COMPILED_SIZE_MAX: usize = 128 * 1024;
 
+/// The classes of characters that PostgreSQL has, as in `[[:alpha:]]`.
+const CLASSES: [&str; 13] = [
+    "alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word", "xdigit",
+];
+
 /// How deep groups may be.
 const NESTED_MAX: u32 = 32;
 
@@ -105,15 +110,8 @@ fn translated(pattern: &str) -> Result<String, String> {
                 *place += 1;
                 match chars.peek() {
                     Some(':') => {
-                        // Up to its end, which is no end of the expression.
-                        out.push('[');
-                        loop {
-                            let char = chars.next().ok_or("the pattern has a [: without an end")?;
-                            out.push(char);
-                            if char == ']' {
-                                break;
-                            }
-                        }
+                        chars.next();
+                        out.push_str(&class(&mut chars)?);
                     }
                     Some('.' | '=') => {
                         return Err("the pattern has a collating element, which is not served".to_owned());
@@ -134,9 +132,31 @@ fn translated(pattern: &str) -> Result<String, String> {
     Ok(out)
 }
 
+/// A class of characters in the engine's language, whose name begins here.
+fn class(chars: &mut impl Iterator<Item = char>) -> Result<String, String> {
+    let mut name = String::new();
+    while !name.ends_with(":]") {
+        name.push(chars.next().ok_or("the pattern has a [: without an end")?);
+    }
+    let name = name.trim_end_matches(":]");
+    match name {
+        "<" | ">" => {
+            let instead = if name == "<" { r"\m" } else { r"\M" };
+            Err(format!("the pattern has a [[:{name}:]], which is not served: write {instead}"))
+        }
+        name if CLASSES.contains(&name) => Ok(format!("[:{name}:]")),
+        name => Err(format!("the pattern has the class [:{name}:], and there is none but {}", CLASSES.join(", "))),
+    }
+}
+
 fn unknown(escaped: char) -> String {
+    if matches!(escaped, '1'..='9') {
+        return format!(
+            "the pattern has a \\{escaped}, which is not served: patterns are matched in linear time, without references back"
+        );
+    }
     format!(
-        "the pattern has a \\{escaped}, which is not served: patterns are matched in linear time, without references back"
+        r"the pattern has a \{escaped} where that escape is not served: write the character itself, or one of \d \D \w \W \s \S \n \r \t \f \v \b \B, and outside of brackets \A \Z \m \M \y \Y"
     )
 }
 
@@ -169,6 +189,14 @@ mod tests {
             (r"\Aa\Z", "a", true, true),
             ("[[:alpha:]]+[[:digit:]]", "a1", true, true),
             (r"[[:alpha:]\d]$", "1", true, true),
+            ("[[:alpha:]]", "ä", false, false),
+            ("^[^[:space:][:punct:]]+$", "ab", true, true),
+            ("σ", "ς", false, true),
+            (r"^\d\s$", "٣\u{2003}", true, true),
+            ("(?i)a", "A", true, true),
+            ("(?i:a)", "A", true, true),
+            ("^a*+$", "aa", true, true),
+            ("^(a{256})$", &"a".repeat(256), true, true),
             ("[[x]", "[", true, true),
             ("[a&&b]", "&", true, true),
             ("[~~]", "~", true, true),
@@ -193,6 +221,21 @@ mod tests {
             ("(", "is not served: unclosed group"),
             ("a**b(", "is not served: unclosed group"),
             ("[[.a.]]", "collating element"),
+            ("[[=a=]]", "collating element"),
+            ("[[:<:]]cat", r"a [[:<:]], which is not served: write \m"),
+            ("cat[[:>:]]", r"a [[:>:]], which is not served: write \M"),
+            ("[[:foo:]]", "the class [:foo:], and there is none but alnum, alpha"),
+            ("[[:^alpha:]]", "the class [:^alpha:]"),
+            ("[[:alpha]", "a [: without an end"),
+            ("[[:", "a [: without an end"),
+            (r"\x41", r"a \x where that escape is not served: write the character itself"),
+            (r"\u00e9", r"a \u where"),
+            (r"\a", r"a \a where"),
+            (r"\cA", r"a \c where"),
+            (r"\e", r"a \e where"),
+            (r"\0", r"a \0 where"),
+            ("(?n)a", "is not served: unrecognized flag"),
+            ("***=a", "is not served: repetition operator missing"),
             (r"[\y]", r"a \y"),
             (r"a\", "ends with a backslash"),
             (r"(\w{50}){50}", "more than 131072 bytes once it is compiled"),
