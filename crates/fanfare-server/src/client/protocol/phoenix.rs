@@ -119,7 +119,7 @@ impl Phoenix {
                 let text = format!("{topic} was closed by the server");
                 said.push(if is_over { Said::Fatal(text) } else { Said::Note(text) });
             }
-            "gap" if self.resumes => said.extend(missing(topic, payload).map(Said::Note)),
+            "gap" => said.extend(missing(topic, payload).map(Said::Note)),
             _ => {}
         }
         said
@@ -150,8 +150,14 @@ impl Phoenix {
 /// What the server says it has left out, unless the event is an application's own.
 fn missing(topic: &str, payload: &str) -> Option<String> {
     let gap: Value = serde_json::from_str(payload).ok()?;
-    let (dropped, reason) = (gap["dropped"].as_u64()?, gap["reason"].as_str()?);
-    Some(format!("{topic}: messages are missing: {dropped} were not taken in time ({reason})"))
+    Some(match (gap["reason"].as_str()?, gap["dropped"].as_u64()) {
+        (reason, Some(dropped)) => {
+            format!("{topic}: messages are missing: {dropped} were not taken in time ({reason})")
+        }
+        // How many is not known then.
+        ("broker", None) => format!("{topic}: messages are missing: they were lost between the nodes (broker)"),
+        _ => return None,
+    })
 }
 
 impl Protocol for Phoenix {

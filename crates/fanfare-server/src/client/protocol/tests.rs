@@ -153,6 +153,13 @@ fn phoenix_goes_on_where_it_was() {
     let left_out = "a: messages are missing: 12 were not taken in time (drop_oldest)";
     assert_eq!(client.text(&gap(r#","dropped":12,"from":"5e:4","to":"5e:16""#)), [note(left_out)], "asked for or not");
     assert_eq!(client.text(&gap("")), [], "an application's own");
+    let of_broker = r#"[null,null,"a","gap",{"reason":"broker","dropped":null,"from":null,"to":null}]"#;
+    let lost = "a: messages are missing: they were lost between the nodes (broker)";
+    assert_eq!(client.text(of_broker), [note(lost)]);
+    for payload in [json!({"gap": true}), json!({"resume": "5e:3"})] {
+        let mut client = phoenix::Phoenix::new(&["a".to_owned()], &payload, &["x".to_owned()], None);
+        assert_eq!(client.text(of_broker), [note(lost)], "asked for by {payload}");
+    }
     assert_eq!(client.open(), join(3, "\"5e:4\""));
     let missing = "joined a; messages are missing: they are kept no more";
     assert_eq!(client.text(&reply(3, "6f:9", false)), [note(missing)]);
