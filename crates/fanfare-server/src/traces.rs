@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use axum::http::{HeaderMap, Uri};
+use axum::http::HeaderMap;
 use fanfare::HeldBack;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -21,9 +21,6 @@ use crate::http_client::Client;
 
 /// So many spans wait for the collector. Those that come then are counted and lost.
 const QUEUE_MAX: usize = 2_048;
-
-/// The address of a collector, as other programs take it.
-const VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 /// So many lines a minute say that the collector does not take them.
 const FAILURE_LINES_MAX: u64 = 1;
@@ -98,23 +95,10 @@ impl Traces {
         node: String,
         counts: &Arc<Counts>,
     ) -> Result<Option<Self>, String> {
-        let of_environment = || std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
-        let endpoint = match settings.and_then(|settings| settings.endpoint.clone()) {
-            Some(url) => url,
-            None => match of_environment() {
-                None => return Ok(None),
-                Some(text) => {
-                    text.parse().map_err(|_| format!("{VARIABLE} is not a URL such as http://127.0.0.1:4318"))?
-                }
-            },
-        };
-        let url = format!("{}/v1/traces", endpoint.0.to_string().trim_end_matches('/')).parse::<Uri>();
-        let url = url.ok().filter(|_| endpoint.0.query().is_none());
-        let url =
-            url.ok_or_else(|| format!("the collector's address {endpoint:?} has a query: /v1/traces goes behind it"))?;
+        let Some(endpoint) = Settings::collector(settings)? else { return Ok(None) };
         tracing::info!(?endpoint, "spans go to a collector");
         let (queue, spans) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(send::run(Client::new()?, url, node, spans, counts.clone()));
+        tokio::spawn(send::run(Client::new()?, endpoint.0, node, spans, counts.clone()));
         let ratio = settings.map_or(0.0, |settings| settings.ratio.0);
         Ok(Some(Self { ratio, queue, counts: counts.clone() }))
     }

@@ -13,6 +13,7 @@ use super::problem::Problems;
 use super::secret;
 use super::section::nearest;
 use super::server::PartName;
+use super::traces::Traces;
 use super::value::{Count, OneOrMore, Size};
 use super::{Draft, Overrides, SECTIONS};
 
@@ -48,6 +49,7 @@ impl Draft {
         self.check_ready_needs(problems);
         self.check_limits(problems);
         self.check_effects(problems);
+        Traces::check(self.traces.as_ref(), problems, warnings);
         let named: HashSet<&String> = self.named_variables().collect();
         for (name, near) in overrides.suspects(&SECTIONS).iter().filter(|(name, _)| !named.contains(&name)) {
             let next = match near {

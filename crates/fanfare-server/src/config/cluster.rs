@@ -3,7 +3,7 @@
 use super::section::{Form, section};
 
 section! {
-    /// What concerns this server as one node among others; has no effect without a `[broker]`.
+    /// What concerns this server as one node among others. Without a `[broker]` its keys are a mistake, since they would have no effect.
     struct Cluster: "cluster", Form::Table;
     keys {
         /// What this node is called where nodes are told apart. Left out: the name of the host.

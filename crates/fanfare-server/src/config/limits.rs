@@ -84,7 +84,7 @@ section! {
         /// histories for clients that have missed it. What many wait for counts once. Beyond it the messages of those that hold most give way
         /// where `channel.slow` lets them, and otherwise their sockets are closed with 1013; from three quarters of it on nothing more is
         /// read for clients that have missed something. Left out: a quarter of the memory that the process may have (that of its
-        /// control group, or of the machine), at least 64 MB.
+        /// control group, or of the machine), at least 64 MB. At least `outbox_bytes_max`.
         outboxes_bytes_max: Option<Size<1_000_000, 1_000_000_000_000>> = "",
         /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
         /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.
@@ -104,10 +104,11 @@ section! {
         /// How long a client may take for the body of a request. A later one is answered 408.
         body_timeout: Span<100, 600_000> = "\"10s\"",
         /// How many connections the server holds, as far as the system allows: each takes a file descriptor, and some of these are
-        /// kept for the admin listener and the server itself. The next one is answered 503 and closed, but an `EventSource` is told
-        /// to come again.
+        /// kept for the admin listener and the server itself. The next one is answered 503 and closed; with TLS it may be
+        /// closed at once or answered without TLS. An `EventSource` is told to come again.
         connections_max: Count<1, 100_000_000> = "1000000",
-        /// How many connections there may be whose first request has not been answered, on each listener. The next one is answered 503 and closed.
+        /// How many connections there may be whose first request has not been answered, on each listener. The next one is answered 503
+        /// and closed; with TLS it is closed or answered without TLS.
         handshakes_max: Count<1, 100_000_000> = "10000",
         /// How many connections one address may hold. The next one is answered 429 and closed. Of IPv6 a /64
         /// counts as one address. Behind a proxy all clients have its address, unless `address_from` says what tells theirs.

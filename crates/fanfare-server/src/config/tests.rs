@@ -224,6 +224,13 @@ fn bad_configurations_are_explained() {
         let expected = format!("f.toml:2:9: traces.ratio: {ratio} is not accepted: it takes a number from 0.0 to 1.0");
         check(&format!("[traces]\nratio = {ratio}"), &[&expected]);
     }
+    for (url, part) in [
+        ("http://h:4318/v1/traces", "f.toml:2:12: traces.endpoint: the collector's address ends with /v1/traces"),
+        ("http://h/otel/v1/traces/", "f.toml:2:12: traces.endpoint: the collector's address ends with /v1/traces"),
+        ("http://h/?key=1", "f.toml:2:12: traces.endpoint: the collector's address has a query"),
+    ] {
+        check(&format!("[traces]\nendpoint = '{url}'"), &[part]);
+    }
     check("[metrics]\nconnections_max = 5", &["metrics.listen: is missing"]);
     check("[metrics]\nlisten = 'x'", &["f.toml:2:10: metrics.listen: \"x\" is not accepted: it takes an IP address"]);
     check("[broker]\nurl = 'redis://'", &["f.toml:2:7: broker.url: it names no host"]);
@@ -351,8 +358,9 @@ fn what_looks_closed_and_is_open_is_refused() {
     check(&format!("{hub}auth = 'all'"), "endpoint.subscribe: \"authenticated\" lets everybody in");
     check(&format!("{hub}auth = 'k'"), "");
     check(&format!("{keys}credential_within = '5s'"), "endpoint.credential_within: has no effect without an `auth`");
-    let warnings = parse("[auth.a]\nkind = 'none'\n[hook.h]\nurl = 'http://localhost/'").unwrap().warnings;
-    for part in ["no [[endpoint]] names [auth.a]", "nothing names [hook.h]"] {
+    let unused = "[auth.a]\nkind = 'none'\n[hook.h]\nurl = 'http://localhost/'\n[traces]\nratio = 0.5";
+    let warnings = parse(unused).unwrap().warnings;
+    for part in ["no [[endpoint]] names [auth.a]", "nothing names [hook.h]", "traces.ratio has no effect"] {
         assert!(warnings.iter().any(|warning| warning.contains(part)), "{part}: {warnings:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! `[traces]`: spans for a collector of OpenTelemetry.
 
+use axum::http::Uri;
+
+use super::problem::{Place, Problems};
 use super::section::{Form, section};
 use super::url::Url;
 use super::value::{Fault, Raw, Setting, refused};
@@ -17,6 +20,53 @@ section! {
         ratio: Part = "0.0",
     }
     later []
+}
+
+/// The address of a collector, as other programs take it.
+const VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// What spans are posted to, below the address of a collector.
+const PATH: &str = "/v1/traces";
+
+impl Traces {
+    /// Where spans are posted to, if there is a collector.
+    ///
+    /// # Errors
+    /// The collector's address is none.
+    pub(crate) fn collector(traces: Option<&Self>) -> Result<Option<Url>, String> {
+        if let Some(endpoint) = traces.and_then(|traces| traces.endpoint.as_ref()) {
+            return of_spans(endpoint).map(Some).map_err(str::to_owned);
+        }
+        let Some(text) = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty()) else { return Ok(None) };
+        let endpoint = text.parse().map_err(|_| format!("{VARIABLE} is not a URL such as http://127.0.0.1:4318"))?;
+        of_spans(&endpoint).map(Some).map_err(|why| format!("{VARIABLE}: {why}"))
+    }
+
+    /// Reports an address that is none, and a part of requests that no collector is told of.
+    pub(super) fn check(traces: Option<&Self>, problems: &mut Problems, warnings: &mut Vec<String>) {
+        match (Self::collector(traces), traces) {
+            (Err(why), Some(traces)) if traces.endpoint.is_some() => traces.places.problem(problems, "endpoint", why),
+            (Err(why), _) => problems.add(Place::Nowhere, "traces.endpoint", why),
+            (Ok(None), Some(traces)) if traces.ratio.0 > 0.0 => warnings.push(format!(
+                "traces.ratio has no effect: neither traces.endpoint nor {VARIABLE} names a collector, so that nothing is traced"
+            )),
+            (Ok(_), _) => {}
+        }
+    }
+}
+
+/// Where a collector of this address takes spans.
+fn of_spans(endpoint: &Url) -> Result<Url, &'static str> {
+    if endpoint.0.query().is_some() {
+        return Err("the collector's address has a query: leave it out, since /v1/traces is put behind the address");
+    }
+    let base = endpoint.0.to_string();
+    let base = base.trim_end_matches('/');
+    if base.ends_with(PATH) {
+        return Err("the collector's address ends with /v1/traces: leave that out, since it is put behind the address");
+    }
+    let url = format!("{base}{PATH}").parse::<Uri>();
+    url.map(Url).map_err(|_| "the collector's address is too long")
 }
 
 /// A part of all.

@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, PATIENCE, Server, TOKEN, eventually, http};
+use crate::support::{Answer, Folder, PATIENCE, Server, TOKEN, eventually, fanfare, http};
 
 const CONFIG: &str = "
 [[endpoint]]
@@ -167,4 +167,28 @@ fn a_collector_that_is_not_there_holds_nothing_up() {
     assert_eq!(publish(&server, "", &json!({"topic": "room:1", "event": "e"})).status, 200);
     eventually(|| spans(&server, "failed") == 1);
     assert!(server.wait_for_stderr(|log| log.contains("spans_lost").then_some(())).is_some());
+}
+
+#[test]
+fn an_address_of_the_environment_that_is_none_is_refused_by_check() {
+    let folder = Folder::new();
+    let file = folder.write("fanfare.toml", CONFIG);
+    let check = |address: &str| {
+        let mut command = fanfare(&["check", "--config", file.to_str().unwrap()]);
+        let output = command.env("OTEL_EXPORTER_OTLP_ENDPOINT", address).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (address, part) in [
+        ("junk", "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL such as"),
+        (
+            "http://127.0.0.1:4318/v1/traces",
+            "OTEL_EXPORTER_OTLP_ENDPOINT: the collector's address ends with /v1/traces",
+        ),
+    ] {
+        let (status, stderr) = check(address);
+        assert!(status == Some(2) && stderr.contains(part), "{address}: {status:?} {stderr}");
+    }
+    for address in ["", "http://127.0.0.1:4318"] {
+        assert_eq!(check(address), (Some(0), String::new()), "{address}");
+    }
 }
