@@ -245,7 +245,8 @@ mod tests {
             let error = Regular::parse(pattern, false).unwrap_err();
             assert!(error.contains(part), "{pattern:.40}: {error}");
         }
-        assert!(Regular::parse(r"^\w+@\w+\.\w{2,}$", true).unwrap().matches("ada@example.com"));
+        // With all features of the engine, which other crates may ask for, it is compiled from both ends, and takes most.
+        assert!(Regular::parse(r"^\w+@[a-z]+\.[a-z]{2,}$", true).unwrap().matches("ada@example.com"));
         // A pattern that others try in more ways than there is time for.
         assert!(!Regular::parse("(a*)*b", false).unwrap().matches(&"a".repeat(100_000)));
     }
