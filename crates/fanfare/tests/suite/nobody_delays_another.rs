@@ -18,7 +18,7 @@ use crate::support::stage::Stage;
 use crate::support::{PATIENCE, Served, serve};
 
 /// No victim waits longer, on a machine with other work to do.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// How long the victims are looked at, and the pause between two looks.
 const TIME: Duration = Duration::from_millis(1_500);
