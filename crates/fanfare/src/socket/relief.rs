@@ -8,6 +8,9 @@ use crate::event::Event;
 use crate::outbox::Seen;
 use crate::transport::Carrier;
 
+/// So much of a frame that was begun may be left to a client that is closed, so that it hears why; it has `write_timeout` to take it.
+const LEFT_MAX: usize = 32 * 1024;
+
 impl Socket {
     /// What waits for it takes so much, if it shares none of that with others.
     pub(crate) fn memory(&mut self) -> usize {
@@ -22,7 +25,7 @@ impl Socket {
     }
 
     /// Others need the memory. What can be read again is; messages that may give way do so. If that is not half of it, the socket is closed
-    /// like one that reads too slowly; and if it was, so that what is left is a frame of which the client takes no more, its connection goes.
+    /// like one that reads too slowly. If it was already, or much is left of a frame of which the client takes no more, its connection goes.
     pub(crate) fn relieve(&mut self, turn: &mut Turn) {
         if !self.is_open() {
             return self.go(turn);
@@ -37,6 +40,9 @@ impl Socket {
         if self.memory() > before / 2 {
             turn.count(Event::OutboxesMaxClosed);
             self.give_up(turn, &CloseReason::Crowded);
+            if !self.is_open() && self.memory() > LEFT_MAX {
+                return self.go(turn);
+            }
         }
         match &mut self.carrier {
             // What an answer holds has left the outbox.

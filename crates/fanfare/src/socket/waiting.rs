@@ -277,10 +277,16 @@ impl Socket {
     ) -> Written {
         backlog.queued += frames.messages.len();
         backlog.pool.outflow().not_sent(0, frames.bytes.len() - written, self.streaming().is_some());
-        let Carrier::Wire(wire) = &mut self.carrier else { return Written::All };
+        self.queue_rest(serial, frames, written, backlog);
+        // Nothing may be written to it for long.
+        backlog.pool.account(self.carrier.outbox_if_any());
+        Written::Waiting
+    }
+
+    fn queue_rest(&mut self, serial: u32, frames: Frames<'_>, written: usize, backlog: &mut Backlog) {
+        let Carrier::Wire(wire) = &mut self.carrier else { return };
         let Some(slow) = frames.slow else {
-            wire.outbox(&mut backlog.pool).push_rest(frames.bytes.clone(), frames.messages.len(), written);
-            return Written::Waiting;
+            return wire.outbox(&mut backlog.pool).push_rest(frames.bytes.clone(), frames.messages.len(), written);
         };
         let mut end = 0;
         for message in frames.messages {
@@ -291,13 +297,12 @@ impl Socket {
                 continue;
             }
             if begin < written {
-                let Carrier::Wire(wire) = &mut self.carrier else { return Written::All };
+                let Carrier::Wire(wire) = &mut self.carrier else { return };
                 wire.outbox(&mut backlog.pool).push_rest(bytes.clone(), 1, written - begin);
             } else {
                 self.offer(serial, message, frames.variant, slow, None, backlog);
             }
         }
-        Written::Waiting
     }
 
     /// The connection was lost when a member's share of a batch was to be written.

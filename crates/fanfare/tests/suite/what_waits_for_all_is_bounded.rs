@@ -37,8 +37,12 @@ fn unread(lockstep: &mut Lockstep, topic: &str) -> Guest {
 }
 
 fn publish(lockstep: &mut Lockstep, topic: &str, n: usize) {
+    publish_large(lockstep, topic, n, BODY);
+}
+
+fn publish_large(lockstep: &mut Lockstep, topic: &str, n: usize, size: usize) {
     let endpoint = lockstep.endpoint().clone();
-    lockstep.run(endpoint.broadcast(topic, "n", json!({ "n": n, "body": "x".repeat(BODY) }))).unwrap();
+    lockstep.run(endpoint.broadcast(topic, "n", json!({ "n": n, "body": "x".repeat(size) }))).unwrap();
     lockstep.settle();
 }
 
@@ -86,6 +90,25 @@ fn those_that_hold_most_are_closed_1013_and_a_reader_gets_all() {
     }
     assert_eq!(codes as u64, closed(&endpoint));
     assert_eq!(endpoint.overview().waiting_memory, 0, "nothing waits any more");
+}
+
+#[test]
+fn who_has_begun_a_large_frame_goes_without_its_end() {
+    let mut lockstep = Lockstep::new(builder(), 2);
+    let guests: Vec<Guest> = (0..40)
+        .map(|n| {
+            let guest = guest(&mut lockstep, &format!("room:{n}"), json!({}));
+            guest.pipe.limit(100);
+            guest
+        })
+        .collect();
+    for n in 0..guests.len() {
+        publish_large(&mut lockstep, &format!("room:{n}"), 0, 60_000);
+        lockstep.turn();
+    }
+    let overview = lockstep.endpoint().overview();
+    assert!(closed(lockstep.endpoint()) > 0);
+    assert_eq!(overview.sockets as u64, 40 - closed(lockstep.endpoint()), "none stays until its write deadline");
 }
 
 #[test]
