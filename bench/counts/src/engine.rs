@@ -3,7 +3,7 @@
 use fanfare::testing::{Lockstep, Peer, Pipe};
 use fanfare::{
     Authority, Bearer, BoxError, Builder, Channel, Context, Endpoint, Joined, Mount, Payload, Policy, Refused, Reply,
-    Retention, Rights, RightsRequest, Supabase, TokenFault,
+    Retention, Rights, RightsRequest, Supabase, Tap, TapFilter, TokenFault,
 };
 use fanfare_proto::websocket::frame::{Opcode, encode_masked};
 use http::Request;
@@ -45,6 +45,8 @@ struct Script {
     rounds: Vec<Round>,
     undone_by: Vec<Round>,
     operations: usize,
+    /// Those that watch meanwhile.
+    taps: Vec<Tap>,
 }
 
 type Round = Vec<(Peer, Vec<u8>)>;
@@ -79,7 +81,7 @@ impl Script {
         let mount = Mount::new().compression(true).channel("*", Room);
         let lockstep = Lockstep::new(endpoint.mount("/socket", mount), 1);
         let (rounds, undone_by) = (Vec::new(), Vec::new());
-        Script { lockstep, pipe: Pipe::discarding(), deflated: false, rounds, undone_by, operations }
+        Script { lockstep, pipe: Pipe::discarding(), deflated: false, rounds, undone_by, operations, taps: Vec::new() }
     }
 
     fn client(&mut self) -> Peer {
@@ -147,11 +149,13 @@ pub(crate) struct Publish {
     pub(crate) deflated: bool,
     /// The topic keeps a history.
     pub(crate) kept: bool,
+    /// So many watch, each another topic that nobody is in.
+    pub(crate) taps: usize,
 }
 
 impl Publish {
     /// A message at a time.
-    pub(crate) const LONE: Publish = Publish { members: 1, batch: 1, rounds: 4, deflated: false, kept: false };
+    pub(crate) const LONE: Publish = Publish { members: 1, batch: 1, rounds: 4, deflated: false, kept: false, taps: 0 };
 }
 
 pub(crate) fn publish(publish: Publish) -> Box<dyn Work> {
@@ -161,6 +165,11 @@ pub(crate) fn publish(publish: Publish) -> Box<dyn Work> {
     };
     let mut script = Script::of(endpoint, publish.members * publish.batch * publish.rounds);
     script.deflated = publish.deflated;
+    let tap = |number| {
+        let topic = Some(format!("rook:{number}").parse().expect("a topic"));
+        script.lockstep.endpoint().tap(TapFilter { topic, ..TapFilter::default() }, 200).expect("there is room for it")
+    };
+    script.taps = (0..publish.taps).map(tap).collect();
     let members: Vec<Peer> = (0..publish.members).map(|_| script.member("room")).collect();
     let body = "x".repeat(if publish.deflated { 512 } else { 64 });
     let frame = push_with("room", "shout", json!({ "body": body }));

@@ -50,6 +50,10 @@ const CASES: &[Case] = &[
         prepare: || engine::publish(Publish { members: 1, rounds: 64, kept: true, ..Publish::LONE }),
     },
     Case { name: "publish_to_100", prepare: || engine::publish(Publish { members: 100, ..Publish::LONE }) },
+    Case {
+        name: "publish_to_100_beside_16_taps",
+        prepare: || engine::publish(Publish { members: 100, taps: 16, ..Publish::LONE }),
+    },
     Case { name: "publish_to_10000", prepare: || engine::publish(Publish { members: 10_000, ..Publish::LONE }) },
     Case { name: "publish_supabase_to_100", prepare: || engine::publish_supabase(100, 4) },
     Case { name: "publish_supabase_to_10000", prepare: || engine::publish_supabase(10_000, 4) },

@@ -1,7 +1,8 @@
 //! Taps: somebody watches what is published to topics, what clients send, and what they are answered.
 //!
 //! Without a tap all of this costs one look at a number for each message that is published, received or sent to one socket; nothing is
-//! added to what a delivery costs. A tap that is not read in time, or that gets more than its rate, is told how much it has missed.
+//! added to what a delivery costs. Taps of single topics cost those of other topics one look more, however many they are. A tap that is
+//! not read in time, or that gets more than its rate, is told how much it has missed.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,8 @@ use fanfare_proto::frame::Outgoing;
 use fanfare_proto::message::Incoming;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::topic::Pattern;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
@@ -97,10 +100,43 @@ pub struct Tap {
 pub(crate) struct Taps {
     /// How many there are.
     count: AtomicUsize,
-    watchers: RwLock<Vec<Arc<Watcher>>>,
+    watchers: RwLock<Watchers>,
     /// Messages that were told, and those that were left out.
     told: AtomicU64,
     left_out: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Watchers {
+    /// Those of one topic each, by that.
+    by_topic: HashMap<String, Vec<Arc<Watcher>>, RandomState>,
+    /// Those that each message is held against.
+    others: Vec<Arc<Watcher>>,
+}
+
+impl Watchers {
+    fn count(&self) -> usize {
+        self.by_topic.values().map(Vec::len).sum::<usize>() + self.others.len()
+    }
+
+    /// Where one with this filter has its place.
+    fn beside(&mut self, filter: &TapFilter) -> &mut Vec<Arc<Watcher>> {
+        // A star stands at the end of a pattern, or nowhere.
+        match filter.topic.as_ref().map(Pattern::to_string).filter(|pattern| !pattern.ends_with('*')) {
+            Some(topic) => self.by_topic.entry(topic).or_default(),
+            None => &mut self.others,
+        }
+    }
+
+    fn remove(&mut self, watcher: &Arc<Watcher>) {
+        self.beside(&watcher.filter).retain(|other| !Arc::ptr_eq(other, watcher));
+        self.by_topic.retain(|_, watchers| !watchers.is_empty());
+    }
+
+    /// Those that may want a message of this topic.
+    fn of(&self, topic: &str) -> impl Iterator<Item = &Arc<Watcher>> {
+        self.by_topic.get(topic).into_iter().flatten().chain(&self.others)
+    }
 }
 
 #[derive(Debug)]
@@ -132,8 +168,8 @@ impl Tap {
 impl Drop for Tap {
     fn drop(&mut self) {
         let mut watchers = self.taps.watchers.write();
-        watchers.retain(|watcher| !Arc::ptr_eq(watcher, &self.watcher));
-        self.taps.count.store(watchers.len(), Ordering::Relaxed);
+        watchers.remove(&self.watcher);
+        self.taps.count.store(watchers.count(), Ordering::Relaxed);
     }
 }
 
@@ -151,13 +187,13 @@ impl Taps {
         let rate = HeldBack::new(u64::from(rate.max(1)), 1);
         let watcher = Arc::new(Watcher { filter, rate, lost: AtomicU64::new(0), queue });
         let mut watchers = self.watchers.write();
-        if watchers.len() >= TAPS_MAX {
+        if watchers.count() >= TAPS_MAX {
             return Err(Error::unavailable(format!(
                 "there are {TAPS_MAX} taps, as many as there can be: end one first"
             )));
         }
-        watchers.push(watcher.clone());
-        self.count.store(watchers.len(), Ordering::Relaxed);
+        watchers.beside(&watcher.filter).push(watcher.clone());
+        self.count.store(watchers.count(), Ordering::Relaxed);
         Ok(Tap { messages, watcher, taps: self.clone() })
     }
 
@@ -202,7 +238,7 @@ impl Taps {
     }
 
     fn tell(&self, seen: &Seen<'_>) {
-        for watcher in self.watchers.read().iter().filter(|watcher| watcher.filter.lets(seen)) {
+        for watcher in self.watchers.read().of(seen.topic).filter(|watcher| watcher.filter.lets(seen)) {
             let Some(left_out) = watcher.rate.pass() else {
                 self.left_out.fetch_add(1, Ordering::Relaxed);
                 continue;
