@@ -219,7 +219,15 @@ fn explain(error: &hyper_util::client::legacy::Error) -> String {
         innermost = Some(inner);
     }
     match innermost {
-        Some(inner) => format!("no connection: {inner}"),
+        Some(inner) => {
+            let text = inner.to_string();
+            let next = if text.contains("UnknownIssuer") {
+                "; have the operating system trust the authority that has signed it, or name its file by SSL_CERT_FILE"
+            } else {
+                ""
+            };
+            format!("no connection: {text}{next}")
+        }
         None => error.to_string(),
     }
 }

@@ -199,14 +199,15 @@ impl Certificates {
         let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         if driver.as_ref().map(acme::Driver::settings) != orders.as_ref() {
             self.ordered.replace(orders.as_ref());
-            *driver = orders.map(|settings| acme::Driver::resting(settings).running(&self.ordered, endpoint));
+            let before = driver.take();
+            *driver = orders.map(|settings| acme::Driver::resting(settings).running(before, &self.ordered, endpoint));
         }
     }
 
     /// Orders those that are to be ordered, from now on. The endpoint is what requests of a certificate authority are counted with.
     pub(crate) fn order(&self, endpoint: &Endpoint) {
         let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
-        *driver = driver.take().map(|driver| driver.running(&self.ordered, endpoint));
+        *driver = driver.take().map(|driver| driver.running(None, &self.ordered, endpoint));
     }
 
     /// Orders none any more: this process ends, or another does it.

@@ -22,8 +22,8 @@ pub(super) async fn ask(settings: &Acme) -> Answer {
         let text = "the certificate authority asks for an account that you have with it: set eab_kid, and eab_key_env, eab_key_file or eab_key";
         return Err(text.to_owned());
     }
-    let host = settings.directory.0.host().unwrap_or_default();
+    let at = settings.directory.0.authority().map_or("", |authority| authority.as_str());
     let terms =
         meta["termsOfService"].as_str().map_or_else(String::new, |url| format!(", terms of service at {url:.200}"));
-    Ok(Found { what: format!("a certificate authority answers at {host}{terms}"), warnings: Vec::new() })
+    Ok(Found { what: format!("a certificate authority answers at {at}{terms}"), warnings: Vec::new() })
 }

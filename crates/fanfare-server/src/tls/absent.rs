@@ -71,7 +71,7 @@ impl Driver {
         Self(settings)
     }
 
-    pub(crate) fn running(self, _: &Arc<Ordered>, _: &Endpoint) -> Self {
+    pub(crate) fn running(self, _: Option<Self>, _: &Arc<Ordered>, _: &Endpoint) -> Self {
         match self.0.0 {}
     }
 

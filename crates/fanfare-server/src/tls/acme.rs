@@ -16,7 +16,7 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use fanfare::Endpoint;
 use rustls::sign::CertifiedKey;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::Served;
 use crate::config::acme::{Acme, Challenge};
@@ -111,10 +111,18 @@ fn eab_key(text: &str) -> Result<Vec<u8>, String> {
     })
 }
 
+/// A certificate that is served, perhaps one of other domains until there is the one that is wanted.
+#[derive(Debug)]
+struct Held {
+    served: Arc<Served>,
+    /// Where it was kept.
+    folder: PathBuf,
+}
+
 /// The certificate that is ordered, and how that stands.
 #[derive(Debug)]
 pub(crate) struct Ordered {
-    served: ArcSwapOption<Served>,
+    held: ArcSwapOption<Held>,
     /// Where it is kept, and what shows that its domains are ours; none if none is ordered.
     kept: ArcSwapOption<Cache>,
     /// Whether the last order came to nothing.
@@ -125,9 +133,9 @@ pub(crate) struct Ordered {
 
 impl Ordered {
     pub(crate) fn new(settings: Option<&Settings>) -> Self {
-        let (served, zero) = (ArcSwapOption::empty(), AtomicU64::default);
+        let (held, zero) = (ArcSwapOption::empty(), AtomicU64::default);
         let kept = ArcSwapOption::from_pointee(settings.map(Cache::new));
-        Self { served, kept, has_failed: AtomicBool::default(), issued: zero(), failed: zero() }
+        Self { held, kept, has_failed: AtomicBool::default(), issued: zero(), failed: zero() }
     }
 
     /// Others are ordered from now on, or none. One that is served stays until there is another.
@@ -135,12 +143,19 @@ impl Ordered {
         self.kept.store(settings.map(Cache::new).map(Arc::new));
         self.has_failed.store(false, Ordering::Relaxed);
         if settings.is_none() {
-            self.served.store(None);
+            self.held.store(None);
         }
     }
 
     pub(crate) fn served(&self) -> Option<Arc<Served>> {
-        self.served.load_full()
+        self.held.load().as_ref().map(|held| held.served.clone())
+    }
+
+    /// The one that is served, if it is the one that is wanted: for these domains, from this authority.
+    fn wanted(&self) -> Option<Arc<Served>> {
+        let (held, kept) = (self.held.load(), self.kept.load());
+        let is_wanted = |held: &&Arc<Held>| kept.as_ref().is_some_and(|cache| cache.folder() == held.folder);
+        held.as_ref().filter(is_wanted).map(|held| held.served.clone())
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
@@ -165,11 +180,13 @@ impl Part for Ordered {
     }
 
     fn state(&self) -> State {
-        match &*self.served.load() {
-            Some(served) if served.ends <= SystemTime::now() => State::Unavailable,
-            Some(_) if self.has_failed.load(Ordering::Relaxed) => State::Stale,
-            Some(_) => State::Ok,
-            None => State::Unavailable,
+        let (Some(served), Some(cache)) = (self.served(), self.kept.load_full()) else { return State::Unavailable };
+        if cache.covered(&served) == 0 {
+            State::Unavailable
+        } else if self.wanted().is_none() || self.has_failed.load(Ordering::Relaxed) {
+            State::Stale
+        } else {
+            State::Ok
         }
     }
 
@@ -182,7 +199,7 @@ impl Part for Ordered {
 #[derive(Debug)]
 pub(crate) struct Driver {
     settings: Settings,
-    running: Option<AbortHandle>,
+    running: Option<JoinHandle<()>>,
 }
 
 impl Driver {
@@ -191,12 +208,17 @@ impl Driver {
         Self { settings, running: None }
     }
 
-    /// Begins.
-    pub(crate) fn running(mut self, ordered: &Arc<Ordered>, endpoint: &Endpoint) -> Self {
+    /// Begins, once the one before has ended.
+    pub(crate) fn running(mut self, before: Option<Self>, ordered: &Arc<Ordered>, endpoint: &Endpoint) -> Self {
+        let before = before.and_then(|mut before| before.running.take()).inspect(JoinHandle::abort);
         let answering = Answering::new(self.settings.challenge);
         let run = Run::new(self.settings.clone(), ordered.clone(), answering.clone());
         let (settings, ordered, endpoint) = (self.settings.clone(), ordered.clone(), endpoint.clone());
         let both = async move {
+            if let Some(before) = before {
+                // It has the lock and the address of http-01 until then.
+                let _ = before.await;
+            }
             match settings.challenge {
                 Challenge::TlsAlpn => run.forever().await,
                 Challenge::Http => {
@@ -205,7 +227,7 @@ impl Driver {
                 }
             }
         };
-        self.running = Some(tokio::spawn(both).abort_handle());
+        self.running = Some(tokio::spawn(both));
         self
     }
 
@@ -276,18 +298,17 @@ impl Run {
     /// Does what is due: how long there is nothing to do then.
     async fn turn(&mut self) -> Duration {
         let adopted = self.adopt().await;
+        if self.ordered.wanted().is_none() {
+            self.make_do().await;
+        }
         let due = self.due().await;
         let left = due.duration_since(SystemTime::now()).unwrap_or_default();
         let waits = self.not_before.saturating_duration_since(Instant::now());
         if !left.is_zero() || !waits.is_zero() {
             return left.max(waits).min(LOOK_EVERY);
         }
-        if self.ordered.served().is_none() && !std::mem::replace(&mut self.is_told, true) {
-            let domains = self.settings.domains.join(", ");
-            tracing::warn!(
-                domains,
-                "there is no certificate yet: nobody can connect by TLS until the first one was ordered"
-            );
+        if self.ordered.wanted().is_none() && !std::mem::replace(&mut self.is_told, true) {
+            self.tell_what_is_missing();
         }
         let outcome = match adopted {
             Ok(_) => self.order().await,
@@ -300,6 +321,21 @@ impl Run {
             }
             Ok(Came::Busy) => LOOK_EVERY_WHILE_ORDERED,
             Err(failure) => self.failed(&failure),
+        }
+    }
+
+    fn tell_what_is_missing(&self) {
+        let domains = self.settings.domains.join(", ");
+        match self.ordered.served() {
+            Some(served) => tracing::warn!(
+                domains,
+                without_certificate = self.cache.uncovered(&served).join(", "),
+                "there is no certificate for these domains yet: one that was ordered before stays in force until then"
+            ),
+            None => tracing::warn!(
+                domains,
+                "there is no certificate yet: nobody can connect by TLS until the first one was ordered"
+            ),
         }
     }
 
@@ -329,7 +365,7 @@ impl Run {
 
     /// When the next one is to be ordered.
     async fn due(&mut self) -> SystemTime {
-        let Some(served) = self.ordered.served() else { return SystemTime::UNIX_EPOCH };
+        let Some(served) = self.ordered.wanted() else { return SystemTime::UNIX_EPOCH };
         if self.window.is_to_be_asked() {
             let asked = match self.client() {
                 Ok(client) => order::renewal(&self.settings, &self.cache, &client, &served).await,
@@ -356,7 +392,7 @@ impl Run {
         }
         self.answering.is_ready().map_err(Failure::Down)?;
         let client = self.client().map_err(Failure::Down)?;
-        let served = self.ordered.served();
+        let served = self.ordered.wanted();
         let replaced = served.as_deref().filter(|_| self.window.is_wished());
         let ordered = order::run(&self.settings, &self.cache, &client, replaced);
         let late = || Failure::Down(format!("the certificate authority has not come to an end within {ORDER_MAX:?}"));
@@ -387,16 +423,38 @@ impl Run {
         let Some((weight, served)) = found.await? else { return Ok(false) };
         self.seen = Some(weight);
         // As after a reload.
-        if self.ordered.served().is_some_and(|old| old.key.cert == served.key.cert) {
+        if self.ordered.wanted().is_some_and(|old| old.key.cert == served.key.cert) {
             return Ok(false);
         }
         let left = served.ends.duration_since(SystemTime::now()).unwrap_or_default();
         let (domains, expires_in_days) = (self.settings.domains.join(", "), left.as_secs() / 86_400);
         tracing::info!(domains, expires_in_days, "a certificate by ACME is served to clients that connect from now on");
-        self.ordered.served.store(Some(Arc::new(served)));
+        self.hold(served, self.cache.folder().to_owned());
         self.ordered.has_failed.store(false, Ordering::Relaxed);
         self.window = Window::new();
         Ok(true)
+    }
+
+    /// Serves the best of what was ordered before for other domains, or from another authority.
+    async fn make_do(&self) {
+        let (cache, now) = (self.cache.clone(), self.ordered.served());
+        let found = blocking(move || {
+            // One that is for none of the domains is of no use.
+            let least =
+                now.map_or((1, SystemTime::UNIX_EPOCH), |now| cache.rank(&now).max((1, SystemTime::UNIX_EPOCH)));
+            Ok(cache
+                .others()
+                .into_iter()
+                .filter(|(_, other)| cache.rank(other) > least)
+                .max_by_key(|(_, other)| cache.rank(other)))
+        });
+        if let Ok(Some((folder, served))) = found.await {
+            self.hold(served, folder);
+        }
+    }
+
+    fn hold(&self, served: Served, folder: PathBuf) {
+        self.ordered.held.store(Some(Arc::new(Held { served: Arc::new(served), folder })));
     }
 
     fn client(&mut self) -> Result<Client, String> {

@@ -133,6 +133,33 @@ fn a_certificate_is_ordered_by_tls_kept_over_a_restart_and_renewed_without_closi
     assert!(server.stderr().matches("a certificate by ACME is served").count() == 2, "{}", server.stderr());
     open.send(r#"["1","1","room:lobby","phx_join",{}]"#.into()).unwrap();
     assert!(open.read().unwrap().into_text().unwrap().contains(r#""status":"ok""#));
+
+    // Other domains are ordered at once. Until then, the certificate before stays in force, which is told.
+    directory.set(|_| Reply::Status(503, String::new()));
+    let of = |domains: &str| config(&url, &folder, &format!("domains = [{domains}]"));
+    let (_, both) = connect(port, "www.chat.example", &folder).unwrap();
+    server.rewrite(&of("'chat.example', 'third.example'"));
+    assert_eq!(server.reload().status, 200);
+    assert_eq!(state(&server), "stale");
+    let is_told = |log: &str| log.contains("without_certificate=\"third.example\"").then_some(());
+    assert!(server.wait_for_stderr(is_told).is_some(), "{}", server.stderr());
+    assert_eq!(connect(port, "chat.example", &folder).expect("it is let in").1, both);
+    directory.set(answer(60));
+    eventually(|| state(&server) == "ok");
+    assert!(connect(port, "third.example", &folder).is_some() && orders(&server, "issued") == 2);
+    drop(server);
+
+    // After a restart as well: of those that are kept, the one that is for the most of the domains.
+    directory.set(|_| Reply::Status(503, String::new()));
+    let server = serve(port, Some(&pebble), &of("'chat.example', 'www.chat.example', 'fourth.example'"));
+    eventually(|| connect(port, "chat.example", &folder).is_some_and(|(_, shown)| shown == both));
+    let is_told = |log: &str| log.contains("without_certificate=\"fourth.example\"").then_some(());
+    assert!(server.wait_for_stderr(is_told).is_some(), "{}", server.stderr());
+    assert_eq!(state(&server), "stale");
+    // One that is for none of them is not.
+    server.rewrite(&of("'fourth.example'"));
+    assert_eq!(server.reload().status, 200);
+    assert_eq!(state(&server), "unavailable");
 }
 
 #[test]
@@ -145,18 +172,28 @@ fn http_01_and_a_bound_account_do_as_well_and_a_wrong_domain_is_refused_in_the_w
     let bound = format!("{more}eab_kid = 'kid-1'\neab_key = '{key}'\n");
 
     // Before anything is served, what is wrong can be seen.
-    let check = |more: &str| {
+    let check_as = |trusts: bool, more: &str| {
         let file = folder.write("check.toml", &config(&pebble.url(), &folder, more));
         let mut command = crate::support::fanfare(&["check", "--connect", "--config", file.to_str().unwrap()]);
-        let output = command.env("SSL_CERT_FILE", pebble.certificate()).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        if trusts {
+            command.env("SSL_CERT_FILE", pebble.certificate());
+        }
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
+    let check = |more: &str| check_as(true, more);
+    let told = check_as(false, &bound);
+    assert!(
+        told.contains("UnknownIssuer; have the operating system trust") && told.contains("SSL_CERT_FILE"),
+        "{told}"
+    );
     assert!(
         check(&more).contains("error: tls.acme: the certificate authority asks for an account"),
         "{}",
         check(&more)
     );
-    assert!(check(&bound).contains("ok: tls.acme: a certificate authority answers at 127.0.0.1, terms of service at"));
+    let authority = pebble.url().trim_start_matches("https://").trim_end_matches("/dir").to_owned();
+    let told = format!("ok: tls.acme: a certificate authority answers at {authority}, terms of service at");
+    assert!(check(&bound).contains(&told), "{}", check(&bound));
 
     let server = serve(0, Some(&pebble), &config(&pebble.url(), &folder, &bound));
     let port = server.address.rsplit(':').next().unwrap().parse().unwrap();
@@ -169,6 +206,16 @@ fn http_01_and_a_bound_account_do_as_well_and_a_wrong_domain_is_refused_in_the_w
     {
         assert_eq!(http(&address, "GET", path, &[], "").status, 404, "{path}");
     }
+
+    // The address of the challenge is free again when another order begins.
+    server.rewrite(&config(
+        &pebble.url(),
+        &folder,
+        &bound.replace("'chat.example'", "['chat.example', 'www.example']"),
+    ));
+    assert_eq!(server.reload().status, 200);
+    eventually(|| connect(port, "www.example", &folder).is_some());
+    assert_eq!(orders(&server, "failed"), 0, "{}", server.stderr());
 
     // A domain that does not lead here: nobody answers where the authority looks.
     let other = Folder::new();

@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use instant_acme::AccountCredentials;
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Fault, Served, load};
 use super::Settings;
+
+/// The file of a certificate and its key, in the folder of its domains.
+const CERTIFICATE: &str = "certificate.pem";
 
 /// What is kept for some domains of one authority.
 #[derive(Debug, Clone)]
@@ -111,8 +115,39 @@ impl Cache {
         write(&self.certificate_path(), pem.as_bytes())
     }
 
+    /// Where the certificate for these domains is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// All others that were ordered and can be served, with the folders where they are.
+    pub(super) fn others(&self) -> Vec<(PathBuf, Served)> {
+        let Ok(found) = std::fs::read_dir(&self.root) else { return Vec::new() };
+        let folders = found.flatten().map(|entry| entry.path()).filter(|folder| *folder != self.folder);
+        let with_certificate = |folder: PathBuf| {
+            let path = folder.join(CERTIFICATE);
+            load(&path, &path).ok().map(|served| (folder, served))
+        };
+        folders.filter_map(with_certificate).collect()
+    }
+
+    /// What makes one certificate better than another: for how many of the domains it is, and since when.
+    pub(super) fn rank(&self, served: &Served) -> (usize, SystemTime) {
+        (self.covered(served), served.begins)
+    }
+
+    /// For how many of the domains a certificate is; for none if it has expired.
+    pub(super) fn covered(&self, served: &Served) -> usize {
+        if served.ends <= SystemTime::now() { 0 } else { self.domains.len() - self.uncovered(served).len() }
+    }
+
+    /// The domains that a certificate is not for.
+    pub(super) fn uncovered(&self, served: &Served) -> Vec<&str> {
+        self.domains.iter().map(String::as_str).filter(|domain| !served.is_for(domain)).collect()
+    }
+
     fn certificate_path(&self) -> PathBuf {
-        self.folder.join("certificate.pem")
+        self.folder.join(CERTIFICATE)
     }
 
     fn proofs(&self) -> PathBuf {
