@@ -20,7 +20,7 @@ use crate::history::{History, Store};
 use crate::interest::{Interest, ShardSet, Watch};
 use crate::mount::Mount;
 use crate::observer::{Observer, Observers};
-use crate::outboxes::Outboxes;
+use crate::outbox::Outboxes;
 use crate::policy::{Policies, Policy};
 use crate::presence::{Exchange, Presence};
 use crate::room::Waiting;

@@ -35,7 +35,7 @@ use crate::history::Store;
 use crate::interest::Interest;
 use crate::key::SocketKey;
 use crate::mailbox::{AdmittedSocket, Command, NewSocket, Question, ShardHandle};
-use crate::outboxes::Outboxes;
+use crate::outbox::Outboxes;
 use crate::policy::Policies;
 use crate::presence::{Exchange, Presence};
 use crate::publish::Publisher;

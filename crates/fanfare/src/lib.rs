@@ -43,7 +43,6 @@ mod message;
 mod mount;
 mod observer;
 mod outbox;
-mod outboxes;
 mod path;
 mod policy;
 mod presence;

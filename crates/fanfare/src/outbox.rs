@@ -9,6 +9,7 @@
 
 mod give_way;
 mod load;
+mod outboxes;
 mod queue;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ use hashbrown::HashMap;
 use crate::figures::Load;
 use crate::gap::{Gap, Losses, Rule, Voice};
 pub(crate) use load::Seen;
+pub(crate) use outboxes::Outboxes;
 use queue::{Amount, Ends, Queue, What};
 
 /// At most this many segments leave in one `writev`.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use crate::clock::Clock;
 use crate::figures::Labels;
 use crate::interest::Interest;
-use crate::outboxes::Outboxes;
+use crate::outbox::Outboxes;
 use crate::policy::Policies;
 use crate::room::Waiting;
 use crate::tap::Taps;
