@@ -19,7 +19,6 @@ use crate::identity::Identity;
 mod apikey;
 mod counts;
 mod hook;
-mod json;
 mod jwt;
 pub(crate) mod keys;
 pub(crate) mod phoenix_token;

@@ -39,6 +39,7 @@ mod hook;
 mod http_client;
 mod identity;
 mod inherited;
+mod json;
 mod live;
 mod log;
 mod memory;

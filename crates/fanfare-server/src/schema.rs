@@ -9,8 +9,6 @@ mod expanded;
 #[cfg(feature = "schema")]
 mod files;
 #[cfg(feature = "schema")]
-mod strict;
-
 #[cfg(not(feature = "schema"))]
 pub(crate) use absent::{Schema, Violation};
 #[cfg(feature = "schema")]

@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use serde_json::Value;
 use serde_json::error::Category;
 
-use super::strict::Strict;
+use crate::json::Strict;
 
 /// The largest file of a schema, in bytes.
 const FILE_SIZE_MAX: u64 = 262_144;

@@ -8,8 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::super::{Reason, Refusal, json};
+use super::super::{Reason, Refusal};
 use crate::config::auth::Algorithm;
+use crate::json;
 
 /// A token that has the right form, and nothing checked yet.
 pub(in crate::auth) struct Jws<'a> {

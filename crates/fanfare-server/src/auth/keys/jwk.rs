@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::super::json;
 use super::{Key, KeySet, pem};
 use crate::config::auth::{Algorithm, Family};
+use crate::json;
 
 /// A set may have so many keys.
 const KEYS_MAX: usize = 100;

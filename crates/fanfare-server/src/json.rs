@@ -1,12 +1,21 @@
-//! JSON in which no object has two members of one name: of two, readers take the first or the last, and whoever wrote them meant both.
+//! JSON in which no object has two members of one name. Which of the two counts is for each reader to guess, so that what one program has
+//! checked is not what the next one uses; and whoever wrote them meant both.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+/// Reads an object. `None` if the text is none, or if a name stands twice in it at any depth.
+pub(crate) fn object(text: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(text).ok()? {
+        Strict(Value::Object(object)) => Some(object),
+        Strict(_) => None,
+    }
+}
+
 /// A value without such objects in it.
-pub(super) struct Strict(pub(super) Value);
+pub(crate) struct Strict(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Strict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -71,6 +80,24 @@ impl<'de> Visitor<'de> for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects() {
+        #[track_caller]
+        fn check(text: &str, is_good: bool) {
+            let expected: Option<Value> = is_good.then(|| serde_json::from_str(text).unwrap());
+            assert_eq!(object(text.as_bytes()).map(Value::Object), expected, "{text}");
+        }
+        check(r#"{"a": [1, -1, 1.5, "x", null, true, {"b": {}}], "b": 18446744073709551615}"#, true);
+        check(r#"{"a": 1, "a": 1}"#, false);
+        check(r#"{"a": 1, "\u0061": 2}"#, false);
+        check(r#"{"x": [{"a": 1, "a": 2}]}"#, false);
+        check("[]", false);
+        check("{} {}", false);
+        check(r#"{"a": 1e999}"#, false);
+        check(&format!("{{\"a\": {}{}}}", "[".repeat(200), "]".repeat(200)), false);
+        check("", false);
+    }
 
     #[test]
     fn members_stand_once() {
