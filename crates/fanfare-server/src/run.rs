@@ -39,6 +39,7 @@ use crate::upgrade::{Answer, Takeover, Upgrades};
 use crate::webhook::Webhook;
 use crate::{admin, engine, log, pages, webhook};
 
+mod beginning;
 mod dev;
 mod hand_over;
 mod node;
@@ -81,6 +82,7 @@ fn serve_after(given: Given, takeover: Option<Takeover>) -> Result<(), Failure> 
         }
         let router = running.endpoint.routes();
         let bound = running.bind(admin.as_slice()).await?;
+        running.connected_to_its_broker().await;
         let url = running.listen(bound.clients, router)?;
         if let Some(server) = bound.admin {
             let address = running.listen_admin(server)?;

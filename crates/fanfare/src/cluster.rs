@@ -104,6 +104,8 @@ pub(crate) struct Cluster {
     parts: OnceLock<Parts>,
     local: OnceLock<Box<dyn Local>>,
     clock: Clock,
+    /// When it was made.
+    begun_ms: u64,
     policies: Arc<Policies>,
     stripes: Box<[Stripe]>,
     hasher: foldhash::fast::FixedState,
@@ -183,6 +185,7 @@ impl Cluster {
             incarnation,
             parts: OnceLock::new(),
             local: OnceLock::new(),
+            begun_ms: clock.now_ms(),
             clock,
             policies,
             stripes: (0..STRIPES).map(|_| stripe()).collect(),

@@ -39,7 +39,7 @@ section! {
         /// are one cluster; applications that share a broker need one each.
         namespace: Namespace = "\"ff\"",
         /// How long the broker may take to answer. After that it is unknown whether a message was published, and whoever waits is
-        /// told so.
+        /// told so. At its start a node waits as long for the connection, before it serves clients.
         timeout: Span<100, 60_000> = "\"2s\"",
         /// How long a topic without members stays attached on this node, give or take a fifth: clients that come back within it
         /// cost the broker nothing.
@@ -47,8 +47,8 @@ section! {
         /// How many bytes of recent messages the node keeps of all topics with a history, so that a crowd of resuming clients need not
         /// be served by the broker.
         window: Size<0, 100_000_000_000> = "\"64MiB\"",
-        /// What `/readyz` says while this node is cut off from a server of the broker for 5 seconds. A broker that is gone makes all nodes
-        /// unready at once with `fail`, and many load balancers then send clients nowhere.
+        /// What `/readyz` says while this node is cut off from a server of the broker for 5 seconds, or was not connected to it yet. A broker
+        /// that is gone makes all nodes unready at once with `fail`, and many load balancers then send clients nowhere.
         readiness: Readiness = "\"fail\"" => Once,
     }
     later ["manage", "replicas", "partitions"]

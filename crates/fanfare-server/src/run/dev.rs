@@ -31,6 +31,7 @@ pub(crate) fn dev(given: Given, config: Config) -> Result<(), String> {
         let router = running.endpoint.routes().merge(pages::demo());
         let admin = wanted.map_or_else(|| vec![ADMIN, SocketAddr::new(ADMIN.ip(), 0)], |address| vec![address]);
         let bound = running.bind(&admin).await?;
+        running.connected_to_its_broker().await;
         let url = running.listen(bound.clients, router)?;
         let admin = bound.admin.ok_or("the HTTP API has no address")?;
         let admin = running.listen_admin(admin)?;

@@ -5,6 +5,7 @@ mod admin_api;
 mod api_keys;
 mod authentication;
 mod back_end;
+mod beginnings;
 mod bench;
 mod broker_links;
 mod channels;

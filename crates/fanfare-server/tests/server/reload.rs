@@ -24,7 +24,7 @@ fn file(slot: &str, lines: &str) -> String {
         ("root", ""),
         ("limits", "[limits]\n"),
         ("drain", "[drain]\n"),
-        ("broker", "[broker]\nurl = 'redis://127.0.0.1:9'\n"),
+        ("broker", "[broker]\nurl = 'redis://127.0.0.1:9'\ntimeout = '100ms'\n"),
         ("log", "[log]\n"),
         ("auth.a", "[auth.a]\n"),
         ("hook.h", "[hook.h]\n"),

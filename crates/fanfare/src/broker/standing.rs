@@ -51,9 +51,11 @@ impl BrokerLink {
         }
     }
 
-    /// Why no clients should be sent to this node, if it has been cut off from this server for five seconds.
+    /// Why no clients should be sent to this node, if it has been cut off from this server for five seconds, or has not been connected to it
+    /// since the start.
     pub fn trouble(&self) -> Option<String> {
         let silent = match (&self.down, self.heard) {
+            (Some(_), None) if self.ups == 0 => UNREADY_AFTER.max(self.since),
             (Some(_), _) => self.since,
             (None, Some(heard)) => heard.min(self.since),
             (None, None) => return None,
@@ -64,7 +66,10 @@ impl BrokerLink {
         let name = &self.name;
         Some(match self.heard {
             Some(heard) => format!("deaf: {name}: last canary {:.1} s ago", heard.as_secs_f64()),
-            None => format!("deaf: {name}: not connected since the start, {:.1} s ago", silent.as_secs_f64()),
+            None if self.ups == 0 => {
+                format!("deaf: {name}: not connected since the start, {:.1} s ago", self.since.as_secs_f64())
+            }
+            None => format!("deaf: {name}: no canary yet, and down for {:.1} s", silent.as_secs_f64()),
         })
     }
 }
@@ -76,20 +81,23 @@ mod tests {
     #[test]
     fn a_link_that_is_down_or_deaf_for_five_seconds_is_trouble() {
         let seconds = Duration::from_secs_f64;
-        for (down, since, heard, expected) in [
-            (false, 0.0, None, None),
-            (false, 100.0, Some(1.0), None),
-            (false, 100.0, Some(6.24), Some("deaf: redis 2 of 3 (10.0.0.7:6379): last canary 6.2 s ago")),
+        for (down, ups, since, heard, expected) in [
+            (false, 1, 0.0, None, None),
+            (false, 1, 100.0, Some(1.0), None),
+            (false, 1, 100.0, Some(6.24), Some("deaf: redis 2 of 3 (10.0.0.7:6379): last canary 6.2 s ago")),
             // It has just come back, and its first canary is under way.
-            (false, 0.5, Some(30.0), None),
-            (true, 4.9, Some(5.5), None),
-            (true, 5.0, Some(6.2), Some("deaf: redis 2 of 3 (10.0.0.7:6379): last canary 6.2 s ago")),
-            (true, 4.9, None, None),
-            (true, 7.0, None, Some("deaf: redis 2 of 3 (10.0.0.7:6379): not connected since the start, 7.0 s ago")),
+            (false, 2, 0.5, Some(30.0), None),
+            (true, 1, 4.9, Some(5.5), None),
+            (true, 1, 5.0, Some(6.2), Some("deaf: redis 2 of 3 (10.0.0.7:6379): last canary 6.2 s ago")),
+            (true, 1, 4.9, None, None),
+            (true, 1, 7.0, None, Some("deaf: redis 2 of 3 (10.0.0.7:6379): no canary yet, and down for 7.0 s")),
+            // Clients that came now would wait for it.
+            (true, 0, 0.2, None, Some("deaf: redis 2 of 3 (10.0.0.7:6379): not connected since the start, 0.2 s ago")),
         ] {
             let link = BrokerLink {
                 down: down.then(|| "it does not answer".to_owned()),
                 since: seconds(since),
+                ups,
                 heard: heard.map(seconds),
                 ..BrokerLink::new("redis 2 of 3 (10.0.0.7:6379)")
             };

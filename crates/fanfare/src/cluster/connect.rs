@@ -66,7 +66,7 @@ impl Deliver for Ear {
         match state {
             LinkState::Up { server } => {
                 tracing::info!(%server, "the broker is connected");
-                cluster.links.set(link, true);
+                cluster.links.set(link, true, cluster.now_ms());
                 cluster.link_is_up(link);
                 if let Some(local) = cluster.local.get() {
                     local.link_is_up();
@@ -74,7 +74,7 @@ impl Deliver for Ear {
             }
             LinkState::Down { why } => {
                 tracing::warn!(%why, "the broker is not connected");
-                cluster.links.set(link, false);
+                cluster.links.set(link, false, cluster.now_ms());
             }
         }
     }

@@ -10,6 +10,12 @@ use crate::broker::{BrokerLink, LinkId};
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
 
+/// A node that is not connected yet lets those who come wait so long for that, reckoned from its start.
+const BEGINNING_MAX_MS: u64 = 5_000;
+
+/// What a link has refused just before it came up is asked again within this.
+const SETTLING_MS: u64 = 1_000;
+
 /// What is known of the links.
 #[derive(Debug, Default)]
 pub(super) struct Links(Mutex<BTreeMap<LinkId, Link>>);
@@ -17,6 +23,8 @@ pub(super) struct Links(Mutex<BTreeMap<LinkId, Link>>);
 #[derive(Debug, Default)]
 struct Link {
     is_up: bool,
+    /// When it came up for the first time.
+    first_up_ms: Option<u64>,
     counts: Counts,
 }
 
@@ -30,8 +38,13 @@ struct Counts {
 }
 
 impl Links {
-    pub(super) fn set(&self, link: LinkId, is_up: bool) {
-        self.0.lock().entry(link).or_default().is_up = is_up;
+    pub(super) fn set(&self, link: LinkId, is_up: bool, now_ms: u64) {
+        let mut links = self.0.lock();
+        let link = links.entry(link).or_default();
+        link.is_up = is_up;
+        if is_up {
+            link.first_up_ms.get_or_insert(now_ms);
+        }
     }
 
     /// Those that are up.
@@ -48,6 +61,17 @@ impl Cluster {
     /// Whether the link that carries a topic is up.
     pub(crate) fn is_up(&self, topic: &str) -> bool {
         self.link_of(topic).is_some_and(|link| self.links.is_up(link))
+    }
+
+    /// Whether this node has just started, and the link that carries a topic is about to come up for the first time: whoever comes waits for it.
+    pub(super) fn is_beginning(&self, topic: &str) -> bool {
+        let now_ms = self.now_ms();
+        let link = self.link_of(topic);
+        let first_up_ms = link.and_then(|link| self.links.0.lock().get(&link)?.first_up_ms);
+        match first_up_ms {
+            Some(up_ms) => now_ms < up_ms + SETTLING_MS,
+            None => now_ms < self.begun_ms + BEGINNING_MAX_MS,
+        }
     }
 
     /// The link that carries a topic.

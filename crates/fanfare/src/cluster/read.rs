@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::arrive::Arrived;
 use super::repair::HOLE_MS;
 use super::timers::Timer;
-use super::topic::Phase;
+use super::topic::{AGAIN_MS, Phase};
 use super::{Cluster, Todo, Topics};
 use crate::broker::{Page, Undone};
 use crate::error::Error;
@@ -83,6 +83,7 @@ impl Cluster {
         };
         match (known.phase, &known.chain) {
             (Phase::Attaching | Phase::Detaching, _) | (Phase::Attached, None) => return known.readers.push(reader),
+            (Phase::Unattached, _) if self.is_beginning(topic) => return known.readers.push(reader),
             (Phase::Unattached, _) => {
                 return reader.fails(Error::unavailable("the broker is not connected: the history cannot be read"));
             }
@@ -129,6 +130,11 @@ impl Cluster {
             let Some(index) = known.shared.iter().position(|shared| shared.wanted == wanted) else { return };
             let Shared { readers, .. } = known.shared.swap_remove(index);
             match page {
+                // Reads have a link of their own, which may come up after that of the messages.
+                Err(Undone::Refused(_)) if self.is_up(topic) => {
+                    known.readers.extend(readers);
+                    topics.timers.set(now_ms + AGAIN_MS, Timer::Waiting, topic);
+                }
                 Err(undone) => readers.into_iter().for_each(|reader| {
                     reader.fails(Error::unavailable(format!("the history cannot be read, {undone}")));
                 }),

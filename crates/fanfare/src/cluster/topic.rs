@@ -23,6 +23,9 @@ const LINGERING_MAX: usize = 10_000;
 /// A join waits so long for the attachment of its topic.
 const ATTACH_MAX_MS: u64 = 1_000;
 
+/// What the broker did not take is asked again after this, while a node begins.
+pub(super) const AGAIN_MS: u64 = 100;
+
 /// So many messages that come while a topic is being attached are held; others are read from the log.
 const EARLY_MAX: usize = 64;
 
@@ -124,7 +127,7 @@ impl Cluster {
     }
 
     /// Resolves when a topic is attached, so that nothing that is published from then on is missed; `None` if it is. With the link
-    /// down there is nothing to wait for.
+    /// down there is nothing to wait for, unless it is about to come up for the first time.
     pub(crate) fn attachment(&self, topic: &Arc<str>) -> Option<oneshot::Receiver<Result<(), Error>>> {
         let now_ms = self.now_ms();
         self.with(topic, |topics| {
@@ -133,7 +136,11 @@ impl Cluster {
                 self.is_idle(topics, topic, now_ms);
             }
             let known = topics.by_name.get_mut(topic)?;
-            let waits = matches!(known.phase, Phase::Attaching | Phase::Detaching) && self.is_up(topic);
+            let waits = match known.phase {
+                Phase::Attaching | Phase::Detaching => self.is_up(topic) || self.is_beginning(topic),
+                Phase::Unattached => self.is_beginning(topic),
+                Phase::Attached => false,
+            };
             waits.then(|| {
                 let (answer, attached) = oneshot::channel();
                 let deadline_ms = now_ms + ATTACH_MAX_MS;
@@ -167,6 +174,10 @@ impl Cluster {
                         early.into_iter().for_each(|(stamp, arrived)| self.take(topics, topic, stamp, arrived));
                         self.serve_readers(topics, topic, now_ms);
                     }
+                }
+                Err(_) if self.is_beginning(topic) => {
+                    known.phase = Phase::Unattached;
+                    topics.timers.set(now_ms + AGAIN_MS, Timer::Waiting, topic);
                 }
                 Err(undone) => {
                     known.phase = Phase::Unattached;
@@ -246,6 +257,12 @@ impl Cluster {
         self.look_at_parked(topics, topic, now_ms);
         let Some(known) = topics.by_name.get_mut(topic) else { return };
         for joining in known.joins.extract_if(.., |joining| joining.deadline_ms <= now_ms) {
+            if known.phase == Phase::Unattached {
+                // As where the link is down.
+                known.has_missed = true;
+                joining.goes_on();
+                continue;
+            }
             let late = Error::unavailable("the broker takes too long to attach the topic: join again");
             // The join may have gone.
             let _ = joining.answer.send(Err(late));
@@ -253,8 +270,11 @@ impl Cluster {
         for reader in known.readers.extract_if(.., |reader| reader.deadline_ms <= now_ms) {
             reader.fails(Error::unavailable("the broker takes too long to attach the topic: read again"));
         }
-        if known.phase == Phase::Unattached && self.is_up(topic) {
-            self.attach_again(topics, topic);
+        match known.phase {
+            Phase::Unattached if self.is_up(topic) => self.attach_again(topics, topic),
+            // Those whose read was not sent.
+            Phase::Attached if known.chain.is_some() => self.serve_readers(topics, topic, now_ms),
+            _ => {}
         }
     }
 
