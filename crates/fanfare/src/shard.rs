@@ -167,7 +167,9 @@ impl Shard {
                 self.ready(event.token().0, event.is_readable(), event.is_read_closed(), event.is_writable());
             }
         }
-        for key in std::mem::take(&mut self.lent.hungry) {
+        // Each once: those that have had their portion wait behind the others.
+        for _ in 0..self.lent.hungry() {
+            let Some(key) = self.lent.next_to_feed() else { break };
             self.with(key, Socket::feed);
             self.settle();
         }
@@ -431,6 +433,7 @@ impl Shard {
             self.lent.figures().lifetimes.observe(lived_ms.saturating_mul(1_000));
         }
         self.lent.backlog.pool.forget(socket.carrier.outbox_if_any());
+        self.lent.needs_no_ration(key);
         if let Some(id) = &socket.info.id
             && let Some(sockets) = self.by_id.get_mut(id)
         {
@@ -443,10 +446,7 @@ impl Shard {
 
     /// Whether this turn has left something for the next.
     fn has_more(&self) -> bool {
-        !self.lent.reading.is_empty()
-            || !self.lent.hungry.is_empty()
-            || self.newcomers.has_work()
-            || mailbox::work() > 0
+        !self.lent.reading.is_empty() || self.lent.can_feed() || self.newcomers.has_work() || mailbox::work() > 0
     }
 
     /// How long the kernel may let us sleep.
@@ -459,7 +459,7 @@ impl Shard {
             return None;
         }
         // Nobody tells when other shards have room again.
-        let waits = !self.lent.reading.held_up.is_empty() || !self.lent.postponed.is_empty();
+        let waits = !self.lent.reading.held_up.is_empty() || self.lent.hungry() > 0;
         let look = waits.then_some(HELD_UP_LOOK);
         let timer = self.lent.timers.next_ms().into_iter().chain(self.newcomers.expiry_ms()).min();
         // Nor that they hold more, of which this shard may have to give up some.

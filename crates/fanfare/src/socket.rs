@@ -4,7 +4,8 @@
 //! change another. `socket/` has the parts: `hear` (what a frame of the client's means), `joins`, `resume`, `feed`, `jobs` and
 //! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
 //! `topics` (joins without a channel), `present` (who is present in a topic), `reach` (how messages reach a join), `rates` (how often clients may do what they do), `waiting` (frames that do not leave at once),
-//! `writing` (when they do), `missed` (what was read for a join and not sent), `relief` (what waits takes too much memory), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
+//! `writing` (when they do), `missed` (what was read for a join and not sent), `rations` (in which order it is),
+//! `relief` (what waits takes too much memory), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
 
 mod close;
 mod credentials;
@@ -17,6 +18,7 @@ mod leaves;
 mod missed;
 mod present;
 mod rates;
+mod rations;
 mod reach;
 mod reading;
 mod relief;
@@ -49,6 +51,7 @@ use crate::transport::Carrier;
 use crate::transport::streaming::Streaming;
 
 use rates::Buckets;
+use rations::Hunger;
 pub(crate) use reading::Reading;
 pub(crate) use seat::{CatchingUp, Seat};
 pub(crate) use turn::{Errand, Turn};
@@ -79,8 +82,8 @@ pub(crate) struct Socket {
     /// Whether the socket is on the shard's list of those with something to write.
     pub(crate) is_dirty: bool,
     pub(crate) stage: Stage,
-    /// Joins of it wait for room to be sent more of what they missed.
-    pub(crate) is_behind: bool,
+    /// Whether its joins wait to be sent more of what they missed.
+    hunger: Hunger,
     /// Set once something did not fit its outbox: nothing is queued or written until it is closed for that, or a client would
     /// get what comes behind a gap of which it knows nothing.
     pub(crate) overflowed: bool,
@@ -137,7 +140,7 @@ impl Socket {
             is_unread: false,
             is_dirty: false,
             stage: Stage::Open,
-            is_behind: false,
+            hunger: Hunger::Nothing,
             overflowed: false,
             buckets: Buckets::default(),
             malformed: 0,

@@ -237,7 +237,9 @@ impl Endpoint {
             .encode(encoder, |samples| samples.gauge(&[], of(|cells| &cells.waiting_bytes) as f64))?;
         families::OUTBOX_FRAMES
             .encode(encoder, |samples| samples.gauge(&[], of(|cells| &cells.waiting_frames) as f64))?;
-        families::OUTBOX_HELD.encode(encoder, |samples| samples.gauge(&[], self.outboxes().held() as f64))
+        families::OUTBOX_HELD.encode(encoder, |samples| samples.gauge(&[], self.outboxes().held() as f64))?;
+        families::RESUMES_WAITING
+            .encode(encoder, |samples| samples.gauge(&[], of(|cells| &cells.hungry_sockets) as f64))
     }
 
     fn tell_shards(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

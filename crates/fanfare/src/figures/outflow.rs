@@ -15,6 +15,8 @@ pub(crate) struct Outflow {
     pub(crate) waiting_sockets: Cell,
     pub(crate) waiting_bytes: Cell,
     pub(crate) waiting_frames: Cell,
+    /// Sockets that wait to be sent more of what they have missed.
+    pub(crate) hungry_sockets: Cell,
     /// What that takes in memory, and what was read of histories for those that take it bit by bit, if none of them shared any of it.
     memory: Cell,
     /// What it took when that was measured.

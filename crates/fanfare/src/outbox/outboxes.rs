@@ -72,10 +72,11 @@ impl Outboxes {
         self.held[shard].get() > self.bytes_max() / self.held.len() as u64
     }
 
-    /// Whether more is read for those that have missed something, by a shard that holds so much now: not while three quarters of the bound
+    /// How much a shard that holds so much now may read and keep for those that have missed something, until three quarters of the bound
     /// are held.
-    pub(crate) fn has_room_for_missed(&self, shard: usize, held: u64) -> bool {
-        self.held() - self.held[shard].get() + held <= self.bytes_max() / 4 * 3
+    pub(crate) fn room_for_missed(&self, shard: usize, held: u64) -> u64 {
+        let all = self.held() - self.held[shard].get() + held;
+        (self.bytes_max() / 4 * 3).saturating_sub(all)
     }
 }
 

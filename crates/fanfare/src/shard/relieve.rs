@@ -7,13 +7,16 @@ use crate::key::SocketKey;
 use crate::outbox::Seen;
 use crate::socket::Socket;
 
+/// A socket with what it holds, and since when it has taken nothing.
+type Holder = (Reverse<Option<u32>>, u64, Reverse<usize>, SocketKey);
+
 /// Tells what the shard's sockets hold, and lets the largest go if all hold too much. Whether that was so.
 /// Not a part of the turn's own code, whose loop over members it would make longer.
 #[inline(never)]
 pub(super) fn relieve(shard: &mut Shard) -> bool {
     tell(shard);
-    if !shard.lent.postponed.is_empty() && shard.lent.has_room_for_missed() {
-        shard.lent.hungry.append(&mut shard.lent.postponed);
+    for key in shard.lent.kept_for_nothing() {
+        shard.with(key, |socket, _| socket.put_off_missed());
     }
     excess(shard) > 0 && let_the_largest_go(shard)
 }
@@ -21,20 +24,22 @@ pub(super) fn relieve(shard: &mut Shard) -> bool {
 /// What readers share is counted once, and stays if only some of them go: so each time twice as much is let go, until it is enough.
 #[cold]
 fn let_the_largest_go(shard: &mut Shard) -> bool {
-    let mut times = 1;
+    let (mut times, now_ms) = (1, shard.lent.now_ms);
     loop {
         measure(shard);
         let excess = excess(shard);
-        let sizes =
-            shard.sockets.iter_mut().map(|(_, socket)| (Reverse(socket.memory()), socket.key.index, socket.key));
-        let mut largest: Vec<(Reverse<usize>, u32, SocketKey)> =
-            sizes.filter(|(Reverse(size), ..)| *size > 0).collect();
+        let sizes = shard.sockets.iter_mut().map(|(_, socket)| {
+            let size = socket.memory();
+            // Of those that hold about as much, first those that have taken nothing for the longest time.
+            (Reverse(size.checked_ilog2()), socket.takes_nothing_since_ms(now_ms), Reverse(size), socket.key)
+        });
+        let mut largest: Vec<Holder> = sizes.filter(|(_, _, Reverse(size), _)| *size > 0).collect();
         if excess == 0 || largest.is_empty() {
             return times > 1;
         }
-        largest.sort_unstable_by_key(|&(size, index, _)| (size, index));
+        largest.sort_unstable_by_key(|&(class, since_ms, size, key)| (class, since_ms, size, key.index));
         let mut given_up = 0;
-        for (Reverse(size), _, key) in largest {
+        for (_, _, Reverse(size), key) in largest {
             if given_up >= excess.saturating_mul(times) {
                 break;
             }
@@ -53,7 +58,9 @@ fn measure(shard: &mut Shard) {
 }
 
 fn tell(shard: &Shard) {
-    shard.lent.surroundings.outboxes.tell(shard.lent.number, shard.lent.backlog.pool.outflow().held());
+    let outflow = shard.lent.backlog.pool.outflow();
+    shard.lent.surroundings.outboxes.tell(shard.lent.number, outflow.held());
+    outflow.hungry_sockets.set(shard.lent.hungry() as u64);
 }
 
 fn excess(shard: &Shard) -> u64 {

@@ -13,7 +13,8 @@ use fanfare_proto::message::Ref;
 use fanfare_proto::payload::Payload;
 use fanfare_proto::position::{Position, Since};
 
-use super::missed::Missed;
+use super::missed::{Missed, size};
+use super::rations::{Hunger, Ration, portion, takes_at_once};
 use super::seat::{CatchingUp, Feed, Held, Membership, Page, Phase, Withheld};
 use super::{Socket, Turn};
 use crate::channel::Job;
@@ -26,30 +27,19 @@ use crate::mailbox::Command;
 use crate::message::{Draft, Message};
 use crate::outbox::Bounds;
 
-/// What a socket is sent at a time, at most, and what a page has.
-const PORTION: Bounds = Bounds { frames_max: 1_024, bytes_max: 256 * 1024 };
-
 /// So many messages may wait for a channel that wants to see them first.
 const JOBS_MAX: usize = 16;
-
-/// A portion, which leaves room for what else comes to the socket.
-fn portion(outbox: Bounds) -> Bounds {
-    Bounds {
-        frames_max: PORTION.frames_max.min(outbox.frames_max / 2).max(1),
-        bytes_max: PORTION.bytes_max.min(outbox.bytes_max / 2).max(1),
-    }
-}
 
 impl Socket {
     /// A live join that has been sent all up to a position gets what was read for it, and what has come since.
     pub(super) fn begin_feeding(&mut self, turn: &mut Turn, slot: usize, at: Position, replay: Replay, held: Held) {
-        self.prepare_feed(turn, slot, at, replay, held, false);
+        let ration = self.prepare_feed(turn, slot, at, replay, held, false);
         let serial = self.entry(slot).serial();
-        self.feed_join(turn, serial);
+        self.feed_join(turn, serial, Some(ration));
     }
 
     /// The same before it begins; `waits` where it begins once its channel says so. What cannot be sent now, since another join of the
-    /// socket gets what it has missed, or all sockets hold too much, is not kept but read again.
+    /// socket gets what it has missed, or all sockets hold too much, is not kept but read again. How much is sent now.
     pub(super) fn prepare_feed(
         &mut self,
         turn: &mut Turn,
@@ -58,26 +48,18 @@ impl Socket {
         replay: Replay,
         held: Held,
         waits: bool,
-    ) {
+    ) -> Ration {
         let Replay { head, number, messages, .. } = replay;
-        let has_room = self.has_room_for_missed(slot) && turn.has_room_for_missed();
+        // Before what was read takes the room.
+        let ration = turn.ration_of_read(self.key);
+        let has_room = self.has_room_for_missed(slot) && !(waits && ration.at_once);
         let page = Missed::new(messages, turn.shard.figures());
         let mut feed = Feed { page, at, head, number, held, waits };
         if !has_room {
             feed.put_off();
         }
         self.catch_up(slot, CatchingUp::Feeding(feed));
-    }
-
-    /// What was read for its joins and is not sent is read again when there is room for it.
-    pub(super) fn put_off_missed(&mut self) {
-        for slot in 0..self.session.entries().len() {
-            if let Phase::Live(Membership { catching_up: Some(catching_up), .. }) = &mut self.seat(slot).phase
-                && let CatchingUp::Feeding(feed) = &mut **catching_up
-            {
-                feed.put_off();
-            }
-        }
+        ration
     }
 
     /// A join's channel has said what it had to say before.
@@ -86,7 +68,7 @@ impl Socket {
         let Phase::Live(Membership { catching_up: Some(catching_up), .. }) = &mut self.seat(slot).phase else { return };
         if let CatchingUp::Feeding(feed) = &mut **catching_up {
             feed.waits = false;
-            self.feed_join(turn, serial);
+            self.feed_join(turn, serial, None);
         }
     }
 
@@ -98,21 +80,31 @@ impl Socket {
 
     /// Sends the joins that are behind more of what they missed.
     pub(crate) fn feed(&mut self, turn: &mut Turn) {
+        self.hunger = Hunger::Nothing;
         let is_behind = |phase: &Phase| matches!(phase.catching_up(), Some(CatchingUp::Feeding(_)));
         let behind = self.session.entries().iter().filter(|entry| is_behind(&entry.data.phase));
         for serial in behind.map(|entry| entry.serial()).collect::<Vec<_>>() {
-            self.feed_join(turn, serial);
+            self.feed_join(turn, serial, None);
+        }
+        self.has_been_fed(turn, None);
+    }
+
+    /// The client asks for what it is sent: it gets more at once.
+    pub(super) fn feed_at_once(&mut self, turn: &mut Turn) {
+        if self.hunger == Hunger::Full {
+            self.feed(turn);
         }
     }
 
     /// Sends a join of what it missed as much as its socket takes now.
-    pub(super) fn feed_join(&mut self, turn: &mut Turn, serial: u32) {
-        self.feed_portion(turn, serial);
+    pub(super) fn feed_join(&mut self, turn: &mut Turn, serial: u32, mut ration: Option<Ration>) {
+        self.feed_portion(turn, serial, &mut ration);
         // Other sockets that are behind take what is left of the room.
         turn.backlog.pool.account(self.carrier.outbox_if_any());
+        self.has_been_fed(turn, ration);
     }
 
-    fn feed_portion(&mut self, turn: &mut Turn, serial: u32) {
+    fn feed_portion(&mut self, turn: &mut Turn, serial: u32, ration: &mut Option<Ration>) {
         while let Some(slot) = self.slot(serial) {
             let has_room = self.has_room_for_missed(slot);
             let entry = self.session.entry_mut(slot);
@@ -122,15 +114,26 @@ impl Socket {
                 return;
             }
             if !has_room {
-                self.is_behind = true;
-                return;
+                return self.is_full(turn, ration.as_ref());
             }
-            if !turn.has_room_for_missed() {
-                return turn.postpone(self.key);
+            if ration.is_none() {
+                *ration = turn.ration(self.key);
             }
-            let Some(Stored { stamp, event, payload, .. }) = feed.page.next() else {
-                return self.end_page(turn, slot);
+            let Some(portion) = ration.as_mut().filter(|portion| portion.bytes > 0) else {
+                return self.await_ration(turn);
             };
+            if portion.at_once && !takes_at_once(&mut self.carrier, &mut turn.backlog.pool) {
+                return self.is_full(turn, ration.as_ref());
+            }
+            let Some(stored) = feed.page.next() else {
+                let is_last = feed.held.is_some() && feed.at == feed.head;
+                return match portion.at_once && !is_last && !turn.has_grant(self.key) {
+                    true => self.await_ration(turn),
+                    false => self.end_page(turn, slot),
+                };
+            };
+            portion.bytes = portion.bytes.saturating_sub(size(&stored));
+            let Stored { stamp, event, payload, .. } = stored;
             feed.at = stamp.position;
             turn.figures().resumed_messages.add(1);
             if self.dialect.marks_kept() {
@@ -182,7 +185,8 @@ impl Socket {
         let (at, head, number) = (*at, *head, *number);
         let Some(held) = held.take().filter(|_| at == head) else {
             let (info, topic) = (self.info.clone(), self.entry(slot).topic().clone());
-            let wanted = self.wanted(Since::Position(at), 0);
+            let Bounds { frames_max: limit, bytes_max } = turn.page(info.mount.limits.outbox);
+            let wanted = Wanted { since: Since::Position(at), limit, bytes_max, newest: 0 };
             let Some(store) = info.endpoint.store_of(&topic) else {
                 return self.cannot_read(turn, &Error::failed("the topic keeps no history any more"));
             };
@@ -316,16 +320,6 @@ impl Socket {
             && let Phase::Live(membership) = &mut self.seat(slot).phase
         {
             membership.catching_up = None;
-        }
-    }
-}
-
-impl Feed {
-    /// What is not sent is read again, and what has come since with it.
-    fn put_off(&mut self) {
-        if !self.page.is_empty() {
-            self.page.clear();
-            self.held = None;
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::vec;
 
+use super::Socket;
+use super::seat::{CatchingUp, Feed, Membership, Phase};
 use crate::figures::Figures;
 use crate::history::Stored;
 use crate::outbox::Seen;
@@ -56,12 +58,37 @@ impl Missed {
     }
 }
 
+impl Socket {
+    /// What was read for its joins and is not sent is read again when there is room for it.
+    pub(crate) fn put_off_missed(&mut self) {
+        for slot in 0..self.session.entries().len() {
+            if let Phase::Live(Membership { catching_up: Some(catching_up), .. }) =
+                &mut self.session.entry_mut(slot).data.phase
+                && let CatchingUp::Feeding(feed) = &mut **catching_up
+            {
+                feed.put_off();
+            }
+        }
+    }
+}
+
+impl Feed {
+    /// What is not sent is read again, and what has come since with it.
+    pub(super) fn put_off(&mut self) {
+        if !self.page.is_empty() {
+            self.page.clear();
+            self.held = None;
+        }
+    }
+}
+
 impl Drop for Missed {
     fn drop(&mut self) {
         self.clear();
     }
 }
 
-fn size(stored: &Stored) -> usize {
+/// What one takes.
+pub(super) fn size(stored: &Stored) -> usize {
     stored.payload.size() + size_of::<Stored>()
 }

@@ -24,6 +24,15 @@ impl Socket {
         outbox + self.missed().map(|missed| missed.measure(seen)).sum::<usize>()
     }
 
+    /// Since when its client has taken nothing, if something waits for it.
+    pub(crate) fn takes_nothing_since_ms(&self, now_ms: u64) -> u64 {
+        match &self.carrier {
+            Carrier::Wire(wire) => wire.stalled_since_ms.unwrap_or(now_ms),
+            Carrier::Poll(session) => session.last_polled_ms(now_ms),
+            _ => now_ms,
+        }
+    }
+
     /// Others need the memory. What can be read again is; messages that may give way do so. If that is not half of it, the socket is closed
     /// like one that reads too slowly. If it was already, or much is left of a frame of which the client takes no more, its connection goes.
     pub(crate) fn relieve(&mut self, turn: &mut Turn) {

@@ -136,8 +136,8 @@ impl Socket {
         // Whoever has left or joined anew meanwhile gets its messages by that join, and would get them twice.
         let (at, held) = if is_over { (replay.head, Some(Withheld::default())) } else { (from, held) };
         let messages = if missed && !is_over { replay.messages } else { Vec::new() };
-        self.prepare_feed(turn, slot, at, Replay { messages, ..replay }, held, admitted.waits);
-        self.feed_join(turn, serial);
+        let ration = self.prepare_feed(turn, slot, at, Replay { messages, ..replay }, held, admitted.waits);
+        self.feed_join(turn, serial, Some(ration));
         self.after_joining(turn, serial);
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use fanfare_proto::message::{Incoming, Ref};
 use hashbrown::HashMap;
 
+use super::rations::Rations;
 use super::reading::ReadingList;
 use super::waiting::Backlog;
 use crate::channel::{AnyChannel, Context, Ended, Finished, Instance, Outcome, Run};
@@ -40,10 +41,8 @@ pub(crate) struct Turn {
     pub(crate) backlog: Backlog,
     pub(crate) reading: ReadingList,
     pub(crate) timers: Timers,
-    /// Sockets with room for more of what their joins missed: each gets a portion a turn.
-    pub(crate) hungry: Vec<SocketKey>,
-    /// Sockets that get more of that once what waits for all takes less memory.
-    pub(crate) postponed: Vec<SocketKey>,
+    /// Who is sent more of what was missed.
+    pub(super) rations: Rations,
     /// What is left for the shard to do before another socket acts.
     pub(crate) errands: VecDeque<Errand>,
     /// Joins that ended while their channel's code ran; it is told when it comes back.
@@ -95,8 +94,7 @@ impl Turn {
             observers,
             now_ms: 0,
             timers: Timers::default(),
-            hungry: Vec::new(),
-            postponed: Vec::new(),
+            rations: Rations::default(),
             errands: VecDeque::new(),
             orphans: HashMap::default(),
         }
@@ -122,18 +120,6 @@ impl Turn {
     pub(crate) fn received(&self, dialect: Dialect) {
         self.count(Event::Received);
         self.figures().received[dialect.protocol()].messages.add(1);
-    }
-
-    /// Whether more is read and queued for those that have missed something.
-    pub(crate) fn has_room_for_missed(&self) -> bool {
-        self.surroundings.outboxes.has_room_for_missed(self.number, self.figures().outflow.held())
-    }
-
-    /// A socket gets no more of what its joins missed for now.
-    pub(super) fn postpone(&mut self, key: SocketKey) {
-        if self.postponed.last() != Some(&key) {
-            self.postponed.push(key);
-        }
     }
 
     pub(crate) fn count(&self, event: Event) {

@@ -168,14 +168,6 @@ impl Socket {
         }
     }
 
-    /// The client has taken what its joins were sent: they get more in the next turn.
-    #[inline]
-    pub(super) fn feed_soon(&mut self, turn: &mut Turn) {
-        if std::mem::take(&mut self.is_behind) {
-            turn.hungry.push(self.key);
-        }
-    }
-
     /// Has what is queued written at the end of the turn.
     pub(crate) fn mark_dirty(&mut self, backlog: &mut Backlog) {
         if !std::mem::replace(&mut self.is_dirty, true) {

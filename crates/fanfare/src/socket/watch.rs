@@ -127,9 +127,7 @@ impl Socket {
             turn.backlog.pool.account(Some(session.outbox()));
             self.watch(turn);
             // Before anything else is published, or what the client has missed would be read again for its next poll.
-            if std::mem::take(&mut self.is_behind) {
-                self.feed(turn);
-            }
+            self.feed_at_once(turn);
         }
     }
 }

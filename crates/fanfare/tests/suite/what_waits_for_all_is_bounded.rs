@@ -1,19 +1,29 @@
 //! Invariant 4 once more: each outbox has a bound, and so has what all of them hold together.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use fanfare::testing::{Lockstep, Pipe};
-use fanfare::{Builder, Endpoint, Policy, Relay, Retention, Slow};
+use fanfare::{Builder, Endpoint, Mount, Policy, Relay, Retention, Slow};
 use http::Request;
 use serde_json::{Value, json};
+use tokio::net::TcpSocket;
+use tokio::time::{sleep, timeout};
 
+use crate::support::client::Client;
 use crate::support::guest::Guest;
 use crate::support::http::request;
-use crate::support::{counter, eventually, serve, stage};
+use crate::support::{PATIENCE, counter, eventually, serve, stage};
 
 const BOUND: usize = 2_000_000;
 const BODY: usize = 20_000;
 
 fn builder() -> Builder {
-    let mount = stage().channel("drop:*", Relay).channel("kept:*", Relay);
+    builder_of(stage())
+}
+
+fn builder_of(mount: Mount) -> Builder {
+    let mount = mount.channel("drop:*", Relay).channel("kept:*", Relay);
     let retention = Retention { messages_max: 1_000, bytes_max: 10_000_000, ..Retention::default() };
     Endpoint::builder()
         .outboxes_bytes_max(BOUND)
@@ -167,6 +177,54 @@ fn those_that_have_missed_something_wait_for_room_and_get_all() {
     assert_eq!(closed(lockstep.endpoint()), 0);
     let all: Vec<u64> = (0..messages as u64).collect();
     assert_eq!(guests.iter_mut().map(numbers).collect::<Vec<_>>(), vec![all; topics]);
+}
+
+/// One that wants all of a history. The kernel takes little of it for those that do not read.
+async fn resuming(address: SocketAddr, topic: &str) -> Client {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let stream = socket.connect(address).await.unwrap();
+    let Ok(mut client) = Client::over(stream, "/socket/websocket?vsn=2.0.0", &[]).await else { panic!("no upgrade") };
+    client.push("1", topic, "phx_join", json!({ "resume": "0:0" })).await;
+    client
+}
+
+/// Two hundred that read nothing hold all the room that there is. Some of them give it up, for others to have it, and come back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_read_nothing_keep_nobody_from_what_he_has_missed() {
+    const MESSAGES: u64 = 100;
+    let served = serve(builder_of(stage().write_timeout(Duration::from_secs(600))).shards(2)).await;
+    for n in 0..MESSAGES {
+        let payload = json!({ "n": n, "body": "x".repeat(BODY) });
+        served.endpoint.broadcast("kept:1", "n", payload).await.unwrap();
+    }
+    let unread: Vec<_> = (0..200)
+        .map(|n| {
+            let (address, endpoint) = (served.address, served.endpoint.clone());
+            tokio::spawn(async move {
+                loop {
+                    let _client = resuming(address, "kept:1").await;
+                    assert!(endpoint.overview().waiting_memory <= 2 * BOUND as u64);
+                    let stays = if n % 4 == 0 { Duration::from_millis(500 + n) } else { 5 * PATIENCE };
+                    sleep(stays).await;
+                }
+            })
+        })
+        .collect();
+    eventually("all have come", async || served.endpoint.overview().sockets >= 150).await;
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        let mut reader = served.client().await;
+        reader.push("1", "kept:1", "phx_join", json!({ "resume": "0:0" })).await;
+        let all = async {
+            assert_eq!(reader.frame().await[4]["status"], "ok");
+            for n in 0..MESSAGES {
+                assert_eq!(reader.frame().await[4]["n"], n);
+            }
+        };
+        timeout(PATIENCE, all).await.expect("a reader gets all that it has missed");
+    }
+    unread.iter().for_each(|task| task.abort());
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ pub const FAMILIES: &[Family] = &[
     OUTBOX_BYTES,
     OUTBOX_FRAMES,
     OUTBOX_HELD,
+    RESUMES_WAITING,
     OUTBOX_STALL,
     SHARD_BUSY,
     SHARD_TURN_AGE,
@@ -229,6 +230,13 @@ pub(super) const OUTBOX_HELD: Family = Family::gauge(
     &[],
     "What all that waits takes in memory, at most: what many wait for counts once as soon as that matters.",
     "Beyond `limits.outboxes_bytes_max` those that hold most lose it: compare it with `fanfare_limit{limit=\"outboxes_bytes_max\"}`.",
+);
+
+pub(super) const RESUMES_WAITING: Family = Family::gauge(
+    "fanfare_resumes_waiting",
+    &[],
+    "Sockets that wait for their turn to be sent more of what they have missed.",
+    "Some for longer than a moment: what waits for others takes three quarters of `limits.outboxes_bytes_max`, so that one after the other gets what it takes at once.",
 );
 
 pub(super) const SHARD_BUSY: Family = Family::counter(
