@@ -8,11 +8,12 @@ export interface Channel {
 /** Messages are missing, so the state that depends on them has to be reloaded. */
 export interface Gap {
   /**
-   * `not_recovered`: the server no longer has the messages. `no_history`: the topic keeps none. Anything else is the
-   * policy by which the server skipped messages for a slow reader.
+   * `not_recovered`: the server no longer has the messages. `no_history`: the topic keeps none. `not_a_position`: the server
+   * cannot read `from`, so the channel has joined without it. Anything else is the policy by which the server skipped
+   * messages for a slow reader.
    */
-  reason: "not_recovered" | "no_history" | (string & {})
-  /** Messages after this position are missing; null if the topic has no positions. */
+  reason: "not_recovered" | "no_history" | "not_a_position" | (string & {})
+  /** Messages after this position are missing; null if the topic has no positions. With `not_a_position`, what `from` was. */
   from: string | null
   /** Nothing is missing after this position; null if the topic has no positions. */
   to: string | null
@@ -41,10 +42,18 @@ export interface Resuming {
  */
 export function resume(channel: Channel, options?: Options): Resuming
 
+export interface DeltaOptions {
+  /**
+   * Called when the server has answered the join that it sends whole messages, once for each reason; without it, a warning is
+   * logged. The channel works nevertheless.
+   */
+  onWhole?(reason: string): void
+}
+
 /**
  * Makes a channel take differences: the server tells of a message only what is different from the one before it, and the
  * channel's callbacks get the whole. The topic must have `delta` on the server.
  *
  * @throws Error if the channel has already joined.
  */
-export function delta(channel: Channel): void
+export function delta(channel: Channel, options?: DeltaOptions): void

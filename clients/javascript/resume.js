@@ -11,7 +11,8 @@
  * - `onPosition(position)`: the position has changed, as with every message; called before the message's own callbacks;
  * - `onGap({reason, from, to})`: messages after `from` are missing, so reload the state. The next message is the first
  *   after `to`. The reason is `not_recovered` (the server no longer has them), `no_history` (the topic keeps no messages),
- *   or that of a `gap` event of the server, which also has the number `dropped`.
+ *   `not_a_position` (the server cannot read `from`, such as one that was stored by something else), or that of a `gap`
+ *   event of the server, which also has the number `dropped`.
  *
  * The `position` of the returned object is null until the first join is answered, unless `from` was given.
  */
@@ -21,6 +22,8 @@ export function resume(channel, {from = null, onPosition, onGap} = {}) {
   let position = from
   // Whether there is anything to miss yet.
   let following = from !== null
+  // A position that the server cannot read.
+  let unread = null
 
   const move = to => {
     position = to
@@ -34,10 +37,20 @@ export function resume(channel, {from = null, onPosition, onGap} = {}) {
     const before = position
     const answer = response?.resume
     if (answer) move(answer.position)
-    if (following && !answer?.recovered) {
+    if (unread !== null) {
+      onGap?.({reason: "not_a_position", from: unread, to: position})
+    } else if (following && !answer?.recovered) {
       onGap?.({reason: answer ? "not_recovered" : "no_history", from: before, to: position})
     }
     following = true
+    unread = null
+  })
+
+  // The client joins again by itself, and would be refused each time.
+  joinPush.receive("error", response => {
+    if (position === null || !String(response?.reason).startsWith("resume: ")) return
+    unread = position
+    position = null
   })
 
   channel.onMessage = (event, payload, ref, joinRef) => {
@@ -77,12 +90,17 @@ function isPosition(ref) {
  * Makes `channel` take differences. Call it before `channel.join()`; together with `resume`, in any order.
  *
  * What callbacks get is theirs to change. The members of an object come in no particular order.
+ *
+ * Options:
+ * - `onWhole(reason)`: the server answered the join that it sends whole messages, and why; without it, a warning is logged.
+ *   Called once for each reason. The channel works nevertheless.
  */
-export function delta(channel) {
+export function delta(channel, {onWhole = reason => console.warn(`delta of ${channel.topic}: ${reason}`)} = {}) {
   if (channel.joinedOnce) throw new Error(`call delta() before join(): ${channel.topic} has already joined`)
   const {joinPush, trigger} = channel
   // The last message of each event and key, the oldest first; and which member of a payload is its key.
   let [kept, key, most] = [new Map(), null, 0]
+  const reasons = new Set()
 
   const params = joinPush.payload
   joinPush.payload = () => ({...params(), delta: true})
@@ -93,6 +111,11 @@ export function delta(channel) {
     kept = new Map()
     key = told?.key ?? null
     most = told?.keys ?? 0
+    const reason = told ? told.reason : "the server does not know of delta"
+    if (reason !== undefined && !reasons.has(reason)) {
+      reasons.add(reason)
+      onWhole(reason)
+    }
   })
 
   const keep = (name, message) => {

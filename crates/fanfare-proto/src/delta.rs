@@ -27,10 +27,14 @@ pub fn delta_param(payload: &Payload) -> bool {
     payload.to().is_ok_and(|Params { delta }| delta)
 }
 
-/// A reply with what a client that gets differences has to know.
-pub fn with_delta(reply: &Payload, key: Option<&str>) -> Payload {
-    let told = serde_json::json!({ "key": key, "keys": KEYS_MAX }).to_string();
-    with_member(reply, "delta", told.as_bytes())
+/// A reply with what a client that has asked for differences has to know: by which member of a payload messages are told apart,
+/// or why it gets whole messages.
+pub fn with_delta(reply: &Payload, told: Result<Option<&str>, &str>) -> Payload {
+    let told = match told {
+        Ok(key) => serde_json::json!({ "key": key, "keys": KEYS_MAX }),
+        Err(reason) => serde_json::json!({ "reason": reason }),
+    };
+    with_member(reply, "delta", told.to_string().as_bytes())
 }
 
 /// A payload as clients of Phoenix get it: an object.
@@ -213,8 +217,13 @@ mod tests {
         ] {
             assert_eq!(delta_param(&payload.clone().into()), expected, "{payload}");
         }
-        let Payload::Json(told) = with_delta(&json!({"a": 1}).into(), Some("k")) else { panic!("JSON") };
-        assert_eq!(told.as_str(), r#"{"a":1,"delta":{"key":"k","keys":1000}}"#);
+        for (told, expected) in [
+            (Ok(Some("k")), r#"{"a":1,"delta":{"key":"k","keys":1000}}"#),
+            (Err("no"), r#"{"a":1,"delta":{"reason":"no"}}"#),
+        ] {
+            let Payload::Json(reply) = with_delta(&json!({"a": 1}).into(), told) else { panic!("JSON") };
+            assert_eq!(reply.as_str(), expected);
+        }
     }
 
     fn value() -> impl Strategy<Value = Value> {

@@ -1,6 +1,5 @@
 //! What clients speak: which dialects there are, and what is simply so of each. How they are spoken is in `protocol`.
 
-use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::supabase;
 
 /// What the frames of a connection mean.
@@ -58,10 +57,9 @@ impl Dialect {
         PROTOCOL_NAMES[self.protocol()]
     }
 
-    /// Whether clients can be told of a message what is different from the one before it. Those of version 1.0.0 could not tell what
-    /// was sent to all from what was sent to them alone.
-    pub(crate) fn tells_deltas(self, version: Version) -> bool {
-        self == Dialect::Phoenix && version == Version::V2
+    /// Whether clients ask in their joins to be told of a message what is different from the one before it.
+    pub(crate) fn hears_of_deltas(self) -> bool {
+        self == Dialect::Phoenix
     }
 
     /// Whether a client has one topic for as long as it is connected.

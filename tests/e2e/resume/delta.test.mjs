@@ -22,6 +22,10 @@ history = { messages = 1000 }
 topic = "documents:*"
 join = "open"
 delta = true
+
+[[channel]]
+topic = "plain"
+join = "open"
 `
 
 // As a server has it that writes every field each time: of a kilobyte, two fields change, and now and then a third one.
@@ -64,9 +68,11 @@ for (const client of CLIENTS) {
   const {version, transport} = client
   test(`phoenix ${version} over ${transport}: what comes is what was published`, () => visiting(client, async visit => {
     const topic = `prices:${version}${transport}`
-    const asks = await enter(visit, topic, {helpers: [delta]})
+    const reasons = []
+    const asks = await enter(visit, topic, {helpers: [channel => delta(channel, {onWhole: reason => reasons.push(reason)})]})
     const others = await enter(visit, topic)
-    assert.deepEqual([asks.response.delta?.key, others.response.delta], ["symbol", undefined])
+    const told = transport === "websocket" ? ["symbol"] : [undefined, "delta takes a WebSocket: messages over long-polling are whole"]
+    assert.deepEqual([[asks.response.delta.key, ...reasons], others.response.delta], [told, undefined])
     const messages = Array.from({length: 60}, (_, n) => price("abc"[n % 3], n))
     messages.push({symbol: "a", gone: null}, {symbol: "a", list: [{a: null}]}, {bid: 1}, price("a", 61), price("a", 62))
     for (const message of messages) await server.publish(topic, "price", message)
@@ -119,6 +125,21 @@ test("documents without a key", () => visiting(CLIENTS[0], async visit => {
   const messages = [document("a", "x"), document("bb", "x"), document("bb", "y"), document("c", "y")]
   for (const message of messages) await server.publish("documents:1", "price", message)
   for (const message of messages) assert.deepEqual(await box.next(), message)
+}))
+
+test("where a topic has no differences, the page is told once", () => visiting(CLIENTS[0], async visit => {
+  const warnings = []
+  const warn = console.warn
+  console.warn = text => warnings.push(text)
+  try {
+    const {channel, box} = await enter(visit, "plain", {helpers: [delta]})
+    await server.publish("plain", "price", {bid: 1})
+    assert.deepEqual(await box.next(), {bid: 1})
+    await answer(channel.leave())
+    assert.deepEqual(warnings, ["delta of plain: this topic has no delta on the server"])
+  } finally {
+    console.warn = warn
+  }
 }))
 
 test("it must be called before the join", () => {

@@ -92,6 +92,20 @@ checks("resuming channels", check => {
     assert.deepEqual(other.gaps, [{reason: "not_recovered", from: "1:1", to: stored}])
   })
 
+  check("what was stored is no position: the channel joins without it, and is told", {}, async visit => {
+    const topic = visit.topic()
+    const socket = visit.connect({rejoinAfterMs: () => 20})
+    for (const from of ["yesterday", "", 7]) {
+      const channel = socket.channel(topic)
+      const [gaps, positions] = [[], []]
+      resume(channel, {from, onGap: gap => gaps.push(gap), onPosition: position => positions.push(position)})
+      channel.join()
+      await eventually(() => channel.state === "joined", "the join")
+      assert.deepEqual(gaps, [{reason: "not_a_position", from, to: positions[0]}])
+      await answer(channel.leave())
+    }
+  })
+
   check("a WebSocket that does not get through any more is followed by long-polling", ONCE, async visit => {
     const topic = visit.topic()
     const proxy = await visit.through({})

@@ -174,8 +174,7 @@ impl Socket {
         let hears_gaps =
             (info.endpoint.policies().slow(&topic).is_some() || info.endpoint.is_among_others()) && gap_param(&payload);
         let asked = Phase::Asked { since, began_ms: turn.now_ms, replaced: replaced.map(Box::new) };
-        let tells_deltas = self.dialect.tells_deltas(info.version) && info.endpoint.policies().delta(&topic).is_some();
-        let wants_deltas = tells_deltas && delta_param(&payload);
+        let wants_deltas = self.dialect.hears_of_deltas() && delta_param(&payload);
         let seat = Seat { route, resumes, hears_gaps, wants_deltas, ..Seat::new(asked) };
         let slot = self.session.begin(topic.clone(), join_ref.clone(), &msg_ref, seat);
         let push_ref_size = self.entry(slot).push_ref().text().len().min(usize::from(u16::MAX)) as u16;
@@ -302,10 +301,11 @@ impl Socket {
         let reply = match self.seat(slot).wants_deltas {
             false => reply,
             true => {
-                turn.hub.wants_deltas(place);
-                let policies = self.info.endpoint.policies();
-                let key = policies.delta(turn.hub.name(place)).and_then(|key| key.0.as_deref());
-                with_delta(&reply, key)
+                let key = self.delta_key(slot);
+                if key.is_ok() {
+                    turn.hub.wants_deltas(place);
+                }
+                with_delta(&reply, key.as_ref().map(|key| key.0.as_deref()).map_err(|reason| *reason))
             }
         };
         let membership = Membership { place: Some(place), code: Code::Idle(instance), catching_up: None };

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::session::Entry;
 
 use super::seat::Seat;
 use super::{Socket, Turn};
 use crate::channel::{AnyChannel, Mutes};
 use crate::hub::{MemberId, Place, Reach};
+use crate::policy::DeltaKey;
 
 impl Socket {
     /// A join becomes a member of its topic.
@@ -28,6 +30,23 @@ impl Socket {
         let gets_all = self.session.entry(slot).data.mutes == Mutes::NOTHING;
         let is_plain = gets_all && self.intercepted(slot).is_empty() && !self.gives_ids();
         if is_plain { Reach::Shared(variant) } else { Reach::Intercepted(variant) }
+    }
+
+    /// By what the messages of a join's topic are told apart, so that it can be told differences; or why it gets whole messages.
+    pub(super) fn delta_key(&self, slot: usize) -> Result<Arc<DeltaKey>, &'static str> {
+        let key = self.info.endpoint.policies().delta(self.session.entry(slot).topic());
+        let key = key.ok_or("this topic has no delta on the server")?;
+        if self.info.version != Version::V2 {
+            // It could not tell what was sent to all from what was sent to it alone.
+            return Err("delta takes protocol version 2.0.0");
+        }
+        match self.reach_of(slot) {
+            Reach::Shared(variant) if !variant.is_text() => Ok(key.clone()),
+            Reach::Shared(_) => Err("delta takes a WebSocket: messages over long-polling are whole"),
+            Reach::Intercepted(_) | Reach::Each | Reach::Held => {
+                Err("the channel looks at each message before this client gets it")
+            }
+        }
     }
 
     /// Changes what a join does not get. One that has got all, and was not asked about each message, stays so.

@@ -30,12 +30,37 @@ impl Channel for Room {
 }
 
 async fn prices() -> Served {
+    struct Watched;
+
+    impl Channel for Watched {
+        const INTERCEPT: &'static [&'static str] = &["other"];
+
+        type State = ();
+        type Params = Payload;
+        type Info = ();
+
+        async fn join(&self, _: &mut Context, _: Payload) -> Result<Joined<()>, Refused> {
+            Ok(Joined::new(()).reply(json!({"hello": true})))
+        }
+
+        async fn handle_in(
+            &self,
+            _: &mut (),
+            _: &mut Context,
+            _: &str,
+            _: Payload,
+        ) -> Result<Reply, fanfare::BoxError> {
+            Ok(Reply::empty())
+        }
+    }
+
     let retention = Retention { messages_max: 100, bytes_max: 1_000_000, age_max_ms: 3_600_000 };
     let builder = Endpoint::builder()
         .shards(2)
         .policy("prices", Policy::new().delta(Some("symbol")).history(retention))
-        .policy("documents", Policy::new().delta(None));
-    serve(builder.mount("/socket", Mount::new().channel("*", Room))).await
+        .policy("documents", Policy::new().delta(None))
+        .policy("watched", Policy::new().delta(None));
+    serve(builder.mount("/socket", Mount::new().channel("watched", Watched).channel("*", Room))).await
 }
 
 fn price(symbol: &str, bid: u32) -> Value {
@@ -125,7 +150,7 @@ async fn whoever_misses_a_message_gets_the_next_one_whole() {
 }
 
 #[tokio::test]
-async fn documents_without_a_key_and_clients_that_get_none() {
+async fn documents_without_a_key() {
     let served = prices().await;
     let mut asks = served.client().await;
     let reply = asks.try_join("documents", json!({"delta": true})).await;
@@ -135,10 +160,30 @@ async fn documents_without_a_key_and_clients_that_get_none() {
     asks.gets_whole(document("a")).await;
     served.say("documents", document("b")).await;
     assert_eq!(asks.price().await, (json!("~"), json!({"patch": {"title": "b"}})));
-    // A topic that has none, and a protocol version in which a client cannot tell what was sent to it alone.
-    let reply = asks.try_join("others", json!({"delta": true})).await;
-    assert_eq!(reply["response"], json!({"hello": true}));
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_differences_and_gets_none_is_told_why() {
+    let served = prices().await;
+    let mut client = served.client().await;
+    for (topic, reason) in [
+        ("others", "this topic has no delta on the server"),
+        ("watched", "the channel looks at each message before this client gets it"),
+    ] {
+        let reply = client.try_join(topic, json!({"delta": true})).await;
+        assert_eq!(reply["response"], json!({"hello": true, "delta": {"reason": reason}}), "{topic}");
+    }
     let mut old = served.client_at("/socket/websocket?vsn=1.0.0").await;
-    old.send_json(&json!({"topic": "documents", "event": "phx_join", "payload": {"delta": true}, "ref": "1"})).await;
-    assert_eq!(old.frame().await["payload"]["response"], json!({"hello": true}));
+    for (params, told) in
+        [(json!({"delta": true}), json!({"reason": "delta takes protocol version 2.0.0"})), (json!({}), Value::Null)]
+    {
+        old.send_json(&json!({"topic": "documents", "event": "phx_join", "payload": params, "ref": "1"})).await;
+        let frame = loop {
+            let frame = old.frame().await;
+            if frame["event"] == "phx_reply" {
+                break frame;
+            }
+        };
+        assert_eq!(frame["payload"]["response"]["delta"], told, "{params}");
+    }
 }
