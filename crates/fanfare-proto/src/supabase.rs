@@ -34,10 +34,10 @@ pub fn engine_topic(topic: &str, is_private: bool) -> String {
     if is_private { format!("{PRIVATE}{topic}") } else { topic.to_owned() }
 }
 
-/// A topic as clients call it.
+/// A topic as clients call it. What a client itself calls `private-realtime:…` is no channel's, and has the prefix once more.
 pub fn client_topic(topic: &str) -> &str {
     match topic.strip_prefix(PRIVATE) {
-        Some(rest) if rest.starts_with(TOPIC_PREFIX) => rest,
+        Some(rest) if rest.trim_start_matches(PRIVATE).starts_with(TOPIC_PREFIX) => rest,
         _ => topic,
     }
 }
@@ -91,6 +91,10 @@ mod tests {
             assert_eq!((client_topic(&found), channel_name(&found), is_private(&found)), (topic, name, is_private_one));
         }
         assert_eq!(client_topic("private-other"), "private-other");
+        // What is answered on such a topic comes back on it.
+        for topic in ["private-realtime:a", "private-private-realtime:a", "private-other", "other"] {
+            assert_eq!(client_topic(&engine_topic(topic, is_private(topic))), topic);
+        }
     }
 
     #[test]

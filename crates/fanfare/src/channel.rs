@@ -265,6 +265,8 @@ pub struct Reply {
     pub(crate) fault: Option<Error>,
     /// For the log.
     pub(crate) because: Option<Box<str>>,
+    /// The log has more about it than this reply could say.
+    pub(crate) is_told: bool,
 }
 
 /// The status of a reply.
@@ -288,7 +290,7 @@ impl Status {
 impl Reply {
     /// No reply now; perhaps later, by [`Context::reply_later`].
     pub fn none() -> Self {
-        Reply { answer: None, stop: None, fault: None, because: None }
+        Reply { answer: None, stop: None, fault: None, because: None, is_told: false }
     }
 
     /// `ok` with the empty object.
@@ -322,6 +324,12 @@ impl Reply {
     /// What the log says of an [`error`](Reply::error), and the client is not told: which rule refused, and what would be allowed.
     pub fn because(mut self, detail: impl Into<String>) -> Self {
         self.because = Some(detail.into().into());
+        self
+    }
+
+    /// Its refusal was told already, as more than a refused push.
+    pub(crate) fn told(mut self) -> Self {
+        self.is_told = true;
         self
     }
 

@@ -224,6 +224,14 @@ impl Endpoint {
         Fact { kind, event, who, topic: None, code, detail: format_args!("{detail}") }.tell(self.own_counters());
     }
 
+    /// What a source in front of this endpoint has got can never be published: counts it, and keeps it among the
+    /// [last facts](Endpoint::facts). The detail names the source and what is wrong, and never what was in the message.
+    pub fn source_skipped(&self, topic: Option<&str>, detail: &str) {
+        let (kind, event, who) = (Kind::Dropped, Event::SourceSkipped, Who::default());
+        // The source has a line of its own.
+        Fact { kind, event, who, topic, code: None, detail: format_args!("{detail}") }.note(self.own_counters(), 1);
+    }
+
     /// Watches messages: what is published, what clients send, and what they are answered, at most `rate` of them a second. It ends
     /// when it is dropped.
     ///

@@ -203,6 +203,10 @@ counters! {
     Malformed = "drops", "malformed_frame";
     /// Events of Supabase's clients that mean nothing.
     Ignored = "drops", "ignored_event";
+    /// Broadcasts and presences of members of a Supabase channel that are larger than one may be. They were told.
+    PayloadTooLarge = "drops", "payload_too_large";
+    /// Messages of sources that can never be published. Each source counts its own by the reason.
+    SourceSkipped = "drops", "source_skipped";
     /// Broadcasts and presences of members of a Supabase channel without the right to them. They were told.
     NotAllowed = "drops", "not_allowed";
     /// Messages that could not be kept in their topic's history, of senders that get no answer.

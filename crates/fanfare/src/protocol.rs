@@ -76,6 +76,12 @@ impl Dialect {
         }
     }
 
+    /// Whether a client says something once that counts from then on, and would be wrong about it if it were refused: what it shows of
+    /// itself, that it shows nothing any more, and its new token.
+    pub(crate) fn is_said_once(self, event: &str) -> bool {
+        self == Dialect::Supabase && matches!(event, "presence" | "access_token")
+    }
+
     /// Why a join is refused by a client that joins too often.
     pub(crate) fn too_many_joins(self) -> &'static str {
         match self {

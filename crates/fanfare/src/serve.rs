@@ -42,7 +42,7 @@ use crate::mailbox::newcomer::{Host, Newcomer};
 use crate::service::Connection;
 use arrival::tell_of_stranger;
 use connection::{Served, Shared};
-use door::{Door, Entered, slot, turn_away};
+use door::{Door, Entered, slot};
 use guest::Guest;
 use pause::Arriving;
 
@@ -60,7 +60,8 @@ const ACCEPTS_MAX: usize = 64;
 /// What a server admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at a time; above it new ones are answered 503. Default 1,000,000.
+    /// Connections at a time; above it new ones are answered 503, or ended where they speak TLS and there are many of them. Default
+    /// 1,000,000.
     pub connections_max: usize,
     /// The same per client address, answered 429. Default 100,000, since many clients may share one.
     pub connections_per_address_max: usize,
@@ -240,7 +241,7 @@ impl Server {
     {
         let (stop, stopped) = watch::channel(false);
         let (listener, is_secure) = (&self.listener, self.is_secure());
-        let door = Door::new(self.name, &self.limits, self.proxies);
+        let door = Door::new(self.name, &self.limits, self.proxies, is_secure);
         endpoint.figures().listens(&door.figures);
         let upgrades_first = self.upgrades_first && !is_secure && !door.asks_for_header();
         let shared = Arc::new(Shared {
@@ -315,7 +316,7 @@ where
         Ok(handshake) => handshake,
         Err(full) => {
             endpoint.tell_of_full(served.connection.peer, full);
-            return turn_away(&tcp, full);
+            return door.close(&tcp, full);
         }
     };
     let entered = match door.enter(served.connection.peer) {
@@ -325,7 +326,7 @@ where
         }
         Entered::Closed(full) => {
             endpoint.tell_of_full(served.connection.peer, full);
-            return turn_away(&tcp, full);
+            return door.close(&tcp, full);
         }
         Entered::Let(place, of_address) if upgrades_first => {
             let (shard, deadline) = (endpoint.next_shard().clone(), Instant::now() + *handshake_timeout);

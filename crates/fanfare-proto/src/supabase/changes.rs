@@ -85,6 +85,15 @@ impl Wanted {
             && self.table.as_deref().is_none_or(|wanted| wanted == table)
     }
 
+    /// A column that its filter or its `select` names, and the table of a change does not have. `None` as well where the change
+    /// does not say which columns there are, and where any table is meant.
+    pub fn unknown_column(&self, change: &Change) -> Option<&str> {
+        self.table.as_ref()?;
+        let there = change.column_names()?;
+        let named = self.filter.columns().chain(self.select.iter().flatten().map(String::as_str));
+        named.into_iter().find(|&column| !there.iter().any(|name| name == column))
+    }
+
     fn matches(&self, change: &Change) -> bool {
         self.operation.as_deref().is_none_or(|operation| operation == change.operation)
             && self.covers(&change.schema, &change.table)
@@ -154,6 +163,15 @@ impl Change {
     pub fn row(&self) -> &Row {
         static NONE: Row = Row::new();
         self.record.as_ref().or(self.old_record.as_ref()).unwrap_or(&NONE)
+    }
+
+    fn column_names(&self) -> Option<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Column {
+            name: String,
+        }
+        let columns: Vec<Column> = serde_json::from_str(self.columns.as_ref()?.get()).ok()?;
+        (!columns.is_empty()).then(|| columns.into_iter().map(|column| column.name).collect())
     }
 
     /// The row as it was before, where it is another one now.
@@ -262,6 +280,27 @@ mod tests {
         deleted.as_object_mut().unwrap().remove("record");
         let by_old = json!({"event": "DELETE", "schema": "public", "filter": "total=eq.10"});
         assert_eq!(told(&deleted, &[by_old], false), [json!({"ids": [1], "data": deleted})]);
+    }
+
+    #[test]
+    fn columns_that_a_table_does_not_have_are_found() {
+        let columns = json!([{"name": "id", "type": "int8"}, {"name": "total", "type": "numeric"}]);
+        let change = |columns: Value| {
+            let change =
+                json!({"schema": "s", "table": "t", "type": "INSERT", "columns": columns, "record": {"id": 1}});
+            Change::of(&change.into()).unwrap()
+        };
+        let (known, unknown) = (change(columns), change(Value::Null));
+        for (binding, expected) in [
+            (json!({"table": "t"}), None),
+            (json!({"table": "t", "filter": "total=gt.1", "select": ["id"]}), None),
+            (json!({"table": "t", "filter": "id=eq.1,totl=gt.1"}), Some("totl")),
+            (json!({"table": "t", "select": ["id", "Total"]}), Some("Total")),
+            (json!({"select": ["id", "Total"]}), None),
+        ] {
+            let wanted = wanted(1, binding).unwrap();
+            assert_eq!((wanted.unknown_column(&known), wanted.unknown_column(&unknown)), (expected, None));
+        }
     }
 
     #[test]

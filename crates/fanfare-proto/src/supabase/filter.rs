@@ -80,6 +80,13 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// The columns that it looks at.
+    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|condition| condition.column.as_str())
+    }
+}
+
 impl Condition {
     fn parse(text: &str, regular_left: &mut usize) -> Result<Self, String> {
         let wrong = || format!("{text:.80?} is no condition: write column=operator.value");
@@ -105,7 +112,9 @@ impl Condition {
             }
             "in" => {
                 let list = value.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).ok_or_else(wrong)?;
-                let values: Vec<_> = split(list).into_iter().map(unquoted).collect();
+                // An empty list has nothing in it, and not an empty text.
+                let parts = if list.is_empty() { Vec::new() } else { split(list) };
+                let values: Vec<_> = parts.into_iter().map(unquoted).collect();
                 if values.len() > VALUES_MAX {
                     return Err(format!("`in` has {} values, more than {VALUES_MAX}", values.len()));
                 }
@@ -227,7 +236,7 @@ mod tests {
     fn rows_are_found_as_sql_would_find_them() {
         let row = json!({
             "id": 9_007_199_254_740_993_i64, "n": 1.5, "name": "Ada, \"A\"", "ok": true, "none": null,
-            "at": "2026-08-21T10:00:00", "tags": ["a", "b"],
+            "at": "2026-08-21T10:00:00", "tags": ["a", "b"], "empty": "",
         });
         #[track_caller]
         fn check(row: &Value, filter: &str, expected: bool) {
@@ -247,6 +256,10 @@ mod tests {
         check(&row, r#"name=in.(Bob,"Ada, \"A\"")"#, true);
         check(&row, "name=in.(Bob,Eve)", false);
         check(&row, "name=not.in.(Bob,Eve)", true);
+        check(&row, "empty=in.()", false);
+        check(&row, "empty=not.in.()", true);
+        check(&row, r#"empty=in.("")"#, true);
+        check(&row, "empty=in.(a,)", true);
         check(&row, "name=neq.Bob", true);
         check(&row, "name=like.Ada%", true);
         check(&row, "name=like.ada%", false);

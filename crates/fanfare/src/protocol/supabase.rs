@@ -16,7 +16,7 @@ use fanfare_proto::params::{Params, decode_path_segment};
 use fanfare_proto::phoenix::heartbeat::{self, PHOENIX_TOPIC};
 use fanfare_proto::phoenix::message::{Undecodable, Version};
 use fanfare_proto::session::{Session, Verdict};
-use fanfare_proto::supabase::{self, Heard, JoinConfig, TOPIC_PREFIX, engine_topic};
+use fanfare_proto::supabase::{self, Heard, JoinConfig, TOPIC_PREFIX, engine_topic, is_private};
 use fanfare_proto::websocket::decoder::Item;
 use serde_json::json;
 
@@ -147,15 +147,16 @@ fn receive(socket: &mut Socket, turn: &mut Turn, mut message: Incoming<'_>) {
         turn.count(Event::Unmatched);
         let Incoming { msg_ref, topic, .. } = &message;
         let reason = json!({ "reason": "unmatched topic" });
-        return socket.answer(turn, &Ref::NULL, msg_ref, topic, Status::Error, reason.into());
+        let topic = engine_topic(topic, is_private(topic));
+        return socket.answer(turn, &Ref::NULL, msg_ref, &topic, Status::Error, reason.into());
     }
     if message.event == "phx_join" {
-        let is_private = JoinConfig::is_private(&message.payload);
-        let other = engine_topic(&message.topic, !is_private);
+        let wants_private = JoinConfig::is_private(&message.payload);
+        let other = engine_topic(&message.topic, !wants_private);
         if let Some(slot) = socket.session.find(&other) {
             socket.make_way(turn, slot);
         }
-        message.topic = engine_topic(&message.topic, is_private).into();
+        message.topic = engine_topic(&message.topic, wants_private).into();
     } else if !is_heartbeat && socket.session.find(&message.topic).is_none() {
         let private = engine_topic(&message.topic, true);
         if socket.session.find(&private).is_some() {

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::{First, Served};
-use super::door::{Entered, slot, turn_away};
+use super::door::{Entered, slot};
 #[cfg(feature = "tls")]
 use super::http2;
 use super::pause::Arriving;
@@ -52,7 +52,7 @@ impl<S> Served<S> {
                 None
             }
             Entered::TurnedAway(full, place) => Some((full, place)),
-            Entered::Closed(full) => return self.turn_away(&tcp, full),
+            Entered::Closed(full) => return self.close(&tcp, full),
             Entered::Stranger => return,
         };
         let timeout = match &refused {
@@ -60,7 +60,7 @@ impl<S> Served<S> {
             Some((full, _)) => {
                 // One that says nothing is told all the same.
                 if tokio::time::timeout(TURNED_AWAY_TIMEOUT, tcp.peek(&mut [0])).await.is_err() {
-                    return self.turn_away(&tcp, *full);
+                    return self.close(&tcp, *full);
                 }
                 TURNED_AWAY_TIMEOUT
             }
@@ -69,7 +69,6 @@ impl<S> Served<S> {
         let first = First { arriving: Some(arriving), handshake: Some(handshake), ..First::default() };
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.shared.tls {
-            let (endpoint, peer) = (&self.shared.endpoint, self.connection.peer);
             let accepted = tokio::time::timeout(timeout, tls.accept(tcp)).await;
             self.shared.door.figures.shook_hands(matches!(accepted, Ok(Ok(_))));
             match accepted {
@@ -77,10 +76,10 @@ impl<S> Served<S> {
                     self.run_http2(stream, first, timeout, full).await;
                 }
                 Ok(Ok(stream)) => self.run(stream, first, timeout, full).await,
-                Ok(Err(error)) => endpoint.tell_of_request(peer, format_args!("the TLS handshake failed: {error}")),
+                Ok(Err(error)) => self.ended_unasked(full, format_args!("the TLS handshake failed: {error}")),
                 Err(_) => {
                     let detail = format_args!("the TLS handshake took longer than {timeout:?} (handshake_timeout)");
-                    endpoint.tell_of_request(peer, detail);
+                    self.ended_unasked(full, detail);
                 }
             }
             return;
@@ -113,9 +112,9 @@ impl<S> Served<S> {
         })
     }
 
-    fn turn_away(&self, tcp: &TcpStream, full: Full) {
+    fn close(&self, tcp: &TcpStream, full: Full) {
         self.shared.endpoint.tell_of_full(self.connection.peer, full);
-        turn_away(tcp, full);
+        self.shared.door.close(tcp, full);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
+use std::fmt;
 use std::future::{Future, pending};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -135,7 +136,9 @@ impl<S> Served<S> {
         tokio::select! {
             // A client that keeps its connection for later, or goes while it waits for an answer, has no request that is refused.
             result = served_all => if let Err(error) = result && !seen.is_between_requests() {
+                let is_unasked = requests.load(Ordering::Relaxed) == 0;
                 match error.is_parse_too_large() {
+                    _ if is_unasked && full.is_some() => served.ended_unasked(full, format_args!("{error}")),
                     true => served.tell(&format_args!(
                         "the head of a request has more than {HEAD_SIZE_MAX} bytes or {HEADERS_MAX} headers, which is fixed: send fewer or \
                          shorter headers, such as cookies"
@@ -153,9 +156,18 @@ impl<S> Served<S> {
     }
 
     /// Counts and logs a connection that ends without a request that could be served.
-    pub(super) fn tell(&self, error: &dyn std::fmt::Display) {
+    pub(super) fn tell(&self, error: &dyn fmt::Display) {
         let detail = format_args!("an HTTP connection ended with an error: {error}");
         self.shared.endpoint.tell_of_request(self.connection.peer, detail);
+    }
+
+    /// The same of one that has not asked for anything. Where there was no place for it, that is what is told.
+    pub(super) fn ended_unasked(&self, full: Option<Full>, detail: fmt::Arguments<'_>) {
+        let (endpoint, peer) = (&self.shared.endpoint, self.connection.peer);
+        match full {
+            Some(full) => endpoint.tell_of_full(peer, full),
+            None => endpoint.tell_of_request(peer, detail),
+        }
     }
 
     async fn answer<B>(

@@ -13,7 +13,7 @@ use crate::figures::ListenerFigures;
 use crate::service::Connection;
 
 /// So many connections that there is no place for are told so at a time, in the way that they understand. Others that come at
-/// that moment are closed with a plain 503.
+/// that moment are closed with a plain 503, and without a word where clients speak TLS.
 const TURNED_AWAY_MAX: usize = 64;
 
 /// The places of a server, and the proxies in front of it.
@@ -25,6 +25,7 @@ pub(super) struct Door {
     turned_away: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     pub(super) proxies: Proxies,
+    speaks_tls: bool,
 }
 
 /// What becomes of a connection.
@@ -40,7 +41,7 @@ pub(super) enum Entered {
 }
 
 impl Door {
-    pub(super) fn new(name: &'static str, limits: &Limits, proxies: Proxies) -> Self {
+    pub(super) fn new(name: &'static str, limits: &Limits, proxies: Proxies, speaks_tls: bool) -> Self {
         // A server of few connections may have few descriptors.
         let turned_away = (limits.connections_max / 8).clamp(1, TURNED_AWAY_MAX);
         let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
@@ -53,6 +54,7 @@ impl Door {
             turned_away: Arc::new(Semaphore::new(turned_away)),
             handshakes,
             proxies,
+            speaks_tls,
         }
     }
 
@@ -88,6 +90,14 @@ impl Door {
         match self.addresses.take(address) {
             Ok(slot) => Entered::Let(place, Some(slot)),
             Err(full) => self.turn_away(full),
+        }
+    }
+
+    /// Lets a connection go whose request was not read: with a plain answer where the client takes one. Within TLS there is none that
+    /// costs less than a handshake, and so the connection only ends.
+    pub(super) fn close(&self, tcp: &impl AsFd, full: Full) {
+        if !self.speaks_tls {
+            answer_unheard(tcp, full);
         }
     }
 
@@ -137,8 +147,8 @@ pub(super) fn slot(_in_total: OwnedSemaphorePermit, of_address: Option<AddressSl
     })
 }
 
-/// Answers without reading the request, so that a refusal costs next to nothing. A client that speaks TLS sees an error.
-pub(super) fn turn_away(tcp: &impl AsFd, full: Full) {
+/// Answers without reading the request, so that a refusal costs next to nothing.
+fn answer_unheard(tcp: &impl AsFd, full: Full) {
     let answer: &[u8] = match full {
         Full::Server(_) | Full::Handshakes(_) => {
             b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"

@@ -84,7 +84,7 @@ impl<S> Served<S> {
         tokio::select! {
             result = &mut serving => {
                 if let Err(error) = result && requests.load(Ordering::Relaxed) == 0 {
-                    served.tell(&error);
+                    served.ended_unasked(full, format_args!("an HTTP/2 connection ended with an error: {error}"));
                 }
             }
             () = async { drop(stopped.wait_for(|stopped| *stopped).await) } => {
@@ -94,8 +94,8 @@ impl<S> Served<S> {
             }
             () = is_idle => {
                 if requests.load(Ordering::Relaxed) == 0 {
-                    let timeout = served.shared.handshake_timeout;
-                    served.tell(&format!("no whole head came within {timeout:?} (handshake_timeout)"));
+                    let detail = format_args!("no whole head came within {timeout:?} (handshake_timeout)");
+                    served.ended_unasked(full, detail);
                 }
                 serving.as_mut().graceful_shutdown();
                 // Who does not answer that is let go.

@@ -118,7 +118,7 @@ impl Asking<'_> {
         let client = Penalized::of(address, user);
         match client.map_or(0, |client| self.endpoint.gate().penalties.left_ns(&client, now_ns)) {
             0 => Ok(()),
-            left_ns => Err(Refusal::Penalty(left_ns.div_ceil(1_000_000_000) as u32)),
+            left_ns => Err(Refusal::Penalty(left_ns.div_ceil(1_000_000_000) as u32, self.told_of(user))),
         }
     }
 
@@ -131,6 +131,11 @@ impl Asking<'_> {
                 rate.admit(self.endpoint.clock().now_ms(), is_resuming).map_err(Refusal::Rate)
             }
         }
+    }
+
+    /// The user whom the log may name: an id that is a credential is for nobody else.
+    fn told_of(&self, user: Option<&Arc<str>>) -> Option<Arc<str>> {
+        user.filter(|_| !self.found.dialect.is_named_by_key()).cloned()
     }
 
     /// Asks the application.
@@ -215,8 +220,8 @@ impl Asking<'_> {
         topics.iter_mut().for_each(|given| given.since = given.since.or(connected.since));
         let id: Option<Arc<str>> = connected.id.map(Arc::from);
         self.check_penalty(id.as_ref())?;
-        let of_user =
-            self.endpoint.gate().place_of_user(&found.mount, id.as_deref()).map_err(Refusal::TooManyOfUser)?;
+        let of_user = self.endpoint.gate().place_of_user(&found.mount, id.as_deref());
+        let of_user = of_user.map_err(|max| Refusal::TooManyOfUser(max, self.told_of(id.as_ref())))?;
         let ownership = match topics.first() {
             Some(given) => found.dialect.claim(self.endpoint, &found.mount, &given.topic, connected.publisher).await?,
             None => None,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fanfare_proto::params::Params;
-use fanfare_proto::payload::Payload;
+use fanfare_proto::payload::{JsonText, Payload};
 use fanfare_proto::supabase::{self, Named, TOPIC_PREFIX, engine_topic, privacy};
 use fanfare_proto::topic::check_topic;
 use http::header::{
@@ -195,7 +195,8 @@ fn credential(headers: &HeaderMap) -> &str {
 /// The messages of a JSON body, if each can be published; an entry for each that cannot otherwise.
 fn batch(body: &[u8], messages_max: usize, payload_size_max: usize) -> Result<Vec<Ready>, Told> {
     let blank = || unprocessable(json!({ "messages": ["can't be blank"] }));
-    let Batch { messages } = serde_json::from_slice(body).map_err(|_| blank())?;
+    let Batch { messages } =
+        serde_json::from_slice(body).map_err(|_| not_json("messages", body).unwrap_or_else(blank))?;
     if messages.is_empty() {
         return Err(blank());
     }
@@ -272,13 +273,20 @@ fn one(asking: &Asking<'_>, name: &str, body: &[u8], payload_size_max: usize) ->
             return Err(Told(StatusCode::UNSUPPORTED_MEDIA_TYPE, json!({ "error": reason })));
         }
     };
-    let payload = payload.ok_or_else(|| unprocessable(json!({ "payload": ["is invalid"] })))?;
+    let invalid = || unprocessable(json!({ "payload": ["is invalid"] }));
+    let payload = payload.ok_or_else(|| not_json("payload", body).unwrap_or_else(invalid))?;
     let query = Params::parse(asking.parts.uri.query().unwrap_or_default()).unwrap_or_default();
     let private = query.str("private").map_or(Value::Null, Value::from);
     let is_private = privacy(&private).ok_or_else(|| unprocessable(json!({ "private": ["is invalid"] })))?;
     let event = asking.found.params.str("event").unwrap_or_default().to_owned();
     let ready = Ready { name: name.to_owned(), is_private, event, id: None, payload };
     ready.check(payload_size_max).map(|ready| vec![ready]).map_err(unprocessable)
+}
+
+/// What is wrong with a body that is not JSON, and where. `None`: it is.
+fn not_json(field: &str, body: &[u8]) -> Option<Told> {
+    let error = JsonText::parse(Bytes::copy_from_slice(body)).err()?;
+    Some(unprocessable(json!({ field: [format!("the body is not JSON: {error}")] })))
 }
 
 fn unprocessable(errors: Value) -> Told {

@@ -92,10 +92,10 @@ pub(super) enum Refusal {
     TooManyFromAddress(usize),
     /// More clients of this address connect than are let in: come again after so many seconds.
     AddressRate(u32),
-    /// A socket of this client was closed for a rate: come again after so many seconds.
-    Penalty(u32),
+    /// A socket of this client was closed for a rate: come again after so many seconds. The user is for the log.
+    Penalty(u32, Option<Arc<str>>),
     /// The user has as many sockets as it may have.
-    TooManyOfUser(usize),
+    TooManyOfUser(usize, Option<Arc<str>>),
     /// More clients connect in this second than are let in: come again after so many.
     Rate(u32),
     Draining,
@@ -155,8 +155,8 @@ impl Refusal {
             }
             Refusal::Rate(_) => Event::RejectedRate,
             Refusal::AddressRate(_) => Event::RejectedAddressRate,
-            Refusal::TooManyOfUser(_) => Event::RejectedUser,
-            Refusal::Penalty(_) => Event::RejectedPenalty,
+            Refusal::TooManyOfUser(..) => Event::RejectedUser,
+            Refusal::Penalty(..) => Event::RejectedPenalty,
             Refusal::Draining => Event::RejectedDrain,
             Refusal::Ended => Event::RejectedEnded,
         }
@@ -187,8 +187,8 @@ impl Refusal {
             Refusal::TooManySessions(Full::Address(_))
             | Refusal::TooManyFromAddress(_)
             | Refusal::AddressRate(_)
-            | Refusal::Penalty(_)
-            | Refusal::TooManyOfUser(_) => StatusCode::TOO_MANY_REQUESTS,
+            | Refusal::Penalty(..)
+            | Refusal::TooManyOfUser(..) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Body(BodyError::NoRoom)
             | Refusal::TopicUnavailable
             | Refusal::TooManyTopics
@@ -204,7 +204,7 @@ impl Refusal {
     /// After which time a client may be let in that is refused now. `None` where it has to change something.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let seconds = match self {
-            Refusal::Rate(seconds) | Refusal::AddressRate(seconds) | Refusal::Penalty(seconds) => *seconds,
+            Refusal::Rate(seconds) | Refusal::AddressRate(seconds) | Refusal::Penalty(seconds, _) => *seconds,
             _ if is_passing(self.status()) => 1,
             _ => return None,
         };
@@ -289,19 +289,27 @@ impl Refusal {
             Refusal::AddressRate(_) => {
                 "more clients of this address connect than are let in: try again as Retry-After says"
             }
-            Refusal::TooManyOfUser(max) => {
+            Refusal::TooManyOfUser(max, _) => {
                 return format!(
                     "the user has {max} connections, which is as many as one may have: close one, or try again later"
                 )
                 .into();
             }
-            Refusal::Penalty(_) => {
+            Refusal::Penalty(..) => {
                 "the last connection was closed, since too much was sent in too short a time: send less, and try again as Retry-After says"
             }
             Refusal::Rate(_) => "more clients connect in this second than are let in: try again as Retry-After says",
             Refusal::Draining => "the server is shutting down: connect again",
             Refusal::Ended => "the server has ended, or its system is out of random bytes: connect again",
         })
+    }
+
+    /// The user whose client it is, where that is known.
+    fn user(&self) -> Option<&str> {
+        match self {
+            Refusal::Penalty(_, user) | Refusal::TooManyOfUser(_, user) => user.as_deref(),
+            _ => None,
+        }
     }
 
     /// What the log says of it: what people are told, and what is not for strangers.
@@ -442,7 +450,7 @@ impl Endpoint {
             kind: Kind::Refused,
             event: refusal.event(),
             who: Who {
-                user: None,
+                user: refusal.user(),
                 address: connection.map(|connection| connection.peer),
                 endpoint: found.and_then(|found| found.mount.path.as_ref()),
             },
@@ -534,8 +542,8 @@ mod tests {
             Refusal::TooManyHandshakes(100),
             Refusal::TooManyFromAddress(10),
             Refusal::AddressRate(2),
-            Refusal::TooManyOfUser(5),
-            Refusal::Penalty(5),
+            Refusal::TooManyOfUser(5, None),
+            Refusal::Penalty(5, None),
             Refusal::Rate(2),
             Refusal::Draining,
             Refusal::Ended,

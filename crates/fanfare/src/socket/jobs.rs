@@ -23,11 +23,8 @@ const CROWDED_JOBS_MAX: usize = 16;
 impl Socket {
     pub(super) fn ran(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, reply: Reply) {
         let serial = self.entry(slot).serial();
-        let Reply { answer, stop, because, .. } = reply;
-        if let Some((status, response)) = answer {
-            self.tell_of_refusal(turn, slot, &status, because.as_deref());
-            self.answer_from(turn, slot, msg_ref, status, response);
-        }
+        let stop = reply.stop.clone();
+        self.answer_with(turn, slot, msg_ref, reply);
         match stop {
             None => self.next_job(turn, serial),
             Some(stop) => self.end_with_frames(turn, slot, Ended::Stopped(stop)),
@@ -48,19 +45,23 @@ impl Socket {
         self.end_with_frames(turn, slot, Ended::Crashed(reason));
     }
 
-    /// A push that its channel refuses.
-    fn tell_of_refusal(&self, turn: &Turn, slot: usize, status: &Status, because: Option<&str>) {
-        if matches!(status, Status::Error) {
+    /// What a channel replies, if it does. A push that it refuses is told.
+    fn answer_with(&mut self, turn: &mut Turn, slot: usize, msg_ref: &Ref, reply: Reply) {
+        let Some((status, response)) = reply.answer else { return };
+        if matches!(status, Status::Error) && reply.is_told {
+            turn.count(Event::PushRefused);
+        } else if matches!(status, Status::Error) {
             let fact = Fact {
                 kind: Kind::PushRefused,
                 event: Event::PushRefused,
                 who: self.info.who(),
                 topic: Some(self.session.entry(slot).topic()),
                 code: None,
-                detail: format_args!("{}", because.unwrap_or("the channel answered with an error")),
+                detail: format_args!("{}", reply.because.as_deref().unwrap_or("the channel answered with an error")),
             };
             fact.tell(turn.counters());
         }
+        self.answer_from(turn, slot, msg_ref, status, response);
     }
 
     /// Something for the join of a topic to do.
@@ -238,10 +239,7 @@ impl Socket {
     /// A reply that a channel gives outside of the callback that it belongs to.
     pub(crate) fn reply_from(&mut self, turn: &mut Turn, serial: u32, msg_ref: &Ref, reply: Reply) {
         let Some(slot) = self.slot(serial) else { return };
-        if let Some((status, response)) = reply.answer {
-            self.tell_of_refusal(turn, slot, &status, reply.because.as_deref());
-            self.answer_from(turn, slot, msg_ref, status, response);
-        }
+        self.answer_with(turn, slot, msg_ref, reply);
         // A stop is an outcome of a callback; here it would race with the next one.
     }
 

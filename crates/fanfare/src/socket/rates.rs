@@ -52,7 +52,7 @@ impl Socket {
         if !self.info.mount.rates.are_of_messages {
             return Ok(());
         }
-        self.weigh_with_rates(turn, bytes)
+        self.weigh_with_rates(turn, bytes, false)
     }
 
     /// The same of a message that is answered if it may not be handled. What joins, leaves and heartbeats are limited by is another matter.
@@ -61,7 +61,10 @@ impl Socket {
         if matches!(&**event, "phx_join" | "phx_leave") || self.dialect.is_heartbeat(message) {
             return true;
         }
-        let weighed = self.weigh(turn, payload.size()).and_then(|()| self.weigh_for_topic(turn, topic));
+        let weighed = match self.dialect.is_said_once(event) {
+            true => self.weigh_with_rates(turn, payload.size(), true),
+            false => self.weigh(turn, payload.size()).and_then(|()| self.weigh_for_topic(turn, topic)),
+        };
         let Err(retry_after_ms) = weighed else { return true };
         if self.is_open() {
             let reason = json!({ "reason": "rate limited", "retry_after_ms": retry_after_ms });
@@ -93,15 +96,22 @@ impl Socket {
         }
     }
 
-    fn weigh_with_rates(&mut self, turn: &mut Turn, bytes: usize) -> Result<(), u64> {
+    /// A message that is said once is handled, and those behind it wait where they would be refused.
+    fn weigh_with_rates(&mut self, turn: &mut Turn, bytes: usize, is_said_once: bool) -> Result<(), u64> {
         let now_ns = now_ns(turn);
         let rates = self.info.mount.rates;
         let over = match (rates.over.unwrap_or(self.dialect.over_rate()), &self.carrier) {
             // There is no connection to leave unread: what is posted would pile up here.
             (OverRate::Pace, Carrier::Poll(_)) => OverRate::Refuse,
+            (OverRate::Refuse, _) if is_said_once => OverRate::Pace,
             (over, _) => over,
         };
         let paces = over == OverRate::Pace;
+        // What follows a message that was not refused must not be refused in its place.
+        let owed = |bucket: &Bucket, rate: Rate| match bucket.wait(rate, now_ns, 0) {
+            0 => 0,
+            _ => bucket.wait(rate, now_ns, u64::from(is_said_once)),
+        };
         let buckets = self.buckets.others.get_or_insert_default();
         let mut weighed = [
             (Limit::Messages, rates.messages, &mut buckets.messages, 1),
@@ -114,7 +124,7 @@ impl Socket {
             let wait_ns = match paces {
                 true => {
                     bucket.charge(rate, now_ns, *cost);
-                    bucket.wait(rate, now_ns, 0)
+                    owed(bucket, rate)
                 }
                 false => bucket.wait(rate, now_ns, *cost),
             };
@@ -129,7 +139,7 @@ impl Socket {
             let wait_ns = self.info.endpoint.gate().user_rates.with(user, now_ns, |bucket| match paces {
                 true => {
                     bucket.charge(rate, now_ns, 1);
-                    bucket.wait(rate, now_ns, 0)
+                    owed(bucket, rate)
                 }
                 false => bucket.take(rate, now_ns, 1).err().unwrap_or(0),
             });

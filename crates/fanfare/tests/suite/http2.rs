@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use crate::support::client::{Client, Received};
-use crate::support::eventually;
+use crate::support::{counter, eventually};
 use crate::tls::Secure;
 
 /// One connection.
@@ -153,4 +153,28 @@ async fn sockets_of_a_connection_have_places_and_an_idle_connection_ends() {
     first.call("room:1", "echo", json!({}), "ok").await;
     drop(first);
     tokio::time::timeout(10 * patience, shared.ended).await.expect("an idle connection ends").unwrap();
+}
+
+/// What there is no place for is told so within TLS, or not at all; and that is what is told of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beyond_its_connections_a_port_of_tls_says_nothing_in_the_clear() {
+    // Two of those beyond are told so at a time.
+    let limits = Limits { connections_max: 16, ..Limits::default() };
+    let secure = Secure::with(limits, &["h2", "http/1.1"]).await;
+    let mut holders = Vec::new();
+    for _ in 0..limits.connections_max {
+        holders.push(secure.tcp().await);
+    }
+    let silent = secure.tcp().await;
+    let idle = Shared::connect(&secure).await;
+    let at_once = secure.tcp().await;
+    for mut stream in [at_once, silent] {
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said).await;
+        assert_eq!(String::from_utf8_lossy(&said), "");
+    }
+    tokio::time::timeout(Duration::from_secs(10), idle.ended).await.expect("an idle one ends").unwrap();
+    assert_eq!(counter(&secure.endpoint, "connections", "refused_limit"), 3);
+    let facts = secure.endpoint.facts();
+    assert!(facts.iter().all(|fact| fact.detail.contains("all of its 16 connections")), "{facts:?}");
 }

@@ -118,6 +118,39 @@ async fn messages_beyond_their_rate_are_refused_and_their_senders_told_when_to_c
     assert_eq!(told[4], json!({ "status": "error", "response": limited(100) }));
 }
 
+/// Nobody says again that a member has gone, or has another token.
+#[tokio::test]
+async fn what_a_supabase_client_says_once_is_handled_beyond_the_rate_and_the_rest_waits() {
+    let door = Door::open(|mount| mount.message_rate(MESSAGES)).await;
+    let mut client = door.supabase().await;
+    let config = json!({ "presence": { "key": "ada", "enabled": true }, "broadcast": { "ack": true } });
+    assert_eq!(client.try_join("realtime:a", json!({ "config": config })).await["status"], "ok");
+    let presence = |event: &str| json!({ "type": "presence", "event": event, "payload": { "x": 1 } });
+    let asked = [("track", presence("track")), ("b", json!({ "event": "e" })), ("untrack", presence("untrack"))];
+    for n in 0..3 {
+        let said = json!(["1", format!("m{n}"), "realtime:a", "broadcast", { "event": "e", "payload": {} }]);
+        client.send_json(&said).await;
+    }
+    for (msg_ref, payload) in asked {
+        let event = if msg_ref == "b" { "broadcast" } else { "presence" };
+        client.send_json(&json!(["1", msg_ref, "realtime:a", event, payload])).await;
+    }
+    let mut answers = Vec::new();
+    while answers.len() < 6 {
+        // Up to `track` no time has to pass.
+        let patience = Duration::from_millis(if answers.len() < 4 { 10_000 } else { 20 });
+        match tokio::time::timeout(patience, client.frame()).await {
+            Ok(frame) if frame[3] == "phx_reply" => answers.push((frame[1].clone(), frame[4]["status"].clone())),
+            Ok(_) => {}
+            Err(_) => door.pass(50).await,
+        }
+    }
+    let expected = ["m0", "m1", "m2", "track", "b", "untrack"].map(|msg_ref| (json!(msg_ref), json!("ok")));
+    assert_eq!(answers, expected);
+    assert_eq!(door.served.counter("limits", "message_rate_refused"), 0);
+    assert!(door.served.counter("limits", "message_rate_paced") > 0);
+}
+
 #[tokio::test]
 async fn the_messages_of_a_post_are_refused_one_by_one() {
     // There is nothing to leave unread, so that it is the same where sockets are paced.
@@ -413,6 +446,9 @@ async fn a_user_has_so_many_sockets_on_all_mounts_together() {
     let polled = request(address, "GET", "/socket/longpoll?vsn=2.0.0&user=ann", &[], b"").await;
     assert_eq!(polled.status, 429);
     assert_eq!(refusing.served.counter("connections", "refused_user"), 4);
+    let facts = refusing.served.endpoint.facts();
+    let refused: Vec<_> = facts.iter().filter(|fact| fact.reason == "refused_user").collect();
+    assert!(!refused.is_empty() && refused.iter().all(|fact| fact.is_of_user("ann")), "{facts:?}");
     // Others, and who is nobody, are another matter.
     for target in ["/rooms?user=bob", "/rooms", "/rooms", "/rooms"] {
         assert!(connect(target).await.is_ok(), "{target}");

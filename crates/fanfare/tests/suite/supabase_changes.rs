@@ -188,3 +188,30 @@ async fn supabase_52_and_53_members_are_told_once_the_source_is_connected() {
     told.sort_by_key(ToString::to_string);
     assert_eq!(told, ["Replication connection established", "Subscribed to PostgreSQL"]);
 }
+
+#[tokio::test]
+async fn supabase_52_a_column_that_the_table_does_not_have_is_told_with_the_first_change_and_once() {
+    let served = database().await;
+    let mut client = served.supabase("2.0.0").await;
+    let orders = |more: Value| {
+        let mut binding = json!({"event": "*", "schema": "public", "table": "orders"});
+        binding.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        binding
+    };
+    let bindings = json!([orders(json!({})), orders(json!({"filter": "totl=gt.1"}))]);
+    let inserted = change("INSERT", "orders", json!({"owner": "anon", "total": 10}), Value::Null);
+    for is_first in [true, false] {
+        client.listen(&key(), bindings.clone()).await;
+        client.is_told("ok", "Subscribed to PostgreSQL").await;
+        for n in 0..2 {
+            served.change(&inserted).await;
+            if is_first && n == 0 {
+                let reason = "binding 2 of postgres_changes: the table public.orders has no column \"totl\"";
+                client.is_told("error", reason).await;
+            }
+            assert_eq!(client.learns().await["ids"], json!([1]));
+        }
+        client.push(TOPIC, TOPIC, "phx_leave", json!({})).await;
+        while client.frame().await[3] != "phx_close" {}
+    }
+}

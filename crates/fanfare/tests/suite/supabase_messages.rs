@@ -111,6 +111,16 @@ async fn supabase_28_answers_on_request_and_errors_always() {
     client.send_json(&json!([null, null, TOPIC, "broadcast", sent(json!({}))])).await;
     client.assert_untouched().await;
     client.call(TOPIC, "broadcast", json!({"no": "event"}), "error").await;
+    // Who asks why is told the size, and what is allowed.
+    let mut facts = served.endpoint.facts();
+    facts.sort_by_key(|fact| fact.topic.clone());
+    let why: Vec<_> = facts.iter().map(|fact| (fact.kind, fact.reason, fact.topic.as_deref())).collect();
+    let expected = |topic| ("push_refused", "payload_too_large", Some(topic));
+    assert_eq!(why, [expected(TOPIC), expected("realtime:b")]);
+    assert_eq!(facts[0].count, 2);
+    let detail = "the payload of a broadcast has 1002 bytes, more than 1000: send less, or in several broadcasts";
+    assert_eq!(&*facts[0].detail, detail);
+    assert_eq!((served.counter("drops", "payload_too_large"), served.counter("pushes", "refused")), (3, 2));
 }
 
 #[tokio::test]

@@ -100,6 +100,17 @@ async fn supabase_44_what_is_wrong_with_a_batch_is_told() {
         let answer = post(&served, BATCH, token, &body).await;
         assert_eq!((answer.status, answer.json()), (status, expected));
     }
+    let bearer = format!("Bearer {}", key());
+    let nested = format!("{}{}", "[".repeat(600), "]".repeat(600));
+    for (body, fault) in [
+        (r#"{"messages":[{"topic":"a" "event":"e"}]}"#, "expected `,` or `}` at line 1 column 27"),
+        ("", "EOF while parsing a value at line 1 column 0"),
+        (&nested, "nested too deeply"),
+    ] {
+        let answer = request(served.address, "POST", BATCH, &[("authorization", &bearer)], body.as_bytes()).await;
+        let told = json!({"errors": {"messages": [format!("the body is not JSON: {fault}")]}});
+        assert_eq!((answer.status, answer.json()), (422, told));
+    }
     assert_eq!(request(served.address, "GET", BATCH, &[], b"").await.status, 405);
     assert_eq!(request(served.address, "POST", "/realtime/v1/api/other", &[], b"").await.status, 404);
 }
@@ -145,7 +156,9 @@ async fn supabase_45_one_message_whose_body_is_its_payload() {
     let answer = post("a/events/e", Some("text/plain"), b"x").await;
     let reason = "Unsupported Media Type. Use application/json or application/octet-stream";
     assert_eq!((answer.status, answer.json()), (415, json!({ "error": reason })));
-    assert_eq!(post("a/events/e", None, b"{").await.status, 422);
+    let answer = post("a/events/e", None, b"{\"n\":1,}").await;
+    let reason = "the body is not JSON: key must be a string at line 1 column 8";
+    assert_eq!((answer.status, answer.json()), (422, json!({"errors": {"payload": [reason]}})));
     assert_eq!(post("a/events/e?private=true", None, b"{}").await.status, 403);
     assert_eq!(post(&format!("{}/events/e", "x".repeat(250)), None, b"{}").await.status, 422);
     client.assert_untouched().await;

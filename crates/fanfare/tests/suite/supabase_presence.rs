@@ -108,6 +108,11 @@ async fn supabase_34_what_is_no_meta_is_refused() {
     let refused = ada.call(TOPIC, "presence", large, "error").await;
     assert!(refused["reason"].as_str().unwrap().starts_with("Track message size exceeded: "), "{refused}");
     ada.assert_untouched().await;
+    let facts = served.endpoint.facts();
+    let too_large: Vec<_> = facts.iter().filter(|fact| fact.reason == "payload_too_large").collect();
+    assert_eq!(too_large.len(), 1, "{facts:?}");
+    assert!(too_large[0].detail.contains("it has 64008 bytes, more than 64000"), "{too_large:?}");
+    assert!(facts.iter().all(|fact| fact.detail.contains("resence") || fact.detail.contains("Track")), "{facts:?}");
 }
 
 #[tokio::test]

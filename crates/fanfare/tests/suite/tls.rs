@@ -53,8 +53,13 @@ impl Secure {
         Secure { endpoint, address, connector: Arc::new(client).into() }
     }
 
+    /// A connection that says nothing yet.
+    pub(crate) async fn tcp(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
     pub(crate) async fn connect(&self) -> TlsStream<TcpStream> {
-        let tcp = TcpStream::connect(self.address).await.unwrap();
+        let tcp = self.tcp().await;
         let name = ServerName::try_from("localhost").unwrap();
         self.connector.connect(name, tcp).await.unwrap()
     }

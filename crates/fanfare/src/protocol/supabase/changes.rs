@@ -34,6 +34,8 @@ const FAULTS_MAX: usize = 10;
 #[derive(Default)]
 pub(super) struct Watch {
     wanted: Vec<Wanted>,
+    /// The bindings of which no change has shown yet whether their table has the columns that they name.
+    unproven: Vec<u32>,
     /// What the member is yet to be told.
     news: Option<News>,
 }
@@ -55,7 +57,7 @@ impl Watch {
         if settings.tables.is_empty() {
             return match settings.refuses_changes || config.waits_for_changes {
                 true => refused(NOT_SERVED),
-                false => Ok(Watch { wanted: Vec::new(), news: Some(News::Fault(NOT_SERVED.to_owned())) }),
+                false => Ok(Watch { news: Some(News::Fault(NOT_SERVED.to_owned())), ..Watch::default() }),
             };
         }
         let (mut wanted, mut faults) = (Vec::new(), Vec::new());
@@ -89,7 +91,8 @@ impl Watch {
                 cx.subscribe(&changes_topic(schema, table))?;
             }
         }
-        Ok(Watch { wanted, news: news.or(Some(News::Served)) })
+        let unproven = wanted.iter().map(|wanted| wanted.id).collect();
+        Ok(Watch { wanted, unproven, news: news.or(Some(News::Served)) })
     }
 
     /// Tells the member how what it has asked for stands, now or when it can be told.
@@ -119,7 +122,7 @@ impl Watch {
 
     /// Something has changed in a table.
     pub(super) fn changed(
-        &self,
+        &mut self,
         settings: &Settings,
         bearer: &Bearer,
         cx: &mut Context<Later>,
@@ -130,9 +133,38 @@ impl Watch {
         if !may_see(change.row()) {
             return Ok(());
         }
+        if !self.unproven.is_empty() {
+            self.prove(cx, &change)?;
+        }
         let with_before = change.row_before().is_some_and(may_see);
         for payload in change.told(&self.wanted, with_before) {
             cx.push("postgres_changes", payload)?;
+        }
+        Ok(())
+    }
+}
+
+impl Watch {
+    /// Which columns a table has, its first change says: a binding that names others finds nothing, and its member is told so.
+    fn prove(&mut self, cx: &mut Context<Later>, change: &Change) -> Result<(), Error> {
+        let Watch { wanted, unproven, .. } = self;
+        let covers = |wanted: &&Wanted| wanted.covers(&change.schema, &change.table);
+        for wanted in wanted.iter().filter(covers) {
+            if !unproven.contains(&wanted.id) {
+                continue;
+            }
+            unproven.retain(|id| *id != wanted.id);
+            let Some(column) = wanted.unknown_column(change) else { continue };
+            let (id, schema, table) = (wanted.id, &change.schema, &change.table);
+            let reason = format!(
+                "binding {id} of postgres_changes: the table {schema}.{table} has no column {column:.64?}: correct its filter or select"
+            );
+            let is_news = |holder: &KeyHolder| holder.is_news(&format!("{}\n{reason}", cx.topic()));
+            if cx.assigns::<KeyHolder>().is_some_and(is_news) {
+                tracing::info!(topic = cx.topic(), reason, "a client asks for columns that a table does not have");
+                let told = system("postgres_changes", false, &reason, channel_name(cx.topic()));
+                cx.push("system", told)?;
+            }
         }
         Ok(())
     }

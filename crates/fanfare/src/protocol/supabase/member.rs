@@ -111,10 +111,17 @@ impl Members {
                 (Kind::PushRefused, Event::NotAllowed),
                 format_args!("broadcasts to the topic are not among the member's rights"),
             );
-            return Ok(refused(cx, &told::may_not_write(channel_name(cx.topic()))));
+            return Ok(refused(cx, &told::may_not_write(channel_name(cx.topic()))).told());
         }
-        if payload.size() > self.0.payload_size_max {
-            return Ok(refused(cx, told::TOO_LARGE));
+        let (size, size_max) = (payload.size(), self.0.payload_size_max);
+        if size > size_max {
+            cx.tell(
+                (Kind::PushRefused, Event::PayloadTooLarge),
+                format_args!(
+                    "the payload of a broadcast has {size} bytes, more than {size_max}: send less, or in several broadcasts"
+                ),
+            );
+            return Ok(refused(cx, told::TOO_LARGE).told());
         }
         let published = match member.own {
             true => cx.broadcast(event, payload).await,
@@ -123,7 +130,13 @@ impl Members {
         match published {
             Ok(()) if member.acks && !cx.msg_ref.is_null() => Ok(Reply::empty()),
             Ok(()) => Ok(Reply::none()),
-            Err(error) if error.is_invalid() => Ok(refused(cx, &error.to_string())),
+            Err(error) if error.is_invalid() => {
+                let reason = error.to_string();
+                if cx.msg_ref.is_null() {
+                    cx.tell((Kind::PushRefused, Event::PushRefused), format_args!("{reason}"));
+                }
+                Ok(refused(cx, &reason).because(reason))
+            }
             Err(error) => Err(error),
         }
     }

@@ -89,14 +89,14 @@ impl Shown {
                 (Kind::PushRefused, Event::NotAllowed),
                 format_args!("to be present in the topic is not among the member's rights"),
             );
-            return Ok(Reply::error(Payload::Json(JsonText::empty_object())));
+            return Ok(Reply::error(Payload::Json(JsonText::empty_object())).told());
         }
         let raw = message.payload.map_or("null", RawValue::get);
         if raw.len() > META_SIZE_MAX {
             let size = raw.len();
-            return Ok(refused(&format!(
-                "Track message size exceeded: it has {size} bytes, more than {META_SIZE_MAX}"
-            )));
+            let reason = format!("Track message size exceeded: it has {size} bytes, more than {META_SIZE_MAX}");
+            cx.tell((Kind::PushRefused, Event::PayloadTooLarge), format_args!("{reason}"));
+            return Ok(refused(&reason).told());
         }
         let Ok(meta) = serde_json::from_str::<Map<String, Value>>(raw) else { return Ok(refused(told::BAD_TRACK)) };
         if self.next.is_none() && self.now == Some(hash(raw)) {
@@ -155,7 +155,7 @@ impl Shown {
 }
 
 fn refused(reason: &str) -> Reply {
-    Reply::error(json!({ "reason": reason }))
+    Reply::error(json!({ "reason": reason })).because(reason)
 }
 
 /// A random UUID.
