@@ -3,6 +3,7 @@
 import assert from "node:assert/strict"
 import {test} from "node:test"
 import {Inbox, eventually} from "../support/deadline.mjs"
+import {Python} from "../support/python.mjs"
 import {CLIENTS, Visit, broadcasts, enter, rawMember, startSupabase} from "../support/supabase.mjs"
 
 const TOPIC = "realtime:room"
@@ -57,6 +58,7 @@ function mutate(frame, below) {
 test(`${MUTATED} mutated frames of a member crash no stock client`, async () => {
   const server = await startSupabase()
   const visit = new Visit(server)
+  const python = new Python(server)
   const crashes = []
   const note = error => crashes.push(error)
   process.on("uncaughtException", note)
@@ -73,6 +75,9 @@ test(`${MUTATED} mutated frames of a member crash no stock client`, async () => 
       assert.equal(await channel.track({n}), "ok")
       return {name, channel, heard, told}
     }))
+    python.tell({join: "room", config: {presence: {key: "python", enabled: true}}})
+    assert.equal(await python.nextOf("state"), "SUBSCRIBED")
+    python.tell({track: {n: "python"}, topic: "room"})
     const below = numbers(1)
     let [socket, sent] = [null, 0]
     while (sent < MUTATED) {
@@ -95,18 +100,22 @@ test(`${MUTATED} mutated frames of a member crash no stock client`, async () => 
       channel.on("presence", {event: "sync"}, () => {})
       await enter(channel)
       assert.equal(await channel.track({}), "ok")
-      await eventually(() => Object.keys(channel.presenceState()).length >= 4, `all members for ${name}`)
+      await eventually(() => Object.keys(channel.presenceState()).length >= 5, `all members for ${name}`)
       await channel.unsubscribe()
     }
     const last = visit.client("realtime-js 2.119").channel("room")
     await enter(last)
     await last.send({type: "broadcast", event: "over", payload: {}})
     for (const {heard} of members) await heard.next()
+    // What PyPI's cannot read it logs, and goes on.
+    await last.send({type: "broadcast", event: "msg", payload: {over: true}})
+    while (!(await python.nextOf("heard", ["logged", "state"])).over);
     assert.deepEqual(crashes, [])
     assert.ok(await server.counted("drops", "malformed_frame") > 100)
   } finally {
     process.off("uncaughtException", note)
     process.off("unhandledRejection", note)
+    python.end()
     await visit.end()
     await server.remove()
   }

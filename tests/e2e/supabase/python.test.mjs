@@ -1,47 +1,10 @@
 // PyPI's realtime, which speaks version 1.0.0 and reads strictly, in channels with the npm client.
 
 import assert from "node:assert/strict"
-import {spawn} from "node:child_process"
-import {dirname, join} from "node:path"
-import {createInterface} from "node:readline"
 import {after, before, describe, test} from "node:test"
-import {fileURLToPath} from "node:url"
-import {Inbox, eventually} from "../support/deadline.mjs"
+import {eventually} from "../support/deadline.mjs"
+import {Python} from "../support/python.mjs"
 import {Visit, anon, broadcasts, enter, startSupabase, user} from "../support/supabase.mjs"
-
-const HERE = dirname(fileURLToPath(import.meta.url))
-
-class Python {
-  #child
-  #told = new Inbox("something from Python")
-
-  constructor(server) {
-    const args = [join(HERE, "client.py"), `${server.ws}/realtime/v1`, anon()]
-    this.#child = spawn(join(HERE, "../python/.venv-supabase/bin/python"), args, {stdio: ["pipe", "pipe", "inherit"]})
-    createInterface({input: this.#child.stdout}).on("line", line => this.#told.put(JSON.parse(line)))
-  }
-
-  tell(command) {
-    this.#child.stdin.write(`${JSON.stringify(command)}\n`)
-  }
-
-  next() {
-    return this.#told.next()
-  }
-
-  /** The next of a kind; syncs of presence come when they come, and so may others. */
-  async nextOf(kind, others = []) {
-    for (;;) {
-      const told = await this.next()
-      if (kind in told) return told[kind]
-      assert.ok(["synced", ...others].some(other => other in told), JSON.stringify(told))
-    }
-  }
-
-  end() {
-    this.#child.kill()
-  }
-}
 
 describe("PyPI's realtime", {concurrency: 4}, () => {
   let server
