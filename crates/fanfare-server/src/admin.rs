@@ -23,7 +23,6 @@ use crate::log::Filter;
 use crate::metrics::{Metrics, Requests};
 use crate::pages;
 use crate::reload::Reloader;
-use crate::traces::Traces;
 use crate::upgrade::Upgrades;
 
 mod answer;
@@ -71,8 +70,6 @@ pub(crate) struct Api {
     /// With the parts whose state the health report tells.
     pub(crate) health: Health,
     pub(crate) metrics: Arc<Metrics>,
-    /// Where spans go, if anywhere.
-    pub(crate) traces: Option<Arc<Traces>>,
     pub(crate) connections: Connections,
     pub(crate) publishing: Arc<Publishing>,
     pub(crate) contracts: Contracts,

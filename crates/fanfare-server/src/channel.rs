@@ -372,7 +372,7 @@ fn said_no(policy: &str, reason: Option<&str>) -> String {
 
 /// What holds for the topics of a channel.
 pub(crate) fn policy(settings: &Settings) -> Policy {
-    let policy = Policy::new().slow(settings.slow());
+    let policy = Policy::new().slow(settings.slow()).trace_clients(settings.trace_clients);
     let policy = if settings.delta { policy.delta(settings.delta_key.as_deref()) } else { policy };
     match settings.history {
         Some(Kept(retention)) => policy.history(retention),

@@ -15,6 +15,7 @@ use crate::expiry::Expiry;
 use crate::health::{Part, State};
 use crate::memory;
 use crate::source::{self, Sources};
+use crate::traces::Traces;
 use crate::webhook::Webhook;
 
 mod equipment;
@@ -51,6 +52,7 @@ pub(crate) struct Engine {
 pub(crate) async fn build(
     config: &mut Config,
     given: Option<fanfare::Broker>,
+    traces: Arc<Traces>,
     may_open: impl Future<Output = Result<(), String>>,
 ) -> Result<Engine, String> {
     let mut shared = Shared { lookups: lookups(config)?, ..Shared::default() };
@@ -65,7 +67,7 @@ pub(crate) async fn build(
     let webhooks = webhooks.map(|settings| Webhook::start(settings, shared.client.get()?));
     let webhooks = webhooks.collect::<Result<Vec<Arc<Webhook>>, String>>()?;
     let mut assembled = assemble(config, &shared, &Known::default(), &|_| false).await?;
-    let mut builder = Endpoint::builder();
+    let mut builder = Endpoint::builder().tracer(traces);
     for lookup in shared.lookups.values() {
         builder = builder.observer(Watch::start(lookup.clone()));
     }

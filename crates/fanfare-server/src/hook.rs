@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use fanfare::HeldBack;
 use fanfare::metrics::Timings;
+use fanfare::trace::{SpanKind, Traced};
 
 use crate::config::hook::Hook as Settings;
 use crate::config::url::Url;
@@ -158,9 +159,18 @@ impl Hook {
             count(&self.counts.spared);
             return Err(Unavailable);
         }
-        let headers = self.signer.headers(&self.signer.id(), SystemTime::now(), &body);
+        let mut headers = self.signer.headers(&self.signer.id(), SystemTime::now(), &body);
+        let mut span = Traced::current().map(|traced| traced.span(SpanKind::Client, format!("hook {}", self.name)));
+        headers.extend(span.as_ref().map(|span| ("traceparent", span.within().traceparent())));
         let began = Instant::now();
         let received = self.client.post(&self.url.0, &headers, body, self.limits).await;
+        if let (Some(span), Err(failure)) = (&mut span, &received) {
+            span.fail(match failure {
+                Failure::Down(_) => "unavailable",
+                Failure::Refused(_) => "refused",
+            });
+        }
+        drop(span);
         self.timings.observe(began.elapsed());
         let change = match &received {
             // A back end that answers anything is there.
@@ -182,7 +192,9 @@ impl Hook {
 
     fn log(&self, reason: &str) {
         if let Some(held_back) = self.brake.pass() {
-            tracing::warn!(hook = self.name, url = ?self.url, reason, held_back, "a hook has no answer, which is a no");
+            let trace_id = Traced::current().map(|traced| traced.trace_id());
+            let url = &self.url;
+            tracing::warn!(hook = self.name, ?url, reason, held_back, trace_id, "a hook has no answer, which is a no");
         }
     }
 

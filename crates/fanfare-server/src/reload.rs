@@ -18,6 +18,7 @@ use crate::live::{InForce, Live};
 use crate::log::Filter;
 use crate::terminal::Given;
 use crate::tls::Certificates;
+use crate::traces::{Prepared, Traces};
 
 /// What was done.
 #[derive(Debug)]
@@ -102,6 +103,7 @@ pub(crate) struct Exchanged {
     pub(crate) certificates: Option<Arc<Certificates>>,
     /// The API's token where the configuration has none.
     pub(crate) token: Option<Secret>,
+    pub(crate) traces: Arc<Traces>,
 }
 
 /// Reads the configuration again.
@@ -111,6 +113,7 @@ pub(crate) struct Reloader {
     filter: Filter,
     certificates: Option<Arc<Certificates>>,
     token: Option<Secret>,
+    traces: Arc<Traces>,
     reloads: Arc<Reloads>,
     /// Why nothing is read now, if nothing is.
     held: std::sync::Mutex<Option<&'static str>>,
@@ -127,10 +130,10 @@ struct Running {
 impl Reloader {
     /// `imprint` is that of the configuration that the server was started with.
     pub(crate) fn new(given: Option<Given>, imprint: Imprint, exchanged: Exchanged) -> Arc<Self> {
-        let Exchanged { live, equipment, filter, certificates, token } = exchanged;
+        let Exchanged { live, equipment, filter, certificates, token, traces } = exchanged;
         let (reloads, held, running) =
             (Reloads::none_yet(), Default::default(), Mutex::new(Running { imprint, equipment }));
-        Arc::new(Self { given, live, filter, certificates, token, reloads, held, running })
+        Arc::new(Self { given, live, filter, certificates, token, traces, reloads, held, running })
     }
 
     /// How that went so far.
@@ -188,6 +191,7 @@ impl Reloader {
             return Err(Failure::RestartNeeded(restarts));
         }
         let certificates = Certificates::read(&config).map_err(Failure::Impossible)?;
+        let traces = Prepared::new(config.traces.as_ref()).map_err(Failure::Impossible)?;
         let is_same = |label: &str| running.imprint.is_same(&imprint, label);
         let prepared = running.equipment.prepare(&mut config, &is_same).await?;
         let changed: Vec<String> = changes.into_iter().map(|Change { key, .. }| key).collect();
@@ -205,6 +209,7 @@ impl Reloader {
         if let (Some(certificates), Some(new)) = (&self.certificates, certificates) {
             certificates.replace(new, running.equipment.endpoint());
         }
+        self.traces.put_in_force(traces, &config.cluster.name());
         let of_certificates = self.certificates.as_ref().and_then(|certificates| certificates.part());
         let parts = parts.into_iter().chain(of_certificates).collect();
         self.filter.set(&config.log.level);

@@ -34,7 +34,7 @@ use crate::signals::ServerSignals;
 use crate::source::Sources;
 use crate::terminal::{Failure, Given};
 use crate::tls::Certificates;
-use crate::traces::Traces;
+use crate::traces::{Prepared, Traces};
 use crate::upgrade::{Answer, Takeover, Upgrades};
 use crate::webhook::Webhook;
 use crate::{admin, engine, log, pages, webhook};
@@ -111,8 +111,6 @@ struct Running {
     certificates: Option<Arc<Certificates>>,
     health: Health,
     metrics: Arc<Metrics>,
-    /// Where spans go, if anywhere.
-    traces: Option<Arc<Traces>>,
     webhooks: Vec<Arc<Webhook>>,
     connections: Connections,
     contracts: Contracts,
@@ -176,6 +174,8 @@ impl Running {
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max + metrics_max);
         let imprint = config.imprint();
         let certificates = Certificates::read(&config)?.map(Certificates::start);
+        let traces = Arc::new(Traces::default());
+        traces.put_in_force(Prepared::new(config.traces.as_ref())?, &config.cluster.name());
         let may_open = async {
             match takeover {
                 Some(takeover) => takeover.wait_for_go().await,
@@ -183,7 +183,7 @@ impl Running {
             }
         };
         let Engine { endpoint, equipment, webhooks, connections, topics, contracts, sources, auth_figures, bridge } =
-            engine::build(&mut config, broker, may_open).await?;
+            engine::build(&mut config, broker, traces.clone(), may_open).await?;
         if let Some(certificates) = &certificates {
             certificates.order(&endpoint);
         }
@@ -193,10 +193,15 @@ impl Running {
         let live = Arc::new(ArcSwap::from_pointee(live));
         let certificates_kept = certificates.clone();
         let kept = filter.clone();
-        let exchanged = Exchanged { live: live.clone(), equipment, filter, certificates: certificates_kept, token };
+        let exchanged = Exchanged {
+            live: live.clone(),
+            equipment,
+            filter,
+            certificates: certificates_kept,
+            token,
+            traces: traces.clone(),
+        };
         let reloader = Reloader::new(given, imprint, exchanged);
-        let spans = Arc::default();
-        let traces = Traces::start(config.traces.as_ref(), config.cluster.name(), &spans)?;
         let health = Health { endpoint: endpoint.clone(), live: live.clone(), is_leaving: Arc::default() };
         let figures = ServerFigures::new(
             health.clone(),
@@ -204,7 +209,7 @@ impl Running {
             shares.clients,
             reloader.reloads().clone(),
             certificates.clone(),
-            spans,
+            traces.counts().clone(),
         );
         let metrics = Metrics::new(&health, figures, auth_figures);
         let (for_clients, for_back_offices, doors) = Default::default();
@@ -220,7 +225,6 @@ impl Running {
             certificates,
             health,
             metrics: Arc::new(metrics),
-            traces: traces.map(Arc::new),
             webhooks,
             connections,
             contracts,
@@ -319,7 +323,6 @@ impl Running {
             bodies,
             health: self.health.clone(),
             metrics: self.metrics.clone(),
-            traces: self.traces.clone(),
             connections: self.connections.clone(),
             publishing: Arc::default(),
             contracts: self.contracts.clone(),

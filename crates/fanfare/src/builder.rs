@@ -26,6 +26,7 @@ use crate::presence::{Exchange, Presence};
 use crate::room::Waiting;
 use crate::shard::Shard;
 use crate::surroundings::Surroundings;
+use crate::trace::{Tracer, Tracing};
 
 /// What an [`Endpoint`] is built from.
 pub struct Builder {
@@ -40,6 +41,7 @@ pub struct Builder {
     waiting: Waiting,
     publishing_timeout: Duration,
     outboxes_bytes_max: usize,
+    tracing: Tracing,
     clock: Clock,
 }
 
@@ -87,6 +89,12 @@ impl Builder {
     /// Tells this observer of sockets and topics; may be called several times.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Tells this tracer of [spans](crate::trace). Default: nothing is traced.
+    pub fn tracer(mut self, tracer: Arc<dyn Tracer>) -> Self {
+        self.tracing = Tracing(Some(tracer));
         self
     }
 
@@ -265,6 +273,7 @@ impl Builder {
             labels: Arc::new(labels),
             running: Arc::default(),
             taps: Arc::default(),
+            tracing: self.tracing,
         };
         let (observers, mounts) = (Arc::new(Observers::new(self.observers)), gate.mounts().len());
         let shards = (0..count)
@@ -322,6 +331,7 @@ impl Endpoint {
             waiting: Waiting::DEFAULT,
             publishing_timeout: Duration::from_secs(5),
             outboxes_bytes_max: Outboxes::BYTES_MAX,
+            tracing: Tracing::default(),
             clock: Clock::Real(std::time::Instant::now()),
         }
     }

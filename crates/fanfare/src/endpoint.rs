@@ -11,6 +11,7 @@ mod publishing;
 mod pulse;
 mod rolls;
 mod started;
+mod traced;
 
 use std::fmt;
 use std::net::SocketAddr;

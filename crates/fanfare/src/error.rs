@@ -71,6 +71,17 @@ impl Error {
         Error::invalid(format!("{what} cannot be written as JSON: {cause}"))
     }
 
+    /// One word for it, as the HTTP API has it.
+    pub(crate) fn name(&self) -> &'static str {
+        match *self.0 {
+            Kind::Invalid(_) => "invalid",
+            Kind::Conflict(_) => "conflict",
+            Kind::Unavailable(_) | Kind::OnlyHere(_) => "unavailable",
+            Kind::Unknown(_) => "unknown",
+            Kind::Denied(_) | Kind::Io(..) | Kind::Failed(_) => "internal",
+        }
+    }
+
     /// Whether the caller gave something that cannot be done: trying again without a change is of no use.
     pub fn is_invalid(&self) -> bool {
         matches!(*self.0, Kind::Invalid(_))

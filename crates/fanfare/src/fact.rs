@@ -13,6 +13,7 @@ use crate::address::shown_address;
 use crate::event::past::{News, PastFact};
 use crate::event::{Event, HeldBack, Tally};
 use crate::path::MountPath;
+use crate::trace::Traced;
 
 macro_rules! kinds {
     ($(#[doc = $doc:literal] $variant:ident = $name:literal;)*) => {
@@ -109,10 +110,11 @@ impl Fact<'_> {
         let (event, (_, reason)) = (kind.name(), event.name());
         let (address, endpoint, detail) =
             (address.map(|address| display(shown_address(address))), endpoint.map(display), detail.to_string());
+        let trace_id = Traced::current().map(|traced| traced.trace_id());
         if kind.is_a_fault() {
-            tracing::warn!(event, reason, endpoint, user, address, topic, code, detail, held_back);
+            tracing::warn!(event, reason, endpoint, user, address, topic, code, detail, held_back, trace_id);
         } else {
-            tracing::info!(event, reason, endpoint, user, address, topic, code, detail, held_back);
+            tracing::info!(event, reason, endpoint, user, address, topic, code, detail, held_back, trace_id);
         }
     }
 

@@ -61,6 +61,7 @@ mod tap;
 pub mod testing;
 mod timers;
 mod token;
+pub mod trace;
 mod transport;
 
 pub use fanfare_proto::event::Reserved;

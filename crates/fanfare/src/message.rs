@@ -21,6 +21,7 @@ use fanfare_proto::wire;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
+use crate::trace::Traced;
 
 pub use broadcast::Broadcast;
 
@@ -148,6 +149,8 @@ pub(crate) struct Draft {
     pub(crate) payload: Payload,
     /// When it was published, by the engine's clock in microseconds; 0 where that is not known.
     pub(crate) born_us: u64,
+    /// Where it stands in its trace, if it is traced.
+    pub(crate) trace: Option<Box<Traced>>,
 }
 
 impl Draft {
@@ -161,7 +164,7 @@ impl Draft {
         if matches!(payload, Payload::Binary(_)) && topic.len() > FIELD_SIZE_MAX {
             return Err(too_long("topic", topic.len()));
         }
-        Ok(Draft { topic, event, payload, born_us: 0 })
+        Ok(Draft { topic, event, payload, born_us: 0, trace: None })
     }
 
     /// The message, of a topic that keeps none.
@@ -176,12 +179,13 @@ impl Draft {
     }
 
     fn into_message_at(self, stamp: Option<Stamp>, number: u64) -> Arc<Message> {
-        let Draft { topic, event, payload, born_us } = self;
+        let Draft { topic, event, payload, born_us, trace } = self;
         Arc::new(Message {
             topic,
             event,
             payload,
             born_us,
+            trace,
             stamp,
             number,
             first: OnceLock::new(),
@@ -202,6 +206,8 @@ pub(crate) struct Message {
     pub(crate) number: u64,
     /// When it was published; 0 where that is not measured.
     pub(crate) born_us: u64,
+    /// Where it stands in its trace, if it is traced.
+    pub(crate) trace: Option<Box<Traced>>,
     /// The variant that was asked for first, and its bytes: most messages are never asked for another.
     first: OnceLock<(Variant, Bytes)>,
     /// What few messages need, once it is asked for: every message is made and moved at the cost of its size.

@@ -14,6 +14,7 @@ pub struct Policy {
     pub(crate) history: Option<Retention>,
     slow: Slow,
     delta: Option<DeltaKey>,
+    trusts_traces: bool,
 }
 
 /// The member of a payload by which messages are told apart where clients may ask for differences, if there is one.
@@ -85,6 +86,13 @@ impl Policy {
         self
     }
 
+    /// Lets clients say by the member `traceparent` of a join's payload whether that is [traced](crate::trace), and in which trace. Not for
+    /// topics of strangers, who could fill the collector.
+    pub fn trace_clients(mut self, trusted: bool) -> Self {
+        self.trusts_traces = trusted;
+        self
+    }
+
     /// What happens to messages that wait for slow readers.
     pub fn slow(mut self, slow: Slow) -> Self {
         self.slow = slow;
@@ -103,6 +111,7 @@ struct Declared {
     /// Shared by the topics; `None` where slow readers are closed.
     slow: Option<Arc<Slow>>,
     delta: Option<Arc<DeltaKey>>,
+    trusts_traces: bool,
 }
 
 impl Policies {
@@ -112,7 +121,8 @@ impl Policies {
         let parse = |(pattern, policy): (String, Policy)| match Pattern::parse(&pattern) {
             Ok(pattern) => {
                 let slow = (policy.slow != Slow::Disconnect).then(|| Arc::new(policy.slow));
-                Ok(Declared { pattern, history: policy.history, slow, delta: policy.delta.map(Arc::new) })
+                let Policy { history, delta, trusts_traces, .. } = policy;
+                Ok(Declared { pattern, history, slow, delta: delta.map(Arc::new), trusts_traces })
             }
             Err(error) => Err(Error::invalid(format!("the policy for {pattern:?}: {error}"))),
         };
@@ -146,6 +156,11 @@ impl Policies {
     /// By what a topic's messages are told apart, if clients may ask for differences.
     pub(crate) fn delta(&self, topic: &str) -> Option<&Arc<DeltaKey>> {
         self.of(topic)?.delta.as_ref()
+    }
+
+    /// Whether clients decide what of their joins of a topic is traced.
+    pub(crate) fn trusts_traces(&self, topic: &str) -> bool {
+        self.of(topic).is_some_and(|declared| declared.trusts_traces)
     }
 
     /// The patterns.

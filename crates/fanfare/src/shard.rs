@@ -215,6 +215,7 @@ impl Shard {
         figures.left_over.set(left_over);
         let now_us = self.lent.surroundings.clock.now_us();
         self.underway.are_written(now_us, &figures.written);
+        self.underway.tell_traced(&figures.labels, self.lent.number);
         figures.busy_us.add(now_us - began_us);
         figures.turn_began_us.set(0);
     }
@@ -378,10 +379,16 @@ impl Shard {
     }
 
     /// A channel's code comes back, perhaps to a socket that is gone.
-    fn finished(&mut self, finished: Finished) {
-        match find(&mut self.sockets, finished.join.socket) {
+    fn finished(&mut self, mut finished: Finished) {
+        let trace = finished.trace.take();
+        let finish = || match find(&mut self.sockets, finished.join.socket) {
             Some(socket) => socket.finished(&mut self.lent, finished),
             None => self.lent.finished_alone(finished),
+        };
+        match trace {
+            None => finish(),
+            // What is told of it belongs to the trace.
+            Some(trace) => trace.run(finish),
         }
         self.run_errands();
     }

@@ -26,6 +26,7 @@ mod replies;
 mod resume;
 mod seat;
 mod topics;
+mod traced;
 mod turn;
 mod waiting;
 mod watch;

@@ -10,6 +10,7 @@ use crate::outbox::Outboxes;
 use crate::policy::Policies;
 use crate::room::Waiting;
 use crate::tap::Taps;
+use crate::trace::Tracing;
 
 /// What a shard shares with the rest of the engine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -28,4 +29,6 @@ pub(crate) struct Surroundings {
     pub(crate) running: Arc<AtomicUsize>,
     /// Who watches.
     pub(crate) taps: Arc<Taps>,
+    /// What is traced.
+    pub(crate) tracing: Tracing,
 }

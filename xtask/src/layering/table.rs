@@ -4,6 +4,7 @@ use super::figures::{self, Figure};
 
 /// The top-level modules of the engine, lowest layer first. A module may use those of its own layer and below.
 pub(super) const ENGINE: &[&[&str]] = &[
+    &["trace"],
     &["error", "clock", "key", "guard"],
     &["path", "address", "message", "interest"],
     &["event", "room", "publish", "body"],

@@ -4,20 +4,19 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use fanfare::{Connection, Error, Published, Publisher, check_topic};
+use fanfare::{Connection, Publisher, check_topic};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::answer::{Answer, ApiError, Code};
+use super::answer::{Answer, ApiError};
 use super::token::check_right;
 use crate::access::Caller;
 use crate::config::limits::API_BODY_SIZE_MAX;
 use crate::config::section::listed;
 use crate::config::token::Right;
-use crate::message::{self, Message};
-use crate::traces::{Attribute, Parent, Span, Traces};
+use crate::message;
 
 /// A message of this event closes the sockets whose id is its topic.
 const DISCONNECT: &str = "disconnect";
@@ -52,8 +51,12 @@ pub(super) async fn publish(
     }
     api.publishing.take(api.live.load().publish_rate, messages.len(), &api.endpoint, connection.peer)?;
     // All are on their way, in their order, before the first is waited for: a store writes them together.
-    let trace = api.traces.as_deref().and_then(|traces| Some((traces, traces.parent(&headers)?)));
-    let results = join_all(messages.iter().map(|message| traced(&api, trace, message))).await;
+    let published = join_all(messages.iter().map(|message| message.publish(&api.endpoint, Publisher::Api)));
+    let traceparent = headers.get("traceparent").and_then(|header| header.to_str().ok());
+    let results = match api.endpoint.traced(traceparent) {
+        None => published.await,
+        Some(traced) => traced.scope(published).await,
+    };
     let hints = hints(&api, messages.iter().map(|message| &*message.topic));
     let (mut published, mut failed, mut told) = (0, None, Vec::new());
     for result in results {
@@ -88,34 +91,6 @@ pub(super) async fn publish(
             error.respond(answer)
         }
     })
-}
-
-/// Publishes a message, within a span if there is a trace. Nothing of its payload is in the span.
-async fn traced(api: &Api, trace: Option<(&Traces, Parent)>, message: &Message) -> Result<Published, Error> {
-    let publish = message.publish(&api.endpoint, Publisher::Api);
-    let Some((traces, parent)) = trace else { return publish.await };
-    let text = |text: &str| Attribute::Text(text.to_owned());
-    let mut attributes = vec![
-        ("messaging.system", text("fanfare")),
-        ("messaging.operation.name", text("send")),
-        ("messaging.operation.type", text("send")),
-        ("messaging.destination.name", text(&message.topic)),
-        ("messaging.message.body.size", Attribute::Number(message.payload.size() as u64)),
-    ];
-    // Names of spans are few: that of the topic would make them many.
-    let pattern =
-        api.live.load().topics.iter().find(|pattern| pattern.matches(&message.topic)).map(ToString::to_string);
-    let name = pattern.as_ref().map_or_else(|| "send".to_owned(), |pattern| format!("send {pattern}"));
-    attributes.extend(pattern.map(|pattern| ("messaging.destination.template", Attribute::Text(pattern))));
-    let mut span = Span::begin(parent, name, attributes);
-    let published = publish.await;
-    if let Ok(published) = &published {
-        let position = published.position().map(|position| position.to_string());
-        position.into_iter().for_each(|position| span.say("fanfare.position", Attribute::Text(position)));
-        span.say("fanfare.repeated", Attribute::Flag(published.is_repeated()));
-    }
-    traces.end(span, published.as_ref().err().map(|error| Code::of(error).name()));
-    published
 }
 
 /// Closes every socket with an id.

@@ -95,6 +95,9 @@ section! {
         /// Whether members are told which node they are on, for a cluster: the name of the node (`cluster.name`) is then the member
         /// `node` of the reply to a join, unless a hook gives the reply, and of what presence says of a member.
         show_node: bool = "false",
+        /// Whether clients decide by the member `traceparent` of a join's payload whether the join is [traced](operations.md#traces), and in
+        /// which trace. For clients of your own: strangers could fill the collector.
+        trace_clients: bool = "false",
         /// For `supabase`: whether this is about the private channels of these names, which are others than the public ones.
         /// Nobody joins a private channel without a `[[channel]]`, and everybody with a valid key a public one.
         private: bool = "false",

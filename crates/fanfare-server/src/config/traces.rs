@@ -8,16 +8,16 @@ use super::url::Url;
 use super::value::{Fault, Raw, Setting, refused};
 
 section! {
-    /// Spans go to a collector of OpenTelemetry: one for each message that is published over the HTTP API. Nothing is traced without an
-    /// `endpoint`.
-    struct Traces: "traces", Form::Table;
+    /// Spans go to a collector of OpenTelemetry: of connects, joins, what clients send, hooks, and messages on their way. Nothing is traced
+    /// without an `endpoint`. See [operations.md](operations.md#traces).
+    struct Traces: "traces", Form::Table => Once;
     keys {
         /// The address of the collector, such as `http://127.0.0.1:4318`: spans go to `/v1/traces` below it, by OTLP over HTTP as JSON.
         /// Left out: the environment variable `OTEL_EXPORTER_OTLP_ENDPOINT`.
-        endpoint: Option<Url> = "",
-        /// Which part of the requests is traced that say nothing of it themselves, from 0.0 to 1.0. One with the header `traceparent` is
+        endpoint: Option<Url> = "" => Once,
+        /// Which part is traced of what nobody has decided about, from 0.0 to 1.0. A request to the HTTP API with the header `traceparent` is
         /// traced if that says so, and else is not.
-        ratio: Part = "0.0",
+        ratio: Part = "0.0" => Once,
     }
     later []
 }

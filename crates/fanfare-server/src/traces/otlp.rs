@@ -2,43 +2,48 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fanfare::trace::{Span, SpanKind, SpanValue};
 use serde_json::{Value, json};
-
-use super::{Attribute, Span};
-
-/// A span that hands something to others, who get it later.
-const PRODUCER: u8 = 4;
 
 /// The status of what went wrong.
 const ERROR: u8 = 2;
 
-pub(super) fn span(span: &Span, error: Option<&str>, ended: SystemTime) -> Value {
-    let error_type = error.map(|error| ("error.type", Attribute::Text(error.to_owned())));
+pub(super) fn span(span: &Span) -> Value {
+    let error_type = span.error.map(|error| ("error.type", SpanValue::Text(error.to_owned())));
     let attributes: Vec<_> =
         span.attributes.iter().chain(&error_type).map(|(name, value)| attribute(name, value)).collect();
     let mut told = json!({
-        "traceId": format!("{:032x}", span.parent.trace),
+        "traceId": format!("{:032x}", span.trace),
         "spanId": format!("{:016x}", span.id),
         // Sampled.
         "flags": 1,
         "name": span.name,
-        "kind": PRODUCER,
+        "kind": kind(span.kind),
         "startTimeUnixNano": nanos(span.began),
-        "endTimeUnixNano": nanos(ended.max(span.began)),
+        "endTimeUnixNano": nanos(span.ended),
         "attributes": attributes,
     });
-    if let Some(parent) = span.parent.span {
+    if let Some(parent) = span.parent {
         told["parentSpanId"] = format!("{parent:016x}").into();
     }
-    if error.is_some() {
+    if span.error.is_some() {
         told["status"] = json!({ "code": ERROR });
     }
     told
 }
 
+fn kind(kind: SpanKind) -> u8 {
+    match kind {
+        SpanKind::Internal => 1,
+        SpanKind::Server => 2,
+        SpanKind::Client => 3,
+        SpanKind::Producer => 4,
+    }
+}
+
 /// A request with spans of a node.
 pub(super) fn request(node: &str, spans: &[Value]) -> Value {
-    let text = |name, text: &str| attribute(name, &Attribute::Text(text.to_owned()));
+    let text = |name, text: &str| attribute(name, &SpanValue::Text(text.to_owned()));
     let version = env!("CARGO_PKG_VERSION");
     let resource =
         [text("service.name", "fanfare"), text("service.version", version), text("service.instance.id", node)];
@@ -48,11 +53,12 @@ pub(super) fn request(node: &str, spans: &[Value]) -> Value {
     }] })
 }
 
-fn attribute(name: &str, value: &Attribute) -> Value {
+fn attribute(name: &str, value: &SpanValue) -> Value {
     let value = match value {
-        Attribute::Text(text) => json!({ "stringValue": text }),
-        Attribute::Number(number) => json!({ "intValue": number.to_string() }),
-        Attribute::Flag(flag) => json!({ "boolValue": flag }),
+        SpanValue::Number(number) => json!({ "intValue": number.to_string() }),
+        SpanValue::Flag(flag) => json!({ "boolValue": flag }),
+        SpanValue::Text(text) => json!({ "stringValue": text }),
+        _ => Value::Null,
     };
     json!({ "key": name, "value": value })
 }

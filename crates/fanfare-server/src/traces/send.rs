@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::Uri;
-use serde_json::Value;
+use fanfare::trace::Span;
 use tokio::sync::mpsc;
 
 use super::Counts;
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// An answer says next to nothing.
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), body_size_max: 64_000 };
 
-pub(super) async fn run(client: Client, url: Uri, node: String, mut spans: mpsc::Receiver<Value>, counts: Arc<Counts>) {
+pub(super) async fn run(client: Client, url: Uri, node: String, mut spans: mpsc::Receiver<Span>, counts: Arc<Counts>) {
     let mut some = Vec::new();
     while spans.recv_many(&mut some, SPANS_MAX).await > 0 {
         if some.len() < SPANS_MAX {
@@ -32,7 +32,7 @@ pub(super) async fn run(client: Client, url: Uri, node: String, mut spans: mpsc:
                 some.push(span);
             }
         }
-        let body = otlp::request(&node, &some).to_string();
+        let body = otlp::request(&node, &some.iter().map(otlp::span).collect::<Vec<_>>()).to_string();
         let count = some.len() as u64;
         some.clear();
         match client.post(&url, &[], body.into(), LIMITS).await {

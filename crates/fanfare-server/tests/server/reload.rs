@@ -25,6 +25,7 @@ fn file(slot: &str, lines: &str) -> String {
         ("limits", "[limits]\n"),
         ("drain", "[drain]\n"),
         ("broker", "[broker]\nurl = 'redis://127.0.0.1:9'\ntimeout = '100ms'\n"),
+        ("traces", "[traces]\n"),
         ("log", "[log]\n"),
         ("auth.a", "[auth.a]\n"),
         ("hook.h", "[hook.h]\n"),
@@ -120,6 +121,7 @@ fn cases(folder: &Folder) -> Vec<Case> {
     add("limits", "sockets_per_user_max = 7", &[("sockets_per_user_over", "", "'oldest'")]);
     add("drain", "", &[("limit", "", "'1s'"), ("batch", "", "7"), ("every", "", "'1s'"), ("announce", "", "'1s'")]);
     add("broker", "", &[("readiness", "", "'report'")]);
+    add("traces", "", &[("endpoint", "", "'http://127.0.0.1:9'"), ("ratio", "", "0.5")]);
     add("log", "", &[("level", "", "'warn,fanfare=info'")]);
     add("auth.a", "kind = 'jwt'", secrets);
     add("auth.a", &format!("secret = '{SECRET}'"), &[("kind", "'jwt'", "'phoenix_token'")]);

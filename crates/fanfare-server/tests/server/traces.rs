@@ -1,5 +1,6 @@
-//! Spans of what is published, as a collector gets them.
+//! Spans, as a collector gets them.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
@@ -7,6 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::back_end::{BackEnd, Reply};
 use crate::support::{Answer, Folder, PATIENCE, Server, TOKEN, eventually, fanfare, http};
 
 const CONFIG: &str = "
@@ -54,8 +56,13 @@ impl Collector {
         Self { address, spans }
     }
 
-    fn next(&self) -> (Value, Value) {
-        self.spans.recv_timeout(PATIENCE).expect("a span")
+    /// The next spans, so many, by their names.
+    fn take(&self, count: usize) -> BTreeMap<String, (Value, Value)> {
+        let next = || self.spans.recv_timeout(PATIENCE).expect("a span");
+        let named = |(span, request): (Value, Value)| (span["name"].as_str().unwrap().to_owned(), (span, request));
+        let spans: BTreeMap<_, _> = (0..count).map(|_| named(next())).collect();
+        assert_eq!(spans.len(), count, "of two with one name one is lost: {:?}", spans.keys());
+        spans
     }
 }
 
@@ -102,11 +109,18 @@ fn spans(server: &Server, result: &str) -> u64 {
     metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap()
 }
 
+/// What a span has beside its name, with its trace and the one above.
+fn place(span: &Value) -> [&Value; 3] {
+    [&span["traceId"], &span["parentSpanId"], &span["kind"]]
+}
+
 #[test]
-fn what_is_published_is_a_span_of_the_trace_that_it_is_sent_with() {
+fn a_message_is_followed_from_its_request_to_its_members() {
     let collector = Collector::start();
     let traces = format!("[traces]\nendpoint = 'http://{}'\n", collector.address);
-    let server = Server::serve(&format!("{CONFIG}{traces}"));
+    let server = Server::serve(&format!("shards = 1\n{CONFIG}{traces}"));
+    let mut clients = [server.connect(""), server.connect("")];
+    clients.iter_mut().for_each(|client| drop(client.join_ok("room:1")));
     let message = json!({"topic": "room:1", "event": "e", "payload": {"token": MARKER}, "idempotency_key": MARKER});
     let sampled = format!("00-{TRACE}-{PARENT}-01");
     // Those that are not sampled, by what they say or by the ratio, come before and leave nothing.
@@ -114,26 +128,41 @@ fn what_is_published_is_a_span_of_the_trace_that_it_is_sent_with() {
         assert_eq!(publish(&server, traceparent, &json!({"topic": "room:2", "event": "e"})).status, 200);
     }
     let told = publish(&server, &sampled, &message).json();
-    let (span, request) = collector.next();
-    let of_span = [("traceId", TRACE), ("parentSpanId", PARENT), ("name", "send room:*")];
-    assert!(of_span.iter().all(|(name, value)| span[name] == *value) && span["kind"] == 4, "{span}");
-    let nanos = |name: &str| span[name].as_str().unwrap().parse::<u64>().unwrap();
+    let spans = collector.take(3);
+    let (send, request) = &spans["send room:*"];
+    assert_eq!(place(send), [&json!(TRACE), &json!(PARENT), &json!(4)]);
+    let nanos = |name: &str| send[name].as_str().unwrap().parse::<u64>().unwrap();
     assert!(
         nanos("startTimeUnixNano") > 1_600_000_000_000_000_000
             && nanos("startTimeUnixNano") <= nanos("endTimeUnixNano")
     );
-    assert!(span.get("status").is_none(), "{span}");
-    let expected = json!({
+    assert!(send.get("status").is_none(), "{send}");
+    let topic = json!({
         "messaging.system": "fanfare",
-        "messaging.operation.name": "send",
-        "messaging.operation.type": "send",
         "messaging.destination.name": "room:1",
         "messaging.destination.template": "room:*",
-        "messaging.message.body.size": message["payload"].to_string().len().to_string(),
-        "fanfare.position": told["messages"][0]["position"],
-        "fanfare.repeated": false,
     });
-    assert_eq!(attributes(&span), expected);
+    let with = |more: Value| {
+        let mut all = topic.as_object().unwrap().clone();
+        all.extend(more.as_object().unwrap().clone());
+        Value::Object(all)
+    };
+    let kept = json!({ "fanfare.position": told["messages"][0]["position"], "fanfare.repeated": false });
+    let mut of_send = with(json!({
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.message.body.size": message["payload"].to_string().len().to_string(),
+    }));
+    of_send.as_object_mut().unwrap().extend(kept.as_object().unwrap().clone());
+    assert_eq!(attributes(send), of_send);
+    let (append, deliver) = (&spans["append"].0, &spans["deliver room:*"].0);
+    for span in [append, deliver] {
+        assert_eq!(place(span), [&json!(TRACE), &send["spanId"], &json!(1)], "{span}");
+    }
+    let mut of_append = json!({ "fanfare.store": "local" });
+    of_append.as_object_mut().unwrap().extend(kept.as_object().unwrap().clone());
+    assert_eq!(attributes(append), of_append);
+    assert_eq!(attributes(deliver), with(json!({ "fanfare.members": "2", "fanfare.shard": "0" })));
     let resource = attributes(&request["resourceSpans"][0]["resource"]);
     assert_eq!(resource["service.name"], "fanfare");
     assert!(resource["service.instance.id"].as_str().is_some_and(|node| !node.is_empty()), "{resource}");
@@ -143,19 +172,109 @@ fn what_is_published_is_a_span_of_the_trace_that_it_is_sent_with() {
         {"topic": "elsewhere", "event": "e", "payload": {"text": MARKER}},
     ]});
     assert_eq!(publish(&server, &sampled, &two).status, 409);
-    let (mut failed, mut elsewhere) = (collector.next(), collector.next());
-    if failed.0["name"] == "send" {
-        std::mem::swap(&mut failed, &mut elsewhere);
+    let failed = collector.take(3);
+    for name in ["send room:*", "append"] {
+        let span = &failed[name].0;
+        assert_eq!((&attributes(span)["error.type"], &span["status"]), (&json!("conflict"), &json!({"code": 2})));
     }
-    assert_eq!((&attributes(&failed.0)["error.type"], &failed.0["status"]), (&json!("conflict"), &json!({"code": 2})));
-    assert_eq!(elsewhere.0["name"], "send", "no channel fits the topic");
-    assert_ne!(failed.0["spanId"], elsewhere.0["spanId"]);
-    for (_, request) in [&failed, &elsewhere].into_iter().chain([&(span, request)]) {
+    assert!(failed.contains_key("send"), "no channel fits the topic");
+    for (_, request) in spans.values().chain(failed.values()) {
         let text = request.to_string();
         assert!(!text.contains(MARKER) && !text.contains(TOKEN), "{text}");
     }
-    eventually(|| spans(&server, "sent") == 3);
+    eventually(|| self::spans(&server, "sent") == 6);
     assert!(!server.stderr().contains(MARKER));
+}
+
+#[test]
+fn what_clients_do_is_traced_and_hooks_are_told_the_trace() {
+    let (collector, back_end) = (
+        Collector::start(),
+        BackEnd::new(|request| {
+            let asked = request.json();
+            Reply::Json(json!({ "allow": asked["topic"] != "room:no" && asked["token"] != "wrong" }))
+        }),
+    );
+    let server = Server::serve(&format!(
+        "[log]\nformat = 'json'\n[traces]\nendpoint = 'http://{}'\nratio = 1.0\n\
+         [hook.h]\nurl = '{}'\n[auth.users]\nkind = 'hook'\nhook = 'h'\n[[endpoint]]\nauth = 'users'\n\
+         [[channel]]\ntopic = 'room:*'\njoin = 'hook:h'\npublish = 'hook:h'\ntrace_clients = true\n",
+        collector.address,
+        back_end.url()
+    ));
+    let header = |sampled| format!("00-{TRACE}-{PARENT}-{sampled}");
+    // This one says that it is not traced, and leaves nothing.
+    server.upgrade("/socket/websocket?vsn=2.0.0&token=t", &[("traceparent", &header("00"))]).unwrap();
+    let url = format!("/socket/websocket?vsn=2.0.0&token={MARKER}");
+    let mut client = server.upgrade(&url, &[("traceparent", &header("01"))]).unwrap();
+    let connected = collector.take(2);
+    let (connect, hook) = (&connected["connect /socket"].0, &connected["hook h"].0);
+    assert_eq!(place(connect), [&json!(TRACE), &json!(PARENT), &json!(2)]);
+    assert_eq!(attributes(connect), json!({ "fanfare.transport": "websocket", "fanfare.result": "ok" }));
+    assert_eq!(place(hook), [&json!(TRACE), &connect["spanId"], &json!(3)]);
+    let told = format!("00-{TRACE}-{}-01", hook["spanId"].as_str().unwrap());
+    assert_eq!(back_end.requests()[1].headers["traceparent"], told);
+    assert!(!back_end.requests()[0].headers.contains_key("traceparent"));
+
+    let join_ref = client.join_ok_with("room:1", json!({ "traceparent": header("01"), "password": MARKER }));
+    let joined = collector.take(2);
+    let join = &joined["join room:*"].0;
+    assert_eq!(place(join), [&json!(TRACE), &json!(PARENT), &json!(2)]);
+    assert_eq!(
+        (&attributes(join)["fanfare.result"], &joined["hook h"].0["parentSpanId"]),
+        (&json!("ok"), &join["spanId"])
+    );
+
+    assert_eq!(client.push(&join_ref, "room:1", "new_msg", json!({ "body": MARKER }))["status"], "ok");
+    let pushed = collector.take(4);
+    let (handle, send) = (&pushed["handle new_msg"].0, &pushed["send room:*"].0);
+    assert!(
+        handle.get("parentSpanId").is_none() && handle["traceId"] != TRACE,
+        "nobody has said where it belongs: {handle}"
+    );
+    for (name, above) in [("hook h", handle), ("send room:*", handle), ("deliver room:*", send)] {
+        let span = &pushed[name].0;
+        assert_eq!((&span["traceId"], &span["parentSpanId"]), (&handle["traceId"], &above["spanId"]), "{span}");
+    }
+
+    assert_eq!(client.join("room:no", json!({}))["status"], "error");
+    let refused = collector.take(2);
+    let span = &refused["join room:*"].0;
+    assert_eq!(attributes(span)["fanfare.result"], "refused");
+    assert_eq!(server.upgrade("/socket/websocket?token=wrong", &[]).err(), Some(403));
+    let turned_away = collector.take(2);
+    let away = &turned_away["connect /socket"].0;
+    assert_eq!(attributes(away)["fanfare.result"], "refused_connect");
+    for (event, span) in [("join_refused", span), ("refused", away)] {
+        let line = server.wait_for_stderr(|log| {
+            let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines.find(|line| line["event"] == event)
+        });
+        assert_eq!(line.expect(event)["trace_id"], span["traceId"]);
+    }
+    for (_, request) in [connected, joined, pushed, refused, turned_away].iter().flat_map(|spans| spans.values()) {
+        assert!(!request.to_string().contains(MARKER), "{request}");
+    }
+    assert!(!server.stderr().contains(MARKER));
+}
+
+#[test]
+fn a_reload_begins_and_ends_tracing() {
+    let collector = Collector::start();
+    let server = Server::serve(CONFIG);
+    let sampled = format!("00-{TRACE}-{PARENT}-01");
+    let message = |n: u64| json!({"topic": format!("elsewhere:{n}"), "event": "e"});
+    publish(&server, &sampled, &message(1));
+    server.rewrite(&format!("{CONFIG}[traces]\nendpoint = 'http://{}'\n", collector.address));
+    assert_eq!(server.reload().status, 200);
+    publish(&server, &sampled, &message(2));
+    let spans = collector.take(1);
+    assert_eq!(attributes(&spans["send"].0)["messaging.destination.name"], "elsewhere:2");
+    server.rewrite(CONFIG);
+    assert_eq!(server.reload().status, 200);
+    publish(&server, &sampled, &message(3));
+    eventually(|| self::spans(&server, "sent") == 1);
+    assert!(collector.spans.recv_timeout(std::time::Duration::from_millis(300)).is_err(), "nothing is traced any more");
 }
 
 #[test]
@@ -165,7 +284,7 @@ fn a_collector_that_is_not_there_holds_nothing_up() {
         command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{nobody}/"));
     });
     assert_eq!(publish(&server, "", &json!({"topic": "room:1", "event": "e"})).status, 200);
-    eventually(|| spans(&server, "failed") == 1);
+    eventually(|| spans(&server, "failed") == 2);
     assert!(server.wait_for_stderr(|log| log.contains("spans_lost").then_some(())).is_some());
 }
 

@@ -19,6 +19,7 @@ use crate::guard::guarded;
 use crate::history::Replay;
 use crate::key::JoinKey;
 use crate::message::{Broadcast, Message};
+use crate::trace::Traced;
 
 /// A channel's state for one join, together with its context.
 pub(crate) struct Instance {
@@ -69,6 +70,8 @@ pub(crate) struct Finished {
     pub(crate) channel: Arc<dyn AnyChannel>,
     pub(crate) msg_ref: Ref,
     pub(crate) outcome: Outcome,
+    /// Where the run stands in its trace, if it is traced.
+    pub(crate) trace: Option<Box<Traced>>,
 }
 
 #[derive(Debug)]

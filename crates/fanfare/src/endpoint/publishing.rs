@@ -16,6 +16,7 @@ use fanfare_proto::topic::check_topic;
 use tokio::sync::oneshot;
 
 use super::Endpoint;
+use super::traced::has_come_to;
 use crate::broker::Undone;
 use crate::cluster::refused;
 use crate::error::Error;
@@ -29,6 +30,7 @@ use crate::mailbox::{self, Command};
 use crate::message::{Draft, Message};
 use crate::publish::{Publish, Published, Publisher};
 use crate::room::{Share, Waiting};
+use crate::trace::OpenSpan;
 
 /// What makes a message safe to publish again, and who publishes it.
 #[derive(Debug)]
@@ -135,7 +137,7 @@ impl Endpoint {
     ///
     /// Nearly always nothing has to be waited for. What then has to be kept is in a box, so that the futures of channels' code,
     /// of which this is a part, stay small.
-    pub(crate) fn publish_draft(
+    pub(super) fn publish_as_it_is(
         &self,
         mut draft: Draft,
         except: Option<&JoinId>,
@@ -174,8 +176,9 @@ impl Endpoint {
             });
         };
         let except = except.copied();
-        let keep = move |endpoint: &Endpoint, store: &Arc<dyn Store>, message, taken| {
-            let (settle, published) = endpoint.settle(except, taken, publisher);
+        let keep = move |endpoint: &Endpoint, store: &Arc<dyn Store>, message: Draft, taken| {
+            let append = endpoint.begin_append(&message);
+            let (settle, published) = endpoint.settle(except, taken, publisher, append);
             store.append(Append { message, retention, key, expected, settle });
             Publishing::IsKept(published)
         };
@@ -300,6 +303,7 @@ impl Endpoint {
         except: Option<JoinId>,
         taken: Taken,
         publisher: Publisher,
+        mut append: Option<OpenSpan>,
     ) -> (Settle, oneshot::Receiver<Result<Published, Error>>) {
         let (endpoint, began_us) = (self.clone(), self.clock().now_us());
         let (done, published) = oneshot::channel();
@@ -313,6 +317,9 @@ impl Endpoint {
                 Accepted::Repeated(position) => Published { position: Some(position), is_repeated: true },
                 Accepted::Kept(position) => Published { position: Some(position), is_repeated: false },
             });
+            if let Some(mut append) = append.take() {
+                has_come_to(&mut append, &published);
+            }
             // Whoever published may not wait for the answer.
             let _ = done.send(published);
         });

@@ -2,6 +2,8 @@
 
 use fanfare_proto::topic::Pattern;
 
+use crate::trace::{OpenSpan, SpanKind, Traced};
+
 /// More patterns than these are counted together.
 const CHANNELS_MAX: usize = 200;
 
@@ -35,6 +37,27 @@ impl Labels {
     pub(crate) fn of(&self, topic: &str) -> usize {
         let fitting = self.patterns.iter().position(|pattern| pattern.matches(topic));
         fitting.unwrap_or(self.patterns.len())
+    }
+
+    /// A span about a topic, called for its pattern: names of spans are few.
+    pub(crate) fn span(&self, traced: &Traced, kind: SpanKind, what: &str, topic: &str) -> OpenSpan {
+        let name = self.pattern_of(topic).map_or_else(|| what.to_owned(), |pattern| format!("{what} {pattern}"));
+        self.span_called(traced, kind, name, topic)
+    }
+
+    /// The same by another name.
+    pub(crate) fn span_called(&self, traced: &Traced, kind: SpanKind, name: String, topic: &str) -> OpenSpan {
+        let mut span = traced.span(kind, name);
+        span.say("messaging.system", "fanfare");
+        span.say("messaging.destination.name", topic);
+        if let Some(pattern) = self.pattern_of(topic) {
+            span.say("messaging.destination.template", pattern);
+        }
+        span
+    }
+
+    fn pattern_of(&self, topic: &str) -> Option<&str> {
+        self.names[..self.patterns.len()].get(self.of(topic)).map(String::as_str)
     }
 
     /// The labels, in the order of their numbers.

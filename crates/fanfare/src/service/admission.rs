@@ -1,6 +1,6 @@
 //! What every new client passes, whatever carries it and whatever it speaks: origin, what it says, rate, the application, a place.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use fanfare_proto::bullet::Positions;
@@ -23,6 +23,7 @@ use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::gate::{Listing, Penalized, SessionHandle};
 use crate::mailbox::{AdmittedSocket, ShardHandle};
+use crate::trace::{OpenSpan, SpanKind, Traced};
 use crate::transport::handover::Handover;
 use crate::transport::longpoll::{OneByOne, PollSession};
 use crate::transport::streaming::Streaming;
@@ -37,6 +38,8 @@ pub(super) struct Asking<'a> {
     pub(super) connection: Option<&'a Connection>,
     /// What would carry the socket.
     pub(super) transport: Transport,
+    /// Where it stands in its trace, once it is known to be traced.
+    pub(super) trace: OnceLock<Traced>,
 }
 
 /// What a request says of its client.
@@ -66,6 +69,36 @@ impl Asking<'_> {
 
     /// Lets a new client in, or not.
     pub(super) async fn admit(&self, asked: Asked) -> Result<Admitted, Refusal> {
+        match self.begin_trace() {
+            None => self.judge(asked).await,
+            Some(span) => Box::pin(self.judge_within(span, asked)).await,
+        }
+    }
+
+    /// The span of a new client, if it is traced.
+    fn begin_trace(&self) -> Option<OpenSpan> {
+        let tracing = self.endpoint.tracing();
+        if !tracing.is_on() {
+            return None;
+        }
+        let traceparent = self.parts.headers.get("traceparent").and_then(|header| header.to_str().ok());
+        let traced = tracing.of_stranger(traceparent)?;
+        let path = self.found.mount.path.as_ref().map_or_else(String::new, |path| format!(" {path}"));
+        let mut span = traced.span(SpanKind::Server, format!("connect{path}"));
+        span.say("fanfare.transport", self.transport.name());
+        // Its refusal is a line of the trace as well.
+        let _ = self.trace.set(span.within());
+        Some(span)
+    }
+
+    async fn judge_within(&self, mut span: OpenSpan, asked: Asked) -> Result<Admitted, Refusal> {
+        let judged = span.within().scope(self.judge(asked)).await;
+        let result = judged.as_ref().err().map_or("ok", |refusal| refusal.event().name().1);
+        span.say("fanfare.result", result);
+        judged
+    }
+
+    async fn judge(&self, asked: Asked) -> Result<Admitted, Refusal> {
         if self.endpoint.is_draining() {
             return Err(Refusal::Draining);
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fanfare_proto::websocket::handshake::HandshakeError;
@@ -369,7 +369,11 @@ impl Asking<'_> {
     /// Counts and logs a refusal, and words it as the client understands it.
     pub(super) fn refuse(&self, refusal: Refusal) -> Response<Body> {
         let found = self.found;
-        self.endpoint.tell_of(&refusal, Some(found), self.connection);
+        let tell = || self.endpoint.tell_of(&refusal, Some(found), self.connection);
+        match self.trace.get() {
+            None => tell(),
+            Some(trace) => trace.clone().run(tell),
+        }
         if found.served == Served::LongPoll
             && matches!(refusal, Refusal::Origin { .. } | Refusal::Version(_) | Refusal::Rejected(_))
             && !is_passing(refusal.status())
@@ -403,7 +407,14 @@ impl Endpoint {
             Some(mut found) => {
                 found.dialect = found.dialect.asked_for(&parts.headers);
                 let transport = Transport::WebSocket;
-                let asking = Asking { endpoint: self, found: &found, parts, connection: Some(connection), transport };
+                let asking = Asking {
+                    endpoint: self,
+                    found: &found,
+                    parts,
+                    connection: Some(connection),
+                    transport,
+                    trace: OnceLock::new(),
+                };
                 asking.refuse(refusal)
             }
         }

@@ -45,6 +45,9 @@ impl Shard {
         );
         if has_members {
             self.underway.add(message.born_us);
+            if message.trace.is_some() {
+                self.underway.add_traced(message, self.lent.hub.members(&message.topic).len());
+            }
         }
         // Each of them costs as much as one that is queued.
         self.lent.backlog.queued += settled.len() + singles.len();

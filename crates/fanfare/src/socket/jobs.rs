@@ -182,9 +182,10 @@ impl Socket {
     }
 
     fn run_job(&mut self, turn: &mut Turn, slot: usize, job: Job) {
-        let mut msg_ref = Ref::NULL;
-        if let Job::Frame { msg_ref: of_frame, .. } = &job {
+        let (mut msg_ref, mut span) = (Ref::NULL, None);
+        if let Job::Frame { msg_ref: of_frame, event, .. } = &job {
             msg_ref = of_frame.clone();
+            span = self.trace_handling(self.session.entry(slot).topic(), event);
         }
         let entry = self.session.entry_mut(slot);
         let is_out = matches!(job, Job::Out(_));
@@ -196,7 +197,7 @@ impl Socket {
         let Some(channel) = self.channel_of(self.session.entry(slot)).cloned() else { return };
         instance.cx.msg_ref = msg_ref.clone();
         let run = channel.clone().run(instance, job);
-        turn.run_channel(self.join(slot), channel, msg_ref, run);
+        turn.run_channel(self.join(slot), channel, msg_ref, run, span);
     }
 
     /// A push of a join's own; before the join is answered it waits.

@@ -191,8 +191,9 @@ impl Socket {
             assigned: false,
             info: PhantomData,
         };
+        let span = self.trace_join(&cx.topic, &payload);
         let run = channel.clone().join(cx, payload);
-        if !turn.run_channel(join, channel, msg_ref, run) {
+        if !turn.run_channel(join, channel, msg_ref, run, span) {
             self.takes_time(turn, slot);
         }
     }
@@ -224,7 +225,7 @@ impl Socket {
     /// A channel's code comes back.
     pub(crate) fn finished(&mut self, turn: &mut Turn, finished: Finished) {
         let Some(slot) = self.slot(finished.join.serial) else { return turn.finished_alone(finished) };
-        let Finished { join, channel, msg_ref, outcome } = finished;
+        let Finished { join, channel, msg_ref, outcome, trace } = finished;
         match (&mut self.entry(slot).data.phase, outcome) {
             (Phase::Asked { .. }, Outcome::Joined { mut instance, admitted }) => {
                 self.renew(&mut instance);
@@ -269,7 +270,7 @@ impl Socket {
             }
             (_, outcome) => {
                 self.crash(turn, slot, "its channel's code came back from what it was not asked".to_owned());
-                turn.finished_alone(Finished { join, channel, msg_ref, outcome });
+                turn.finished_alone(Finished { join, channel, msg_ref, outcome, trace });
             }
         }
     }

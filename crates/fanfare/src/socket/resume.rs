@@ -59,7 +59,7 @@ impl Socket {
         let (shard, join) = (turn.shard.clone(), self.join(slot));
         let is_read = turn.run_user_code(reading, move |replay| {
             let outcome = Outcome::Read(Box::new(HistoryRead { instance, admitted, replay }));
-            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
+            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome, trace: None })));
         });
         if !is_read {
             self.takes_time(turn, slot);
@@ -80,7 +80,7 @@ impl Socket {
                 None => Outcome::Joined { instance, admitted },
                 Some(error) => Outcome::Read(Box::new(HistoryRead { instance, admitted, replay: Err(error) })),
             };
-            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
+            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome, trace: None })));
         });
         if !is_attached {
             self.takes_time(turn, slot);

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 
 use super::rations::Rations;
 use super::reading::ReadingList;
+use super::traced::around;
 use super::waiting::Backlog;
 use crate::channel::{AnyChannel, Context, Ended, Finished, Instance, Outcome, Run};
 use crate::close_reason::CloseReason;
@@ -26,6 +27,7 @@ use crate::mailbox::{self, Command, ShardHandle};
 use crate::observer::Observers;
 use crate::surroundings::Surroundings;
 use crate::timers::Timers;
+use crate::trace::OpenSpan;
 
 /// What a socket acts with. What its acts mean for other sockets is left as an [`Errand`].
 #[derive(Debug)]
@@ -182,10 +184,21 @@ impl Turn {
 
     /// Lets a channel's code run; what it comes to arrives as `Finished`, behind all that it sent. Whether it has not had to
     /// wait.
-    pub(super) fn run_channel(&mut self, join: JoinKey, channel: Arc<dyn AnyChannel>, msg_ref: Ref, run: Run) -> bool {
-        let shard = self.shard.clone();
+    pub(super) fn run_channel(
+        &mut self,
+        join: JoinKey,
+        channel: Arc<dyn AnyChannel>,
+        msg_ref: Ref,
+        run: Run,
+        span: Option<OpenSpan>,
+    ) -> bool {
+        let (shard, trace) = (self.shard.clone(), span.as_ref().map(|span| Box::new(span.within())));
+        let run = match span {
+            None => run,
+            Some(span) => around(span, run),
+        };
         self.run_user_code(run, move |outcome| {
-            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome })));
+            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome, trace })));
         })
     }
 
