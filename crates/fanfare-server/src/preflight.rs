@@ -306,9 +306,7 @@ impl Preflight<'_> {
         if let Err(text) = tls::Orders::new(acme) {
             acme.places.problem(self.problems, &key, text);
         }
-        if acme.cache_dir.exists() && !acme.cache_dir.is_dir() {
-            let text =
-                format!("{} is a file; it takes a folder, which is made if there is none", acme.cache_dir.display());
+        if let Err(text) = can_be_made(&acme.cache_dir.0) {
             acme.places.problem(self.problems, "cache_dir", text);
         }
     }
@@ -377,4 +375,32 @@ fn note(places: &mut Places, opened: &Option<(String, Secret)>) {
     if let Some((key, secret)) = opened {
         places.note(key, secret.expose().as_bytes());
     }
+}
+/// Whether files can be kept in a directory, which is made if there is none: something is put there, or into the nearest above that
+/// exists, and taken away.
+///
+/// # Errors
+/// Why not.
+fn can_be_made(directory: &Path) -> Result<(), String> {
+    let above = |path: &Path| {
+        path.parent().map(|above| if above.as_os_str().is_empty() { ".".into() } else { above.to_owned() })
+    };
+    let mut nearest = directory.to_owned();
+    while nearest.symlink_metadata().is_err() {
+        let Some(next) = above(&nearest) else { break };
+        nearest = next;
+    }
+    let shown = directory.display();
+    if !nearest.is_dir() {
+        return Err(match nearest == directory {
+            true => format!("{shown} is a file; it takes a directory, which is made if there is none"),
+            false => format!("{shown} cannot be made: {} is not a directory", nearest.display()),
+        });
+    }
+    let attempt = nearest.join(format!(".fanfare-check-{}", std::process::id()));
+    let made = std::fs::create_dir(&attempt).and_then(|()| std::fs::remove_dir(&attempt));
+    made.map_err(|error| match nearest == directory {
+        true => format!("nothing can be kept in {shown}: {error}"),
+        false => format!("{shown} cannot be made: nothing can be put into {}: {error}", nearest.display()),
+    })
 }

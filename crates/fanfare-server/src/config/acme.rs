@@ -9,7 +9,7 @@ use super::problem::Problems;
 use super::secret::{self, Secret};
 use super::section::{Form, section};
 use super::url::Url;
-use super::value::{Address, OneOrMore, Text, choice};
+use super::value::{Address, Directory, OneOrMore, Text, choice};
 
 /// How many names one certificate may have: what the largest certificate authorities allow.
 const DOMAINS_MAX: usize = 100;
@@ -28,8 +28,9 @@ section! {
         /// `https://acme-staging-v02.api.letsencrypt.org/directory`.
         directory: Url = "\"https://acme-v02.api.letsencrypt.org/directory\"" => Once,
         /// The folder where the account, the certificate and their keys are kept, which nobody else can read. It is made if there is none.
-        /// Nodes that share it order one certificate for all.
-        cache_dir: PathBuf = "" => Once,
+        /// Nodes that share it order one certificate for all. What the authority has refused is remembered there, so that a restart does not ask
+        /// again before it is time.
+        cache_dir: Directory = "" => Once,
         /// How the authority finds out that a domain is this server's: `tls-alpn-01` by a TLS connection to port 443, which has to reach
         /// `listen`; `http-01` by a request to port 80, which has to reach `http_listen`.
         challenge: Challenge = "\"tls-alpn-01\"" => Once,

@@ -750,7 +750,7 @@ fn mistakes_about_ordered_certificates_are_explained() {
     };
     for (lines, part) in [
         (without("domains"), "tls.acme.domains: is missing: it takes the name of a host"),
-        (without("cache_dir"), "tls.acme.cache_dir: is missing"),
+        (without("cache_dir"), "tls.acme.cache_dir: is missing: it takes the path of a directory"),
         (without("accept"), "tls.acme.accept_terms: must be true: the certificate authority (acme-v02"),
         (minimal.replace("a.example", "*.example"), "only the challenge dns-01, which is not supported"),
         (minimal.replace("a.example", "192.0.2.7"), "it is an address; a certificate is for names"),
@@ -773,7 +773,12 @@ fn mistakes_about_ordered_certificates_are_explained() {
         (format!("{minimal}eab_key = 'a2V5'"), "tls.acme.eab_kid: is missing"),
         (format!("{minimal}eab_kid = 'kid'\neab_key = 'no key!'"), "tls.acme.eab_key: is not in base64url"),
         (format!("{minimal}eab_kid = 'kid'\neab_key_env = 'NO_SUCH'"), "the environment variable NO_SUCH is not set"),
-        (minimal.replace("'acme'", "'Cargo.toml'"), "tls.acme.cache_dir: Cargo.toml is a file; it takes a folder"),
+        (minimal.replace("'acme'", "'Cargo.toml'"), "tls.acme.cache_dir: Cargo.toml is a file; it takes a directory"),
+        (
+            minimal.replace("'acme'", "'Cargo.toml/acme'"),
+            "Cargo.toml/acme cannot be made: Cargo.toml is not a directory",
+        ),
+        (minimal.replace("'acme'", "'/proc/acme'"), "/proc/acme cannot be made: nothing can be put into /proc: "),
     ] {
         let report = parse(&format!("[tls.acme]\n{lines}")).unwrap_err();
         // Nothing is said of what is left out since this is there.

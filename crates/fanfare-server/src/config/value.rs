@@ -143,6 +143,23 @@ impl Setting for PathBuf {
     }
 }
 
+/// The path of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Setting for Directory {
+    fn accepts() -> String {
+        "the path of a directory, relative to the working directory".into()
+    }
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Vec<Fault>> {
+        match raw.get_ref().as_str() {
+            Some(text) if !text.is_empty() => Ok(Self(text.into())),
+            _ => Err(refused::<Self>(raw)),
+        }
+    }
+}
+
 /// One value or a list of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct OneOrMore<T>(pub(crate) Vec<T>);

@@ -29,7 +29,8 @@ mod order;
 mod proof;
 mod schedule;
 
-use cache::Cache;
+use cache::{Cache, Refusal};
+use order::Pause;
 use proof::Answering;
 use schedule::{Backoff, Window};
 
@@ -90,11 +91,19 @@ impl Settings {
             domains: domains.iter().map(|domain| domain.0.clone()).collect(),
             contact: contact.map(|contact| contact.0.clone()).collect(),
             directory: settings.directory.0.to_string(),
-            cache_dir: settings.cache_dir.clone(),
+            cache_dir: settings.cache_dir.0.clone(),
             challenge: settings.challenge,
             http_listen: settings.http_listen.0,
             binding,
         })
+    }
+}
+
+impl Settings {
+    /// What a refusal may have been about, beside the domains and the authority: where any of it is another, it says nothing.
+    fn terms(&self) -> String {
+        let binding = self.binding.as_ref().map(|binding| (&binding.kid, &binding.key));
+        cache::short(&format!("{:?} {} {} {binding:?}", self.contact, self.challenge.name(), self.http_listen))
     }
 }
 
@@ -262,6 +271,8 @@ struct Run {
     answering: Answering,
     /// Made for the first order.
     client: Option<Client>,
+    /// What the authority wants.
+    pause: Pause,
     backoff: Backoff,
     not_before: Instant,
     /// The content of the cache that is in force.
@@ -280,6 +291,7 @@ impl Run {
             ordered,
             answering,
             client: None,
+            pause: Pause::default(),
             backoff,
             not_before,
             seen: None,
@@ -301,6 +313,7 @@ impl Run {
         if self.ordered.wanted().is_none() {
             self.make_do().await;
         }
+        self.recall().await;
         let due = self.due().await;
         let left = due.duration_since(SystemTime::now()).unwrap_or_default();
         let waits = self.not_before.saturating_duration_since(Instant::now());
@@ -317,10 +330,11 @@ impl Run {
         match outcome {
             Ok(Came::Ordered | Came::Found) => {
                 self.backoff = Backoff::default();
+                self.cache.forget_refusal();
                 Duration::ZERO
             }
             Ok(Came::Busy) => LOOK_EVERY_WHILE_ORDERED,
-            Err(failure) => self.failed(&failure),
+            Err(failure) => self.failed(&failure).await,
         }
     }
 
@@ -339,8 +353,38 @@ impl Run {
         }
     }
 
-    fn failed(&mut self, failure: &Failure) -> Duration {
-        let wait = self.backoff.next(failure);
+    /// An authority counts what it refuses, and not whether it asked this process or the one before, or another node: all wait.
+    async fn recall(&mut self) {
+        let (cache, terms) = (self.cache.clone(), self.settings.terms());
+        let Ok(Some(refusal)) = blocking(move || cache.refusal(&terms)).await else { return };
+        let (left, times) = (refusal.left(), refusal.times);
+        let not_before = Instant::now() + left;
+        // This one knows of its own.
+        if left.is_zero() || self.not_before + Duration::from_secs(2) >= not_before {
+            return;
+        }
+        self.backoff = Backoff::refused(times);
+        self.not_before = not_before;
+        self.ordered.has_failed.store(true, Ordering::Relaxed);
+        let (domains, next_try_in_s) = (self.settings.domains.join(", "), left.as_secs().max(1));
+        tracing::warn!(
+            domains,
+            reason = refusal.reason,
+            next_try_in_s,
+            file = %self.cache.refusal_path().display(),
+            "the certificate authority has refused lately, and is asked again when it is time: to ask at once, remove the file and start again"
+        );
+    }
+
+    async fn failed(&mut self, failure: &Failure) -> Duration {
+        let wait = self.backoff.next(failure, self.pause.take());
+        if let Failure::Refused(reason) = failure {
+            let refusal = Refusal::new(wait, self.backoff.times(), reason, self.settings.terms());
+            let cache = self.cache.clone();
+            if let Err(reason) = blocking(move || cache.keep_refusal(&refusal)).await {
+                tracing::debug!(reason, "a refusal is not remembered over a restart");
+            }
+        }
         self.not_before = Instant::now() + wait;
         self.ordered.has_failed.store(true, Ordering::Relaxed);
         self.ordered.failed.fetch_add(1, Ordering::Relaxed);
@@ -368,7 +412,7 @@ impl Run {
         let Some(served) = self.ordered.wanted() else { return SystemTime::UNIX_EPOCH };
         if self.window.is_to_be_asked() {
             let asked = match self.client() {
-                Ok(client) => order::renewal(&self.settings, &self.cache, &client, &served).await,
+                Ok(client) => order::renewal(&self.settings, &self.cache, &(client, Pause::default()), &served).await,
                 Err(reason) => Err(reason),
             };
             self.window.told(asked.unwrap_or_else(|reason| {
@@ -394,7 +438,8 @@ impl Run {
         let client = self.client().map_err(Failure::Down)?;
         let served = self.ordered.wanted();
         let replaced = served.as_deref().filter(|_| self.window.is_wished());
-        let ordered = order::run(&self.settings, &self.cache, &client, replaced);
+        let asking = (client, self.pause.clone());
+        let ordered = order::run(&self.settings, &self.cache, &asking, replaced);
         let late = || Failure::Down(format!("the certificate authority has not come to an end within {ORDER_MAX:?}"));
         let pem = tokio::time::timeout(ORDER_MAX, ordered).await.unwrap_or_else(|_| Err(late()))?;
         let cache = self.cache.clone();

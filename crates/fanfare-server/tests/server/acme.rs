@@ -233,9 +233,48 @@ fn http_01_and_a_bound_account_do_as_well_and_a_wrong_domain_is_refused_in_the_w
     assert_eq!(told["parts"]["certificates"]["acme"], "unavailable");
     let port = refused.address.rsplit(':').next().unwrap().parse().unwrap();
     assert!(connect(port, "other.example", &folder).is_none());
+    // A restart does not have it asked again before it is time, unless something else is asked for.
+    drop(refused);
+    let again = serve(0, Some(&pebble), &config(&pebble.url(), &other, &bound));
+    let told = again.wait_for_stderr(|log| log.contains("has refused lately").then(|| log.to_owned()));
+    let told = told.unwrap_or_else(|| panic!("{}", again.stderr()));
+    assert!(told.contains("Failed to connect to") && told.contains("refused.json"), "{told}");
+    assert_eq!((state(&again), orders(&again, "failed")), (json!("unavailable"), 0));
+    again.rewrite(&config(
+        &pebble.url(),
+        &other,
+        &format!(
+            "{bound}contact = 'admin@other.example'
+"
+        ),
+    ));
+    assert_eq!(again.reload().status, 200);
+    eventually(|| orders(&again, "failed") == 1);
+    let refused = again;
     // The keys of accounts are told nobody.
     let told = refused.api("GET", "/api/config", &Value::Null).body;
     assert!(!log.contains(&key[..8]) && !told.contains(&key[..8]), "{told}");
+}
+
+#[test]
+fn an_authority_that_wants_to_be_left_alone_is() {
+    let directory = BackEnd::new(|_| {
+        Reply::Raw(
+            "HTTP/1.1 503 Service Unavailable
+retry-after: 5000
+content-length: 0
+
+"
+            .to_owned(),
+        )
+    });
+    let url = format!("http://{}/directory", directory.address);
+    let server = serve(0, None, &config(&url, &Folder::new(), "domains = 'chat.example'"));
+    let wait = server.wait_for_stderr(|log| {
+        let told = log.split("next_try_in_s=").nth(1)?;
+        told.split(|sign: char| !sign.is_ascii_digit()).next()?.parse::<u64>().ok()
+    });
+    assert!(wait.is_some_and(|wait| (5_000..=7_500).contains(&wait)), "{wait:?} {}", server.stderr());
 }
 
 #[test]

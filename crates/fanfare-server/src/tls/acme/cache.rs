@@ -5,7 +5,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use instant_acme::AccountCredentials;
@@ -16,6 +16,9 @@ use super::Settings;
 
 /// The file of a certificate and its key, in the folder of its domains.
 const CERTIFICATE: &str = "certificate.pem";
+
+/// No refusal counts for longer: twice what an authority may ask for is more than any wait.
+const REFUSED_MAX: Duration = Duration::from_secs(14 * 86_400);
 
 /// What is kept for some domains of one authority.
 #[derive(Debug, Clone)]
@@ -33,6 +36,35 @@ pub(super) struct Cache {
 pub(super) struct Account {
     pub(super) contact: Vec<String>,
     pub(super) credentials: AccountCredentials,
+}
+
+/// That the authority has refused, and when it may be asked again.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Refusal {
+    /// In seconds since 1970.
+    until_s: u64,
+    /// How often it has refused, one time after the other.
+    pub(super) times: u32,
+    pub(super) reason: String,
+    /// What it may have been about.
+    terms: String,
+}
+
+impl Refusal {
+    pub(super) fn new(wait: Duration, times: u32, reason: &str, terms: String) -> Self {
+        let until_s = now_s().saturating_add(wait.as_secs());
+        Self { until_s, times, reason: reason.to_owned(), terms }
+    }
+
+    /// For how long it is not asked.
+    pub(super) fn left(&self) -> Duration {
+        // A clock that was set back must not make it longer than it can have been.
+        Duration::from_secs(self.until_s.saturating_sub(now_s())).min(REFUSED_MAX)
+    }
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Cache {
@@ -115,6 +147,31 @@ impl Cache {
         write(&self.certificate_path(), pem.as_bytes())
     }
 
+    /// What the authority has refused lately, on these terms.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn refusal(&self, terms: &str) -> Result<Option<Refusal>, String> {
+        let Some(bytes) = read(&self.refusal_path())? else { return Ok(None) };
+        let refusal: Option<Refusal> = serde_json::from_slice(&bytes).ok();
+        Ok(refusal.filter(|refusal| refusal.terms == terms))
+    }
+
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn keep_refusal(&self, refusal: &Refusal) -> Result<(), String> {
+        let text = serde_json::to_vec(refusal).map_err(|error| error.to_string())?;
+        write(&self.refusal_path(), &text)
+    }
+
+    pub(super) fn forget_refusal(&self) {
+        let _ = std::fs::remove_file(self.refusal_path());
+    }
+
+    pub(super) fn refusal_path(&self) -> PathBuf {
+        self.folder.join("refused.json")
+    }
+
     /// Where the certificate for these domains is.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
@@ -178,7 +235,7 @@ impl Cache {
 }
 
 /// Something short for a long text, the same in every version.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     let digest = digest(&SHA256, text.as_bytes());
     digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }

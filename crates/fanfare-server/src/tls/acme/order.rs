@@ -2,9 +2,12 @@
 
 use std::fmt::Display;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::http::Request;
+use arc_swap::ArcSwapOption;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{Request, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -13,6 +16,8 @@ use instant_acme::{
     Account, AuthorizationStatus, BodyWrapper, BytesResponse, CertificateIdentifier, ChallengeType, Error,
     ExternalAccountKey, HttpClient, Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use x509_cert::Certificate;
 use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::AuthorityKeyIdentifier;
@@ -40,7 +45,7 @@ const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 pub(super) async fn run(
     settings: &Settings,
     cache: &Cache,
-    client: &Client,
+    client: &Asking,
     replaced: Option<&Served>,
 ) -> Result<String, Failure> {
     let proofs = Proofs(cache);
@@ -82,7 +87,7 @@ async fn begin(account: &Account, identifiers: &[Identifier], replaced: Option<&
 pub(super) async fn renewal(
     settings: &Settings,
     cache: &Cache,
-    client: &Client,
+    client: &Asking,
     served: &Served,
 ) -> Result<Option<Wish>, String> {
     let Some(identifier) = identifier(served) else { return Ok(None) };
@@ -99,7 +104,7 @@ pub(super) async fn renewal(
 }
 
 /// Ours with the authority, which is made if there is none.
-async fn account(settings: &Settings, cache: &Cache, client: &Client) -> Result<Account, Failure> {
+async fn account(settings: &Settings, cache: &Cache, client: &Asking) -> Result<Account, Failure> {
     let builder = Account::builder_with_http(Box::new(Http(client.clone())));
     let contact: Vec<&str> = settings.contact.iter().map(String::as_str).collect();
     if let Some(kept) = kept_account(cache).await.map_err(Failure::Down)? {
@@ -240,21 +245,74 @@ fn words(problem: &Problem) -> String {
     text.strip_prefix("API error: ").unwrap_or(&text).to_owned()
 }
 
+/// Who asks an authority, and what that wants.
+pub(super) type Asking = (Client, Pause);
+
+/// For how long an authority wants to be left alone, by the header `Retry-After` of its last answer, if that was a refusal.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pause(Arc<ArcSwapOption<Duration>>);
+
+impl Pause {
+    pub(super) fn take(&self) -> Option<Duration> {
+        self.0.swap(None).map(|pause| *pause)
+    }
+
+    fn note(&self, answer: &Response<Bytes>) {
+        let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
+        let header = answer.headers().get(RETRY_AFTER).filter(|_| is_refusal);
+        self.0.store(header.and_then(|header| pause(header.to_str().ok()?)).map(Arc::new));
+    }
+}
+
+/// What a `Retry-After` asks for (RFC 9110, 10.2.3): seconds, or a date.
+fn pause(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => {
+            let date = OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()?;
+            SystemTime::from(date).duration_since(SystemTime::now()).ok()
+        }
+    }
+}
+
 /// Our client, as the library wants one.
-struct Http(Client);
+struct Http(Asking);
 
 impl HttpClient for Http {
     fn request(
         &self,
         request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
-        let client = self.0.clone();
+        let (client, pause) = self.0.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let Ok(body) = body.collect().await;
             let answer = client.whole(Request::from_parts(head, Full::new(body.to_bytes())), LIMITS).await;
             let answer = answer.map_err(|failure| Error::Other(failure.text().to_owned().into()))?;
+            pause.note(&answer);
             Ok(BytesResponse::from(answer.map(Full::new)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_an_authority_wants_to_be_left_alone_is_read_in_both_forms() {
+        for (text, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", None),
+            ("soon", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            assert_eq!(pause(text), expected.map(Duration::from_secs), "{text}");
+        }
+        let left = pause("Fri, 31 Dec 2100 23:59:59 GMT").expect("it is to come");
+        assert!(left > Duration::from_secs(86_400 * 365), "{left:?}");
     }
 }

@@ -13,6 +13,9 @@ const DOWN_LONGEST: Duration = Duration::from_secs(3_600);
 const REFUSED_FIRST: Duration = Duration::from_secs(3_600);
 const REFUSED_LONGEST: Duration = Duration::from_secs(86_400);
 
+/// An authority that wants to be left alone for longer is asked after this all the same: limits of certificates hold for a week.
+const ASKED_LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
 /// How long what an authority says of a renewal counts, whatever it says itself of that (RFC 9773, 4.3.2).
 const ASK_LEAST: Duration = Duration::from_secs(60);
 const ASK_MOST: Duration = Duration::from_secs(86_400);
@@ -91,8 +94,18 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// The wait before the next try, with up to a half more by chance.
-    pub(super) fn next(&mut self, failure: &Failure) -> Duration {
+    /// After so many refusals.
+    pub(super) fn refused(times: u32) -> Self {
+        Self { times, is_refused: true }
+    }
+
+    /// How many failures of the last kind there were.
+    pub(super) fn times(&self) -> u32 {
+        self.times
+    }
+
+    /// The wait before the next try, with up to a half more by chance, and no less than the authority has asked for.
+    pub(super) fn next(&mut self, failure: &Failure, asked: Option<Duration>) -> Duration {
         let (first, longest) = match failure {
             Failure::Down(_) => (DOWN_FIRST, DOWN_LONGEST),
             Failure::Refused(_) => (REFUSED_FIRST, REFUSED_LONGEST),
@@ -104,6 +117,7 @@ impl Backoff {
         }
         let wait = doubled(first, self.times, longest);
         self.times = self.times.saturating_add(1);
+        let wait = wait.max(asked.unwrap_or_default().min(ASKED_LONGEST));
         wait + wait.mul_f64(chance() / 2.0)
     }
 }
@@ -154,7 +168,7 @@ mod tests {
         fn check(failure: &Failure, least: &[u64]) {
             let mut backoff = Backoff::default();
             for least in least {
-                let wait = backoff.next(failure).as_secs();
+                let wait = backoff.next(failure, None).as_secs();
                 assert!((*least..=least + least / 2).contains(&wait), "{wait} for {least}");
             }
         }
@@ -167,8 +181,15 @@ mod tests {
             (Failure::Refused(String::new()), 3_600),
             (Failure::Down(String::new()), 1),
         ] {
-            let wait = backoff.next(&failure).as_secs();
+            let wait = backoff.next(&failure, None).as_secs();
             assert!((least..=least + least / 2).contains(&wait), "{wait} for {failure:?}");
+        }
+        // What was refused before a restart counts on, and an authority may want more.
+        for (times, asked, least) in [(0, 0, 3_600), (2, 0, 14_400), (0, 100_000, 100_000), (0, u64::MAX / 2, 604_800)]
+        {
+            let asked = Some(Duration::from_secs(asked));
+            let wait = Backoff::refused(times).next(&Failure::Refused(String::new()), asked).as_secs();
+            assert!((least..=least + least / 2).contains(&wait), "{wait} for {least}");
         }
     }
 }
