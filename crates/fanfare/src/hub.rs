@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use fanfare_proto::position::Position;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use slab::Slab;
 
 use crate::event::Cell;
@@ -194,11 +195,10 @@ impl Hub {
     /// Adds a member. What was published before does not reach it, unless that is due since an earlier time from which on
     /// this shard has been interested.
     pub(crate) fn join(&mut self, topic: &Arc<str>, id: MemberId, reach: Reach, since: Option<Tick>) -> Place {
-        let index = match self.by_name.get(&**topic) {
-            Some(&index) => index,
-            None => {
-                let topic = topic.clone();
-                let since = since.unwrap_or_else(|| self.interest.enter(self.shard, &topic));
+        let index = match self.by_name.entry(topic.clone()) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => {
+                let since = since.unwrap_or_else(|| self.interest.enter(self.shard, topic));
                 let empty = Topic {
                     name: topic.clone(),
                     members: Vec::new(),
@@ -206,15 +206,14 @@ impl Hub {
                     batch: Vec::new(),
                     special: 0,
                     last: None,
-                    slow: self.policies.slow(&topic).cloned(),
-                    deltas: self.policies.delta(&topic).map(|key| Box::new(Deltas::new(key.clone()))),
-                    label: self.figures.labels.of(&topic) as u32,
+                    slow: self.policies.slow(topic).cloned(),
+                    deltas: self.policies.delta(topic).map(|key| Box::new(Deltas::new(key.clone()))),
+                    label: self.figures.labels.of(topic) as u32,
                     flow: Flow::default(),
                 };
                 self.figures.channels[empty.label as usize].topics.add(1);
                 let index = self.topics.insert(empty) as u32;
-                self.by_name.insert(topic, index);
-                index
+                *unknown.insert(index)
             }
         };
         let entry = &mut self.topics[index as usize];

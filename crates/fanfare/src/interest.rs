@@ -112,8 +112,7 @@ impl Interest {
 
     /// The shards that a message published now goes to, and what time it is.
     pub(crate) fn shards_of(&self, topic: &str) -> (ShardSet, Tick) {
-        let hash = self.hasher.hash_one(topic);
-        let Some(stripe) = self.stripe(hash) else { return (ShardSet::ALL, Tick::default()) };
+        let Some((hash, stripe)) = self.stripe(topic) else { return (ShardSet::ALL, Tick::default()) };
         let stripe = stripe.read();
         let found = stripe.topics.find(hash, |(name, _)| **name == *topic);
         (found.map_or(ShardSet::NONE, |&(_, shards)| shards), stripe.now)
@@ -122,8 +121,7 @@ impl Interest {
     /// A topic has its first member on a shard; what is older than the returned time is not for it. Called by that shard
     /// before anybody is told of the member.
     pub(crate) fn enter(&self, shard: usize, topic: &Arc<str>) -> Tick {
-        let hash = self.hasher.hash_one(&**topic);
-        let Some(stripe) = self.stripe(hash) else { return Tick::default() };
+        let Some((hash, stripe)) = self.stripe(topic) else { return Tick::default() };
         let (gained, is_first) = stripe.write().enter(shard, topic, hash, &self.hasher);
         self.tell_if(is_first, topic);
         gained
@@ -138,8 +136,7 @@ impl Interest {
 
     /// A topic has lost its last member on a shard.
     pub(crate) fn leave(&self, shard: usize, topic: &str) {
-        let hash = self.hasher.hash_one(topic);
-        if let Some(stripe) = self.stripe(hash) {
+        if let Some((hash, stripe)) = self.stripe(topic) {
             let vacated = stripe.write().leave(shard, topic, hash);
             if let Some(topic) = vacated {
                 self.tell_if(true, &topic);
@@ -149,8 +146,7 @@ impl Interest {
 
     /// A subscription sets out for its shard, which counts as interested from now on.
     pub(crate) fn set_out(&self, shard: usize, topic: &Arc<str>) -> Tick {
-        let hash = self.hasher.hash_one(&**topic);
-        let Some(stripe) = self.stripe(hash) else { return Tick::default() };
+        let Some((hash, stripe)) = self.stripe(topic) else { return Tick::default() };
         let mut stripe = stripe.write();
         let rehash = |underway: &Underway| self.hasher.hash_one(&*underway.topic);
         let entry = stripe.underway.entry(hash, |underway| underway.is(shard, topic), rehash);
@@ -163,8 +159,7 @@ impl Interest {
 
     /// It has arrived, and the topic has members on the shard or has none.
     pub(crate) fn arrived(&self, shard: usize, topic: &str, has_members: bool) {
-        let hash = self.hasher.hash_one(topic);
-        let Some(stripe) = self.stripe(hash) else { return };
+        let Some((hash, stripe)) = self.stripe(topic) else { return };
         let mut stripe = stripe.write();
         if let Ok(mut underway) = stripe.underway.find_entry(hash, |underway| underway.is(shard, topic)) {
             underway.get_mut().count -= 1;
@@ -179,10 +174,15 @@ impl Interest {
         }
     }
 
-    /// The part of the table that has a topic with this hash, if there is a table.
-    fn stripe(&self, hash: u64) -> Option<&RwLock<Stripe>> {
+    /// The part of the table that has a topic, with the topic's hash, if there is a table.
+    #[inline]
+    fn stripe(&self, topic: &str) -> Option<(u64, &RwLock<Stripe>)> {
+        if self.stripes.is_empty() {
+            return None;
+        }
+        let hash = self.hasher.hash_one(topic);
         // Below, the hash's other bits are used.
-        self.stripes.get((hash >> 32) as usize % STRIPES)
+        Some((hash, &self.stripes[(hash >> 32) as usize % STRIPES]))
     }
 }
 
@@ -281,7 +281,7 @@ mod tests {
     fn subscriptions_underway_are_told_apart_by_their_shards_and_topics() {
         let interest = Interest::new(2, None);
         // Two topics that share a lock.
-        let stripe = |topic: &str| interest.stripe(interest.hasher.hash_one(topic)).map(std::ptr::from_ref);
+        let stripe = |topic: &str| interest.stripe(topic).map(|(_, stripe)| std::ptr::from_ref(stripe));
         let a: Arc<str> = "a".into();
         let b: Arc<str> = (0..).map(|n| format!("b:{n}")).find(|b| stripe(b) == stripe(&a)).unwrap().into();
         for (shard, topic) in [(0, &a), (1, &a), (1, &b)] {

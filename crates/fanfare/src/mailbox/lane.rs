@@ -42,15 +42,21 @@ impl<T> Lane<T> {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Lets the owner take over what others have put in.
+    /// Lets the owner take over what others have put in. Mostly that is nothing.
+    #[inline]
     pub(crate) fn take_over(&self, own: &mut VecDeque<T>) {
         if self.has_put() {
-            let mut put = lock(&self.put);
-            self.count.store(0, Ordering::Release);
-            own.extend(put.drain(..));
-            if put.capacity() > KEPT_MAX {
-                *put = Vec::new();
-            }
+            self.take_over_put(own);
+        }
+    }
+
+    #[inline(never)]
+    fn take_over_put(&self, own: &mut VecDeque<T>) {
+        let mut put = lock(&self.put);
+        self.count.store(0, Ordering::Release);
+        own.extend(put.drain(..));
+        if put.capacity() > KEPT_MAX {
+            *put = Vec::new();
         }
     }
 
