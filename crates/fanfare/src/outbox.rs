@@ -29,6 +29,9 @@ use queue::{Amount, Ends, Queue, What};
 /// At most this many segments leave in one `writev`.
 const SEGMENTS_PER_WRITE_MAX: usize = 64;
 
+/// Fewer than these are told apart by a small array.
+const SEGMENTS_FEW: usize = 8;
+
 /// What a socket's outbox may hold. Gaps come on top: at most one between two messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
@@ -203,9 +206,7 @@ impl Outbox {
     pub(crate) fn write_to(&mut self, write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<bool> {
         self.skip_silent_gaps();
         while self.queue.first().is_some() {
-            let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE_MAX];
-            let count = self.gather(&mut slices);
-            match write(&slices[..count]) {
+            match self.write_pieces(write) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.advance(written);
@@ -331,8 +332,25 @@ impl Outbox {
         }
     }
 
+    fn write_pieces(&mut self, write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<usize> {
+        // Nearly always a few wait: the larger array costs more than all else that is done here.
+        let mut few = [IoSlice::new(&[]); SEGMENTS_FEW];
+        let count = self.gather(&mut few);
+        if count < SEGMENTS_FEW {
+            return write(&few[..count]);
+        }
+        self.write_many(write)
+    }
+
+    #[inline(never)]
+    fn write_many(&mut self, write: &mut impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE_MAX];
+        let count = self.gather(&mut slices);
+        write(&slices[..count])
+    }
+
     /// The pieces that leave next.
-    fn gather<'a>(&'a mut self, slices: &mut [IoSlice<'a>; SEGMENTS_PER_WRITE_MAX]) -> usize {
+    fn gather<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         if !self.lanes.is_empty() {
             let mut next = self.queue.first();
             for _ in 0..slices.len() {
