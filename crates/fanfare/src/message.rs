@@ -366,7 +366,8 @@ fn opcode(kind: Kind) -> Opcode {
 }
 
 fn framed(opcode: Opcode, payload: &[u8], compressed: bool) -> Bytes {
-    let mut out = Vec::with_capacity(payload.len() + frame::HEADER_SIZE_MAX);
+    // Exactly that: `Bytes` would make a second piece of memory for what knows of more.
+    let mut out = Vec::with_capacity(frame::size(payload.len()));
     frame::encode(opcode, payload, compressed, &mut out);
     Bytes::from(out)
 }

@@ -84,6 +84,16 @@ pub fn header(opcode: Opcode, payload_len: usize, fin: bool, compressed: bool) -
     Header { bytes, len }
 }
 
+/// The size of an unmasked frame of `payload_len` bytes.
+pub fn size(payload_len: usize) -> usize {
+    let header_size = match payload_len {
+        ..126 => 2,
+        126..=0xffff => 4,
+        _ => HEADER_SIZE_MAX,
+    };
+    header_size + payload_len
+}
+
 /// Appends a whole message, or a control frame, as a server sends it. `compressed` says that `payload` was made by
 /// [`Deflater::compress`](super::deflate::Deflater::compress).
 pub fn encode(opcode: Opcode, payload: &[u8], compressed: bool, out: &mut Vec<u8>) {
@@ -120,6 +130,7 @@ mod tests {
     fn headers_use_the_shortest_length() {
         let check = |opcode, len, fin, compressed, expected: &[u8]| {
             assert_eq!(header(opcode, len, fin, compressed).as_slice(), expected, "{opcode:?} of {len}");
+            assert_eq!(size(len), expected.len() + len);
         };
         check(Opcode::Text, 0, true, false, &[0x81, 0]);
         check(Opcode::Text, 125, true, true, &[0xc1, 125]);
