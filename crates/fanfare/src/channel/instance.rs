@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use fanfare_proto::message::Ref;
 use fanfare_proto::payload::{FromPayload, JsonText, Payload, PayloadError};
 use fanfare_proto::position::Since;
@@ -36,8 +37,8 @@ impl fmt::Debug for Instance {
 /// Something for a join to do.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// A client's message.
-    Frame { join_ref: Ref, msg_ref: Ref, event: Box<str>, payload: Payload },
+    /// A client's message. Nearly all events are short enough to need no memory of their own.
+    Frame { join_ref: Ref, msg_ref: Ref, event: CompactString, payload: Payload },
     /// The client leaves.
     Leave { msg_ref: Ref },
     /// From other code.
