@@ -22,6 +22,7 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::json;
 use crate::message::Ref;
 use crate::payload::Payload;
 use crate::phoenix::message::{Format, Version};
@@ -177,7 +178,13 @@ pub fn in_message(payload: &Payload, out: &mut Vec<u8>) {
 
 /// Appends a text as a JSON string.
 pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, text).expect("writing a string to memory does not fail");
+    if !json::is_plain(text.as_bytes()) {
+        return serde_json::to_writer(out, text).expect("writing a string to memory does not fail");
+    }
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 /// Appends a payload alone.

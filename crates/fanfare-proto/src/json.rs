@@ -69,10 +69,40 @@ pub(crate) fn members<'a>(text: &'a str, mut member: impl FnMut(&str, &'a str)) 
 /// The text of a value that the scanner has taken, if it is a string; borrowed if it has no escapes.
 pub(crate) fn string(value: &str) -> Option<Cow<'_, str>> {
     let content = value.strip_prefix('"')?.strip_suffix('"')?;
-    Some(match content.contains('\\') {
+    Some(match content.as_bytes().contains(&b'\\') {
         false => Cow::Borrowed(content),
         true => Cow::Owned(serde_json::from_str(value).expect("what was taken is JSON, and its surrogates are paired")),
     })
+}
+
+/// Whether a text is written in a string as it is.
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    if words.iter().any(|word| special(word) != 0) {
+        return false;
+    }
+    match (text.last_chunk::<8>(), text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        _ if rest.is_empty() => true,
+        // Some of these have been looked at.
+        (Some(last), ..) => special(last) == 0,
+        (None, Some(&[a, b, c, d]), Some(&[e, f, g, h])) => special(&[a, b, c, d, e, f, g, h]) == 0,
+        _ => !rest.iter().any(|byte| matches!(byte, b'"' | b'\\' | ..0x20)),
+    }
+}
+
+/// The highest bit of each byte that does not stand for itself in a string: quotes, backslashes and control characters. Above the
+/// first such byte others may be marked too, but only the first counts.
+#[inline]
+fn special(word: &[u8; 8]) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    let word = u64::from_le_bytes(*word);
+    // The highest bit of each byte that is zero.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let quotes = zeros(word ^ (ONES * u64::from(b'"')));
+    let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
+    let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+    quotes | backslashes | controls
 }
 
 /// Reads a text from its beginning to its end.
@@ -243,18 +273,9 @@ impl<'a> Scanner<'a> {
 
     /// Goes on to what does not stand for itself in a string, eight bytes at a time.
     fn pass_plain(&mut self) {
-        const ONES: u64 = u64::from_ne_bytes([1; 8]);
-        const HIGHS: u64 = ONES << 7;
-        // The highest bit of each byte that is zero. Above the first such byte others may be marked too, but only the first
-        // counts.
-        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
         let (words, _) = self.text.as_bytes()[self.at..].as_chunks::<8>();
         for word in words {
-            let word = u64::from_le_bytes(*word);
-            let quotes = zeros(word ^ (ONES * u64::from(b'"')));
-            let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
-            let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-            let found = quotes | backslashes | controls;
+            let found = special(word);
             if found != 0 {
                 self.at += found.trailing_zeros() as usize / 8;
                 return;

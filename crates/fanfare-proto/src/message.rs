@@ -8,6 +8,7 @@ use std::fmt;
 
 use compact_str::CompactString;
 
+use crate::json;
 use crate::payload::Payload;
 use crate::position::Position;
 
@@ -28,6 +29,15 @@ impl Ref {
 
     /// A string ref.
     pub fn string(text: &str) -> Self {
+        // Clients send a handful of characters.
+        let mut quoted = [b'"'; 16];
+        if json::is_plain(text.as_bytes())
+            && let Some(content) = quoted[1..15].get_mut(..text.len())
+        {
+            content.copy_from_slice(text.as_bytes());
+            let token = &quoted[..text.len() + 2];
+            return Self { token: CompactString::from_utf8(token).expect("a text in quotes is UTF-8") };
+        }
         let escaped = serde_json::to_string(text).expect("a string has a JSON form");
         Self { token: escaped.into() }
     }
@@ -47,7 +57,7 @@ impl Ref {
         }
         match token.as_bytes().first() {
             // Without an escape the token is already in its one form: bare control characters are not JSON.
-            Some(b'"') if token.contains('\\') => {
+            Some(b'"') if token.as_bytes().contains(&b'\\') => {
                 let text: String = serde_json::from_str(token).expect("a token is JSON, and its surrogates are paired");
                 Ok(Self::string(&text))
             }

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::frame::write_string;
+use crate::message::Ref;
 
 #[test]
 fn documents() {
@@ -105,6 +107,23 @@ fn nesting_is_bounded() {
     }
     let flat = format!("[{}[]]", "[],{\"\\\"[\":{}},".repeat(2_000));
     assert_eq!(document(&flat), Ok(&*flat), "siblings and brackets in strings do not count");
+}
+
+#[test]
+fn strings_are_written_as_serde_json_writes_them() {
+    for fill in ["x", "é", "\u{7f}", "😀"] {
+        for (size, at) in (0..20).flat_map(|size| (0..=size).map(move |at| (size, at))) {
+            for special in ["", "\"", "\\", "\0", "\n", "\u{1f}", "\" \\"] {
+                let text = format!("{}{special}{}", fill.repeat(at), fill.repeat(size - at));
+                let expected = serde_json::to_string(&text).unwrap();
+                assert_eq!(is_plain(text.as_bytes()), special.is_empty(), "{text:?}");
+                let mut out = b"before".to_vec();
+                write_string(&text, &mut out);
+                assert_eq!(String::from_utf8(out).unwrap(), format!("before{expected}"));
+                assert_eq!(Ref::string(&text).as_json(), expected);
+            }
+        }
+    }
 }
 
 /// JSON of every shape, with white space, and every string that has a form.

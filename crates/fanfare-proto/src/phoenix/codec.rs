@@ -82,13 +82,26 @@ pub fn reply(
             return Ok(Kind::Binary);
         }
         (Format::V2 | Format::V2Text, _) => {
-            v2::head(join_ref, msg_ref, topic, "phx_reply", out);
-            reply_payload(status, response, out);
-            v2::tail(out);
+            v2::names(join_ref, msg_ref, topic, out);
+            match status {
+                // Nearly all replies: their text is known.
+                "ok" => out.extend_from_slice(b",\"phx_reply\",{\"status\":\"ok\",\"response\":"),
+                status => {
+                    out.extend_from_slice(b",\"phx_reply\",{\"status\":");
+                    write_string(status, out);
+                    out.extend_from_slice(b",\"response\":");
+                }
+            }
+            in_message(response, out);
+            out.extend_from_slice(b"}]");
         }
         (Format::V1, _) => {
             v1::head(topic, "phx_reply", out);
-            reply_payload(status, response, out);
+            out.extend_from_slice(b"{\"status\":");
+            write_string(status, out);
+            out.extend_from_slice(b",\"response\":");
+            in_message(response, out);
+            out.push(b'}');
             v1::tail(msg_ref, out);
         }
     }
@@ -204,14 +217,6 @@ fn message_around(
             v1::tail(msg_ref, out);
         }
     }
-}
-
-fn reply_payload(status: &str, response: &Payload, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"status\":");
-    write_string(status, out);
-    out.extend_from_slice(b",\"response\":");
-    in_message(response, out);
-    out.push(b'}');
 }
 
 /// Words what is wrong with a frame.

@@ -35,14 +35,19 @@ fn elements(text: &str) -> Result<[&str; 5], Fault> {
     if scanner.takes(b']') && scanner.is_at_end() { Ok(elements) } else { Err(Fault::NotJson) }
 }
 
-/// Everything before the payload.
-pub(super) fn head(join_ref: &Ref, msg_ref: &Ref, topic: &str, event: &str, out: &mut Vec<u8>) {
+/// Everything before the event.
+pub(super) fn names(join_ref: &Ref, msg_ref: &Ref, topic: &str, out: &mut Vec<u8>) {
     out.push(b'[');
     out.extend_from_slice(join_ref.as_json().as_bytes());
     out.push(b',');
     out.extend_from_slice(msg_ref.as_json().as_bytes());
     out.push(b',');
     write_string(topic, out);
+}
+
+/// Everything before the payload.
+pub(super) fn head(join_ref: &Ref, msg_ref: &Ref, topic: &str, event: &str, out: &mut Vec<u8>) {
+    names(join_ref, msg_ref, topic, out);
     out.push(b',');
     write_string(event, out);
     out.push(b',');
