@@ -81,7 +81,11 @@ fn text_broadcast(message: Incoming<'_>) -> Heard<'_> {
 }
 
 fn of_user(event: &str) -> String {
-    format!("{BROADCAST}{}", Named::new(event).to_engine())
+    let name = Named::new(event).to_engine();
+    let mut said = String::with_capacity(BROADCAST.len() + name.len());
+    said.push_str(BROADCAST);
+    said.push_str(&name);
+    said
 }
 
 /// What was sent, from a JSON text that the scanner has taken. What is no object is kept as text: nothing but an object goes
@@ -200,7 +204,7 @@ fn write(
             Payload::Json(_) | Payload::Text(_) => {
                 encoding = JSON;
                 json = as_json(payload);
-                json.as_bytes()
+                &json[..]
             }
         };
         match user_frame([("topic", topic), ("event", named.event), ("metadata", &meta)], encoding, data, out) {
@@ -216,7 +220,7 @@ fn write(
     let mut text = b"{\"type\":\"broadcast\",\"event\":".to_vec();
     write_string(named.event, &mut text);
     text.extend_from_slice(b",\"payload\":");
-    text.extend_from_slice(as_json(payload).as_bytes());
+    text.extend_from_slice(&as_json(payload));
     if !meta.is_empty() {
         text.extend_from_slice(b",\"meta\":");
         text.extend_from_slice(meta.as_bytes());
@@ -227,16 +231,16 @@ fn write(
 }
 
 /// Its text, if it is JSON; as a string, if it is not.
-fn as_json(payload: &Payload) -> Cow<'_, str> {
+fn as_json(payload: &Payload) -> Cow<'_, [u8]> {
     match payload {
-        Payload::Json(json) => json.as_str().into(),
-        Payload::Text(text) if json::document(text.as_str()).is_ok() => text.as_str().into(),
+        Payload::Json(json) => json.as_bytes().into(),
+        Payload::Text(text) if json::document(text.as_str()).is_ok() => text.as_bytes().into(),
         Payload::Text(text) => {
             let mut out = Vec::new();
             write_string(text.as_str(), &mut out);
-            String::from_utf8(out).expect("a JSON string is UTF-8").into()
+            out.into()
         }
-        Payload::Binary(_) => "null".into(),
+        Payload::Binary(_) => b"null"[..].into(),
     }
 }
 
