@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{Meta, bounds};
+use crate::frame::write_string;
 use crate::payload::JsonText;
 
 /// What an application's fetch hook adds beside `metas`, by key. Its own `metas` would be ignored.
@@ -64,42 +65,38 @@ impl Presences {
 
     fn write(&self, extras: &Extras, out: &mut Vec<u8>) {
         out.push(b'{');
-        let mut entries = Vec::new();
-        for (key, metas) in self.iter() {
-            write_entry(key, metas.iter(), extras, &mut entries);
+        for (index, (key, metas)) in self.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_entry(key, metas.iter(), extras, out);
         }
-        out.append(&mut entries);
         out.push(b'}');
     }
 }
 
-/// Appends `"<key>": {"metas": [...], ...extra}`, with a comma before it unless it is the first.
-pub(super) fn write_entry<'a>(
-    key: &str,
-    metas: impl Iterator<Item = &'a Meta>,
-    extras: &Extras,
-    entries: &mut Vec<u8>,
-) {
-    if !entries.is_empty() {
-        entries.push(b',');
-    }
-    write_json(key, entries);
-    entries.extend_from_slice(b":{\"metas\":[");
+/// Appends `"<key>": {"metas": [...], ...extra}`.
+pub(super) fn write_entry<'a>(key: &str, metas: impl Iterator<Item = &'a Meta>, extras: &Extras, out: &mut Vec<u8>) {
+    write_string(key, out);
+    out.extend_from_slice(b":{\"metas\":[");
     for (index, meta) in metas.enumerate() {
         if index > 0 {
-            entries.push(b',');
+            out.push(b',');
         }
-        entries.extend_from_slice(meta.as_json().as_bytes());
+        out.extend_from_slice(meta.as_json().as_bytes());
     }
-    entries.push(b']');
+    out.push(b']');
     for (name, value) in extras.get(key).into_iter().flatten().filter(|(name, _)| *name != "metas") {
-        entries.push(b',');
-        write_json(name, entries);
-        entries.push(b':');
-        write_json(value, entries);
+        out.push(b',');
+        write_string(name, out);
+        out.push(b':');
+        serde_json::to_writer(&mut *out, value).expect("a JSON value has a JSON form");
     }
-    entries.push(b'}');
+    out.push(b'}');
 }
+
+/// What a diff has beside its entries.
+const DIFF_AROUND: usize = r#"{"joins":{},"leaves":{}}"#.len();
 
 /// A change of presences. The payload of a `presence_diff`.
 ///
@@ -168,7 +165,8 @@ impl Diff {
 
     /// `{"joins": {...}, "leaves": {...}}`, both as in [`Presences::to_json`].
     pub fn to_json(&self, extras: &Extras) -> JsonText {
-        let mut out = b"{\"joins\":".to_vec();
+        let mut out = Vec::with_capacity(self.joins.size() + self.leaves.size() + DIFF_AROUND);
+        out.extend_from_slice(b"{\"joins\":");
         self.joins.write(extras, &mut out);
         out.extend_from_slice(b",\"leaves\":");
         self.leaves.write(extras, &mut out);
@@ -179,8 +177,4 @@ impl Diff {
 
 fn size_of_key(key: &str, metas: &[Meta]) -> usize {
     metas.iter().map(|meta| bounds::size(key, meta)).sum()
-}
-
-fn write_json<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("strings and JSON values have a JSON form");
 }

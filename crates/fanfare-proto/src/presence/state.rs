@@ -102,6 +102,9 @@ fn written<'a>(trackings: impl Iterator<Item = (&'a Place, &'a Meta)>) -> Vec<(A
             let Some(((key, _), _)) = trackings.peek().filter(|_| text.len() < PIECE_SIZE) else { break };
             let key = Arc::clone(key);
             let metas = std::iter::from_fn(|| trackings.next_if(|((of, _), _)| *of == key).map(|(_, meta)| meta));
+            if !text.is_empty() {
+                text.push(b',');
+            }
             write_entry(&key, metas, &Extras::new(), &mut text);
         }
         pieces.push((first, Arc::new(Bytes::from(text).into())));
