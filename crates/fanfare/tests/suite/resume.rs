@@ -80,6 +80,24 @@ async fn a_client_that_comes_back_gets_what_it_missed() {
     assert_eq!(next(&mut other).await, (7, String::new()));
 }
 
+/// Stock clients join again with the params of their first join.
+#[tokio::test]
+async fn a_join_that_is_repeated_on_its_connection_goes_on_where_it_was() {
+    let served = served(stage(), 100).await;
+    let mut client = served.client().await;
+    let (first, _) = resume(&mut client, json!(true)).await;
+    publish(&served, 1..=2).await;
+    assert_eq!((next(&mut client).await.0, next(&mut client).await.0), (1, 2));
+    client.send_json(&json!(["9", "9", "room:1", "phx_join", { "resume": first }])).await;
+    publish(&served, 3..=3).await;
+    let mut came = Vec::new();
+    while came.last() != Some(&3) {
+        let frame = client.frame().await;
+        came.extend(frame[4]["n"].as_u64());
+    }
+    assert_eq!(came, [3], "it was sent what came before on this connection");
+}
+
 /// The recovery table, through the wire.
 #[tokio::test]
 async fn all_or_nothing() {
