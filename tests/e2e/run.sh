@@ -25,7 +25,7 @@ export FANFARE_ORACLE FANFARE_BIN
 # Clients that exist already notice nothing of several nodes: these run once more against two on one Redis, behind a proxy without stickiness.
 two_nodes=
 if [ $# -eq 0 ]; then
-    two_nodes="phoenix/broadcast.test.mjs phoenix/by_hand.test.mjs phoenix/connect.test.mjs phoenix/fallback.test.mjs phoenix/reconnect.test.mjs python/phxsocket.test.mjs resume/delta.test.mjs others/npm.test.mjs others/python.test.mjs"
+    two_nodes="phoenix/broadcast.test.mjs phoenix/by_hand.test.mjs phoenix/connect.test.mjs phoenix/fallback.test.mjs phoenix/presence.test.mjs phoenix/reconnect.test.mjs python/phxsocket.test.mjs resume/delta.test.mjs others/npm.test.mjs others/python.test.mjs"
     set -- console/*.test.mjs phoenix/*.test.mjs resume/*.test.mjs python/*.test.mjs browser/*.test.mjs guides/*.test.mjs others/*.test.mjs supabase/*.test.mjs
 fi
 # Clients that were given up keep timers of ten seconds and more, which nobody need wait for. Older versions of Node have to.

@@ -170,8 +170,8 @@ impl Endpoint {
         self.0.shards.iter().map(ShardHandle::sockets).sum()
     }
 
-    /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount that has a route for it.
-    /// Of those on other nodes it has what they had a second ago at most.
+    /// Who is present in a topic, as `presence_state` tells it, in the presence of the first mount whose route for it has one of its own; where
+    /// none has, in that of the endpoint. Nodes of a cluster tell each other of that one. Of those on other nodes it has what they had a second ago at most.
     pub async fn presences(&self, topic: &str) -> JsonText {
         let presence = self.presence_of(topic);
         presence.ready_for_stranger(self, topic).await;
@@ -300,11 +300,12 @@ impl Endpoint {
         &self.0.shards[0]
     }
 
-    /// The presence of a topic: that of the first mount that has a route for it.
+    /// The presence of a topic: that of the first mount whose route for it has one of its own. A mount that takes all topics, and tracks
+    /// nobody in this one, hides none.
     pub(crate) fn presence_of(&self, topic: &str) -> Presence {
         let mounts = self.0.gate.mounts();
-        let route = mounts.iter().find_map(|(_, mount)| mount.route_of(topic));
-        route.and_then(|(_, route)| route.presence.as_ref()).unwrap_or(&self.0.presence).clone()
+        let own = mounts.iter().find_map(|(_, mount)| mount.route_of(topic)?.1.presence.as_ref());
+        own.unwrap_or(&self.0.presence).clone()
     }
 
     /// Each presence once.

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fanfare::testing::Lockstep;
-use fanfare::{Broker, Endpoint, Extras, MemoryBroker, Presence, PresenceHooks};
+use fanfare::{Broker, Endpoint, Extras, MemoryBroker, Mount, Presence, PresenceHooks, Route};
 use serde_json::{Value, json};
 
 use crate::support::guest::Guest;
 use crate::support::roster::Roster;
-use crate::support::stage;
+use crate::support::stage::Stage;
 
 const TOPIC: &str = "room:1";
 
@@ -31,8 +31,11 @@ impl Nodes {
     fn start(&mut self) {
         let number = self.nodes.len() as u64 + 1;
         // Clients of tests send no heartbeats.
-        let mount = stage().idle_timeout(Duration::from_secs(3_600));
-        let builder = Endpoint::builder().presence((self.presence)()).mount("/socket", mount);
+        let route = Route::new("room:*", Stage::default()).presence((self.presence)());
+        let mount = Mount::new().channel_with(route).idle_timeout(Duration::from_secs(3_600));
+        // Mounts that take the topic as well, and have no presence of their own.
+        let other = || Mount::new().channel("*", Stage::default());
+        let builder = Endpoint::builder().mount("/a", other()).mount("/socket", mount).mount("/z", other());
         self.nodes.push(Some(Lockstep::new(builder.broker(Broker::memory(&self.broker)).incarnation(number), 2)));
         self.settle();
     }
