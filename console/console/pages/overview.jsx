@@ -68,20 +68,22 @@ export function Overview() {
 // The nodes of a cluster; nothing where this one is alone.
 function Nodes() {
   const {answer} = useAnswer("/api/nodes", 5)
-  if (!answer || answer.nodes.length < 2) return null
+  if (!answer || answer.nodes.length + answer.gone.length < 2) return null
   return (
     <div>
       <h2>Nodes</h2>
       <p class="soft">{number(answer.total.nodes)} nodes have {number(answer.total.sockets)} sockets, which have joined {number(answer.total.joins)} times. The rest of this page is of this node.</p>
-      <Table caption="Nodes" rows={answer.nodes} columns={[
-        {title: "node", show: row => <span>{row.node}{row.self && " (this one)"}</span>},
-        {title: "sockets", number: true, keep: true, show: row => number(row.sockets)},
-        {title: "joined", number: true, keep: true, show: row => number(row.joins)},
-        {title: "topics", number: true, show: row => number(row.topics)},
+      <Table caption="Nodes" rows={[...answer.nodes, ...answer.gone]} columns={[
+        {title: "node", show: row => <span>{row.name ?? row.node}{row.self && " (this one)"}</span>},
+        {title: "state", keep: true, show: row => isGone(row) ? `${row.left ? "ended" : "gone"}, heard ${seconds(Math.round(row.heard_s))} ago` : "alive"},
+        {title: "sockets", number: true, keep: true, show: row => isGone(row) ? "–" : number(row.sockets)},
+        {title: "joined", number: true, keep: true, show: row => isGone(row) ? "–" : number(row.joins)},
+        {title: "topics", number: true, show: row => isGone(row) ? "–" : number(row.topics)},
         {title: "version", keep: true, show: row => row.version ?? "–"},
       ]} />
     </div>
   )
 }
 
+const isGone = row => row.heard_s !== undefined
 const sum = by => Object.values(by ?? {}).reduce((all, one) => all + one, 0)

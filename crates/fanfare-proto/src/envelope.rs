@@ -122,7 +122,7 @@ pub struct Message<'a> {
 }
 
 /// What a node says of itself every few seconds. Fields may be added at the end, and a reader skips those that it does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The lowest version of envelopes that the node reads.
     pub version_min: u8,
@@ -138,7 +138,12 @@ pub struct Heartbeat {
     pub topics: u64,
     /// The version of its program: three numbers, 0 where they are not known.
     pub release: [u64; 3],
+    /// What it is called, in [`NODE_NAME_SIZE_MAX`] bytes at most; empty where that is not known.
+    pub name: Box<str>,
 }
+
+/// A node's name in a heartbeat has no more bytes; a longer one is not read.
+pub const NODE_NAME_SIZE_MAX: usize = 64;
 
 /// Why an envelope is dropped. Never an error for a client: another node may be newer, or the namespace shared with other software.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -342,6 +347,7 @@ impl Heartbeat {
             // Those before 0.2 end here.
             topics: fields.varint().unwrap_or_default(),
             release: [(); 3].map(|()| fields.varint().unwrap_or_default()),
+            name: fields.text().ok().filter(|name| name.len() <= NODE_NAME_SIZE_MAX).unwrap_or_default().into(),
         })
     }
 
@@ -349,6 +355,8 @@ impl Heartbeat {
         out.extend_from_slice(&[self.version_min, self.version_max]);
         let numbers = [self.sockets, self.joins, self.clock_us, self.topics];
         numbers.iter().chain(&self.release).for_each(|number| write_varint(*number, out));
+        write_varint(self.name.len() as u64, out);
+        out.extend_from_slice(self.name.as_bytes());
     }
 }
 

@@ -51,6 +51,7 @@ use crate::event::{Counters, Event};
 use crate::fact::{self, Fact, Who};
 
 pub(crate) use fanfare_proto::envelope::Incarnation;
+use fanfare_proto::envelope::NODE_NAME_SIZE_MAX;
 use fanfare_proto::history::Retention;
 pub(crate) use fanfare_proto::position::Stamp;
 pub(crate) use log::{Append, Appended, Entry, Epochs, Head, Log, Page, Read};
@@ -154,6 +155,7 @@ pub struct Broker {
     kind: Kind,
     pub(crate) grace: Duration,
     pub(crate) window_bytes_max: usize,
+    pub(crate) node_name: Box<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -197,8 +199,15 @@ impl Broker {
         self
     }
 
+    /// What this node is called in [`Endpoint::nodes`](crate::Endpoint::nodes) of all nodes: it tells people which one is which, and nothing
+    /// depends on it. Others get as much of it as has room in 64 bytes. Default none.
+    pub fn node_name(mut self, name: &str) -> Self {
+        self.node_name = name[..name.floor_char_boundary(NODE_NAME_SIZE_MAX)].into();
+        self
+    }
+
     fn of(kind: Kind) -> Self {
-        Broker { kind, grace: GRACE, window_bytes_max: WINDOW_BYTES_MAX }
+        Broker { kind, grace: GRACE, window_bytes_max: WINDOW_BYTES_MAX, node_name: "".into() }
     }
 
     /// Connects a node.

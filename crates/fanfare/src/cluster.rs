@@ -101,6 +101,8 @@ pub(crate) trait Local: Send + Sync {
 pub(crate) struct Cluster {
     me: Weak<Cluster>,
     incarnation: Incarnation,
+    /// What it is called.
+    name: Box<str>,
     parts: OnceLock<Parts>,
     local: OnceLock<Box<dyn Local>>,
     clock: Clock,
@@ -183,6 +185,7 @@ impl Cluster {
         Arc::new_cyclic(|me| Cluster {
             me: me.clone(),
             incarnation,
+            name: broker.node_name.clone(),
             parts: OnceLock::new(),
             local: OnceLock::new(),
             begun_ms: clock.now_ms(),

@@ -6,6 +6,7 @@ mod holding;
 mod members;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod nodes;
 mod overview;
 mod publishing;
 mod pulse;
@@ -48,9 +49,9 @@ use crate::transport::Carrier;
 pub use drain::Drain;
 pub(crate) use elsewhere::Answered;
 use elsewhere::Elsewhere;
+pub use nodes::{GoneNode, NodeSummary};
 pub use overview::{ChannelFigures, Overview, ShardFigures};
 pub(crate) use publishing::Once;
-pub use pulse::NodeSummary;
 pub use rolls::Roll;
 use rolls::Rolls;
 pub(crate) use started::Ownership;
@@ -79,7 +80,7 @@ struct Engine {
     exchange: Option<Exchange>,
     /// What other nodes are asked, and ask.
     elsewhere: Elsewhere,
-    beats: pulse::Beats,
+    nodes: nodes::Nodes,
     /// There if any topic keeps something.
     history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
@@ -127,7 +128,7 @@ impl Endpoint {
             presence,
             exchange,
             elsewhere: Elsewhere::default(),
-            beats: pulse::Beats::default(),
+            nodes: nodes::Nodes::default(),
             history,
             counters: Counters::default(),
             figures: SharedFigures::default(),

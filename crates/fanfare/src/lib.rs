@@ -77,11 +77,11 @@ pub use fanfare_proto::topic::{Pattern, TopicError, check_topic};
 pub use address::{AddressFrom, Network, Proxies, shown_address};
 pub use authority::{Authority, Bearer, ChangedRow, Rights, RightsRequest, Supabase, TokenFault};
 pub use body::Body;
-#[cfg(feature = "nats")]
-pub use broker::NatsBroker;
 #[cfg(feature = "redis")]
 pub use broker::RedisBroker;
 pub use broker::{Broker, BrokerLink, MemoryBroker};
+#[cfg(feature = "nats")]
+pub use broker::NatsBroker;
 pub use builder::Builder;
 #[cfg(feature = "contract")]
 pub use channel::Contract;
@@ -90,7 +90,7 @@ pub use cluster::{Herald, News};
 pub use connect::{Connect, ConnectRequest, Connected, Rejected, SocketHandle, SocketInfo};
 #[cfg(feature = "metrics")]
 pub use endpoint::metrics;
-pub use endpoint::{ChannelFigures, Drain, Endpoint, NodeSummary, Overview, Roll, ShardFigures};
+pub use endpoint::{ChannelFigures, Drain, Endpoint, GoneNode, NodeSummary, Overview, Roll, ShardFigures};
 pub use error::{BoxError, Error};
 pub use event::HeldBack;
 pub use event::past::PastFact;

@@ -94,10 +94,12 @@ fn all_other_kinds() {
     }
     let heartbeat = |topics, release| {
         let (version_min, version_max) = (1, 2);
-        let heartbeat = Heartbeat { version_min, version_max, sockets: 300, joins: 0, clock_us: 1, topics, release };
+        let name = "n-1".into();
+        let heartbeat =
+            Heartbeat { version_min, version_max, sockets: 300, joins: 0, clock_us: 1, topics, release, name };
         Ok((1, Content::Heartbeat(heartbeat)))
     };
-    check(9, &[1], b"\x01\x02\xac\x02\0\x01\x05\0\x01\x02", heartbeat(5, [0, 1, 2]));
+    check(9, &[1], b"\x01\x02\xac\x02\0\x01\x05\0\x01\x02\x03n-1", heartbeat(5, [0, 1, 2]));
     check(9, &[1], b"\x01\x02\xac\x02\0", Err(Unread::Malformed));
     check(10, &[0xff, 0xff, 3], b"", Ok((0xffff, Content::Canary)));
     for kind in [0, 12, 255] {
@@ -107,16 +109,22 @@ fn all_other_kinds() {
 
 #[test]
 fn a_heartbeat_may_have_grown() {
-    for (end, topics, release) in [
-        (&b""[..], 0, [0; 3]),
-        (b"\x05", 5, [0; 3]),
-        (b"\x05\x01\x02\x03", 5, [1, 2, 3]),
-        (b"\x05\x01\x02\x03and more", 5, [1, 2, 3]),
+    let [longest, longer] = [64, 65].map(|size| [b"\x05\x01\x02\x03", &[size][..], &vec![b'n'; size.into()]].concat());
+    let name = "n".repeat(NODE_NAME_SIZE_MAX);
+    for (end, topics, release, name) in [
+        (&b""[..], 0, [0; 3], ""),
+        (b"\x05", 5, [0; 3], ""),
+        (b"\x05\x01\x02\x03", 5, [1, 2, 3], ""),
+        (b"\x05\x01\x02\x03\x02n1and more", 5, [1, 2, 3], "n1"),
+        (b"\x05\x01\x02\x03\x09short", 5, [1, 2, 3], ""),
+        (b"\x05\x01\x02\x03\x01\xff", 5, [1, 2, 3], ""),
+        (&longest, 5, [1, 2, 3], &name),
+        (&longer, 5, [1, 2, 3], ""),
     ] {
         let bytes = [&b"\x01\x09\x01\0\0\0\0\0\0\0\x01\x01\x01\0\0\0"[..], end].concat().into();
         let content = Envelope::read(&bytes).unwrap().content;
         let Content::Heartbeat(beat) = content else { panic!("{content:?}") };
-        assert_eq!((beat.topics, beat.release), (topics, release), "{end:?}");
+        assert_eq!((beat.topics, beat.release, &*beat.name), (topics, release, name), "{end:?}");
     }
 }
 
@@ -188,6 +196,7 @@ fn any_envelope() -> impl Strategy<Value = Bytes> {
                     clock_us,
                     topics: joins,
                     release: [0, 1, sockets],
+                    name: "node".into(),
                 })
             }
             10 => Content::Canary,

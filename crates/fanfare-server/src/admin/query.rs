@@ -2,7 +2,7 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use fanfare::{NodeSummary, Since, Stored, check_topic};
+use fanfare::{GoneNode, NodeSummary, Since, Stored, check_topic};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -52,19 +52,27 @@ pub(super) async fn health(State(api): State<Api>, _: Wants<Nothing>) -> Answer<
     Answer(health::report(&api.live.load().parts, &api.endpoint.broker_links()))
 }
 
-/// The nodes of the cluster, this one first, and what they have together. Of each it is what it has said within the last seconds.
+/// The nodes of the cluster, this one first, and what they have together. Of each it is what it has said within the last seconds. And those
+/// that are gone since a while ago.
 pub(super) async fn nodes(State(api): State<Api>, _: Wants<Nothing>) -> Answer<Value> {
     let mut nodes = api.endpoint.nodes();
     nodes.sort_by_key(|node| !node.is_self);
     let sum = |of: fn(&NodeSummary) -> u64| nodes.iter().map(of).sum::<u64>();
     let total = json!({ "nodes": nodes.len(), "sockets": sum(|node| node.sockets), "joins": sum(|node| node.joins) });
     let told = |node: &NodeSummary| {
-        let NodeSummary { incarnation, is_self, sockets, topics, joins, version, .. } = node;
+        let NodeSummary { incarnation, name, is_self, sockets, topics, joins, version, .. } = node;
         json!({
-            "node": incarnation, "self": is_self, "version": version, "sockets": sockets, "topics": topics, "joins": joins
+            "node": incarnation, "name": name, "self": is_self, "version": version, "sockets": sockets, "topics": topics,
+            "joins": joins
         })
     };
-    Answer(json!({ "nodes": nodes.iter().map(told).collect::<Vec<_>>(), "total": total }))
+    let gone = |node: GoneNode| {
+        let GoneNode { incarnation, name, version, heard, has_left, .. } = node;
+        let heard_s = (heard.as_secs_f64() * 10.0).round() / 10.0;
+        json!({ "node": incarnation, "name": name, "version": version, "heard_s": heard_s, "left": has_left })
+    };
+    let gone: Vec<_> = api.endpoint.gone_nodes().into_iter().map(gone).collect();
+    Answer(json!({ "nodes": nodes.iter().map(told).collect::<Vec<_>>(), "gone": gone, "total": total }))
 }
 
 /// Who is present in a topic, as its members see it, and how many names there are: all that is told where they are only counted.

@@ -13,11 +13,17 @@ pub(super) async fn run(asked: &Nodes, place: &Place) -> Result<(), String> {
         eprintln!("the server is no node of a cluster: it has no [broker]");
         return Ok(());
     }
+    let gone = answer["gone"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let all = [nodes, gone].concat();
     let row = |node: &Value| {
-        let state = if node["self"] == true { "answers" } else { "alive" };
-        let [name, version, sockets, topics, members] =
-            ["node", "version", "sockets", "topics", "joins"].map(|field| cell(&node[field]));
-        [name, state.to_owned(), version, sockets, topics, members]
+        let state = match node["heard_s"].as_f64() {
+            Some(heard_s) => format!("{} {heard_s:.0} s ago", if node["left"] == true { "ended" } else { "gone" }),
+            None if node["self"] == true => "answers".to_owned(),
+            None => "alive".to_owned(),
+        };
+        let [node, name, version, sockets, topics, members] =
+            ["node", "name", "version", "sockets", "topics", "joins"].map(|field| cell(&node[field]));
+        [node, name, state, version, sockets, topics, members]
     };
-    place.print_below(["NODE", "STATE", "VERSION", "SOCKETS", "TOPICS", "MEMBERS"], nodes, row)
+    place.print_below(["NODE", "NAME", "STATE", "VERSION", "SOCKETS", "TOPICS", "MEMBERS"], &all, row)
 }

@@ -127,12 +127,23 @@ fn the_nodes_of_a_cluster_are_printed() {
     let redis = redis::start();
     let config =
         format!("[broker]\nurl = '{}'\n[[endpoint]]\n[[channel]]\ntopic = '*'\njoin = 'open'\n", redis.redis_url());
-    let [one, other] = [Server::serve(&config), Server::serve(&config)];
+    let [one, other] = ["one", "other"].map(|name| Server::serve(&format!("{config}[cluster]\nname = '{name}'\n")));
     let mut client = other.connect("");
     client.join_ok("a");
     eventually(|| lines(&one, &["nodes"]).iter().any(|node| node["self"] == false && node["joins"] == 1));
     let nodes = lines(&one, &["nodes"]);
     assert_eq!((nodes.len(), &nodes[0]["self"], &nodes[1]["sockets"]), (2, &json!(true), &json!(1)));
+    assert_eq!([0, 1].map(|node: usize| &nodes[node]["name"]), [&json!("one"), &json!("other")]);
+    other.terminate();
+    let gone = || one.api("GET", "/api/nodes", &json!(null)).json()["gone"].clone();
+    eventually(|| gone() != json!([]));
+    let node = &gone()[0];
+    assert_eq!(
+        (&node["name"], &node["left"], node["heard_s"].as_f64() < Some(10.0)),
+        (&json!("other"), &json!(true), true)
+    );
+    let nodes = lines(&one, &["nodes"]);
+    assert_eq!((nodes.len(), &nodes[1]["node"]), (2, &node["node"]));
 }
 
 #[test]

@@ -24,6 +24,11 @@ impl Cluster {
         self.incarnation
     }
 
+    /// What this node is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Tells all nodes that are attached to a topic something other than a message. To be called with no lock held.
     pub(crate) fn tell(&self, topic: &Arc<str>, content: Content<'_>, done: Done<Option<u64>>) {
         match self.parts.get() {

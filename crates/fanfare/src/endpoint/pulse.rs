@@ -1,13 +1,11 @@
 //! What nodes tell each other on a topic that no client can join: that they live, that they end, and what all of them are to do.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_proto::envelope::{Content, Envelope, Heartbeat, Incarnation, VERSION};
 use fanfare_proto::parcel::Part;
 use fanfare_proto::payload::{Payload, Text};
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Endpoint;
@@ -31,27 +29,6 @@ const DISCONNECT: &str = "disconnect";
 /// How often a node looks who is silent. Every second time it says that it lives itself.
 const LOOK_MS: u64 = 1_000;
 
-/// A node of the cluster, as it said of itself a few seconds ago.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NodeSummary {
-    /// One start of the node: another after a restart.
-    pub incarnation: String,
-    /// Whether it is this node.
-    pub is_self: bool,
-    /// How many sockets it has.
-    pub sockets: u64,
-    /// How many topics have members there. One with members on several shards counts on each.
-    pub topics: u64,
-    /// How many members they have.
-    pub joins: u64,
-    /// The version of the crate `fanfare` that it runs; `None` for those before it was told.
-    pub version: Option<String>,
-}
-
-/// What nodes have said of themselves last.
-pub(super) type Beats = Mutex<BTreeMap<Incarnation, Heartbeat>>;
-
 /// The version of this crate.
 fn release() -> [u64; 3] {
     let number = |text: &str| text.parse().unwrap_or_default();
@@ -59,22 +36,6 @@ fn release() -> [u64; 3] {
 }
 
 impl Endpoint {
-    /// The nodes of the cluster that are alive, as far as this one knows: none without a broker.
-    pub fn nodes(&self) -> Vec<NodeSummary> {
-        let Some(own) = self.incarnation() else { return Vec::new() };
-        let beats = self.0.beats.lock().clone();
-        let alive = beats.into_iter().filter(|(node, _)| *node == own || presence::is_alive(self, *node));
-        let summary = |(node, beat): (Incarnation, Heartbeat)| NodeSummary {
-            incarnation: node.to_string(),
-            is_self: node == own,
-            sockets: beat.sockets,
-            topics: beat.topics,
-            joins: beat.joins,
-            version: (beat.release != [0; 3]).then(|| beat.release.map(|number| number.to_string()).join(".")),
-        };
-        alive.map(summary).collect()
-    }
-
     pub(super) fn pulse(&self, beats: bool) {
         presence::look(self);
         self.forget_lost_questions();
@@ -107,6 +68,7 @@ impl Endpoint {
                 clock_us: 0,
                 topics: of_channels(|channel| &channel.topics),
                 release: release(),
+                name: cluster.name().into(),
             };
             // One that is lost is followed by others.
             cluster.tell(&NODES.into(), Content::Heartbeat(beat), Box::new(|_| ()));
@@ -146,7 +108,10 @@ impl Endpoint {
             DISCONNECT => drop(self.disconnect_here(&text.as_str().into())),
             BYE => {
                 let node = u64::from_str_radix(text.as_str(), 16).ok().and_then(Incarnation::new);
-                node.iter().for_each(|node| presence::bye(self, *node));
+                node.iter().for_each(|node| {
+                    presence::bye(self, *node);
+                    self.node_has_left(*node);
+                });
             }
             // A later version may have others.
             _ => {}
@@ -165,9 +130,7 @@ impl Endpoint {
         match &envelope.content {
             Content::Heartbeat(beat) => {
                 presence::heard_beat(self, envelope.origin);
-                let mut beats = self.0.beats.lock();
-                beats.retain(|node, _| presence::is_alive(self, *node) || Some(*node) == self.incarnation());
-                beats.insert(envelope.origin, *beat);
+                self.note_beat(envelope.origin, beat);
             }
             Content::Request(part) => {
                 if let Ok(part) = Part::read(part) {

@@ -214,6 +214,7 @@ async fn nodes_know_each_other([a, b]: [Served; 2]) {
         nodes.len() == 2 && (sums(|node| node.sockets), sums(|node| node.topics), sums(|node| node.joins)) == (1, 1, 1)
     })
     .await;
+    assert!(a.endpoint.gone_nodes().is_empty());
     let version = env!("CARGO_PKG_VERSION").split('-').next();
     assert!(a.endpoint.nodes().iter().all(|node| node.version.as_deref() == version));
     let is_self: Vec<_> = a.endpoint.nodes().into_iter().filter(|node| node.is_self).collect();
