@@ -66,6 +66,15 @@ fn redis(_settings: &Settings, _message_size_max: usize) -> Result<Broker, Strin
 
 #[cfg(feature = "nats")]
 fn nats(settings: &Settings, message_size_max: usize) -> Result<Broker, String> {
+    Ok(Broker::nats(&nats_broker(settings, message_size_max)?))
+}
+
+/// A NATS as a node connects to it.
+///
+/// # Errors
+/// As [`settled`].
+#[cfg(feature = "nats")]
+pub(crate) fn nats_broker(settings: &Settings, message_size_max: usize) -> Result<fanfare::NatsBroker, String> {
     let mut nats = fanfare::NatsBroker::new(url(settings))
         .namespace(&settings.namespace.0)
         .timeout(settings.timeout.0)
@@ -74,7 +83,7 @@ fn nats(settings: &Settings, message_size_max: usize) -> Result<Broker, String> 
         nats = nats.credentials(credentials.expose());
     }
     nats.check().map_err(|error| error.to_string())?;
-    Ok(Broker::nats(&nats))
+    Ok(nats)
 }
 
 #[cfg(not(feature = "nats"))]

@@ -116,7 +116,7 @@ async fn ask_source(settings: &Source) -> Answer {
     match settings.kind {
         Kind::Redis | Kind::RedisStream => ask_redis(url).await,
         #[cfg(feature = "nats")]
-        Kind::Nats => nats::ask(url).await.map(|said| Found { what: said.what(), warnings: Vec::new() }),
+        Kind::Nats => nats::what(url).await.map(|what| Found { what, warnings: Vec::new() }),
         #[cfg(feature = "postgres")]
         Kind::Postgres | Kind::Outbox => {
             let what = crate::source::postgres::greet(url, settings).await?;

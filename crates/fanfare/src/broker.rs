@@ -57,7 +57,7 @@ pub(crate) use fanfare_proto::position::Stamp;
 pub(crate) use log::{Append, Appended, Entry, Epochs, Head, Log, Page, Read};
 pub use memory::MemoryBroker;
 #[cfg(feature = "nats")]
-pub use nats::NatsBroker;
+pub use nats::{NatsBroker, NatsJetStream, NatsServer};
 #[cfg(feature = "redis")]
 pub use redis::RedisBroker;
 pub(crate) use registers::{Cell, REGISTER_SIZE_MAX, Registers, Swapped};

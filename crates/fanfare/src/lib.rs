@@ -81,7 +81,7 @@ pub use body::Body;
 pub use broker::RedisBroker;
 pub use broker::{Broker, BrokerLink, MemoryBroker};
 #[cfg(feature = "nats")]
-pub use broker::NatsBroker;
+pub use broker::{NatsBroker, NatsJetStream, NatsServer};
 pub use builder::Builder;
 #[cfg(feature = "contract")]
 pub use channel::Contract;

@@ -29,7 +29,8 @@ pub(super) async fn ask(settings: &Settings, config: &Config) -> Vec<(String, An
     let is_each = links.len() == addresses.len();
     let keeps = config.channels.iter().any(|channel| channel.history.is_some());
     // A link may be to any of several servers, which then have to be asked each for itself.
-    let details = join_all(addresses.into_iter().map(|url| details(url, settings, config, keeps))).await;
+    let addresses = addresses.into_iter().enumerate();
+    let details = join_all(addresses.map(|(number, url)| details(number, url, settings, config, keeps))).await;
     let mut told = Vec::new();
     let mut details = details.into_iter();
     for link in links {
@@ -106,21 +107,22 @@ async fn redis(_url: &str, _keeps: bool) -> Answer {
 }
 
 #[cfg(feature = "nats")]
-async fn nats(url: &str, config: &Config, keeps: bool) -> Answer {
-    let said = super::nats::ask(url).await?;
+async fn nats(settings: &Settings, number: usize, config: &Config, keeps: bool) -> Answer {
+    let message_size_max = config.limits.message_size_max.0 as usize;
+    let said = super::nats::ask(broker::nats_broker(settings, message_size_max)?, number).await?;
     if keeps {
-        said.keeps().await?;
+        said.keeps()?;
     }
-    Ok(Found { what: said.what(), warnings: said.warnings(config.limits.message_size_max.0 as usize) })
+    Ok(Found { what: said.what(), warnings: said.warnings(message_size_max) })
 }
 
 #[cfg(not(feature = "nats"))]
-async fn nats(_url: &str, _config: &Config, _keeps: bool) -> Answer {
+async fn nats(_settings: &Settings, _number: usize, _config: &Config, _keeps: bool) -> Answer {
     Err("this build has no NATS; build it with the feature \"nats\"".to_owned())
 }
 
 /// What a server says of itself, in time.
-async fn details(url: String, settings: &Settings, config: &Config, keeps: bool) -> Answer {
+async fn details(number: usize, url: String, settings: &Settings, config: &Config, keeps: bool) -> Answer {
     let asked = async {
         // Which ones they are changes: the links have found them.
         let found = |what: &str| Ok(Found { what: what.to_owned(), warnings: Vec::new() });
@@ -130,12 +132,8 @@ async fn details(url: String, settings: &Settings, config: &Config, keeps: bool)
         if broker::is_redis_cluster(&url) {
             return found("a Redis Cluster");
         }
-        if settings.credentials.is_some() {
-            // Only a node signs with its key.
-            return found("a NATS, which knows the node's key");
-        }
         match broker::is_nats(&url) {
-            true => nats(&url, config, keeps).await,
+            true => nats(settings, number, config, keeps).await,
             false => redis(&url, keeps).await,
         }
     };

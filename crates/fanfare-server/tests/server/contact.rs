@@ -1,6 +1,9 @@
 //! `fanfare check --connect`: what is said of each server that a configuration names, and of what is wrong with it.
 
+use std::io::Write;
 use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
 
 use crate::services::{Service, nats, nats_server, postgres, redis};
 use crate::support::{Folder, run};
@@ -143,6 +146,72 @@ fn a_broker_that_cannot_be_used_is_told_with_the_next_step() {
         assert!(!ok && !said.contains("m4rk3r"), "{said}");
         assert_lines(&said, &[format!("error: broker nats 127.0.0.1:{}: {expected}", server.port)]);
     }
+    // As a user that is known by a key.
+    let (user, seed) = (
+        "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4",
+        "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY",
+    );
+    let with_key = |more: &'static str| {
+        let prepare = move |folder: &Folder| {
+            let jetstream = if more.is_empty() { nats_server::jetstream(folder) } else { more.to_owned() };
+            drop(
+                folder.write("nats.conf", &format!("{jetstream}\nauthorization {{ users = [ {{ nkey: {user} }} ] }}")),
+            );
+        };
+        Service::start(prepare, nats_server::command)
+    };
+    for (server, is_well, expected) in [
+        (with_key(""), true, "NATS … with JetStream; a node's own message was back after … ms"),
+        (with_key("debug: false"), false, none),
+    ] {
+        let (ok, said) = check(&format!(
+            "{KEPT}[broker]\nurl = 'nats://127.0.0.1:{}'\ncredentials = '{seed}'\n[limits]\nmessage_size_max = '1MB'\n",
+            server.port
+        ));
+        assert!(ok == is_well && !said.contains(seed), "{said}");
+        let verdict = if is_well { "ok" } else { "error" };
+        assert_lines(&said, &[format!("{verdict}: broker nats 127.0.0.1:{}: {expected}", server.port)]);
+    }
+    // What is no broker of this kind, or does not speak TLS there.
+    let (redis_url, nats_url) = (redis.redis_url(), plain.nats_url().replace("u:m4rk3r@", ""));
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let web_port = web.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in web.incoming().flatten() {
+            let _ = (&stream).write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let wrong = [
+        (nats_url.replace("nats://", "redis://"), "it may be a NATS: write nats:// in the broker's address"),
+        (format!("redis://127.0.0.1:{web_port}"), "it may be a web server: correct the host and port"),
+        (
+            format!("nats://127.0.0.1:{web_port}"),
+            "not NATS…is it a NATS? Correct the host and port in the broker's address",
+        ),
+        (redis_url.replace("redis://", "redis+cluster://"), "it is part of no cluster: write redis:// in place of"),
+        (
+            redis_url.replace("redis://", "redis+sentinel://") + "/chat",
+            "is it a sentinel? A Redis itself is named by redis://",
+        ),
+        (nats_url.replace("nats://", "tls://"), "it offers no TLS: write nats://"),
+        (
+            nats_url.replace("nats://", "rediss://"),
+            "does the server speak TLS on this port? If not, name it without TLS",
+        ),
+    ];
+    thread::scope(|scope| {
+        let asked = wrong.each_ref().map(|(url, expected)| {
+            let asked = scope.spawn(|| broker(url));
+            (url, *expected, asked)
+        });
+        for (url, expected, asked) in asked {
+            let (ok, said) = asked.join().unwrap();
+            assert!(!ok && said.lines().count() == 1, "{url}: {said}");
+            let place = url.split("://").nth(1).unwrap().split('/').next().unwrap();
+            assert_lines(&said, &[format!("error: broker …{place}: …{expected}")]);
+        }
+    });
     let keeps = nats::start_jetstream();
     let (ok, said) = broker(&keeps.nats_url());
     assert!(ok, "{said}");

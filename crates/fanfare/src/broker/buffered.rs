@@ -29,6 +29,11 @@ impl Buffered {
         Buffered { wire, out: Vec::new(), written: 0, input: vec![0; 2 * READ_SIZE], filled: 0, first: None }
     }
 
+    /// The first byte that came.
+    pub(super) fn first(&self) -> Option<u8> {
+        self.first
+    }
+
     /// Whether the other side may want TLS.
     pub(super) fn may_want_tls(&self) -> bool {
         !self.wire.is_tls() && wire::may_want_tls(self.first)

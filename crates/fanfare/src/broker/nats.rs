@@ -4,9 +4,10 @@
 //! handled, which is how a node knows that it is subscribed, and that what it has published was taken. The *live* one carries messages and
 //! what goes with them, the *bulk* one what may take long. `nats/` has the parts: `transport`, `log`, `registers` (the contracts), `link` (a connection),
 //! `request` (commands), `stream` (what keeps logs), `api` (what JetStream is asked), `subjects` (names), `server` (what is known of it),
-//! `url`, `key` (who a node is, as it signs).
+//! `url`, `key` (who a node is, as it signs), `ask` (what a server says to who checks a configuration).
 
 mod api;
+mod ask;
 mod key;
 mod link;
 mod log;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use fanfare_proto::envelope::{Content, Envelope};
 
+pub use self::ask::{NatsJetStream, NatsServer};
 use self::key::Key;
 use self::link::{Link, Role, Target, Trust};
 use self::server::Server;

@@ -87,7 +87,8 @@ impl Wire {
 }
 
 /// What to look at where TLS is spoken to, and says nothing.
-pub(super) const MAY_HAVE_NO_TLS: &str = "; does the server speak TLS on this port?";
+pub(super) const MAY_HAVE_NO_TLS: &str =
+    "; does the server speak TLS on this port? If not, name it without TLS in the broker's address";
 
 /// Whether one that was spoken to without TLS may want it, by the first byte that came: it has said nothing, or what TLS says of bytes that
 /// make no sense to it.
@@ -104,6 +105,8 @@ pub(super) fn tls_in_words(error: &io::Error) -> String {
         "; have the operating system trust its authority, or name the file of that by SSL_CERT_FILE"
     } else if text.contains("not valid for name") || text.contains("NotValidForName") {
         "; write the host as its certificate has it in the broker's address"
+    } else if text.contains("CaUsedAsEndEntity") {
+        "; its certificate is that of an authority: give it one that an authority has issued to it"
     } else if text.contains("InvalidContentType") {
         MAY_HAVE_NO_TLS
     } else if text.contains("CertificateRequired") {

@@ -143,6 +143,8 @@ fn what_a_broker_has_since_it_forgot_everything_reaches_members() {
     let heard = member.heard();
     assert!(heard[0].starts_with("gap ") && heard[0].contains(":0\""), "up to where the log begins: {heard:?}");
     assert_eq!(heard[1..], ["tick {\"n\":2}"]);
+    // Nodes have a log of their own, of what all are to do, which the broker has forgotten as well.
+    assert_eq!(nodes.counter(1, "broker", "repair"), 2, "one of the topic, and one of that log");
 }
 
 /// The same of a log that keeps less than a node has missed.

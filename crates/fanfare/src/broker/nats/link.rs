@@ -6,7 +6,7 @@
 //! parts: `connection` (a connection from its beginning to its end), `greeting` (what is said at the beginning, and errors in words).
 
 mod connection;
-mod greeting;
+pub(super) mod greeting;
 
 use std::io;
 use std::sync::Arc;

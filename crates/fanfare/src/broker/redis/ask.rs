@@ -9,6 +9,7 @@ use fanfare_proto::resp::{Scanner, Value, write_command};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use super::link::standing::something_else;
 use crate::broker::wire::{MAY_HAVE_NO_TLS, may_want_tls, tls_in_words};
 
 /// No answer is larger: a cluster of a thousand servers has some 200 KiB to say.
@@ -91,7 +92,11 @@ impl Asker {
             let hint = || {
                 let may_want_tls = self.tls.is_none() && !is_greeted && may_want_tls(bytes.first().copied());
                 let hint = format!("; if the server speaks TLS, write {} in the broker's address", self.tls_scheme);
-                if may_want_tls { hint } else { String::new() }
+                match may_want_tls {
+                    true => hint,
+                    false if is_greeted => String::new(),
+                    false => something_else(bytes.first().copied()).to_owned(),
+                }
             };
             match scanner.frame(&bytes).map_err(|fault| format!("{fault}{}", hint()))? {
                 Some(size) => match Value::read(&bytes[..size]) {

@@ -176,7 +176,8 @@ impl Thread {
             End::Broken(why) if connected.may_have_no_tls() && !why.starts_with("TLS") => {
                 End::Broken(format!("{why}{MAY_HAVE_NO_TLS}"))
             }
-            end => end,
+            End::Broken(why) => End::Broken(format!("{why}{}", connected.hint())),
+            End::Stopped => End::Stopped,
         };
         let was_up = connected.was_up();
         self.failures = if was_up { 0 } else { self.failures + 1 };

@@ -59,7 +59,9 @@ fn in_words(error: &[u8]) -> String {
             "it says {text}; the sentinels' own user and password stand at the end of the broker's address, as ?sentinel=user:password"
         ),
         b"NOPERM" => format!("it says {text}; allow the sentinels' user +sentinel|get-master-addr-by-name"),
-        b"ERR" => format!("it says {text}; is it a sentinel?"),
+        b"ERR" => {
+            format!("it says {text}; is it a sentinel? A Redis itself is named by redis:// in the broker's address")
+        }
         _ => standing::in_words(error),
     }
 }

@@ -158,7 +158,8 @@ impl<'a> Connection<'a> {
     pub(super) fn hint(&self) -> &'static str {
         match self.stage {
             Stage::Greeting { .. } if self.info.is_none() && self.buffered.may_want_tls() => {
-                "; if it has handshake_first in its tls section, take that out: a node begins TLS behind the server's first line"
+                "; if it has handshake_first in its tls section, take that out: a node begins TLS behind the server's first line. If it is no \
+                 NATS, correct the broker's address: a Redis is named by redis://"
             }
             _ => "",
         }

@@ -10,16 +10,17 @@ const VERSION_MIN: (u64, u64) = (2, 9);
 
 /// What a server says of itself.
 #[derive(Debug)]
-pub(super) struct Info {
-    pub(super) payload_max: Option<usize>,
-    pub(super) needs_tls: bool,
-    pub(super) offers_tls: bool,
+pub(in crate::broker::nats) struct Info {
+    pub(in crate::broker::nats) payload_max: Option<usize>,
+    pub(in crate::broker::nats) needs_tls: bool,
+    pub(in crate::broker::nats) offers_tls: bool,
     /// It is about to end.
-    pub(super) ends: bool,
+    pub(in crate::broker::nats) ends: bool,
     /// What a node is to sign that has a key.
-    pub(super) nonce: Option<String>,
+    pub(in crate::broker::nats) nonce: Option<String>,
+    pub(in crate::broker::nats) version: String,
+    pub(in crate::broker::nats) has_jetstream: bool,
     needs_login: bool,
-    version: String,
     has_headers: bool,
 }
 
@@ -28,7 +29,7 @@ impl Info {
     ///
     /// # Errors
     /// It makes no sense.
-    pub(super) fn read(json: &[u8]) -> Result<Self, String> {
+    pub(in crate::broker::nats) fn read(json: &[u8]) -> Result<Self, String> {
         let info: Value = serde_json::from_slice(json).map_err(|_| "not NATS: its INFO is no JSON".to_owned())?;
         let is = |name: &str| info[name].as_bool().unwrap_or_default();
         Ok(Info {
@@ -38,6 +39,7 @@ impl Info {
             ends: is("ldm"),
             nonce: info["nonce"].as_str().map(str::to_owned),
             needs_login: is("auth_required"),
+            has_jetstream: is("jetstream"),
             version: info["version"].as_str().unwrap_or("?").to_owned(),
             has_headers: is("headers"),
         })
@@ -47,7 +49,7 @@ impl Info {
     ///
     /// # Errors
     /// It has not, and what to do.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(in crate::broker::nats) fn check(&self) -> Result<(), String> {
         let mut parts = self.version.trim_start_matches('v').split(['.', '-']).map(|part| part.parse::<u64>().ok());
         let version = parts.next().flatten().zip(parts.next().flatten());
         let (major, minor) = VERSION_MIN;
@@ -64,7 +66,7 @@ impl Info {
     }
 
     /// An error in words, with the next step where there is one. `key` is the node's.
-    pub(super) fn in_words(&self, error: &str, key: Option<&Key>) -> String {
+    pub(in crate::broker::nats) fn in_words(&self, error: &str, key: Option<&Key>) -> String {
         let lower = error.to_ascii_lowercase();
         if let (Some(key), true) = (key, lower.contains("authorization") || lower.contains("authentication")) {
             return match self.nonce {
@@ -101,7 +103,7 @@ impl Info {
 }
 
 /// Introduces a node.
-pub(super) fn connect(name: &str, login: &Login, proof: Option<&Proof<'_>>, is_tls: bool) -> String {
+pub(in crate::broker::nats) fn connect(name: &str, login: &Login, proof: Option<&Proof<'_>>, is_tls: bool) -> String {
     let mut connect = json!({
         "verbose": false,
         "pedantic": false,
@@ -134,7 +136,7 @@ pub(super) fn connect(name: &str, login: &Login, proof: Option<&Proof<'_>>, is_t
 }
 
 /// The subject that an error names, if it is about one alone and the connection stays.
-pub(super) fn forbidden(error: &str) -> Option<&str> {
+pub(in crate::broker::nats) fn forbidden(error: &str) -> Option<&str> {
     if !error.to_ascii_lowercase().starts_with("permissions violation for ") {
         return None;
     }

@@ -51,6 +51,29 @@ fn creds(jwt: &str, seed: &str) -> String {
     )
 }
 
+/// The lines of a server that knows accounts by the JWTs of its operator, each with limits of its own beside those that all have.
+fn operated(operator: &Pair, accounts: &[(&Pair, Value)]) -> String {
+    let of_operator = operator.issues(operator, &json!({ "type": "operator", "version": 2 }), None);
+    let preload = accounts.iter().map(|(account, more)| {
+        let mut limits = json!({
+            "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1
+        });
+        limits.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let jwt = operator.issues(account, &json!({ "type": "account", "version": 2, "limits": limits }), None);
+        format!("{}: {jwt}\n", account.public)
+    });
+    let preload: String = preload.collect();
+    format!("operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{\n{preload}}}\n")
+}
+
+/// What a user's JWT says that may publish there.
+fn may_publish(subjects: &[&str]) -> Value {
+    json!({
+        "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
+        "pub": { "allow": subjects }, "sub": { "allow": ["ff.>"] }
+    })
+}
+
 /// What a user is known by to the server.
 fn with(service: &Service, credentials: &str) -> NatsBroker {
     broker(service).credentials(credentials)
@@ -79,19 +102,8 @@ fn nodes_sign_with_the_key_of_a_user() {
 #[test]
 fn nodes_show_the_jwt_of_an_operator_and_sign_with_its_key() {
     let [operator, account, user] = [Pair::new(OPERATOR, 3), Pair::new(ACCOUNT, 4), Pair::new(USER, 5)];
-    let of_operator = operator.issues(&operator, &json!({ "type": "operator", "version": 2 }), None);
-    let limits = json!({
-        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1
-    });
-    let of_account = operator.issues(&account, &json!({ "type": "account", "version": 2, "limits": limits }), None);
-    let mut service = nats_server::start_with(&format!(
-        "operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_account} }}\n",
-        account.public
-    ));
-    let allowed = json!({
-        "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1,
-        "pub": { "allow": ["ff.>"] }, "sub": { "allow": ["ff.>"] }
-    });
+    let mut service = nats_server::start_with(&operated(&operator, &[(&account, json!({}))]));
+    let allowed = may_publish(&["ff.>"]);
     let jwt = account.issues(&user, &allowed, None);
     let node = up(&with(&service, &creds(&jwt, &user.seed)));
     node.attach("room", false).unwrap();
@@ -109,4 +121,28 @@ fn nodes_show_the_jwt_of_an_operator_and_sign_with_its_key() {
     ] {
         refused_since(&open(&with(&service, &creds(jwt, seed))), said);
     }
+}
+
+#[test]
+fn histories_are_kept_in_the_jetstream_of_an_account_that_a_jwt_gives_one() {
+    let [operator, system, keeps, bare] =
+        [(OPERATOR, 10), (ACCOUNT, 11), (ACCOUNT, 12), (ACCOUNT, 13)].map(|(kind, byte)| Pair::new(kind, byte));
+    let user = Pair::new(USER, 14);
+    let room = json!({ "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1 });
+    let accounts = operated(&operator, &[(&system, json!({})), (&keeps, room), (&bare, json!({}))]);
+    let system = format!("system_account: {}\n", system.public);
+    let prepare = |folder: &Folder| {
+        let lines = format!("{}\n{accounts}{system}", nats_server::jetstream(folder));
+        drop(folder.write("nats.conf", &lines));
+    };
+    let service = Service::start(prepare, nats_server::command);
+    let allowed = may_publish(&["ff.>", "$JS.API.>"]);
+    let of = |account: &Pair| with(&service, &creds(&account.issues(&user, &allowed, None), &user.seed));
+    let node = up_with_logs(&of(&keeps));
+    let head = node.attach("room", true).unwrap().head.expect("it has a log");
+    let Ok(Appended::New(stamp)) = node.append("room", "kept") else { panic!("it is kept") };
+    assert_eq!(stamp.prev, head.position);
+    let node = open_with_logs(&of(&bare));
+    let is_told = || matches!(node.append("room", "m"), Err(why) if why.to_string().contains("enable JetStream for the account of the node"));
+    eventually(is_told);
 }

@@ -19,7 +19,7 @@ use super::super::request::{REQUEST_SIZE, Redirected, Request};
 use super::super::scripts::{Script, Shas};
 use super::super::server::Server;
 use super::super::slots::tag_within;
-use super::standing::Question;
+use super::standing::{Question, something_else};
 use super::{Attached, Role, Target};
 use crate::broker::buffered::Buffered;
 use crate::broker::canary::Canary;
@@ -146,6 +146,11 @@ impl<'a> Connected<'a> {
     /// Whether the server has not said anything, and may have no TLS.
     pub(super) fn may_have_no_tls(&self) -> bool {
         self.buffered.may_have_no_tls()
+    }
+
+    /// What else the server may be, whose first words make no sense.
+    pub(super) fn hint(&self) -> &'static str {
+        if let Stage::Asking { .. } = self.stage { something_else(self.buffered.first()) } else { "" }
     }
 
     /// Tells all who wait that they will have no answer.

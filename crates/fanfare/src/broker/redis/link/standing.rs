@@ -110,6 +110,20 @@ pub(super) fn is_of_the_server(error: &[u8]) -> bool {
     matches!(code(error), b"READONLY" | b"LOADING" | b"MASTERDOWN" | b"CLUSTERDOWN" | b"NOAUTH" | b"WRONGPASS")
 }
 
+/// What else a server may be that has begun with this byte.
+pub(in crate::broker::redis) fn something_else(first: Option<u8>) -> &'static str {
+    match first {
+        // Its INFO.
+        Some(b'I') => "; it may be a NATS: write nats:// in the broker's address",
+        // HTTP/1.1, or a page about what it does not understand.
+        Some(b'H' | b'<') => "; it may be a web server: correct the host and port in the broker's address",
+        Some(first) if first.is_ascii_alphanumeric() => {
+            "; it is no Redis: correct the host and port in the broker's address"
+        }
+        _ => "",
+    }
+}
+
 const ALLOWED: &str = "docs/cluster.md has what the user of a node has to be allowed";
 
 /// An error in words, with the next step where there is one.
@@ -125,6 +139,9 @@ pub(in crate::broker::redis) fn in_words(error: &[u8]) -> String {
         }
         b"OOM" => format!("it says {text}; raise maxmemory, or let topics keep less"),
         _ if error.starts_with(TOO_LARGE) => format!("it says {text}; send less, or raise proto-max-bulk-len"),
+        b"ERR" if text.contains("cluster support disabled") => format!(
+            "it says {text}; it is part of no cluster: write redis:// in place of redis+cluster:// in the broker's address"
+        ),
         b"NOPROTO" => format!("it says {text}; sharded channels need Redis {VERSION_MIN}.0 or newer"),
         _ => format!("it says {text}"),
     }

@@ -14,6 +14,9 @@ use crate::broker::{Stamp, Undone};
 /// The status of an answer that says that nobody is there.
 pub(super) const NOBODY: u16 = 503;
 
+/// The next step where the first words of a server are not those of a NATS.
+const NO_NATS: &str = "; is it a NATS? Correct the host and port in the broker's address";
+
 impl Connection<'_> {
     /// Reads once and handles it: whether there may be more.
     pub(super) fn read(&mut self) -> Result<bool, String> {
@@ -32,6 +35,7 @@ impl Connection<'_> {
                         break Err(why);
                     }
                 }
+                Err(fault) if self.info.is_none() => break Err(format!("{fault}{NO_NATS}")),
                 Err(fault) => break Err(fault.to_string()),
             }
         };
@@ -42,8 +46,8 @@ impl Connection<'_> {
     fn hear(&mut self, said: Said<'_>) -> Result<(), String> {
         match (said, &self.info) {
             (Said::Info(json), None) => self.greet(Info::read(json)?),
-            (Said::Error(error), None) => Err(format!("it says {error:?}")),
-            (_, None) => Err("not NATS: it does not say who it is".to_owned()),
+            (Said::Error(error), None) => Err(format!("it says {error:?}{NO_NATS}")),
+            (_, None) => Err(format!("not NATS: it does not say who it is{NO_NATS}")),
             (Said::Info(json), Some(_)) => self.hear_news(Info::read(json)?),
             (Said::Message(message), _) => self.message(&message),
             (Said::Ping, _) => {
