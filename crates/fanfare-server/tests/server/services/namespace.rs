@@ -18,8 +18,9 @@ impl Namespace {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let this = Namespace { name: format!("fanfare-test-{number}"), number };
-        // One that is left of a run that was killed.
+        // What is left of a run that was killed: its network, and the route of one whose way was cut.
         let _ = Command::new("ip").args(["netns", "delete", &this.name]).output();
+        this.open();
         let made = Command::new("ip").args(["netns", "add", &this.name]).output();
         let error = match made {
             Ok(output) if output.status.success() => None,
@@ -76,8 +77,13 @@ impl Namespace {
 
     /// All arrives again, as far as TCP has not given it up.
     pub(crate) fn heal(&self) {
-        let _ = Command::new("ip").args(["route", "delete", "blackhole", &self.far_end()]).output();
+        self.open();
         ip(&["link", "set", &self.outside("broker"), "up"]);
+    }
+
+    /// The route of a cut belongs to the machine, which keeps it until it is told otherwise.
+    fn open(&self) {
+        let _ = Command::new("ip").args(["route", "delete", "blackhole", &self.far_end()]).output();
     }
 
     fn far_end(&self) -> String {
@@ -91,6 +97,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
+        self.open();
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).output();
     }
 }
