@@ -280,15 +280,17 @@ describe("the console", () => {
     await context.close()
   })
 
-  test("the nodes of a cluster are listed, this one first", async () => {
+  test("the nodes of a cluster are listed, this one first, and those that are gone last", async () => {
     const {page, context} = await open({hash: "#/topics"})
-    const node = (name, self, sockets) => ({node: name, self, version: "0.1.0", sockets, topics: 7, joins: 2 * sockets})
-    const nodes = [node("00000001-a", true, 12_000), node("00000002-b", false, 400)]
-    await page.route("**/api/nodes", route => route.fulfill({json: {nodes, total: {nodes: 2, sockets: 12_400, joins: 24_800}}}))
+    const node = (node, name, self, sockets) => ({node, name, self, version: "0.1.0", sockets, topics: 7, joins: 2 * sockets})
+    const nodes = [node("00000001-a", "node-1", true, 12_000), node("00000002-b", null, false, 400)]
+    const gone = [{node: "00000003-c", name: "node-3", version: "0.1.0", heard_s: 75.2, left: false}]
+    await page.route("**/api/nodes", route => route.fulfill({json: {nodes, gone, total: {nodes: 2, sockets: 12_400, joins: 24_800}}}))
     await page.evaluate(() => { location.hash = "#/" })
     await shows(page, "2 nodes have 12,400 sockets")
     const rows = page.getByRole("region", {name: "Nodes"}).getByRole("rowheader")
-    assert.deepEqual(await rows.allInnerTexts(), ["00000001-a (this one)", "00000002-b"])
+    assert.deepEqual(await rows.allInnerTexts(), ["node-1 (this one)", "00000002-b", "node-3"])
+    await shows(page, "gone, heard 1 m 15 s ago")
     await clean(page, "nodes")
     await context.close()
   })
