@@ -41,6 +41,8 @@ pub(crate) struct Access {
     name: Arc<str>,
     pub(crate) digest: Digest,
     rights: Rights,
+    /// For whom it publishes.
+    tenant: Option<Arc<str>>,
     /// The configuration with which it began to count. One that was away for a while is another one.
     pub(crate) since: u64,
 }
@@ -57,6 +59,8 @@ pub(crate) struct Caller {
     /// The name of the token.
     pub(crate) name: Arc<str>,
     pub(crate) rights: Rights,
+    /// For whom it publishes, if for somebody in particular.
+    pub(crate) tenant: Option<Arc<str>>,
     token: Digest,
     /// The session that the request goes by, if it has one: a digest of its cookie.
     pub(crate) session: Option<Digest>,
@@ -84,16 +88,18 @@ impl Access {
         otherwise: Option<&Secret>,
     ) -> Vec<Self> {
         let own = tokens.and_then(|tokens| tokens.own.as_ref()).or(otherwise);
-        let own = own.map(|token| Self::new(OWN, token, Rights::ALL));
+        let own = own.map(|token| Self::new(OWN, token, Rights::ALL, None));
         let named = tokens.into_iter().flat_map(|tokens| &tokens.named);
-        let named =
-            named.filter_map(|named| Some(Self::new(&named.name, named.opened.as_ref()?, Rights::of(&named.may))));
+        let named = named.filter_map(|named| {
+            let (rights, tenant) = (Rights::of(&named.may), named.tenant.as_deref().map(Into::into));
+            Some(Self::new(&named.name, named.opened.as_ref()?, rights, tenant))
+        });
         let since = |access: &Self| Self::find(before, &access.digest).map_or(generation, |before| before.since);
         own.into_iter().chain(named).map(|access| Self { since: since(&access), ..access }).collect()
     }
 
-    fn new(name: &str, token: &Secret, rights: Rights) -> Self {
-        Self { name: name.into(), digest: digest_of(token.expose().as_bytes()), rights, since: 0 }
+    fn new(name: &str, token: &Secret, rights: Rights, tenant: Option<Arc<str>>) -> Self {
+        Self { name: name.into(), digest: digest_of(token.expose().as_bytes()), rights, tenant, since: 0 }
     }
 
     /// The one with this digest.
@@ -102,7 +108,8 @@ impl Access {
     }
 
     pub(crate) fn caller(&self) -> Caller {
-        Caller { name: self.name.clone(), rights: self.rights, token: self.digest, session: None }
+        let (name, tenant) = (self.name.clone(), self.tenant.clone());
+        Caller { name, rights: self.rights, tenant, token: self.digest, session: None }
     }
 }
 

@@ -260,6 +260,8 @@ pub(crate) struct Gate {
     /// Whether a credential may come by a message.
     may_be_late: bool,
     socket_id: Option<Template>,
+    /// Whose clients they are, where their credentials say so.
+    tenant: Option<Template>,
     /// What a socket is joined to at once.
     topics: Vec<Template>,
 }
@@ -276,6 +278,7 @@ impl Gate {
             may_be_late: endpoint.credential_within.is_some(),
             is_open_to_subscribers: endpoint.subscribe == Subscribe::Open,
             socket_id: endpoint.socket_id.clone().or_else(by_key),
+            tenant: endpoint.tenant.as_ref().and_then(|naming| naming.claims()).cloned(),
             topics: if is_bullet { endpoint.topics.0.clone() } else { Vec::new() },
         }
     }
@@ -344,16 +347,22 @@ impl Gate {
                 Some(key) if name == "key" => Some(key.to_owned()),
                 _ => identity.and_then(|identity| identity.text(name)),
             };
-            let text = template.fill(value).map_err(|name| format!("the token has no claim {name:?} for {what}"))?;
+            template.fill(value).map_err(|name| format!("the token has no claim {name:?} for {what}"))
+        };
+        let topic = |template: &Template, what: &str| {
+            let text = fill(template, what)?;
             fanfare::check_topic(&text).map_err(|error| format!("{what} would not do: {error}"))?;
             Ok::<_, String>(text)
         };
         let mut connected = Connected::new();
         if let Some(template) = &self.socket_id {
-            connected = connected.id(fill(template, "the socket's id")?);
+            connected = connected.id(topic(template, "the socket's id")?);
+        }
+        if let Some(template) = &self.tenant {
+            connected = connected.tenant(fill(template, "its tenant")?);
         }
         for template in &self.topics {
-            connected = connected.topic(fill(template, "the socket's topics")?);
+            connected = connected.topic(topic(template, "the socket's topics")?);
         }
         if let Some(Verified { identity, expires_at }) = verified {
             if let Some(publisher) = identity.publisher() {

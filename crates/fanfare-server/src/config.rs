@@ -34,6 +34,7 @@ mod sources;
 pub(crate) mod starter;
 pub(crate) mod supabase;
 pub(crate) mod template;
+pub(crate) mod tenant;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
@@ -59,6 +60,7 @@ use problem::{Place, Problems};
 use section::{Form, Reader, Section, find, find_below};
 use server::{Admin, Certificate, Drain, Log, Server, Tls};
 use source::Source;
+use tenant::Tenant;
 use traces::Traces;
 use value::Raw;
 use webhook::Webhook;
@@ -68,7 +70,7 @@ pub(crate) use section::from_text;
 pub(crate) use sources::{Flag, Overrides};
 
 /// Every section, in the order of the documentation.
-const SECTIONS: [&Section; 21] = [
+const SECTIONS: [&Section; 23] = [
     Server::SECTION,
     Tls::SECTION,
     Certificate::SECTION,
@@ -87,6 +89,8 @@ const SECTIONS: [&Section; 21] = [
     Admin::SECTION,
     Metrics::SECTION,
     Limits::SECTION,
+    Tenant::SECTION,
+    tenant::Named::SECTION,
     Drain::SECTION,
     Log::SECTION,
     Traces::SECTION,
@@ -114,6 +118,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<Admin>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) limits: Limits,
+    pub(crate) tenant: Tenant,
+    pub(crate) tenants: BTreeMap<String, tenant::Named>,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
     pub(crate) traces: Option<Traces>,
@@ -188,6 +194,8 @@ pub(crate) struct Draft {
     pub(crate) admin: Option<Admin>,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) limits: Option<Limits>,
+    pub(crate) tenant: Option<Tenant>,
+    pub(crate) tenants: BTreeMap<String, Option<tenant::Named>>,
     pub(crate) drain: Option<Drain>,
     pub(crate) log: Option<Log>,
     pub(crate) traces: Option<Traces>,
@@ -214,6 +222,8 @@ impl Draft {
             admin: self.admin,
             metrics: self.metrics,
             limits: self.limits?,
+            tenant: self.tenant?,
+            tenants: complete(self.tenants)?,
             drain: self.drain?,
             log: self.log?,
             traces: self.traces,
@@ -228,6 +238,13 @@ fn complete<T>(named: BTreeMap<String, Option<T>>) -> Option<BTreeMap<String, T>
     named.into_iter().map(|(name, section)| Some((name, section?))).collect()
 }
 
+/// The names of the tables within a section.
+fn named_within<'t>(table: &'t DeTable<'_>, section: &Section) -> Vec<&'t str> {
+    let table = find(table, section.name).and_then(|(_, raw)| raw.get_ref().as_table());
+    let tables = table.into_iter().flat_map(|table| table.iter());
+    tables.filter(|(_, raw)| raw.get_ref().is_table()).map(|(name, _)| name.get_ref().as_ref()).collect()
+}
+
 /// Reads the sections of a file one by one, so that a problem in one does not hide those in others.
 struct Sections<'r, 'i> {
     table: &'r DeTable<'i>,
@@ -240,6 +257,7 @@ impl Sections<'_, '_> {
         let names = SECTIONS.iter().map(|section| section.name);
         let names: Vec<_> = names.filter(|name| !name.is_empty() && !name.contains('.')).collect();
         let table = Some(self.table);
+        let tenants = named_within(self.table, Tenant::SECTION);
         let mut draft = Draft {
             server: self.section(Server::SECTION, "", Place::Nowhere, table, |reader| Server::read(reader, &names)),
             tls: self.optional(Tls::SECTION, |reader| Tls::read(reader, &["certificate", "acme"])),
@@ -259,6 +277,8 @@ impl Sections<'_, '_> {
             admin: self.optional(Admin::SECTION, |reader| Admin::read(reader, &[])),
             metrics: self.optional(Metrics::SECTION, |reader| Metrics::read(reader, &[])),
             limits: self.single(Limits::SECTION, |reader| Limits::read(reader, &[])),
+            tenant: self.single(Tenant::SECTION, |reader| Tenant::read(reader, &tenants)),
+            tenants: self.named(tenant::Named::SECTION, |reader| tenant::Named::read(reader, &[])),
             drain: self.single(Drain::SECTION, |reader| Drain::read(reader, &[])),
             log: self.single(Log::SECTION, |reader| Log::read(reader, &[])),
             traces: self.optional(Traces::SECTION, |reader| Traces::read(reader, &[])),
@@ -326,6 +346,9 @@ impl Sections<'_, '_> {
             self.wrong_form::<T>(section, at);
             return BTreeMap::new();
         };
+        // The keys of a section that has others within it are read as its own.
+        let has_own = SECTIONS.iter().any(|other| other.name == section.name && other.form == Form::Table);
+        let is_own = |raw: &Raw<'_>| has_own && !raw.get_ref().is_table();
         let one = |(name, raw): (&Spanned<DeString<'_>>, &Raw<'_>)| {
             let at = name.span().start;
             let path = format!("{}.{}", section.name, name.get_ref());
@@ -335,7 +358,7 @@ impl Sections<'_, '_> {
             };
             (name.get_ref().to_string(), read)
         };
-        tables.iter().map(one).collect()
+        tables.iter().filter(|(_, raw)| !is_own(raw)).map(one).collect()
     }
 
     fn section<T>(

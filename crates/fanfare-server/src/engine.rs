@@ -99,7 +99,8 @@ pub(crate) async fn build(
     }
     builder = builder
         .accept_rate_per_address(limits.accept_rate_per_address())
-        .keys_max(usize::try_from(limits.keys_max.0).unwrap_or(usize::MAX));
+        .keys_max(usize::try_from(limits.keys_max.0).unwrap_or(usize::MAX))
+        .quotas(config.tenant.quotas(&config.tenants));
     let checks_credentials = assembled.checks_credentials;
     if checks_credentials {
         builder = builder.observer(Expiry::start());

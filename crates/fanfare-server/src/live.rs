@@ -108,6 +108,7 @@ fn limits(config: &Config) -> Vec<(&'static str, u64)> {
     all.extend(limits.accept_rate_per_address.map(|rate| ("accept_rate_per_address", rate.0)));
     all.push(("keys_max", limits.keys_max.0));
     all.extend(limits.accept_rate.map(|rate| ("accept_rate", rate.0)));
+    all.extend(config.tenant.limits());
     all
 }
 

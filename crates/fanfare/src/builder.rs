@@ -26,6 +26,7 @@ use crate::presence::{Exchange, Presence};
 use crate::room::Waiting;
 use crate::shard::Shard;
 use crate::surroundings::Surroundings;
+use crate::tenant::Quotas;
 use crate::trace::{Tracer, Tracing};
 
 /// What an [`Endpoint`] is built from.
@@ -164,6 +165,13 @@ impl Builder {
     /// them busy, is let pass, and counted. Default 100,000.
     pub fn keys_max(mut self, keys: usize) -> Self {
         self.gate.keys_max = keys;
+        self
+    }
+
+    /// What those may have who share the node, each with all of its clients: see [`Mount::tenant_from`] and
+    /// [`Connected::tenant`](crate::Connected::tenant). Default: as much as they like.
+    pub fn quotas(mut self, quotas: Quotas) -> Self {
+        self.gate.quotas = quotas;
         self
     }
 

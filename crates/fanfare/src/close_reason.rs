@@ -38,6 +38,8 @@ pub(crate) enum CloseReason {
     Displaced,
     /// It did something more often than this rate allows.
     OverRate(Limit, Rate),
+    /// Its tenant has had more than this, in words.
+    OverQuota(String),
     /// With a code and reason of the application's, or of its protocol.
     Application(u16, Cow<'static, str>),
 }
@@ -53,7 +55,10 @@ impl CloseReason {
             CloseReason::Idle => 1002,
             CloseReason::Protocol(code) => *code,
             CloseReason::TooLarge => 1009,
-            CloseReason::Unauthorized | CloseReason::OverRate(..) | CloseReason::Displaced => 1008,
+            CloseReason::Unauthorized
+            | CloseReason::OverRate(..)
+            | CloseReason::OverQuota(_)
+            | CloseReason::Displaced => 1008,
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
             CloseReason::Replaced => 4409,
@@ -83,6 +88,7 @@ impl CloseReason {
             CloseReason::Unauthorized => "no credential came in time",
             CloseReason::Displaced => "the user has connected too often: this was the oldest connection",
             CloseReason::OverRate(..) => "too much was sent in too short a time",
+            CloseReason::OverQuota(_) => "quota exceeded",
             CloseReason::Application(_, text) => text,
         }
     }
@@ -108,6 +114,7 @@ impl CloseReason {
             CloseReason::Unpolled => Event::ClosedUnpolled,
             CloseReason::Unauthorized => Event::ClosedUnauthorized,
             CloseReason::OverRate(..) => Event::ClosedOverRate,
+            CloseReason::OverQuota(_) => Event::ClosedOverQuota,
             CloseReason::Displaced => Event::ClosedDisplaced,
             CloseReason::TopicEnded => Event::ClosedTopicEnded,
             CloseReason::Replaced => Event::ClosedReplaced,

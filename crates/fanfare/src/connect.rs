@@ -155,6 +155,7 @@ pub struct Connected {
     pub(crate) topics: Vec<GivenTopic>,
     pub(crate) is_pending: bool,
     pub(crate) publisher: Option<String>,
+    pub(crate) tenant: Option<String>,
     /// From where the client wants to go on; the engine's own doing.
     pub(crate) since: Option<Since>,
 }
@@ -202,6 +203,13 @@ impl Connected {
     /// the same name.
     pub fn publisher(mut self, name: impl Into<String>) -> Self {
         self.publisher = Some(name.into());
+        self
+    }
+
+    /// Says whose client it is, among those who share the node: it takes part in what the [quota](crate::Quotas) of this tenant allows. A name has
+    /// 1 to 128 bytes and no control characters; with another one it is a refused connect.
+    pub fn tenant(mut self, name: impl Into<String>) -> Self {
+        self.tenant = Some(name.into());
         self
     }
 

@@ -12,6 +12,7 @@ mod publishing;
 mod pulse;
 mod rolls;
 mod started;
+mod tenants;
 mod traced;
 
 use std::fmt;

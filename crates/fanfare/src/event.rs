@@ -63,6 +63,8 @@ counters! {
     RejectedAddressRate = "connections", "refused_address_rate";
     /// Refused with 429: the user has as many sockets as `limits.sockets_per_user_max`.
     RejectedUser = "connections", "refused_user";
+    /// Refused with 429: the tenant has all of its sockets or joins, or was sent all bytes of the day: see `[tenant]`.
+    RejectedQuota = "connections", "refused_quota";
     /// Refused with 429: a socket of this user at this address was closed for a rate, no longer than `limits.penalty` ago.
     RejectedPenalty = "connections", "refused_penalty";
     /// Refused with 503: the server is draining.
@@ -125,6 +127,8 @@ counters! {
     ClosedDisplaced = "closes", "displaced";
     /// A client that was over a rate, where that is answered by the end of the connection: see `limits`.
     ClosedOverRate = "closes", "over_rate";
+    /// A client whose tenant was over a quota, where that is answered by the end of the connection: see `limits`.
+    ClosedOverQuota = "closes", "over_quota";
     /// Messages that were not handled, since their socket had sent more than `limits.message_rate` allows. Their senders were told, where the protocol has answers.
     MessageRateRefused = "limits", "message_rate_refused";
     /// How often a client was not read for a while, since it had sent more messages than `limits.message_rate` allows. Nothing was lost.
@@ -149,6 +153,26 @@ counters! {
     KeysMaxPassed = "limits", "keys_max_passed";
     /// Requests to the HTTP API that were not published, since they had more messages than `admin.publish_rate` allows. Their senders were told.
     ApiPublishRateRefused = "limits", "admin_publish_rate_refused";
+    /// Joins beyond `joins_max` of a tenant, over all of its sockets. Their senders were told.
+    TenantJoinsRefused = "limits", "tenant_joins_max_refused";
+    /// Messages that were not handled, since their tenant's clients had sent more than its `messages_per_s`. Their senders were told, where the protocol has answers.
+    TenantMessagesRefused = "limits", "tenant_messages_per_s_refused";
+    /// How often a client was not read for a while, since its tenant's clients had sent more than its `messages_per_s`. Nothing was lost.
+    TenantMessagesPaced = "limits", "tenant_messages_per_s_paced";
+    /// Sockets that were closed, since their tenant's clients had sent more than its `messages_per_s`.
+    TenantMessagesClosed = "limits", "tenant_messages_per_s_closed";
+    /// Messages that were not published, since there were more of their tenant than its `publishes_per_s`, and requests with such messages. Their senders were told, where the protocol has answers.
+    TenantPublishesRefused = "limits", "tenant_publishes_per_s_refused";
+    /// How often a client was not read for a while, since more was published by its tenant than its `publishes_per_s`. Nothing was lost.
+    TenantPublishesPaced = "limits", "tenant_publishes_per_s_paced";
+    /// Sockets that were closed, since more was published by their tenant than its `publishes_per_s`.
+    TenantPublishesClosed = "limits", "tenant_publishes_per_s_closed";
+    /// Joins, messages and requests to publish of a tenant that was sent all of its `bytes_out_per_day`. Their senders were told.
+    TenantBytesRefused = "limits", "tenant_bytes_out_per_day_refused";
+    /// Sockets that were closed, since they published for a tenant that was sent all of its `bytes_out_per_day`, by a protocol without answers.
+    TenantBytesClosed = "limits", "tenant_bytes_out_per_day_closed";
+    /// Clients of tenants that share one quota, since as many as `tenant.tenants_max` were known already.
+    TenantsMaxPassed = "limits", "tenants_max_passed";
     /// Sockets that were closed, since what waits for all took more than `limits.outboxes_bytes_max`, and these had most of it.
     OutboxesMaxClosed = "limits", "outboxes_bytes_max_closed";
     /// Joins beyond `limits.join_rate`. Their senders were told when to try again.

@@ -25,7 +25,7 @@ pub(crate) use shared::{Appends, ListenerFigures, SharedFigures};
 pub(crate) use underway::Underway;
 
 /// What can come of a join, as it is counted for each channel.
-pub(crate) const JOIN_RESULTS: [Event; 9] = [
+pub(crate) const JOIN_RESULTS: [Event; 11] = [
     Event::Joined,
     Event::JoinRefused,
     Event::JoinCrashed,
@@ -33,6 +33,8 @@ pub(crate) const JOIN_RESULTS: [Event; 9] = [
     Event::NotAPosition,
     Event::TooManyJoins,
     Event::JoinRateRefused,
+    Event::TenantJoinsRefused,
+    Event::TenantBytesRefused,
     Event::BadTopic,
     Event::Unmatched,
 ];

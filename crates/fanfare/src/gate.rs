@@ -24,6 +24,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::mount::Mount;
 use crate::path::MountPath;
+use crate::tenant::{Quotas, Tenants};
 
 use accept_rate::AcceptRate;
 pub use bodies::{Bodies, BodyError, Collected};
@@ -46,6 +47,7 @@ pub(crate) struct Settings {
     pub(crate) bodies_bytes_max: usize,
     pub(crate) body_timeout: Duration,
     pub(crate) proxies: Proxies,
+    pub(crate) quotas: Quotas,
 }
 
 impl Default for Settings {
@@ -60,6 +62,7 @@ impl Default for Settings {
             bodies_bytes_max: 16_000_000,
             body_timeout: Duration::from_secs(10),
             proxies: Proxies::default(),
+            quotas: Quotas::default(),
         }
     }
 }
@@ -95,6 +98,8 @@ pub(crate) struct Gate {
     pub(crate) penalties: Penalties,
     /// How many sockets users have.
     pub(crate) users: Arc<Users>,
+    /// Those who share the node, and what each has of it.
+    pub(crate) tenants: Tenants,
     pub(crate) bullet_sessions: BulletSessions,
     pub(crate) token_key: TokenKey,
     pub(crate) bodies: Bodies,
@@ -132,6 +137,7 @@ impl Gate {
             post_rates: KeyedRates::new(settings.keys_max),
             penalties: Penalties::new(settings.keys_max),
             users: Arc::default(),
+            tenants: Tenants::new(settings.quotas),
             bullet_sessions: BulletSessions::default(),
             token_key: TokenKey::generate()?,
             bodies: Bodies::new(settings.bodies_bytes_max, settings.body_timeout),

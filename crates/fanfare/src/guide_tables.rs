@@ -94,6 +94,7 @@ fn one_of_each() -> Vec<CloseReason> {
         CloseReason::Unauthorized,
         CloseReason::Displaced,
         CloseReason::OverRate(Limit::Messages, Rate::per_second(10)),
+        CloseReason::OverQuota(String::new()),
         CloseReason::TopicEnded,
         CloseReason::Replaced,
         CloseReason::Alone,

@@ -57,6 +57,7 @@ mod shard;
 mod socket;
 mod surroundings;
 mod tap;
+mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod timers;
@@ -109,6 +110,7 @@ pub use registry::{LocalSocket, TopicSummary};
 pub use relay::Relay;
 pub use service::Connection;
 pub use tap::{Direction, Tap, TapFilter, Tapped};
+pub use tenant::{OverQuota, Quota, Quotas, TenantFrom};
 pub use token::{TokenError, Tokens};
 
 /// The derive macro and the trait of types that [contracts](Contract) have schemas of.

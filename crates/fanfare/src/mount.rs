@@ -22,6 +22,7 @@ use crate::dialect::Dialect;
 use crate::outbox::Bounds;
 use crate::path::MountPath;
 use crate::presence::Presence;
+use crate::tenant::TenantFrom;
 
 pub use rates::OverRate;
 pub(crate) use rates::Rates;
@@ -67,6 +68,7 @@ pub struct Mount {
     pub(crate) rates: Rates,
     /// How many sockets a user may have, and whether the oldest makes room for another.
     pub(crate) sockets_per_user: Option<(usize, bool)>,
+    pub(crate) tenant_from: Option<TenantFrom>,
     pub(crate) origin: OriginPolicy,
     pub(crate) compression: bool,
     pub(crate) subprotocols: Vec<String>,
@@ -161,6 +163,7 @@ impl Mount {
             },
             rates: Rates::default(),
             sockets_per_user: None,
+            tenant_from: None,
             origin: OriginPolicy::SameAsRequest,
             compression: false,
             subprotocols: Vec::new(),
@@ -263,6 +266,13 @@ impl Mount {
     /// How many channels a socket may have joined at a time. Default 100.
     pub fn joins_max(mut self, joins: usize) -> Self {
         self.limits.joins_max = joins;
+        self
+    }
+
+    /// Whose clients connect here, among those who share the node, if connect does not [say so](crate::Connected::tenant). What a tenant may have is
+    /// said for the [whole node](crate::Builder::quotas). Default: nobody's.
+    pub fn tenant_from(mut self, from: TenantFrom) -> Self {
+        self.tenant_from = Some(from);
         self
     }
 

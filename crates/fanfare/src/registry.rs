@@ -137,6 +137,7 @@ impl Endpoint {
             is_pending: false,
             since: None,
             of_user: None,
+            tenant: None,
             _slot: None,
         };
         let new = AdmittedSocket { info: info.into(), dialect: Dialect::Local, topics: Vec::new(), ownership: None };

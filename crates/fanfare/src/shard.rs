@@ -208,6 +208,7 @@ impl Shard {
         let left_over = if self.budget.is_spent() { mailbox::work() as u64 } else { 0 };
         self.lent.shard.give_back(std::mem::take(&mut self.freed));
         self.budget.renew(std::mem::take(&mut self.lent.backlog.queued));
+        self.lent.backlog.meters.tell();
         if !self.lent.reading.held_up.is_empty() && !mailbox::has_line() {
             self.let_go();
         }
@@ -441,6 +442,7 @@ impl Shard {
         }
         self.lent.backlog.pool.forget(socket.carrier.outbox_if_any());
         self.lent.needs_no_ration(key);
+        self.lent.backlog.meters.leave(socket.meter);
         if let Some(id) = &socket.info.id
             && let Some(sockets) = self.by_id.get_mut(id)
         {

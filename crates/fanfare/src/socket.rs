@@ -3,7 +3,7 @@
 //! A shard lends a socket what its sockets have in common, as a [`Turn`]; nothing else is touched, so that no socket can
 //! change another. `socket/` has the parts: `hear` (what a frame of the client's means), `joins`, `resume`, `feed`, `jobs` and
 //! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
-//! `topics` (joins without a channel), `present` (who is present in a topic), `reach` (how messages reach a join), `rates` (how often clients may do what they do), `waiting` (frames that do not leave at once),
+//! `topics` (joins without a channel), `present` (who is present in a topic), `reach` (how messages reach a join), `rates` (how often clients may do what they do), `tenant` (for whom they count), `waiting` (frames that do not leave at once),
 //! `writing` (when they do), `missed` (what was read for a join and not sent), `rations` (in which order it is),
 //! `relief` (what waits takes too much memory), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
 
@@ -25,6 +25,7 @@ mod relief;
 mod replies;
 mod resume;
 mod seat;
+mod tenant;
 mod topics;
 mod traced;
 mod turn;
@@ -47,6 +48,7 @@ use crate::key::{JoinKey, SocketId, SocketKey};
 use crate::mailbox::AdmittedSocket;
 use crate::message::{Carriage, Variant};
 use crate::observer::Observer;
+use crate::tenant::Meter;
 use crate::timers::Alarm;
 use crate::transport::Carrier;
 use crate::transport::streaming::Streaming;
@@ -90,6 +92,8 @@ pub(crate) struct Socket {
     pub(crate) overflowed: bool,
     /// How much it may do of what has a rate.
     pub(crate) buckets: Buckets,
+    /// By which it counts for its tenant.
+    pub(crate) meter: Meter,
     /// How many of its frames meant nothing, where that does not close it at once.
     pub(crate) malformed: u16,
     /// Where credentials are checked or awaited.
@@ -144,6 +148,7 @@ impl Socket {
             hunger: Hunger::Nothing,
             overflowed: false,
             buckets: Buckets::default(),
+            meter: Meter::NONE,
             malformed: 0,
             alarm: Alarm::OFF,
         }
@@ -151,9 +156,12 @@ impl Socket {
 
     /// The client has sent a message.
     #[inline]
-    pub(crate) fn count_received(&mut self, turn: &Turn) {
+    pub(crate) fn count_received(&mut self, turn: &mut Turn) {
         self.received = self.received.wrapping_add(1);
         turn.received(self.dialect);
+        if self.meter != Meter::NONE {
+            turn.backlog.meters.received(self.meter);
+        }
     }
 
     /// Whether it is neither being closed nor gone.

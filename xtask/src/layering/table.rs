@@ -12,7 +12,7 @@ pub(super) const ENGINE: &[&[&str]] = &[
     &["gap", "broker", "tap", "dialect"],
     &["policy", "outbox", "token", "authority"],
     &["history", "transport", "hub", "surroundings"],
-    &["cluster"],
+    &["cluster", "tenant"],
     &["mailbox", "connect", "endpoint", "presence"],
     &["channel", "observer", "registry"],
     &["mount", "relay"],

@@ -5,7 +5,7 @@ use axum::extract::rejection::PathRejection;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fanfare::{BodyError, Error};
+use fanfare::{BodyError, Error, OverQuota};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -54,6 +54,7 @@ codes! {
     Invalid = "invalid", UNPROCESSABLE_ENTITY, "The body or a parameter is not what is expected.";
     TooMany = "too_many", TOO_MANY_REQUESTS, "As many taps or streams as there can be: end one. Or too many logins with wrong tokens: try again after the seconds that `Retry-After` says.";
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, "More messages than `admin.publish_rate` allows. None of them is published: send them again after the seconds that `Retry-After` says.";
+    Quota = "quota", TOO_MANY_REQUESTS, "More messages than the tenant of the token may publish, or its clients were sent all bytes of the day. None of them is published: send them again after the seconds that `Retry-After` says.";
     Internal = "internal", INTERNAL_SERVER_ERROR, "A fault of the server, which its log has.";
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, "A message cannot be published now. Send it again after the seconds that `Retry-After` says. Without that header, and with `\"delivered\": \"local\"`, the members on this node have it, and get it twice if it is sent again.";
     Unknown = "unknown", GATEWAY_TIMEOUT, "The broker has not answered: the message may have been published. With an `idempotency_key` it can be sent again.";
@@ -107,6 +108,13 @@ impl From<Error> for ApiError {
             true => Self { is_only_here: true, retry_after_s: None, ..told },
             false => told,
         }
+    }
+}
+
+impl From<OverQuota> for ApiError {
+    fn from(over: OverQuota) -> Self {
+        let wait = over.retry_after().map(|wait| u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX));
+        Self { retry_after_s: wait, ..Self::new(Code::Quota, over.to_string()) }
     }
 }
 

@@ -57,6 +57,18 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "refused_penalty" => {
             "see why its socket was closed (`fanfare why --kind closed`) and let the client send less; limits.penalty is how long it has to wait"
         }
+        "refused_quota" | "tenant_joins_max_refused" => {
+            "let the tenant's clients connect and join less, or raise what the detail names in its [tenant.NAME] or in [tenant]"
+        }
+        "tenant_messages_per_s_refused" | "tenant_messages_per_s_paced" | "tenant_messages_per_s_closed" => {
+            "let the tenant's clients send less, or raise messages_per_s in its [tenant.NAME] or in [tenant]"
+        }
+        "tenant_publishes_per_s_refused" | "tenant_publishes_per_s_paced" | "tenant_publishes_per_s_closed" => {
+            "let the tenant publish less, or raise publishes_per_s in its [tenant.NAME] or in [tenant]"
+        }
+        "tenant_bytes_out_per_day_refused" | "tenant_bytes_out_per_day_closed" | "over_quota" => {
+            "wait for the next day (UTC), or raise what the detail names in the tenant's [tenant.NAME] or in [tenant]"
+        }
         "admin_publish_rate_refused" => {
             "let the back end publish less, or wait as Retry-After says, or raise admin.publish_rate"
         }

@@ -50,6 +50,9 @@ pub(super) async fn publish(
         checked.map_err(|misfit| ApiError::invalid(format!("message {i}: {}", misfit.text())))?;
     }
     api.publishing.take(api.live.load().publish_rate, messages.len(), &api.endpoint, connection.peer)?;
+    if let Some(tenant) = &caller.tenant {
+        api.endpoint.take_publishes(tenant, messages.len(), Some(connection.peer))?;
+    }
     // All are on their way, in their order, before the first is waited for: a store writes them together.
     let published = join_all(messages.iter().map(|message| message.publish(&api.endpoint, Publisher::Api)));
     let traceparent = headers.get("traceparent").and_then(|header| header.to_str().ok());

@@ -144,6 +144,7 @@ impl Config {
             (Server::SECTION, &self.server.places),
             (History::SECTION, &self.history.places),
             (Limits::SECTION, &self.limits.places),
+            (Tenant::SECTION, &self.tenant.places),
             (Drain::SECTION, &self.drain.places),
             (Log::SECTION, &self.log.places),
             (Cluster::SECTION, &self.cluster.places),
@@ -160,6 +161,7 @@ impl Config {
         all.extend(self.bridge.iter().map(|bridge| (Bridge::SECTION, &bridge.places)));
         all.extend(self.hooks.values().map(|hook| (Hook::SECTION, &hook.places)));
         all.extend(self.webhooks.iter().map(|webhook| (Webhook::SECTION, &webhook.places)));
+        all.extend(self.tenants.values().map(|named| (tenant::Named::SECTION, &named.places)));
         all.extend(self.admin.iter().map(|admin| (Admin::SECTION, &admin.places)));
         all.extend(self.metrics.iter().map(|metrics| (Metrics::SECTION, &metrics.places)));
         all.extend(self.traces.iter().map(|traces| (Traces::SECTION, &traces.places)));

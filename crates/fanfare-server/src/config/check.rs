@@ -15,7 +15,7 @@ use super::section::nearest;
 use super::server::PartName;
 use super::traces::Traces;
 use super::value::{Count, OneOrMore, Size};
-use super::{Draft, Overrides, SECTIONS};
+use super::{Draft, Overrides, SECTIONS, tenant};
 
 mod effects;
 mod endpoints;
@@ -48,6 +48,7 @@ impl Draft {
         self.check_proxies(problems, warnings);
         self.check_ready_needs(problems);
         self.check_limits(problems);
+        tenant::check(&self.tenants, problems);
         self.check_effects(problems);
         Traces::check(self.traces.as_ref(), problems, warnings);
         let named: HashSet<&String> = self.named_variables().collect();
@@ -197,6 +198,13 @@ impl Draft {
         let named: HashSet<&String> = self.endpoints.iter().flat_map(|endpoint| &endpoint.auth.0).collect();
         for name in self.auths.keys().filter(|name| !named.contains(name)) {
             warnings.push(format!("no [[endpoint]] names [auth.{name}], so that nothing is checked by it"));
+        }
+        let has_tenants = self.endpoints.iter().any(|endpoint| endpoint.tenant.is_some());
+        let has_quotas = !self.tenants.is_empty() || self.tenant.as_ref().is_some_and(|tenant| tenant.has_quota());
+        if has_quotas && !has_tenants {
+            warnings.push(
+                "no [[endpoint]] says whose clients connect to it (`tenant`), so that [tenant] limits none".into(),
+            );
         }
         let served: HashSet<&str> = self.endpoints.iter().filter_map(|one| one.postgres_changes.source()).collect();
         let with_changes =

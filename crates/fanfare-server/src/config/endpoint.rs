@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use fanfare::{OriginPattern, OriginPolicy};
+use fanfare::{OriginPattern, OriginPolicy, TenantFrom};
 use toml::de::DeValue;
 
 use super::channel::EventName;
@@ -12,6 +12,7 @@ use super::rule::Rule;
 use super::section::{Form, section};
 use super::supabase::{ApiKeys, Changes, Expired};
 use super::template::Template;
+use super::tenant::Naming;
 use super::value::{Fault, OneOrMore, Raw, Setting, Span, Text, choice};
 
 section! {
@@ -34,6 +35,9 @@ section! {
         /// Names the sockets of a user, from claims in braces, so that `POST /api/disconnect` can close them all. Left out:
         /// none, with `bullet` the key.
         socket_id: Option<Template> = "" => Connect,
+        /// Whose clients connect here, where several share the server: from claims in braces, from a named segment of the path (`:tenant`), or
+        /// the `host` that a request is for. What each may have, [tenant] says. A client without the claim is refused. Left out: nobody's.
+        tenant: Option<Naming> = "" => Connect,
         /// The pages that may connect, by their origin: `//example.com` for any scheme and port,
         /// `https://*.example.com`, `http://localhost:3000`. `same`: those that this server is the origin of. `any`:
         /// all. Programs that are no browser send no origin and pass. Behind a proxy that ends TLS, set `public_url`
@@ -159,6 +163,7 @@ impl Endpoint {
             let text = "has no effect without `auth`: nobody can tell whose a connection is; set both or none";
             self.places.problem(problems, "replace", text);
         }
+        self.check_tenant(problems);
         if let Some(window) = self.longpoll_window
             && self.protocol == Protocol::Phoenix
             && window.0 > PHOENIX_WINDOW_MAX
@@ -166,6 +171,27 @@ impl Endpoint {
             let text = format!("{:?} is too long: Phoenix's clients give up after 20 s; take at most 19s", window.0);
             self.places.problem(problems, "longpoll_window", text);
         }
+    }
+}
+
+impl Endpoint {
+    /// Whether a client of it can always be told whose it is.
+    fn check_tenant(&self, problems: &mut Problems) {
+        let text = match &self.tenant {
+            Some(Naming::Request(TenantFrom::Segment(name)))
+                if !self.path.0.split('/').any(|segment| segment.strip_prefix(':') == Some(name)) =>
+            {
+                format!(":{name} is no segment of the path {:?}: give that one, or take another name", self.path.0)
+            }
+            Some(Naming::Claims(_)) if self.protocol == Protocol::Supabase => {
+                "clients of protocol = \"supabase\" connect without claims: take \"host\" or a segment of the path".into()
+            }
+            Some(Naming::Claims(_)) if self.protocol == Protocol::Hub && self.subscribe == Subscribe::Open => {
+                "subscribers of this hub have no claims: take \"host\" or a segment of the path, or subscribe = \"authenticated\"".into()
+            }
+            _ => return,
+        };
+        self.places.problem(problems, "tenant", text);
     }
 }
 

@@ -26,6 +26,12 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("endpoint.transports", "[\"websocket\"]"),
     ("endpoint.longpoll_window", "\"10s\""),
     ("endpoint.socket_id", "\"user_socket:{sub}\""),
+    ("endpoint.tenant", "\"host\""),
+    ("tenant.sockets_max", "1000"),
+    ("tenant.joins_max", "10000"),
+    ("tenant.messages_per_s", "200"),
+    ("tenant.publishes_per_s", "100"),
+    ("tenant.bytes_out_per_day", "\"10GB\""),
     ("auth.kind", "\"jwt\""),
     ("public_url", "\"https://chat.example.com\""),
     ("trusted_proxies", "[\"10.0.0.0/8\", \"loopback\"]"),
@@ -157,7 +163,11 @@ fn describe(section: &Section) -> String {
         Form::Named => text.push_str(&format!(
             "# [{}.{}]\n",
             section.name,
-            if section.name == "hook" { "backend" } else { "users" }
+            match section.name {
+                "hook" => "backend",
+                "tenant" => "acme",
+                _ => "users",
+            }
         )),
         _ if is_set => text.push_str(&format!("{}\n", section.header())),
         _ => text.push_str(&format!("# {}\n", section.header())),

@@ -47,6 +47,8 @@ pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) from: From,
     pub(crate) may: Vec<Right>,
+    /// For whom it publishes.
+    pub(crate) tenant: Option<String>,
     /// Where its table begins in the text that has it.
     pub(crate) at: usize,
     /// The token itself, once it was read.
@@ -108,15 +110,16 @@ fn read_named(raw: &Raw<'_>) -> Result<Named, Vec<Fault>> {
     let DeValue::Table(table) = raw.get_ref() else {
         return Err(fault("each takes a table: [[admin.token]] with name, token_env or token_file, and may".into()));
     };
-    let (mut name, mut variable, mut file, mut may) = (None, None, None, None);
+    let (mut name, mut variable, mut file, mut may, mut tenant) = (None, None, None, None, None);
     for (key, value) in table.iter() {
         match &**key.get_ref() {
             "name" => name = Some(String::read(value)?),
             "token_env" => variable = Some(String::read(value)?),
             "token_file" => file = Some(PathBuf::read(value)?),
             "may" => may = Some(<Vec<Right>>::read(value)?),
+            "tenant" => tenant = Some(String::read(value)?),
             other => {
-                let text = format!("unknown key `{other:.64}`; it takes name, token_env, token_file and may");
+                let text = format!("unknown key `{other:.64}`; it takes name, token_env, token_file, may and tenant");
                 return Err(vec![Fault { at: key.span(), text }]);
             }
         }
@@ -133,5 +136,5 @@ fn read_named(raw: &Raw<'_>) -> Result<Named, Vec<Fault>> {
         let rights = listed(Right::ALL.iter().map(|right| right.name()));
         fault(format!("the token {name:?} needs may, a list with some of {rights}"))
     })?;
-    Ok(Named { name, from, may, at: raw.span().start, opened: None })
+    Ok(Named { name, from, may, tenant, at: raw.span().start, opened: None })
 }

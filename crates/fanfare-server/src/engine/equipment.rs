@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use fanfare::{Endpoint, Mount, Pattern, Policy, Rate};
+use fanfare::{Endpoint, Mount, Pattern, Policy, Quotas, Rate};
 
 use super::mounts::{Common, mount};
 use crate::apikey::lookup::{self, Lookup};
@@ -179,6 +179,7 @@ pub(crate) struct Equipment {
 /// A configuration that can be put in force.
 pub(crate) struct Prepared {
     assembled: Assembled,
+    quotas: Quotas,
     lookups: Vec<(Arc<Lookup>, lookup::Settings)>,
     webhooks: Vec<webhook::Replacement>,
 }
@@ -216,7 +217,8 @@ impl Equipment {
         let lookups = self.shared.lookups.iter();
         let lookups =
             lookups.filter_map(|(name, lookup)| Some((lookup.clone(), remembering(config.keys.get(name)?)))).collect();
-        Ok(Prepared { assembled, lookups, webhooks })
+        let quotas = config.tenant.quotas(&config.tenants);
+        Ok(Prepared { assembled, quotas, lookups, webhooks })
     }
 
     /// Puts it in force: the parts and the topics that there are now.
@@ -224,9 +226,10 @@ impl Equipment {
     /// # Errors
     /// The engine refuses the mounts; everything is as it was.
     pub(crate) fn put_in_force(&mut self, prepared: Prepared) -> Result<Seen, Unbuilt> {
-        let Prepared { assembled, lookups, webhooks } = prepared;
+        let Prepared { assembled, quotas, lookups, webhooks } = prepared;
         let replaced = self.endpoint.replace_mounts(assembled.mounts);
         replaced.map_err(|error| Unbuilt::Impossible(error.to_string()))?;
+        self.endpoint.replace_quotas(quotas);
         self.shared.realtime.store(Arc::new(assembled.realtime));
         let (contracts, document) = assembled.contracts;
         self.shared.contracts.replace(contracts, document);

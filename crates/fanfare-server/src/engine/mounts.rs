@@ -62,6 +62,9 @@ pub(super) fn mount(settings: &Settings, common: &Common<'_>) -> Mount {
     if let Some(max) = limits.sockets_per_user_max {
         mount = mount.sockets_per_user(max.0 as usize, limits.sockets_per_user_over == OverUser::Oldest);
     }
+    if let Some(from) = settings.tenant.as_ref().and_then(|naming| naming.request()) {
+        mount = mount.tenant_from(from.clone());
+    }
     if let Some(over) = limits.message_over {
         mount = mount.over_rate(over.into());
     }

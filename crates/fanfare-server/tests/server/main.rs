@@ -57,6 +57,7 @@ mod supabase;
 mod supabase_over_nodes;
 mod support;
 mod tap;
+mod tenants;
 mod tls;
 mod traces;
 mod upgrade;

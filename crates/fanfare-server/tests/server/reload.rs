@@ -23,6 +23,8 @@ fn file(slot: &str, lines: &str) -> String {
     let sections = [
         ("root", ""),
         ("limits", "[limits]\n"),
+        ("tenant", "[tenant]\n"),
+        ("tenant.acme", "[tenant.acme]\n"),
         ("drain", "[drain]\n"),
         ("broker", "[broker]\nurl = 'redis://127.0.0.1:9'\ntimeout = '100ms'\n"),
         ("traces", "[traces]\n"),
@@ -119,6 +121,16 @@ fn cases(folder: &Folder) -> Vec<Case> {
     );
     add("limits", "message_rate = 7", &[("message_burst", "", "8"), ("message_over", "", "'close'")]);
     add("limits", "sockets_per_user_max = 7", &[("sockets_per_user_over", "", "'oldest'")]);
+    let quotas = [
+        ("sockets_max", "", "7"),
+        ("joins_max", "", "7"),
+        ("messages_per_s", "", "7"),
+        ("publishes_per_s", "", "7"),
+        ("bytes_out_per_day", "", "'1MB'"),
+    ];
+    add("tenant", "", &quotas);
+    add("tenant", "", &[("tenants_max", "", "7")]);
+    add("tenant.acme", "", &quotas);
     add("drain", "", &[("limit", "", "'1s'"), ("batch", "", "7"), ("every", "", "'1s'"), ("announce", "", "'1s'")]);
     add("broker", "", &[("readiness", "", "'report'")]);
     add("traces", "", &[("endpoint", "", "'http://127.0.0.1:9'"), ("ratio", "", "0.5")]);
@@ -223,6 +235,7 @@ fn cases(folder: &Folder) -> Vec<Case> {
             ("idle_timeout", "", "'50s'"),
             ("longpoll_window", "", "'5s'"),
             ("compression", "", "true"),
+            ("tenant", "", "'host'"),
         ],
     );
     add("endpoint[1]", "auth = 'j'", &[("credential_within", "", "'5s'"), ("socket_id", "", "'user:{sub}'")]);

@@ -17,6 +17,7 @@ use crate::fact::{Fact, Kind, Who};
 use crate::key::SocketKey;
 use crate::mailbox::{Command, ShardHandle};
 use crate::mount::Mount;
+use crate::tenant::TenantSlot;
 use crate::transport::Transport;
 
 /// What is known about a socket since it connected.
@@ -37,6 +38,8 @@ pub struct SocketInfo {
     pub(crate) since: Option<Since>,
     /// Counts among its user's sockets while it lives.
     pub(crate) of_user: Option<Arc<UserSlot>>,
+    /// Counts among its tenant's sockets while it lives.
+    pub(crate) tenant: Option<Arc<TenantSlot>>,
     /// Counts among its server's connections while it lives.
     pub(crate) _slot: Option<Arc<ConnectionSlot>>,
 }
@@ -50,6 +53,11 @@ impl SocketInfo {
     /// The client's address, where the transport knows it.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// The tenant that it is a client of.
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_ref().map(|slot| &**slot.tenant().name())
     }
 
     /// What connect assigned, if it is of this type.
@@ -108,14 +116,20 @@ impl SocketInfo {
             is_pending: self.is_pending,
             since: self.since,
             of_user: self.of_user.clone(),
+            tenant: self.tenant.clone(),
             _slot: self._slot.clone(),
         }
     }
 
-    /// The same socket with what a renewed credential says.
-    pub(crate) fn refreshed(old: &SocketInfo, connected: Connected, of_user: Option<Arc<UserSlot>>) -> Self {
+    /// The same socket with what a renewed credential says, and where it counts from then on.
+    pub(crate) fn refreshed(
+        old: &SocketInfo,
+        connected: Connected,
+        (of_user, tenant): (Option<Arc<UserSlot>>, Option<Arc<TenantSlot>>),
+    ) -> Self {
         SocketInfo {
             of_user,
+            tenant,
             expires_ms: connected.expires_ms(old.endpoint.clock()),
             id: connected.id.map(Arc::from),
             assigns: connected.assigns,

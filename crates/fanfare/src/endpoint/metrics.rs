@@ -212,6 +212,17 @@ impl Endpoint {
                 let (limit, action) = event.name().1.rsplit_once('_').unwrap_or_default();
                 samples.counter(&[limit, action], self.count_of(event))
             })
+        })?;
+        let tenants = self.gate().tenants.all();
+        families::TENANT_SOCKETS.encode(encoder, |samples| {
+            tenants.iter().try_for_each(|tenant| samples.gauge(&[tenant.name()], tenant.sockets() as f64))
+        })?;
+        families::TENANT_MESSAGES.encode(encoder, |samples| {
+            tenants.iter().try_for_each(|tenant| {
+                let (received, sent) = tenant.messages();
+                samples.counter(&[tenant.name(), "in"], received)?;
+                samples.counter(&[tenant.name(), "out"], sent)
+            })
         })
     }
 

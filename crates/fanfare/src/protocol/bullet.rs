@@ -66,7 +66,7 @@ pub(crate) fn positions(endpoint: &Endpoint, headers: &HeaderMap, topics: &[Give
 pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
     socket.count_received(turn);
     let Item::Text(text) = item else { return };
-    if socket.weigh(turn, text.len()).is_err() {
+    if socket.weigh(turn, text.len(), false).is_err() {
         return;
     }
     match bullet::hear(text) {

@@ -161,7 +161,7 @@ pub(super) fn hear(socket: &mut Socket, turn: &mut Turn, item: Item<'_>) {
         _ => return,
     };
     socket.count_received(turn);
-    if socket.weigh(turn, payload.size()).is_err() {
+    if socket.weigh(turn, payload.size(), true).is_err() {
         return;
     }
     let Some(entry) = socket.session.entries().first() else { return };

@@ -10,7 +10,7 @@ use fanfare_proto::payload::Payload;
 use fanfare_proto::phoenix::message::Version;
 use fanfare_proto::position::Since;
 use fanfare_proto::topic::check_topic;
-use http::header::{HOST, ORIGIN};
+use http::header::{HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 use tokio::sync::oneshot;
 
@@ -23,6 +23,7 @@ use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::gate::{Listing, Penalized, SessionHandle};
 use crate::mailbox::{AdmittedSocket, ShardHandle};
+use crate::tenant::{Tenant, TenantFrom, of_host};
 use crate::trace::{OpenSpan, SpanKind, Traced};
 use crate::transport::handover::Handover;
 use crate::transport::longpoll::{OneByOne, PollSession};
@@ -111,13 +112,10 @@ impl Asking<'_> {
 
     /// Whether pages of the request's origin may connect.
     pub(super) fn check_origin(&self) -> Result<(), Refusal> {
-        let header = |name| self.parts.headers.get(name).map(|value| value.to_str().unwrap_or("invalid"));
-        let told = self.connection.and_then(|connection| connection.host.as_deref());
-        let host = told.or(header(HOST)).or_else(|| self.parts.uri.authority().map(|authority| authority.as_str()));
         let is_secure = self.connection.is_some_and(|connection| connection.is_secure);
         let scheme = if is_secure { "https" } else { "http" };
-        let request = RequestOrigin { scheme, host_and_port: host.unwrap_or_default() };
-        let origin = header(ORIGIN);
+        let request = RequestOrigin { scheme, host_and_port: self.host().unwrap_or_default() };
+        let origin = self.header(ORIGIN);
         let policy = &self.found.mount.origin;
         match policy.allows(origin, request) {
             true => Ok(()),
@@ -125,6 +123,27 @@ impl Asking<'_> {
                 Err(Refusal::Origin { origin: origin.unwrap_or_default().to_owned(), allowed: policy.allowed(request) })
             }
         }
+    }
+
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        self.parts.headers.get(name).map(|value| value.to_str().unwrap_or("invalid"))
+    }
+
+    /// The host that the request is for, with its port where it says one.
+    fn host(&self) -> Option<&str> {
+        let told = self.connection.and_then(|connection| connection.host.as_deref());
+        told.or(self.header(HOST)).or_else(|| self.parts.uri.authority().map(|authority| authority.as_str()))
+    }
+
+    /// The tenant whose client asks, by what connect says of it or the request.
+    pub(super) fn tenant(&self, named: Option<String>) -> Result<Option<Arc<Tenant>>, Refusal> {
+        let name = match (named, &self.found.mount.tenant_from) {
+            (Some(name), _) => name,
+            (None, None) => return Ok(None),
+            (None, Some(TenantFrom::Segment(segment))) => self.found.params.str(segment).unwrap_or_default().to_owned(),
+            (None, Some(TenantFrom::Host)) => of_host(self.host().unwrap_or_default()),
+        };
+        self.endpoint.tenant(&name).map(Some).ok_or(Refusal::NoTenant)
     }
 
     /// Counts a new client against the rate at which those of its address are let in.
@@ -255,6 +274,13 @@ impl Asking<'_> {
         self.check_penalty(id.as_ref())?;
         let of_user = self.endpoint.gate().place_of_user(&found.mount, id.as_deref());
         let of_user = of_user.map_err(|max| Refusal::TooManyOfUser(max, self.told_of(id.as_ref())))?;
+        let tenant = match self.tenant(connected.tenant)? {
+            None => None,
+            Some(tenant) => {
+                let joins = topics.len() + usize::from(found.dialect.is_stream());
+                Some(Arc::new(tenant.take_socket(joins).map_err(Refusal::Quota)?))
+            }
+        };
         let ownership = match topics.first() {
             Some(given) => found.dialect.claim(self.endpoint, &found.mount, &given.topic, connected.publisher).await?,
             None => None,
@@ -272,6 +298,7 @@ impl Asking<'_> {
             is_pending,
             since: connected.since,
             of_user,
+            tenant,
             // A long-poll session outlives the connection that it was created by, and has a bound of its own.
             _slot: self
                 .connection

@@ -133,6 +133,10 @@ impl Asking<'_> {
             Ok(messages) => messages,
             Err(Told(status, body)) => return Ok(answer(status, Some(body))),
         };
+        if let Some(tenant) = self.tenant(None)? {
+            let now_ns = self.endpoint.clock().now_us().saturating_mul(1_000);
+            tenant.publish(messages.len(), now_ns).map_err(Refusal::Quota)?;
+        }
         Ok(match self.spend(token, messages.len()) {
             Ok(left) => {
                 let mut answer = self.publish_all(settings, &bearer, messages).await;

@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
 use crate::gate::BodyError;
 use crate::protocol::{Misread, NoPlace, Served};
+use crate::tenant::{Asset, OverQuota};
 use crate::transport::Transport;
 
 impl From<Full> for Refusal {
@@ -96,6 +97,10 @@ pub(super) enum Refusal {
     Penalty(u32, Option<Arc<str>>),
     /// The user has as many sockets as it may have.
     TooManyOfUser(usize, Option<Arc<str>>),
+    /// Nobody says whose client it is, and it has to be somebody's.
+    NoTenant,
+    /// Its tenant has all that it may have.
+    Quota(OverQuota),
     /// More clients connect in this second than are let in: come again after so many.
     Rate(u32),
     Draining,
@@ -156,6 +161,9 @@ impl Refusal {
             Refusal::Rate(_) => Event::RejectedRate,
             Refusal::AddressRate(_) => Event::RejectedAddressRate,
             Refusal::TooManyOfUser(..) => Event::RejectedUser,
+            Refusal::NoTenant => Event::RejectedConnect,
+            Refusal::Quota(over) if over.asset() == Asset::Publishes => Event::TenantPublishesRefused,
+            Refusal::Quota(_) => Event::RejectedQuota,
             Refusal::Penalty(..) => Event::RejectedPenalty,
             Refusal::Draining => Event::RejectedDrain,
             Refusal::Ended => Event::RejectedEnded,
@@ -172,6 +180,7 @@ impl Refusal {
             | Refusal::AuthToken
             | Refusal::Version(_)
             | Refusal::Rejected(_)
+            | Refusal::NoTenant
             | Refusal::Topic => StatusCode::FORBIDDEN,
             Refusal::Ambiguous(_)
             | Refusal::Query
@@ -188,6 +197,7 @@ impl Refusal {
             | Refusal::TooManyFromAddress(_)
             | Refusal::AddressRate(_)
             | Refusal::Penalty(..)
+            | Refusal::Quota(_)
             | Refusal::TooManyOfUser(..) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Body(BodyError::NoRoom)
             | Refusal::TopicUnavailable
@@ -205,6 +215,7 @@ impl Refusal {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         let seconds = match self {
             Refusal::Rate(seconds) | Refusal::AddressRate(seconds) | Refusal::Penalty(seconds, _) => *seconds,
+            Refusal::Quota(over) => over.retry_after().map_or(1, |wait| wait.as_millis().div_ceil(1_000) as u32),
             _ if is_passing(self.status()) => 1,
             _ => return None,
         };
@@ -295,6 +306,8 @@ impl Refusal {
                 )
                 .into();
             }
+            Refusal::NoTenant => "the request does not say which tenant it is for, by a name of 1 to 128 bytes",
+            Refusal::Quota(over) => return format!("quota: {over}").into(),
             Refusal::Penalty(..) => {
                 "the last connection was closed, since too much was sent in too short a time: send less, and try again as Retry-After says"
             }
@@ -495,6 +508,7 @@ mod tests {
     use fanfare_tables::Table;
 
     use super::*;
+    use crate::tenant::{Quota, Quotas, Tenants};
 
     #[test]
     fn refusals_stand_in_the_guide() {
@@ -554,10 +568,17 @@ mod tests {
             Refusal::TooManyFromAddress(10),
             Refusal::AddressRate(2),
             Refusal::TooManyOfUser(5, None),
+            Refusal::NoTenant,
+            Refusal::Quota(full_tenant()),
             Refusal::Penalty(5, None),
             Refusal::Rate(2),
             Refusal::Draining,
             Refusal::Ended,
         ]
+    }
+
+    fn full_tenant() -> OverQuota {
+        let tenants = Tenants::new(Quotas::new(Quota::new().sockets_max(0)));
+        tenants.get("acme", 0).0.take_socket(0).expect_err("it may have none")
     }
 }

@@ -139,17 +139,23 @@ impl Shard {
         let mut failed = Vec::new();
         let many = self.lent.hub.has_many_batches();
         let Shard { sockets, lent, .. } = self;
-        let flushed = lent.hub.flush(|member, frames| {
-            let socket = &mut *sockets[member.socket as usize];
-            match deliver(socket, member.serial, frames, many, &mut lent.backlog) {
-                Written::All => true,
-                Written::NotAtOnce => false,
-                trouble => {
-                    failed.push((socket.key, trouble));
-                    true
+        let flushed = match lent.backlog.meters.is_empty() {
+            true => lent.hub.flush(|MemberId { socket, serial }, frames| {
+                let socket = &mut *sockets[socket as usize];
+                let written = deliver(socket, serial, frames, many, &mut lent.backlog);
+                is_taken(socket, written, &mut failed)
+            }),
+            // Without tenants nothing is asked about them: deliveries have a way of their own.
+            false => lent.hub.flush(|MemberId { socket, serial }, frames| {
+                let socket = &mut *sockets[socket as usize];
+                let written = deliver(socket, serial, frames, many, &mut lent.backlog);
+                let is_taken = is_taken(socket, written, &mut failed);
+                if is_taken {
+                    lent.backlog.meters.sent(socket.meter, frames.messages.len(), frames.bytes.len());
                 }
-            }
-        });
+                is_taken
+            }),
+        };
         self.lent.counters().add(Event::Delivered, flushed.messages);
         self.lent.backlog.pool.outflow().flushed(&flushed);
         for (key, trouble) in failed {
@@ -169,6 +175,19 @@ impl Shard {
 
     fn write_out(&mut self, key: SocketKey) {
         self.with(key, Socket::write_out);
+    }
+}
+
+/// Whether a share is done with. What is wrong with its socket is left for when all is written.
+#[inline(always)]
+fn is_taken(socket: &Socket, written: Written, failed: &mut Vec<(SocketKey, Written)>) -> bool {
+    match written {
+        Written::All => true,
+        Written::NotAtOnce => false,
+        trouble => {
+            failed.push((socket.key, trouble));
+            true
+        }
     }
 }
 

@@ -45,6 +45,10 @@ impl Socket {
                 self.close_because(turn, reason, detail);
                 self.penalize(turn);
             }
+            CloseReason::OverQuota(detail) => {
+                self.close_because(turn, reason, format_args!("{detail}"));
+                self.penalize(turn);
+            }
             CloseReason::Slow => {
                 let (bytes, frames) = self.carrier.waiting();
                 let detail = format_args!(

@@ -16,6 +16,7 @@ use crate::connect::{Connected, Rejected, SocketHandle, SocketInfo, UserSlot};
 use crate::event::Event;
 use crate::fact::{Fact, Kind};
 use crate::mailbox::{Asked, Command, Verified};
+use crate::tenant::TenantSlot;
 
 /// The event that carries a credential, on the topic `phoenix` or on any that is joined.
 pub(super) const ACCESS_TOKEN: &str = "access_token";
@@ -114,7 +115,11 @@ impl Socket {
                         return self.refuse_credential(turn, &asked, &reason);
                     }
                 };
-                self.renewed(turn, connected, of_user);
+                let tenant = match self.tenant_of(&connected) {
+                    Ok(tenant) => tenant,
+                    Err(reason) => return self.refuse_credential(turn, &asked, &reason),
+                };
+                self.renewed(turn, connected, (of_user, tenant));
                 let Asked { join_ref, msg_ref, topic } = asked;
                 self.answer(turn, &join_ref, &msg_ref, &topic, Status::Ok, Payload::default());
             }
@@ -132,12 +137,20 @@ impl Socket {
     }
 
     /// A credential takes the place of the one before.
-    fn renewed(&mut self, turn: &mut Turn, connected: Connected, of_user: Option<Arc<UserSlot>>) {
-        let info = Arc::new(SocketInfo::refreshed(&self.info, connected, of_user));
+    fn renewed(
+        &mut self,
+        turn: &mut Turn,
+        connected: Connected,
+        counts: (Option<Arc<UserSlot>>, Option<Arc<TenantSlot>>),
+    ) {
+        let info = Arc::new(SocketInfo::refreshed(&self.info, connected, counts));
         if let Some(of_user) = info.of_user.as_ref().filter(|_| self.info.is_pending) {
             of_user.lives_at(&info, self.key);
         }
         let old = self.known_as(info);
+        if old.tenant.is_none() {
+            self.count_for_tenant(turn);
+        }
         self.watch(turn);
         if old.is_pending {
             turn.errands.push_back(Errand::Named(self.key));

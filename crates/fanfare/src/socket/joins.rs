@@ -16,6 +16,7 @@ use super::credentials::ACCESS_TOKEN;
 use super::replies::reason_payload;
 use super::resume::Joining;
 use super::seat::{Code, Membership, Phase, Seat};
+use super::tenant::OVER_QUOTA;
 use super::turn::untrack;
 use super::{Socket, Turn};
 use crate::channel::{Context, Ended, Finished, HistoryRead, Instance, Job, Outcome, Status};
@@ -24,6 +25,7 @@ use crate::event::Event;
 use crate::fact::{Fact, Kind};
 use crate::mount::Route;
 use crate::protocol::Said;
+use crate::tenant::{OverQuota, TenantJoin};
 
 /// A join that ends because its client joins the topic again.
 pub(super) struct Replaced {
@@ -40,6 +42,8 @@ enum Refusal {
     NotATopic(TopicError),
     /// The socket has as many joins as it may have.
     Full,
+    /// Its tenant has all that it may have.
+    Quota(OverQuota),
 }
 
 impl Socket {
@@ -51,7 +55,7 @@ impl Socket {
         if turn.surroundings.taps.is_any() {
             turn.surroundings.taps.received(self.id(), self.info.who(), &message);
         }
-        if self.info.mount.rates.are_of_messages && !self.may_say(turn, &message) {
+        if self.weighs_messages() && !self.may_say(turn, &message) {
             return;
         }
         self.take_in(turn, message);
@@ -123,8 +127,8 @@ impl Socket {
     ) {
         let sent = replaced.as_ref().and_then(|replaced| replaced.sent);
         let replaced = replaced.map(|replaced| replaced.join_ref);
-        let (route, channel, presence) = match self.route_for(topic) {
-            Ok((number, route)) => (number, route.channel.clone(), route.presence.clone()),
+        let (route, channel, presence, of_tenant) = match self.route_for(topic) {
+            Ok((number, route, of_tenant)) => (number, route.channel.clone(), route.presence.clone(), of_tenant),
             Err(refusal) => {
                 match refusal {
                     Refusal::Unmatched => {
@@ -149,6 +153,10 @@ impl Socket {
                         self.tell_not_joined(turn, Event::TooManyJoins, topic, detail);
                         let reason = reason_payload("too many channels joined");
                         self.answer(turn, &join_ref, &msg_ref, topic, Status::Error, reason);
+                    }
+                    Refusal::Quota(over) => {
+                        self.tell_over_quota(turn, &over, topic);
+                        self.answer(turn, &join_ref, &msg_ref, topic, Status::Error, reason_payload(OVER_QUOTA));
                     }
                 }
                 self.erred(turn);
@@ -175,7 +183,7 @@ impl Socket {
             (info.endpoint.policies().slow(&topic).is_some() || info.endpoint.is_among_others()) && gap_param(&payload);
         let asked = Phase::Asked { since, began_ms: turn.now_ms, replaced: replaced.map(Box::new) };
         let wants_deltas = self.dialect.hears_of_deltas() && delta_param(&payload);
-        let seat = Seat { route, resumes, hears_gaps, wants_deltas, ..Seat::new(asked) };
+        let seat = Seat { route, resumes, hears_gaps, wants_deltas, _of_tenant: of_tenant, ..Seat::new(asked) };
         let slot = self.session.begin(topic.clone(), join_ref.clone(), &msg_ref, seat);
         let push_ref_size = self.entry(slot).push_ref().text().len().min(usize::from(u16::MAX)) as u16;
         let join = self.join(slot);
@@ -198,11 +206,15 @@ impl Socket {
         }
     }
 
-    /// Which route a topic that is to be joined takes.
-    fn route_for(&self, topic: &str) -> Result<(u32, &Route), Refusal> {
+    /// Which route a topic that is to be joined takes, and its place among the joins of the socket's tenant.
+    fn route_for(&self, topic: &str) -> Result<(u32, &Route, Option<TenantJoin>), Refusal> {
         check_topic(topic).map_err(Refusal::NotATopic)?;
-        let found = self.info.mount.route_of(topic).ok_or(Refusal::Unmatched)?;
-        if self.session.is_full() { Err(Refusal::Full) } else { Ok(found) }
+        let (number, route) = self.info.mount.route_of(topic).ok_or(Refusal::Unmatched)?;
+        if self.session.is_full() {
+            return Err(Refusal::Full);
+        }
+        let of_tenant = self.take_tenant_join().map_err(Refusal::Quota)?;
+        Ok((number, route, of_tenant))
     }
 
     /// Somebody could not join.

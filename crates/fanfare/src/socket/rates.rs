@@ -5,6 +5,7 @@ use fanfare_proto::message::{Incoming, Ref};
 use fanfare_proto::rate::{Bucket, Rate};
 use serde_json::json;
 
+use super::tenant::OVER_QUOTA;
 use super::{Reading, Socket, Turn};
 use crate::channel::Status;
 use crate::close_reason::CloseReason;
@@ -12,10 +13,11 @@ use crate::event::{Action, Event, Limit};
 use crate::fact::{Fact, Kind};
 use crate::gate::Penalized;
 use crate::mount::OverRate;
+use crate::tenant::{Asset, Weight};
 use crate::transport::Carrier;
 
 /// A client is not made to wait for less than timers can tell; what it has sent too much is owed all the same.
-const PAUSE_MIN_NS: u64 = 10_000_000;
+const PAUSE_MIN_MS: u64 = 10;
 
 /// What is left of the rates of a socket.
 #[derive(Debug, Default)]
@@ -34,6 +36,15 @@ struct Others {
     errors: Bucket,
 }
 
+/// A message that is not to be handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooMuch {
+    /// For its sender.
+    reason: &'static str,
+    /// When another one may be.
+    retry_after_ms: u64,
+}
+
 /// The rate that a message is beyond.
 #[derive(Clone, Copy)]
 struct Beyond {
@@ -43,16 +54,22 @@ struct Beyond {
 }
 
 impl Socket {
-    /// Whether a message of so many bytes may be handled now.
+    /// Whether messages of its client are counted at all.
+    #[inline]
+    pub(super) fn weighs_messages(&self) -> bool {
+        self.info.mount.rates.are_of_messages || self.info.tenant.is_some()
+    }
+
+    /// Whether a message of so many bytes may be handled now, which is published or not.
     ///
     /// # Errors
-    /// It is not to be handled: after how many milliseconds another one may be.
+    /// It is not to be handled.
     #[inline]
-    pub(crate) fn weigh(&mut self, turn: &mut Turn, bytes: usize) -> Result<(), u64> {
-        if !self.info.mount.rates.are_of_messages {
+    pub(crate) fn weigh(&mut self, turn: &mut Turn, bytes: usize, is_published: bool) -> Result<(), TooMuch> {
+        if !self.weighs_messages() {
             return Ok(());
         }
-        self.weigh_with_rates(turn, bytes, false)
+        self.weigh_in_all(turn, bytes, is_published, false)
     }
 
     /// The same of a message that is answered if it may not be handled. What joins, leaves and heartbeats are limited by is another matter.
@@ -61,20 +78,21 @@ impl Socket {
         if matches!(&**event, "phx_join" | "phx_leave") || self.dialect.is_heartbeat(message) {
             return true;
         }
+        let is_published = self.session.find(topic).is_some();
         let weighed = match self.dialect.is_said_once(event) {
-            true => self.weigh_with_rates(turn, payload.size(), true),
-            false => self.weigh(turn, payload.size()).and_then(|()| self.weigh_for_topic(turn, topic)),
+            true => self.weigh_in_all(turn, payload.size(), is_published, true),
+            false => self.weigh(turn, payload.size(), is_published).and_then(|()| self.weigh_for_topic(turn, topic)),
         };
-        let Err(retry_after_ms) = weighed else { return true };
+        let Err(TooMuch { reason, retry_after_ms }) = weighed else { return true };
         if self.is_open() {
-            let reason = json!({ "reason": "rate limited", "retry_after_ms": retry_after_ms });
+            let reason = json!({ "reason": reason, "retry_after_ms": retry_after_ms });
             self.answer(turn, join_ref, msg_ref, topic, Status::Error, reason.into());
         }
         false
     }
 
     /// Whether the members of a topic may send one more message into it.
-    fn weigh_for_topic(&mut self, turn: &mut Turn, topic: &str) -> Result<(), u64> {
+    fn weigh_for_topic(&mut self, turn: &mut Turn, topic: &str) -> Result<(), TooMuch> {
         let info = self.info.clone();
         let Some(slot) = self.session.find(topic).filter(|_| info.mount.rates.are_of_topics) else { return Ok(()) };
         let entry = self.session.entry(slot);
@@ -87,7 +105,7 @@ impl Socket {
             Some(Ok(())) => Ok(()),
             Some(Err(wait_ns)) => {
                 self.tell_limited(turn, Beyond { limit: Limit::OfTopic, rate, wait_ns }, Action::Refused, Some(topic));
-                Err(in_ms(wait_ns))
+                Err(TooMuch { reason: "rate limited", retry_after_ms: in_ms(wait_ns) })
             }
             None => {
                 turn.count(Event::KeysMaxPassed);
@@ -96,16 +114,70 @@ impl Socket {
         }
     }
 
-    /// A message that is said once is handled, and those behind it wait where they would be refused.
-    fn weigh_with_rates(&mut self, turn: &mut Turn, bytes: usize, is_said_once: bool) -> Result<(), u64> {
-        let now_ns = now_ns(turn);
-        let rates = self.info.mount.rates;
-        let over = match (rates.over.unwrap_or(self.dialect.over_rate()), &self.carrier) {
+    /// By the rates of its socket and user, and by the quota of its tenant. A message that is said once is handled, and those behind it wait
+    /// where they would be refused.
+    fn weigh_in_all(
+        &mut self,
+        turn: &mut Turn,
+        bytes: usize,
+        is_published: bool,
+        is_said_once: bool,
+    ) -> Result<(), TooMuch> {
+        let weighed = self.weigh_with_rates(turn, bytes, is_said_once);
+        weighed.map_err(|wait_ns| TooMuch { reason: "rate limited", retry_after_ms: in_ms(wait_ns) })?;
+        self.weigh_for_tenant(turn, is_published, is_said_once)
+    }
+
+    /// Whether its tenant's clients may send one more message.
+    fn weigh_for_tenant(&mut self, turn: &mut Turn, is_published: bool, is_said_once: bool) -> Result<(), TooMuch> {
+        let Some(slot) = &self.info.tenant else { return Ok(()) };
+        let over = self.over_rate(is_said_once);
+        let weight = Weight { is_published, is_paced: over == OverRate::Pace };
+        let Err(beyond) = slot.weigh(weight, now_ns(turn)) else { return Ok(()) };
+        let wait_ms = beyond.retry_after().map_or(0, |wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let (refused, paced, closed) = match beyond.asset() {
+            Asset::Bytes => (Event::TenantBytesRefused, None, Event::TenantBytesClosed),
+            Asset::Publishes => {
+                (Event::TenantPublishesRefused, Some(Event::TenantPublishesPaced), Event::TenantPublishesClosed)
+            }
+            _ => (Event::TenantMessagesRefused, Some(Event::TenantMessagesPaced), Event::TenantMessagesClosed),
+        };
+        match (over, paced) {
+            (OverRate::Pace, Some(event)) => {
+                if self.pause(turn, wait_ms) {
+                    let (kind, who, detail) = (Kind::Limited, self.info.who(), format_args!("{beyond}"));
+                    Fact { kind, event, who, topic: None, code: None, detail }.note(turn.counters(), 1);
+                }
+                return Ok(());
+            }
+            (over, _) if over == OverRate::Refuse || (is_said_once && over == OverRate::Pace) => {
+                self.info.tell(turn.counters(), (Kind::Limited, refused), None, format_args!("{beyond}"));
+            }
+            // Nobody can wait unread until the next day begins.
+            _ => {
+                turn.count(closed);
+                self.close_later(turn, CloseReason::OverQuota(beyond.to_string()));
+            }
+        }
+        Err(TooMuch { reason: OVER_QUOTA, retry_after_ms: wait_ms })
+    }
+
+    /// What happens to messages beyond a rate.
+    fn over_rate(&self, is_said_once: bool) -> OverRate {
+        match (self.info.mount.rates.over.unwrap_or(self.dialect.over_rate()), &self.carrier) {
             // There is no connection to leave unread: what is posted would pile up here.
             (OverRate::Pace, Carrier::Poll(_)) => OverRate::Refuse,
             (OverRate::Refuse, _) if is_said_once => OverRate::Pace,
             (over, _) => over,
-        };
+        }
+    }
+
+    /// # Errors
+    /// After how many nanoseconds another message may be handled.
+    fn weigh_with_rates(&mut self, turn: &mut Turn, bytes: usize, is_said_once: bool) -> Result<(), u64> {
+        let now_ns = now_ns(turn);
+        let rates = self.info.mount.rates;
+        let over = self.over_rate(is_said_once);
         let paces = over == OverRate::Pace;
         // What follows a message that was not refused must not be refused in its place.
         let owed = |bucket: &Bucket, rate: Rate| match bucket.wait(rate, now_ns, 0) {
@@ -158,28 +230,31 @@ impl Socket {
         };
         match over {
             OverRate::Pace => {
-                self.pause(turn, beyond);
+                if self.pause(turn, in_ms(beyond.wait_ns)) {
+                    self.tell_limited(turn, beyond, Action::Paced, None);
+                }
                 Ok(())
             }
             OverRate::Refuse => {
                 self.tell_limited(turn, beyond, Action::Refused, None);
-                Err(in_ms(beyond.wait_ns))
+                Err(beyond.wait_ns)
             }
             OverRate::Close => {
                 turn.count(beyond.limit.event(Action::Closed));
                 self.close_later(turn, CloseReason::OverRate(beyond.limit, beyond.rate));
-                Err(in_ms(beyond.wait_ns))
+                Err(beyond.wait_ns)
             }
         }
     }
 
-    /// Nothing more is read of the client until it may send again.
-    fn pause(&mut self, turn: &mut Turn, beyond: Beyond) {
-        if beyond.wait_ns >= PAUSE_MIN_NS && self.reading == Reading::Goes {
-            self.reading = Reading::Paced { until_ms: turn.now_ms.saturating_add(in_ms(beyond.wait_ns)) };
-            self.tell_limited(turn, beyond, Action::Paced, None);
+    /// Nothing more is read of the client until it may send again, if that is worth it.
+    fn pause(&mut self, turn: &mut Turn, wait_ms: u64) -> bool {
+        let is_paused = wait_ms >= PAUSE_MIN_MS && self.reading == Reading::Goes;
+        if is_paused {
+            self.reading = Reading::Paced { until_ms: turn.now_ms.saturating_add(wait_ms) };
             self.watch(turn);
         }
+        is_paused
     }
 
     /// Whether a client may join a topic now. If not it is told.

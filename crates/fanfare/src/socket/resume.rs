@@ -146,7 +146,9 @@ impl Socket {
     pub(super) fn join_reading(&mut self, turn: &mut Turn, topic: &Arc<str>, since: Since) {
         let info = self.info.clone();
         let store = info.endpoint.store_of(topic);
-        let seat = Seat { resumes: store.is_some(), ..Seat::new(Phase::Live(Membership::default())) };
+        let of_tenant = self.tenant_join();
+        let seat =
+            Seat { resumes: store.is_some(), _of_tenant: of_tenant, ..Seat::new(Phase::Live(Membership::default())) };
         let slot = self.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
         let reach = if store.is_some() { Reach::Held } else { self.reach_of(slot) };
         let place = Some(self.enter(turn, slot, reach));

@@ -13,6 +13,7 @@ use crate::channel::{Instance, Job, Mutes};
 use crate::history::Wanted;
 use crate::hub::Place;
 use crate::message::Message;
+use crate::tenant::TenantJoin;
 
 /// What the engine keeps for a join.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct Seat {
     pub(crate) sends_later: bool,
     /// What of its topic it does not get.
     pub(crate) mutes: Mutes,
+    /// Counts among the joins of its socket's tenant while it lasts.
+    pub(crate) _of_tenant: Option<TenantJoin>,
 }
 
 /// The life of a join. Its end is not among these: a join that has ended is no more, and if its channel's code runs at the time,
@@ -159,6 +162,7 @@ impl Seat {
             wants_deltas: false,
             sends_later: false,
             mutes: Mutes::NOTHING,
+            _of_tenant: None,
         }
     }
 }

@@ -17,6 +17,7 @@ impl Socket {
         if let Some(of_user) = &self.info.of_user {
             of_user.lives_at(&self.info, self.key);
         }
+        self.count_for_tenant(turn);
         topics.iter().for_each(|given| self.join_at_once(turn, given));
         if !self.info.is_pending {
             self.tell(turn, |observer, socket| observer.opened(socket));
@@ -68,7 +69,7 @@ impl Socket {
         meta: Option<JsonText>,
         reach: Option<Reach>,
     ) {
-        let seat = Seat { meta, ..Seat::new(Phase::Live(Membership::default())) };
+        let seat = Seat { meta, _of_tenant: self.tenant_join(), ..Seat::new(Phase::Live(Membership::default())) };
         let slot = self.session.begin(topic.clone(), Ref::NULL, &Ref::NULL, seat);
         if let Some(reach) = reach {
             let place = self.enter(turn, slot, reach);

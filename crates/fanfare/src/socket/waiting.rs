@@ -20,6 +20,7 @@ use crate::mailbox::ShardHandle;
 use crate::message::{Message, Variant, carry, with_buffer};
 use crate::outbox::{Bounds, Outbox, Yielding};
 use crate::policy::Slow;
+use crate::tenant::{Meter, Meters};
 use crate::transport::Carrier;
 use crate::transport::wire::{Pool, Written};
 
@@ -34,12 +35,21 @@ pub(crate) struct Backlog {
     pub(crate) slow: Vec<SocketKey>,
     /// How often a message was queued in this turn for a reader who does not take it at once.
     pub(crate) queued: usize,
+    /// What is counted for the tenants of sockets.
+    pub(crate) meters: Meters,
     shard: ShardHandle,
 }
 
 impl Backlog {
     pub(super) fn new(shard: ShardHandle) -> Self {
-        Backlog { pool: Pool::new(shard.figures().clone()), dirty: Vec::new(), slow: Vec::new(), queued: 0, shard }
+        Backlog {
+            pool: Pool::new(shard.figures().clone()),
+            dirty: Vec::new(),
+            slow: Vec::new(),
+            queued: 0,
+            meters: Meters::default(),
+            shard,
+        }
     }
 
     fn counters(&self) -> &ShardCounters {
@@ -111,8 +121,9 @@ impl Socket {
     /// Queues whole frames, which must not be lost.
     pub(crate) fn queue(&mut self, backlog: &mut Backlog, bytes: Bytes, frames: usize) {
         if self.is_writable() {
+            let size = bytes.len();
             let queued = self.put(bytes, frames, backlog);
-            self.queued(queued, frames, backlog);
+            self.queued(queued, (frames, size), backlog);
         }
     }
 
@@ -141,8 +152,9 @@ impl Socket {
             return self.queue(backlog, with_id.unwrap_or_else(|| message.encoded(variant).clone()), 1);
         };
         if self.is_writable() {
+            let size = with_id.as_ref().map_or_else(|| message.encoded(variant).len(), Bytes::len);
             let queued = self.offer(serial, message, variant, slow, with_id, backlog);
-            self.queued(queued, 1, backlog);
+            self.queued(queued, (1, size), backlog);
         }
     }
 
@@ -158,12 +170,15 @@ impl Socket {
         self.is_open() && !self.overflowed
     }
 
-    fn queued(&mut self, queued: Written, frames: usize, backlog: &mut Backlog) {
+    fn queued(&mut self, queued: Written, (frames, bytes): (usize, usize), backlog: &mut Backlog) {
         if queued == Written::Full {
             self.overflowed = true;
             backlog.slow.push(self.key);
         } else {
             backlog.counters().add(Event::Delivered, frames as u64);
+            if self.meter != Meter::NONE {
+                backlog.meters.sent(self.meter, frames, bytes);
+            }
             self.mark_dirty(backlog);
         }
     }
@@ -202,7 +217,7 @@ impl Socket {
             let bounds = self.info.mount.limits.outbox;
             let size = head.len() + parts.iter().map(Bytes::len).sum::<usize>();
             let queued = self.put_in_full(size, 1, bounds, backlog, |outbox| outbox.push_parts(head, parts));
-            self.queued(queued, 1, backlog);
+            self.queued(queued, (1, size), backlog);
         }
     }
 

@@ -52,6 +52,11 @@ impl Draft {
                 let text = format!("{{{name}}} is a claim of a token, but this endpoint has no `auth` that checks one");
                 endpoint.places.problem(problems, "socket_id", text);
             }
+            let name = endpoint.tenant.as_ref().and_then(|naming| naming.claims()?.names().next());
+            if let (Some(name), false) = (name, has_claims) {
+                let text = format!("{{{name}}} is a claim of a token, but this endpoint has no `auth` that checks one");
+                endpoint.places.problem(problems, "tenant", text);
+            }
             if !has_claims {
                 check_open(endpoint, problems);
             }

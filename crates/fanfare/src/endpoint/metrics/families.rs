@@ -30,6 +30,8 @@ pub const FAMILIES: &[Family] = &[
     REPLIES,
     PUSHES_REFUSED,
     LIMITED,
+    TENANT_SOCKETS,
+    TENANT_MESSAGES,
     SENDS,
     SENT_BYTES,
     SOCKETS_WAITING,
@@ -188,6 +190,20 @@ pub(super) const LIMITED: Family = Family::counter(
     "How often clients were over a rate, by its setting, and what was done: messages or joins were `refused`, a client was `paced` (not read for a \
      while), or its socket `closed`.",
     "`fanfare why --kind limited` names the clients; `fanfare_limit` has what is allowed.",
+);
+
+pub(super) const TENANT_SOCKETS: Family = Family::gauge(
+    "fanfare_tenant_sockets",
+    &["tenant"],
+    "Clients of each tenant that are connected; `other` are those of tenants beyond `tenant.tenants_max`.",
+    "Compare it with the tenant's `sockets_max`.",
+);
+
+pub(super) const TENANT_MESSAGES: Family = Family::counter(
+    "fanfare_tenant_messages_total",
+    &["tenant", "direction"],
+    "Messages that the clients of each tenant have sent (`in`), and were sent (`out`), replies and heartbeats among them.",
+    "Compare it with the tenant's `messages_per_s`.",
 );
 
 pub(super) const SENDS: Family = Family::counter(
