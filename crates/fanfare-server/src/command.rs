@@ -24,9 +24,7 @@ pub(crate) fn execute(command: Command) -> Result<ExitCode, Failure> {
     let done = |()| ExitCode::SUCCESS;
     let exit = match command {
         Command::Dev { settings } => {
-            let given = Given::text("fanfare dev", run::DEV, settings);
-            let config = given.read()?;
-            run::dev(given, config).map(done)
+            return run::dev(Given::text("fanfare dev", run::DEV, settings)).map(done);
         }
         Command::Serve { config, settings } => {
             return run::serve(Given::file(config, settings)).map(done);

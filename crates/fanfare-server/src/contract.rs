@@ -135,8 +135,9 @@ impl Misfit {
     pub(crate) fn text(&self) -> String {
         let mut text = format!("{} does not fit its schema", self.what);
         for Violation { path, message } in &self.violations {
-            let path = if path.is_empty() { "/" } else { path };
-            text.push_str(&format!("; {path}: {message}"));
+            // The pointer to the whole is empty.
+            let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
+            text.push_str(&format!("; {place}{message}"));
         }
         text
     }

@@ -30,7 +30,7 @@ use crate::log::Filter;
 use crate::metrics::{Metrics, ServerFigures};
 use crate::notify::Notifier;
 use crate::reload::{Exchanged, Reloader};
-use crate::signals::ServerSignals;
+use crate::signals::{Requests, ServerSignals};
 use crate::source::Sources;
 use crate::terminal::{Failure, Given};
 use crate::tls::Certificates;
@@ -57,15 +57,16 @@ const CLOSING_MAX: Duration = Duration::from_secs(2);
 /// # Errors
 /// Why it could not start.
 pub(crate) fn serve(given: Given) -> Result<(), Failure> {
+    let requests = Requests::take()?;
     let takeover = Takeover::begin()?;
-    let served = serve_after(given, takeover.clone());
+    let served = serve_after(given, requests, takeover.clone());
     if let (Err(why), Some(takeover)) = (&served, takeover) {
         takeover.failed(&why.text);
     }
     served
 }
 
-fn serve_after(given: Given, takeover: Option<Takeover>) -> Result<(), Failure> {
+fn serve_after(given: Given, requests: Requests, takeover: Option<Takeover>) -> Result<(), Failure> {
     let inherited = Inherited::take()?;
     let config = given.read()?;
     let differences = inherited.differences(&config);
@@ -76,7 +77,7 @@ fn serve_after(given: Given, takeover: Option<Takeover>) -> Result<(), Failure> 
     let admin = config.admin.as_ref().map(|admin| admin.listen.0);
     block_on(async {
         let extra = Extra { inherited, takeover: takeover.clone(), is_upgradable: true, ..Extra::default() };
-        let mut running = Running::new(Some(given), config, extra).await?;
+        let mut running = Running::new(Some(given), config, requests, extra).await?;
         for difference in differences {
             tracing::warn!("{difference}: the listener that was given counts");
         }
@@ -161,14 +162,14 @@ struct Listeners {
 
 impl Running {
     /// `given` is from where the configuration can be read again.
-    async fn new(given: Option<Given>, mut config: Config, extra: Extra) -> Result<Self, String> {
+    async fn new(given: Option<Given>, mut config: Config, requests: Requests, extra: Extra) -> Result<Self, String> {
         let Extra { token, broker, inherited, takeover, is_upgradable } = extra;
         let filter = log::start(&config.log);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         // Whoever reads that the server listens may stop it in the next moment.
-        let signals = ServerSignals::new()?;
+        let signals = ServerSignals::new(requests)?;
         let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
         let metrics_max = config.metrics.as_ref().map_or(0, |metrics| metrics.connections_max.0);
         let shares = Descriptors::allowed().raise(config.limits.connections_max.0, admin_max + metrics_max);

@@ -37,31 +37,48 @@ pub(crate) enum Asked {
     Upgrade,
 }
 
+/// Signals that ask a server for something, and end a process that does not know them.
+pub(crate) struct Requests {
+    hangup: Signal,
+    user1: Signal,
+    user2: Signal,
+}
+
+impl Requests {
+    /// Takes them over from now on. It is the first thing that a server does: who has started it knows its number at once, and may ask. What
+    /// is asked before it serves is done then.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub(crate) fn take() -> Result<Self, String> {
+        // The handlers are the process's, and stay.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let runtime = runtime.map_err(|error| format!("cannot wait for signals: {error}"))?;
+        let _entered = runtime.enter();
+        Ok(Self {
+            hangup: take(SignalKind::hangup())?,
+            user1: take(SignalKind::user_defined1())?,
+            user2: take(SignalKind::user_defined2())?,
+        })
+    }
+}
+
 /// What a server does with signals.
 pub(crate) struct ServerSignals {
     ends: Signals,
-    hangup: Signal,
     quit: Signal,
-    user1: Signal,
-    user2: Signal,
+    requests: Requests,
     /// SIGTERM or SIGINT has come.
     is_ending: bool,
 }
 
 impl ServerSignals {
-    /// Takes them over from now on.
+    /// Takes those over from now on that end a server.
     ///
     /// # Errors
     /// The system refuses it.
-    pub(crate) fn new() -> Result<Self, String> {
-        Ok(Self {
-            ends: Signals::new()?,
-            hangup: take(SignalKind::hangup())?,
-            quit: take(SignalKind::quit())?,
-            user1: take(SignalKind::user_defined1())?,
-            user2: take(SignalKind::user_defined2())?,
-            is_ending: false,
-        })
+    pub(crate) fn new(requests: Requests) -> Result<Self, String> {
+        Ok(Self { ends: Signals::new()?, quit: take(SignalKind::quit())?, requests, is_ending: false })
     }
 
     /// Waits for the next thing to do.
@@ -72,7 +89,7 @@ impl ServerSignals {
                     self.is_ending = true;
                     return Asked::Stop;
                 }
-                _ = self.hangup.recv() => {
+                _ = self.requests.hangup.recv() => {
                     tracing::info!(signal = "SIGHUP", next = "the configuration is read again", "a signal");
                     return Asked::Reload;
                 }
@@ -80,11 +97,11 @@ impl ServerSignals {
                     tracing::info!(signal = "SIGQUIT", next = "the server drains and ends", "a signal");
                     return Asked::Stop;
                 }
-                _ = self.user2.recv() => {
+                _ = self.requests.user2.recv() => {
                     tracing::info!(signal = "SIGUSR2", next = "the server is upgraded", "a signal");
                     return Asked::Upgrade;
                 }
-                _ = self.user1.recv() => "SIGUSR1",
+                _ = self.requests.user1.recv() => "SIGUSR1",
             };
             tracing::warn!(signal, next = "nothing: it has no meaning here; SIGTERM stops the server", "a signal");
         }
@@ -99,9 +116,9 @@ impl ServerSignals {
                     return;
                 }
                 _ = self.quit.recv() => return,
-                _ = self.hangup.recv() => "SIGHUP",
-                _ = self.user1.recv() => "SIGUSR1",
-                _ = self.user2.recv() => "SIGUSR2",
+                _ = self.requests.hangup.recv() => "SIGHUP",
+                _ = self.requests.user1.recv() => "SIGUSR1",
+                _ = self.requests.user2.recv() => "SIGUSR2",
             };
             tracing::warn!(signal, next = "nothing: the server is being upgraded", "a signal");
         }
@@ -116,10 +133,10 @@ impl ServerSignals {
                     true => return,
                     false => "SIGTERM or SIGINT",
                 },
-                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.requests.hangup.recv() => "SIGHUP",
                 _ = self.quit.recv() => "SIGQUIT",
-                _ = self.user1.recv() => "SIGUSR1",
-                _ = self.user2.recv() => "SIGUSR2",
+                _ = self.requests.user1.recv() => "SIGUSR1",
+                _ = self.requests.user2.recv() => "SIGUSR2",
             };
             let next =
                 "the server goes on draining; SIGTERM or SIGINT after one of them cuts off the clients that are left";

@@ -124,6 +124,12 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         }
         "local_queue_full" => "take messages from the subscriber faster",
         "not_allowed" => "give the user the right, or do not show that action to it",
+        "payload_too_large" => {
+            "let the client send less than the detail allows: in parts, or only where the payload can be fetched"
+        }
+        "source_skipped" => {
+            "let whoever writes to the source send what the detail allows, or raise the setting that it names; `park` keeps such messages"
+        }
         "not_kept" => "look at the log and the disk: the history could not be written",
         "publishing_full" => "publish less at a time, or raise publishing_waiting_max",
         "unavailable" => "look at /api/health: something that the channel needs does not answer",

@@ -46,10 +46,11 @@ pub(super) fn breaks(old: &Value, new: &Value) -> Result<Vec<String>, String> {
     let (old, new) = (channels(old).ok_or(none)?, channels(new).unwrap_or_default());
     let mut found = Vec::new();
     for (pattern, before) in &old {
-        let Some(after) = new.get(pattern) else {
+        let Some((by, after)) = serving(pattern, &new) else {
             found.push(format!("{pattern}: the channel is gone"));
             continue;
         };
+        let pattern = if by == pattern { pattern.clone() } else { format!("{pattern}, which is {by} now") };
         let mut check = |what: &str, before: &Value, after: &Value, sender| {
             let (place, seen) = (format!("{pattern}: {what}"), BTreeSet::new());
             let mut compare = Compare { place, sender, whole: (before, after), seen, found: &mut found };
@@ -73,6 +74,17 @@ pub(super) fn breaks(old: &Value, new: &Value) -> Result<Vec<String>, String> {
     Ok(found)
 }
 
+/// The channel that serves all topics of a pattern now: its own, or the narrowest one that covers it.
+fn serving<'n>(pattern: &str, new: &'n Map<String, Value>) -> Option<(&'n str, &'n Value)> {
+    let covers = |other: &str| match other.strip_suffix('*') {
+        Some(begin) => pattern.starts_with(begin),
+        None => other == pattern,
+    };
+    let channels = new.iter().filter(|(other, _)| covers(other)).map(|(other, channel)| (other.as_str(), channel));
+    // An exact topic is narrower than the pattern with the same letters before its star.
+    channels.max_by_key(|(other, _)| (*other == pattern, other.len()))
+}
+
 struct Compare<'f> {
     place: String,
     sender: Sender,
@@ -85,8 +97,8 @@ struct Compare<'f> {
 
 impl Compare<'_> {
     fn add(&mut self, path: &str, text: impl AsRef<str>) {
-        let path = if path.is_empty() { "/" } else { path };
-        self.found.push(format!("{}: {path}: {}", self.place, text.as_ref()));
+        let path = if path.is_empty() { String::new() } else { format!("{path}: ") };
+        self.found.push(format!("{}: {path}{}", self.place, text.as_ref()));
     }
 
     /// From the schema that must fit at least to the one that must not allow less: for a client that sends, the new one
@@ -141,10 +153,13 @@ impl Compare<'_> {
 
     fn types(&mut self, inner: &Map<String, Value>, outer: &Map<String, Value>, path: &str) {
         let Some(allowed) = outer.get("type").map(kinds) else { return };
-        let wanted = inner.get("type").map(kinds).unwrap_or_else(|| vec!["any type".into()]);
+        let Some(wanted) = kinds_of(inner) else { return };
         let fits = |kind: &String| allowed.contains(kind) || kind == "integer" && allowed.iter().any(|k| k == "number");
         for kind in wanted.iter().filter(|kind| !fits(kind)) {
             let text = match self.sender {
+                Sender::Client if kind == ANY => {
+                    format!("only {} is taken now, where any type was", allowed.join(", "))
+                }
                 Sender::Client => format!("{kind} is not taken any more, only {}", allowed.join(", ")),
                 Sender::Server => format!("it can be {kind} now, where it was {}", allowed.join(", ")),
             };
@@ -299,6 +314,36 @@ fn is_same(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// What a schema without a type says of types.
+const ANY: &str = "any type";
+
+/// The types of what fits a schema. `None` where that is said by what is compared as a whole.
+fn kinds_of(schema: &Map<String, Value>) -> Option<Vec<String>> {
+    let kind_of = |value: &Value| match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.as_f64().is_some_and(|number| number.fract() == 0.0) => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let values = match (schema.get("enum"), schema.get("const")) {
+        (Some(Value::Array(values)), _) => values.as_slice(),
+        (_, Some(value)) => std::slice::from_ref(value),
+        _ => &[],
+    };
+    match schema.get("type") {
+        Some(kind) => Some(kinds(kind)),
+        None if !values.is_empty() => {
+            let kinds: BTreeSet<_> = values.iter().map(kind_of).collect();
+            Some(kinds.into_iter().map(str::to_owned).collect())
+        }
+        None if ["allOf", "anyOf", "oneOf"].iter().any(|key| schema.contains_key(*key)) => None,
+        None => Some(vec![ANY.to_owned()]),
+    }
+}
+
 fn kinds(value: &Value) -> Vec<String> {
     match value {
         Value::String(kind) => vec![kind.clone()],
@@ -344,8 +389,29 @@ mod tests {
             (with(&|s| s["properties"]["a"]["pattern"] = "x".into()), Some("pattern has changed"), Some("pattern has")),
             (with(&|s| s["properties"]["a"]["enum"] = json!(["x"])), Some("only some values"), None),
             (with(&|s| s["additionalProperties"] = json!({})), None, None),
-            (with(&|s| s["additionalProperties"] = string()), Some("/*: any type is not taken"), None),
-            (with(&|s| s["items"] = string()), Some("/[]: any type is not taken"), None),
+            (
+                with(&|s| s["additionalProperties"] = string()),
+                Some("/*: only string is taken now, where any type was"),
+                None,
+            ),
+            (with(&|s| s["items"] = string()), Some("/[]: only string is taken now, where any type was"), None),
+            // What has no type and is narrower all the same.
+            (with(&|s| s["properties"]["a"] = json!({"const": "x"})), Some("/a: only some values"), None),
+            (
+                with(&|s| s["properties"]["a"] = json!({"enum": ["x", 1.5]})),
+                Some("/a: only some values"),
+                Some("/a: it can be number now, where it was string"),
+            ),
+            (
+                with(&|s| s["properties"]["a"] = json!({"anyOf": [{"type": "string"}]})),
+                Some("/a: anyOf has changed"),
+                Some("/a: anyOf has changed"),
+            ),
+            (
+                with(&|s| s["properties"]["a"] = json!({})),
+                None,
+                Some("/a: it can be any type now, where it was string"),
+            ),
         ] {
             let contract = |schema: &Value| {
                 json!({"fanfare_contract": 1, "channels": {"r": {
@@ -406,6 +472,22 @@ mod tests {
             json!({"fanfare_contract": 1, "channels": {"a": channel(json!({"x": true})), "b": channel(json!({}))}});
         let new = json!({"fanfare_contract": 1, "channels": {"a": channel(json!({"y": true}))}});
         assert_eq!(breaks(&old, &new).unwrap(), ["a: push of \"x\": it is gone", "b: the channel is gone"]);
+        // Another pattern may serve the same topics, and is compared.
+        let rooms = |pattern: &str, push: Value| json!({"fanfare_contract": 1, "channels": {pattern: channel(push)}});
+        let served = || json!({"x": true});
+        for (before, after, push, expected) in [
+            ("room:*", "*", served(), None),
+            ("room:1", "room:*", served(), None),
+            ("room:*", "room*", json!({}), Some("room:*, which is room* now: push of \"x\": it is gone")),
+            ("*", "room:*", served(), Some("*: the channel is gone")),
+            ("room:*", "room:a*", served(), Some("room:*: the channel is gone")),
+            ("room:1", "room:2", served(), Some("room:1: the channel is gone")),
+        ] {
+            let found = breaks(&rooms(before, served()), &rooms(after, push)).unwrap();
+            assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{before} {after}");
+        }
+        let two = json!({"fanfare_contract": 1, "channels": {"*": channel(json!({})), "room:*": channel(served())}});
+        assert_eq!(breaks(&rooms("room:1*", served()), &two).unwrap(), [""; 0]);
         assert_eq!(breaks(&new, &new).unwrap(), [""; 0]);
         assert!(breaks(&json!({"channels": {}}), &new).is_err());
     }

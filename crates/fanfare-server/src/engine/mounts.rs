@@ -90,6 +90,8 @@ pub(super) fn mount(settings: &Settings, common: &Common<'_>) -> Mount {
 /// Whose pages may connect.
 pub(crate) fn origins(settings: &Settings, config: &Config) -> OriginPolicy {
     match (&settings.origins.0, &config.server.public_url) {
+        // The token is no cookie: pages of all origins may show one, as with Supabase.
+        _ if settings.protocol == Protocol::Supabase && !settings.places.is_given("origins") => OriginPolicy::Any,
         (OriginPolicy::SameAsRequest, Some(OneOrMore(urls))) => {
             OriginPolicy::List(urls.iter().map(|PublicUrl(origin)| origin.clone()).collect())
         }

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Extra, Running, announce, block_on};
-use crate::config::Config;
 use crate::config::secret::Secret;
 use crate::pages;
-use crate::terminal::Given;
+use crate::signals::Requests;
+use crate::terminal::{Failure, Given};
 
 /// The configuration of `fanfare dev`.
 pub(crate) const DEV: &str = include_str!("../dev.toml");
@@ -19,7 +19,9 @@ const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4001)
 ///
 /// # Errors
 /// Why it could not start.
-pub(crate) fn dev(given: Given, config: Config) -> Result<(), String> {
+pub(crate) fn dev(given: Given) -> Result<(), Failure> {
+    let requests = Requests::take()?;
+    let config = given.read()?;
     let wanted = config.admin.as_ref().map(|admin| admin.listen.0);
     let token = match config.admin.as_ref().and_then(|admin| admin.token.as_ref()?.own.clone()) {
         Some(token) => token,
@@ -27,7 +29,7 @@ pub(crate) fn dev(given: Given, config: Config) -> Result<(), String> {
     };
     block_on(async {
         let extra = Extra { token: Some(token.clone()), ..Extra::default() };
-        let mut running = Running::new(Some(given), config, extra).await?;
+        let mut running = Running::new(Some(given), config, requests, extra).await?;
         let router = running.endpoint.routes().merge(pages::demo());
         let admin = wanted.map_or_else(|| vec![ADMIN, SocketAddr::new(ADMIN.ip(), 0)], |address| vec![address]);
         let bound = running.bind(&admin).await?;
@@ -41,6 +43,7 @@ pub(crate) fn dev(given: Given, config: Config) -> Result<(), String> {
         let _ = writeln!(std::io::stderr(), "{}", explain(&url, admin, &token));
         running.until_stopped(std::future::pending()).await
     })
+    .map_err(Failure::from)
 }
 
 /// 128 random bits, new at each start: there is no default token to forget.

@@ -7,6 +7,7 @@ use fanfare::{Endpoint, Since};
 use super::{Extra, Running, block_on};
 use crate::config::Config;
 use crate::pages;
+use crate::signals::Requests;
 
 /// A topic of the demo, whose history every client wants.
 const TOPIC: &str = "room:lobby";
@@ -26,8 +27,9 @@ pub(crate) fn node(
     listens: impl FnOnce(&str),
     told: impl Future<Output = ()>,
 ) -> Result<(), String> {
+    let requests = Requests::take()?;
     block_on(async {
-        let mut running = Running::new(None, config, Extra { broker, ..Extra::default() }).await?;
+        let mut running = Running::new(None, config, requests, Extra { broker, ..Extra::default() }).await?;
         let bound = running.bind(&[]).await?;
         let router = running.endpoint.routes().merge(pages::demo());
         let url = running.listen(bound.clients, router)?;

@@ -302,6 +302,14 @@ mod tests {
             assert!(refused.contains(place), "{main}: {refused}");
         }
         assert!(schema(&[]).unwrap_err().contains("cannot read"));
+        let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!([inner]));
+        let deep = |levels: usize| schema(&[("schemas/main.json", json!({"examples": nested(levels - 1)}))]);
+        assert!(deep(127).is_ok());
+        for levels in [128, 130] {
+            let refused = deep(levels).unwrap_err();
+            let told = "main.json: lists and objects stand more than 127 levels deep in one another, at line 1 column ";
+            assert!(refused.contains(told) && !refused.contains("not JSON"), "{refused}");
+        }
         let large = json!({"$comment": "x".repeat(300_000)});
         assert!(schema(&[("schemas/main.json", large)]).unwrap_err().contains("more than 262144 bytes"));
     }

@@ -15,6 +15,9 @@ use crate::json::Strict;
 /// The largest file of a schema, in bytes.
 const FILE_SIZE_MAX: u64 = 262_144;
 
+/// How deep lists and objects may stand in one another: what the library reads.
+const LEVELS_MAX: usize = 127;
+
 /// What stays as it is in the path of a URI.
 const IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -34,6 +37,13 @@ pub(super) fn read(file: &Path) -> Result<Value, String> {
     }
     let Strict(value) = serde_json::from_str(&text).map_err(|error| match error.classify() {
         Category::Data => format!("{shown}: {error}"),
+        // The library has no kind of error for it.
+        _ if error.to_string().starts_with("recursion limit exceeded") => format!(
+            "{shown}: lists and objects stand more than {LEVELS_MAX} levels deep in one another, at line {} column {}: \
+             move a part into a file of its own, and refer to it by $ref",
+            error.line(),
+            error.column()
+        ),
         _ => format!("{shown} is not JSON: {error}"),
     })?;
     Ok(value)

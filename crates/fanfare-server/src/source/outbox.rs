@@ -132,7 +132,8 @@ impl<'s> Outbox<'s> {
             return Ok(Worked::All);
         }
         let messages: Vec<_> = rows.iter().map(|row| publish.check(read(row))).collect();
-        let mut skips: Vec<Option<Skip>> = messages.iter().map(|message| message.as_ref().err().copied()).collect();
+        let mut skips: Vec<Option<Skip>> =
+            messages.iter().map(|message| message.as_ref().err().map(|flaw| flaw.skip)).collect();
         let savepoint = answer(transaction.savepoint("batch")).await?;
         self.finish(&savepoint, &rows, &skips).await?;
         // All that can still fail is the commit, if the engine takes all.

@@ -32,7 +32,22 @@ pub(super) struct Taken {
     left: VecDeque<Message>,
     bad_recipients: u64,
     /// What is wrong with it, or with parts of it.
-    skips: Vec<Skip>,
+    flaws: Vec<Flaw>,
+}
+
+/// Why a message, or a part of it, can never be published.
+#[derive(Debug)]
+pub(super) struct Flaw {
+    pub(super) skip: Skip,
+    topic: Option<String>,
+    /// The value and what is allowed, for whoever asks why; never what was in the message.
+    detail: Option<String>,
+}
+
+impl From<Skip> for Flaw {
+    fn from(skip: Skip) -> Self {
+        Self { skip, topic: None, detail: None }
+    }
 }
 
 /// Why a message was not published.
@@ -53,22 +68,39 @@ impl Publish {
 
     /// What a message from a channel becomes.
     pub(super) fn take(&self, channel: &str, body: &[u8]) -> Taken {
-        match self.fits(body.len()).and_then(|()| self.route.apply(channel, body)) {
+        let routed = self.fits(body.len()).and_then(|()| Ok(self.route.apply(channel, body)?));
+        match routed {
             Ok(Routed { messages, bad_recipients }) => {
                 Taken { left: messages.into(), bad_recipients, ..Taken::default() }
             }
-            Err(skip) => Taken { skips: vec![skip], ..Taken::default() },
+            Err(flaw) => Taken { flaws: vec![flaw], ..Taken::default() },
         }
     }
 
     /// Whether a message that is one already is not too large.
     #[cfg(feature = "postgres")]
-    pub(super) fn check(&self, message: Result<Message, Skip>) -> Result<Message, Skip> {
-        message.and_then(|message| self.fits(message.payload.size()).map(|()| message))
+    pub(super) fn check(&self, message: Result<Message, Skip>) -> Result<Message, Flaw> {
+        let message = message?;
+        match self.fits(message.payload.size()) {
+            Ok(()) => Ok(message),
+            Err(flaw) => Err(Flaw { topic: Some(message.topic), ..flaw }),
+        }
     }
 
-    fn fits(&self, size: usize) -> Result<(), Skip> {
-        if size > self.message_size_max { Err(Skip::TooLarge) } else { Ok(()) }
+    fn fits(&self, size: usize) -> Result<(), Flaw> {
+        let max = self.message_size_max;
+        let detail = || format!("it has {size} bytes, more than message_size_max of the source, which is {max}");
+        if size > max { Err(Flaw { detail: Some(detail()), ..Skip::TooLarge.into() }) } else { Ok(()) }
+    }
+
+    /// Counts what can never be published, and keeps it for whoever asks why.
+    fn skip(&self, flaw: &Flaw) {
+        let Flaw { skip, topic, detail } = flaw;
+        self.standing.skip(*skip, 1);
+        let detail = detail.as_deref().unwrap_or(skip.about());
+        let text =
+            format!("a message of the source {:?} was skipped ({}): {detail}", self.standing.name, skip.reason());
+        self.endpoint.source_skipped(topic.as_deref(), &text);
     }
 
     /// Publishes what is left of a message. A client that is in two topics gets what came first before what came second:
@@ -85,8 +117,9 @@ impl Publish {
             }
         }
         while let Some(message) = taken.left.front() {
-            if self.contracts.check(&message.topic, &message.event, &message.payload).await.is_err() {
-                taken.skips.push(Skip::Schema);
+            if let Err(misfit) = self.contracts.check(&message.topic, &message.event, &message.payload).await {
+                let (topic, detail) = (Some(message.topic.clone()), Some(misfit.text()));
+                taken.flaws.push(Flaw { skip: Skip::Schema, topic, detail });
                 taken.left.pop_front();
                 continue;
             }
@@ -97,7 +130,10 @@ impl Publish {
                     self.backoff = Backoff::default();
                 }
                 Err(error) => match lasting(&error) {
-                    Some(skip) => taken.skips.push(skip),
+                    Some(skip) => {
+                        let (topic, detail) = (Some(message.topic.clone()), Some(error.to_string()));
+                        taken.flaws.push(Flaw { skip, topic, detail });
+                    }
                     None => {
                         self.standing.waits(&error);
                         return Err(Refusal::NotNow);
@@ -110,8 +146,8 @@ impl Publish {
         if taken.bad_recipients > 0 {
             self.standing.skip(Skip::BadTopic, taken.bad_recipients);
         }
-        taken.skips.iter().for_each(|skip| self.standing.skip(*skip, 1));
-        taken.skips.first().map_or(Ok(()), |skip| Err(Refusal::Never(*skip)))
+        taken.flaws.iter().for_each(|flaw| self.skip(flaw));
+        taken.flaws.first().map_or(Ok(()), |flaw| Err(Refusal::Never(flaw.skip)))
     }
 
     /// Publishes a message as soon as the engine takes it. What is wrong with it has been counted, and there is nobody to
@@ -138,10 +174,10 @@ impl Publish {
 impl Taken {
     /// One that is a message already, or why it is none.
     #[cfg(feature = "postgres")]
-    pub(super) fn of(message: Result<Message, Skip>) -> Self {
+    pub(super) fn of(message: Result<Message, Flaw>) -> Self {
         match message {
             Ok(message) => Self { left: [message].into(), ..Self::default() },
-            Err(skip) => Self { skips: vec![skip], ..Self::default() },
+            Err(flaw) => Self { flaws: vec![flaw], ..Self::default() },
         }
     }
 }

@@ -78,7 +78,6 @@ impl Skip {
     }
 
     /// What is counted under it, in the words of docs/operations.md.
-    #[cfg(test)]
     pub(crate) fn about(self) -> &'static str {
         match self {
             Self::Malformed => {

@@ -1,12 +1,15 @@
 //! How a server ends: with a drain, during which whoever publishes is still served, or at once.
 
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Client, SILENCE, Server};
+use crate::support::{Client, SILENCE, Server, fanfare};
 
 /// One socket is closed in each `every`, so that there is time to look.
 fn serve(every: &str) -> Server {
@@ -99,4 +102,40 @@ fn signals_during_a_drain_cut_nobody_before_an_operator_was_impatient() {
     let (status, log) = server.wait(Duration::from_secs(20));
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("cut off"), "{log}");
+}
+
+/// Whoever has started a server knows its number before it has done anything.
+#[test]
+fn a_server_that_has_just_begun_is_not_ended_by_what_is_asked_of_it() {
+    // It waits for its configuration.
+    let mut command = fanfare(&["serve", "--config", "/dev/stdin", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // SIGHUP, SIGUSR1 and SIGUSR2, as the kernel numbers them.
+    let wanted: u64 = 1 << 0 | 1 << 9 | 1 << 11;
+    let begun = Instant::now();
+    let has_taken = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+        u64::from_str_radix(caught, 16).unwrap() & wanted == wanted
+    };
+    while !has_taken() {
+        if begun.elapsed() > Duration::from_secs(10) {
+            child.kill().unwrap();
+            panic!("it waits for its configuration, and has not taken the signals");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let id = child.id().to_string();
+    let signal = |name: &str| Command::new("kill").args([name, &id]).status().unwrap();
+    for name in ["-HUP", "-USR1", "-USR2"] {
+        assert!(signal(name).success());
+    }
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"[[channel]]\ntopic = '*'\njoin = 'open'\n").unwrap();
+    drop(stdin);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("listening on"), "{line:?}");
+    signal("-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

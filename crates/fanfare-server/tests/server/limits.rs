@@ -251,6 +251,7 @@ fn whoever_was_closed_for_a_rate_is_refused_for_a_while_and_nobody_else() {
     let facts = server.api("GET", "/api/why?kind=refused", &json!(null)).json()["facts"].take();
     assert_eq!((&facts[0]["reason"], &facts[0]["code"]), (&json!("refused_penalty"), &json!(429)), "{facts}");
     assert!(facts[0]["next"].as_str().unwrap().contains("limits.penalty"), "{facts}");
+    assert_eq!(facts[0]["user"], "user:ada");
     assert!(server.counter("connections", "refused_penalty") >= 2);
 }
 

@@ -61,5 +61,6 @@ mod tenants;
 mod tls;
 mod traces;
 mod upgrade;
+mod users;
 mod webhooks;
 mod why;

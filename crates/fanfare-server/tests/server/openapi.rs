@@ -8,16 +8,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, PATIENCE, Server, TOKEN, eventually, http};
-use crate::why::token;
+use crate::users::{endpoint_with, token};
 
-const CONFIG: &str = "
-drain = '1s'
-[[endpoint]]
-auth = 'users'
-socket_id = 'user:{sub}'
-[auth.users]
-kind = 'jwt'
-secret = 'a-secret-of-the-tests-that-has-sixty-four-bytes-0123456789abcdef'
+const CHANNELS: &str = "
 [[channel]]
 topic = '*'
 join = 'open'
@@ -25,6 +18,10 @@ publish = 'open'
 presence = true
 history = { messages = 7 }
 ";
+
+fn config() -> String {
+    format!("drain = '1s'\n{}", endpoint_with(CHANNELS))
+}
 
 /// The process that takes over. Killed when dropped, in case it has not ended by itself.
 struct Successor(u64);
@@ -96,7 +93,7 @@ fn first_line(server: &Server, path: &str) -> Value {
 
 #[test]
 fn each_request_is_answered_as_the_description_says() {
-    let server = Server::serve(CONFIG);
+    let server = Server::serve(&config());
     let connect =
         |sub: &str| server.upgrade(&format!("/socket/websocket?vsn=2.0.0&token={}", token(sub)), &[]).unwrap();
     let mut clients = ["7", "8"].map(connect);
@@ -198,7 +195,7 @@ fn each_request_is_answered_as_the_description_says() {
 fn refusals_are_described_and_need_the_right_that_is_named() {
     let tokens = "[admin]\ntoken_env = 'FANFARE_ADMIN_TOKEN'\n[[admin.token]]\nname = 'reader'\ntoken_env = 'READER'\nmay = ['read']\n\
                   [[admin.token]]\nname = 'tapper'\ntoken_env = 'TAPPER'\nmay = ['tap']\n";
-    let server = Server::serve_with(&format!("{CONFIG}{tokens}"), |command| {
+    let server = Server::serve_with(&format!("{}{tokens}", config()), |command| {
         command.env("READER", "a-token-of-the-reader").env("TAPPER", "a-token-of-the-tapper");
     });
     let described = Described(strict(server.api("GET", "/api/openapi.json", &Value::Null).json()));

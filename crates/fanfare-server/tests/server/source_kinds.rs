@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::services::{Service, nats, postgres, redis as redis_server};
 use crate::support::{Client, PATIENCE, Server, eventually};
+use crate::users;
 
 const CHANNEL: &str = "[[channel]]\ntopic = ['*']\njoin = 'open'\n";
 
@@ -323,16 +324,31 @@ fn an_outbox_of_ones_own_is_emptied() {
     );
     postgres.sql("INSERT INTO app.\"Box\" (topic, event, payload) VALUES ('t', NULL, '{}'), ('t', 'e', '[1]')");
     let server = serve(&format!(
-        "kind = 'outbox'\nurl = '{}'\ntable = 'app.Box'\ncreate = false\ndone = 'delete'\npoll = '20ms'",
+        "kind = 'outbox'\nurl = '{}'\ntable = 'app.Box'\ncreate = false\ndone = 'delete'\npoll = '20ms'\n\
+         message_size_max = 1000",
         postgres.postgres_url()
     ));
     is_up(&server);
     let mut client = server.connect("");
     client.join_ok("t");
+    postgres.sql(
+        "INSERT INTO app.\"Box\" (topic, event, payload) VALUES ('t', 'e', jsonb_build_object('x', repeat('y', 1000)))",
+    );
     postgres.sql("INSERT INTO app.\"Box\" (topic, event, payload) VALUES ('t', 'e', '{\"n\": 1}')");
     assert_eq!(next(&mut client, "e"), json!({"n": 1}));
     eventually(|| postgres.sql("SELECT count(*) FROM app.\"Box\"") == "0");
-    assert_eq!(count(&server, "skipped_malformed"), 2);
+    assert_eq!((count(&server, "skipped_malformed"), count(&server, "skipped_too_large")), (2, 1));
+    // Its members got nothing of it, and who asks why is told.
+    let facts = server.api("GET", "/api/why?topic=t", &Value::Null).json()["facts"].take();
+    let fact = &facts[0];
+    assert_eq!(
+        (&fact["kind"], &fact["reason"], facts.as_array().unwrap().len()),
+        (&json!("dropped"), &json!("source_skipped"), 1)
+    );
+    let detail = fact["detail"].as_str().unwrap();
+    let part = "was skipped (too_large): it has 1009 bytes, more than message_size_max of the source, which is 1000";
+    assert!(detail.contains(part), "{detail}");
+    assert!(fact["next"].as_str().unwrap().contains("`park`"), "{fact}");
 }
 
 #[test]
@@ -437,13 +453,12 @@ fn bridge_4_to_7_as_its_instructions_say() {
     assert_eq!(told, ["disconnected ada", "disconnected bob"]);
 }
 
-const SECRET: &str = "a-secret-for-the-tests-which-is-long-enough-for-any-algorithm-there-is";
-
 #[test]
 fn bridge_4_bridge_11_keys_are_told_when_they_come_and_go() {
     let mut redis = redis_server::start();
+    let auth = users::auth();
     let config = format!(
-        "{CHANNEL}\n[auth.users]\nkind = 'jwt'\nalgorithms = 'HS256'\nsecret = '{SECRET}'\n[[endpoint]]\nauth = 'users'\n\
+        "{CHANNEL}\n{auth}[[endpoint]]\nauth = 'users'\n\
          socket_id = 'user:{{sub}}'\n[bridge]\nurl = '{}'\nkey = '{{sub}}'",
         redis.redis_url()
     );
@@ -458,7 +473,7 @@ fn bridge_4_bridge_11_keys_are_told_when_they_come_and_go() {
         (message.get_channel_name().to_owned(), message.get_payload::<String>().unwrap())
     };
     let told = |channel: &str, key: &str| (channel.to_owned(), key.to_owned());
-    let connect = |sub: &str| server.connect(&format!("token={}", token(sub)));
+    let connect = |sub: &str| server.connect(&format!("token={}", users::token(sub)));
     let list = |query: &str| server.api("GET", &format!("/api/connections{query}"), &Value::Null);
     let first = connect("7");
     assert_eq!(next(), told("connected", "7"));
@@ -502,8 +517,9 @@ fn bridge_4_bridge_11_keys_are_told_when_they_come_and_go() {
 #[test]
 fn nodes_of_a_cluster_tell_the_bridge_of_a_key_once() {
     let redis = redis_server::start();
+    let auth = users::auth();
     let config = format!(
-        "{CHANNEL}\n[auth.users]\nkind = 'jwt'\nalgorithms = 'HS256'\nsecret = '{SECRET}'\n[[endpoint]]\nauth = 'users'\n\
+        "{CHANNEL}\n{auth}[[endpoint]]\nauth = 'users'\n\
          [broker]\nurl = '{0}'\n[bridge]\nurl = '{0}'\nkey = '{{sub}}'",
         redis.redis_url()
     );
@@ -516,7 +532,7 @@ fn nodes_of_a_cluster_tell_the_bridge_of_a_key_once() {
         let message = heard.get_message().unwrap();
         format!("{} {}", message.get_channel_name(), message.get_payload::<String>().unwrap())
     };
-    let connect = |node: usize, sub: &str| nodes[node].connect(&format!("token={}", token(sub)));
+    let connect = |node: usize, sub: &str| nodes[node].connect(&format!("token={}", users::token(sub)));
     let first = connect(0, "7");
     assert_eq!(next(), "connected 7");
     let second = connect(1, "7");
@@ -559,12 +575,13 @@ fn hear_from_the_start(redis: &mut Service) -> std::sync::mpsc::Receiver<Vec<(St
 /// A renewed token may say something else: a socket stays under the key that it came with, and leaves it when it goes.
 #[test]
 fn bridge_11_a_renewed_token_leaves_nothing_behind() {
+    let auth = users::auth();
     let server = Server::serve(&format!(
-        "{CHANNEL}\n[auth.users]\nkind = 'jwt'\nalgorithms = 'HS256'\nsecret = '{SECRET}'\n[[endpoint]]\nauth = 'users'\n\
+        "{CHANNEL}\n{auth}[[endpoint]]\nauth = 'users'\n\
          [bridge]\nurl = 'redis://127.0.0.1:1'\nkey = '{{team}}'"
     ));
     let list = || server.api("GET", "/api/connections", &Value::Null).json()["connections"].clone();
-    let signed = |team: &str| sign(&json!({"sub": "7", "team": team, "exp": 4_000_000_000_u64}));
+    let signed = |team: &str| users::signed(&json!({"sub": "7", "team": team, "exp": 4_000_000_000_u64}));
     let mut client = server.connect(&format!("token={}", signed("a")));
     eventually(|| list() == json!([{"key": "a", "sockets": 1}]));
     assert_eq!(client.push_on_phoenix("access_token", json!({"access_token": signed("b")}))["status"], "ok");
@@ -572,15 +589,6 @@ fn bridge_11_a_renewed_token_leaves_nothing_behind() {
     eventually(|| list() == json!([{"key": "b", "sockets": 1}]));
     drop(client);
     eventually(|| list() == json!([]));
-}
-
-fn token(sub: &str) -> String {
-    sign(&json!({"sub": sub, "exp": 4_000_000_000_u64}))
-}
-
-fn sign(claims: &Value) -> String {
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256), claims, &key).unwrap()
 }
 
 /// A server that was killed and is started again with the same name goes on where it was.

@@ -259,6 +259,15 @@ fn supabase_49_an_endpoint_without_a_channel_just_works() {
     client.send(json!({"topic": "realtime:a", "event": "broadcast", "payload": {"event": "e", "payload": {"n": 1}}, "ref": "2"}));
     assert_eq!(client.hear(), json!({"type": "broadcast", "event": "e", "payload": {"n": 1}}));
     assert!(!server.stderr().contains("every join is refused"), "{}", server.stderr());
+    let served = "protocol=\"supabase\" auth=\"a\" origins=\"everybody\"";
+    assert!(server.stderr().contains(served), "{}", server.stderr());
+    // What is too large is told with its size, and what can be done.
+    let large = json!({"type": "presence", "event": "track", "payload": {"x": "x".repeat(64_000)}});
+    assert_eq!(client.ask("realtime:a", "presence", large).0, "error");
+    let facts = server.api("GET", "/api/why?topic=realtime:a", &Value::Null).json()["facts"].take();
+    assert_eq!((&facts[0]["reason"], facts.as_array().unwrap().len()), (&json!("payload_too_large"), 1), "{facts}");
+    assert!(facts[0]["detail"].as_str().unwrap().contains("64008 bytes, more than 64000"), "{facts}");
+    assert!(facts[0]["next"].as_str().unwrap().contains("send less than the detail allows"), "{facts}");
 }
 
 #[test]

@@ -7,15 +7,9 @@ use std::process::{Child, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::{Client, PATIENCE, Server, TOKEN, eventually};
-use crate::why::token;
+use crate::users::{endpoint_with, token};
 
-const CONFIG: &str = "
-[[endpoint]]
-auth = 'users'
-socket_id = 'user:{sub}'
-[auth.users]
-kind = 'jwt'
-secret = 'a-secret-of-the-tests-that-has-sixty-four-bytes-0123456789abcdef'
+const CHANNELS: &str = "
 [[channel]]
 topic = 'room:*'
 join = 'open'
@@ -84,7 +78,7 @@ fn open(server: &Server, query: &str) -> (String, TcpStream) {
 
 #[test]
 fn a_topic_is_watched_without_being_joined() {
-    let server = Server::serve(CONFIG);
+    let server = Server::serve(&endpoint_with(CHANNELS));
     let mut tap = Tap::start(&server, &["--topic", "room:*"]);
     let mut client = connect(&server, "7");
     let joined = client.join_ok("room:1");
@@ -124,7 +118,7 @@ fn a_topic_is_watched_without_being_joined() {
 
 #[test]
 fn one_user_one_direction_and_one_event_are_chosen() {
-    let server = Server::serve(CONFIG);
+    let server = Server::serve(&endpoint_with(CHANNELS));
     let mut user = Tap::start(&server, &["--user", "user:8", "--address", "127.0.0.1"]);
     let mut sent = Tap::start(
         &server,
@@ -161,7 +155,7 @@ fn one_user_one_direction_and_one_event_are_chosen() {
 
 #[test]
 fn more_than_a_rate_is_left_out_and_counted() {
-    let server = Server::serve(CONFIG);
+    let server = Server::serve(&endpoint_with(CHANNELS));
     let mut tap = Tap::start(&server, &["--topic", "room:1", "--rate", "1", "--count", "2"]);
     let messages: Vec<_> = (0..50).map(|n| json!({"topic": "room:1", "event": "e", "payload": {"n": n}})).collect();
     server.api("POST", "/api/publish", &json!({ "messages": messages }));
@@ -178,7 +172,7 @@ fn more_than_a_rate_is_left_out_and_counted() {
 
 #[test]
 fn taps_have_a_bound_and_end_with_their_readers() {
-    let server = Server::serve(CONFIG);
+    let server = Server::serve(&endpoint_with(CHANNELS));
     let mut taps: Vec<_> = (0..16).map(|_| open(&server, "topic=room:*")).collect();
     assert!(taps[0].0.starts_with("HTTP/1.1 200") && taps[0].0.contains("text/event-stream"), "{}", taps[0].0);
     assert!(open(&server, "topic=a").0.starts_with("HTTP/1.1 429"));

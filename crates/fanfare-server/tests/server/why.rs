@@ -6,36 +6,26 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::{Server, TOKEN, eventually};
+use crate::users::{endpoint_with, token};
 
-const CONFIG: &str = "
-limits = { joins_max = 1 }
-[[endpoint]]
-auth = 'users'
-socket_id = 'user:{sub}'
+const MORE: &str = "
 [[endpoint]]
 path = '/hub'
 protocol = 'hub'
 auth = 'users'
-[auth.users]
-kind = 'jwt'
-secret = 'a-secret-of-the-tests-that-has-sixty-four-bytes-0123456789abcdef'
 [[channel]]
 topic = 'room:*'
 join = 'open'
 publish = 'nobody'
 ";
 
-/// A token for servers with this secret.
-pub(crate) fn token(sub: &str) -> String {
-    let key =
-        jsonwebtoken::EncodingKey::from_secret(b"a-secret-of-the-tests-that-has-sixty-four-bytes-0123456789abcdef");
-    let claims = json!({"sub": sub, "exp": 4_000_000_000_u64});
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+fn serve() -> Server {
+    Server::serve(&format!("limits = {{ joins_max = 1 }}\n{}", endpoint_with(MORE)))
 }
 
 /// A server at which one client was refused, two were refused joins, and one of them a push.
 fn eventful() -> Server {
-    let server = Server::serve(CONFIG);
+    let server = serve();
     for user in ["7", "8"] {
         let mut client = server.upgrade(&format!("/socket/websocket?vsn=2.0.0&token={}", token(user)), &[]).unwrap();
         let joined = client.join_ok("room:1");
@@ -93,7 +83,7 @@ fn facts_are_told_by_whom_and_what_they_concern() {
 /// Wherever a client may put a credential, and wherever one gets by mistake.
 #[test]
 fn no_credential_is_in_a_fact() {
-    let server = Server::serve(CONFIG);
+    let server = serve();
     let marker = "m4rk3rm4rk3r";
     let get = |path: &str, headers: &[(&str, &str)]| server.http("GET", path, headers, "").status;
     let encoded = "bTRyazNybTRyazNy";
