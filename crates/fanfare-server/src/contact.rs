@@ -97,7 +97,9 @@ fn one<'a>(part: String, asked: impl Future<Output = Answer> + Send + 'a) -> Ask
     Box::pin(async move {
         let answer = timeout(PATIENCE, asked).await;
         let late = || {
-            Err(format!("no answer within {PATIENCE:?}; is it the right address, and does a firewall let it through?"))
+            Err(format!(
+                "no answer within {PATIENCE:?}; is it the right address of the right kind of server, and does a firewall let it through?"
+            ))
         };
         vec![(part, answer.unwrap_or_else(|_| late()))]
     })

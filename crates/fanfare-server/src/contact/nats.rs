@@ -17,8 +17,12 @@ pub(super) async fn what(url: &str) -> Result<String, String> {
     let (address, options) = addressed(url)?;
     let place = format!("{}:{}", address.host(), address.port());
     let connected = options.connection_timeout(PATIENCE).connect(address).await;
-    let client =
-        connected.map_err(|error| format!("no connection to {place}: {error}; start it, or correct the address"))?;
+    let client = connected.map_err(|error| match error.to_string() {
+        text if text.contains("InvalidContentType") => {
+            format!("no connection to {place}: {text}; does the server speak TLS on this port? If not, write nats:// in the address")
+        }
+        text => format!("no connection to {place}: {text}; start it, or correct the address"),
+    })?;
     let info = client.server_info();
     Ok(in_words(&info.version, info.jetstream))
 }

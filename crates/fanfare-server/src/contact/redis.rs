@@ -102,7 +102,18 @@ fn in_words(error: &RedisError) -> String {
     match error.code() {
         Some("NOAUTH" | "WRONGPASS") => format!("it says {error}; correct the user and password in the address"),
         _ if error.is_connection_refusal() => format!("no connection: {error}; start it, or correct the address"),
-        _ => error.to_string(),
+        _ if error.is_timeout() => {
+            format!(
+                "{error}; is it a Redis, and does it speak TLS on this port where the address begins with rediss://?"
+            )
+        }
+        _ => match error.to_string() {
+            // Its driver quotes the first bytes by their numbers.
+            text if text.contains("Parse error") => {
+                "it does not answer as a Redis does: correct the host and port in the address".to_owned()
+            }
+            text => text,
+        },
     }
 }
 

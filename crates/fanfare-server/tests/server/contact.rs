@@ -45,12 +45,16 @@ fn each_server_says_what_it_is_and_what_is_not_as_it_should_be() {
          [source.b]\nkind = 'postgres'\nurl = '{postgres_url}'\nchannels = 'b'\n\
          [source.c]\nkind = 'outbox'\nurl = '{postgres_url}'\ncreate = false\ntable = 'nothing'\n\
          [source.d]\nkind = 'nats'\nurl = '{nats}'\nchannels = 'd'\n\
+         [source.e]\nkind = 'nats'\nurl = '{secured}'\nchannels = 'e'\n\
+         [source.f]\nkind = 'redis'\nurl = '{crossed}'\nchannels = 'f'\n\
          [keys.k]\nstore = 'postgres'\nurl = '{postgres_url}'\n\
          [bridge]\nurl = 'redis://127.0.0.1:{hook}'\n\
          [hook.h]\nurl = 'http://127.0.0.1:{hook}/ask'\n\
          [[webhook]]\nname = 'w'\nurl = 'http://127.0.0.1:{webhook}/tell'\nevents = 'topic_occupied'\n",
         redis = redis.redis_url(),
         nats = nats.nats_url(),
+        secured = nats.nats_url().replace("nats://", "tls://"),
+        crossed = nats.nats_url().replace("nats://", "redis://"),
     );
     let (ok, said) = check(&config);
     assert!(!ok, "{said}");
@@ -65,6 +69,8 @@ fn each_server_says_what_it_is_and_what_is_not_as_it_should_be() {
             "ok: source.b: PostgreSQL ".to_owned(),
             "error: source.c: PostgreSQL … has no table nothing: make it, or set create = true".to_owned(),
             "ok: source.d: NATS … without JetStream".to_owned(),
+            "error: source.e: no connection to 127.0.0.1:…; does the server speak TLS on this port? If not, write nats://".to_owned(),
+            "error: source.f: it does not answer as a Redis does: correct the host and port in the address".to_owned(),
             "error: bridge: no connection: … start it, or correct the address".to_owned(),
             format!("error: hook.h: no connection to 127.0.0.1:{hook}: …; start it, or correct the address"),
             format!("ok: webhook w: 127.0.0.1:{webhook} takes connections"),
