@@ -2,11 +2,11 @@
 // broker, has `fanfare bench` measure each, round after round, and prints ratios of two runs of one round: the median, with the
 // smallest and the largest. Everything runs on this machine, so the nodes, the broker and the clients share its cores.
 //
-// What a delivery costs is the CPU time of all nodes together (/proc/PID/stat), so that it says something on a busy machine as well. At the
+// What a delivery costs is the CPU time of all nodes together (/proc/PID/stat), so that it says more on a busy machine than a rate would. At the
 // same load each message comes alone. As fast as it goes a node without a broker gets several messages at once and sends them together,
 // and one with a broker gets each by itself: then it is compared how much is sent together as well.
 //
-// A run in which messages came too late to be counted is made again, three times at most; `--runs load` leaves out those that say nothing
+// A run in which messages came too late to be counted is made again, three times at most; `--runs load` leaves out those that say least
 // on a busy machine.
 //
 //     node measure.mjs [--fanfare PATH] [--rounds 3] [--seconds 3] [--clients 300] [--rate 200] [--runs load,throughput,latency]
