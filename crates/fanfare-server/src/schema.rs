@@ -8,7 +8,7 @@ mod compiled;
 mod expanded;
 #[cfg(feature = "schema")]
 mod files;
-#[cfg(feature = "schema")]
+
 #[cfg(not(feature = "schema"))]
 pub(crate) use absent::{Schema, Violation};
 #[cfg(feature = "schema")]

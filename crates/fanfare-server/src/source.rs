@@ -110,7 +110,10 @@ impl Sources {
             Kind::Nats => Listener::Nats(self.inbox(settings, publish)),
             // The configuration does not let such a source through.
             #[cfg(not(all(feature = "redis", feature = "postgres", feature = "nats")))]
-            _ => Listener::Absent,
+            _ => {
+                drop(publish);
+                Listener::Absent
+            }
         }
     }
 
@@ -169,7 +172,10 @@ impl Listener {
             #[cfg(feature = "nats")]
             Self::Nats(inbox) => nats::listen(url, settings, inbox, stop).await,
             #[cfg(not(all(feature = "redis", feature = "postgres", feature = "nats")))]
-            Self::Absent => Err("this build cannot reach it".into()),
+            Self::Absent => {
+                drop((url, stop));
+                Err("this build cannot reach it".into())
+            }
         }
     }
 }
