@@ -7,7 +7,12 @@ impl Version {
     /// 1.0.0. Any `1.0.z` is [`Version::V1`], any `2.0.z` [`Version::V2`]; everything else is `None` and is to be
     /// refused.
     pub fn parse(vsn: Option<&str>) -> Option<Self> {
-        let Some(vsn) = vsn else { return Some(Self::V1) };
+        let vsn = match vsn {
+            // What clients send.
+            None | Some("1.0.0") => return Some(Self::V1),
+            Some("2.0.0") => return Some(Self::V2),
+            Some(vsn) => vsn,
+        };
         let core = match vsn.split_once('+') {
             Some((core, build)) if is_build(build) => core,
             Some(_) => return None,

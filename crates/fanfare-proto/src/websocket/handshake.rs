@@ -141,7 +141,9 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
-    tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
+    // Most clients send it alone.
+    headers.get(name).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(wanted.as_bytes()))
+        || tokens(headers, name).any(|token| token.eq_ignore_ascii_case(wanted))
 }
 
 /// The elements of a header that is a comma-separated list, over all its lines.

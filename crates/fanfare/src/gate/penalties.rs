@@ -53,6 +53,11 @@ impl Penalties {
         imposed.is_some()
     }
 
+    /// Whether there has been any: if not, nobody need look at the clock.
+    pub(crate) fn were_any(&self) -> bool {
+        self.over_ns.load(Ordering::Relaxed) > 0
+    }
+
     /// For how many nanoseconds a client is not let in; 0 if it may come.
     pub(crate) fn left_ns(&self, client: &Penalized, now_ns: u64) -> u64 {
         if now_ns >= self.over_ns.load(Ordering::Relaxed) {

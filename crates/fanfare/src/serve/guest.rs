@@ -23,7 +23,6 @@ use tokio::time::Instant;
 use super::connection::{Begun, First, Served};
 use super::heads;
 use super::pause::Arriving;
-use crate::body::Body;
 use crate::guard::panic_message;
 use crate::mailbox::ShardHandle;
 use crate::mailbox::newcomer::{Heard, Host, Upgraded};
@@ -57,7 +56,7 @@ where
         let mut context = Context::from_waker(Waker::noop());
         match catch_unwind(AssertUnwindSafe(|| begun.as_mut().poll(&mut context))) {
             Ok(Poll::Ready(Ok(Upgrading { socket, window_bits, answer }))) => {
-                let answer = head_of(&answer);
+                let answer = answer.into_head();
                 Heard::Upgraded(Box::new(Upgraded { admitted: socket, window_bits, answer, head_size }))
             }
             Ok(Poll::Ready(Err(answer))) => self.leave(bytes, Some(Box::pin(ready(Err(answer))))),
@@ -132,17 +131,4 @@ async fn writable(stream: TcpStream) -> io::Result<tokio::net::TcpStream> {
     let stream = tokio::net::TcpStream::from_std(stream.into())?;
     stream.writable().await?;
     Ok(stream)
-}
-
-/// The head of an answer that has no body.
-fn head_of(answer: &Response<Body>) -> Vec<u8> {
-    let mut head = Vec::with_capacity(256);
-    head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
-    for (name, value) in answer.headers() {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            head.extend_from_slice(part);
-        }
-    }
-    head.extend_from_slice(b"\r\n");
-    head
 }

@@ -165,10 +165,14 @@ impl Asking<'_> {
 
     /// Whether a client may come again whose last socket was closed for a rate.
     fn check_penalty(&self, user: Option<&Arc<str>>) -> Result<(), Refusal> {
+        let penalties = &self.endpoint.gate().penalties;
+        if !penalties.were_any() {
+            return Ok(());
+        }
         let address = self.connection.map(|connection| connection.peer.ip());
         let now_ns = self.endpoint.clock().now_us().saturating_mul(1_000);
         let client = Penalized::of(address, user);
-        match client.map_or(0, |client| self.endpoint.gate().penalties.left_ns(&client, now_ns)) {
+        match client.map_or(0, |client| penalties.left_ns(&client, now_ns)) {
             0 => Ok(()),
             left_ns => Err(Refusal::Penalty(left_ns.div_ceil(1_000_000_000) as u32, self.told_of(user))),
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use fanfare_proto::websocket::{deflate, handshake};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
@@ -26,7 +26,53 @@ pub(crate) struct Upgrading {
     pub(crate) socket: AdmittedSocket,
     /// What permessage-deflate was negotiated with, if it was.
     pub(crate) window_bits: Option<u8>,
-    pub(crate) answer: Response<Body>,
+    pub(crate) answer: Accepted,
+}
+
+/// The answer to a client that may have a WebSocket.
+pub(crate) struct Accepted {
+    /// What proves that its request was understood; there is none over HTTP/2, where 200 says so.
+    accept: Option<HeaderValue>,
+    protocol: Option<HeaderValue>,
+    extensions: Option<HeaderValue>,
+}
+
+impl Accepted {
+    fn headers(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let of_upgrade = self.accept.map(|accept| {
+            [
+                (UPGRADE, HeaderValue::from_static("websocket")),
+                (CONNECTION, HeaderValue::from_static("Upgrade")),
+                (SEC_WEBSOCKET_ACCEPT, accept),
+            ]
+        });
+        let protocol = self.protocol.map(|protocol| (SEC_WEBSOCKET_PROTOCOL, protocol));
+        let extensions = self.extensions.map(|extensions| (SEC_WEBSOCKET_EXTENSIONS, extensions));
+        of_upgrade.into_iter().flatten().chain(protocol).chain(extensions)
+    }
+
+    /// For the HTTP library.
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::default());
+        if self.accept.is_some() {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        }
+        response.headers_mut().extend(self.headers());
+        response
+    }
+
+    /// The bytes of it, over HTTP/1.1.
+    pub(crate) fn into_head(self) -> Vec<u8> {
+        let mut head = Vec::with_capacity(256);
+        head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+        for (name, value) in self.headers() {
+            for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                head.extend_from_slice(part);
+            }
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
 }
 
 impl Endpoint {
@@ -116,22 +162,8 @@ impl Asking<'_> {
         let shard = shard.unwrap_or_else(|| endpoint.next_shard().clone());
         let socket = self.socket(shard, admitted).await?;
 
-        let mut answer = Response::new(Body::default());
-        if accept.is_some() {
-            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        }
-        let headers = answer.headers_mut();
-        if let Some(accept) = accept {
-            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-            headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        }
-        if let (Some(protocol), _) = credential::subprotocol(mount, &parts.headers)? {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-        }
-        if let Some(agreement) = agreement {
-            headers.insert(SEC_WEBSOCKET_EXTENSIONS, agreement.response);
-        }
+        let (protocol, _) = credential::subprotocol(mount, &parts.headers)?;
+        let answer = Accepted { accept, protocol, extensions: agreement.map(|agreement| agreement.response) };
         Ok(Upgrading { socket, window_bits, answer })
     }
 }
@@ -140,6 +172,6 @@ impl Upgrading {
     async fn take_over(self, endpoint: &Endpoint, on_upgrade: OnUpgrade) -> Result<Response<Body>, Refusal> {
         let Upgrading { socket, window_bits, answer } = self;
         upgrade::take_over(endpoint, on_upgrade, socket, window_bits).await.map_err(|_| Refusal::Ended)?;
-        Ok(answer)
+        Ok(answer.into_response())
     }
 }
