@@ -24,7 +24,18 @@ pub fn delta_param(payload: &Payload) -> bool {
     struct Params {
         delta: bool,
     }
-    payload.to().is_ok_and(|Params { delta }| delta)
+    may_name(payload, "\"delta\"") && payload.to().is_ok_and(|Params { delta }| delta)
+}
+
+/// Whether a payload may have a member of this name, which is in quotes. Each join is asked, and nearly none has it.
+fn may_name(payload: &Payload, name: &str) -> bool {
+    let text = match payload {
+        Payload::Json(json) => json.as_str(),
+        Payload::Text(text) => text.as_str(),
+        Payload::Binary(_) => return false,
+    };
+    // A name may be written with escapes.
+    text.len() > name.len() && (text.contains(name) || text.as_bytes().contains(&b'\\'))
 }
 
 /// A reply with what a client that has asked for differences has to know: by which member of a payload messages are told apart,
@@ -140,6 +151,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::*;
+    use crate::payload::Text;
     use crate::phoenix::message::Format;
     use crate::position::Epoch;
 
@@ -210,13 +222,19 @@ mod tests {
     #[test]
     fn a_join_says_whether_it_wants_differences() {
         for (payload, expected) in [
-            (json!({}), false),
-            (json!({"delta": true}), true),
-            (json!({"delta": false}), false),
-            (json!({"delta": 1}), false),
+            ("{}", false),
+            (r#"{"delta":true}"#, true),
+            (r#"{"a":{"b":"delta"},"\u0064elta" : true}"#, true),
+            (r#"{"delta":false}"#, false),
+            (r#"{"delta":1}"#, false),
+            (r#"{"a":["delta",true]}"#, false),
+            (r#"["delta"]"#, false),
         ] {
-            assert_eq!(delta_param(&payload.clone().into()), expected, "{payload}");
+            for as_it_came in [JsonText::parse(payload).unwrap().into(), Text::copy(payload).into()] {
+                assert_eq!(delta_param(&as_it_came), expected, "{payload}");
+            }
         }
+        assert!(!delta_param(&Payload::Binary(br#"{"delta":true}"#[..].into())));
         for (told, expected) in [
             (Ok(Some("k")), r#"{"a":1,"delta":{"key":"k","keys":1000}}"#),
             (Err("no"), r#"{"a":1,"delta":{"reason":"no"}}"#),
