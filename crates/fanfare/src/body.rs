@@ -59,14 +59,14 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(whole) => whole.is_end_stream(),
-            Kind::Stream(_) => false,
+            Kind::Stream(stream) => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(whole) => whole.size_hint(),
-            Kind::Stream(_) => SizeHint::default(),
+            Kind::Stream(stream) => stream.size_hint(),
         }
     }
 }

@@ -23,7 +23,7 @@ use hashbrown::HashMap;
 use crate::figures::Load;
 use crate::gap::{Gap, Losses, Rule, Voice};
 pub(crate) use load::Seen;
-pub(crate) use outboxes::Outboxes;
+pub(crate) use outboxes::{Outboxes, Share};
 use queue::{Amount, Ends, Queue, What};
 
 /// At most this many segments leave in one `writev`.

@@ -13,6 +13,7 @@ mod posts;
 mod refusal;
 mod stream;
 mod streamed;
+mod unread;
 mod upgrade;
 mod websocket;
 

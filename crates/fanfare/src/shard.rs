@@ -184,6 +184,9 @@ impl Shard {
             self.look_at_newcomers();
         }
         self.expire_timers();
+        for key in self.lent.answerable() {
+            self.with(key, Socket::write_out);
+        }
         self.write();
         self.end_turn(began_us);
         Ok(())
@@ -443,6 +446,7 @@ impl Shard {
         self.lent.backlog.pool.forget(socket.carrier.outbox_if_any());
         self.lent.needs_no_ration(key);
         self.lent.backlog.meters.leave(socket.meter);
+        self.lent.unanswered.remove(&key);
         if let Some(id) = &socket.info.id
             && let Some(sockets) = self.by_id.get_mut(id)
         {
@@ -468,7 +472,7 @@ impl Shard {
             return None;
         }
         // Nobody tells when other shards have room again.
-        let waits = !self.lent.reading.held_up.is_empty() || self.lent.hungry() > 0;
+        let waits = !self.lent.reading.held_up.is_empty() || self.lent.hungry() > 0 || !self.lent.unanswered.is_empty();
         let look = waits.then_some(HELD_UP_LOOK);
         let timer = self.lent.timers.next_ms().into_iter().chain(self.newcomers.expiry_ms()).min();
         // Nor that they hold more, of which this shard may have to give up some.

@@ -80,11 +80,12 @@ section! {
         outbox_bytes_max: Size<10_000, 1_000_000_000> = "\"8MB\"" => Connect,
         /// How many frames may wait for one slow reader. Beyond it the same happens.
         outbox_frames_max: Count<10, 10_000_000> = "8192" => Connect,
-        /// How much memory what waits for all clients may take together: for slow readers, between two polls, and what was read of
-        /// histories for clients that have missed it. What many wait for counts once. Beyond it the messages of those that hold most give way
-        /// where `channel.slow` lets them, and otherwise their sockets are closed with 1013; from three quarters of it on clients
-        /// are sent what they have missed one after the other, as much as they take at once. Left out: a quarter of the memory that the process may have (that of its
-        /// control group, or of the machine), at least 64 MB. At least `outbox_bytes_max`.
+        /// How much memory what waits for all clients may take together: for slow readers, between two polls, in answers to polls that
+        /// are not read, and what was read of histories for clients that have missed it. What many wait for counts once. Beyond it the
+        /// messages of those that hold most give way where `channel.slow` lets them, and otherwise their sockets are closed with 1013;
+        /// from three quarters of it on clients are sent what they have missed one after the other, as much as they take at once. Left
+        /// out: a quarter of the memory that the process may have (that of its control group, or of the machine), at least 64 MB. At
+        /// least `outbox_bytes_max`.
         outboxes_bytes_max: Option<Size<1_000_000, 1_000_000_000_000>> = "",
         /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
         /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.

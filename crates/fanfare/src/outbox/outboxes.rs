@@ -3,6 +3,7 @@
 //! A shard tells once a turn what its own takes, in a cell that only it writes. Beyond the bound, those shards that hold more than an equal
 //! part of it give something up (`shard/relieve.rs`).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
@@ -14,6 +15,36 @@ pub(crate) struct Outboxes {
     bytes_max: AtomicU64,
     /// By shard.
     held: Box<[Cell]>,
+    /// Of answers that were given and are not written.
+    answers: Arc<AtomicU64>,
+}
+
+/// What an answer holds until it is written.
+#[derive(Debug)]
+pub(crate) struct Share {
+    answers: Arc<AtomicU64>,
+    bytes: usize,
+}
+
+impl Share {
+    /// It is so much now.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        self.answers.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.answers.fetch_sub(std::mem::replace(&mut self.bytes, bytes) as u64, Ordering::Relaxed);
+    }
+
+    /// Makes so much of it another's.
+    pub(crate) fn split(&mut self, bytes: usize) -> Share {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Share { answers: self.answers.clone(), bytes }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 impl Outboxes {
@@ -27,7 +58,7 @@ impl Outboxes {
             return Err(Error::invalid("outboxes_bytes_max is 0: use 1 or more"));
         }
         let held = (0..shards).map(|_| Cell::default()).collect();
-        Ok(Outboxes { bytes_max: AtomicU64::new(bytes_max as u64), held })
+        Ok(Outboxes { bytes_max: AtomicU64::new(bytes_max as u64), held, answers: Arc::default() })
     }
 
     /// How much may be held.
@@ -37,7 +68,19 @@ impl Outboxes {
 
     /// How much is.
     pub(crate) fn held(&self) -> u64 {
-        self.held.iter().map(Cell::get).sum()
+        self.held.iter().map(Cell::get).sum::<u64>() + self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Whether more polls are answered: not while answers that nobody reads hold a quarter of the bound.
+    pub(crate) fn has_room_for_answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed) < self.bytes_max() / 4
+    }
+
+    /// An answer of so many bytes is given.
+    pub(crate) fn answer(&self, bytes: usize) -> Share {
+        let mut share = Share { answers: self.answers.clone(), bytes: 0 };
+        share.set(bytes);
+        share
     }
 
     /// A shard holds so much.

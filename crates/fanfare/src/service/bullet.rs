@@ -75,9 +75,9 @@ impl Asking<'_> {
         for _ in 0..ATTEMPTS_MAX {
             let (place, session) = self.session().await?;
             match session.poll().await {
-                Ok(Polled::Messages(messages, _)) => {
+                Ok(Polled::Messages(messages, _, share)) => {
                     let message = messages.into_iter().next().unwrap_or_default();
-                    let mut response = Response::new(Body::from(message));
+                    let mut response = Response::new(self.unread(message, share));
                     let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
                     response.headers_mut().insert(CONTENT_TYPE, content_type);
                     return Ok(response);

@@ -31,6 +31,7 @@ use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
 use crate::gate::{self, Bodies, SessionClaims, SessionHandle};
 use crate::mailbox::{Command, Post};
+use crate::outbox::Share;
 use crate::transport::Transport;
 use crate::transport::longpoll::Polled;
 
@@ -77,13 +78,14 @@ impl Asking<'_> {
             Session::Here(claims) => self.endpoint.poll_session(claims).await,
             Session::On(node) => {
                 let patience = self.found.mount.longpoll_window + NODE_PATIENCE;
-                self.ask(node, token.as_deref(), None, patience).await?
+                let found = self.ask(node, token.as_deref(), None, patience).await?;
+                found.map(|answer| (answer, self.endpoint.outboxes().answer(0)))
             }
             Session::None => None,
         };
         match found {
-            Some(SessionAnswer { status: 200, body }) => Ok(json(body)),
-            Some(SessionAnswer { status: 204, .. }) => Ok(logical(204, token.as_deref(), &[])),
+            Some((SessionAnswer { status: 200, body }, share)) => Ok(json(self.unread(body, share))),
+            Some((SessionAnswer { status: 204, .. }, _)) => Ok(logical(204, token.as_deref(), &[])),
             // It is over: a new one begins, as for a client that never had one.
             _ => self.new_session().await,
         }
@@ -217,7 +219,7 @@ impl Endpoint {
         let lines_max =
             self.gate().mounts().get(usize::from(mount)).map_or(0, |(_, mount)| mount.limits.body_lines_max);
         let answer = match (self.session(token, mount), post) {
-            (Session::Here(claims), None) => self.poll_session(claims).await.unwrap_or(gone),
+            (Session::Here(claims), None) => self.poll_session(claims).await.map_or(gone, |(answer, _)| answer),
             (Session::Here(claims), Some((content_type, body))) => {
                 let content_type = Some(content_type).filter(|content_type| !content_type.is_empty());
                 let status = self.post_to_session(claims, content_type, &body, lines_max).await;
@@ -235,18 +237,18 @@ impl Endpoint {
     }
 
     /// What waits for a session, or nothing after a while; `None` if it is over.
-    async fn poll_session(&self, claims: SessionClaims) -> Option<SessionAnswer> {
+    async fn poll_session(&self, claims: SessionClaims) -> Option<(SessionAnswer, Share)> {
         let (answer, answered) = oneshot::channel();
         let SessionClaims { socket, secret, position, .. } = claims;
         if let Some(shard) = self.shards().get(usize::from(claims.shard)) {
             shard.send_promptly(Command::Poll { socket, secret, position: Some(position), answer });
         }
         match answered.await {
-            Ok(Polled::Messages(messages, position)) => {
+            Ok(Polled::Messages(messages, position, share)) => {
                 let token = self.sign(&SessionClaims { position, ..claims });
-                Some(SessionAnswer { status: 200, body: logical_body(200, Some(&token), &messages) })
+                Some((SessionAnswer { status: 200, body: logical_body(200, Some(&token), &messages) }, share))
             }
-            Ok(Polled::Nothing) => Some(SessionAnswer { status: 204, body: Bytes::new() }),
+            Ok(Polled::Nothing) => Some((SessionAnswer { status: 204, body: Bytes::new() }, self.outboxes().answer(0))),
             Ok(Polled::Gone | Polled::Lost(_)) | Err(_) => None,
         }
     }
@@ -316,7 +318,7 @@ fn decode(
 
 /// An answer whose status is in its body.
 pub(super) fn logical(code: u16, token: Option<&str>, messages: &[Bytes]) -> Response<Body> {
-    json(logical_body(code, token, messages))
+    json(logical_body(code, token, messages).into())
 }
 
 fn logical_body(code: u16, token: Option<&str>, messages: &[Bytes]) -> Bytes {
@@ -326,8 +328,8 @@ fn logical_body(code: u16, token: Option<&str>, messages: &[Bytes]) -> Bytes {
     out.into()
 }
 
-fn json(body: Bytes) -> Response<Body> {
-    let mut answer = Response::new(Body::from(body));
+fn json(body: Body) -> Response<Body> {
+    let mut answer = Response::new(body);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -112,7 +112,7 @@ impl Socket {
             // Its client has gone before it was there.
             Carrier::Wire(Wire { streaming: Some(_), .. }) if matches!(reason, CloseReason::Lost) => {}
             Carrier::Wire(_) => return self.queue_close(turn, code, text),
-            Carrier::Poll(session) => session.close(turn.now_ms),
+            Carrier::Poll(session) => session.close(turn.now_ms, &turn.surroundings.outboxes),
             #[cfg(feature = "testing")]
             Carrier::Frames(frames) => {
                 // Its other end may be what closed it.

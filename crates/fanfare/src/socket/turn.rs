@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fanfare_proto::message::{Incoming, Ref};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::rations::Rations;
 use super::reading::ReadingList;
@@ -43,6 +43,8 @@ pub(crate) struct Turn {
     pub(crate) backlog: Backlog,
     pub(crate) reading: ReadingList,
     pub(crate) timers: Timers,
+    /// Long-poll sessions whose polls are answered once others have read what they were given.
+    pub(crate) unanswered: HashSet<SocketKey, foldhash::fast::RandomState>,
     /// Who is sent more of what was missed.
     pub(super) rations: Rations,
     /// What is left for the shard to do before another socket acts.
@@ -96,6 +98,7 @@ impl Turn {
             observers,
             now_ms: 0,
             timers: Timers::default(),
+            unanswered: HashSet::default(),
             rations: Rations::default(),
             errands: VecDeque::new(),
             orphans: HashMap::default(),
@@ -122,6 +125,14 @@ impl Turn {
     pub(crate) fn received(&self, dialect: Dialect) {
         self.count(Event::Received);
         self.figures().received[dialect.protocol()].messages.add(1);
+    }
+
+    /// The sessions whose polls have waited until answers can be given, if they can now.
+    pub(crate) fn answerable(&mut self) -> Vec<SocketKey> {
+        if self.unanswered.is_empty() || !self.surroundings.outboxes.has_room_for_answers() {
+            return Vec::new();
+        }
+        self.unanswered.drain().collect()
     }
 
     pub(crate) fn count(&self, event: Event) {

@@ -124,7 +124,7 @@ impl Socket {
         let window_ms = self.poll_window_ms();
         if let Carrier::Poll(session) = &mut self.carrier {
             session.wait(answer, position, window_ms, turn.now_ms);
-            turn.backlog.pool.account(Some(session.outbox()));
+            self.answer_polls(turn);
             self.watch(turn);
             // Before anything else is published, or what the client has missed would be read again for its next poll.
             self.feed_at_once(turn);

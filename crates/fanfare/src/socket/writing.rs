@@ -17,15 +17,26 @@ impl Socket {
                 Written::All => self.end_of_writing(turn),
                 trouble => self.trouble(turn, trouble),
             },
-            Carrier::Poll(session) => {
-                session.answer_waiting(turn.now_ms);
-                turn.backlog.pool.account(Some(session.outbox()));
+            Carrier::Poll(_) => {
+                self.answer_polls(turn);
                 self.feed_soon(turn);
             }
             #[cfg(feature = "testing")]
             Carrier::Frames(_) => self.feed_soon(turn),
             Carrier::Broadcasts(_) => {}
         }
+    }
+
+    /// Gives what waits to those who poll, unless too much that others were given is not read.
+    pub(super) fn answer_polls(&mut self, turn: &mut Turn) {
+        let Carrier::Poll(session) = &mut self.carrier else { return };
+        let outboxes = &turn.surroundings.outboxes;
+        if outboxes.has_room_for_answers() {
+            session.answer_waiting(turn.now_ms, outboxes);
+        } else if session.can_answer() {
+            turn.unanswered.insert(self.key);
+        }
+        turn.backlog.pool.account(Some(session.outbox()));
     }
 
     /// Something other than "all has left" came of a write.

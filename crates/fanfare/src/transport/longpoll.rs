@@ -15,13 +15,13 @@ use fanfare_proto::message::Incoming;
 use tokio::sync::oneshot;
 
 use crate::address::AddressSlot;
-use crate::outbox::{First, Outbox};
+use crate::outbox::{First, Outbox, Outboxes, Share};
 
 /// A long-poll answer: the messages, or why there are none.
 #[derive(Debug)]
 pub(crate) enum Polled {
-    /// At least one message, and how many the client has with these.
-    Messages(Vec<bytes::Bytes>, u64),
+    /// At least one message, how many the client has with these, and what they hold.
+    Messages(Vec<bytes::Bytes>, u64, Share),
     /// The window ended, the session was closed while waiting, or a drain began.
     Nothing,
     /// The client has not got everything since its last poll.
@@ -154,7 +154,6 @@ impl PollSession {
             let _ = oldest.answer.send(Polled::Nothing);
         }
         self.polls.push(Waiting { until_ms: now_ms.saturating_add(window_ms), answer });
-        self.answer_waiting(now_ms);
     }
 
     /// Forgets what the client has. What it has not is given again.
@@ -168,12 +167,17 @@ impl PollSession {
         self.given = 0;
     }
 
+    /// Whether a poll and something for it are there.
+    pub(crate) fn can_answer(&self) -> bool {
+        !self.is_held_up() && (self.lost.is_some() || self.outbox.waiting().1 > 0)
+    }
+
     /// Gives all messages to the newest poll that is still there. An older one runs to the end of its window: if it were
     /// answered, two pollers would chase each other. What comes behind an answer waits until a poll tells whether that has
     /// arrived.
-    pub(crate) fn answer_waiting(&mut self, now_ms: u64) {
+    pub(crate) fn answer_waiting(&mut self, now_ms: u64, outboxes: &Outboxes) {
         if self.one_by_one.is_some() {
-            return self.answer_each_with_one(now_ms);
+            return self.answer_each_with_one(now_ms, outboxes);
         }
         while self.given == 0 && !self.polls.is_empty() {
             let messages = self.outbox.messages();
@@ -183,7 +187,8 @@ impl PollSession {
             }
             // The client may have gone in the meantime: then nothing is lost.
             let Some(newest) = self.polls.pop() else { return };
-            if newest.answer.send(Polled::Messages(messages, self.position + given as u64)).is_err() {
+            let share = outboxes.answer(messages.iter().map(bytes::Bytes::len).sum());
+            if newest.answer.send(Polled::Messages(messages, self.position + given as u64, share)).is_err() {
                 continue;
             }
             self.last_poll_ended_ms = now_ms;
@@ -197,7 +202,7 @@ impl PollSession {
         }
     }
 
-    fn answer_each_with_one(&mut self, now_ms: u64) {
+    fn answer_each_with_one(&mut self, now_ms: u64, outboxes: &Outboxes) {
         while !self.polls.is_empty() {
             let first = match self.lost {
                 Some(lost) => Err(lost),
@@ -208,7 +213,7 @@ impl PollSession {
                 },
             };
             let answer = || match &first {
-                Ok(message) => Polled::Messages(vec![message.clone()], 0),
+                Ok(message) => Polled::Messages(vec![message.clone()], 0, outboxes.answer(message.len())),
                 Err(lost) => Polled::Lost(*lost),
             };
             let answers = self.polls.drain(..).map(|poll| poll.answer.send(answer()));
@@ -259,8 +264,8 @@ impl PollSession {
     }
 
     /// Answers every poll.
-    pub(crate) fn close(&mut self, now_ms: u64) {
-        self.answer_waiting(now_ms);
+    pub(crate) fn close(&mut self, now_ms: u64, outboxes: &Outboxes) {
+        self.answer_waiting(now_ms, outboxes);
         for poll in self.polls.drain(..) {
             let _ = poll.answer.send(Polled::Nothing);
         }

@@ -7,12 +7,13 @@ use fanfare::testing::{Lockstep, Pipe};
 use fanfare::{Builder, Endpoint, Mount, Policy, Relay, Retention, Slow};
 use http::Request;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 use tokio::time::{sleep, timeout};
 
 use crate::support::client::Client;
 use crate::support::guest::Guest;
-use crate::support::http::request;
+use crate::support::http::{head, request};
 use crate::support::{PATIENCE, counter, eventually, serve, stage};
 
 const BOUND: usize = 2_000_000;
@@ -252,4 +253,45 @@ async fn sessions_that_nobody_polls_are_among_them() {
     }
     assert_eq!(gone as u64, closed(&served.endpoint));
     assert_eq!(served.endpoint.overview().waiting_bytes, 0, "what was given to its client waits no more");
+}
+
+/// The kernel takes little of what they are answered, the HTTP library the rest. One after the other is cut; their messages wait meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_are_among_them() {
+    // Some megabytes of an answer may be the kernel's.
+    const SESSIONS: usize = 3;
+    const BOUND: usize = 24_000_000;
+    let mount = stage().write_timeout(Duration::from_millis(300)).longpoll_window(5 * PATIENCE);
+    let served = serve(builder_of(mount).outboxes_bytes_max(BOUND).shards(1)).await;
+    let mut targets = Vec::new();
+    for n in 0..=SESSIONS {
+        let target = "/socket/longpoll?vsn=2.0.0";
+        let begun = request(served.address, "GET", target, &[], b"").await.json();
+        let target = format!("{target}&token={}", begun["token"].as_str().unwrap());
+        let join = json!(["1", "1", format!("room:{n}"), "phx_join", {}]).to_string();
+        request(served.address, "POST", &target, &[], join.as_bytes()).await;
+        let size = if n < SESSIONS { 1_400_000 } else { 10 };
+        for _ in 0..5 {
+            let payload = json!({ "body": "x".repeat(size) });
+            served.endpoint.broadcast(&format!("room:{n}"), "n", payload).await.unwrap();
+        }
+        targets.push(target);
+    }
+    let reader = targets.pop().unwrap();
+    let mut unread = Vec::new();
+    for target in &targets {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut stream = socket.connect(served.address).await.unwrap();
+        stream.write_all(head("GET", target, &[]).as_bytes()).await.unwrap();
+        unread.push(stream);
+    }
+    sleep(Duration::from_millis(100)).await;
+    let overview = served.endpoint.overview();
+    assert!(overview.waiting_memory > overview.waiting_bytes, "answers count: {overview:?}");
+    assert!(overview.waiting_bytes > BOUND as u64 / 4, "not all are given at once: {overview:?}");
+    let answer = request(served.address, "GET", &reader, &[], b"").await.json();
+    let messages = answer["messages"].as_array().unwrap().len();
+    assert_eq!(messages, 6, "a reply and five messages: {}", answer["status"]);
+    eventually("all are cut", async || served.endpoint.overview().waiting_memory == 0).await;
 }
