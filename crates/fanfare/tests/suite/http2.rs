@@ -88,19 +88,7 @@ async fn sockets_share_a_connection_and_nothing_else() {
     let secure = Secure::with(Limits::default(), &["h2", "http/1.1"]).await;
     let mut shared = Shared::connect(&secure).await;
     let mut clients = [shared.client().await, shared.client().await, shared.client().await];
-    for client in &mut clients {
-        client.join("room:1").await;
-    }
-    let body = "0123456789".repeat(20_000);
-    for n in 0..3 {
-        secure.endpoint.broadcast("room:1", "big", json!({"n": n, "body": body})).await.unwrap();
-    }
-    for client in &mut clients {
-        for n in 0..3 {
-            client.assert_event("room:1", "big", json!({"n": n, "body": body})).await;
-        }
-        assert_eq!(client.call("room:1", "echo", json!({"body": body}), "ok").await["body"], json!(body));
-    }
+    secure.say_much(&mut clients, 200_000).await;
     let [mut first, second, mut third] = clients;
     drop(second);
     eventually("one has gone", async || secure.endpoint.members("room:1").await.len() == 2).await;

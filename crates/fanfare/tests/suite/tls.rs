@@ -8,7 +8,7 @@ use fanfare::serve::{Limits, Server};
 use fanfare::{Drain, Endpoint, Mount};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -64,6 +64,26 @@ impl Secure {
         self.connector.connect(name, tcp).await.unwrap()
     }
 
+    /// Lets clients join a room, get broadcasts of this size, and say as much themselves.
+    pub(crate) async fn say_much<S>(&self, clients: &mut [Client<S>], size: usize)
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        for client in &mut *clients {
+            client.join("room:1").await;
+        }
+        let body = "0123456789".repeat(size / 10);
+        for n in 0..3 {
+            self.endpoint.broadcast("room:1", "big", json!({"n": n, "body": body})).await.unwrap();
+        }
+        for client in clients {
+            for n in 0..3 {
+                client.assert_event("room:1", "big", json!({"n": n, "body": body})).await;
+            }
+            assert_eq!(client.call("room:1", "echo", json!({"body": body}), "ok").await["body"], json!(body));
+        }
+    }
+
     async fn client(&self) -> Client<TlsStream<TcpStream>> {
         Client::over(self.connect().await, "/socket/websocket?vsn=2.0.0", &[]).await.unwrap()
     }
@@ -73,19 +93,7 @@ impl Secure {
 async fn a_wss_client_joins_and_receives_a_broadcast_of_a_megabyte() {
     let secure = Secure::serve().await;
     let mut clients = [secure.client().await, secure.client().await];
-    for client in &mut clients {
-        client.join("room:1").await;
-    }
-    let body = "0123456789".repeat(100_000);
-    for n in 0..3 {
-        secure.endpoint.broadcast("room:1", "big", json!({"n": n, "body": body})).await.unwrap();
-    }
-    for client in &mut clients {
-        for n in 0..3 {
-            client.assert_event("room:1", "big", json!({"n": n, "body": body})).await;
-        }
-        assert_eq!(client.call("room:1", "echo", json!({"body": body}), "ok").await["body"], json!(body));
-    }
+    secure.say_much(&mut clients, 1_000_000).await;
     for n in 0..100 {
         clients[0].call("room:1", "echo", json!({ "n": n }), "ok").await;
     }
