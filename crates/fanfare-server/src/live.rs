@@ -23,6 +23,8 @@ use crate::memory;
 pub(crate) struct Live {
     /// How many configurations have been in force, this one included.
     pub(crate) generation: u64,
+    /// What the node is called.
+    pub(crate) node: String,
     pub(crate) drain: Drain,
     /// How long it is told that no clients should come, before the drain begins.
     pub(crate) announce: Duration,
@@ -61,6 +63,7 @@ impl Live {
         let given = config.admin.as_ref().and_then(|admin| admin.token.as_ref());
         Self {
             generation,
+            node: config.cluster.name(),
             drain: Drain { batch: drain.batch.0 as usize, every: drain.every.0, limit: drain.limit.0 },
             announce: drain.announce.0,
             ready_needs: config.server.ready_needs.clone().map_or(Vec::new(), |OneOrMore(parts)| parts),

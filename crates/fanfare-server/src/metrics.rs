@@ -4,7 +4,7 @@ mod families;
 mod parts;
 mod process;
 
-pub(crate) use process::resident_bytes;
+pub(crate) use process::{cpu_seconds, resident_bytes};
 mod requests;
 mod server;
 

@@ -10,9 +10,6 @@ pub(crate) mod streaming;
 pub(crate) mod watched;
 pub(crate) mod wire;
 
-#[cfg(feature = "metrics")]
-use crate::figures::TRANSPORTS;
-
 pub(crate) use carrier::Carrier;
 #[cfg(feature = "testing")]
 pub(crate) use carrier::LocalFrame;
@@ -33,8 +30,7 @@ pub enum Transport {
 
 impl Transport {
     /// Each of them.
-    #[cfg(feature = "metrics")]
-    pub(crate) const ALL: [Transport; TRANSPORTS] =
+    pub const ALL: [Transport; 4] =
         [Transport::WebSocket, Transport::LongPoll, Transport::EventStream, Transport::Local];
 
     /// The name that applications see: `websocket`, `longpoll`, `sse` or `local`.

@@ -19,8 +19,11 @@ macro_rules! codes {
         pub(super) enum Code { $(#[doc = $about] $variant,)* }
 
         impl Code {
-            #[cfg(test)]
             const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            pub(super) fn names() -> Vec<&'static str> {
+                Code::ALL.iter().map(|code| code.name()).collect()
+            }
 
             pub(super) fn name(self) -> &'static str {
                 match self { $(Code::$variant => $name,)* }

@@ -19,7 +19,7 @@ use super::stream::{Form, LOOK, may_go_on};
 use super::wants::{Nothing, Parameter, Parameters, Wants};
 use crate::access::Caller;
 use crate::config::{from_text, value::Span};
-use crate::metrics::resident_bytes;
+use crate::metrics::{cpu_seconds, resident_bytes};
 use crate::moment;
 
 /// So many topics are in a sample: those with most deliveries.
@@ -152,6 +152,31 @@ impl Running {
             sample.insert("health".into(), json!({ "ready": is_ready, "reasons": reasons, "parts": parts }));
         }
         self.form.item("sample", &sample.into())
+    }
+}
+
+/// What a node has, and does from one moment to another.
+pub(super) struct Since {
+    overview: Overview,
+    at: Instant,
+    cpu_s: Option<f64>,
+}
+
+impl Since {
+    pub(super) fn now(api: &Api) -> Self {
+        Self { overview: api.endpoint.overview(), at: Instant::now(), cpu_s: cpu_seconds() }
+    }
+
+    /// The node in a line, from then until now.
+    pub(super) fn node(self, api: &Api) -> Value {
+        let (before, now) = ((self.overview, self.at), (api.endpoint.overview(), Instant::now()));
+        let seconds = now.1.duration_since(before.1).as_secs_f64().max(0.001);
+        let cpu = self.cpu_s.zip(cpu_seconds()).map(|(before, now)| rounded((now - before).max(0.0) / seconds));
+        let mut node = overview(&before, &now, resident_bytes());
+        node["node"] = api.live.load().node.clone().into();
+        node["ready"] = api.health.ready().0.into();
+        node["cpu"] = cpu.into();
+        node
     }
 }
 

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::Method;
+use fanfare::PastFact;
 use serde_json::{Map, Value, json};
 
 use super::Api;
@@ -49,13 +50,24 @@ fn operation(route: &Route, is_guarded: bool) -> Value {
             "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 1_000 }),
             "code" | "rate" => json!({ "type": "integer" }),
             "check" => json!({ "type": "boolean" }),
+            "by" | "direction" | "format" | "payload" | "sort" | "transport" => {
+                json!({ "type": "string", "enum": alternatives(takes) })
+            }
+            "kind" => json!({ "type": "string", "enum": PastFact::KINDS }),
             _ => json!({ "type": "string" }),
         };
         json!({ "name": name, "in": "query", "description": takes, "schema": schema })
     });
+    // Of what is published under it there are spans.
+    let in_headers = (route.id == "publish").then(|| {
+        let about = "the trace that the messages belong to, as the W3C's Trace Context has it";
+        let schema = json!({ "type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}" });
+        json!({ "name": "traceparent", "in": "header", "description": about, "schema": schema })
+    });
     let mut told = json!({
+        "operationId": route.id,
         "summary": route.about,
-        "parameters": in_path.into_iter().chain(in_query).collect::<Vec<_>>(),
+        "parameters": in_path.into_iter().chain(in_query).chain(in_headers).collect::<Vec<_>>(),
         "responses": {
             "200": { "description": "done", "content": content(route.told) },
             "default": { "description": "not done: `code` says why", "content": content(Told::Json("Error")) },
@@ -73,6 +85,11 @@ fn operation(route: &Route, is_guarded: bool) -> Value {
         told["x-right"] = right.name().into();
     }
     told
+}
+
+/// The values that a parameter takes, of the words that name them: `a, b or c`.
+fn alternatives(takes: &str) -> Vec<&str> {
+    takes.split(", ").flat_map(|part| part.split(" or ")).collect()
 }
 
 fn content(told: Told) -> Value {

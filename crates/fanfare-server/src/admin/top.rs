@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::answer::{Answer, ApiError};
 use super::listing::{self, checked_window, rounded};
+use super::live::Since;
 use super::query::checked_limit;
 use super::wants::{LIMIT, Parameter, Parameters, Wants};
 use crate::ranking::{By, Column};
@@ -49,6 +50,7 @@ pub(super) async fn top(
     let sort = by.checked(sort).map_err(|error| ApiError::invalid(format!("sort: {error}")))?;
     let window = window.as_deref().map_or(Ok(WINDOW), checked_window)?;
     let _one_of_few = api.bounds.listing().await;
+    let since = Since::now(&api);
     let rows = match by {
         By::Topics => topics(&api.endpoint, sort, filter, limit, window).await,
         By::Channels => ranked(channels(&api.endpoint, window).await, sort, &filter, limit),
@@ -58,7 +60,7 @@ pub(super) async fn top(
             ranked(sockets(&api.endpoint, window, address).await, sort, &filter, limit)
         }
     };
-    Ok(Answer(json!({ "window_s": window.as_secs_f64(), "rows": rows })))
+    Ok(Answer(json!({ "window_s": window.as_secs_f64(), "node": since.node(&api), "rows": rows })))
 }
 
 /// The first of these rows. Those that have as much of it stay in their order.

@@ -40,23 +40,32 @@ pub(super) async fn run(asked: &Status, place: &Place) -> Result<(), String> {
     });
     place.print_line(&told, |told| {
         let troubled = troubled(&told["parts"]);
-        let ready = if told["ready"] == true { "ready".to_owned() } else { format!("not ready: {}", cell(&told["reasons"])) };
-        let dropped = overview["dropped_per_s"].as_object();
-        // The sum of no numbers is -0.
-        let dropped = dropped.into_iter().flatten().filter_map(|(_, rate)| rate.as_f64()).fold(0.0, |sum, rate| sum + rate);
-        let p99 = overview["p99_ms"].as_f64().map_or_else(String::new, |ms| format!("p99 {ms} ms  "));
+        let ready =
+            if told["ready"] == true { "ready".to_owned() } else { format!("not ready: {}", cell(&told["reasons"])) };
         format!(
-            "{ready}  {troubled}{} sockets  {} joined  {} deliveries/s  {p99}drops {dropped}/s  {} MiB  {} shards  configuration {}  version {}  since {}",
-            overview["sockets"],
-            overview["members"],
-            overview["delivered_per_s"],
-            overview["memory_bytes"].as_u64().unwrap_or(0) / (1024 * 1024),
+            "{ready}  {troubled}{}  {} shards  configuration {}  version {}  since {}",
+            in_a_line(overview),
             shards.len(),
             told["generation"],
             cell(&told["version"]),
             place.time(&told["started_at"]),
         )
     })
+}
+
+/// What a node has and does, for people.
+pub(super) fn in_a_line(overview: &Value) -> String {
+    let dropped = overview["dropped_per_s"].as_object();
+    // The sum of no numbers is -0.
+    let dropped = dropped.into_iter().flatten().filter_map(|(_, rate)| rate.as_f64()).fold(0.0, |sum, rate| sum + rate);
+    let p99 = overview["p99_ms"].as_f64().map_or_else(String::new, |ms| format!("p99 {ms} ms  "));
+    format!(
+        "{} sockets  {} joined  {} deliveries/s  {p99}drops {dropped}/s  {} MiB",
+        overview["sockets"],
+        overview["members"],
+        overview["delivered_per_s"],
+        overview["memory_bytes"].as_u64().unwrap_or(0) / (1024 * 1024),
+    )
 }
 
 /// The parts that are not well, in the words of the health report.

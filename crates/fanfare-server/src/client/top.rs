@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::address::encoded;
 use super::api::Api;
 use super::place::{Place, cell};
+use super::status::in_a_line;
 use crate::cli::client::Top;
 use crate::ranking::{By, Column};
 use crate::terminal::print;
@@ -30,27 +31,53 @@ pub(super) async fn run(asked: &Top, place: &Place) -> Result<(), String> {
         return screen::run(asked, place, &api, &mut view).await;
     }
     loop {
-        let rows = view.ask(&api, asked).await?;
-        if place.is_for_people() && !asked.once {
-            print(CLEAR)?;
+        let told = view.ask(&api, asked).await?;
+        if place.is_for_people() {
+            let clear = if asked.once { "" } else { CLEAR };
+            print(&format!("{clear}{}\n", told.head()))?;
         }
-        print(&view.table(&rows, place))?;
+        print(&view.table(&told.rows, place))?;
         if asked.once {
             return Ok(());
         }
     }
 }
 
+/// What a server tells.
+#[derive(Debug, Default)]
+struct Told {
+    node: Value,
+    rows: Vec<Value>,
+}
+
+impl Told {
+    /// The node in a line; nothing of a server that does not tell of it.
+    fn head(&self) -> String {
+        let Self { node, .. } = self;
+        if node.is_null() {
+            return String::new();
+        }
+        let ready = if node["ready"] == true { "ready" } else { "not ready" };
+        let cpu = node["cpu"].as_f64().map_or_else(String::new, |cpu| format!("  cpu {:.0} %", cpu * 100.0));
+        let waiting = match node["waiting_sockets"].as_u64() {
+            Some(sockets) if sockets > 0 => format!("  {} bytes wait for {sockets} sockets", node["waiting_bytes"]),
+            _ => String::new(),
+        };
+        format!("{}  {ready}  {}{cpu}{waiting}", cell(&node["node"]), in_a_line(node))
+    }
+}
+
 impl View {
-    /// The rows. The server watches for as long as is asked before it answers: that is the pause.
-    async fn ask(&self, api: &Api, asked: &Top) -> Result<Vec<Value>, String> {
+    /// The answer. The server watches for as long as is asked before it answers: that is the pause.
+    async fn ask(&self, api: &Api, asked: &Top) -> Result<Told, String> {
         let Self { by, column, filter } = self;
         let (by, column, window) = (by.name(), column.name(), asked.every.as_millis());
         let filter = if filter.is_empty() { String::new() } else { format!("&filter={}", encoded(filter)) };
         let path = format!("/api/top?by={by}&sort={column}&limit={}&window={window}ms{filter}", asked.limit);
         let mut answer = api.get(&path, "rows").await?;
+        let node = answer["node"].take();
         match answer["rows"].take() {
-            Value::Array(rows) => Ok(rows),
+            Value::Array(rows) => Ok(Told { node, rows }),
             _ => Err(api.strange("`rows` is no list")),
         }
     }

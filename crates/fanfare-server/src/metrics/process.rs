@@ -32,6 +32,17 @@ pub(crate) fn resident_bytes() -> Option<u64> {
     None
 }
 
+/// For how many seconds of a processor the process has worked, if the system tells.
+pub(crate) fn cpu_seconds() -> Option<f64> {
+    #[cfg(target_os = "linux")]
+    {
+        let stat = procfs::process::Process::myself().and_then(|process| process.stat()).ok()?;
+        Some((stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64)
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fmt;

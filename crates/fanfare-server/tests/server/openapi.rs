@@ -106,7 +106,7 @@ fn each_request_is_answered_as_the_description_says() {
     let sockets = server.api("GET", "/api/sockets?user=user:7", &Value::Null).json();
     let socket = sockets["sockets"][0]["socket"].as_str().unwrap();
     let (none, message) = (Value::Null, json!({"topic": "room:1", "event": "e", "payload": null}));
-    let mut made = BTreeSet::new();
+    let (mut made, mut ids) = (BTreeSet::new(), std::collections::HashSet::new());
     let mut successor = None;
     for (asked, name, query, body) in [
         ("POST /api/publish", "", "", &message),
@@ -149,13 +149,14 @@ fn each_request_is_answered_as_the_description_says() {
         ("POST /api/upgrade", "", "", &none),
         ("POST /api/drain", "", "", &none),
     ] {
-        made.insert(asked.to_owned());
+        let made_before = !made.insert(asked.to_owned());
         let (method, template) = asked.split_once(' ').unwrap();
         let operation = &described.0["paths"][template][method.to_lowercase()];
         let path = match template.split_once('{') {
             Some((begin, _)) => format!("{begin}{name}{query}"),
             None => format!("{template}{query}"),
         };
+        assert!(ids.insert(&operation["operationId"]) || made_before, "{asked}: {}", operation["operationId"]);
         let answer = &operation["responses"]["200"]["content"];
         if !body.is_null() {
             described.check(asked, &operation["requestBody"]["content"]["application/json"], body);

@@ -65,15 +65,15 @@ impl Screen {
         self.script.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for a picture with a head like this, and names in this order in its first column.
+    /// Waits for a picture with a head like this below the line about the node, and names in this order in its first column.
     #[track_caller]
     fn shows(&self, head: &str, names: &[&str]) {
         eventually(|| {
             let shown = self.shown.lock().unwrap();
             let picture = shown.rsplit("\x1b[2J\x1b[H").next().unwrap();
             let first = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
-            let rows: Vec<_> = picture.lines().skip(2).map(first).filter(|name| !name.is_empty()).collect();
-            picture.starts_with(head) && rows == names
+            let rows: Vec<_> = picture.lines().skip(3).map(first).filter(|name| !name.is_empty()).collect();
+            picture.lines().nth(1).is_some_and(|line| line.starts_with(head)) && rows == names
         });
     }
 }
@@ -102,6 +102,13 @@ fn top_is_sorted_and_filtered_by_keys_and_leaves_the_terminal_as_it_was() {
 
     let mut screen = Screen::start(&server.command(&["top", "--every", "1s", "--sort", "name"]));
     screen.shows("topics by name  [s: sort, /: filter, q: quit]", &["a:2", "b:2", "z:1"]);
+    // Above it stands the node.
+    eventually(|| {
+        let shown = screen.shown.lock().unwrap();
+        [" ready  3 sockets  6 joined  ", " deliveries/s  ", "drops 0/s  ", " MiB  cpu "]
+            .iter()
+            .all(|part| shown.contains(part))
+    });
     screen.press("s");
     screen.shows("topics by members", &["z:1", "b:2", "a:2"]);
     screen.press("/:2");

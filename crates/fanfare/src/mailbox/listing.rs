@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::dialect::PROTOCOL_NAMES;
 use crate::hub::Flow;
 use crate::key::{NotASocket, SocketId};
 use crate::transport::Transport;
@@ -99,6 +100,11 @@ pub struct SocketReport {
     pub waiting_bytes: usize,
     /// In how many milliseconds its credential ends.
     pub expires_ms: Option<u64>,
+}
+
+impl SocketReport {
+    /// All that clients can speak, by the names of [`protocol`](SocketReport::protocol).
+    pub const PROTOCOLS: &[&str] = &PROTOCOL_NAMES;
 }
 
 /// One that is in a topic.

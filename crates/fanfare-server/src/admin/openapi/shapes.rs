@@ -1,12 +1,16 @@
 //! The shapes of what is sent and answered, a line each.
 //!
 //! A member is `name:type`, or `name?:type` where it can be absent. Types are those of JSON, `any`, the name of another shape, `[T]` for
-//! lists and `{T}` for objects with names as keys; `T|null` is one that can be null.
+//! lists and `{T}` for objects with names as keys; `T|null` is one that can be null; `=name` is one of the texts of a closed set.
 
+use fanfare::{PastFact, Slow, SocketReport, Transport};
 use serde_json::{Map, Value, json};
 
+use super::super::answer::Code;
+use crate::config::token::Right;
+
 /// What is told of each socket.
-const SOCKET: &str = "socket:string user:string|null address:string|null endpoint:string transport:string protocol:string vsn:string \
+const SOCKET: &str = "socket:string user:string|null address:string|null endpoint:string transport:=transport protocol:=protocol vsn:string \
                       connected_s:integer idle_s:integer topics:integer received:integer waiting_bytes:integer expires_s:integer|null";
 
 /// What passes through a topic.
@@ -29,12 +33,13 @@ const JOINED: &[(&str, &str, &str)] = &[
     (
         "TopicReport",
         RATES,
-        "topic:string channel:string members:integer members_by_shard:[integer] presence:integer slow:string history:Retention|null",
+        "topic:string channel:string members:integer members_by_shard:[integer] presence:integer slow:=slow history:Retention|null",
     ),
     ("Socket", SOCKET, ""),
     ("SocketReport", SOCKET, "joined:[string]"),
     ("Member", SOCKET, "resumes:boolean"),
     ("Overview", OVERVIEW, ""),
+    ("TopNode", OVERVIEW, "node:string ready:boolean cpu:number|null"),
     (
         "TopRow",
         RATES,
@@ -44,7 +49,7 @@ const JOINED: &[(&str, &str, &str)] = &[
 
 const PLAIN: &[(&str, &str)] = &[
     ("Error", "error:Fault"),
-    ("Fault", "code:string message:string delivered?:string problems?:[Problem]"),
+    ("Fault", "code:=code message:string delivered?:=delivered problems?:[Problem]"),
     ("Problem", "line:integer|null column:integer|null key:string message:string"),
     ("Published", "published:integer messages?:[Place] hints?:[string] error?:Fault"),
     ("Place", "position?:string|null repeated?:boolean error?:Fault"),
@@ -58,20 +63,20 @@ const PLAIN: &[(&str, &str)] = &[
     ("Closed", "closed:integer"),
     (
         "Info",
-        "version:string started_at:string now:string shards:integer generation:integer token:string rights:[string] draining:boolean",
+        "version:string started_at:string now:string shards:integer generation:integer token:string rights:[=right] draining:boolean",
     ),
     ("Sample", "at:string overview?:Overview topics?:Busiest shards?:[Shard] health?:Standing"),
     ("Busiest", "topics:[Topic] total:integer"),
     ("Shard", "sockets:integer busy:number turn_age_ms:integer left_over:integer"),
     ("Standing", "ready:boolean reasons:[string] parts:{any}"),
-    ("Top", "window_s:number rows:[TopRow]"),
+    ("Top", "window_s:number node:TopNode rows:[TopRow]"),
     ("Presence", "topic:string count:integer presence:{any}"),
     ("History", "topic:string position:string recovered:boolean messages:[Kept]"),
     ("Kept", "position:string event:string payload:any"),
     ("Connections", "connections:[Key] total:integer next:string|null"),
     ("Key", "key:string sockets:integer"),
     ("KeyReport", "key:string sockets:[Connection]"),
-    ("Connection", "transport:string peer:string|null connected_at:integer connected_s:integer"),
+    ("Connection", "transport:=transport peer:string|null connected_at:integer connected_s:integer"),
     ("Nodes", "nodes:[Node] gone:[GoneNode] total:Total"),
     (
         "Node",
@@ -84,12 +89,12 @@ const PLAIN: &[(&str, &str)] = &[
     ("Facts", "facts:[Fact] total:integer"),
     (
         "Fact",
-        "at:string first:string for_s:integer count:integer kind:string reason:string code:integer|null detail:string|null \
+        "at:string first:string for_s:integer count:integer kind:=kind reason:string code:integer|null detail:string|null \
          user:string|null address:string|null endpoint:string|null topic:string|null next:string|null",
     ),
     (
         "Tapped",
-        "at:string direction:string user?:string address?:string socket?:string topic:string event:string status?:string bytes:integer \
+        "at:string direction:=direction user?:string address?:string socket?:string topic:string event:string status?:string bytes:integer \
          left_out?:integer payload?:any payload_begin?:string",
     ),
     ("Reloaded", "generation:integer changed:[string]"),
@@ -100,7 +105,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("LogChange", "level:string for?:string|null"),
     ("Upgraded", "process:integer"),
     ("Login", "token:string"),
-    ("Session", "name:string rights:[string]"),
+    ("Session", "name:string rights:[=right]"),
     ("Done", "ok:boolean"),
     ("Live", "live:boolean reasons:[string]"),
     ("Ready", "ready:boolean reasons:[string]"),
@@ -138,10 +143,28 @@ fn schema(kind: &str) -> Value {
     if let Some(kind) = inner('{', '}') {
         return json!({ "type": "object", "additionalProperties": schema(kind) });
     }
+    if let Some(set) = kind.strip_prefix('=') {
+        return json!({ "type": "string", "enum": texts_of(set) });
+    }
     match kind {
         "any" => json!({}),
         "string" | "integer" | "number" | "boolean" => json!({ "type": kind }),
         shape => json!({ "$ref": format!("#/components/schemas/{shape}") }),
+    }
+}
+
+/// The texts of a closed set.
+fn texts_of(set: &str) -> Vec<&'static str> {
+    match set {
+        "code" => Code::names(),
+        "delivered" => vec!["local"],
+        "direction" => vec!["in", "out"],
+        "kind" => PastFact::KINDS.to_vec(),
+        "protocol" => SocketReport::PROTOCOLS.to_vec(),
+        "right" => Right::ALL.map(Right::name).to_vec(),
+        "slow" => Slow::ALL.iter().map(Slow::name).collect(),
+        "transport" => Transport::ALL.map(Transport::name).to_vec(),
+        _ => Vec::new(),
     }
 }
 
@@ -161,6 +184,16 @@ mod tests {
             },
         });
         assert_eq!(object("a:[Topic] b:{any}|null c?:integer"), expected);
+    }
+
+    #[test]
+    fn closed_sets_have_texts() {
+        let sets =
+            JOINED.iter().flat_map(|(_, first, rest)| [*first, rest]).chain(PLAIN.iter().map(|(_, members)| *members));
+        for set in sets.flat_map(|members| members.split('=').skip(1)) {
+            let name = set.split(|sign: char| !sign.is_ascii_lowercase()).next().unwrap();
+            assert!(!texts_of(name).is_empty(), "{name}");
+        }
     }
 
     #[test]

@@ -5,14 +5,13 @@
 use std::io::{IsTerminal, Write};
 
 use crossterm::terminal;
-use serde_json::Value;
 use tokio::io::{AsyncReadExt, Stdin};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::super::api::Api;
 use super::super::escape::plain;
 use super::super::place::Place;
-use super::{CLEAR, View};
+use super::{CLEAR, Told, View};
 use crate::cli::client::Top;
 use crate::terminal::print;
 
@@ -68,8 +67,8 @@ pub(super) async fn run(asked: &Top, place: &Place, api: &Api, view: &mut View) 
     let mut hangs_up = signal(SignalKind::hangup()).map_err(failed)?;
     let _screen = Screen::enter()?;
     let (mut keys, mut buffer) = (tokio::io::stdin(), [0; 64]);
-    let (mut typed, mut rows) = (None, Vec::new());
-    paint(view, typed.as_deref(), &rows, place)?;
+    let (mut typed, mut latest) = (None, Told::default());
+    paint(view, typed.as_deref(), &latest, place)?;
     loop {
         let question = view.clone();
         let answer = question.ask(api, asked);
@@ -78,7 +77,7 @@ pub(super) async fn run(asked: &Top, place: &Place, api: &Api, view: &mut View) 
             let act = tokio::select! {
                 read = read(&mut keys, &mut buffer) => press(read?, view, &mut typed),
                 told = &mut answer => {
-                    rows = told?;
+                    latest = told?;
                     Act::Ask
                 }
                 _ = ends.recv() => Act::Quit,
@@ -87,7 +86,7 @@ pub(super) async fn run(asked: &Top, place: &Place, api: &Api, view: &mut View) 
             if act == Act::Quit {
                 return Ok(());
             }
-            paint(view, typed.as_deref(), &rows, place)?;
+            paint(view, typed.as_deref(), &latest, place)?;
             if act == Act::Ask {
                 break;
             }
@@ -135,16 +134,19 @@ fn press(keys: &[u8], view: &mut View, typed: &mut Option<String>) -> Act {
     act
 }
 
-fn paint(view: &View, typed: Option<&str>, rows: &[Value], place: &Place) -> Result<(), String> {
+fn paint(view: &View, typed: Option<&str>, told: &Told, place: &Place) -> Result<(), String> {
     let filter = match typed {
         Some(filter) => format!("  filter: {}_  (Enter: take it, Escape: leave it)", plain(filter)),
         None if view.filter.is_empty() => String::new(),
         None => format!("  filter: {}", plain(&view.filter)),
     };
     let head = format!("{} by {}{filter}  [s: sort, /: filter, q: quit]", view.by.name(), view.column.name());
-    let lines = terminal::size().map_or(LINES_UNKNOWN, |(_, lines)| if lines == 0 { LINES_UNKNOWN } else { lines });
-    let table = view.table(rows, place);
-    let shown = [&*head].into_iter().chain(table.lines()).take(usize::from(lines).saturating_sub(1));
+    let (columns, lines) = terminal::size().unwrap_or_default();
+    let lines = if lines == 0 { LINES_UNKNOWN } else { lines };
+    let table = view.table(&told.rows, place);
+    // A line that is too long would take two.
+    let node: String = told.head().chars().take(if columns == 0 { usize::MAX } else { columns.into() }).collect();
+    let shown = [&*node, &head].into_iter().chain(table.lines()).take(usize::from(lines).saturating_sub(1));
     // Without the terminal's own doing a new line begins where the last one has ended.
     print(&format!("{CLEAR}{}\r\n", shown.collect::<Vec<_>>().join("\r\n")))
 }
