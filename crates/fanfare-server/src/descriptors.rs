@@ -48,6 +48,11 @@ impl Descriptors {
         shares
     }
 
+    /// Who may have how many connections of those that there can be now.
+    pub(crate) fn shares(self, connections_max: u64, admin_max: u64) -> Shares {
+        Shares::of(self.soft, connections_max, admin_max)
+    }
+
     /// What to say where more connections are asked for than there can be.
     pub(crate) fn warning(self, connections_max: u64, admin_max: u64) -> Option<String> {
         let clients = Shares::of(self.hard, connections_max, admin_max).clients;

@@ -15,6 +15,7 @@ use crate::config::secret::Secret;
 use crate::config::server::PartName;
 use crate::config::told::Line;
 use crate::config::value::OneOrMore;
+use crate::descriptors::{Descriptors, Shares};
 use crate::health::{Part, State};
 use crate::memory;
 
@@ -82,10 +83,18 @@ impl Live {
     }
 }
 
+/// Who may have how many connections, by a configuration and as far as the system allows.
+pub(crate) fn shares(config: &Config) -> Shares {
+    let admin_max = config.admin.as_ref().map_or(0, |admin| admin.connections_max.0);
+    let metrics_max = config.metrics.as_ref().map_or(0, |metrics| metrics.connections_max.0);
+    Descriptors::allowed().shares(config.limits.connections_max.0, admin_max + metrics_max)
+}
+
 /// What a configuration allows, by the names of the settings.
 fn limits(config: &Config) -> Vec<(&'static str, u64)> {
     let (limits, history) = (&config.limits, &config.history);
     let mut all = vec![
+        ("connections_max", shares(config).clients),
         ("connections_per_address_max", limits.connections_per_address_max.0),
         ("handshakes_max", limits.handshakes_max.0),
         ("joins_max", limits.joins_max.0),

@@ -4,9 +4,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fanfare::Proxies;
+use fanfare::serve::Admits;
 use tokio::sync::Mutex;
 
 use crate::config::change::{Change, Imprint};
@@ -14,7 +16,7 @@ use crate::config::secret::Secret;
 use crate::config::section::Reload;
 use crate::config::{Config, Report};
 use crate::engine::{Equipment, Seen, Unbuilt};
-use crate::live::{InForce, Live};
+use crate::live::{InForce, Live, shares};
 use crate::log::Filter;
 use crate::terminal::Given;
 use crate::tls::Certificates;
@@ -101,6 +103,8 @@ pub(crate) struct Exchanged {
     pub(crate) equipment: Equipment,
     pub(crate) filter: Filter,
     pub(crate) certificates: Option<Arc<Certificates>>,
+    /// In front of all listeners.
+    pub(crate) proxies: Proxies,
     /// The API's token where the configuration has none.
     pub(crate) token: Option<Secret>,
     pub(crate) traces: Arc<Traces>,
@@ -112,6 +116,9 @@ pub(crate) struct Reloader {
     live: InForce,
     filter: Filter,
     certificates: Option<Arc<Certificates>>,
+    proxies: Proxies,
+    /// How many clients may connect, once they can.
+    admits: OnceLock<Admits>,
     token: Option<Secret>,
     traces: Arc<Traces>,
     reloads: Arc<Reloads>,
@@ -130,10 +137,17 @@ struct Running {
 impl Reloader {
     /// `imprint` is that of the configuration that the server was started with.
     pub(crate) fn new(given: Option<Given>, imprint: Imprint, exchanged: Exchanged) -> Arc<Self> {
-        let Exchanged { live, equipment, filter, certificates, token, traces } = exchanged;
+        let Exchanged { live, equipment, filter, certificates, proxies, token, traces } = exchanged;
         let (reloads, held, running) =
             (Reloads::none_yet(), Default::default(), Mutex::new(Running { imprint, equipment }));
-        Arc::new(Self { given, live, filter, certificates, token, traces, reloads, held, running })
+        let admits = OnceLock::new();
+        Arc::new(Self { given, live, filter, certificates, proxies, admits, token, traces, reloads, held, running })
+    }
+
+    /// The listener of clients, which admits as many as is configured.
+    pub(crate) fn admits(&self, admits: Admits) {
+        // There is one.
+        let _ = self.admits.set(admits);
     }
 
     /// How that went so far.
@@ -210,6 +224,10 @@ impl Reloader {
             certificates.replace(new, running.equipment.endpoint());
         }
         self.traces.put_in_force(traces, &config.cluster.name());
+        self.proxies.trust(config.server.trusted());
+        if let Some(admits) = self.admits.get() {
+            admits.replace(&config.limits.of_clients(shares(&config).clients));
+        }
         let of_certificates = self.certificates.as_ref().and_then(|certificates| certificates.part());
         let parts = parts.into_iter().chain(of_certificates).collect();
         self.filter.set(&config.log.level);

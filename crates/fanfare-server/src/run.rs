@@ -9,8 +9,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::Request;
-use fanfare::serve::{self, Closing, Server};
-use fanfare::{Bodies, Drain, Endpoint, OriginPolicy};
+use fanfare::serve::{Closing, Server};
+use fanfare::{Bodies, Drain, Endpoint, OriginPolicy, Proxies};
 use fanfare_proto::origin::RequestOrigin;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
@@ -119,6 +119,8 @@ struct Running {
     bridge: Option<Bridge>,
     signals: ServerSignals,
     shares: Shares,
+    /// In front of all listeners.
+    proxies: Proxies,
     for_clients: Listeners,
     /// They stay until the last client is gone.
     for_back_offices: Listeners,
@@ -192,13 +194,15 @@ impl Running {
         let parts = equipment.parts().into_iter().chain(of_certificates).collect();
         let live = Live::new(1, &[], &config, token.as_ref(), parts, topics);
         let live = Arc::new(ArcSwap::from_pointee(live));
-        let certificates_kept = certificates.clone();
-        let kept = filter.clone();
+        let proxies = Proxies::trusted(config.server.trusted());
+        let (live_kept, proxies_kept) = (live.clone(), proxies.clone());
+        let (certificates_kept, kept) = (certificates.clone(), filter.clone());
         let exchanged = Exchanged {
-            live: live.clone(),
+            live: live_kept,
             equipment,
             filter,
             certificates: certificates_kept,
+            proxies: proxies_kept,
             token,
             traces: traces.clone(),
         };
@@ -207,7 +211,6 @@ impl Running {
         let figures = ServerFigures::new(
             health.clone(),
             contracts.clone(),
-            shares.clients,
             reloader.reloads().clone(),
             certificates.clone(),
             traces.counts().clone(),
@@ -233,6 +236,7 @@ impl Running {
             bridge,
             signals,
             shares,
+            proxies,
             for_clients,
             for_back_offices,
             inherited,
@@ -278,10 +282,9 @@ impl Running {
 
     /// Serves clients: the URL that reaches it.
     fn listen(&mut self, server: Server, router: Router) -> Result<String, String> {
-        let limits = self.limits(self.shares.clients, Some(self.config.limits.connections_per_address_max.0));
-        let settings = &self.config.server;
-        let proxies = settings.proxies(&settings.address_from);
-        let server = server.limits(limits).proxies(proxies);
+        let proxies = self.proxies.clone().address_from(self.config.server.address_from.0.clone());
+        let server = server.limits(self.config.limits.of_clients(self.shares.clients)).proxies(proxies);
+        self.reloader.admits(server.admits());
         // Nothing stands around the endpoints.
         let server = server.upgrades_first();
         let address = address_of(&server)?;
@@ -310,9 +313,9 @@ impl Running {
         let admin = self.config.admin.as_ref();
         let most = admin.map_or(self.shares.admin, |admin| admin.connections_max.0.min(self.shares.admin));
         // A proxy in front may be the only one that connects here.
-        let limits = self.limits(most, None);
+        let limits = self.config.limits.admitted(most, None);
         let source = admin.map(|admin| &admin.address_from);
-        let proxies = source.map(|source| self.config.server.proxies(source)).unwrap_or_default();
+        let proxies = source.map(|source| self.proxies.clone().address_from(source.0.clone())).unwrap_or_default();
         let server = server.named(Role::Admin.name()).limits(limits).proxies(proxies);
         let address = address_of(&server)?;
         let bodies = Bodies::new(self.config.limits.bodies_bytes_max() as usize, self.config.limits.body_timeout.0);
@@ -340,7 +343,7 @@ impl Running {
     fn listen_metrics(&mut self, server: Option<Server>) -> Result<(), String> {
         let (Some(settings), Some(server)) = (&self.config.metrics, server) else { return Ok(()) };
         let most = settings.connections_max.0.min(self.shares.admin);
-        let server = server.named(Role::Metrics.name()).limits(self.limits(most, None));
+        let server = server.named(Role::Metrics.name()).limits(self.config.limits.admitted(most, None));
         tracing::info!("metrics and probes are on http://{}", address_of(&server)?);
         let router = admin::for_prometheus(&self.health, &self.metrics);
         self.for_back_offices.spawn(server, router, &self.endpoint);
@@ -360,17 +363,6 @@ impl Running {
         }
         let topics: Vec<_> = self.live.load().topics.iter().map(ToString::to_string).collect();
         tracing::info!(topics = listed(topics.iter().map(String::as_str)), "clients can be in these topics");
-    }
-
-    /// Of a listener with this many connections, and of an address unless it may have all.
-    fn limits(&self, connections_max: u64, per_address_max: Option<u64>) -> serve::Limits {
-        serve::Limits {
-            connections_max: connections_max as usize,
-            connections_per_address_max: per_address_max.map_or(usize::MAX, |max| max as usize),
-            handshake_timeout: self.config.limits.handshake_timeout.0,
-            handshakes_max: self.config.limits.handshakes_max.0 as usize,
-            vanished_timeout: self.config.limits.vanished_timeout(),
-        }
     }
 
     /// Serves until a signal, until it is told to end, or until another process has taken over, then drains. A second SIGTERM or SIGINT ends it immediately.

@@ -1,6 +1,7 @@
 //! Clients by their addresses: which is whose, whoever stands in between, and how many connections or sessions each has.
 
 mod counts;
+mod places;
 mod proxies;
 mod proxy_protocol;
 
@@ -8,6 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 pub(crate) use counts::{AddressCounts, AddressSlot, ConnectionSlot, Full};
+pub(crate) use places::{Place, Places};
 pub use proxies::{AddressFrom, Network, Proxies};
 pub(crate) use proxy_protocol::read;
 

@@ -113,6 +113,8 @@ pub(crate) struct Cluster {
     hasher: foldhash::fast::FixedState,
     /// Counts what the node has published.
     published: AtomicU64,
+    /// What of it the broker has taken.
+    taken: Arc<AtomicU64>,
     links: Links,
     /// Topics that are attached without members.
     lingering: AtomicUsize,
@@ -194,6 +196,7 @@ impl Cluster {
             stripes: (0..STRIPES).map(|_| stripe()).collect(),
             hasher: hasher(),
             published: AtomicU64::new(0),
+            taken: Arc::default(),
             links: Links::default(),
             lingering: AtomicUsize::new(0),
             grace_ms: broker.grace.as_millis() as u64,

@@ -72,6 +72,10 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
         false
     }
 
+    /// What kind it is.
+    #[cfg(feature = "metrics")]
+    fn kind(&self) -> &'static str;
+
     /// How much it keeps, unless that is kept elsewhere.
     #[cfg(feature = "metrics")]
     fn size(&self) -> Option<StoreSize> {
@@ -83,9 +87,8 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
 #[cfg(feature = "metrics")]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoreSize {
-    /// Its kind.
-    pub(crate) store: &'static str,
     pub(crate) topics: usize,
+    pub(crate) messages: usize,
     /// In memory.
     pub(crate) bytes: usize,
 }

@@ -1,6 +1,7 @@
 //! What holds for the topics of a pattern, whoever joins them and by whatever mount.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use fanfare_proto::history::Retention;
 use fanfare_proto::topic::Pattern;
@@ -93,6 +94,12 @@ impl Policy {
         self
     }
 
+    /// Whether another one is the same, but for how much of a topic is kept.
+    pub fn is_like(&self, other: &Policy) -> bool {
+        let keeps_as_much = Policy { history: other.history, ..self.clone() };
+        self.history.is_some() == other.history.is_some() && keeps_as_much == *other
+    }
+
     /// What happens to messages that wait for slow readers.
     pub fn slow(mut self, slow: Slow) -> Self {
         self.slow = slow;
@@ -107,11 +114,41 @@ pub(crate) struct Policies(Vec<Declared>);
 #[derive(Debug)]
 struct Declared {
     pattern: Pattern,
-    history: Option<Retention>,
+    history: Option<Kept>,
     /// Shared by the topics; `None` where slow readers are closed.
     slow: Option<Arc<Slow>>,
     delta: Option<Arc<DeltaKey>>,
     trusts_traces: bool,
+}
+
+/// How much of a topic is kept, which can change. Each of the three counts by itself.
+#[derive(Debug)]
+struct Kept {
+    messages_max: AtomicUsize,
+    bytes_max: AtomicUsize,
+    age_max_ms: AtomicU64,
+}
+
+impl From<Retention> for Kept {
+    fn from(Retention { messages_max, bytes_max, age_max_ms }: Retention) -> Self {
+        Kept { messages_max: messages_max.into(), bytes_max: bytes_max.into(), age_max_ms: age_max_ms.into() }
+    }
+}
+
+impl Kept {
+    fn now(&self) -> Retention {
+        Retention {
+            messages_max: self.messages_max.load(Ordering::Relaxed),
+            bytes_max: self.bytes_max.load(Ordering::Relaxed),
+            age_max_ms: self.age_max_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    fn replace(&self, Retention { messages_max, bytes_max, age_max_ms }: Retention) {
+        self.messages_max.store(messages_max, Ordering::Relaxed);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+        self.age_max_ms.store(age_max_ms, Ordering::Relaxed);
+    }
 }
 
 impl Policies {
@@ -122,6 +159,7 @@ impl Policies {
             Ok(pattern) => {
                 let slow = (policy.slow != Slow::Disconnect).then(|| Arc::new(policy.slow));
                 let Policy { history, delta, trusts_traces, .. } = policy;
+                let history = history.map(Kept::from);
                 Ok(Declared { pattern, history, slow, delta: delta.map(Arc::new), trusts_traces })
             }
             Err(error) => Err(Error::invalid(format!("the policy for {pattern:?}: {error}"))),
@@ -136,7 +174,17 @@ impl Policies {
 
     /// What is kept of a topic, if anything is.
     pub(crate) fn retention(&self, topic: &str) -> Option<Retention> {
-        self.of(topic)?.history
+        self.of(topic)?.history.as_ref().map(Kept::now)
+    }
+
+    /// Topics keep as much from their next message on as other policies of the same patterns say.
+    pub(crate) fn keep(&self, declared: &[(String, Policy)]) {
+        for (pattern, policy) in declared {
+            let known = self.0.iter().find(|known| known.pattern.to_string() == *pattern);
+            if let (Some(kept), Some(retention)) = (known.and_then(|known| known.history.as_ref()), policy.history) {
+                kept.replace(retention);
+            }
+        }
     }
 
     /// A number that changes when other topics keep a history than before.
@@ -175,7 +223,7 @@ impl Policies {
 
     /// What topics keep, those that keep something.
     pub(crate) fn retentions(&self) -> impl Iterator<Item = Retention> {
-        self.0.iter().filter_map(|declared| declared.history)
+        self.0.iter().filter_map(|declared| declared.history.as_ref().map(Kept::now))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `axum::serve` works as well; this one adds the limits that a server on the open internet needs.
 
+mod admits;
 mod arrival;
 mod connection;
 mod door;
@@ -46,6 +47,7 @@ use door::{Door, Entered, slot};
 use guest::Guest;
 use pause::Arriving;
 
+pub use admits::Admits;
 pub use pause::Pause;
 
 /// A storm of reconnecting clients waits in the kernel rather than being refused.
@@ -92,6 +94,7 @@ pub struct Server {
     listener: AsyncFd<TcpListener>,
     name: &'static str,
     limits: Limits,
+    admits: Admits,
     proxies: Proxies,
     upgrades_first: bool,
     pause: Pause,
@@ -147,6 +150,7 @@ impl Server {
             listener: watched(TcpListener::from_std(socket.into()))?,
             name: "clients",
             limits,
+            admits: Admits::new(&limits),
             proxies: Proxies::default(),
             upgrades_first: false,
             pause: Pause::new(),
@@ -159,9 +163,15 @@ impl Server {
     /// Changes the limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self.admits.replace(&limits);
         // Connections have it from their listener. A system that refuses it has its own, longer time.
         let _ = give_up_after(self.listener.get_ref(), limits.vanished_timeout);
         self
+    }
+
+    /// How many connections it admits, which can be changed while it runs.
+    pub fn admits(&self) -> Admits {
+        self.admits.clone()
     }
 
     /// The name of the listener in metrics and in the log. Default: `clients`.
@@ -241,7 +251,7 @@ impl Server {
     {
         let (stop, stopped) = watch::channel(false);
         let (listener, is_secure) = (&self.listener, self.is_secure());
-        let door = Door::new(self.name, &self.limits, self.proxies, is_secure);
+        let door = Door::new(self.name, self.admits, self.proxies, is_secure);
         endpoint.figures().listens(&door.figures);
         let upgrades_first = self.upgrades_first && !is_secure && !door.asks_for_header();
         let shared = Arc::new(Shared {

@@ -202,6 +202,7 @@ pub(super) const ROWS: &[(&str, &[Panel])] = &[
         "History",
         &[
             lines("Topics", "short", &[("sum by (store) (fanfare_history_topics{$S})", "{{store}}")]),
+            lines("Messages", "short", &[("sum by (store) (fanfare_history_messages{$S})", "{{store}}")]),
             lines("Bytes", "bytes", &[("sum by (store) (fanfare_history_bytes{$S})", "{{store}}")]),
             lines("Appends", "cps", &[("sum by (result) (rate(fanfare_history_appends_total{$S}[$R]))", "{{result}}")]),
             lines(
@@ -275,6 +276,11 @@ pub(super) const ROWS: &[(&str, &[Panel])] = &[
                 ],
             ),
             lines(
+                "Broker: published",
+                "cps",
+                &[("sum by (result) (rate(fanfare_broker_publishes_total{$S}[$R]))", "{{result}}")],
+            ),
+            lines(
                 "Broker: gaps, losses, repairs",
                 "cps",
                 &[("sum by (event) (rate(fanfare_broker_events_total{$S}[$R])) > 0", "{{event}}")],
@@ -307,6 +313,19 @@ pub(super) const ROWS: &[(&str, &[Panel])] = &[
                     ),
                     ("process_open_fds{$S} / process_max_fds{$S}", "{{instance}}: descriptors"),
                 ],
+            ),
+            lines(
+                "Tenants: sockets",
+                "short",
+                &[("topk(10, sum by (tenant) (fanfare_tenant_sockets{$S}))", "{{tenant}}")],
+            ),
+            lines(
+                "Tenants: messages",
+                "cps",
+                &[(
+                    "topk(10, sum by (tenant, direction) (rate(fanfare_tenant_messages_total{$S}[$R])))",
+                    "{{tenant}}: {{direction}}",
+                )],
             ),
             lines(
                 "HTTP API",

@@ -73,7 +73,7 @@ section! {
         /// How much of each topic is kept, so that clients that come back get what they missed: a table such as
         /// `{ messages = 100, bytes = "1MiB", ttl = "10m" }`, where what is left out is as shown. The newest message is kept
         /// whatever its size: one that is larger than `bytes` is kept alone. Left out: nothing is kept.
-        history: Option<Kept> = "",
+        history: Option<Kept> = "" => Join,
         /// How many of the newest kept messages the reply to a join has, as its member `messages`. Left out: it has no such
         /// member. Needs `history`.
         catch_up: Option<Count<1, 10_000>> = "" => Join,

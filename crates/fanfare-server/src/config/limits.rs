@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare::{OverRate, Rate};
+use fanfare::{OverRate, Rate, serve};
 
 use super::problem::Problems;
 use super::section::{Form, section};
@@ -107,13 +107,13 @@ section! {
         /// How many connections the server holds, as far as the system allows: each takes a file descriptor, and some of these are
         /// kept for the admin listener and the server itself. The next one is answered 503 and closed; with TLS it may be
         /// closed at once or answered without TLS. An `EventSource` is told to come again.
-        connections_max: Count<1, 100_000_000> = "1000000",
+        connections_max: Count<1, 100_000_000> = "1000000" => Connect,
         /// How many connections there may be whose first request has not been answered, on each listener. The next one is answered 503
         /// and closed; with TLS it is closed or answered without TLS.
-        handshakes_max: Count<1, 100_000_000> = "10000",
+        handshakes_max: Count<1, 100_000_000> = "10000" => Connect,
         /// How many connections one address may hold. The next one is answered 429 and closed. Of IPv6 a /64
         /// counts as one address. Behind a proxy all clients have its address, unless `address_from` says what tells theirs.
-        connections_per_address_max: Count<1, 100_000_000> = "100000",
+        connections_per_address_max: Count<1, 100_000_000> = "100000" => Connect,
         /// How many long-poll sessions and event streams there may be together. A session takes no connection between its polls, but what
         /// waits for it is held as for a WebSocket (`outbox_bytes_max`). The next one is answered 503.
         sessions_max: Count<1, 100_000_000> = "1000000",
@@ -164,6 +164,22 @@ impl Limits {
     /// When a client counts as vanished.
     pub(crate) fn vanished_timeout(&self) -> Duration {
         self.vanished_timeout.map_or((2 * self.write_timeout.0).max(VANISHED_TIMEOUT), |given| given.0)
+    }
+
+    /// What a listener admits that may have so many connections, and so many of an address unless it may have all.
+    pub(crate) fn admitted(&self, connections_max: u64, per_address_max: Option<u64>) -> serve::Limits {
+        serve::Limits {
+            connections_max: connections_max as usize,
+            connections_per_address_max: per_address_max.map_or(usize::MAX, |max| max as usize),
+            handshake_timeout: self.handshake_timeout.0,
+            handshakes_max: self.handshakes_max.0 as usize,
+            vanished_timeout: self.vanished_timeout(),
+        }
+    }
+
+    /// The same of clients, of whom the system lets so many connect.
+    pub(crate) fn of_clients(&self, connections_max: u64) -> serve::Limits {
+        self.admitted(connections_max, Some(self.connections_per_address_max.0))
     }
 
     /// How often one socket may join a topic.

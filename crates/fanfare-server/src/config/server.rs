@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use axum::http::HeaderName;
-use fanfare::{AddressFrom, Network, OriginPattern, Proxies};
+use fanfare::{AddressFrom, Network, OriginPattern};
 use tracing_subscriber::filter::Targets;
 
 use super::problem::Problems;
@@ -25,7 +25,7 @@ section! {
         /// The proxies in front of this server: networks such as `10.0.0.0/8`, addresses, or `loopback`. What they say is believed, and of
         /// nobody else: `X-Forwarded-Proto` and `X-Forwarded-Host`, by which `origins = "same"` is judged, and what `address_from` names.
         /// Have them set these headers or remove them, or clients could send them.
-        trusted_proxies: Option<OneOrMore<TrustedProxy>> = "",
+        trusted_proxies: Option<OneOrMore<TrustedProxy>> = "" => Connect,
         /// What tells the address of a client, for the log, limits, hooks and the API. `peer`: the connection, so that behind a proxy all
         /// clients have the proxy's. `x-forwarded-for`: the first address from the right of that header that is no trusted proxy's.
         /// `header:NAME`: a header with one address, such as `header:x-real-ip`. `proxy-protocol`: the header of the PROXY protocol,
@@ -147,11 +147,9 @@ impl FromStr for AddressSource {
 }
 
 impl Server {
-    /// What the proxies in front of a listener tell.
-    pub(crate) fn proxies(&self, source: &AddressSource) -> Proxies {
-        let trusted =
-            self.trusted_proxies.iter().flat_map(|OneOrMore(proxies)| proxies).map(|TrustedProxy(network)| *network);
-        Proxies::trusted(trusted).address_from(source.0.clone())
+    /// The proxies that are believed.
+    pub(crate) fn trusted(&self) -> impl Iterator<Item = Network> {
+        self.trusted_proxies.iter().flat_map(|OneOrMore(proxies)| proxies).map(|TrustedProxy(network)| *network)
     }
 
     /// Reports a listener that believes nobody what it asks for. `places` are those of its section.

@@ -210,9 +210,16 @@ impl Equipment {
         if assembled.checks_credentials && !self.checks_credentials {
             return Err(Unbuilt::RestartNeeded("endpoint.auth".into()));
         }
-        if relevant(&assembled.policies) != relevant(&self.policies) {
-            let text = "channel (one with `history` or `slow` has others before it than at the start)";
+        let (new, old) = (relevant(&assembled.policies), relevant(&self.policies));
+        let is_like =
+            |((one, new), (other, old)): (&(String, Policy), &(String, Policy))| one == other && new.is_like(old);
+        if new.len() != old.len() || !new.iter().zip(old).all(is_like) {
+            let text = "channel (one with `history` or `slow` is another, or has others before it, than at the start)";
             return Err(Unbuilt::RestartNeeded(text.into()));
+        }
+        // Nodes that keep different numbers of messages would look for a topic's log in different places.
+        if new != old && config.broker.is_some() {
+            return Err(Unbuilt::RestartNeeded("channel.history (with a [broker])".into()));
         }
         let lookups = self.shared.lookups.iter();
         let lookups =
@@ -230,6 +237,8 @@ impl Equipment {
         let replaced = self.endpoint.replace_mounts(assembled.mounts);
         replaced.map_err(|error| Unbuilt::Impossible(error.to_string()))?;
         self.endpoint.replace_quotas(quotas);
+        self.endpoint.replace_retentions(&assembled.policies);
+        self.policies = assembled.policies;
         self.shared.realtime.store(Arc::new(assembled.realtime));
         let (contracts, document) = assembled.contracts;
         self.shared.contracts.replace(contracts, document);

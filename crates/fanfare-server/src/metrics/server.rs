@@ -23,24 +23,20 @@ pub(crate) struct ServerFigures {
     contracts: Contracts,
     /// The runtime that channels' code waits on.
     runtime: Handle,
-    /// As many as the system allows.
-    connections_max: u64,
     reloads: Arc<Reloads>,
     certificates: Option<Arc<Certificates>>,
     spans: Arc<Counts>,
 }
 
 impl ServerFigures {
-    /// Of a server that may have so many connections.
     pub(crate) fn new(
         health: Health,
         contracts: Contracts,
-        connections_max: u64,
         reloads: Arc<Reloads>,
         certificates: Option<Arc<Certificates>>,
         spans: Arc<Counts>,
     ) -> Self {
-        Self { health, contracts, runtime: Handle::current(), connections_max, reloads, certificates, spans }
+        Self { health, contracts, runtime: Handle::current(), reloads, certificates, spans }
     }
 }
 
@@ -52,7 +48,6 @@ impl Collector for ServerFigures {
         families::BUILD_INFO
             .encode(&mut encoder, |samples| samples.gauge(&[env!("CARGO_PKG_VERSION"), commit], 1.0))?;
         families::LIMIT.encode(&mut encoder, |samples| {
-            samples.gauge(&["connections_max"], self.connections_max as f64)?;
             let live = self.health.live.load();
             live.limits.iter().try_for_each(|(name, limit)| samples.gauge(&[name], *limit as f64))
         })?;

@@ -64,7 +64,15 @@ fn metrics_are_those_of_the_guide() {
     let guide = include_str!("../../../../docs/metrics.md");
     let rows = guide.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let in_guide: BTreeSet<_> = rows.map(|(name, _)| name).collect();
-    let of_a_cluster = ["events_total", "up", "lag_seconds", "heard_age_seconds", "connects_total"];
+    let of_a_cluster = [
+        "events_total",
+        "publishes_total",
+        "subscriptions",
+        "up",
+        "lag_seconds",
+        "heard_age_seconds",
+        "connects_total",
+    ];
     let of_a_cluster = of_a_cluster.map(|name| format!("fanfare_broker_{name}"));
     let names: BTreeSet<_> = told.families.keys().chain(&of_a_cluster).map(String::as_str).collect();
     assert_eq!(names, in_guide, "the metrics, and those of docs/metrics.md");
@@ -144,7 +152,7 @@ fn counters_equal_what_clients_have_sent_and_got() {
         ("fanfare_members{channel=\"room:*\"}", 4),
         ("fanfare_topics{channel=\"room:*\"}", 1),
         ("fanfare_history_topics{store=\"memory\"}", 1),
-        ("fanfare_history_appends_total{result=\"ok\"}", 21),
+        ("fanfare_history_appends_total{store=\"memory\",result=\"ok\"}", 21),
         ("fanfare_history_append_seconds_count", 21),
         ("fanfare_join_seconds_count{channel=\"room:*\"}", 5),
         ("fanfare_join_seconds_count{channel=\"staff\"}", 0),

@@ -1,10 +1,12 @@
 //! The configuration is read again while the server runs.
 
 use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, Server, TOKEN, fanfare, http, run};
+use crate::support::{Folder, PATIENCE, Server, TOKEN, fanfare, http, run};
 
 const SECRET: &str = "a-shared-secret-of-more-than-thirty-two-bytes";
 const OTHER: &str = "another-secret-of-more-than-thirty-two-bytes!";
@@ -36,7 +38,7 @@ fn file(slot: &str, lines: &str) -> String {
         ("endpoint[3]", "[[endpoint]]\npath = '/rooms'\nprotocol = 'rooms'\n"),
         ("endpoint[4]", "[[endpoint]]\npath = '/bullet'\nprotocol = 'bullet'\nauth = 'j'\n"),
         ("endpoint[5]", "[[endpoint]]\npath = '/supabase'\nprotocol = 'supabase'\nauth = 'j'\n"),
-        ("channel[1]", "[[channel]]\nhistory = {}\n"),
+        ("channel[1]", "[[channel]]\n"),
         ("channel[2]", "[[channel]]\npresence = true\n"),
         ("channel[3]", "[[channel]]\ntopic = 'realtime:*'\nprivate = true\njoin = 'authenticated'\n"),
         ("webhook[1]", "[[webhook]]\n"),
@@ -48,7 +50,7 @@ fn file(slot: &str, lines: &str) -> String {
             "auth.a" => "kind = 'none'\n",
             "hook.h" | "webhook[1]" => "url = 'http://127.0.0.1:9/'\n",
             "endpoint[2]" => "auth = 'none'\n",
-            "channel[1]" => "topic = 'kept'\njoin = 'open'\n",
+            "channel[1]" => "topic = 'kept'\njoin = 'open'\nhistory = {}\n",
             "channel[2]" => "topic = 'room:*'\njoin = 'open'\n",
             _ => "",
         };
@@ -94,7 +96,15 @@ fn cases(folder: &Folder) -> Vec<Case> {
         ("secret_file", &secret, &other),
     ];
 
-    add("root", "", &[("public_url", "", "'https://chat.example.com'"), ("ready_needs", "", "'hooks.h'")]);
+    add(
+        "root",
+        "",
+        &[
+            ("public_url", "", "'https://chat.example.com'"),
+            ("ready_needs", "", "'hooks.h'"),
+            ("trusted_proxies", "", "'10.0.0.0/8'"),
+        ],
+    );
     add(
         "limits",
         "",
@@ -117,6 +127,9 @@ fn cases(folder: &Folder) -> Vec<Case> {
             ("waiting_bytes_max", "", "'1MB'"),
             ("outbox_bytes_max", "", "'1MB'"),
             ("outbox_frames_max", "", "70"),
+            ("connections_max", "", "70"),
+            ("connections_per_address_max", "", "70"),
+            ("handshakes_max", "", "70"),
         ],
     );
     add("limits", "message_rate = 7", &[("message_burst", "", "8"), ("message_over", "", "'close'")]);
@@ -262,7 +275,7 @@ fn cases(folder: &Folder) -> Vec<Case> {
             ("postgres_changes", "", "'refuse'"),
         ],
     );
-    add("channel[1]", "topic = 'kept'", &[("catch_up", "", "7")]);
+    add("channel[1]", "topic = 'kept'\nhistory = {}", &[("catch_up", "", "7")]);
     add("channel[2]", "join = 'open'", &[("topic", "'room:*'", "['room:*', 'news']")]);
     add(
         "channel[2]",
@@ -333,6 +346,8 @@ fn every_key_that_the_reference_calls_reloadable_is_and_no_socket_is_lost() {
         "admin.token_env",
         "admin.token_file",
         "admin.publish_rate",
+        // Without a broker only.
+        "channel.history",
     ];
     tried.extend(elsewhere.map(str::to_owned));
     // A change of any of these is looked at as one: `acme` tries it.
@@ -359,6 +374,88 @@ fn every_key_that_the_reference_calls_reloadable_is_and_no_socket_is_lost() {
         // The same again is no change.
         assert_eq!(server.reload().json(), json!({ "generation": second["generation"], "changed": [] }));
     }
+    client.heartbeat();
+}
+
+#[test]
+fn limits_of_connections_and_trusted_proxies_count_for_those_that_come_next_and_nobody_is_closed() {
+    let file = |of_address: u32, all: u32, trusted: &str| {
+        format!(
+            "address_from = 'x-forwarded-for'\ntrusted_proxies = '{trusted}'\n\
+             limits = {{ connections_per_address_max = {of_address}, connections_max = {all} }}\n\
+             [[channel]]\npreset = 'lobby'\npresence = false\n"
+        )
+    };
+    let server = Server::serve(&file(1, 9, "192.0.2.1"));
+    let reload = |of_address, all, trusted| {
+        server.rewrite(&file(of_address, all, trusted));
+        assert_eq!(server.reload().status, 200);
+    };
+    let refused = || {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer[..13].to_owned()
+    };
+    let mut first = server.connect("");
+    first.heartbeat();
+    assert_eq!(refused(), "HTTP/1.1 429 ");
+    reload(2, 9, "192.0.2.1");
+    let mut second = server.connect("");
+    second.heartbeat();
+    reload(9, 1, "192.0.2.1");
+    assert_eq!(refused(), "HTTP/1.1 503 ");
+    let bearer = format!("Bearer {TOKEN}");
+    let metrics = http(&server.admin(), "GET", "/metrics", &[("authorization", &bearer)], "").body;
+    assert!(metrics.contains("fanfare_limit{limit=\"connections_max\"} 1"), "{metrics}");
+    reload(9, 9, "192.0.2.1");
+    let address_of = |path: &str| {
+        assert_eq!(server.upgrade(path, &[("x-forwarded-for", "203.0.113.9")]).err(), Some(404));
+        let facts = server.api("GET", "/api/why?kind=refused", &json!(null)).json()["facts"].take();
+        facts[0]["address"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(address_of("/nothing"), "127.0.0.1");
+    reload(9, 9, "loopback");
+    assert_eq!(address_of("/other"), "203.0.113.9");
+    first.heartbeat();
+    second.heartbeat();
+}
+
+#[test]
+fn histories_keep_as_much_as_the_new_configuration_says_from_the_next_message_on() {
+    let file = |kept: &str| {
+        let policy = if kept.is_empty() { String::new() } else { format!("history = {{ messages = {kept} }}\n") };
+        format!("[[channel]]\ntopic = 'kept'\njoin = 'open'\n{policy}")
+    };
+    let server = Server::serve(&file("10"));
+    let mut client = server.connect("");
+    client.join_ok("kept");
+    let kept = || {
+        let history = server.api("GET", "/api/history/kept", &json!(null)).json();
+        history["messages"].as_array().unwrap().len()
+    };
+    (0..5).for_each(|n| assert_eq!(server.publish("kept", n).status, 200));
+    assert_eq!(kept(), 5);
+    server.rewrite(&file("2"));
+    assert_eq!(server.reload().json()["changed"], json!(["channel[1].history"]));
+    assert_eq!(kept(), 5, "nothing is thrown away before there is more");
+    server.publish("kept", 5);
+    assert_eq!(kept(), 2);
+    let bearer = format!("Bearer {TOKEN}");
+    let metrics = http(&server.admin(), "GET", "/metrics", &[("authorization", &bearer)], "").body;
+    let appended = "fanfare_history_appends_total{store=\"memory\",result=\"ok\"} 6";
+    for line in ["fanfare_history_messages{store=\"memory\"} 2", appended] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
+    server.rewrite(&file("10"));
+    server.reload();
+    (6..9).for_each(|n| assert_eq!(server.publish("kept", n).status, 200));
+    assert_eq!(kept(), 5);
+    // Whether there is one at all is for the start.
+    server.rewrite(&file(""));
+    assert_eq!((server.reload().status, kept()), (409, 5));
+    (0..9).for_each(|n| assert_eq!(client.receive_event("n")["n"], n));
     client.heartbeat();
 }
 

@@ -2,19 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::{Place, block};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::block;
 
 /// Counts per address and in total, up to bounds. An address is forgotten when it has none.
 #[derive(Debug)]
 pub(crate) struct AddressCounts {
     counts: Mutex<Counts>,
     max: usize,
-    per_address_max: usize,
+    per_address_max: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -45,19 +44,25 @@ pub(crate) struct AddressSlot {
 #[derive(Debug)]
 pub(crate) enum ConnectionSlot {
     /// Of a connection whose client is known.
-    Client { _in_total: OwnedSemaphorePermit, _of_address: AddressSlot },
+    Client { _in_total: Place, _of_address: AddressSlot },
     /// Of a proxy's connection: each of its requests tells whose it is.
-    Proxy { _in_total: OwnedSemaphorePermit },
+    Proxy { _in_total: Place },
     /// Of one such request.
     Request { _connection: Arc<ConnectionSlot>, _of_address: AddressSlot },
     /// Of a socket that shares its connection with others.
     #[cfg(feature = "tls")]
-    Stream { _connection: Arc<ConnectionSlot>, _in_total: OwnedSemaphorePermit, _of_address: AddressSlot },
+    Stream { _connection: Arc<ConnectionSlot>, _in_total: Place, _of_address: AddressSlot },
 }
 
 impl AddressCounts {
     pub(crate) fn new(max: usize, per_address_max: usize) -> Arc<Self> {
+        let per_address_max = AtomicUsize::new(per_address_max);
         Arc::new(AddressCounts { counts: Mutex::default(), max, per_address_max })
+    }
+
+    /// An address may have so many from now on. Whoever has one keeps it.
+    pub(crate) fn resize(&self, per_address_max: usize) {
+        self.per_address_max.store(per_address_max, Ordering::Relaxed);
     }
 
     /// A place for this address.
@@ -70,9 +75,10 @@ impl AddressCounts {
         if counts.total >= self.max {
             return Err(Full::Server(self.max));
         }
+        let per_address_max = self.per_address_max.load(Ordering::Relaxed);
         let count = counts.by_address.entry(address).or_default();
-        if *count >= self.per_address_max {
-            return Err(Full::Address(self.per_address_max));
+        if *count >= per_address_max {
+            return Err(Full::Address(per_address_max));
         }
         *count += 1;
         counts.total += 1;

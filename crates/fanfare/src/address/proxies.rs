@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use fanfare_proto::origin::is_host_and_port;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
@@ -94,7 +95,7 @@ impl fmt::Display for Network {
 /// and the one of [`AddressFrom`]. With the PROXY protocol no header is believed.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
-    trusted: Arc<[Network]>,
+    trusted: Arc<ArcSwap<Vec<Network>>>,
     pub(crate) address_from: AddressFrom,
 }
 
@@ -112,7 +113,15 @@ pub(crate) struct Told {
 impl Proxies {
     /// Trusts proxies with these addresses.
     pub fn trusted(networks: impl IntoIterator<Item = Network>) -> Self {
-        Proxies { trusted: networks.into_iter().collect(), address_from: AddressFrom::default() }
+        let proxies = Proxies::default();
+        proxies.trust(networks);
+        proxies
+    }
+
+    /// Trusts proxies with these addresses from now on, and no others: with all that were cloned from this one, such as those of a server that
+    /// runs. It counts for the next connection, and for the next request of a connection that is open.
+    pub fn trust(&self, networks: impl IntoIterator<Item = Network>) {
+        self.trusted.store(Arc::new(networks.into_iter().collect()));
     }
 
     /// What tells the address of a client. Default: its connection.
@@ -123,7 +132,7 @@ impl Proxies {
 
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.trusted.iter().any(|network| network.contains(address))
+        self.trusted.load().iter().any(|network| network.contains(address))
     }
 
     /// Whether it is a request that tells the address of the client of a connection from there.

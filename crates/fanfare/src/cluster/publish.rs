@@ -29,7 +29,12 @@ impl Cluster {
         let Some(parts) = self.parts.get() else { return done(Err(not_connected())) };
         let series = self.with(&draft.topic, |topics| topics.next_series(&draft.topic));
         let (envelope, _) = self.envelope(draft, NonZeroU64::new(series));
-        parts.transport.publish(&draft.topic, envelope, Box::new(move |published| done(published.map(drop))));
+        let taken = self.taken.clone();
+        let done = move |published: Result<_, Undone>| {
+            taken.fetch_add(u64::from(published.is_ok()), Ordering::Relaxed);
+            done(published.map(drop));
+        };
+        parts.transport.publish(&draft.topic, envelope, Box::new(done));
     }
 
     /// Whether the broker can carry a message, as far as that is known before it is tried.
@@ -59,8 +64,21 @@ impl Cluster {
         log.append(broker::Append { topic, envelope, retention, key, expected, done });
     }
 
+    /// How many messages of this node the broker has taken.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn published(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// How many topics it is subscribed to at the broker, or is about to be.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.topics.lock().by_name.len()).sum()
+    }
+
     /// The broker has answered. A message that is new is handed on in the chain, and its publisher told then.
     fn appended(&self, topic: &Arc<str>, number: u64, appended: Result<Appended, Undone>) {
+        self.taken.fetch_add(u64::from(appended.is_ok()), Ordering::Relaxed);
         self.with(topic, |topics| {
             let Some(pending) = topics.pending.get(&number) else { return };
             let arrived = Arrived::own(self.incarnation, number, &pending.draft);

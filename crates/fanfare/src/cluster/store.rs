@@ -14,6 +14,11 @@ impl Store for Cluster {
         self.append_to_log(append);
     }
 
+    #[cfg(feature = "metrics")]
+    fn kind(&self) -> &'static str {
+        "broker"
+    }
+
     fn read(&self, topic: &str, wanted: Wanted) -> Reading {
         let replay = self.begin_reading(topic, wanted);
         Box::pin(async {

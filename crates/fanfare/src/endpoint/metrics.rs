@@ -278,16 +278,18 @@ impl Endpoint {
     }
 
     fn tell_history(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = self.0.history.as_ref().map_or("none", |store| store.kind());
         if let Some(size) = self.0.history.as_ref().and_then(|store| store.size()) {
-            families::HISTORY_TOPICS.encode(encoder, |samples| samples.gauge(&[size.store], size.topics as f64))?;
-            families::HISTORY_BYTES.encode(encoder, |samples| samples.gauge(&[size.store], size.bytes as f64))?;
+            families::HISTORY_TOPICS.encode(encoder, |samples| samples.gauge(&[kind], size.topics as f64))?;
+            families::HISTORY_MESSAGES.encode(encoder, |samples| samples.gauge(&[kind], size.messages as f64))?;
+            families::HISTORY_BYTES.encode(encoder, |samples| samples.gauge(&[kind], size.bytes as f64))?;
         }
         let Appends { repeated, failed, took } = &self.figures().appends;
         let (repeated, failed) = (repeated.load(Ordering::Relaxed), failed.load(Ordering::Relaxed));
         let kept = took.count().saturating_sub(repeated + failed);
         families::HISTORY_APPENDS.encode(encoder, |samples| {
             let results = [("ok", kept), ("repeated", repeated), ("failed", failed)];
-            results.into_iter().try_for_each(|(result, n)| samples.counter(&[result], n))
+            results.into_iter().try_for_each(|(result, n)| samples.counter(&[kind, result], n))
         })?;
         families::HISTORY_APPEND.encode(encoder, |samples| samples.histograms(&[], [took]))?;
         self.tell_events(encoder, &families::RESUMES, "resumes", |_| true)?;
@@ -320,6 +322,14 @@ impl Endpoint {
             return Ok(());
         }
         self.tell_events(encoder, &families::BROKER_EVENTS, "broker", |_| true)?;
+        families::BROKER_PUBLISHES.encode(encoder, |samples| {
+            let taken = self.0.cluster.as_ref().map_or(0, |cluster| cluster.published());
+            samples.counter(&["ok"], taken)?;
+            samples.counter(&["refused"], self.count_of(Event::BrokerRefused))?;
+            samples.counter(&["unknown"], self.count_of(Event::BrokerUnknown))
+        })?;
+        let subscriptions = self.0.cluster.as_ref().map_or(0, |cluster| cluster.subscriptions());
+        families::BROKER_SUBSCRIPTIONS.encode(encoder, |samples| samples.gauge(&[], subscriptions as f64))?;
         let links = self.broker_links();
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         families::BROKER_UP.encode(encoder, |samples| {

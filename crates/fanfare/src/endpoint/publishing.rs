@@ -28,6 +28,7 @@ use crate::interest::{ShardSet, Tick};
 use crate::key::JoinId;
 use crate::mailbox::{self, Command};
 use crate::message::{Draft, Message};
+use crate::policy::Policy;
 use crate::publish::{Publish, Published, Publisher};
 use crate::room::{Share, Waiting};
 use crate::trace::OpenSpan;
@@ -287,6 +288,13 @@ impl Endpoint {
             }
             _ => Err(Error::invalid(format!("the topic {topic:?} keeps no history: give it a policy with one"))),
         }
+    }
+
+    /// Lets topics keep as much as other policies for the same patterns say, from their next message on. What else is in these policies changes
+    /// nothing, nor does a history where there was none. With a NATS between nodes, where a topic's log belongs to a stream by how much it
+    /// keeps, all nodes have to be started with the new policies instead.
+    pub fn replace_retentions(&self, policies: &[(String, Policy)]) {
+        self.policies().keep(policies);
     }
 
     /// The store that keeps a message, and how much of its topic.

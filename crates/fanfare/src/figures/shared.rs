@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 
 use fanfare_proto::presence::Diff;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
 use super::{Histogram, TRANSPORTS};
+use crate::address::Places;
 
 /// What threads count together.
 #[derive(Debug, Default)]
@@ -44,18 +44,15 @@ pub(crate) struct ListenerFigures {
     pub(crate) accepted: AtomicU64,
     /// Handshakes of TLS that came about, and that did not.
     pub(crate) tls: [AtomicU64; 2],
-    places: Arc<Semaphore>,
-    places_max: usize,
-    handshakes: Arc<Semaphore>,
-    handshakes_max: usize,
+    places: Arc<Places>,
+    handshakes: Arc<Places>,
 }
 
 impl ListenerFigures {
     /// Of a listener with so many places, and so many for connections that have not asked for anything yet.
-    pub(crate) fn new(name: &'static str, places: Arc<Semaphore>, handshakes: Arc<Semaphore>) -> Arc<Self> {
-        let (places_max, handshakes_max) = (places.available_permits(), handshakes.available_permits());
+    pub(crate) fn new(name: &'static str, places: Arc<Places>, handshakes: Arc<Places>) -> Arc<Self> {
         let (accepted, tls) = Default::default();
-        Arc::new(ListenerFigures { name, accepted, tls, places, places_max, handshakes, handshakes_max })
+        Arc::new(ListenerFigures { name, accepted, tls, places, handshakes })
     }
 
     /// A handshake of TLS has ended.
@@ -67,13 +64,13 @@ impl ListenerFigures {
     /// How many connections have a place.
     #[cfg(feature = "metrics")]
     pub(crate) fn connections(&self) -> u64 {
-        (self.places_max - self.places.available_permits()) as u64
+        self.places.taken() as u64
     }
 
     /// How many have not asked for anything yet.
     #[cfg(feature = "metrics")]
     pub(crate) fn handshakes(&self) -> u64 {
-        (self.handshakes_max - self.handshakes.available_permits()) as u64
+        self.handshakes.taken() as u64
     }
 }
 

@@ -9,6 +9,7 @@ use super::HistoryLimits;
 pub(super) struct Bounds {
     limits: HistoryLimits,
     bytes: AtomicUsize,
+    messages: AtomicUsize,
     topics: AtomicUsize,
     appends: AtomicU64,
 }
@@ -26,7 +27,8 @@ impl Age {
 
 impl Bounds {
     pub(super) fn new(limits: HistoryLimits) -> Self {
-        Bounds { limits, bytes: AtomicUsize::new(0), topics: AtomicUsize::new(0), appends: AtomicU64::new(0) }
+        let none = || AtomicUsize::new(0);
+        Bounds { limits, bytes: none(), messages: none(), topics: none(), appends: AtomicU64::new(0) }
     }
 
     pub(super) fn limits(&self) -> &HistoryLimits {
@@ -49,6 +51,19 @@ impl Bounds {
         if before != after {
             self.bytes.fetch_add(after.wrapping_sub(before), Ordering::AcqRel);
         }
+    }
+
+    /// What was kept of a topic were so many messages, and are so many now.
+    pub(super) fn change_messages(&self, before: usize, after: usize) {
+        if before != after {
+            self.messages.fetch_add(after.wrapping_sub(before), Ordering::AcqRel);
+        }
+    }
+
+    /// How many messages are kept.
+    #[cfg(any(test, feature = "metrics"))]
+    pub(super) fn messages(&self) -> usize {
+        self.messages.load(Ordering::Acquire)
     }
 
     pub(super) fn add_topic(&self) {

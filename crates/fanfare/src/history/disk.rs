@@ -212,8 +212,14 @@ impl<F: Files> Store for Disk<F> {
 
     #[cfg(feature = "metrics")]
     fn size(&self) -> Option<super::StoreSize> {
-        let (topics, bytes) = self.topics.lock().taken();
-        Some(super::StoreSize { store: "disk", topics, bytes })
+        let kept = self.topics.lock();
+        let (topics, bytes) = kept.taken();
+        Some(super::StoreSize { topics, messages: kept.messages(), bytes })
+    }
+
+    #[cfg(feature = "metrics")]
+    fn kind(&self) -> &'static str {
+        "disk"
     }
 
     fn is_failing(&self) -> bool {

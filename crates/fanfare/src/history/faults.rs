@@ -99,6 +99,11 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
+    #[cfg(feature = "metrics")]
+    fn kind(&self) -> &'static str {
+        "faulty"
+    }
+
     fn append(&self, append: Append) {
         let mut late = self.faults.0.late.lock();
         let Does { appends_fail, appends_wait, .. } = *self.faults.0.does.lock();

@@ -114,7 +114,12 @@ impl Store for Memory {
     #[cfg(feature = "metrics")]
     fn size(&self) -> Option<super::StoreSize> {
         let (topics, bytes) = self.bounds.taken();
-        Some(super::StoreSize { store: "memory", topics, bytes })
+        Some(super::StoreSize { topics, messages: self.bounds.messages(), bytes })
+    }
+
+    #[cfg(feature = "metrics")]
+    fn kind(&self) -> &'static str {
+        "memory"
     }
 
     fn flush(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {

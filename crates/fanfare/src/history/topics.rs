@@ -62,6 +62,7 @@ struct Size {
     memory: usize,
     /// If all of it that is worth keeping were written to a log, at most.
     log: usize,
+    messages: usize,
 }
 
 #[derive(Debug)]
@@ -98,6 +99,12 @@ impl Topics {
     #[cfg(feature = "metrics")]
     pub(super) fn taken(&self) -> (usize, usize) {
         self.bounds.taken()
+    }
+
+    /// How many messages it keeps.
+    #[cfg(feature = "metrics")]
+    pub(super) fn messages(&self) -> usize {
+        self.bounds.messages()
     }
 
     /// The topics that are not here.
@@ -319,13 +326,15 @@ impl Topic {
         let (stream, keys) = (&self.stream, &self.keys);
         let records = 1 + stream.len() + keys.len();
         let contents = stream.bytes() - stream.len() * ENTRY_SIZE + keys.text_size();
-        Size { memory: stream.bytes() + keys.size(), log: records * (RECORD_SIZE + name.len()) + contents }
+        let (memory, messages) = (stream.bytes() + keys.size(), stream.len());
+        Size { memory, log: records * (RECORD_SIZE + name.len()) + contents, messages }
     }
 }
 
 /// Keeps account of a topic that has changed.
 fn account(bounds: &Bounds, log_size: &mut usize, before: Size, after: Size) {
     bounds.change(before.memory, after.memory);
+    bounds.change_messages(before.messages, after.messages);
     *log_size = *log_size + after.log - before.log;
 }
 
@@ -379,6 +388,8 @@ mod tests {
             let again = publish(&mut topics, "b", None, 0);
             assert!(again.offset == 1 && again.epoch != b.epoch, "a new life has a new epoch");
             let (count, bytes) = topics.bounds.taken();
+            let messages: usize = topics.by_name.values().map(|topic| topic.stream.len()).sum();
+            assert_eq!(topics.bounds.messages(), messages);
             assert!(count == topics.by_name.len() && count <= 2 && bytes <= 300);
         }
     }

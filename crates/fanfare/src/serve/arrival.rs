@@ -17,7 +17,7 @@ use super::door::{Entered, slot};
 #[cfg(feature = "tls")]
 use super::http2;
 use super::pause::Arriving;
-use crate::address::{self, Full};
+use crate::address::{self, Full, Place};
 use crate::endpoint::Endpoint;
 use crate::event::Event;
 use crate::fact::{Fact, Kind, Who};
@@ -33,7 +33,7 @@ impl<S> Served<S> {
         mut tcp: TcpStream,
         mut entered: Entered,
         arriving: Arriving,
-        handshake: OwnedSemaphorePermit,
+        handshake: Place,
     ) where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
         S::Future: Send,

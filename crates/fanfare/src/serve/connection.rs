@@ -19,13 +19,13 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::door::Door;
 use super::heads::{self, HEAD_SIZE_MAX, HEADERS_MAX};
 use super::pause::Arriving;
-use crate::address::Full;
+use crate::address::{Full, Place};
 use crate::body::Body;
 use crate::endpoint::Endpoint;
 use crate::service::{Connection, Upgrading};
@@ -66,7 +66,7 @@ pub(super) struct First {
     /// Until it has come.
     pub(super) arriving: Option<Arriving>,
     /// The place of the connection among those that have not asked for anything yet, until the answer.
-    pub(super) handshake: Option<OwnedSemaphorePermit>,
+    pub(super) handshake: Option<Place>,
 }
 
 /// The answer to a request to upgrade on its way.

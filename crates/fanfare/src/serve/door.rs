@@ -7,8 +7,8 @@ use std::sync::Arc;
 use socket2::SockRef;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Limits;
-use crate::address::{AddressCounts, AddressFrom, AddressSlot, ConnectionSlot, Full, Proxies};
+use super::Admits;
+use crate::address::{AddressFrom, AddressSlot, ConnectionSlot, Full, Place, Proxies};
 use crate::figures::ListenerFigures;
 use crate::service::Connection;
 
@@ -18,12 +18,9 @@ const TURNED_AWAY_MAX: usize = 64;
 
 /// The places of a server, and the proxies in front of it.
 pub(super) struct Door {
-    limits: Limits,
-    places: Arc<Semaphore>,
+    admits: Admits,
     pub(super) figures: Arc<ListenerFigures>,
-    addresses: Arc<AddressCounts>,
     turned_away: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
     pub(super) proxies: Proxies,
     speaks_tls: bool,
 }
@@ -31,7 +28,7 @@ pub(super) struct Door {
 /// What becomes of a connection.
 pub(super) enum Entered {
     /// It has a place, and one of its client's address where that is known already.
-    Let(OwnedSemaphorePermit, Option<AddressSlot>),
+    Let(Place, Option<AddressSlot>),
     /// It is told why not.
     TurnedAway(Full, OwnedSemaphorePermit),
     /// Too many are told so already.
@@ -41,18 +38,13 @@ pub(super) enum Entered {
 }
 
 impl Door {
-    pub(super) fn new(name: &'static str, limits: &Limits, proxies: Proxies, speaks_tls: bool) -> Self {
+    pub(super) fn new(name: &'static str, admits: Admits, proxies: Proxies, speaks_tls: bool) -> Self {
         // A server of few connections may have few descriptors.
-        let turned_away = (limits.connections_max / 8).clamp(1, TURNED_AWAY_MAX);
-        let places = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
-        let handshakes = Arc::new(Semaphore::new(limits.handshakes_max.min(Semaphore::MAX_PERMITS)));
+        let turned_away = (admits.places.max() / 8).clamp(1, TURNED_AWAY_MAX);
         Door {
-            limits: *limits,
-            figures: ListenerFigures::new(name, places.clone(), handshakes.clone()),
-            places,
-            addresses: AddressCounts::new(usize::MAX, limits.connections_per_address_max),
+            figures: ListenerFigures::new(name, admits.places.clone(), admits.handshakes.clone()),
+            admits,
             turned_away: Arc::new(Semaphore::new(turned_away)),
-            handshakes,
             proxies,
             speaks_tls,
         }
@@ -67,27 +59,25 @@ impl Door {
         if self.asks_for_header() && !self.proxies.trusts(peer.ip()) {
             return Entered::Stranger;
         }
-        let place = self.places.clone().try_acquire_owned().ok();
+        let place = self.admits.places.take();
         let of_address = match self.asks_for_header() || self.proxies.is_told_by_requests(peer) {
             true => None,
-            false => match self.addresses.take(peer.ip()) {
+            false => match self.admits.addresses.take(peer.ip()) {
                 Err(full) => return self.turn_away(full),
                 Ok(slot) => Some(slot),
             },
         };
-        let full = Full::Server(self.limits.connections_max);
-        place.map_or_else(|| self.turn_away(full), |place| Entered::Let(place, of_address))
+        place.map_or_else(|max| self.turn_away(Full::Server(max)), |place| Entered::Let(place, of_address))
     }
 
     /// A place among the connections that have not asked for anything yet.
-    pub(super) fn handshake(&self) -> Result<OwnedSemaphorePermit, Full> {
-        let permit = self.handshakes.clone().try_acquire_owned();
-        permit.map_err(|_| Full::Handshakes(self.limits.handshakes_max))
+    pub(super) fn handshake(&self) -> Result<Place, Full> {
+        self.admits.handshakes.take().map_err(Full::Handshakes)
     }
 
     /// What becomes of a connection that has a place, once its client is known.
-    pub(super) fn enter_from(&self, place: OwnedSemaphorePermit, address: IpAddr) -> Entered {
-        match self.addresses.take(address) {
+    pub(super) fn enter_from(&self, place: Place, address: IpAddr) -> Entered {
+        match self.admits.addresses.take(address) {
             Ok(slot) => Entered::Let(place, Some(slot)),
             Err(full) => self.turn_away(full),
         }
@@ -116,7 +106,7 @@ impl Door {
         if let Some(slot) = &connection.slot
             && let ConnectionSlot::Proxy { .. } = **slot
         {
-            let (_connection, _of_address) = (slot.clone(), self.addresses.take(connection.peer.ip())?);
+            let (_connection, _of_address) = (slot.clone(), self.admits.addresses.take(connection.peer.ip())?);
             connection.slot = Some(Arc::new(ConnectionSlot::Request { _connection, _of_address }));
         }
         Ok(connection)
@@ -131,16 +121,15 @@ impl Door {
     /// The server or the address has no place left.
     pub(super) fn beside(&self, mut connection: Connection) -> Result<Connection, Full> {
         let Some(_connection) = connection.slot.take() else { return Ok(connection) };
-        let full = |_| Full::Server(self.limits.connections_max);
-        let _in_total = self.places.clone().try_acquire_owned().map_err(full)?;
-        let _of_address = self.addresses.take(connection.peer.ip())?;
+        let _in_total = self.admits.places.take().map_err(Full::Server)?;
+        let _of_address = self.admits.addresses.take(connection.peer.ip())?;
         connection.slot = Some(Arc::new(ConnectionSlot::Stream { _connection, _in_total, _of_address }));
         Ok(connection)
     }
 }
 
 /// The place that a connection keeps.
-pub(super) fn slot(_in_total: OwnedSemaphorePermit, of_address: Option<AddressSlot>) -> Arc<ConnectionSlot> {
+pub(super) fn slot(_in_total: Place, of_address: Option<AddressSlot>) -> Arc<ConnectionSlot> {
     Arc::new(match of_address {
         Some(_of_address) => ConnectionSlot::Client { _in_total, _of_address },
         None => ConnectionSlot::Proxy { _in_total },

@@ -17,12 +17,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use mio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::connection::{Begun, First, Served};
 use super::heads;
 use super::pause::Arriving;
+use crate::address::Place;
 use crate::guard::panic_message;
 use crate::mailbox::ShardHandle;
 use crate::mailbox::newcomer::{Heard, Host, Upgraded};
@@ -34,7 +34,7 @@ pub(super) struct Guest<S> {
     /// The head of the first request must have come by then.
     pub(super) deadline: Instant,
     pub(super) arriving: Arriving,
-    pub(super) handshake: OwnedSemaphorePermit,
+    pub(super) handshake: Place,
 }
 
 impl<S, B> Host for Guest<S>

@@ -45,6 +45,7 @@ pub const FAMILIES: &[Family] = &[
     SHARD_MAILBOX,
     SHARD_SOCKETS,
     HISTORY_TOPICS,
+    HISTORY_MESSAGES,
     HISTORY_BYTES,
     HISTORY_APPENDS,
     HISTORY_APPEND,
@@ -57,6 +58,8 @@ pub const FAMILIES: &[Family] = &[
     TAP_EVENTS,
     LOG_LINES_LEFT_OUT,
     BROKER_EVENTS,
+    BROKER_PUBLISHES,
+    BROKER_SUBSCRIPTIONS,
     BROKER_UP,
     BROKER_LAG,
     BROKER_SILENCE,
@@ -290,6 +293,13 @@ pub(super) const HISTORY_TOPICS: Family = Family::gauge(
     "At `history.topics_max` the oldest are forgotten.",
 );
 
+pub(super) const HISTORY_MESSAGES: Family = Family::gauge(
+    "fanfare_history_messages",
+    &["store"],
+    "Messages that histories keep.",
+    "Far below what topics may keep, they are limited by bytes or by age.",
+);
+
 pub(super) const HISTORY_BYTES: Family = Family::gauge(
     "fanfare_history_bytes",
     &["store"],
@@ -323,6 +333,20 @@ pub(super) const BROKER_EVENTS: Family = Family::counter(
     &["event"],
     "What has happened between this node and the broker.",
     "`gap` and `lost` are messages that members of other nodes did not get: see the broker's log.",
+);
+
+pub(super) const BROKER_PUBLISHES: Family = Family::counter(
+    "fanfare_broker_publishes_total",
+    &["result"],
+    "Messages of this node that the broker was given: `ok`, `refused`, or `unknown` where its answer did not come. Publishers were told.",
+    "See the log for why they were refused, and `fanfare_broker_up`.",
+);
+
+pub(super) const BROKER_SUBSCRIPTIONS: Family = Family::gauge(
+    "fanfare_broker_subscriptions",
+    &[],
+    "Topics that this node is subscribed to at the broker: those with members here, and for a while those that had some.",
+    "If it only grows, clients do not leave.",
 );
 
 pub(super) const DRAINING: Family =
@@ -395,7 +419,7 @@ pub(super) const OUTBOX_STALL: Family = Family::histogram(
 
 pub(super) const HISTORY_APPENDS: Family = Family::counter(
     "fanfare_history_appends_total",
-    &["result"],
+    &["store", "result"],
     "Messages that a history was to keep: `ok`, `repeated` (known by their key), `failed` (their publishers were told).",
     "`failed`: the log says why, most often a full disk or a broker that is away.",
 );
