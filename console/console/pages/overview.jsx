@@ -74,15 +74,24 @@ function Nodes() {
       <h2>Nodes</h2>
       <p class="soft">{number(answer.total.nodes)} nodes have {number(answer.total.sockets)} sockets, which have joined {number(answer.total.joins)} times. The rest of this page is of this node.</p>
       <Table caption="Nodes" rows={[...answer.nodes, ...answer.gone]} columns={[
-        {title: "node", show: row => <span>{row.name ?? row.node}{row.self && " (this one)"}</span>},
+        {title: "node", show: row => <span><NodeName row={row} />{row.self && " (this one)"}</span>},
         {title: "state", keep: true, show: row => isGone(row) ? `${row.left ? "ended" : "gone"}, heard ${seconds(Math.round(row.heard_s))} ago` : "alive"},
         {title: "sockets", number: true, keep: true, show: row => isGone(row) ? "–" : number(row.sockets)},
         {title: "joined", number: true, keep: true, show: row => isGone(row) ? "–" : number(row.joins)},
         {title: "topics", number: true, show: row => isGone(row) ? "–" : number(row.topics)},
+        {title: "in/s", number: true, show: row => number(row.published_per_s)},
+        {title: "out/s", number: true, keep: true, show: row => number(row.delivered_per_s)},
+        {title: "p99 in ms", number: true, keep: true, show: row => number(row.p99_ms)},
         {title: "version", keep: true, show: row => row.version ?? "–"},
       ]} />
     </div>
   )
+}
+
+// With a link to its console, where it has told one. A node may be of another program: nothing but a page is linked to.
+function NodeName({row}) {
+  const name = row.name ?? row.node
+  return !row.self && /^https?:\/\//.test(row.admin_url ?? "") ? <a href={row.admin_url} rel="noopener noreferrer" target="_blank">{name}</a> : name
 }
 
 const isGone = row => row.heard_s !== undefined

@@ -140,10 +140,28 @@ pub struct Heartbeat {
     pub release: [u64; 3],
     /// What it is called, in [`NODE_NAME_SIZE_MAX`] bytes at most; empty where that is not known.
     pub name: Box<str>,
+    /// How many messages were published on it since the heartbeat before, in thousandths a second.
+    pub published_rate: Option<u64>,
+    /// How many were handed to its members, in thousandths a second.
+    pub delivered_rate: Option<u64>,
+    /// Within how many microseconds 99 of 100 messages were written.
+    pub p99_us: Option<u64>,
+    /// Where the page of its administrators is; empty where that is not known. See [`is_admin_url`].
+    pub admin_url: Box<str>,
 }
 
 /// A node's name in a heartbeat has no more bytes; a longer one is not read.
 pub const NODE_NAME_SIZE_MAX: usize = 64;
+
+/// The URL of a node's admin page in a heartbeat has no more bytes; a longer one is not read.
+pub const ADMIN_URL_SIZE_MAX: usize = 256;
+
+/// Whether a text can be the URL of a node's admin page: one that a browser opens and does not run, in [`ADMIN_URL_SIZE_MAX`] bytes at
+/// most. Others are not read.
+pub fn is_admin_url(text: &str) -> bool {
+    let is_page = ["https://", "http://"].iter().any(|scheme| text.starts_with(scheme));
+    is_page && text.len() <= ADMIN_URL_SIZE_MAX
+}
 
 /// Why an envelope is dropped. Never an error for a client: another node may be newer, or the namespace shared with other software.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,8 +343,7 @@ impl<'a> Message<'a> {
         if let Some(series) = self.series {
             write_varint(series.get(), out);
         }
-        write_varint(self.event.len() as u64, out);
-        out.extend_from_slice(self.event.as_bytes());
+        write_text(self.event, out);
         out.extend_from_slice(content);
     }
 
@@ -348,6 +365,10 @@ impl Heartbeat {
             topics: fields.varint().unwrap_or_default(),
             release: [(); 3].map(|()| fields.varint().unwrap_or_default()),
             name: fields.text().ok().filter(|name| name.len() <= NODE_NAME_SIZE_MAX).unwrap_or_default().into(),
+            published_rate: read_figure(&mut fields),
+            delivered_rate: read_figure(&mut fields),
+            p99_us: read_figure(&mut fields),
+            admin_url: fields.text().ok().filter(|url| is_admin_url(url)).unwrap_or_default().into(),
         })
     }
 
@@ -355,9 +376,22 @@ impl Heartbeat {
         out.extend_from_slice(&[self.version_min, self.version_max]);
         let numbers = [self.sockets, self.joins, self.clock_us, self.topics];
         numbers.iter().chain(&self.release).for_each(|number| write_varint(*number, out));
-        write_varint(self.name.len() as u64, out);
-        out.extend_from_slice(self.name.as_bytes());
+        write_text(&self.name, out);
+        for figure in [self.published_rate, self.delivered_rate, self.p99_us] {
+            // 0 is none.
+            write_varint(figure.map_or(0, |figure| figure.saturating_add(1)), out);
+        }
+        write_text(&self.admin_url, out);
     }
+}
+
+fn read_figure(fields: &mut Fields<'_>) -> Option<u64> {
+    fields.varint().ok()?.checked_sub(1)
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    write_varint(text.len() as u64, out);
+    out.extend_from_slice(text.as_bytes());
 }
 
 fn varint_size(value: u64) -> usize {

@@ -60,7 +60,7 @@ pub(crate) async fn build(
         (None, Some(settings)) => Some(broker::settled(settings, config.limits.message_size_max.0 as usize)?),
         (given, _) => given,
     };
-    let broker = broker.map(|broker| broker.node_name(&config.cluster.name()));
+    let broker = broker.map(|broker| config.cluster.introduced(broker));
     shared.standings = source::standings(&config.sources);
     shared.node = broker.is_some().then(|| config.cluster.name().into());
     shared.bridge = config.bridge.as_ref().map(Bridge::start).transpose()?;

@@ -51,7 +51,7 @@ use crate::event::{Counters, Event};
 use crate::fact::{self, Fact, Who};
 
 pub(crate) use fanfare_proto::envelope::Incarnation;
-use fanfare_proto::envelope::NODE_NAME_SIZE_MAX;
+use fanfare_proto::envelope::{ADMIN_URL_SIZE_MAX, NODE_NAME_SIZE_MAX, is_admin_url};
 use fanfare_proto::history::Retention;
 pub(crate) use fanfare_proto::position::Stamp;
 pub(crate) use log::{Append, Appended, Entry, Epochs, Head, Log, Page, Read};
@@ -156,6 +156,7 @@ pub struct Broker {
     pub(crate) grace: Duration,
     pub(crate) window_bytes_max: usize,
     pub(crate) node_name: Box<str>,
+    pub(crate) admin_url: Box<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -206,8 +207,29 @@ impl Broker {
         self
     }
 
+    /// Where the page of this node's administrators is, so that [`Endpoint::nodes`](crate::Endpoint::nodes) of all nodes has it: it begins
+    /// with `https://` or `http://` and has 256 bytes at most, or [`Builder::build`](crate::Builder::build) fails. Default none.
+    pub fn admin_url(mut self, url: &str) -> Self {
+        self.admin_url = url.into();
+        self
+    }
+
+    /// # Errors
+    /// What is set cannot be.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let url = &*self.admin_url;
+        if url.is_empty() || is_admin_url(url) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "Broker::admin_url is {url:.64?} of {} bytes, and takes {ADMIN_URL_SIZE_MAX} at most that begin with \"https://\" or \"http://\"",
+            url.len()
+        )))
+    }
+
     fn of(kind: Kind) -> Self {
-        Broker { kind, grace: GRACE, window_bytes_max: WINDOW_BYTES_MAX, node_name: "".into() }
+        let (node_name, admin_url) = Default::default();
+        Broker { kind, grace: GRACE, window_bytes_max: WINDOW_BYTES_MAX, node_name, admin_url }
     }
 
     /// Connects a node.

@@ -223,7 +223,7 @@ impl Builder {
     ///
     /// # Errors
     /// A mount's path is not a path or is taken, a pattern is none, the number of shards is 0 or above 128, an accept rate or
-    /// its burst is 0, the PROXY protocol is asked of requests, the broker keeps no history and topics have one, a bound of what may wait to be published, or of what may wait for all clients, is out of its range, the directory of the history cannot be used, or the system gives no more threads.
+    /// its burst is 0, the PROXY protocol is asked of requests, the broker keeps no history and topics have one, its admin URL is none, a bound of what may wait to be published, or of what may wait for all clients, is out of its range, the directory of the history cannot be used, or the system gives no more threads.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -249,6 +249,7 @@ impl Builder {
         let policies = Arc::new(Policies::new(self.policies)?);
         let cluster = match &self.broker {
             Some(broker) => {
+                broker.check()?;
                 let incarnation = some_incarnation(self.incarnation)?;
                 Some(Cluster::new(incarnation, self.clock.clone(), policies.clone(), broker))
             }

@@ -103,6 +103,7 @@ pub(crate) struct Cluster {
     incarnation: Incarnation,
     /// What it is called.
     name: Box<str>,
+    admin_url: Box<str>,
     parts: OnceLock<Parts>,
     local: OnceLock<Box<dyn Local>>,
     clock: Clock,
@@ -188,6 +189,7 @@ impl Cluster {
             me: me.clone(),
             incarnation,
             name: broker.node_name.clone(),
+            admin_url: broker.admin_url.clone(),
             parts: OnceLock::new(),
             local: OnceLock::new(),
             begun_ms: clock.now_ms(),

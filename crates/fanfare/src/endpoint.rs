@@ -8,6 +8,7 @@ mod members;
 pub mod metrics;
 mod nodes;
 mod overview;
+mod pace;
 mod publishing;
 mod pulse;
 mod rolls;
@@ -82,6 +83,7 @@ struct Engine {
     /// What other nodes are asked, and ask.
     elsewhere: Elsewhere,
     nodes: nodes::Nodes,
+    paces: pace::Paces,
     /// There if any topic keeps something.
     history: Option<Arc<dyn Store>>,
     /// What is counted outside of shards.
@@ -130,6 +132,7 @@ impl Endpoint {
             exchange,
             elsewhere: Elsewhere::default(),
             nodes: nodes::Nodes::default(),
+            paces: pace::Paces::default(),
             history,
             counters: Counters::default(),
             figures: SharedFigures::default(),

@@ -282,14 +282,26 @@ describe("the console", () => {
 
   test("the nodes of a cluster are listed, this one first, and those that are gone last", async () => {
     const {page, context} = await open({hash: "#/topics"})
-    const node = (node, name, self, sockets) => ({node, name, self, version: "0.1.0", sockets, topics: 7, joins: 2 * sockets})
-    const nodes = [node("00000001-a", "node-1", true, 12_000), node("00000002-b", null, false, 400)]
+    const node = (node, name, self, sockets, more) => ({node, name, self, version: "0.1.0", sockets, topics: 7, joins: 2 * sockets, ...more})
+    const figures = {published_per_s: 12.3, delivered_per_s: 9744, p99_ms: 3.1}
+    const nodes = [
+      node("00000001-a", "node-1", true, 12_000, {...figures, admin_url: "https://node-1.example.com/"}),
+      node("00000002-b", null, false, 400, {published_per_s: null, delivered_per_s: null, p99_ms: null, admin_url: null}),
+      node("00000004-d", "<b>node-4</b>", false, 0, {...figures, admin_url: "https://node-4.example.com/console"}),
+      node("00000005-e", "node-5", false, 0, {...figures, admin_url: "javascript:alert(1)"}),
+    ]
     const gone = [{node: "00000003-c", name: "node-3", version: "0.1.0", heard_s: 75.2, left: false}]
     await page.route("**/api/nodes", route => route.fulfill({json: {nodes, gone, total: {nodes: 2, sockets: 12_400, joins: 24_800}}}))
     await page.evaluate(() => { location.hash = "#/" })
     await shows(page, "2 nodes have 12,400 sockets")
     const rows = page.getByRole("region", {name: "Nodes"}).getByRole("rowheader")
-    assert.deepEqual(await rows.allInnerTexts(), ["node-1 (this one)", "00000002-b", "node-3"])
+    assert.deepEqual(await rows.allInnerTexts(), ["node-1 (this one)", "00000002-b", "<b>node-4</b>", "node-5", "node-3"])
+    const cells = await page.getByRole("region", {name: "Nodes"}).getByRole("row").nth(1).getByRole("cell").allInnerTexts()
+    assert.deepEqual(cells.slice(-4), ["12.3", "9,744", "3.1", "0.1.0"])
+    const ofOlder = await page.getByRole("region", {name: "Nodes"}).getByRole("row").nth(2).getByRole("cell").allInnerTexts()
+    assert.deepEqual(ofOlder.slice(-4), ["–", "–", "–", "0.1.0"])
+    const links = await page.getByRole("region", {name: "Nodes"}).getByRole("link").evaluateAll(all => all.map(a => [a.textContent, a.href, a.rel]))
+    assert.deepEqual(links, [["<b>node-4</b>", "https://node-4.example.com/console", "noopener noreferrer"]])
     await shows(page, "gone, heard 1 m 15 s ago")
     await clean(page, "nodes")
     await context.close()

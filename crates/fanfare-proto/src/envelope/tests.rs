@@ -95,11 +95,23 @@ fn all_other_kinds() {
     let heartbeat = |topics, release| {
         let (version_min, version_max) = (1, 2);
         let name = "n-1".into();
-        let heartbeat =
-            Heartbeat { version_min, version_max, sockets: 300, joins: 0, clock_us: 1, topics, release, name };
+        let heartbeat = Heartbeat {
+            version_min,
+            version_max,
+            sockets: 300,
+            joins: 0,
+            clock_us: 1,
+            topics,
+            release,
+            name,
+            published_rate: Some(0),
+            delivered_rate: Some(299),
+            p99_us: None,
+            admin_url: "http://a".into(),
+        };
         Ok((1, Content::Heartbeat(heartbeat)))
     };
-    check(9, &[1], b"\x01\x02\xac\x02\0\x01\x05\0\x01\x02\x03n-1", heartbeat(5, [0, 1, 2]));
+    check(9, &[1], b"\x01\x02\xac\x02\0\x01\x05\0\x01\x02\x03n-1\x01\xac\x02\0\x08http://a", heartbeat(5, [0, 1, 2]));
     check(9, &[1], b"\x01\x02\xac\x02\0", Err(Unread::Malformed));
     check(10, &[0xff, 0xff, 3], b"", Ok((0xffff, Content::Canary)));
     for kind in [0, 12, 255] {
@@ -111,20 +123,47 @@ fn all_other_kinds() {
 fn a_heartbeat_may_have_grown() {
     let [longest, longer] = [64, 65].map(|size| [b"\x05\x01\x02\x03", &[size][..], &vec![b'n'; size.into()]].concat());
     let name = "n".repeat(NODE_NAME_SIZE_MAX);
+    let beat = |end: &[u8]| {
+        let bytes = [&b"\x01\x09\x01\0\0\0\0\0\0\0\x01\x01\x01\0\0\0"[..], end].concat().into();
+        let content = Envelope::read(&bytes).unwrap().content;
+        let Content::Heartbeat(beat) = content else { panic!("{content:?}") };
+        beat
+    };
     for (end, topics, release, name) in [
         (&b""[..], 0, [0; 3], ""),
         (b"\x05", 5, [0; 3], ""),
         (b"\x05\x01\x02\x03", 5, [1, 2, 3], ""),
-        (b"\x05\x01\x02\x03\x02n1and more", 5, [1, 2, 3], "n1"),
+        (b"\x05\x01\x02\x03\x02n1\0\0\0\0and more", 5, [1, 2, 3], "n1"),
         (b"\x05\x01\x02\x03\x09short", 5, [1, 2, 3], ""),
         (b"\x05\x01\x02\x03\x01\xff", 5, [1, 2, 3], ""),
         (&longest, 5, [1, 2, 3], &name),
         (&longer, 5, [1, 2, 3], ""),
     ] {
-        let bytes = [&b"\x01\x09\x01\0\0\0\0\0\0\0\x01\x01\x01\0\0\0"[..], end].concat().into();
-        let content = Envelope::read(&bytes).unwrap().content;
-        let Content::Heartbeat(beat) = content else { panic!("{content:?}") };
+        let beat = beat(end);
         assert_eq!((beat.topics, beat.release, &*beat.name), (topics, release, name), "{end:?}");
+    }
+    for (end, figures) in [
+        (&b""[..], [None; 3]),
+        (b"\0\0\0", [None; 3]),
+        (b"\x01\x02\x80", [Some(0), Some(1), None]),
+        (b"\x01\x02\x80\x01", [Some(0), Some(1), Some(127)]),
+    ] {
+        let beat = beat(&[b"\x05\x01\x02\x03\x02n1", end].concat());
+        assert_eq!([beat.published_rate, beat.delivered_rate, beat.p99_us], figures, "{end:?}");
+        assert_eq!(&*beat.admin_url, "");
+    }
+    let [longest, longer] = [0, 1].map(|more| format!("https://{}", "a".repeat(ADMIN_URL_SIZE_MAX - 8 + more)));
+    for (url, is_read) in [
+        ("https://a.b/c", true),
+        ("http://a.b:4001/", true),
+        ("javascript:alert(1)", false),
+        ("a.b", false),
+        (&longest, true),
+        (&longer, false),
+    ] {
+        let mut end = b"\x05\x01\x02\x03\x02n1\0\0\0".to_vec();
+        write_text(url, &mut end);
+        assert_eq!(&*beat(&end).admin_url, if is_read { url } else { "" });
     }
 }
 
@@ -197,6 +236,10 @@ fn any_envelope() -> impl Strategy<Value = Bytes> {
                     topics: joins,
                     release: [0, 1, sockets],
                     name: "node".into(),
+                    published_rate: sockets.checked_sub(1),
+                    delivered_rate: joins.checked_sub(1),
+                    p99_us: None,
+                    admin_url: "https://node/".into(),
                 })
             }
             10 => Content::Canary,

@@ -109,6 +109,11 @@ pub(super) fn rounded(rate: f64) -> f64 {
     (rate * 10.0).round() / 10.0
 }
 
+/// In milliseconds, to a hundredth.
+pub(super) fn ms(time: Duration) -> f64 {
+    (time.as_micros() as f64 / 10.0).round() / 100.0
+}
+
 /// Whose connection a hub's publisher is. Of a key only its name is told.
 fn publisher(socket: &SocketHandle) -> Value {
     let claim = |name| socket.info().assigns::<Identity>().and_then(|identity| identity.text(name));

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::answer::{Answer, ApiError};
-use super::listing::{self, rounded};
+use super::listing::{self, ms, rounded};
 use super::stream::{Form, LOOK, may_go_on};
 use super::wants::{Nothing, Parameter, Parameters, Wants};
 use crate::access::Caller;
@@ -198,32 +198,12 @@ fn overview((before, at): &(Overview, Instant), (now, now_at): &(Overview, Insta
         "delivered_per_s": rate(before.delivered, now.delivered),
         "received_per_s": rate(before.received, now.received),
         "sent_bytes_per_s": rate(before.sent_bytes, now.sent_bytes),
-        "p99_ms": p99_ms(&before.written, &now.written),
+        "p99_ms": now.p99_since(before).map(ms),
         "dropped_per_s": dropped,
         "waiting_sockets": now.waiting_sockets,
         "waiting_bytes": now.waiting_bytes,
         "memory_bytes": memory,
     })
-}
-
-/// Within how many milliseconds 99 of 100 messages were written, as far as buckets tell: within one, messages count as spread evenly.
-fn p99_ms(before: &[(u64, u64)], now: &[(u64, u64)]) -> Option<f64> {
-    let grown = before.iter().zip(now).map(|((_, before), (bound, now))| (*bound, now.saturating_sub(*before)));
-    let grown: Vec<(u64, u64)> = grown.collect();
-    let mut wanted = grown.iter().map(|(_, count)| count).sum::<u64>() as f64 * 0.99;
-    let mut floor = 0;
-    for (bound, count) in grown {
-        let count = count as f64;
-        if count > 0.0 && wanted <= count {
-            // What is beyond the last bound is told as that bound.
-            let width = if bound == u64::MAX { 0 } else { bound - floor };
-            let us = floor as f64 + width as f64 * wanted / count;
-            return Some((us / 10.0).round() / 100.0);
-        }
-        wanted -= count;
-        floor = bound;
-    }
-    None
 }
 
 fn shards((before, at): &(Overview, Instant), (now, now_at): &(Overview, Instant)) -> Value {
@@ -257,25 +237,4 @@ pub(super) async fn info(
         "rights": caller.rights.names(),
         "draining": api.endpoint.is_draining(),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_slowest_hundredth_of_what_was_written_since_is_told() {
-        let bounds = [50, 100, 1_000, u64::MAX];
-        let counted = |counts: [u64; 4]| bounds.into_iter().zip(counts).collect::<Vec<_>>();
-        for (before, now, expected) in [
-            ([0; 4], [0; 4], None),
-            ([9, 9, 9, 9], [9, 9, 9, 9], None),
-            ([0; 4], [100, 0, 0, 0], Some(0.05)),
-            ([500, 0, 0, 0], [500, 100, 0, 0], Some(0.1)),
-            ([0; 4], [980, 0, 20, 0], Some(0.55)),
-            ([0; 4], [0, 0, 0, 7], Some(1.0)),
-        ] {
-            assert_eq!(p99_ms(&counted(before), &counted(now)), expected, "{before:?} {now:?}");
-        }
-    }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Api;
 use super::answer::{Answer, ApiError, of_path};
+use super::listing::{ms, rounded};
 use super::wants::{AFTER, LIMIT, Nothing, Parameter, Parameters, Wants};
 use crate::health;
 
@@ -60,10 +61,11 @@ pub(super) async fn nodes(State(api): State<Api>, _: Wants<Nothing>) -> Answer<V
     let sum = |of: fn(&NodeSummary) -> u64| nodes.iter().map(of).sum::<u64>();
     let total = json!({ "nodes": nodes.len(), "sockets": sum(|node| node.sockets), "joins": sum(|node| node.joins) });
     let told = |node: &NodeSummary| {
-        let NodeSummary { incarnation, name, is_self, sockets, topics, joins, version, .. } = node;
+        let NodeSummary { incarnation, name, is_self, sockets, topics, joins, version, admin_url, .. } = node;
         json!({
             "node": incarnation, "name": name, "self": is_self, "version": version, "sockets": sockets, "topics": topics,
-            "joins": joins
+            "joins": joins, "published_per_s": node.published_per_s.map(rounded), "delivered_per_s": node.delivered_per_s.map(rounded),
+            "p99_ms": node.p99.map(ms), "admin_url": admin_url
         })
     };
     let gone = |node: GoneNode| {

@@ -21,9 +21,13 @@ pub(super) async fn run(asked: &Nodes, place: &Place) -> Result<(), String> {
             None if node["self"] == true => "answers".to_owned(),
             None => "alive".to_owned(),
         };
-        let [node, name, version, sockets, topics, members] =
-            ["node", "name", "version", "sockets", "topics", "joins"].map(|field| cell(&node[field]));
-        [node, name, state, version, sockets, topics, members]
+        let [id, name, version, sockets, topics, members, page] =
+            ["node", "name", "version", "sockets", "topics", "joins", "admin_url"].map(|field| cell(&node[field]));
+        let [published, delivered, p99] = ["published_per_s", "delivered_per_s", "p99_ms"]
+            .map(|field| if node[field].is_null() { "–".to_owned() } else { cell(&node[field]) });
+        [id, name, state, version, sockets, topics, members, published, delivered, p99, page]
     };
-    place.print_below(["NODE", "NAME", "STATE", "VERSION", "SOCKETS", "TOPICS", "MEMBERS"], &all, row)
+    let titles =
+        ["NODE", "NAME", "STATE", "VERSION", "SOCKETS", "TOPICS", "MEMBERS", "IN/S", "OUT/S", "P99 MS", "ADMIN PAGE"];
+    place.print_below(titles, &all, row)
 }

@@ -75,6 +75,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("broker.credentials_file", "\"node-1.creds\""),
     ("broker.credentials", "\"SU…, or the content of a .creds file\""),
     ("cluster.name", "\"node-1\""),
+    ("cluster.admin_url", "\"https://node-1.example.com/\""),
     ("bridge.forward", "\"from_clients\""),
     ("auth.hook", "\"backend\""),
     ("history.dir", "\"history\""),
@@ -239,6 +240,7 @@ mod tests {
         // These exclude others, or need something else beside them.
         let dependent = [
             "show_node",
+            "admin_url",
             "delta_key",
             "user_message_rate",
             "sockets_per_user_max",

@@ -60,6 +60,23 @@ fn an_address_of_another_kind_of_server_is_refused() {
 }
 
 #[test]
+fn what_is_no_page_of_a_node_is_refused() {
+    let long = format!("https://a/{}", "b".repeat(250));
+    for (url, said) in [
+        ("javascript:alert(1)", "cluster.admin_url"),
+        ("ftp://a/", "begins with neither \"https://\" nor"),
+        ("https://user:secret@a/", "user or password"),
+        ("https://a/#token=secret", "behind which a token may be"),
+        ("https://a/?token=secret", "behind which a token may be"),
+        (&long, "it has 260 bytes, and 256 at most"),
+    ] {
+        let broker = "[broker]\nurl = 'redis://localhost'\n";
+        refused(&format!("{LOBBY}{broker}[cluster]\nadmin_url = '{url}'\n"), &[said, "fanfare.toml:6:13"]);
+    }
+    refused(&format!("{LOBBY}[cluster]\nadmin_url = 'https://a/'\n"), &["cluster.admin_url", "without a [broker]"]);
+}
+
+#[test]
 fn a_certificate_that_has_expired_is_refused_and_one_that_will_is_warned_of() {
     let folder = Folder::new();
     let tls = |name: &str, end: Duration| {

@@ -134,13 +134,25 @@ fn the_nodes_of_a_cluster_are_printed() {
     let redis = redis::start();
     let config =
         format!("[broker]\nurl = '{}'\n[[endpoint]]\n[[channel]]\ntopic = '*'\njoin = 'open'\n", redis.redis_url());
-    let [one, other] = ["one", "other"].map(|name| Server::serve(&format!("{config}[cluster]\nname = '{name}'\n")));
+    let [one, other] = ["name = 'one'", "name = 'other'\nadmin_url = 'HTTPS://other.example.com'"]
+        .map(|keys| Server::serve(&format!("{config}[cluster]\n{keys}\n")));
     let mut client = other.connect("");
     client.join_ok("a");
     eventually(|| lines(&one, &["nodes"]).iter().any(|node| node["self"] == false && node["joins"] == 1));
     let nodes = lines(&one, &["nodes"]);
     assert_eq!((nodes.len(), &nodes[0]["self"], &nodes[1]["sockets"]), (2, &json!(true), &json!(1)));
     assert_eq!([0, 1].map(|node: usize| &nodes[node]["name"]), [&json!("one"), &json!("other")]);
+    assert_eq!(
+        [0, 1].map(|node: usize| &nodes[node]["admin_url"]),
+        [&json!(null), &json!("https://other.example.com/")]
+    );
+    // What is published there shows here, with the heartbeats that come meanwhile.
+    eventually(|| {
+        assert_eq!(other.publish("a", 1).status, 200);
+        let nodes = one.api("GET", "/api/nodes", &json!(null)).json()["nodes"].clone();
+        let above_0 = |node: usize, key: &str| nodes[node][key].as_f64() > Some(0.0);
+        ["published_per_s", "delivered_per_s", "p99_ms"].iter().all(|key| above_0(1, key) && !above_0(0, key))
+    });
     other.terminate();
     let gone = || one.api("GET", "/api/nodes", &json!(null)).json()["gone"].clone();
     eventually(|| gone() != json!([]));

@@ -29,6 +29,11 @@ impl Cluster {
         &self.name
     }
 
+    /// Where the page of its administrators is; empty where that is not known.
+    pub(crate) fn admin_url(&self) -> &str {
+        &self.admin_url
+    }
+
     /// Tells all nodes that are attached to a topic something other than a message. To be called with no lock held.
     pub(crate) fn tell(&self, topic: &Arc<str>, content: Content<'_>, done: Done<Option<u64>>) {
         match self.parts.get() {

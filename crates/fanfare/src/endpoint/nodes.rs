@@ -16,7 +16,7 @@ const GONE_KEPT_MS: u64 = 600_000;
 const GONE_MAX: usize = 64;
 
 /// A node of the cluster, as it said of itself a few seconds ago.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NodeSummary {
     /// One start of the node: another after a restart.
@@ -33,6 +33,14 @@ pub struct NodeSummary {
     pub joins: u64,
     /// The version of the crate `fanfare` that it runs; `None` for those before it was told.
     pub version: Option<String>,
+    /// How many messages are published on it a second, measured over two seconds; `None` until that was, and for versions that do not tell.
+    pub published_per_s: Option<f64>,
+    /// How many are handed to its members a second.
+    pub delivered_per_s: Option<f64>,
+    /// Within which time 99 of 100 of them were written, as far as buckets tell; `None` as well where none was.
+    pub p99: Option<Duration>,
+    /// Where the page of its administrators is, beginning with `https://` or `http://`: see [`Broker::admin_url`](crate::Broker::admin_url).
+    pub admin_url: Option<String>,
 }
 
 /// A node of the cluster that was there a while ago.
@@ -75,6 +83,10 @@ impl Endpoint {
             topics: beat.topics,
             joins: beat.joins,
             version: version(&beat),
+            published_per_s: beat.published_rate.map(per_s),
+            delivered_per_s: beat.delivered_rate.map(per_s),
+            p99: beat.p99_us.map(Duration::from_micros),
+            admin_url: (!beat.admin_url.is_empty()).then(|| beat.admin_url.to_string()),
         };
         alive.map(summary).collect()
     }
@@ -135,6 +147,10 @@ impl Endpoint {
     fn is_node_here(&self, node: Incarnation) -> bool {
         self.incarnation() == Some(node) || presence::is_alive(self, node)
     }
+}
+
+fn per_s(thousandths: u64) -> f64 {
+    thousandths as f64 / 1_000.0
 }
 
 fn name(beat: &Heartbeat) -> Option<String> {

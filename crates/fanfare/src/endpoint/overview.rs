@@ -1,5 +1,7 @@
 //! How much a node has and does, in a few numbers that are read where they are counted: no shard is asked.
 
+use std::time::Duration;
+
 use super::Endpoint;
 use crate::event::Event;
 use crate::figures::Figures;
@@ -65,6 +67,29 @@ pub struct ShardFigures {
     pub left_over: u64,
 }
 
+impl Overview {
+    /// Within which time 99 of 100 of the messages that were written since an earlier moment of the same endpoint were, as far as buckets
+    /// tell: within one, messages count as spread evenly. `None` if none was.
+    pub fn p99_since(&self, earlier: &Overview) -> Option<Duration> {
+        let both = earlier.written.iter().zip(&self.written);
+        let grown: Vec<_> = both.map(|((_, was), (bound, is))| (*bound, is.saturating_sub(*was))).collect();
+        let mut wanted = grown.iter().map(|(_, count)| count).sum::<u64>() as f64 * 0.99;
+        let mut floor = 0;
+        for (bound, count) in grown {
+            let count = count as f64;
+            if count > 0.0 && wanted <= count {
+                // What is beyond the last bound is told as that bound.
+                let width = if bound == u64::MAX { 0 } else { bound - floor };
+                let us = floor as f64 + width as f64 * wanted / count;
+                return Some(Duration::from_micros(us.round() as u64));
+            }
+            wanted -= count;
+            floor = bound;
+        }
+        None
+    }
+}
+
 impl Endpoint {
     /// How much there is on this node, and how much it has done.
     pub fn overview(&self) -> Overview {
@@ -121,5 +146,29 @@ impl Endpoint {
             }
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_hundredth_of_what_was_written_since_is_told() {
+        let written = |counts: [u64; 4]| {
+            let bounds = [50, 100, 1_000, u64::MAX];
+            Overview { written: bounds.into_iter().zip(counts).collect(), ..Overview::default() }
+        };
+        for (earlier, now, expected_us) in [
+            ([0; 4], [0; 4], None),
+            ([9, 9, 9, 9], [9, 9, 9, 9], None),
+            ([0; 4], [100, 0, 0, 0], Some(50)),
+            ([500, 0, 0, 0], [500, 100, 0, 0], Some(100)),
+            ([0; 4], [980, 0, 20, 0], Some(550)),
+            ([0; 4], [0, 0, 0, 7], Some(1_000)),
+        ] {
+            let p99 = written(now).p99_since(&written(earlier));
+            assert_eq!(p99, expected_us.map(Duration::from_micros), "{earlier:?} {now:?}");
+        }
     }
 }

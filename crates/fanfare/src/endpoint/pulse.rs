@@ -10,9 +10,8 @@ use tokio::sync::oneshot;
 
 use super::Endpoint;
 use super::holding::{ENDED, TAKEN_OVER};
+use super::pace::Pace;
 use crate::cluster::NODES;
-use crate::event::Cell;
-use crate::figures::OfChannel;
 use crate::mailbox::{Command, Question, ShardHandle};
 use crate::message::Message;
 use crate::presence;
@@ -55,20 +54,23 @@ impl Endpoint {
     /// Lets the other nodes know that this one lives.
     pub(super) fn beat(&self) {
         if let Some(cluster) = &self.0.cluster {
-            let sockets = self.shards().iter().map(|shard| shard.sockets() as u64).sum();
-            let of_channels = |cell: fn(&OfChannel) -> &Cell| {
-                let channels = self.shards().iter().flat_map(|shard| &shard.figures().channels);
-                channels.map(|channel| cell(channel).get()).sum()
-            };
+            let overview = self.overview();
+            let (sockets, joins) = (overview.sockets as u64, overview.members);
+            let topics = overview.channels.iter().map(|channel| channel.topics).sum();
+            let Pace { published_rate, delivered_rate, p99_us } = self.pace(overview);
             let beat = Heartbeat {
                 version_min: VERSION,
                 version_max: VERSION,
                 sockets,
-                joins: of_channels(|channel| &channel.members),
+                joins,
                 clock_us: 0,
-                topics: of_channels(|channel| &channel.topics),
+                topics,
                 release: release(),
                 name: cluster.name().into(),
+                published_rate,
+                delivered_rate,
+                p99_us,
+                admin_url: cluster.admin_url().into(),
             };
             // One that is lost is followed by others.
             cluster.tell(&NODES.into(), Content::Heartbeat(beat), Box::new(|_| ()));

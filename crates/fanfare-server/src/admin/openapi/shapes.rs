@@ -80,7 +80,8 @@ const PLAIN: &[(&str, &str)] = &[
     ("Nodes", "nodes:[Node] gone:[GoneNode] total:Total"),
     (
         "Node",
-        "node:string name:string|null self:boolean version:string|null sockets:integer topics:integer joins:integer",
+        "node:string name:string|null self:boolean version:string|null sockets:integer topics:integer joins:integer \
+         published_per_s:number|null delivered_per_s:number|null p99_ms:number|null admin_url:string|null",
     ),
     ("GoneNode", "node:string name:string|null version:string|null heard_s:number left:boolean"),
     ("Total", "nodes:integer sockets:integer joins:integer"),
