@@ -145,7 +145,11 @@ impl Node {
     pub(super) fn warm_up(&self) {
         let topics: Vec<_> = (0..16).map(|number| topic(&format!("warm-up:{number}"))).collect();
         if let Some(log) = &self.parts.log {
-            eventually(|| answer(|done| log.heads(topics.clone(), done)).is_ok());
+            let deadline = Instant::now() + PATIENCE;
+            while let Err(undone) = answer(|done| log.heads(topics.clone(), done)) {
+                assert!(Instant::now() < deadline, "its logs cannot be read: {undone}");
+                thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 

@@ -37,12 +37,19 @@ impl Service {
 
     /// Ends it without a warning.
     pub(crate) fn kill(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
         if let Some(mut child) = self.child.take() {
             // The program may be below a wrapper that has its name; it is found by its port.
+            let children = children(&child);
             let _ = child.kill();
             let _ = child.wait();
+            // Those of a PostgreSQL answer until they notice that it is gone.
+            let _ = Command::new("kill").arg("-KILL").args(&children).stderr(Stdio::null()).status();
+            while !children.iter().all(|process| is_still(process)) {
+                assert!(Instant::now() < deadline, "what it has started does not end");
+                thread::sleep(Duration::from_millis(1));
+            }
         }
-        let deadline = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
             assert!(Instant::now() < deadline, "it is still there");
             thread::sleep(Duration::from_millis(10));
@@ -51,15 +58,12 @@ impl Service {
 
     /// Stops it in the middle, for as long as what is returned lives: its connections stay, and nothing is answered.
     pub(crate) fn hang(&self) -> Hanging {
-        let pid = self.child.as_ref().expect("it runs").id().to_string();
-        // What it has started belongs to it.
-        let children = Command::new("pgrep").args(["-P", &pid]).output().unwrap();
-        let children = String::from_utf8(children.stdout).unwrap();
-        let hanging = Hanging(children.split_whitespace().chain([&*pid]).map(str::to_owned).collect());
+        let child = self.child.as_ref().expect("it runs");
+        let hanging = Hanging(children(child).into_iter().chain([child.id().to_string()]).collect());
         run(Command::new("kill").arg("-STOP").args(&hanging.0));
         // `kill` returns when the signals are sent. Until its threads have taken them, a service goes on answering.
         let deadline = Instant::now() + PATIENCE;
-        while !hanging.0.iter().all(|process| is_stopped(process)) {
+        while !hanging.0.iter().all(|process| is_still(process)) {
             assert!(Instant::now() < deadline, "it does not stop");
             thread::sleep(Duration::from_millis(1));
         }
@@ -80,8 +84,14 @@ impl Service {
 /// The processes of a service that hangs.
 pub(crate) struct Hanging(Vec<String>);
 
+/// What a service has started, which belongs to it.
+fn children(child: &Child) -> Vec<String> {
+    let children = Command::new("pgrep").args(["-P", &child.id().to_string()]).output().unwrap();
+    String::from_utf8(children.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
 /// Whether all threads of the process are stopped, or it is gone.
-fn is_stopped(process: &str) -> bool {
+fn is_still(process: &str) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else { return true };
     threads.flatten().all(|thread| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();

@@ -183,10 +183,11 @@ impl Nats {
 
     /// Finds the last record of a topic. One that has none begins.
     pub(super) fn last(&self, link: &Arc<Link>, topic: &Arc<str>, done: Done<Last>) {
-        self.try_last(link, topic, TRIES, done);
+        self.try_last(link, topic, TRIES, None, done);
     }
 
-    fn try_last(&self, link: &Arc<Link>, topic: &Arc<str>, tries: u32, done: Done<Last>) {
+    /// `not_begun` is why it could not begin before.
+    fn try_last(&self, link: &Arc<Link>, topic: &Arc<str>, tries: u32, not_begun: Option<Refusal>, done: Done<Last>) {
         let known = match self.known(topic) {
             Ok(known) => known,
             Err(undone) => return done(Err(undone)),
@@ -209,11 +210,17 @@ impl Nats {
             Ok(Err(refusal)) if refusal.is_no_message() && tries > 0 => {
                 let (link, number) = (on.clone(), nats.server.number());
                 // Whoever loses the race finds the other's.
-                let begun = move |_| nats.try_last(&on, &name, tries - 1, done);
+                let begun = move |begun: Result<Result<Value, Refusal>, Undone>| {
+                    let not_begun = begun.ok().and_then(Result::err);
+                    nats.try_last(&on, &name, tries - 1, not_begun, done);
+                };
                 let expected = vec![(api::EXPECTED, "0".to_owned())];
                 Nats::ask(&link, number, subject, expected, Bytes::new(), begun);
             }
-            Ok(Err(refusal)) => done(Err(nats.refused(&refusal))),
+            Ok(Err(refusal)) => {
+                let not_begun = not_begun.filter(|_| refusal.is_no_message());
+                done(Err(nats.refused(&not_begun.unwrap_or(refusal))));
+            }
         };
         Nats::ask(link, self.server.number(), asked, Vec::new(), body.to_string().into(), answered);
     }
