@@ -158,6 +158,7 @@ impl Draft {
     ///
     /// # Errors
     /// When the payload is neither an object nor a text nor binary, or a binary payload's topic or event is over 255 bytes.
+    #[inline]
     pub(crate) fn new(topic: Arc<str>, event: impl Into<Arc<str>>, payload: Payload) -> Result<Draft, Error> {
         let event = event.into();
         check_pushable(&event, &payload)?;
@@ -168,6 +169,7 @@ impl Draft {
     }
 
     /// The message, of a topic that keeps none.
+    #[inline]
     pub(crate) fn into_message(self) -> Arc<Message> {
         self.into_message_at(None, 0)
     }
@@ -178,6 +180,7 @@ impl Draft {
         self.into_message_at(Some(stamp), number)
     }
 
+    #[inline]
     fn into_message_at(self, stamp: Option<Stamp>, number: u64) -> Arc<Message> {
         let Draft { topic, event, payload, born_us, trace } = self;
         Arc::new(Message {
@@ -306,12 +309,10 @@ pub(crate) fn payload_of(event: &str, payload: impl IntoPayload) -> Result<Paylo
 }
 
 /// Refuses what cannot be pushed or broadcast.
+#[inline]
 pub(crate) fn check_pushable(event: &str, payload: &Payload) -> Result<(), Error> {
     if !payload.is_pushable() {
-        return Err(Error::invalid(format!(
-            "the payload of {event:?} is neither an object nor a text nor binary: wrap it in an object (a reply may be any \
-             JSON)"
-        )));
+        return Err(not_pushable(event));
     }
     if matches!(payload, Payload::Binary(_)) && event.len() > FIELD_SIZE_MAX {
         return Err(too_long("event", event.len()));
@@ -319,6 +320,14 @@ pub(crate) fn check_pushable(event: &str, payload: &Payload) -> Result<(), Error
     Ok(())
 }
 
+#[cold]
+fn not_pushable(event: &str) -> Error {
+    Error::invalid(format!(
+        "the payload of {event:?} is neither an object nor a text nor binary: wrap it in an object (a reply may be any JSON)"
+    ))
+}
+
+#[cold]
 fn too_long(field: &str, size: usize) -> Error {
     Error::invalid(format!("the {field} has {size} bytes, a binary frame holds at most {FIELD_SIZE_MAX}: shorten it"))
 }

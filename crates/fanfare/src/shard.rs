@@ -269,7 +269,7 @@ impl Shard {
                 let LateReply { join, msg_ref, reply } = *late;
                 self.with(join.socket, |socket, turn| socket.reply_from(turn, join.serial, &msg_ref, reply));
             }
-            Command::Finished(finished) => self.finished(*finished),
+            Command::Finished(finished) => self.finished(finished),
             Command::Info { join, info } => {
                 self.with(join.socket, |socket, turn| socket.give(turn, join.serial, Job::Info(info)));
             }
@@ -384,17 +384,20 @@ impl Shard {
 
     /// A channel's code comes back, perhaps to a socket that is gone.
     fn finished(&mut self, mut finished: Finished) {
-        let trace = finished.trace.take();
-        let finish = || match find(&mut self.sockets, finished.join.socket) {
-            Some(socket) => socket.finished(&mut self.lent, finished),
-            None => self.lent.finished_alone(finished),
-        };
-        match trace {
-            None => finish(),
+        match finished.trace.take() {
+            None => self.finish(finished),
             // What is told of it belongs to the trace.
-            Some(trace) => trace.run(finish),
+            Some(trace) => trace.run(|| self.finish(finished)),
         }
         self.run_errands();
+    }
+
+    #[inline]
+    fn finish(&mut self, finished: Finished) {
+        match find(&mut self.sockets, finished.join.socket) {
+            Some(socket) => socket.finished(&mut self.lent, finished),
+            None => self.lent.finished_alone(finished),
+        }
     }
 
     /// Does what a socket's acts mean for others.

@@ -77,9 +77,14 @@ pub enum SpanValue {
 }
 
 /// Something that goes on until this is dropped, which tells it.
-pub struct OpenSpan {
+///
+/// A pointer and no more: what may be traced is moved at the cost of its size, and is traced seldom.
+pub struct OpenSpan(Box<Open>);
+
+struct Open {
     tracer: Arc<dyn Tracer>,
-    span: Option<Box<Span>>,
+    /// None once it is over.
+    span: Option<Span>,
 }
 
 /// What is traced on a node.
@@ -119,7 +124,7 @@ impl Traced {
             attributes: Vec::new(),
             error: None,
         };
-        OpenSpan { tracer: self.tracer.clone(), span: Some(Box::new(span)) }
+        OpenSpan(Box::new(Open { tracer: self.tracer.clone(), span: Some(span) }))
     }
 
     /// The number of the trace, as lines of the log have it.
@@ -142,27 +147,27 @@ impl fmt::Debug for Traced {
 impl OpenSpan {
     /// What belongs to it.
     pub fn within(&self) -> Traced {
-        let (trace, span) = self.span.as_ref().map_or((0, None), |span| (span.trace, Some(span.id)));
-        Traced { tracer: self.tracer.clone(), trace, span }
+        let (trace, span) = self.0.span.as_ref().map_or((0, None), |span| (span.trace, Some(span.id)));
+        Traced { tracer: self.0.tracer.clone(), trace, span }
     }
 
     /// Says something of it: nothing of a credential or a payload.
     pub fn say(&mut self, name: &'static str, value: impl Into<SpanValue>) {
-        if let Some(span) = &mut self.span {
+        if let Some(span) = &mut self.0.span {
             span.attributes.push((name, value.into()));
         }
     }
 
     /// It has gone wrong. The error is one of few.
     pub fn fail(&mut self, error: &'static str) {
-        if let Some(span) = &mut self.span {
+        if let Some(span) = &mut self.0.span {
             span.error = Some(error);
         }
     }
 
     /// It began earlier.
     pub(crate) fn since(mut self, began: SystemTime) -> Self {
-        if let Some(span) = &mut self.span {
+        if let Some(span) = &mut self.0.span {
             span.began = began;
         }
         self
@@ -171,17 +176,17 @@ impl OpenSpan {
 
 impl Drop for OpenSpan {
     fn drop(&mut self) {
-        if let Some(mut span) = self.span.take() {
+        if let Some(mut span) = self.0.span.take() {
             // The clock may have been set back.
             span.ended = SystemTime::now().max(span.began);
-            self.tracer.ended(*span);
+            self.0.tracer.ended(span);
         }
     }
 }
 
 impl fmt::Debug for OpenSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("OpenSpan").field(&self.span).finish()
+        f.debug_tuple("OpenSpan").field(&self.0.span).finish()
     }
 }
 

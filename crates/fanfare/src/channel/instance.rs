@@ -70,7 +70,7 @@ pub(crate) struct Finished {
     /// The route, for a join whose socket is gone.
     pub(crate) channel: Arc<dyn AnyChannel>,
     pub(crate) msg_ref: Ref,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: Box<Outcome>,
     /// Where the run stands in its trace, if it is traced.
     pub(crate) trace: Option<Box<Traced>>,
 }
@@ -121,8 +121,8 @@ pub(crate) struct Admitted {
     pub(crate) mutes: Mutes,
 }
 
-/// A run of a channel's code.
-pub(crate) type Run = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+/// A run of a channel's code. What it comes to goes through several hands.
+pub(crate) type Run = Pin<Box<dyn Future<Output = Box<Outcome>> + Send>>;
 
 /// A [`Channel`] whose types the engine need not know.
 pub(crate) trait AnyChannel: Send + Sync {
@@ -154,7 +154,7 @@ impl<C: Channel> AnyChannel for C {
             .await;
             let joined = joined.unwrap_or_else(|panic| Err(Refused::crashed(panic)));
             let cx = cx.of_info();
-            match joined.and_then(admitted) {
+            Box::new(match joined.and_then(admitted) {
                 Ok((state, admitted)) => {
                     Outcome::Joined { instance: Instance { state: Box::new(state), cx }, admitted }
                 }
@@ -162,7 +162,7 @@ impl<C: Channel> AnyChannel for C {
                     Outcome::Refused { cx, response, because }
                 }
                 Err(Refused { kind: RefusedKind::Crashed(reason), .. }) => Outcome::JoinCrashed { cx, reason },
-            }
+            })
         })
     }
 
@@ -171,7 +171,7 @@ impl<C: Channel> AnyChannel for C {
         let mut cx = cx.of_info();
         Box::pin(async move {
             let result = run_job(&*self, &mut *state, &mut cx, job).await;
-            Outcome::Ran { instance: Instance { state, cx: cx.of_info() }, result }
+            Box::new(Outcome::Ran { instance: Instance { state, cx: cx.of_info() }, result })
         })
     }
 
@@ -212,54 +212,58 @@ fn admitted<S>(joined: Joined<S>) -> Result<(S, Admitted), Refused> {
 }
 
 /// One callback for one job. `Err` is why the join crashed.
-async fn run_job<C: Channel>(
+///
+/// An `async fn` would keep its job twice, and what is run is moved at the cost of its size.
+fn run_job<C: Channel>(
     channel: &C,
     state: &mut (dyn Any + Send),
     cx: &mut Context<C::Info>,
     job: Job,
-) -> Result<Reply, String> {
-    let state = state.downcast_mut::<C::State>().ok_or(STRANGE_STATE)?;
-    let without_answer = |flow: Flow| match flow {
-        Flow::Continue => Reply::none(),
-        Flow::Stop(stop) => Reply::none().stop(stop),
-    };
+) -> impl Future<Output = Result<Reply, String>> + Send {
     let is_push = matches!(job, Job::Frame { .. });
-    let result = match job {
-        Job::Frame { event, payload, .. } => guarded(pin!(channel.handle_in(state, cx, &event, payload))).await,
-        Job::Info(info) => {
-            let info = info.downcast().map_err(|_| "an info of another type than the channel's Info".to_owned())?;
-            guarded(pin!(channel.handle_info(state, cx, *info))).await.map(|result| result.map(without_answer))
+    async move {
+        let state = state.downcast_mut::<C::State>().ok_or(STRANGE_STATE)?;
+        let without_answer = |flow: Flow| match flow {
+            Flow::Continue => Reply::none(),
+            Flow::Stop(stop) => Reply::none().stop(stop),
+        };
+        let result = match job {
+            Job::Frame { event, payload, .. } => guarded(pin!(channel.handle_in(state, cx, &event, payload))).await,
+            Job::Info(info) => {
+                let info = info.downcast().map_err(|_| "an info of another type than the channel's Info".to_owned())?;
+                guarded(pin!(channel.handle_info(state, cx, *info))).await.map(|result| result.map(without_answer))
+            }
+            Job::Broadcast(message) => guarded(pin!(channel.handle_broadcast(state, cx, Broadcast(message))))
+                .await
+                .map(|result| result.map(without_answer)),
+            Job::Out(message) => guarded(pin!(channel.handle_out(state, cx, &message.event, message.payload.clone())))
+                .await
+                .map(|result| result.map(without_answer)),
+            // The socket does these without the channel.
+            Job::Leave { .. } | Job::Push { .. } | Job::Lost(_) => return Ok(Reply::none()),
+        };
+        match result? {
+            Ok(Reply { fault: Some(fault), .. }) => Err(fault.to_string()),
+            Ok(reply) => Ok(reply),
+            // Nothing is wrong with the channel: its client is told whether to try again, and of a gap where there is one.
+            Err(error) if let Some(not_now) = NotNow::of(&error) => {
+                let fact = Fact {
+                    kind: Kind::Dropped,
+                    event: Event::Unavailable,
+                    who: cx.socket.who(),
+                    topic: Some(&cx.topic),
+                    code: None,
+                    detail: format_args!("the channel could not handle a message now: {error}"),
+                };
+                fact.tell(cx.endpoint().own_counters());
+                Ok(if is_push { Reply::error(told(not_now)) } else { Reply::none() })
+            }
+            // The client has sent something else than the channel expects, and is told what.
+            Err(error) if is_push && error.is::<PayloadError>() => {
+                Ok(Reply::error(serde_json::json!({ "reason": format!("invalid payload: {error}") })))
+            }
+            Err(error) => Err(error.to_string()),
         }
-        Job::Broadcast(message) => guarded(pin!(channel.handle_broadcast(state, cx, Broadcast(message))))
-            .await
-            .map(|result| result.map(without_answer)),
-        Job::Out(message) => guarded(pin!(channel.handle_out(state, cx, &message.event, message.payload.clone())))
-            .await
-            .map(|result| result.map(without_answer)),
-        // The socket does these without the channel.
-        Job::Leave { .. } | Job::Push { .. } | Job::Lost(_) => return Ok(Reply::none()),
-    };
-    match result? {
-        Ok(Reply { fault: Some(fault), .. }) => Err(fault.to_string()),
-        Ok(reply) => Ok(reply),
-        // Nothing is wrong with the channel: its client is told whether to try again, and of a gap where there is one.
-        Err(error) if let Some(not_now) = NotNow::of(&error) => {
-            let fact = Fact {
-                kind: Kind::Dropped,
-                event: Event::Unavailable,
-                who: cx.socket.who(),
-                topic: Some(&cx.topic),
-                code: None,
-                detail: format_args!("the channel could not handle a message now: {error}"),
-            };
-            fact.tell(cx.endpoint().own_counters());
-            Ok(if is_push { Reply::error(told(not_now)) } else { Reply::none() })
-        }
-        // The client has sent something else than the channel expects, and is told what.
-        Err(error) if is_push && error.is::<PayloadError>() => {
-            Ok(Reply::error(serde_json::json!({ "reason": format!("invalid payload: {error}") })))
-        }
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -23,12 +23,15 @@ impl Endpoint {
 
     /// Publishes a message, and ends once it is kept where it is to be kept.
     #[inline]
-    pub(crate) fn publish_draft(
-        &self,
-        mut draft: Draft,
-        except: Option<&JoinId>,
-        once: Once,
-    ) -> Result<Publishing, Error> {
+    pub(crate) fn publish_draft(&self, draft: Draft, except: Option<&JoinId>, once: Once) -> Result<Publishing, Error> {
+        match self.tracing().is_on() {
+            false => self.publish_as_it_is(draft, except, once),
+            true => self.publish_traced(draft, except, once),
+        }
+    }
+
+    #[cold]
+    fn publish_traced(&self, mut draft: Draft, except: Option<&JoinId>, once: Once) -> Result<Publishing, Error> {
         match self.begin_send(&mut draft, once.publisher) {
             None => self.publish_as_it_is(draft, except, once),
             Some(span) => followed(span, self.publish_as_it_is(draft, except, once)),
@@ -36,11 +39,7 @@ impl Endpoint {
     }
 
     /// The span of a message, if it is traced: with what is done by now, or by itself where nobody has decided yet.
-    #[inline]
     fn begin_send(&self, draft: &mut Draft, publisher: Publisher) -> Option<OpenSpan> {
-        if !self.tracing().is_on() {
-            return None;
-        }
         let is_undecided = || matches!(publisher, Publisher::Rust | Publisher::Source);
         let traced = Traced::current().or_else(|| is_undecided().then(|| self.tracing().root()).flatten())?;
         let mut span = self.labels().span(&traced, SpanKind::Producer, "send", &draft.topic);
@@ -52,15 +51,20 @@ impl Endpoint {
     }
 
     /// The span of a traced message that is given to its store.
+    #[inline]
     pub(super) fn begin_append(&self, draft: &Draft) -> Option<OpenSpan> {
-        let mut span = draft.trace.as_ref()?.span(SpanKind::Internal, "append".to_owned());
+        draft.trace.as_ref().map(|traced| self.span_of_append(traced))
+    }
+
+    #[cold]
+    fn span_of_append(&self, traced: &Traced) -> OpenSpan {
+        let mut span = traced.span(SpanKind::Internal, "append".to_owned());
         span.say("fanfare.store", if self.is_among_others() { "broker" } else { "local" });
-        Some(span)
+        span
     }
 }
 
 /// Lets a span go on until its message is published.
-#[cold]
 fn followed(mut span: OpenSpan, publishing: Result<Publishing, Error>) -> Result<Publishing, Error> {
     match publishing {
         Ok(Publishing::Done) => Ok(Publishing::Done),
@@ -77,6 +81,7 @@ fn followed(mut span: OpenSpan, publishing: Result<Publishing, Error>) -> Result
 }
 
 /// What has become of a message.
+#[cold]
 pub(super) fn has_come_to(span: &mut OpenSpan, published: &Result<Published, Error>) {
     match published {
         Ok(published) => {

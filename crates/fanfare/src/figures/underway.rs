@@ -51,6 +51,13 @@ impl Underway {
     /// Those that are traced have been written: one span for each of them, however many members have got it.
     #[inline]
     pub(crate) fn tell_traced(&mut self, labels: &Labels, shard: usize) {
+        if !self.traced.is_empty() {
+            self.tell(labels, shard);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, labels: &Labels, shard: usize) {
         for Handed { message, members, began } in self.traced.drain(..) {
             let Some(traced) = &message.trace else { continue };
             let mut span = labels.span(traced, SpanKind::Internal, "deliver", &message.topic).since(began);

@@ -112,7 +112,7 @@ pub(crate) enum Command {
     /// A reply to a message that a join received.
     Reply(Box<LateReply>),
     /// A channel's code ran to its end.
-    Finished(Box<Finished>),
+    Finished(Finished),
     /// Something for a join's channel.
     Info { join: JoinKey, info: Box<dyn Any + Send> },
     /// What a join's channel sends to itself, to be given to it when the engine's clock has come so far.

@@ -238,7 +238,7 @@ impl Socket {
     pub(crate) fn finished(&mut self, turn: &mut Turn, finished: Finished) {
         let Some(slot) = self.slot(finished.join.serial) else { return turn.finished_alone(finished) };
         let Finished { join, channel, msg_ref, outcome, trace } = finished;
-        match (&mut self.entry(slot).data.phase, outcome) {
+        match (&mut self.entry(slot).data.phase, *outcome) {
             (Phase::Asked { .. }, Outcome::Joined { mut instance, admitted }) => {
                 self.renew(&mut instance);
                 self.admitted(turn, slot, Joining { channel, msg_ref, instance, admitted });
@@ -282,7 +282,7 @@ impl Socket {
             }
             (_, outcome) => {
                 self.crash(turn, slot, "its channel's code came back from what it was not asked".to_owned());
-                turn.finished_alone(Finished { join, channel, msg_ref, outcome, trace });
+                turn.finished_alone(Finished { join, channel, msg_ref, outcome: Box::new(outcome), trace });
             }
         }
     }

@@ -58,8 +58,8 @@ impl Socket {
         let Joining { channel, msg_ref, instance, admitted } = joining;
         let (shard, join) = (turn.shard.clone(), self.join(slot));
         let is_read = turn.run_user_code(reading, move |replay| {
-            let outcome = Outcome::Read(Box::new(HistoryRead { instance, admitted, replay }));
-            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome, trace: None })));
+            let outcome = Box::new(Outcome::Read(Box::new(HistoryRead { instance, admitted, replay })));
+            shard.send(Command::Finished(Finished { join, channel, msg_ref, outcome, trace: None }));
         });
         if !is_read {
             self.takes_time(turn, slot);
@@ -76,11 +76,11 @@ impl Socket {
                 Ok(Err(error)) => Some(error),
                 Err(_) => Some(Error::unavailable("the topic was given up while it was being attached")),
             };
-            let outcome = match failed {
+            let outcome = Box::new(match failed {
                 None => Outcome::Joined { instance, admitted },
                 Some(error) => Outcome::Read(Box::new(HistoryRead { instance, admitted, replay: Err(error) })),
-            };
-            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome, trace: None })));
+            });
+            shard.send(Command::Finished(Finished { join, channel, msg_ref, outcome, trace: None }));
         });
         if !is_attached {
             self.takes_time(turn, slot);

@@ -17,10 +17,12 @@ impl Socket {
     /// The span of a join, if it is traced. Its client decides that only where the topic's policy lets it.
     #[inline]
     pub(super) fn trace_join(&self, topic: &str, params: &Payload) -> Option<OpenSpan> {
+        if self.info.endpoint.tracing().is_on() { self.span_of_join(topic, params) } else { None }
+    }
+
+    #[cold]
+    fn span_of_join(&self, topic: &str, params: &Payload) -> Option<OpenSpan> {
         let endpoint = &self.info.endpoint;
-        if !endpoint.tracing().is_on() {
-            return None;
-        }
         let given = if endpoint.policies().trusts_traces(topic) { traceparent(params) } else { None };
         let traced = endpoint.tracing().of(given.as_deref())?;
         Some(endpoint.labels().span(&traced, SpanKind::Server, "join", topic))
@@ -29,6 +31,11 @@ impl Socket {
     /// The span of a client's message that its channel handles, if it is traced.
     #[inline]
     pub(super) fn trace_handling(&self, topic: &str, event: &str) -> Option<OpenSpan> {
+        if self.info.endpoint.tracing().is_on() { self.span_of_handling(topic, event) } else { None }
+    }
+
+    #[cold]
+    fn span_of_handling(&self, topic: &str, event: &str) -> Option<OpenSpan> {
         let endpoint = &self.info.endpoint;
         let traced = endpoint.tracing().root()?;
         Some(endpoint.labels().span_called(&traced, SpanKind::Server, format!("handle {event}"), topic))
@@ -36,11 +43,12 @@ impl Socket {
 }
 
 /// Runs a channel's code within a span.
+#[cold]
 pub(super) fn around(mut span: OpenSpan, run: Run) -> Run {
     let within = span.within();
     Box::pin(async move {
         let outcome = within.scope(run).await;
-        match &outcome {
+        match &*outcome {
             Outcome::Refused { .. } => span.say("fanfare.result", "refused"),
             Outcome::JoinCrashed { .. } | Outcome::Ran { result: Err(_), .. } => span.fail("crashed"),
             Outcome::Ran { result: Ok(Reply { answer: Some((Status::Error, _)), .. }), .. } => {

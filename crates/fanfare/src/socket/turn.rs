@@ -203,13 +203,16 @@ impl Turn {
         run: Run,
         span: Option<OpenSpan>,
     ) -> bool {
-        let (shard, trace) = (self.shard.clone(), span.as_ref().map(|span| Box::new(span.within())));
-        let run = match span {
-            None => run,
-            Some(span) => around(span, run),
+        let shard = self.shard.clone();
+        let (run, trace) = match span {
+            None => (run, None),
+            Some(span) => {
+                let within = Box::new(span.within());
+                (around(span, run), Some(within))
+            }
         };
         self.run_user_code(run, move |outcome| {
-            shard.send(Command::Finished(Box::new(Finished { join, channel, msg_ref, outcome, trace })));
+            shard.send(Command::Finished(Finished { join, channel, msg_ref, outcome, trace }));
         })
     }
 
@@ -222,7 +225,7 @@ impl Turn {
     pub(crate) fn finished_alone(&mut self, finished: Finished) {
         let Finished { join, channel, outcome, .. } = finished;
         let ended = self.orphans.remove(&join).unwrap_or(Ended::Closed);
-        match outcome {
+        match *outcome {
             Outcome::Joined { instance, .. } => self.terminate(channel, instance, ended),
             Outcome::Read(read) => self.terminate(channel, read.instance, ended),
             Outcome::Ran { instance, result } => {

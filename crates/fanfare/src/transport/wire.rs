@@ -130,8 +130,8 @@ impl Wire {
         self.outbox.as_deref_mut()
     }
 
-    /// Writes whole frames at once; nothing may wait already.
-    #[inline]
+    /// Writes whole frames at once; nothing may wait already. Each delivery is one call, which costs as much as what it does.
+    #[inline(always)]
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Sent {
         debug_assert!(self.outbox.is_none(), "what waits must leave first");
         loop {
