@@ -275,3 +275,26 @@ pub(crate) struct Parts {
     /// None where it has no compare and set.
     pub(crate) registers: Option<Arc<dyn Registers>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Endpoint;
+
+    #[tokio::test]
+    async fn an_admin_url_is_one_that_a_browser_opens_and_that_has_room() {
+        let [longest, longer] = [0, 1].map(|more| format!("https://{}", "a".repeat(ADMIN_URL_SIZE_MAX - 8 + more)));
+        for (url, is_taken) in [
+            ("", true),
+            ("http://a:4001/", true),
+            (&longest, true),
+            (&longer, false),
+            ("javascript:alert(1)", false),
+            ("a.example.com", false),
+        ] {
+            let broker = Broker::memory(&MemoryBroker::new().unwrap()).admin_url(url);
+            let built = Endpoint::builder().shards(1).broker(broker).build().await;
+            assert_eq!(built.is_ok(), is_taken, "{url}");
+        }
+    }
+}
