@@ -88,7 +88,8 @@ pub(crate) async fn build(
         .publishing_waiting_max(limits.publishing_waiting_max.0 as usize)
         .publishing_waiting_bytes_max(limits.publishing_waiting_bytes_max.0 as usize)
         .publishing_timeout(limits.publishing_timeout.0)
-        .outboxes_bytes_max(usize::try_from(limits.outboxes_bytes_max(memory::available())).unwrap_or(usize::MAX));
+        .outboxes_bytes_max(usize::try_from(limits.outboxes_bytes_max(memory::available())).unwrap_or(usize::MAX))
+        .inboxes_bytes_max(usize::try_from(limits.inboxes_bytes_max(memory::available())).unwrap_or(usize::MAX));
     if let Some(shards) = config.server.shards {
         builder = builder.shards(shards.0 as usize);
     }

@@ -102,6 +102,7 @@ fn limits(config: &Config) -> Vec<(&'static str, u64)> {
         ("outbox_bytes_max", limits.outbox_bytes_max.0),
         ("outbox_frames_max", limits.outbox_frames_max.0),
         ("outboxes_bytes_max", limits.outboxes_bytes_max(memory::available())),
+        ("inboxes_bytes_max", limits.inboxes_bytes_max(memory::available())),
         ("publishing_waiting_max", limits.publishing_waiting_max.0),
         ("publishing_waiting_bytes_max", limits.publishing_waiting_bytes_max.0),
         ("bodies_bytes_max", limits.bodies_bytes_max()),

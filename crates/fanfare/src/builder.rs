@@ -23,7 +23,7 @@ use crate::observer::{Observer, Observers};
 use crate::outbox::Outboxes;
 use crate::policy::{Policies, Policy};
 use crate::presence::{Exchange, Presence};
-use crate::room::Waiting;
+use crate::room::{Inboxes, Waiting};
 use crate::shard::Shard;
 use crate::surroundings::Surroundings;
 use crate::tenant::Quotas;
@@ -42,6 +42,7 @@ pub struct Builder {
     waiting: Waiting,
     publishing_timeout: Duration,
     outboxes_bytes_max: usize,
+    inboxes_bytes_max: usize,
     tracing: Tracing,
     clock: Clock,
 }
@@ -198,6 +199,16 @@ impl Builder {
         self
     }
 
+    /// How much of what clients have sent may be held together before it is handled: messages behind joins that are not answered, busy
+    /// channels and credentials that are checked, messages of which a part has come, and what was read of connections. While so much is, a
+    /// client of which more than 4 KiB are held is not read, so that its own system keeps the rest: nothing is lost. Messages of which a part
+    /// has come may take half of it; beyond that those clients are closed with 1013 of which most has come. 1 or more, and at least twice
+    /// [`message_size_max`](crate::Mount::message_size_max). Default 500,000,000.
+    pub fn inboxes_bytes_max(mut self, bytes: usize) -> Self {
+        self.inboxes_bytes_max = bytes;
+        self
+    }
+
     /// How long a publisher waits for room, before it is told that the message is not published, as
     /// [unavailable](Error::is_unavailable). Default 5 s.
     pub fn publishing_timeout(mut self, timeout: Duration) -> Self {
@@ -279,6 +290,7 @@ impl Builder {
             policies,
             waiting: self.waiting,
             outboxes: Arc::new(Outboxes::new(count, self.outboxes_bytes_max)?),
+            inboxes: Arc::new(Inboxes::new(count, self.inboxes_bytes_max)?),
             labels: Arc::new(labels),
             running: Arc::default(),
             taps: Arc::default(),
@@ -340,6 +352,7 @@ impl Endpoint {
             waiting: Waiting::DEFAULT,
             publishing_timeout: Duration::from_secs(5),
             outboxes_bytes_max: Outboxes::BYTES_MAX,
+            inboxes_bytes_max: Inboxes::BYTES_MAX,
             tracing: Tracing::default(),
             clock: Clock::Real(std::time::Instant::now()),
         }

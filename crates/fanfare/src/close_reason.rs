@@ -23,6 +23,8 @@ pub(crate) enum CloseReason {
     Slow,
     /// What waits for all sockets takes too much memory, and most of it is this one's.
     Crowded,
+    /// What all clients have sent and is not handled takes too much memory, and of this one the largest part of a message.
+    Overfull,
     Unpolled,
     /// It has sent no credential in time.
     Unauthorized,
@@ -62,7 +64,11 @@ impl CloseReason {
             CloseReason::Undecodable => 1011,
             CloseReason::Drain => 1012,
             CloseReason::Replaced => 4409,
-            CloseReason::Slow | CloseReason::Crowded | CloseReason::Alone | CloseReason::HistoryUnavailable => 1013,
+            CloseReason::Slow
+            | CloseReason::Crowded
+            | CloseReason::Overfull
+            | CloseReason::Alone
+            | CloseReason::HistoryUnavailable => 1013,
         }
     }
 
@@ -80,6 +86,7 @@ impl CloseReason {
             CloseReason::Drain => "the server is shutting down: connect again",
             CloseReason::Slow => "messages were not read fast enough: connect again",
             CloseReason::Crowded => "too much waits to be read: connect again",
+            CloseReason::Overfull => "too much is being sent: connect again",
             CloseReason::Unpolled => "nobody asked for its messages any more",
             CloseReason::TopicEnded => "the topic has ended",
             CloseReason::Replaced => "another connection of this publisher has taken its place",
@@ -111,6 +118,7 @@ impl CloseReason {
             CloseReason::Drain => Event::ClosedDrain,
             CloseReason::Slow => Event::ClosedSlow,
             CloseReason::Crowded => Event::ClosedCrowded,
+            CloseReason::Overfull => Event::ClosedOverfull,
             CloseReason::Unpolled => Event::ClosedUnpolled,
             CloseReason::Unauthorized => Event::ClosedUnauthorized,
             CloseReason::OverRate(..) => Event::ClosedOverRate,

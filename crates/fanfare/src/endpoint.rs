@@ -43,7 +43,7 @@ use crate::outbox::Outboxes;
 use crate::policy::Policies;
 use crate::presence::{Exchange, Presence};
 use crate::publish::Publisher;
-use crate::room::Share;
+use crate::room::{Inboxes, Share};
 use crate::surroundings::Surroundings;
 use crate::tap::{Tap, TapFilter};
 use crate::transport::Carrier;
@@ -268,6 +268,11 @@ impl Endpoint {
     /// What waits for all sockets.
     pub(crate) fn outboxes(&self) -> &Outboxes {
         &self.0.surroundings.outboxes
+    }
+
+    /// What all sockets hold of what was sent to them.
+    pub(crate) fn inboxes(&self) -> &Inboxes {
+        &self.0.surroundings.inboxes
     }
 
     pub(crate) fn shards(&self) -> &[ShardHandle] {

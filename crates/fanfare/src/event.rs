@@ -109,6 +109,8 @@ counters! {
     ClosedSlow = "closes", "slow_consumer";
     /// What waits for all sockets took more than `limits.outboxes_bytes_max`, and this one had most of it.
     ClosedCrowded = "closes", "outboxes_full";
+    /// Messages of which a part had come took more than half of `limits.inboxes_bytes_max`, and the largest was this one's.
+    ClosedOverfull = "closes", "inboxes_full";
     /// No credential came in time, on an endpoint where clients send theirs after they have connected.
     ClosedUnauthorized = "closes", "unauthorized";
     /// The hub's topic has ended, because its publisher has gone; or the one topic of a stream has.
@@ -175,6 +177,10 @@ counters! {
     TenantsMaxPassed = "limits", "tenants_max_passed";
     /// Sockets that were closed, since what waits for all took more than `limits.outboxes_bytes_max`, and these had most of it.
     OutboxesMaxClosed = "limits", "outboxes_bytes_max_closed";
+    /// How often a client was not read for a while, since what all have sent and is not handled took `limits.inboxes_bytes_max`. Nothing was lost.
+    InboxesMaxPaced = "limits", "inboxes_bytes_max_paced";
+    /// Sockets that were closed, since messages of which a part had come took more than half of `limits.inboxes_bytes_max`, and these were the largest.
+    InboxesMaxClosed = "limits", "inboxes_bytes_max_closed";
     /// Joins beyond `limits.join_rate`. Their senders were told when to try again.
     JoinRateRefused = "limits", "join_rate_refused";
     /// Sockets that were closed, since they had sent more that could not be than `limits.error_rate` allows.

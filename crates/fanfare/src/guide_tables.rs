@@ -90,6 +90,7 @@ fn one_of_each() -> Vec<CloseReason> {
         CloseReason::Drain,
         CloseReason::Slow,
         CloseReason::Crowded,
+        CloseReason::Overfull,
         CloseReason::Unpolled,
         CloseReason::Unauthorized,
         CloseReason::Displaced,

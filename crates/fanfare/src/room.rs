@@ -1,11 +1,15 @@
 //! How much may wait to be handed out by a shard, in messages and in bytes, and who waits in line where there is no room.
 //!
 //! Both bounds are one number of *units*, so that a publisher takes one place: a message takes a share of the units for being
-//! one and a share for its bytes, whichever is larger.
+//! one and a share for its bytes, whichever is larger. `inboxes` has how much sockets may hold before that.
+
+mod inboxes;
 
 use tokio::sync::Semaphore;
 
 use crate::error::Error;
+
+pub(crate) use inboxes::{Allowance, Inboxes};
 
 /// What may wait to be handed out, for each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

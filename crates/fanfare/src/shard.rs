@@ -161,6 +161,8 @@ impl Shard {
         self.lent.now_ms = began_us / 1_000;
         self.lent.shard.figures().turn_began_us.set(began_us.max(1));
         self.lent.shard.awake();
+        let (inboxes, number) = (&self.lent.surroundings.inboxes, self.lent.number);
+        self.lent.reading.begin(inboxes.allowance(number));
         self.read_left_over();
         for event in &*events {
             if event.token() != WAKER && !self.newcomers.notice(event.token()) {
@@ -215,6 +217,9 @@ impl Shard {
         if !self.lent.reading.held_up.is_empty() && !mailbox::has_line() {
             self.let_go();
         }
+        if !self.lent.reading.crowded.is_empty() {
+            self.look_for_room();
+        }
         let figures = self.lent.shard.figures();
         figures.left_over.set(left_over);
         let now_us = self.lent.surroundings.clock.now_us();
@@ -234,6 +239,17 @@ impl Shard {
                 }
                 _ => socket.let_go(turn),
             });
+        }
+    }
+
+    /// Reads the sockets on that were not read since all held too much, where there is room again.
+    #[cold]
+    fn look_for_room(&mut self) {
+        let inboxes = &self.lent.surroundings.inboxes;
+        let allowance = inboxes.allowance(self.lent.number);
+        self.lent.reading.begin(allowance);
+        for key in std::mem::take(&mut self.lent.reading.crowded) {
+            self.with(key, Socket::look_for_room);
         }
     }
 
@@ -289,7 +305,7 @@ impl Shard {
             }
             Command::Verified { socket: key, verified } => {
                 self.with(key, |socket, turn| socket.verified(turn, *verified));
-                while let Some(message) = self.socket(key).and_then(Socket::release_held) {
+                while let Some(message) = self.with(key, Socket::release_held) {
                     self.with(key, |socket, turn| socket.take_in(turn, message));
                     self.settle();
                 }
@@ -439,7 +455,7 @@ impl Shard {
             return;
         }
         let mut socket = self.sockets.remove(key.index as usize);
-        drop(socket.take_unread(&mut self.lent));
+        socket.forget_inbox(&mut self.lent);
         self.lent.shard.socket_went();
         self.lent.sockets_of(&socket.info).ended.add(1);
         if socket.info.transport != Transport::Local {
@@ -475,12 +491,17 @@ impl Shard {
             return None;
         }
         // Nobody tells when other shards have room again.
-        let waits = !self.lent.reading.held_up.is_empty() || self.lent.hungry() > 0 || !self.lent.unanswered.is_empty();
+        let reading = &self.lent.reading;
+        let waits = !reading.held_up.is_empty()
+            || !reading.crowded.is_empty()
+            || self.lent.hungry() > 0
+            || !self.lent.unanswered.is_empty();
         let look = waits.then_some(HELD_UP_LOOK);
         let timer = self.lent.timers.next_ms().into_iter().chain(self.newcomers.expiry_ms()).min();
         // Nor that they hold more, of which this shard may have to give up some.
-        let look =
-            look.or_else(|| self.lent.surroundings.outboxes.is_above_part(self.lent.number).then_some(HELD_UP_LOOK));
+        let (surroundings, number) = (&self.lent.surroundings, self.lent.number);
+        let is_above_part = surroundings.outboxes.is_above_part(number) || surroundings.inboxes.is_above_part(number);
+        let look = look.or_else(|| is_above_part.then_some(HELD_UP_LOOK));
         let timer = timer.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(clock.now_ms())));
         look.into_iter().chain(timer).min()
     }

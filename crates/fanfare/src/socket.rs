@@ -5,13 +5,14 @@
 //! `leaves` (the life of a join), `replies` (what the protocol itself answers), `credentials` (sent and renewed in band),
 //! `topics` (joins without a channel), `present` (who is present in a topic), `reach` (how messages reach a join), `rates` (how often clients may do what they do), `tenant` (for whom they count), `waiting` (frames that do not leave at once),
 //! `writing` (when they do), `missed` (what was read for a join and not sent), `rations` (in which order it is),
-//! `relief` (what waits takes too much memory), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
+//! `inbox` (what it holds of what its client has sent), `relief` (what waits takes too much memory), `due` (what it waits for in time), `watch` (when that has come), `close` (its end).
 
 mod close;
 mod credentials;
 mod due;
 mod feed;
 mod hear;
+mod inbox;
 mod jobs;
 mod joins;
 mod leaves;

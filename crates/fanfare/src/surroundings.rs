@@ -8,7 +8,7 @@ use crate::figures::Labels;
 use crate::interest::Interest;
 use crate::outbox::Outboxes;
 use crate::policy::Policies;
-use crate::room::Waiting;
+use crate::room::{Inboxes, Waiting};
 use crate::tap::Taps;
 use crate::trace::Tracing;
 
@@ -23,6 +23,8 @@ pub(crate) struct Surroundings {
     pub(crate) waiting: Waiting,
     /// What waits for all sockets.
     pub(crate) outboxes: Arc<Outboxes>,
+    /// What all sockets hold of what was sent to them.
+    pub(crate) inboxes: Arc<Inboxes>,
     /// By which figures of topics are told apart.
     pub(crate) labels: Arc<Labels>,
     /// Runs of channels' code that went on on the runtime and are not finished.

@@ -125,6 +125,11 @@ impl Decoder {
         self.partial.is_none() && !self.finished
     }
 
+    /// What is kept of a message of which a part has come, in memory.
+    pub fn held(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.size())
+    }
+
     /// Decodes the next bytes of the connection, however they are cut, and hands each item to `sink` in order. Payloads are
     /// unmasked in place; an item is borrowed from `input` where it can be. `deflate` says that compression was negotiated.
     ///

@@ -104,6 +104,7 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "outboxes_full" => {
             "find out why so many do not read (fanfare top), raise limits.outboxes_bytes_max, or lower limits.outbox_bytes_max"
         }
+        "inboxes_full" => "raise limits.inboxes_bytes_max, or lower limits.message_size_max",
         "unauthorized" => "let the client send its credential right after it has connected",
         "topic_ended" | "replaced" => "nothing: the publisher has gone, or has connected again",
         "alone" => "look at the log for the connection to the broker: publishers connect again to another server",

@@ -16,6 +16,10 @@ const VANISHED_TIMEOUT: Duration = Duration::from_secs(45);
 const OUTBOXES_BYTES_MIN: u64 = 64_000_000;
 const OUTBOXES_BYTES: u64 = 1_000_000_000;
 
+/// The same of what all clients have sent and is not handled.
+const INBOXES_BYTES_MIN: u64 = 32_000_000;
+const INBOXES_BYTES: u64 = 500_000_000;
+
 /// How often in a row a client may join all of its topics.
 const JOINS_AGAIN: u64 = 5;
 
@@ -87,6 +91,12 @@ section! {
         /// out: a quarter of the memory that the process may have (that of its control group, or of the machine), at least 64 MB. At
         /// least `outbox_bytes_max`.
         outboxes_bytes_max: Option<Size<1_000_000, 1_000_000_000_000>> = "",
+        /// How much memory what clients have sent may take together before it is handled: messages behind joins that are not answered,
+        /// busy topics and credentials that are checked, messages of which a part has come, and what was read of connections. While it
+        /// takes so much, a client of which more than 4 KiB are held is not read, so that its own system keeps the rest and nothing is lost.
+        /// Messages of which a part has come may take half of it: beyond that those clients are closed with 1013 of which most has come.
+        /// Left out: an eighth of the memory that the process may have, at least 32 MB. At least twice `message_size_max`.
+        inboxes_bytes_max: Option<Size<1_000_000, 1_000_000_000_000>> = "",
         /// How many messages may wait to be handed out, for each shard. While this many wait, publishers wait as well: an HTTP
         /// request, a source, a channel; and a client whose messages have no room is not read, so that TCP slows it down.
         /// Messages of topics with a history have as much room of their own, so that a stalled disk delays no other topic.
@@ -154,6 +164,12 @@ impl Limits {
     pub(crate) fn outboxes_bytes_max(&self, memory: Option<u64>) -> u64 {
         let part = |memory: Option<u64>| memory.map_or(OUTBOXES_BYTES, |memory| (memory / 4).max(OUTBOXES_BYTES_MIN));
         self.outboxes_bytes_max.map_or_else(|| part(memory), |given| given.0)
+    }
+
+    /// What all clients have sent may take before it is handled, on a machine with so much memory, if that is known.
+    pub(crate) fn inboxes_bytes_max(&self, memory: Option<u64>) -> u64 {
+        let part = memory.map_or(INBOXES_BYTES, |memory| (memory / 8).max(INBOXES_BYTES_MIN));
+        self.inboxes_bytes_max.map_or_else(|| part.max(2 * self.message_size_max.0), |given| given.0)
     }
 
     /// What the bodies of requests may take together.
@@ -246,6 +262,14 @@ impl Limits {
                 "{all} bytes for all clients are less than outbox_bytes_max allows for one ({one}): raise it, or lower that"
             );
             self.places.problem(problems, "outboxes_bytes_max", text);
+        }
+        let message = self.message_size_max.0;
+        if let Some(all) = self.inboxes_bytes_max.map(|all| all.0).filter(|&all| all < 2 * message) {
+            let text = format!(
+                "{all} bytes are less than twice message_size_max ({message}): set it to {} or more",
+                2 * message
+            );
+            self.places.problem(problems, "inboxes_bytes_max", text);
         }
         let (bodies, body) = (self.bodies_bytes_max(), self.longpoll_body_size_max.0);
         if bodies < 2 * body {

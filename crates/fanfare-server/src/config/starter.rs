@@ -109,6 +109,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("webhook.secret", "\"at least 32 characters that nobody can guess\""),
     ("limits.bodies_bytes_max", "\"16MB\""),
     ("limits.outboxes_bytes_max", "\"1GB\""),
+    ("limits.inboxes_bytes_max", "\"500MB\""),
     ("limits.vanished_timeout", "\"45s\""),
     ("limits.join_burst", "500"),
     ("limits.message_rate", "50"),

@@ -249,6 +249,7 @@ impl Endpoint {
         families::OUTBOX_FRAMES
             .encode(encoder, |samples| samples.gauge(&[], of(|cells| &cells.waiting_frames) as f64))?;
         families::OUTBOX_HELD.encode(encoder, |samples| samples.gauge(&[], self.outboxes().held() as f64))?;
+        families::INBOX_HELD.encode(encoder, |samples| samples.gauge(&[], self.inboxes().held() as f64))?;
         families::RESUMES_WAITING
             .encode(encoder, |samples| samples.gauge(&[], of(|cells| &cells.hungry_sockets) as f64))
     }

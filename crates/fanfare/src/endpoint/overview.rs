@@ -28,6 +28,8 @@ pub struct Overview {
     pub waiting_bytes: u64,
     /// What that takes in memory, and what was read of histories for those that have missed it, at most.
     pub waiting_memory: u64,
+    /// What clients have sent and is not handled, in memory.
+    pub unhandled_memory: u64,
     /// How long messages took from their publication until they were written to all members that take them, one for each message and
     /// shard: the bounds of buckets in microseconds, the last one without any, and how many fell into each.
     pub written: Vec<(u64, u64)>,
@@ -128,6 +130,7 @@ impl Endpoint {
             waiting_sockets: sum(|figures| figures.outflow.waiting_sockets.get()),
             waiting_bytes: sum(|figures| figures.outflow.waiting_bytes.get()),
             waiting_memory: self.outboxes().held(),
+            unhandled_memory: self.inboxes().held(),
             written: self.written(),
             dropped: dropped.map(|&event| (event.name().1, self.count_of(event))).collect(),
             channels,

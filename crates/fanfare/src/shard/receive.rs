@@ -107,6 +107,9 @@ impl Shard {
                     break;
                 }
             }
+            if self.lent.reading.is_full() && self.with(key, Socket::wait_for_others) {
+                return;
+            }
             let Some(socket) = self.socket(key) else { return };
             let wire = match &mut socket.carrier {
                 Carrier::Wire(wire) => wire,
@@ -169,6 +172,7 @@ impl Shard {
         }
         let mut decoder = std::mem::replace(&mut wire.decoder, Decoder::new(Role::Server));
         let (limits, inflates) = (socket.info.mount.limits.websocket, wire.deflate_window_bits.is_some());
+        self.lent.reading.begun_size -= decoder.held();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut left = MESSAGES_PER_TURN_MAX;
         let decoded = decoder.decode(bytes, &limits, inflates, &mut scratch, &mut |item| {
@@ -182,7 +186,9 @@ impl Shard {
         match decoded {
             Ok(taken) => {
                 if let Carrier::Wire(wire) = &mut socket.carrier {
+                    let held = decoder.held();
                     wire.decoder = decoder;
+                    self.lent.reading.begun_size += held;
                 }
                 taken
             }

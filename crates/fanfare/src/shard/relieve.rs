@@ -14,11 +14,39 @@ type Holder = (Reverse<Option<u32>>, u64, Reverse<usize>, SocketKey);
 /// Not a part of the turn's own code, whose loop over members it would make longer.
 #[inline(never)]
 pub(super) fn relieve(shard: &mut Shard) -> bool {
+    let has_shed = shed_begun(shard);
     tell(shard);
     for key in shard.lent.kept_for_nothing() {
         shard.with(key, |socket, _| socket.put_off_missed());
     }
-    excess(shard) > 0 && let_the_largest_go(shard)
+    excess(shard) > 0 && let_the_largest_go(shard) || has_shed
+}
+
+/// Tells what the shard's sockets hold of what was sent to them. If messages of which a part has come take too much, those with the largest
+/// give them up, and whether that was so.
+fn shed_begun(shard: &mut Shard) -> bool {
+    let (reading, inboxes) = (&shard.lent.reading, &shard.lent.surroundings.inboxes);
+    inboxes.tell(shard.lent.number, reading.held() as u64, reading.begun_size as u64);
+    match inboxes.excess(shard.lent.number) {
+        0 => false,
+        excess => shed_largest(shard, excess),
+    }
+}
+
+#[cold]
+fn shed_largest(shard: &mut Shard, excess: u64) -> bool {
+    let sizes = shard.sockets.iter().map(|(_, socket)| (Reverse(socket.begun_size()), socket.key));
+    let mut largest: Vec<(Reverse<usize>, SocketKey)> = sizes.filter(|(Reverse(size), _)| *size > 0).collect();
+    largest.sort_unstable_by_key(|&(size, key)| (size, key.index));
+    let mut given_up = 0;
+    for (Reverse(size), key) in largest {
+        if given_up >= excess {
+            break;
+        }
+        given_up += size as u64;
+        shard.with(key, Socket::give_up_begun);
+    }
+    given_up > 0
 }
 
 /// What readers share is counted once, and stays if only some of them go: so each time twice as much is let go, until it is enough.

@@ -212,7 +212,8 @@ impl Socket {
             if self.dialect.has_channels() {
                 self.end_join(turn, slot, ended(reason));
             } else {
-                self.take_entry(turn, slot);
+                let entry = self.take_entry(turn, slot);
+                entry.data.jobs.iter().for_each(|job| self.no_longer_waits(turn, job));
             }
         }
         if let Some(ownership) = &self.ownership {

@@ -55,8 +55,8 @@ impl Socket {
             && has_room
             && credentials.held.len() < limits.waiting_frames_max
         {
-            self.waiting_bytes += size;
             credentials.held.push_back(message.into_owned());
+            self.waits(turn, size);
             return None;
         }
         let reason = reason_payload("send a credential first: the event access_token on the topic phoenix");
@@ -174,12 +174,12 @@ impl Socket {
     }
 
     /// Takes the next message that waited for the first credential: it means now what it would mean if it came now.
-    pub(crate) fn release_held(&mut self) -> Option<Incoming<'static>> {
+    pub(crate) fn release_held(&mut self, turn: &mut Turn) -> Option<Incoming<'static>> {
         let is_open = self.is_open();
         let credentials = self.credentials.as_mut().filter(|credentials| is_open && credentials.checking == 0)?;
         let message = credentials.held.pop_front();
         match &message {
-            Some(message) => self.waiting_bytes -= message.payload.size(),
+            Some(message) => self.waits_no_longer(turn, message.payload.size()),
             None if self.info.is_pending => {}
             // Most sockets keep nothing.
             None => self.credentials = None,

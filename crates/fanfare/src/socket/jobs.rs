@@ -93,12 +93,12 @@ impl Socket {
         if has_room || matches!(job, Job::Leave { .. }) {
             seat.jobs.push_back(job);
             seat.outs += outs;
-            self.waiting_bytes += size;
-            if is_many {
-                let share = self.info.endpoint.share_of(entry.topic());
-                if mailbox::has_line() || self.info.endpoint.is_crowded(share) {
-                    self.hold_up(turn, share);
-                }
+            let share = is_many.then(|| self.info.endpoint.share_of(entry.topic()));
+            self.waits(turn, size);
+            if let Some(share) = share
+                && (mailbox::has_line() || self.info.endpoint.is_crowded(share))
+            {
+                self.hold_up(turn, share);
             }
             return;
         }
@@ -148,8 +148,8 @@ impl Socket {
                 self.let_go(turn);
                 return self.feed_soon(turn);
             };
-            self.waiting_bytes -= job.size();
             seat.outs -= u32::from(matches!(job, Job::Out(_) | Job::Lost(_)));
+            self.no_longer_waits(turn, &job);
             if self.do_job(turn, slot, job) {
                 return;
             }
@@ -221,11 +221,12 @@ impl Socket {
     /// so that a join with more is over: its client joins again.
     fn push_later(&mut self, turn: &mut Turn, slot: usize, event: Box<str>, payload: Payload) {
         let limits = self.info.mount.limits;
-        let waiting = self.waiting_bytes + payload.size();
+        let size = payload.size();
+        let waiting = self.waiting_bytes + size;
         let jobs = &mut self.seat(slot).jobs;
         if jobs.len() < limits.waiting_frames_max && waiting <= limits.waiting_bytes_max {
             jobs.push_back(Job::Push { event, payload });
-            self.waiting_bytes = waiting;
+            self.waits(turn, size);
             return;
         }
         let reason = format!(

@@ -3,7 +3,7 @@
 
 use super::{Socket, Turn};
 use crate::key::SocketKey;
-use crate::room::Share;
+use crate::room::{Allowance, Share};
 use crate::transport::Carrier;
 use crate::transport::wire::Unread;
 
@@ -23,6 +23,8 @@ pub(crate) enum Reading {
     Paced {
         until_ms: u64,
     },
+    /// It holds something, and what all sockets hold takes all the room for it.
+    WaitsForOthers,
     /// One of its joins waits in a crowd of messages, for room in that share.
     WaitsInCrowd(Share),
 }
@@ -36,6 +38,14 @@ pub(crate) struct ReadingList {
     pub(crate) held_up: Vec<SocketKey>,
     /// The bytes that were read and not handled.
     unread_size: usize,
+    /// What messages take that wait behind joins and credentials.
+    pub(super) waiting_size: usize,
+    /// What messages take of which a part has come.
+    pub(crate) begun_size: usize,
+    /// Those that are not read since all sockets hold too much.
+    pub(crate) crowded: Vec<SocketKey>,
+    /// What the shard may hold in this turn.
+    allowance: Allowance,
 }
 
 impl ReadingList {
@@ -53,9 +63,29 @@ impl ReadingList {
         self.line.pop_front()
     }
 
+    /// What the shard's sockets hold of what was sent to them.
+    pub(crate) fn held(&self) -> usize {
+        self.unread_size + self.waiting_size + self.begun_size
+    }
+
+    /// A turn begins: so much may be held until it ends.
+    pub(crate) fn begin(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+    }
+
+    /// Whether those are not read that hold something.
+    pub(crate) fn is_full(&self) -> bool {
+        self.held() as u64 >= self.allowance.most
+    }
+
+    /// Whether those may be read on that were not.
+    pub(crate) fn has_room_again(&self) -> bool {
+        self.allowance.is_wide && !self.is_full()
+    }
+
     /// The most that is read at a time, of this much that could be.
     pub(crate) fn read_size_max(&self, size: usize) -> usize {
-        if self.unread_size > UNREAD_SIZE_MAX { CROWDED_READ_SIZE.min(size) } else { size }
+        if self.unread_size > UNREAD_SIZE_MAX || self.is_full() { CROWDED_READ_SIZE.min(size) } else { size }
     }
 }
 
@@ -134,7 +164,9 @@ mod tests {
 
     #[test]
     fn while_much_waits_to_be_handled_little_is_read_at_a_time() {
-        let read = |unread_size| ReadingList { unread_size, ..ReadingList::default() }.read_size_max(64 * 1024);
+        let allowance = Allowance { most: u64::MAX, is_wide: true };
+        let read =
+            |unread_size| ReadingList { unread_size, allowance, ..ReadingList::default() }.read_size_max(64 * 1024);
         assert_eq!(
             [read(0), read(UNREAD_SIZE_MAX), read(UNREAD_SIZE_MAX + 1)],
             [64 * 1024, 64 * 1024, CROWDED_READ_SIZE]

@@ -1,8 +1,12 @@
-//! What waits for the client takes memory, which all sockets have together: how much that is, and how it is given up.
+//! What waits for the client takes memory, which all sockets have together: how much that is, and how it is given up. So does what the client
+//! has sent and is not handled. While there is no room for that, a socket that holds some of it is not read; what waits is handled without
+//! that, so that room comes back.
+
+use fanfare_proto::websocket::decoder::{Decoder, Role};
 
 use super::seat::CatchingUp;
 use super::waiting::note_losses;
-use super::{Socket, Turn};
+use super::{Reading, Socket, Turn};
 use crate::close_reason::CloseReason;
 use crate::event::Event;
 use crate::outbox::Seen;
@@ -58,6 +62,60 @@ impl Socket {
             Carrier::Poll(session) => turn.backlog.pool.account(Some(session.outbox())),
             carrier => turn.backlog.pool.account(carrier.outbox_if_any()),
         }
+    }
+
+    /// Whether it is not read until others need less: it is looked at again then.
+    pub(crate) fn wait_for_others(&mut self, turn: &mut Turn) -> bool {
+        let waits = self.holds_much();
+        if waits {
+            self.reading = Reading::WaitsForOthers;
+            turn.count(Event::InboxesMaxPaced);
+            turn.reading.crowded.push(self.key);
+        }
+        waits
+    }
+
+    /// Others may need less now, or it does.
+    pub(crate) fn look_for_room(&mut self, turn: &mut Turn) {
+        if self.reading != Reading::WaitsForOthers {
+            return;
+        }
+        if self.is_open() && self.holds_much() && !turn.reading.has_room_again() {
+            turn.reading.crowded.push(self.key);
+        } else {
+            self.read_on(turn);
+        }
+    }
+
+    /// Gives up the message of which a part has come: others need the room, and it has most of it.
+    pub(crate) fn give_up_begun(&mut self, turn: &mut Turn) {
+        let size = self.begun_size();
+        let inboxes = turn.surroundings.inboxes.clone();
+        let detail = format_args!(
+            "{size} bytes of a message had come from the client, most of all, while what clients have sent and is not handled takes {} bytes \
+             and {} are allowed, half of it for such messages: raise inboxes_bytes_max, or lower message_size_max",
+            inboxes.held(),
+            inboxes.bytes_max()
+        );
+        if self.is_open() {
+            turn.count(Event::InboxesMaxClosed);
+        }
+        self.close_because(turn, &CloseReason::Overfull, detail);
+        self.forget_begun(turn);
+    }
+
+    fn forget_begun(&mut self, turn: &mut Turn) {
+        turn.reading.begun_size -= self.begun_size();
+        if let Carrier::Wire(wire) = &mut self.carrier {
+            wire.decoder = Decoder::new(Role::Server);
+        }
+    }
+
+    /// It is gone, with all that it holds.
+    pub(crate) fn forget_inbox(&mut self, turn: &mut Turn) {
+        drop(self.take_unread(turn));
+        self.forget_begun(turn);
+        turn.reading.waiting_size -= self.waiting_size();
     }
 
     /// What was read for its joins and is not sent.

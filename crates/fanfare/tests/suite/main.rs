@@ -68,5 +68,6 @@ mod tls;
 #[cfg(feature = "redis")]
 mod two_processes_on_one_redis;
 mod types_of_the_application;
+mod what_all_have_sent_is_bounded;
 mod what_follows_the_answer_arrives;
 mod what_waits_for_all_is_bounded;

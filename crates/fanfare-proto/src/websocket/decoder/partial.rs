@@ -43,6 +43,11 @@ impl Partial {
         self.head.len == 0 && self.frame.is_none() && self.message.is_none()
     }
 
+    /// What it takes in memory.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>() + self.message.as_ref().map_or(0, |message| message.bytes.capacity())
+    }
+
     /// Keeps the beginning of a header.
     pub(super) fn start_head(&mut self, bytes: &[u8]) {
         self.head.extend(bytes);

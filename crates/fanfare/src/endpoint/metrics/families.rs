@@ -38,6 +38,7 @@ pub const FAMILIES: &[Family] = &[
     OUTBOX_BYTES,
     OUTBOX_FRAMES,
     OUTBOX_HELD,
+    INBOX_HELD,
     RESUMES_WAITING,
     OUTBOX_STALL,
     SHARD_BUSY,
@@ -249,6 +250,13 @@ pub(super) const OUTBOX_HELD: Family = Family::gauge(
     &[],
     "What all that waits takes in memory, at most: what many wait for counts once as soon as that matters.",
     "Beyond `limits.outboxes_bytes_max` those that hold most lose it: compare it with `fanfare_limit{limit=\"outboxes_bytes_max\"}`.",
+);
+
+pub(super) const INBOX_HELD: Family = Family::gauge(
+    "fanfare_inbox_memory_bytes",
+    &[],
+    "What clients have sent and is not handled yet: behind joins, busy channels and checks of credentials, and messages of which a part has come.",
+    "At `limits.inboxes_bytes_max` clients that have something waiting are not read: compare it with `fanfare_limit{limit=\"inboxes_bytes_max\"}`, and look for channels that take long.",
 );
 
 pub(super) const RESUMES_WAITING: Family = Family::gauge(
