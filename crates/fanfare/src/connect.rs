@@ -207,7 +207,7 @@ impl Connected {
     }
 
     /// Says whose client it is, among those who share the node: it takes part in what the [quota](crate::Quotas) of this tenant allows. A name has
-    /// 1 to 128 bytes and no control characters; with another one it is a refused connect.
+    /// 1 to 128 bytes and no control characters, and is not `other`; with another one it is a refused connect.
     pub fn tenant(mut self, name: impl Into<String>) -> Self {
         self.tenant = Some(name.into());
         self

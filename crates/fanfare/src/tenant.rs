@@ -26,7 +26,7 @@ const NAME_SIZE_MAX: usize = 128;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// While there is no room for new tenants, it is looked this often for some that can be forgotten.
+/// While each tenant that has a place needs it, it is looked this often for one that does not.
 const SWEEP_MS: u64 = 1_000;
 
 /// The tenants of a node.
@@ -97,15 +97,12 @@ impl Tenants {
     /// The tenant of a name, and whether it is one that cannot be told from others, since there are as many as there can be.
     pub(crate) fn get(&self, name: &str, now_ms: u64) -> (Arc<Tenant>, bool) {
         self.is_any.store(true, Ordering::Relaxed);
-        if name == OTHER {
-            return (self.other.clone(), false);
-        }
         let mut known = self.known.lock();
         if let Some(tenant) = known.by_name.get(name) {
             return (tenant.clone(), false);
         }
         let is_named = known.quotas.named.contains_key(name);
-        if !is_named && known.unnamed >= known.quotas.tenants_max && !self.sweep(&mut known, now_ms) {
+        if !is_named && known.unnamed >= known.quotas.tenants_max && !self.make_room(&mut known, now_ms) {
             return (self.other.clone(), true);
         }
         let name: Arc<str> = name.into();
@@ -115,24 +112,42 @@ impl Tenants {
         (tenant, false)
     }
 
-    /// Forgets tenants of which nothing has to be known, and says whether there is room for another one.
-    fn sweep(&self, known: &mut Known, now_ms: u64) -> bool {
+    /// Forgets tenants that need no place, and says whether there is room for another one. If all of them were sent something of what they may
+    /// be sent today, only the one goes that was sent least: otherwise those who make up names could push out one that was sent much, and
+    /// give it a new day.
+    fn make_room(&self, known: &mut Known, now_ms: u64) -> bool {
         if known.swept_ms.is_some_and(|swept_ms| now_ms < swept_ms.saturating_add(SWEEP_MS)) {
             return false;
         }
-        known.swept_ms = Some(now_ms);
         let Known { quotas, by_name, unnamed, .. } = known;
+        let mut forget = |tenant: &Tenant| {
+            *unnamed -= 1;
+            // Sums over all tenants never fall.
+            let (received, sent) = tenant.messages();
+            self.other.had(received, sent, 0);
+        };
+        let (mut has_forgotten, mut least) = (false, None::<(u64, Arc<str>)>);
         by_name.retain(|name, tenant| {
-            let is_kept = quotas.named.contains_key(name) || !tenant.can_be_forgotten(now_ms);
-            if !is_kept {
-                *unnamed -= 1;
-                // Sums over all tenants never fall.
-                let (received, sent) = tenant.messages();
-                self.other.had(received, sent, 0);
+            let is_named = quotas.named.contains_key(name);
+            match tenant.bytes_if_idle(now_ms).filter(|_| !is_named) {
+                Some(0) => {
+                    forget(tenant);
+                    has_forgotten = true;
+                    return false;
+                }
+                Some(bytes) if least.as_ref().is_none_or(|(least, _)| bytes < *least) => {
+                    least = Some((bytes, name.clone()));
+                }
+                _ => {}
             }
-            is_kept
+            true
         });
-        *unnamed < quotas.tenants_max
+        if !has_forgotten && let Some(tenant) = least.and_then(|(_, name)| by_name.remove(&name)) {
+            forget(&tenant);
+        }
+        let is_room = *unnamed < quotas.tenants_max;
+        known.swept_ms = (!is_room).then_some(now_ms);
+        is_room
     }
 
     /// Puts other quotas in force, for those who have more as well: nothing of it is taken away.
@@ -285,13 +300,15 @@ impl Tenant {
         OverQuota { at_once: rate.at_once().into(), wait, ..self.over(asset, rate.each_second().into()) }
     }
 
-    /// Whether nothing of it has to be remembered: it has no socket, and had nothing lately that counts.
-    fn can_be_forgotten(self: &Arc<Self>, now_ms: u64) -> bool {
+    /// If it has no socket, and its rates allow all again that they allow at once: how much was sent of what it may be sent today, 0 without
+    /// such a quota.
+    fn bytes_if_idle(self: &Arc<Self>, now_ms: u64) -> Option<u64> {
         let account = &mut *self.account.lock();
         account.begin_day();
         let now_ns = now_ms.saturating_mul(1_000_000);
         let is_rested = account.messages.is_full(now_ns) && account.publishes.is_full(now_ns);
-        Arc::strong_count(self) == 1 && is_rested && account.bytes == 0
+        let bytes = account.quota.bytes_out_per_day.map_or(0, |_| account.bytes);
+        (Arc::strong_count(self) == 1 && is_rested).then_some(bytes)
     }
 
     /// How many messages its clients have sent, and were sent.
@@ -371,9 +388,9 @@ impl Drop for TenantJoin {
     }
 }
 
-/// Whether a tenant can be called so.
+/// Whether a tenant can be called so: not as those are who have no place, or it had their quota.
 pub(crate) fn is_a_name(name: &str) -> bool {
-    (1..=NAME_SIZE_MAX).contains(&name.len()) && !name.contains(char::is_control)
+    (1..=NAME_SIZE_MAX).contains(&name.len()) && !name.contains(char::is_control) && name != OTHER
 }
 
 /// The tenant that the host of a request is.
@@ -425,6 +442,45 @@ mod tests {
     }
 
     #[test]
+    fn the_tenant_that_needs_its_place_least_gives_it_to_a_new_one() {
+        /// Its bytes of today, whether it has a socket, and what its back end has published.
+        type Had = (u64, bool, usize);
+        let daily = Quota::new().publishes(Rate::per_second(1)).bytes_out_per_day(100);
+        let without = daily.bytes_out_per_day(None::<u64>);
+        let cases: [(&str, Quota, [Had; 3], &[usize]); 8] = [
+            ("who was sent least", daily, [(90, false, 0), (5, false, 0), (50, false, 0)], &[1]),
+            ("who was sent all of today last", daily, [(100, false, 0), (99, false, 0), (120, false, 0)], &[1]),
+            ("all who were sent nothing", daily, [(0, false, 0), (1, false, 0), (0, false, 0)], &[0, 2]),
+            ("nobody with a socket", daily, [(5, true, 0), (50, false, 0), (60, false, 0)], &[1]),
+            ("nobody who has to wait", daily, [(5, false, 1), (50, true, 0), (60, false, 0)], &[2]),
+            ("nobody of those", daily, [(5, true, 0), (5, false, 1), (0, true, 1)], &[]),
+            ("all, where a day has no bound", without, [(90, false, 0), (5, false, 0), (0, false, 0)], &[0, 1, 2]),
+            ("all of these without a socket", without, [(90, false, 0), (5, true, 0), (0, false, 1)], &[0]),
+        ];
+        for (what, quota, had, gone) in cases {
+            let tenants = Tenants::new(Quotas::new(quota).tenants_max(3).named("own", quota));
+            let _ = tenants.get("own", 0);
+            let held = had.iter().enumerate().map(|(n, &(bytes, has_socket, published))| {
+                let (tenant, _) = tenants.get(&n.to_string(), 0);
+                let slot = has_socket.then(|| tenant.take_socket(0).unwrap());
+                tenant.publish(published, 0).unwrap();
+                tenant.had(1, 1, bytes);
+                slot
+            });
+            let held: Vec<_> = held.collect();
+            let (_, is_other) = tenants.get("new", 500);
+            assert_eq!(is_other, gone.is_empty(), "{what}");
+            let known = tenants.known.lock();
+            let missing: Vec<_> = (0..3).filter(|n| !known.by_name.contains_key(&*n.to_string())).collect();
+            assert_eq!(missing, gone, "{what}");
+            assert!(known.by_name.contains_key("own"), "{what}");
+            assert_eq!(known.unnamed, known.by_name.len() - 1, "{what}");
+            assert_eq!(tenants.other.messages(), (gone.len() as u64, gone.len() as u64), "{what}");
+            drop(held);
+        }
+    }
+
+    #[test]
     fn a_day_that_is_used_up_ends_and_others_begin_with_nothing() {
         let tenants = Tenants::new(Quotas::new(Quota::new().bytes_out_per_day(10)));
         let (tenant, _) = tenants.get("a", 0);
@@ -435,8 +491,6 @@ mod tests {
         assert_eq!(over.asset(), Asset::Bytes);
         assert!(over.retry_after().unwrap() <= DAY, "{over}");
         assert!(tenant.take_socket(0).is_err());
-        // It must not be forgotten before the day ends, or who comes back begins with nothing.
-        assert!(!tenants.known.lock().by_name["a"].can_be_forgotten(u64::MAX));
         tenant.account.lock().day -= 1;
         assert!(tenant.take_socket(0).is_ok());
     }

@@ -147,14 +147,22 @@ impl FromStr for Naming {
     }
 }
 
+/// What tenants can be called.
+pub(super) const NAMES: &str =
+    "a tenant has a name of 1 to 128 bytes without control characters, and \"other\" are those beyond tenants_max";
+
+/// Whether a tenant can be called so.
+pub(super) fn is_a_name(name: &str) -> bool {
+    (1..=128).contains(&name.len()) && !name.contains(char::is_control) && name != "other"
+}
+
 /// Reports names of tenants that no client can have.
 pub(super) fn check(named: &BTreeMap<String, Option<Named>>, problems: &mut Problems) {
     for (name, settings) in named {
         if let Some(settings) = settings
-            && (name.is_empty() || name.len() > 128 || name.contains(char::is_control) || name == "other")
+            && !is_a_name(name)
         {
-            let text = "a tenant has a name of 1 to 128 bytes without control characters, and \"other\" are those beyond tenants_max";
-            settings.places.problem(problems, "sockets_max", text);
+            settings.places.problem(problems, "sockets_max", NAMES);
         }
     }
 }

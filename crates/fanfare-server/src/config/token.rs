@@ -136,5 +136,11 @@ fn read_named(raw: &Raw<'_>) -> Result<Named, Vec<Fault>> {
         let rights = listed(Right::ALL.iter().map(|right| right.name()));
         fault(format!("the token {name:?} needs may, a list with some of {rights}"))
     })?;
+    if tenant.as_deref().is_some_and(|tenant| !super::tenant::is_a_name(tenant)) {
+        return Err(fault(format!(
+            "the tenant of the token {name:?} has no name that one can have: {}",
+            super::tenant::NAMES
+        )));
+    }
     Ok(Named { name, from, may, tenant, at: raw.span().start, opened: None })
 }

@@ -250,6 +250,10 @@ fn tokens_that_make_no_sense_are_refused_at_the_start() {
     for (tokens, part) in [
         ("[[admin.token]]\nname = 'a'\nmay = ['read']", "takes one of token_env and token_file"),
         ("[[admin.token]]\nname = 'a'\ntoken_env = 'X'", "needs may"),
+        (
+            "[[admin.token]]\nname = 'a'\ntoken_env = 'X'\nmay = ['publish']\ntenant = 'other'",
+            "no name that one can have",
+        ),
         ("[[admin.token]]\nname = 'a'\ntoken_env = 'X'\nmay = ['all']", "\"read\""),
         ("[[admin.token]]\nname = ''\ntoken_env = 'X'\nmay = ['read']", "an empty string"),
         ("[[admin.token]]\nname = 'a'\ntoken = 'X'\nmay = ['read']", "unknown key `token`"),

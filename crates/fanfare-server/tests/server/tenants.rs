@@ -50,10 +50,14 @@ fn why(server: &Server, kind: &str, reason: &str, detail: &str) {
     assert!(line.is_some(), "{}", server.stderr());
 }
 
+fn metrics(server: &Server) -> String {
+    let bearer = format!("Bearer {TOKEN}");
+    http(&server.admin(), "GET", "/metrics", &[("authorization", &bearer)], "").body
+}
+
 #[track_caller]
 fn told(server: &Server, lines: &[&str]) {
-    let bearer = format!("Bearer {TOKEN}");
-    let metrics = http(&server.admin(), "GET", "/metrics", &[("authorization", &bearer)], "").body;
+    let metrics = metrics(server);
     for line in lines {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
@@ -203,4 +207,31 @@ fn a_tenant_is_sent_so_much_a_day_and_loses_nothing_in_silence() {
     assert_eq!(server.reload().json()["changed"], json!(["tenant.acme.bytes_out_per_day"]));
     client.join_ok("room:2");
     assert_eq!(client.push(&join_ref, "room:1", "m", json!({}))["status"], "ok");
+}
+
+#[test]
+fn hosts_that_are_made_up_keep_no_place_from_a_customer() {
+    let server = Server::serve(
+        "[tenant]\npublishes_per_s = 100\ntenants_max = 3\n[[endpoint]]\ntenant = 'host'\norigins = 'any'\n\
+         [[endpoint]]\npath = '/of/:org'\ntenant = ':org'\n\
+         [[channel]]\ntopic = '*'\njoin = 'open'\npublish = 'open'\n",
+    );
+    let connect = |host: &str| server.upgrade("/socket/websocket?vsn=2.0.0", &[("host", host)]);
+    for n in 0..6 {
+        let mut client = connect(&format!("made-up-{n}.example")).unwrap();
+        client.heartbeat();
+        drop(client);
+        eventually(|| {
+            !metrics(&server).lines().any(|line| line.starts_with("fanfare_tenant_sockets{") && !line.ends_with(" 0.0"))
+        });
+    }
+    let _customer = connect("customer.example").unwrap();
+    told(
+        &server,
+        &["fanfare_tenant_sockets{tenant=\"customer.example\"} 1", "fanfare_tenant_sockets{tenant=\"other\"} 0"],
+    );
+    // Nobody is what those are called who have no place.
+    assert_eq!(connect("Other:80").err(), Some(403));
+    let answer = server.http("GET", "/of/other/longpoll?vsn=2.0.0", &[], "");
+    assert!(answer.status == 403 && answer.body.contains("other than \"other\""), "{answer:?}");
 }

@@ -15,7 +15,7 @@ impl Endpoint {
     }
 
     /// A back end of a tenant is about to publish so many messages: all of them count, or none. What is refused is counted, logged, and kept
-    /// among the [last facts](Endpoint::facts).
+    /// among the [last facts](Endpoint::facts). A name that no tenant [can have](crate::Connected::tenant) has no quota.
     ///
     /// # Errors
     /// They are more than its quota allows now.

@@ -306,7 +306,9 @@ impl Refusal {
                 )
                 .into();
             }
-            Refusal::NoTenant => "the request does not say which tenant it is for, by a name of 1 to 128 bytes",
+            Refusal::NoTenant => {
+                "the request does not say which tenant it is for, by a name of 1 to 128 bytes other than \"other\""
+            }
             Refusal::Quota(over) => return format!("quota: {over}").into(),
             Refusal::Penalty(..) => {
                 "the last connection was closed, since too much was sent in too short a time: send less, and try again as Retry-After says"

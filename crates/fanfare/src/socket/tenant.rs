@@ -37,7 +37,8 @@ impl Socket {
             Some(_) => Err("the credential is of another tenant: connect anew with it".to_owned()),
             None => {
                 let tenant = self.info.endpoint.tenant(name);
-                let tenant = tenant.ok_or("the credential's tenant has no name of 1 to 128 bytes")?;
+                let tenant =
+                    tenant.ok_or("the credential's tenant has no name of 1 to 128 bytes other than \"other\"")?;
                 let slot = tenant.take_socket(0).map_err(|over| format!("{OVER_QUOTA}: {over}"))?;
                 Ok(Some(Arc::new(slot)))
             }
