@@ -228,6 +228,10 @@ fn bad_configurations_are_explained() {
         ("http://h:4318/v1/traces", "f.toml:2:12: traces.endpoint: the collector's address ends with /v1/traces"),
         ("http://h/otel/v1/traces/", "f.toml:2:12: traces.endpoint: the collector's address ends with /v1/traces"),
         ("http://h/?key=1", "f.toml:2:12: traces.endpoint: the collector's address has a query"),
+        (
+            "http://u:s3cret@h",
+            "f.toml:2:12: traces.endpoint: \"http://…@h\" is not accepted: it has a user or password",
+        ),
     ] {
         check(&format!("[traces]\nendpoint = '{url}'"), &[part]);
     }

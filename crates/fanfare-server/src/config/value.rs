@@ -1,6 +1,7 @@
 //! The kinds of values that settings take: how each is read from TOML, and what is said of it in errors and in the
 //! documentation.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -377,12 +378,8 @@ pub(super) fn as_json(value: &DeValue<'_>) -> Value {
 
 /// A value as it stands in an error message, on one short line.
 fn show(raw: &Raw<'_>) -> String {
-    const SHOWN_MAX: usize = 80;
     match raw.get_ref() {
-        DeValue::String(text) if text.chars().count() > SHOWN_MAX => {
-            format!("{:?}", text.chars().take(SHOWN_MAX).chain(['…']).collect::<String>())
-        }
-        DeValue::String(text) => format!("{text:?}"),
+        DeValue::String(text) => show_text(text),
         DeValue::Integer(n) => n.to_string(),
         DeValue::Float(n) => n.to_string(),
         DeValue::Boolean(b) => b.to_string(),
@@ -391,6 +388,17 @@ fn show(raw: &Raw<'_>) -> String {
         DeValue::Array(_) => "a list".into(),
         DeValue::Table(_) => "a table".into(),
     }
+}
+
+/// An address without its user and password.
+fn show_text(text: &str) -> String {
+    const SHOWN_MAX: usize = 80;
+    let login = text.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1)));
+    let text = login.map_or(Cow::Borrowed(text), |(scheme, host)| format!("{scheme}://…@{host}").into());
+    if text.chars().count() > SHOWN_MAX {
+        return format!("{:?}", text.chars().take(SHOWN_MAX).chain(['…']).collect::<String>());
+    }
+    format!("{text:?}")
 }
 
 fn integer(raw: &Raw<'_>) -> Option<u64> {

@@ -237,6 +237,11 @@ fn what_clients_do_is_traced_and_hooks_are_told_the_trace() {
         assert_eq!((&span["traceId"], &span["parentSpanId"]), (&handle["traceId"], &above["spanId"]), "{span}");
     }
 
+    let long = "e".repeat(3_000);
+    client.push(&join_ref, "room:1", &long, json!({}));
+    let name = format!("handle {}", &long[..64]);
+    assert!(collector.take(4).contains_key(&*name), "what a client makes up is cut");
+
     assert_eq!(client.join("room:no", json!({}))["status"], "error");
     let refused = collector.take(2);
     let span = &refused["join room:*"].0;

@@ -7,6 +7,9 @@ use super::Socket;
 use crate::channel::{Outcome, Reply, Run, Status};
 use crate::trace::{OpenSpan, SpanKind};
 
+/// No more of what a client calls its event stands in the name of a span, in bytes.
+const EVENT_SHOWN_MAX: usize = 64;
+
 /// What a client may say in the payload of a join.
 #[derive(Deserialize)]
 struct Params {
@@ -38,7 +41,8 @@ impl Socket {
     fn span_of_handling(&self, topic: &str, event: &str) -> Option<OpenSpan> {
         let endpoint = &self.info.endpoint;
         let traced = endpoint.tracing().root()?;
-        Some(endpoint.labels().span_called(&traced, SpanKind::Server, format!("handle {event}"), topic))
+        let shown = &event[..event.floor_char_boundary(EVENT_SHOWN_MAX)];
+        Some(endpoint.labels().span_called(&traced, SpanKind::Server, format!("handle {shown}"), topic))
     }
 }
 
