@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take until it prints its address (`cargo run` may have to build it first), and how long to end after
 /// SIGTERM.
-const SERVER_PATIENCE: Duration = Duration::from_secs(300);
+const SERVER_PATIENCE: Duration = Duration::from_secs(900);
 
 /// Runs a program to its end with its output on ours. An exit status other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {

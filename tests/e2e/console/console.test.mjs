@@ -321,7 +321,7 @@ describe("the console", () => {
     await page.getByLabel("level, such as").fill("loud")
     await page.getByRole("button", {name: "Change the log"}).click()
     await page.getByRole("alert").waitFor()
-    await page.getByLabel("contains").fill("joins_max")
+    await page.getByLabel("contains").fill("limits.joins_max")
     await page.getByText("1 key", {exact: true}).waitFor()
     assert.ok(!(await page.locator("main").innerText()).includes(TOKEN))
     await context.close()
