@@ -5,9 +5,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// How long a server may take until it prints its address (`cargo run` may have to build it first), and how long to end after
-/// SIGTERM.
-const SERVER_PATIENCE: Duration = Duration::from_secs(900);
+/// How long a server may take until it prints its address: `cargo run` may have to build it first.
+const START_PATIENCE: Duration = Duration::from_secs(900);
+
+/// How long it may take to end after SIGTERM.
+const END_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Runs a program to its end with its output on ours. An exit status other than 0 is an error.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
@@ -79,11 +81,11 @@ impl Server {
                 let _ = lines.send(line);
             }
         });
-        let deadline = Instant::now() + SERVER_PATIENCE;
+        let deadline = Instant::now() + START_PATIENCE;
         while server.address.is_empty() {
             let line = greeting.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|e| {
                 let what = match e {
-                    RecvTimeoutError::Timeout => format!("said no address in {SERVER_PATIENCE:?}"),
+                    RecvTimeoutError::Timeout => format!("said no address in {START_PATIENCE:?}"),
                     RecvTimeoutError::Disconnected => "ended without saying an address".to_owned(),
                 };
                 format!("`{}` {what}:\n{}", server.name, server.greeting)
@@ -103,7 +105,7 @@ impl Server {
     /// Sends SIGTERM; anything but a clean end is an error.
     pub(crate) fn stop(mut self) -> Result<(), String> {
         self.terminate();
-        let deadline = Instant::now() + SERVER_PATIENCE;
+        let deadline = Instant::now() + END_PATIENCE;
         while Instant::now() < deadline {
             match self.child.try_wait().map_err(|e| format!("cannot wait for `{}`: {e}", self.name))? {
                 Some(status) if status.success() => return Ok(()),
@@ -111,7 +113,7 @@ impl Server {
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         }
-        Err(format!("`{}` did not end within {SERVER_PATIENCE:?} of SIGTERM", self.name))
+        Err(format!("`{}` did not end within {END_PATIENCE:?} of SIGTERM", self.name))
     }
 
     fn terminate(&self) {

@@ -1,15 +1,18 @@
 //! How much may wait to be handed out by a shard, in messages and in bytes, and who waits in line where there is no room.
 //!
 //! Both bounds are one number of *units*, so that a publisher takes one place: a message takes a share of the units for being
-//! one and a share for its bytes, whichever is larger. `inboxes` has how much sockets may hold before that.
+//! one and a share for its bytes, whichever is larger. `inboxes` has how much sockets may hold before that, `parts`
+//! what each shard has of a bound for all.
 
 mod inboxes;
+mod parts;
 
 use tokio::sync::Semaphore;
 
 use crate::error::Error;
 
 pub(crate) use inboxes::{Allowance, Inboxes};
+pub(crate) use parts::Parted;
 
 /// What may wait to be handed out, for each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

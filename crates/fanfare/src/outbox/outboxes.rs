@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
 use crate::event::Cell;
+use crate::room::Parted;
 
 /// The outboxes of a node, and what was read of histories for those that take it bit by bit.
 #[derive(Debug)]
@@ -96,23 +97,17 @@ impl Outboxes {
     /// equal part of it.
     #[inline]
     pub(crate) fn excess(&self, shard: usize) -> u64 {
-        let (own, max) = (self.held[shard].get(), self.bytes_max());
-        let part = max / self.held.len() as u64;
-        if own <= part { 0 } else { self.excess_of_all(own, part, max) }
-    }
-
-    #[cold]
-    fn excess_of_all(&self, own: u64, part: u64, max: u64) -> u64 {
-        let held = self.held();
-        if held <= max {
-            return 0;
-        }
-        (held - (max - max / 8)).min(own - (part - part / 8))
+        self.parted().excess(self.held[shard].get(), || self.held())
     }
 
     /// Whether a shard holds more than an equal part.
     pub(crate) fn is_above_part(&self, shard: usize) -> bool {
-        self.held[shard].get() > self.bytes_max() / self.held.len() as u64
+        self.parted().is_exceeded_by(self.held[shard].get())
+    }
+
+    #[inline]
+    fn parted(&self) -> Parted {
+        Parted::new(self.bytes_max(), self.held.len())
     }
 
     /// How much a shard that holds so much now may read and keep for those that have missed something, until three quarters of the bound

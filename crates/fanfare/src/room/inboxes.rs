@@ -5,6 +5,7 @@
 //! a part has come go on only if they are read: they may take half of the bound, and beyond that the largest are given up
 //! (`shard/relieve.rs`).
 
+use super::Parted;
 use crate::error::Error;
 use crate::event::Cell;
 
@@ -76,18 +77,17 @@ impl Inboxes {
     /// What a shard has to give up of messages of which only a part has come, so that they take seven sixteenths of the bound, once they
     /// take more than half: 0 if it has no more than an equal part of that.
     pub(crate) fn excess(&self, shard: usize) -> u64 {
-        let (own, half) = (self.shards[shard].begun.get(), self.bytes_max / 2);
-        let part = half / self.shards.len() as u64;
-        if own <= part {
-            return 0;
-        }
-        let begun: u64 = self.shards.iter().map(|shard| shard.begun.get()).sum();
-        if begun <= half { 0 } else { (begun - (half - half / 8)).min(own - (part - part / 8)) }
+        let all = || self.shards.iter().map(|shard| shard.begun.get()).sum();
+        self.of_begun().excess(self.shards[shard].begun.get(), all)
     }
 
     /// Whether a shard has more than an equal part of what may be held of such messages.
     pub(crate) fn is_above_part(&self, shard: usize) -> bool {
-        self.shards[shard].begun.get() > self.bytes_max / 2 / self.shards.len() as u64
+        self.of_begun().is_exceeded_by(self.shards[shard].begun.get())
+    }
+
+    fn of_begun(&self) -> Parted {
+        Parted::new(self.bytes_max / 2, self.shards.len())
     }
 }
 

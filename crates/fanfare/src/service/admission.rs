@@ -40,7 +40,7 @@ pub(super) struct Asking<'a> {
     /// What would carry the socket.
     pub(super) transport: Transport,
     /// Where it stands in its trace, once it is known to be traced.
-    pub(super) trace: OnceLock<Traced>,
+    trace: OnceLock<Traced>,
 }
 
 /// What a request says of its client.
@@ -55,6 +55,23 @@ pub(super) struct Asked {
 pub(super) struct Admitted {
     pub(super) connected: Connected,
     pub(super) version: Version,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(
+        endpoint: &'a Endpoint,
+        found: &'a Found,
+        parts: &'a Arc<Parts>,
+        connection: Option<&'a Connection>,
+        transport: Transport,
+    ) -> Self {
+        Asking { endpoint, found, parts, connection, transport, trace: OnceLock::new() }
+    }
+
+    /// Where the request stands in its trace, once it is known to be traced.
+    pub(super) fn traced(&self) -> Option<&Traced> {
+        self.trace.get()
+    }
 }
 
 impl Asking<'_> {

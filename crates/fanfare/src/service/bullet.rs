@@ -1,6 +1,6 @@
 //! What bullet.js asks for at one address: a WebSocket, a stream of server-sent events, or polls; and posts beside the two.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use std::error::Error as StdError;
 
@@ -41,7 +41,7 @@ impl Endpoint {
         let wants_events = parts.method == Method::GET && accepts_events(&parts.headers);
         let transport = if wants_events { Transport::EventStream } else { Transport::LongPoll };
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
-        let asking = Asking { endpoint: self, found, parts, connection, transport, trace: OnceLock::new() };
+        let asking = Asking::new(self, found, parts, connection, transport);
         let answer = match parts.method {
             Method::GET if wants_events => asking.events().await,
             Method::GET => asking.poll().await,

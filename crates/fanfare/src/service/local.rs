@@ -1,6 +1,6 @@
 //! Sockets of the test kit: admitted like a WebSocket client, but for the upgrade.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use fanfare_proto::websocket::deflate;
 use http::{Request, Response};
@@ -30,7 +30,7 @@ impl Endpoint {
         let connection = Connection::of(&request, self);
         let (parts, ()) = request.into_parts();
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
-        let asking = Asking { endpoint: self, found, parts, connection, transport, trace: OnceLock::new() };
+        let asking = Asking::new(self, found, parts, connection, transport);
         let attached = async {
             let admitted = asking.admit(asking.read()?).await?;
             let agreement = if found.mount.compression { deflate::negotiate(&parts.headers) } else { None };

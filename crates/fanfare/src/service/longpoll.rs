@@ -3,7 +3,7 @@
 //! A session lives on one node. In a cluster its token begins with that node, and a request that comes to another is asked there: no load
 //! balancer has to know about sessions. The token is verified where the session is, by the key of that run.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -54,8 +54,7 @@ impl Endpoint {
         let connection = Connection::of(&request, self);
         let (parts, body) = request.into_parts();
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
-        let asking =
-            Asking { endpoint: self, found, parts, connection, transport: Transport::LongPoll, trace: OnceLock::new() };
+        let asking = Asking::new(self, found, parts, connection, Transport::LongPoll);
         let answer = match parts.method {
             Method::GET => asking.get().await,
             Method::POST => asking.post(body).await,

@@ -5,7 +5,7 @@ mod rate;
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fanfare_proto::params::Params;
@@ -81,8 +81,7 @@ impl Endpoint {
         let connection = Connection::of(&request, self);
         let (parts, body) = request.into_parts();
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
-        let asking =
-            Asking { endpoint: self, found, parts, connection, transport: Transport::LongPoll, trace: OnceLock::new() };
+        let asking = Asking::new(self, found, parts, connection, Transport::LongPoll);
         let mut answer = asking.posts(body).await.unwrap_or_else(|refusal| asking.refuse(refusal));
         let headers = answer.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_proto::websocket::handshake::HandshakeError;
@@ -385,7 +385,7 @@ impl Asking<'_> {
     pub(super) fn refuse(&self, refusal: Refusal) -> Response<Body> {
         let found = self.found;
         let tell = || self.endpoint.tell_of(&refusal, Some(found), self.connection);
-        match self.trace.get() {
+        match self.traced() {
             None => tell(),
             Some(trace) => trace.clone().run(tell),
         }
@@ -422,14 +422,7 @@ impl Endpoint {
             Some(mut found) => {
                 found.dialect = found.dialect.asked_for(&parts.headers);
                 let transport = Transport::WebSocket;
-                let asking = Asking {
-                    endpoint: self,
-                    found: &found,
-                    parts,
-                    connection: Some(connection),
-                    transport,
-                    trace: OnceLock::new(),
-                };
+                let asking = Asking::new(self, &found, parts, Some(connection), transport);
                 asking.refuse(refusal)
             }
         }

@@ -1,6 +1,6 @@
 //! One topic as a stream over plain HTTP: server-sent events for `EventSource`, JSON lines for everybody else.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use std::time::Duration;
 
@@ -32,14 +32,7 @@ impl Endpoint {
         let (parts, _) = request.into_parts();
         found.dialect = found.dialect.asked_for(&parts.headers);
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
-        let asking = Asking {
-            endpoint: self,
-            found,
-            parts,
-            connection,
-            transport: Transport::EventStream,
-            trace: OnceLock::new(),
-        };
+        let asking = Asking::new(self, found, parts, connection, Transport::EventStream);
         let mut answer = asking.stream().await.unwrap_or_else(|refusal| asking.refuse(refusal));
         let headers = answer.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -3,7 +3,7 @@
 //! Most requests come through an HTTP library, which gives up the connection below. Our own server also lets a shard read the first
 //! request of a connection ([`let_in`](Endpoint::let_in)). Over HTTP/2 it is an extended CONNECT, which the answer 200 accepts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use fanfare_proto::websocket::{deflate, handshake};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
@@ -82,14 +82,7 @@ impl Endpoint {
         let on_upgrade = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
         let (found, parts, connection) = (&found, &Arc::new(parts), connection.as_ref());
-        let asking = Asking {
-            endpoint: self,
-            found,
-            parts,
-            connection,
-            transport: Transport::WebSocket,
-            trace: OnceLock::new(),
-        };
+        let asking = Asking::new(self, found, parts, connection, Transport::WebSocket);
         let answer = async {
             if parts.method != Method::GET && !asks_by_connect(parts) {
                 return Err(Refusal::Method("GET"));
@@ -120,14 +113,7 @@ impl Endpoint {
         shard: ShardHandle,
     ) -> Result<Upgrading, Response<Body>> {
         let (found, parts, connection) = (&found, &Arc::new(parts), Some(connection));
-        let asking = Asking {
-            endpoint: self,
-            found,
-            parts,
-            connection,
-            transport: Transport::WebSocket,
-            trace: OnceLock::new(),
-        };
+        let asking = Asking::new(self, found, parts, connection, Transport::WebSocket);
         asking.let_in(Some(shard)).await.map_err(|refusal| asking.refuse(refusal))
     }
 

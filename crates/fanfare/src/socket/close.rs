@@ -213,7 +213,7 @@ impl Socket {
                 self.end_join(turn, slot, ended(reason));
             } else {
                 let entry = self.take_entry(turn, slot);
-                entry.data.jobs.iter().for_each(|job| self.no_longer_waits(turn, job));
+                entry.data.jobs.iter().for_each(|job| self.waits_no_longer(turn, job.size()));
             }
         }
         if let Some(ownership) = &self.ownership {

@@ -2,7 +2,6 @@
 //! for it together (`room/inboxes.rs`).
 
 use super::{Socket, Turn};
-use crate::channel::Job;
 use crate::transport::Carrier;
 
 /// What a message takes that waits, beside its payload.
@@ -12,7 +11,7 @@ const WAITING_SIZE: usize = 128;
 const HELD_ALWAYS: usize = 4 * 1024;
 
 impl Socket {
-    /// A message with so many bytes of payload waits from now on.
+    /// A message waits from now on, with so many bytes: those of its payload, of a job what [`Job::size`](crate::channel::Job::size) says.
     pub(super) fn waits(&mut self, turn: &mut Turn, size: usize) {
         self.waiting_bytes += size;
         turn.reading.waiting_size += size + WAITING_SIZE;
@@ -22,11 +21,6 @@ impl Socket {
     pub(super) fn waits_no_longer(&mut self, turn: &mut Turn, size: usize) {
         self.waiting_bytes -= size;
         turn.reading.waiting_size -= size + WAITING_SIZE;
-    }
-
-    /// A job is taken from those that wait for a join: what it has counted for, see [`Job::size`].
-    pub(super) fn no_longer_waits(&mut self, turn: &mut Turn, job: &Job) {
-        self.waits_no_longer(turn, job.size());
     }
 
     /// What its messages take that wait.

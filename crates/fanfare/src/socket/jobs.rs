@@ -149,7 +149,7 @@ impl Socket {
                 return self.feed_soon(turn);
             };
             seat.outs -= u32::from(matches!(job, Job::Out(_) | Job::Lost(_)));
-            self.no_longer_waits(turn, &job);
+            self.waits_no_longer(turn, job.size());
             if self.do_job(turn, slot, job) {
                 return;
             }

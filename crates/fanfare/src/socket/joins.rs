@@ -335,7 +335,7 @@ impl Socket {
         let entry = self.entry(slot);
         let topic = entry.topic().clone();
         for job in std::mem::take(&mut entry.data.jobs) {
-            self.no_longer_waits(turn, &job);
+            self.waits_no_longer(turn, job.size());
             match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => {
                     let (topic, event) = ((&*topic).into(), (&*event).into());

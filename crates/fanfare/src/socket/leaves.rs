@@ -65,7 +65,7 @@ impl Socket {
     pub(super) fn end_join(&mut self, turn: &mut Turn, slot: usize, ended: Ended) {
         let mut entry = self.end(turn, slot, ended);
         for job in std::mem::take(&mut entry.data.jobs) {
-            self.no_longer_waits(turn, &job);
+            self.waits_no_longer(turn, job.size());
             match job {
                 Job::Frame { msg_ref, .. } => self.unmatched(turn, &msg_ref, entry.topic()),
                 Job::Leave { msg_ref } => {
@@ -131,7 +131,7 @@ impl Socket {
     /// Messages that waited behind a join that is over mean what they would mean if they came now: they are received again.
     pub(super) fn receive_waiting(&mut self, turn: &mut Turn, mut entry: Entry<Seat>) {
         for job in std::mem::take(&mut entry.data.jobs) {
-            self.no_longer_waits(turn, &job);
+            self.waits_no_longer(turn, job.size());
             let (join_ref, msg_ref, event, payload) = match job {
                 Job::Frame { join_ref, msg_ref, event, payload } => (join_ref, msg_ref, event, payload),
                 Job::Leave { msg_ref } => (entry.join_ref().clone(), msg_ref, "phx_leave".into(), Payload::default()),
@@ -146,7 +146,7 @@ impl Socket {
     fn forget_waiting(&mut self, turn: &mut Turn, entry: Entry<Seat>) {
         let topic = entry.topic().clone();
         for job in entry.data.jobs {
-            self.no_longer_waits(turn, &job);
+            self.waits_no_longer(turn, job.size());
             if let Job::Frame { .. } = job {
                 self.tell_stale(turn, &topic);
             }
